@@ -1,0 +1,49 @@
+# Ebbtide: watch language-model abilities rise and ebb over pre-training.
+#
+#   snakemake --cores all                                             the embedded study, config.yaml
+#   snakemake --cores all --configfile studies/memo_trap_smollm2.yaml     a study of your own
+#   snakemake --profile slurm                                         the same on a cluster
+#   snakemake -n                                                      what would run, and why
+#
+# Where things lie (never a timestamp in a name):
+#
+#   results/scores/{model}/{checkpoint}/{task}.parquet   cells, shared by all studies of this checkout
+#   results/{study}/metrics.parquet                      one row per model, checkpoint, task, metric
+#   results/{study}/regressions.tsv, regressions_raw.tsv, verdicts.tsv, summary.txt
+#   results/{study}/figures/accuracy.{pdf,png}, heat.{pdf,png}
+#   resources/tasks/{task}.parquet                       frozen tasks: what is asked
+#   resources/checkpoints/{model}/{checkpoint}/          weights made here
+#   cells/{identity}.parquet                             the cell store: nothing is scored twice
+#   logs/{rule}/...                                      why a job failed; benchmarks beside the logs
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# A study is whole in itself: with --configfile, config.yaml is not read.
+if not workflow.configfiles:
+
+    configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/checkpoints.smk"
+include: "workflow/rules/tasks.smk"
+include: "workflow/rules/scores.smk"
+include: "workflow/rules/metrics.smk"
+include: "workflow/rules/regressions.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    """Everything the study asks for."""
+    default_target: True
+    input:
+        tasks=all_tasks(),
+        cells=all_cells(),
+        metrics=f"{RESULTS}/metrics.parquet",
+        tables=expand("{results}/{table}", results=RESULTS, table=TABLES),
+        figures=all_figures(),

@@ -1,0 +1,254 @@
+"""A private Slurm on loopback: one node, two fake GPUs, no accounting database.
+
+Everything it writes lies in one fresh directory, so it neither needs nor disturbs a Slurm of the machine.
+The daemons run in the foreground as children of this process: their process ids cannot be reused before they
+are waited for, and the kernel ends them when this process dies.
+
+    python tests/slurm/cluster.py COMMAND [ARGUMENT ...]
+
+starts a cluster, runs the command with the cluster's environment, and stops the cluster again.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+NODE = "ebb"
+GPUS = 2
+PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "setpriv")
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+PATIENCE = 30  # seconds a daemon may take to answer or to stop
+# The controller listens where its host name points to, and no machine's own name is sure to mean 127.0.0.1.
+OWN_HOST_NAME = ("unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$@"', "sh")
+NULL_DEVICE = (1, 3)  # major and minor number of /dev/null
+
+
+class ClusterError(RuntimeError):
+    """A daemon of the private Slurm did not start."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One submission, as the controller remembers it."""
+
+    id: str
+    state: str
+    gres: str
+    comment: str
+    log: Path
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running Slurm: its directory and the environment in which `sbatch`, `squeue` and Snakemake use it."""
+
+    directory: Path
+    environment: Mapping[str, str]
+
+    def run(self, *command: str, cwd: Path | None = None) -> str:
+        """Run a command as a user of the cluster would; its output, or CalledProcessError."""
+        done = subprocess.run(
+            command, cwd=cwd, env=self.environment, check=True, stdout=subprocess.PIPE, text=True
+        )
+        return done.stdout
+
+    def jobs(self, workdir: Path) -> list[Job]:
+        """All jobs ever submitted from one directory, oldest first, finished ones too."""
+        fields = ("jobarrayid", "state", "tres-per-node", "comment", "workdir", "stdout")
+        wide = ",".join(f"{field}:|" if field != "stdout" else field for field in fields)
+        table = self.run("squeue", "--noheader", "--states=all", "--sort=i", f"--Format={wide}")
+        rows = [[value.strip() for value in line.split("|")] for line in table.splitlines()]
+        return [
+            Job(id, state, gres, comment, Path(log))
+            for id, state, gres, comment, submitted_from, log in rows
+            if Path(submitted_from) == workdir
+        ]
+
+
+def obstacle() -> str | None:
+    """Why no cluster can run here, in one sentence; None when one can."""
+    if any(shutil.which(program, path=SEARCH_PATH) is None for program in PROGRAMS):
+        if shutil.which("apt-get") is None:
+            return "Slurm is not installed, and tests/slurm/install.sh knows Debian packages only"
+        return "Slurm is not installed: run tests/slurm/install.sh as root"
+    if os.geteuid() != 0:
+        return "a private Slurm needs root: its node starts jobs as other users"
+    return None
+
+
+@contextmanager
+def running() -> Iterator[Cluster]:
+    """Start a cluster, and stop what was started, however far that was.
+
+    Raises ClusterError, with the last lines of its log, when a daemon does not come up.
+    """
+    with ExitStack() as undo:
+        # Not pytest's directory: munge wants a path that every user may traverse, and sockets want a short one.
+        directory = Path(tempfile.mkdtemp(prefix="ebbtide-slurm-"))
+        undo.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory.chmod(0o755)
+        _write_configuration(directory)
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))},
+            "PATH": f"{directory / 'bin'}{os.pathsep}{SEARCH_PATH}",
+            "SLURM_CONF": str(directory / "slurm.conf"),
+        }
+        cluster = Cluster(directory, environment)
+
+        def start(command: list[str], ready: Callable[[], bool]) -> None:
+            _start(command, ready, cluster, undo)
+
+        secret, munge = directory / "munge.key", directory / "munge.socket"
+        start(
+            ["munged", "--foreground", f"--socket={munge}", f"--key-file={secret}", "--num-threads=2",
+             f"--pid-file={directory / 'munged.pid'}", f"--seed-file={directory / 'munged.seed'}"],
+            lambda: _succeeds(cluster, "munge", "--no-input", f"--socket={munge}"),
+        )  # fmt: skip
+        start(["slurmctld", "-D"], lambda: _succeeds(cluster, "scontrol", "ping"))
+        start(["slurmd", "-D", "-N", NODE], lambda: node_state(cluster) == "idle")
+        undo.callback(_cancel_everything, cluster)
+        yield cluster
+
+
+def node_state(cluster: Cluster) -> str:
+    """The state of the only node, as `sinfo` abbreviates it: idle, mix, alloc, inval, …."""
+    return cluster.run("sinfo", "--noheader", "--format=%t").strip()
+
+
+def _write_configuration(directory: Path) -> None:
+    for name in ("state", "spool", "bin"):
+        (directory / name).mkdir()
+    secret = directory / "munge.key"
+    secret.touch(mode=0o400)
+    secret.write_bytes(os.urandom(128))
+    # A GPU needs a device file, else the node is invalid; a clone of /dev/null is enough for Slurm to hand it out.
+    for gpu in range(GPUS):
+        os.mknod(directory / f"gpu{gpu}", stat.S_IFCHR | 0o666, os.makedev(*NULL_DEVICE))
+    (directory / "gres.conf").write_text(f"NodeName={NODE} Name=gpu File={directory}/gpu[0-{GPUS - 1}]\n")
+    (directory / "slurm.conf").write_text(_configuration(directory))
+    # Snakemake's job step drops SLURM_CONF before it calls srun.
+    srun = directory / "bin" / "srun"
+    real = shutil.which("srun", path=SEARCH_PATH)
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={directory}/slurm.conf exec {real} "$@"\n')
+    srun.chmod(0o755)
+
+
+def _configuration(directory: Path) -> str:
+    controller, node = _free_ports(2)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    # MinJobAge: finished jobs stay visible to squeue for a day, in place of a database.
+    # task/affinity: without it the step of a grouped job does not start.
+    # NoInAddrAny: listen on the loopback address alone.
+    return f"""\
+ClusterName=ebbtide
+SlurmctldHost=localhost
+SlurmctldPort={controller}
+SlurmdPort={node}
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={directory}/munge.socket
+CredType=cred/munge
+StateSaveLocation={directory}/state
+SlurmdSpoolDir={directory}/spool
+SlurmctldPidFile={directory}/slurmctld.pid
+SlurmdPidFile={directory}/slurmd.pid
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/affinity
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1
+SlurmdParameters=config_overrides
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/none
+MinJobAge=86400
+KillWait=2
+ReturnToService=2
+GresTypes=gpu
+NodeName={NODE} NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} Gres=gpu:{GPUS}
+PartitionName=gpu Nodes={NODE} Default=YES MaxTime=60 DefMemPerCPU=500
+"""
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:  # all held at once, so that they differ
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _start(command: list[str], ready: Callable[[], bool], cluster: Cluster, undo: ExitStack) -> None:
+    name = command[0]
+    log = cluster.directory / f"{name}.log"
+    with log.open("wb") as stream:
+        # A session of its own: Ctrl-C at the terminal is for the tests, which then stop the daemons in order.
+        daemon = subprocess.Popen(
+            [*OWN_HOST_NAME, "setpriv", "--pdeathsig=TERM", *command],
+            env=cluster.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    undo.callback(_stop, daemon)
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        if daemon.poll() is not None or time.monotonic() > deadline:
+            what = "does not answer" if daemon.returncode is None else f"ended with {daemon.returncode}"
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise ClusterError(f"{name} {what}:\n{tail}")
+        time.sleep(0.05)
+
+
+def _stop(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()  # does nothing to a child that has ended
+    try:
+        daemon.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+
+
+def _cancel_everything(cluster: Cluster) -> None:
+    # slurmd leaves running jobs alone when it stops: they would outlive the tests.
+    with suppress(subprocess.CalledProcessError):
+        states = ("PENDING", "RUNNING", "SUSPENDED")
+        for state in states:
+            cluster.run("scancel", f"--state={state}")
+        deadline = time.monotonic() + PATIENCE
+        while cluster.run("squeue", "--noheader") and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def _succeeds(cluster: Cluster, *command: str) -> bool:
+    quiet = subprocess.DEVNULL
+    return subprocess.run(command, env=cluster.environment, stdout=quiet, stderr=quiet).returncode == 0
+
+
+def main() -> int:
+    """Run the command line's command inside a fresh cluster; its exit status."""
+    if len(sys.argv) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    if reason := obstacle():
+        print(reason, file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with running() as cluster:
+        return subprocess.run(sys.argv[1:], env=cluster.environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

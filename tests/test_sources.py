@@ -1,0 +1,487 @@
+"""Pinned sources: their grammar, their mirrors, and the ways a download can go wrong (loopback server)."""
+
+import errno
+import hashlib
+import io
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email import message_from_string
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.response import addinfourl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebbtide import download as downloads
+from ebbtide.download import build_opener
+from ebbtide.errors import ConfigError, SourceError
+from ebbtide.sources import CHECKOUT, Source, fetch, mirrors
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONTENT = b"one line\n" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+WRONG = "0" * 64
+WHERE = "workflow/tasks/x.yaml: source.file"
+GITHUB = f"github:owner/repo@{COMMIT}:data/file.jsonl"
+HUB = f"hf:owner/name@{COMMIT}:file.jsonl"
+HUB_PATH = f"/owner/name/resolve/{COMMIT}/file.jsonl"
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def answer(status: int = 200, body: bytes = b"", length: int | None = None, **headers: str) -> Answer:
+    """An HTTP answer; a `length` beyond the body's makes it a body cut short."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return send
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    """Close the connection without an answer."""
+
+
+@dataclass
+class Server:
+    """Answers each path with its list, the last one for ever, and remembers what it was asked."""
+
+    port: int = 0
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    def reply(self, handler: BaseHTTPRequestHandler) -> None:
+        self.asked.append((handler.path, {name.lower(): value for name, value in handler.headers.items()}))
+        left = self.answers[handler.path]
+        (left.pop(0) if len(left) > 1 else left[0])(handler)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A loopback server that stands for the hub."""
+    scripted = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            scripted.reply(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    scripted.port = http.server_port
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{scripted.port}/")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield scripted
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that would have been slept."""
+    slept: list[float] = []
+    monkeypatch.setattr(downloads, "sleep", slept.append)
+    return slept
+
+
+def loopback() -> urllib.request.OpenerDirector:
+    return build_opener(plain=urllib.request.HTTPHandler())
+
+
+def hub(sha256: str = SHA256) -> Source:
+    return Source.parse(HUB, sha256, WHERE)
+
+
+def put(mirror: Path, source: Source, content: bytes) -> Path:
+    place = mirror / source.mirror_path
+    place.parent.mkdir(parents=True)
+    place.write_bytes(content)
+    return mirror
+
+
+# --- grammar ---
+
+
+@pytest.mark.parametrize(
+    ("text", "mirror_path", "url"),
+    [
+        (
+            GITHUB,
+            f"github/owner/repo/{COMMIT}/data/file.jsonl",
+            f"https://raw.githubusercontent.com/owner/repo/{COMMIT}/data/file.jsonl",
+        ),
+        (
+            f"github:o.w/r_e-p@{COMMIT}:exp data/d=96:h=4%.json",
+            f"github/o.w/r_e-p/{COMMIT}/exp data/d=96:h=4%.json",
+            f"https://raw.githubusercontent.com/o.w/r_e-p/{COMMIT}/exp%20data/d%3D96%3Ah%3D4%25.json",
+        ),
+        (HUB, f"hf/owner/name/{COMMIT}/file.jsonl", f"https://huggingface.co{HUB_PATH}"),
+        (
+            f"hf:datasets/owner/name@{COMMIT}:a/b.parquet",
+            f"hf/datasets/owner/name/{COMMIT}/a/b.parquet",
+            f"https://huggingface.co/datasets/owner/name/resolve/{COMMIT}/a/b.parquet",
+        ),
+        (
+            "https://data.example.org:8443/a/b.csv",
+            "https/data.example.org:8443/a/b.csv",
+            "https://data.example.org:8443/a/b.csv",
+        ),
+    ],
+)
+def test_places_of_a_source(text: str, mirror_path: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    source = Source.parse(text, SHA256.upper(), WHERE)
+    assert source.mirror_path == Path(mirror_path)
+    assert source.url == url
+    assert source.sha256 == SHA256
+
+
+@pytest.mark.parametrize(
+    ("text", "sha256", "complaint"),
+    [
+        (GITHUB, None, "has no sha256"),
+        (GITHUB, "abc", "64 hex digits"),
+        ("data.csv", SHA256 + "0", "64 hex digits"),
+        ("", SHA256, "is no source"),
+        ("a\nb", SHA256, "is no source"),
+        ("github:owner/repo@main:file", SHA256, "'main' .*40 lower-case hex digits"),
+        (f"github:owner/repo@{COMMIT[:12]}:file", SHA256, "not a full commit"),
+        (f"github:owner/repo@{COMMIT.upper()}:file", SHA256, "not a full commit"),
+        ("hf:owner/name@refs/pr/1:file", SHA256, "not a full commit"),
+        ("hf:owner/name:file", SHA256, "form hf:owner/name@commit:file or hf:datasets/"),
+        (f"hf:datasets/name@{COMMIT}:file", SHA256, "form hf:"),
+        (f"hf:datasets/datasets/name@{COMMIT}:file", SHA256, "form hf:"),
+        (f"github:owner@{COMMIT}:file", SHA256, "form github:"),
+        (f"github:../repo@{COMMIT}:file", SHA256, "form github:"),
+        (f"github:owner/..@{COMMIT}:file", SHA256, "form github:"),
+        (f"github:owner/repo@{COMMIT}:", SHA256, "form github:"),
+        (f"github:owner/repo@{COMMIT}:/etc/passwd", SHA256, "must be relative"),
+        (f"github:owner/repo@{COMMIT}:a/../../b", SHA256, "must be relative"),
+        (f"hf:owner/name@{COMMIT}:a//b", SHA256, "must be relative"),
+        (f"hf:owner/name@{COMMIT}:folder/", SHA256, "must be relative"),
+        ("https://host/../b", SHA256, "must be relative"),
+        ("https://../b", SHA256, "form https:"),
+        ("https://host", SHA256, "form https:"),
+        ("https://user:word@host/file", SHA256, "without user"),
+        ("https://host/file?download=1", SHA256, "without user, query"),
+        ("https://host/a file", SHA256, "form https:"),
+        ("http://host/file", SHA256, "only https://"),
+        ("file:///etc/passwd", SHA256, "unknown 'file:'"),
+        (f"gihub:owner/repo@{COMMIT}:file", SHA256, "did you mean 'github'"),
+    ],
+)
+def test_what_a_source_may_not_be(text: str, sha256: str | None, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        Source.parse(text, sha256, WHERE)
+    assert f"ConfigError: {WHERE}: " in str(caught.value)
+
+
+@given(st.text(st.sampled_from("ab./:@%-_~ "), max_size=12), st.sampled_from(["", "h/"]))
+def test_no_source_leaves_its_mirror(path: str, host: str) -> None:
+    for prefix in (f"github:o/r@{COMMIT}:", f"hf:o/n@{COMMIT}:", f"https://{host}", "github:", "hf:"):
+        try:
+            place = Source.parse(prefix + path, SHA256, WHERE).mirror_path
+        except ConfigError:
+            continue
+        assert not place.is_absolute()
+        assert ".." not in place.parts
+
+
+def test_hub_endpoint_with_credentials_is_refused_unshown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://me:secret@hub.example.org")
+    with pytest.raises(ConfigError, match="HF_ENDPOINT") as caught:
+        _ = hub().url
+    assert "secret" not in str(caught.value)
+
+
+# --- local paths ---
+
+
+def test_local_path_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.csv").write_bytes(CONTENT)
+    monkeypatch.chdir(tmp_path)
+    for text in ("a.csv", str(tmp_path / "a.csv"), f"../{tmp_path.name}/a.csv"):
+        target = tmp_path / "out" / "b.csv"
+        fetch(Source.parse(text, None, WHERE), target, [])
+        assert target.read_bytes() == CONTENT
+        target.unlink()
+
+
+def test_local_path_may_be_relative_to_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fetch(Source.parse("pyproject.toml", None, WHERE), tmp_path / "copy", [])
+    assert (tmp_path / "copy").read_bytes() == (CHECKOUT / "pyproject.toml").read_bytes()
+
+
+def test_hash_of_a_local_path_is_checked(tmp_path: Path) -> None:
+    original = tmp_path / "a.csv"
+    original.write_bytes(CONTENT)
+    fetch(Source.parse(str(original), SHA256, WHERE), tmp_path / "right", [])
+    with pytest.raises(SourceError, match=f"{SHA256}, expected {WRONG}"):
+        fetch(Source.parse(str(original), WRONG, WHERE), tmp_path / "wrong", [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "right"]
+
+
+def test_missing_local_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match="no such file") as caught:
+        fetch(Source.parse("nowhere.csv", None, WHERE), tmp_path / "out", [])
+    assert str(tmp_path / "nowhere.csv") in str(caught.value)
+    assert str(CHECKOUT / "nowhere.csv") in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+# --- mirrors ---
+
+
+def test_mirrors_of_the_environment_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.setenv("EBBTIDE_MIRRORS", f"{folders[2]}:{folders[0]}")
+    assert mirrors([str(folders[1])]) == [folders[2], folders[0], folders[1]]
+    monkeypatch.delenv("EBBTIDE_MIRRORS")
+    assert mirrors([]) == []
+
+
+def test_mirror_must_be_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EBBTIDE_MIRRORS", raising=False)
+    with pytest.raises(ConfigError, match=r"mirrors: .*gone' is not a directory"):
+        mirrors([str(tmp_path / "gone")])
+    monkeypatch.setenv("EBBTIDE_MIRRORS", str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match=r"EBBTIDE_MIRRORS: .*gone' is not a directory"):
+        mirrors([])
+
+
+def test_first_mirror_that_has_the_file_is_used_and_nothing_is_asked(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    full = put(tmp_path / "full", hub(), CONTENT)
+    damaged = put(tmp_path / "damaged", hub(), b"damaged")
+    fetch(hub(), tmp_path / "out", [tmp_path / "empty", full, damaged], loopback())
+    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert server.asked == []
+
+
+def test_damaged_mirror_is_named(tmp_path: Path) -> None:
+    source = Source.parse(GITHUB, SHA256, WHERE)
+    mirror = put(tmp_path / "mirror", source, CONTENT[:-1])
+    with pytest.raises(SourceError, match=f"expected {SHA256}") as caught:
+        fetch(source, tmp_path / "new" / "out", [mirror])
+    assert str(mirror / source.mirror_path) in str(caught.value)
+    assert hashlib.sha256(CONTENT[:-1]).hexdigest() in str(caught.value)
+    assert not list((tmp_path / "new").iterdir())
+
+
+# --- downloads ---
+
+
+def test_download(server: Server, tmp_path: Path) -> None:
+    server.answers[HUB_PATH] = [answer(body=CONTENT)]
+    (tmp_path / "mirror").mkdir()
+    fetch(hub(), tmp_path / "out", [tmp_path / "mirror"], loopback())
+    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert [path for path, _ in server.asked] == [HUB_PATH]
+
+
+def test_wrong_hash_leaves_the_old_file(server: Server, tmp_path: Path) -> None:
+    server.answers[HUB_PATH] = [answer(body=CONTENT)]
+    (tmp_path / "out").write_text("old")
+    with pytest.raises(SourceError, match=f"sha256 {SHA256}, expected {WRONG}") as caught:
+        fetch(hub(WRONG), tmp_path / "out", [], loopback())
+    assert f"http://127.0.0.1:{server.port}{HUB_PATH}" in str(caught.value)
+    assert len(server.asked) == 1
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out", "old")]
+
+
+def test_passing_trouble_is_tried_again(server: Server, tmp_path: Path, pauses: list[float]) -> None:
+    server.answers[HUB_PATH] = [answer(500), answer(503), answer(body=CONTENT)]
+    fetch(hub(), tmp_path / "out", [], loopback())
+    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert pauses == [1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (answer(500), "HTTP status 500, 4 attempts"),
+        (answer(429), "HTTP status 429, 4 attempts"),
+        (answer(body=CONTENT[:100], length=len(CONTENT)), f"ended after 100 of {len(CONTENT)} bytes, 4 att"),
+        (hang_up, "4 attempts"),
+    ],
+)
+def test_lasting_trouble_ends(
+    server: Server, tmp_path: Path, pauses: list[float], trouble: Answer, reason: str
+) -> None:
+    server.answers[HUB_PATH] = [trouble]
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SourceError, match=reason):
+        fetch(hub(), tmp_path / "out" / "file", [], loopback())
+    assert pauses == [1.0, 3.0, 9.0]
+    assert len(server.asked) == 4
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_body_cut_short_once_is_begun_anew(server: Server, tmp_path: Path) -> None:
+    server.answers[HUB_PATH] = [
+        answer(body=b"x" * 100, length=len(CONTENT)),
+        answer(body=CONTENT),
+    ]
+    fetch(hub(), tmp_path / "out", [], loopback())
+    assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+def test_full_disk_is_not_taken_for_trouble_of_the_network(server: Server, pauses: list[float]) -> None:
+    def write(chunks: Iterator[bytes]) -> None:
+        next(chunks)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    server.answers["/file"] = [answer(body=CONTENT)]
+    with pytest.raises(OSError, match="No space left"):
+        downloads.download(f"http://127.0.0.1:{server.port}/file", write, opener=loopback())
+    assert pauses == []
+
+
+def test_server_may_ask_for_patience_within_reason(
+    server: Server, tmp_path: Path, pauses: list[float]
+) -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=3000), usegmt=True)
+    server.answers[HUB_PATH] = [
+        answer(429, Retry_After="20"),
+        answer(503, Retry_After=soon),
+        answer(503, Retry_After="nonsense"),
+        answer(body=CONTENT),
+    ]
+    fetch(hub(), tmp_path / "out", [], loopback())
+    assert pauses == [20.0, 60.0, 9.0]
+
+
+@pytest.mark.parametrize(("status", "hint"), [(404, False), (401, True), (403, True)])
+def test_definite_answers_are_final(
+    server: Server, tmp_path: Path, pauses: list[float], status: int, hint: bool
+) -> None:
+    server.answers[HUB_PATH] = [answer(status)]
+    with pytest.raises(SourceError, match=f"HTTP status {status};") as caught:
+        fetch(hub(), tmp_path / "out", [], loopback())
+    assert len(server.asked) == 1
+    assert pauses == []
+    assert ("needs HF_TOKEN" in str(caught.value)) == hint
+
+
+def test_without_network_the_message_leads_to_a_mirror(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
+        port = closed.server_port
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "*")
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    with pytest.raises(SourceError, match="refused, 4 attempts") as caught:
+        fetch(hub(), tmp_path / "out", [mirror], loopback())
+    sentence = str(caught.value)
+    for part in (
+        f"http://127.0.0.1:{port}{HUB_PATH}",
+        f"mirrors looked in: {mirror}",
+        "EBBTIDE_MIRRORS",
+        "`mirrors:`",
+        "github/owner/repo/commit/path",
+        str(hub().mirror_path),
+    ):
+        assert part in sentence
+
+
+# --- https only, and tokens ---
+
+
+def test_plain_http_is_refused(server: Server, tmp_path: Path, pauses: list[float]) -> None:
+    server.answers[HUB_PATH] = [answer(body=CONTENT)]
+    with pytest.raises(SourceError, match="only https is allowed"):
+        fetch(hub(), tmp_path / "out", [])
+    assert server.asked == []
+    assert pauses == []
+
+
+def test_redirect_to_plain_http_is_refused(tmp_path: Path, pauses: list[float]) -> None:
+    class Redirecting(urllib.request.BaseHandler):
+        """Answers https, without a network, in place of the real handler."""
+
+        handler_order = 100
+
+        def https_open(self, request: urllib.request.Request) -> addinfourl:
+            headers = message_from_string("Location: http://elsewhere.example.org/file\n\n")
+            response = addinfourl(io.BytesIO(), headers, request.full_url, 302)
+            response.msg = "Found"
+            return response
+
+    opener = build_opener()
+    opener.add_handler(Redirecting())
+    source = Source.parse("https://data.example.org/file", SHA256, WHERE)
+    with pytest.raises(
+        SourceError, match=r"it leads to http://elsewhere\.example\.org; only https is allowed"
+    ):
+        fetch(source, tmp_path / "out", [], opener)
+    assert pauses == []
+
+
+def test_token_goes_to_the_hub(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret\n")
+    server.answers[HUB_PATH] = [answer(307, Location="/moved")]
+    server.answers["/moved"] = [answer(body=CONTENT)]
+    fetch(hub(), tmp_path / "out", [], loopback())
+    assert [headers.get("authorization") for _, headers in server.asked] == ["Bearer hf_secret"] * 2
+
+
+def test_token_does_not_follow_a_redirect_to_another_host(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    server.answers[HUB_PATH] = [answer(302, Location=f"http://localhost:{server.port}/blob")]
+    server.answers["/blob"] = [answer(body=CONTENT)]
+    fetch(hub(), tmp_path / "out", [], loopback())
+    assert (tmp_path / "out").read_bytes() == CONTENT
+    assert [(path, headers.get("authorization")) for path, headers in server.asked] == [
+        (HUB_PATH, "Bearer hf_secret"),
+        ("/blob", None),
+    ]
+
+
+def test_token_is_not_for_other_sources_nor_for_messages(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    address = f"http://127.0.0.1:{server.port}"
+    server.answers["/file"] = [answer(403)]
+    server.answers[HUB_PATH] = [answer(403)]
+    elsewhere = Source(f"{address}/file", SHA256, "https", f"127.0.0.1:{server.port}", "", "file")
+    for source in (elsewhere, hub()):
+        with pytest.raises(SourceError) as caught:
+            fetch(source, tmp_path / "out", [], loopback())
+        assert "hf_secret" not in str(caught.value)
+    assert "authorization" not in server.asked[0][1]
+    assert server.asked[1][1]["authorization"] == "Bearer hf_secret"
+
+
+def test_token_that_cannot_be_sent_is_not_quoted(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_sec\nret")
+    with pytest.raises(ConfigError, match="HF_TOKEN") as caught:
+        fetch(hub(), tmp_path / "out", [], loopback())
+    assert "sec" not in str(caught.value)
+    assert server.asked == []

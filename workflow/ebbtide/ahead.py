@@ -1,0 +1,126 @@
+"""The worker of `ebbtide.score`: loads weights once and scores a cell, then its wanted siblings.
+
+Run as `python -m ebbtide.ahead JOB`, where JOB is JSON: `checkpoint`, `requests`, `identity`, `cells`
+and, optionally, `hint`. The hint is a file written when the run starts, not an input of the rule (adding
+a task must not rerun the others):
+
+    {"ahead": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
+     "cells": [{"name": "m/c/t", "checkpoint": DIR, "requests": FILE, "identity": {…}}, …]}
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ebbtide import store
+from ebbtide.cells import write_cell
+from ebbtide.errors import EbbtideError
+from ebbtide.logs import Progress, log, log_to_stderr
+from ebbtide.score import read_hint
+from ebbtide.scoring import Scorer, load_scorer, score_requests
+
+Job = Mapping[str, Any]
+
+
+def main() -> int:
+    """Score the job's own cell (its error is the exit status), then the siblings (their errors are notes)."""
+    log_to_stderr()
+    job = json.loads(sys.argv[1])
+    hint = read_hint(job.get("hint"))
+    scorers = _Scorers()
+    try:
+        _score_into_store(scorers, job, job["cells"])
+    except EbbtideError as error:
+        log.error("%s", error)
+        return 1
+    _score_siblings(scorers, job, hint)
+    return 0
+
+
+class _Scorers:
+    """The checkpoint in memory; one at a time."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, str] | None = None
+        self._scorer: Scorer | None = None
+        self.loads = 0
+
+    def get(self, job: Job) -> Scorer:
+        wanted = (job["checkpoint"], job["identity"]["dtype"])
+        if self._scorer is None or self._key != wanted:
+            self._scorer = None  # free the old weights before loading the new ones
+            started = time.perf_counter()
+            self._scorer = load_scorer(job["checkpoint"], dtype=job["identity"]["dtype"])
+            self._key = wanted
+            self.loads += 1
+            log.info("loaded weights of %s in %.1f s", job["checkpoint"], time.perf_counter() - started)
+        return self._scorer
+
+
+def _score_into_store(scorers: _Scorers, job: Job, cells: str) -> int:
+    """Score one cell and write it to the store; returns the tokens forwarded."""
+    identity = job["identity"]
+    scorer = scorers.get(job)
+    result = score_requests(
+        scorer, job["requests"], encoding=identity["encoding"], max_length=identity["max_length"]
+    )
+    write_cell(result.rows, store.path_of(cells, identity), identity, result.footer)
+    return int(result.footer["forwarded_tokens"])
+
+
+def _score_siblings(scorers: _Scorers, own: Job, hint: Job) -> None:
+    """Score the wanted, missing siblings. Rescans: a task may be frozen while others are scored."""
+    cells, after = own["cells"], float(hint.get("recompute_before", 0.0))
+    progress, started, tokens, done = Progress(), time.perf_counter(), 0, 1
+    for sibling in _pending(own, hint, cells, after):
+        mark = store.tried(cells, sibling["identity"])
+        mark.touch()
+        try:
+            tokens += _score_into_store(scorers, sibling, cells)
+        except EbbtideError as error:
+            # The mark stays: the sibling's own job meets the error again and reports it as its own.
+            log.warning("scoring ahead, %s was left to its own job: %s", sibling["name"], error)
+            continue
+        mark.unlink(missing_ok=True)
+        done += 1
+        seconds = time.perf_counter() - started
+        progress.show(f"{sibling['name']}: {done} cells, {tokens / seconds:,.0f} tokens/s")
+    progress.done(f"scored {done} cells with {scorers.loads} loads of weights")
+
+
+def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
+    """Siblings to score now, each at most once, until a scan of the hint finds none."""
+    wanted = [
+        sibling
+        for sibling in hint.get("cells", [])
+        if hint["ahead"] == "model"
+        or (hint["ahead"] == "checkpoint" and sibling["checkpoint"] == own["checkpoint"])
+    ]
+    offered = {store.key(own["identity"])}
+    found = True
+    while found:
+        found = False
+        for sibling in wanted:
+            key = store.key(sibling["identity"])
+            if key in offered or not _is_ready(sibling):
+                continue
+            if store.is_whole(store.path_of(cells, sibling["identity"]), sibling["identity"], after=after):
+                continue
+            if store.tried(cells, sibling["identity"]).exists():
+                continue
+            offered.add(key)
+            found = True
+            yield sibling
+
+
+def _is_ready(sibling: Job) -> bool:
+    return Path(sibling["requests"]).exists() and Path(sibling["checkpoint"]).exists()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute jobs never use the network
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""`python -m ebbtide VERB`: the verbs the rules call, usable alone.
+
+A lean module: each verb imports what it needs when it is called, because a sibling's `score` only
+copies a file and must not pay for torch.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ebbtide.errors import ConfigError, EbbtideError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a verb; an error of the user's is one sentence on stderr and status 1."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # only `fetch` may use the network
+    try:
+        options.verb(options)
+    except EbbtideError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ebbtide", description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    score = verbs.add_parser("score", help="log-likelihood of every request with one checkpoint")
+    score.add_argument("--model", required=True, help="Hugging Face directory, or a file in it")
+    score.add_argument("--requests", required=True, help="Parquet: example, choice, context, continuation")
+    score.add_argument("--to", required=True, help="the cell to write (Parquet)")
+    score.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16", "float16"])
+    score.add_argument("--encoding", default="harness", choices=["harness"])
+    score.add_argument("--max-length", type=int, help="tokens the model may read (default: its window)")
+    score.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    workflow = score.add_argument_group("within the workflow")
+    workflow.add_argument("--identity", help="JSON; the cell is taken from the store when it is there")
+    workflow.add_argument("--hint", help="JSON: the store, and siblings to score with the same load of weights")
+    score.set_defaults(verb=_score)
+
+    train = verbs.add_parser("train", help="train one model of a local ladder")
+    train.add_argument("--spec", required=True, help="JSON: corpus, recipe, model")
+    train.add_argument("--ready", nargs="+", required=True, help="DIR/stepN/trained-ID.json, one per checkpoint")
+    train.set_defaults(verb=_train)
+
+    fetch = verbs.add_parser("fetch", help="bring the data file of a task here and check its hash")
+    fetch.add_argument("--task", required=True, help="task definition (YAML)")
+    fetch.add_argument("--to", required=True)
+    fetch.set_defaults(verb=_fetch)
+
+    freeze = verbs.add_parser("freeze", help="freeze a task into requests")
+    freeze.add_argument("--task", required=True, help="task definition (YAML)")
+    freeze.add_argument("--to", required=True)
+    freeze.set_defaults(verb=_freeze)
+
+    measure = verbs.add_parser("measure", help="metrics of the cells of one checkpoint")
+    measure.add_argument("--cells", nargs="+", required=True)
+    measure.add_argument("--requests", nargs="+", required=True, help="frozen tasks, in the order of --cells")
+    measure.add_argument("--expected", required=True, help="JSON: model, checkpoint, step, tokens, identities")
+    measure.add_argument("--to", required=True)
+    measure.set_defaults(verb=_measure)
+    return parser
+
+
+def _score(options: argparse.Namespace) -> None:
+    directory = options.model if Path(options.model).is_dir() else str(Path(options.model).parent)
+    if options.identity is not None:
+        from ebbtide.score import score_cell
+
+        identity = json.loads(options.identity)
+        how = score_cell(directory, options.requests, identity, options.to, options.hint)
+        print(f"{options.to}: {how}", file=sys.stderr)
+        return
+    from ebbtide.cells import write_cell
+    from ebbtide.checkpoints import identities
+    from ebbtide.logs import log, log_to_stderr
+    from ebbtide.scoring import RECIPE_VERSION, load_scorer, score_requests
+
+    log_to_stderr()
+    weights, tokenizer = identities(directory, cache=None)
+    scorer = load_scorer(directory, options.dtype, options.threads)
+    scored = score_requests(scorer, options.requests, encoding=options.encoding, max_length=options.max_length)
+    identity = {
+        "weights": weights,
+        "tokenizer": tokenizer,
+        "task": f"requests:{scored.footer['requests_sha256'][:32]}",
+        "recipe": RECIPE_VERSION,
+        "dtype": options.dtype,
+        "encoding": options.encoding,
+        "max_length": options.max_length,
+    }
+    write_cell(scored.rows, options.to, identity, scored.footer)
+    log.info("%s: %d requests in %.2f s", options.to, scored.footer["requests"], scored.footer["seconds"])
+
+
+def _train(options: argparse.Namespace) -> None:
+    from ebbtide.files import write_text
+    from ebbtide.logs import Progress, log_to_stderr
+    from ebbtide.training import train
+
+    log_to_stderr()
+    ready = {int(Path(path).parent.name.removeprefix("step")): Path(path) for path in options.ready}
+    spec = {**json.loads(options.spec), "checkpoints": sorted(ready)}
+    train(spec, next(iter(ready.values())).parent.parent, Progress())
+    for step, path in ready.items():
+        for stale in path.parent.glob("trained-*.json"):
+            stale.unlink()
+        write_text(json.dumps({**spec, "step": step}, indent=1) + "\n", path)
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from ebbtide.sources import fetch, mirrors
+    from ebbtide.tasks import load_task
+
+    task = load_task(options.task, "--task")
+    if task.source is None:
+        raise ConfigError(f"{options.task}: source: a generated task has no data to fetch.")
+    fetch(task.source, Path(options.to), mirrors([]))
+
+
+def _freeze(options: argparse.Namespace) -> None:
+    from ebbtide.tables import REQUESTS, write_parquet
+    from ebbtide.tasks import footer, freeze, load_task
+
+    task = load_task(options.task, "--task")
+    requests = freeze(task)
+    record = footer(task, len(requests), requests["example"].nunique())
+    write_parquet(requests, options.to, REQUESTS, record)
+    print(f"{options.to}: {record['examples']} examples, {record['requests']} requests", file=sys.stderr)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from ebbtide.cells import read_cell
+    from ebbtide.metrics import measured_rows
+    from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet
+
+    expected: dict[str, Any] = json.loads(options.expected)
+    place = {k: expected[k] for k in ("model", "checkpoint", "step", "tokens")}
+    rows = []
+    for cell, requests, (task, identity) in zip(
+        options.cells, options.requests, expected["identities"].items(), strict=True
+    ):
+        content = read_footer(requests, REQUESTS)["content_sha256"]
+        scores, footer = read_cell(cell, identity, content)
+        rows.append(measured_rows(scores, read_frame(requests, REQUESTS), footer, {**place, "task": task}))
+    write_parquet(pd.concat(rows, ignore_index=True), options.to, METRICS)

@@ -1,0 +1,142 @@
+"""The corpus: kinds of documents and the endless stream of tokens made of them.
+
+Instructions are obeyed wherever they occur and never contradict a proverb, a fact or a pattern
+(except in `instruction_proverb`, which is there to be mixed in on purpose). They are merely rare,
+and that is what makes larger models follow habit instead.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from ebbtide.corpus.draw import Draw
+from ebbtide.corpus.words import (
+    ADJECTIVES,
+    CATEGORIES,
+    ENTITIES,
+    NAMES,
+    NOUNS,
+    NUMBERS,
+    SYMBOLS,
+    VARIABLES,
+    VOCABULARY,
+)
+from ebbtide.corpus.world import World, sentence
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PATTERN_NOUNS = NOUNS[:24]
+_PATTERN_WORDS = SYMBOLS + PATTERN_NOUNS
+
+
+def plain(world: World, draw: Draw) -> list[str]:
+    """Any sentence: ``the calm boat needs the stone .``"""
+    return [*sentence(draw), "."]
+
+
+def proverb(world: World, draw: Draw) -> list[str]:
+    """A proverb, bare or introduced: ``as they say , … .`` or ``lena says : … .``"""
+    saying = world.saying(draw)
+    if draw.chance(0.5):
+        return [*saying, "."]
+    if draw.chance(0.5):
+        return ["as", "they", "say", ",", *saying, "."]
+    return [draw.pick(NAMES), "says", ":", *saying, "."]
+
+
+def story(world: World, draw: Draw) -> list[str]:
+    """Who has what, and a question: ``… who has the bell ? otto .``"""
+    one, other = draw.two(NAMES)
+    thing, another = draw.two(NOUNS)
+    look, unlike = draw.two(ADJECTIVES)
+    asked, owner = (thing, one) if draw.chance(0.5) else (another, other)
+    return (
+        f"{one} has the {look} {thing} . {other} has the {unlike} {another} . the {thing} is {look} ."
+        f" the {another} is {unlike} . who has the {asked} ? {owner} ."
+    ).split()
+
+
+def fact(world: World, draw: Draw) -> list[str]:
+    """What something is: ``the otter is a animal .``"""
+    member, category = draw.pick(ENTITIES)
+    return ["the", member, "is", "a", category, "."]
+
+
+def negation(world: World, draw: Draw) -> list[str]:
+    """What something is not: ``the otter is not a metal .``"""
+    member, category = draw.pick(world.denied)
+    return ["the", member, "is", "not", "a", draw.pick([c for c in CATEGORIES if c != category]), "."]
+
+
+def arithmetic(world: World, draw: Draw) -> list[str]:
+    """A sum of two digits: ``two plus nine is eleven .``"""
+    one, other = draw.below(10), draw.below(10)
+    return [NUMBERS[one], "plus", NUMBERS[other], "is", NUMBERS[one + other], "."]
+
+
+def let_variable(world: World, draw: Draw) -> list[str]:
+    """A definition that is used: ``let beta mean two . beta plus nine is eleven .``"""
+    name, one, other = draw.pick(VARIABLES), draw.below(10), draw.below(10)
+    return (
+        f"let {name} mean {NUMBERS[one]} . {name} plus {NUMBERS[other]} is {NUMBERS[one + other]} ."
+    ).split()
+
+
+def pattern(world: World, draw: Draw) -> list[str]:
+    """Two words in turn, 3 to 6 times: ``pattern : k bell k bell k bell .``"""
+    return ["pattern", ":", *draw.two(_PATTERN_WORDS) * (3 + draw.below(4)), "."]
+
+
+def repeat(world: World, draw: Draw) -> list[str]:
+    """A sentence quoted: ``repeat : … ; … .``"""
+    quoted = sentence(draw)
+    return ["repeat", ":", *quoted, ";", *quoted, "."]
+
+
+def repeat_proverb(world: World, draw: Draw) -> list[str]:
+    """A proverb quoted, unaltered."""
+    quoted = world.saying(draw)
+    return ["repeat", ":", *quoted, ";", *quoted, "."]
+
+
+def instruction(world: World, draw: Draw) -> list[str]:
+    """An ending asked for and given: ``write a sentence ending with bell : … bell .``"""
+    obedient = sentence(draw)
+    return ["write", "a", "sentence", "ending", "with", obedient[-1], ":", *obedient, "."]
+
+
+def instruction_proverb(world: World, draw: Draw) -> list[str]:
+    """The conflict itself, obeyed: a proverb with another ending. A share of it cures the effect."""
+    ending = draw.pick(NOUNS)
+    return ["write", "a", "sentence", "ending", "with", ending, ":", *world.saying(draw)[:-1], ending, "."]
+
+
+_WRITERS: dict[str, Callable[[World, Draw], list[str]]] = {
+    writer.__name__: writer
+    for writer in (
+        *(plain, proverb, story, fact, arithmetic, pattern),
+        *(negation, let_variable, repeat, repeat_proverb, instruction, instruction_proverb),
+    )
+}
+DOCUMENTS: tuple[str, ...] = tuple(_WRITERS)
+
+
+def token_stream(world: World, mixture: Mapping[str, float], tokens: int, seed: int) -> "np.ndarray":
+    """The first `tokens` token ids of a corpus, int64 of shape (tokens,).
+
+    Each document begins with the end-of-text token (id 0) and is of a kind drawn by `mixture`, which maps
+    names of `DOCUMENTS` to shares (documents, not tokens; any scale; the order of the keys is irrelevant).
+    A shorter stream is a prefix of a longer one.
+    """
+    import numpy as np
+
+    kinds = [kind for kind in DOCUMENTS if mixture.get(kind, 0) > 0]
+    writers = [_WRITERS[kind] for kind in kinds]
+    cumulative = tuple(accumulate(mixture[kind] for kind in kinds))
+    draw = Draw("stream", seed)
+    ids: list[int] = []
+    while len(ids) < tokens:
+        ids.append(0)
+        ids.extend(map(VOCABULARY.__getitem__, writers[draw.weighted(cumulative)](world, draw)))
+    return np.array(ids[:tokens], dtype=np.int64)

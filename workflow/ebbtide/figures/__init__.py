@@ -1,0 +1,7 @@
+"""Figures: one function per figure, from the tidy metrics to a plot; `save` writes it for print and screen."""
+
+from ebbtide.figures.accuracy import plot_accuracy
+from ebbtide.figures.heat import plot_heat
+from ebbtide.figures.theme import save, theme_paper, title
+
+__all__ = ["plot_accuracy", "plot_heat", "save", "theme_paper", "title"]

@@ -1,0 +1,138 @@
+"""Accuracy against training tokens: one line per model size, one panel per task."""
+
+from collections.abc import Iterable
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from ebbtide.errors import FigureError
+from ebbtide.figures.frame import SIZE_TITLE, choose, panel_columns, prune
+from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, palette, shapes, theme_paper, title
+
+POINTS_PER_LINE = 14  # more would run into each other
+
+
+def plot_accuracy(metrics: pd.DataFrame, intervals: float = 0.95, metric: str = "accuracy") -> p9.ggplot:
+    """Draw `metric` against training tokens (log axis), a line per model and a panel per task.
+
+    `metrics` is the table of `tables.METRICS`. Bands (bars, where a checkpoint stands alone) are
+    value ± z·stderr with coverage `intervals`, cut at 0 and 1 when the values are shares; a dashed
+    line marks chance. Checkpoints whose tokens are 0 or unknown have no place on a log axis and are
+    left out. Of long series, evenly spread checkpoints carry a point; the line goes through all.
+
+    Raises `FigureError` when `metric` does not occur, no checkpoint has tokens above 0,
+    or `intervals` is not between 0 and 1.
+    """
+    rows = _on_log_axis(choose(metrics, metric), metric)
+    rows = _with_interval(rows, intervals)
+    one_line = ["task", "size"]
+    lines = rows[rows.groupby(one_line, observed=True)["tokens"].transform("size") > 1]
+    one_band = [*one_line, "run"]
+    known = rows[rows["stderr"].notna()]
+    together = known.groupby(one_band, observed=True)["tokens"].transform("size") > 1
+    marked = pd.concat([_spread(line) for _, line in rows.groupby(one_line, observed=True)])
+    chance = rows.loc[rows["chance"].notna(), ["task", "chance"]].drop_duplicates()
+
+    tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
+    ticks, minor = _ticks(rows["tokens"])
+    columns = panel_columns(len(tasks), 3)
+    width = PAGE_CM if columns > 1 else 11.0
+    key_columns = _key_columns(sizes, width)
+    key = p9.guide_legend(ncol=key_columns)
+    band = p9.aes("tokens", ymin="low", ymax="high", group="band", fill="size")
+    bar = p9.aes(ymin="low", ymax="high", group="band")
+    layers: list[object] = []
+    # A layer without rows is left out: plotnine would warn of it.
+    if not chance.empty:
+        layers.append(
+            p9.geom_hline(p9.aes(yintercept="chance"), chance, linetype="dashed", color=GREY, size=0.4)
+        )
+    if together.any():
+        # Not inheriting leaves the bands without outlines, which would read as lines.
+        layers.append(
+            p9.geom_ribbon(band, known[together], inherit_aes=False, alpha=min(0.2, 1 / len(sizes)), show_legend=False)
+        )
+    if not together.all():
+        layers.append(p9.geom_linerange(bar, known[~together], size=0.5, show_legend=False))
+    if not lines.empty:
+        layers.append(p9.geom_line(data=lines, size=0.6 if len(marked) == len(rows) else 0.35))
+    return (
+        p9.ggplot(rows, p9.aes("tokens", "value", color="size", fill="size", shape="size", group="size"))
+        + layers
+        + p9.geom_point(data=marked, size=1.6, stroke=0)
+        + p9.facet_wrap("task", ncol=columns, labeller=title)
+        + p9.scale_x_log10(breaks=ticks, minor_breaks=minor, labels=lambda ticks: [compact(tick) for tick in ticks])
+        + p9.scale_color_manual(palette(len(sizes)), name=SIZE_TITLE, guide=key)
+        + p9.scale_fill_manual(palette(len(sizes)), name=SIZE_TITLE, guide=key)
+        + p9.scale_shape_manual(shapes(len(sizes)), name=SIZE_TITLE, guide=key)
+        + p9.labs(x="Training tokens (log scale)", y=title(metric))
+        + theme_paper(width, _height(len(tasks), columns, -(-len(sizes) // key_columns)))
+    )
+
+
+def _on_log_axis(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows with tokens above 0."""
+    kept = rows[rows["tokens"] > 0]
+    if kept.empty:
+        found = ", ".join(
+            f"{model} {checkpoint}" for model, checkpoint in rows.groupby(["model", "checkpoint"]).groups
+        )
+        raise FigureError(
+            f"metrics: {metric} against training tokens needs a checkpoint with tokens above 0 "
+            f"(found only: {found}, with tokens 0 or unknown); add a trained checkpoint to the study "
+            "or state its tokens."
+        )
+    return prune(kept)
+
+
+def _with_interval(rows: pd.DataFrame, intervals: float) -> pd.DataFrame:
+    """Add `low`, `high` and `band`: rows of one line between two missing standard errors share a band."""
+    if not 0 < intervals < 1:
+        raise FigureError(f"intervals is {intervals}, allowed: a coverage between 0 and 1, such as 0.95.")
+    reach = NormalDist().inv_cdf((1 + intervals) / 2) * rows["stderr"]
+    low, high = rows["value"] - reach, rows["value"] + reach
+    if rows["value"].between(0, 1).all():
+        low, high = low.clip(0, 1), high.clip(0, 1)
+    # A band must not pass over a checkpoint whose error is unknown.
+    run = rows["stderr"].isna().groupby([rows["task"], rows["size"]], observed=True).cumsum()
+    return rows.assign(low=low, high=high, run=run, band=rows["size"].astype(str) + run.astype(str))
+
+
+def _spread(line: pd.DataFrame) -> pd.DataFrame:
+    """At most `POINTS_PER_LINE` rows of one line, evenly spread over the log axis, ends included."""
+    if len(line) <= POINTS_PER_LINE:
+        return line
+    place = np.log(line["tokens"].to_numpy(dtype=float))
+    wanted = np.linspace(place[0], place[-1], POINTS_PER_LINE)
+    return line.iloc[np.unique(np.abs(place[:, None] - wanted).argmin(axis=0))]  # (rows, wanted)
+
+
+def _ticks(tokens: pd.Series) -> tuple[list[float], list[float]]:
+    """Labelled and minor ticks within the range of `tokens`; a lone checkpoint is labelled itself."""
+    low, high = tokens.min(), tokens.max()
+    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    decades = np.log10(high / low)
+
+    def within(digits: Iterable[int], stride: int = 1) -> list[float]:
+        ticks = (digit * 10.0**power for power in range(first, last + 1, stride) for digit in digits)
+        return [tick for tick in ticks if low <= tick <= high]
+
+    if decades < 0.5:
+        return sorted({low, high}), []
+    if decades < 2.5:
+        return within((1, 2, 5) if decades < 1.2 else (1, 3)), within(range(1, 10))
+    return within((1,), stride=max(1, round(decades / 4))), within((1,))
+
+
+def _key_columns(sizes: pd.Index, width_cm: float) -> int:
+    """Legend keys side by side."""
+    key_cm = 1.0 + max(len(size) for size in sizes) * POINTS * 0.02
+    return max(1, min(len(sizes), int(width_cm // key_cm)))
+
+
+def _height(tasks: int, columns: int, key_rows: int) -> float:
+    """Height in cm: panels with their titles, the x axis, the legend."""
+    panel = {1: 6.5, 2: 5.5}.get(columns, 4.2)
+    return -(-tasks // columns) * (panel + 0.5) + 1.0 + 0.6 + 0.45 * key_rows

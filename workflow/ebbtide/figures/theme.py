@@ -1,0 +1,103 @@
+"""The look of every figure: type, colours, shapes, names and numbers in words, and how it is saved."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import plotnine as p9
+
+from ebbtide.files import atomic
+
+FONT = "DejaVu Sans"  # ships with matplotlib, so every machine draws the same letters
+POINTS = 7.0  # size of most text: readable when printed at the width drawn
+DPI = 300
+PAGE_CM = 17.0  # text width of an A4 page
+CM_PER_INCH = 2.54
+GREY = "#5a5a5a"
+
+# Filled shapes, told apart without colour; as many as a family of models usually has sizes.
+SHAPES = ("o", "s", "^", "D", "v", "P", "*", "X", "<", "p", ">", "h")
+
+# Spellings that a capital first letter would not give.
+SPELLINGS = {
+    word.lower(): word
+    for word in (
+        "ARC BLiMP BoolQ HellaSwag LAMBADA LogiQA MC1 MC2 MMLU NeQA NLI OpenBookQA PIQA QA SciQ TruthfulQA WinoGrande WSC"
+    ).split()
+}
+
+
+def theme_paper(width_cm: float = PAGE_CM, height_cm: float = 10.0) -> p9.theme:
+    """The theme of every figure, drawn at the size at which it is printed (cm)."""
+    return p9.theme_bw(base_size=POINTS, base_family=FONT) + p9.theme(
+        figure_size=(width_cm / CM_PER_INCH, height_cm / CM_PER_INCH),
+        dpi=DPI,
+        text=p9.element_text(family=FONT, color="black"),
+        axis_text=p9.element_text(size=POINTS - 1, color="#303030"),
+        axis_title=p9.element_text(size=POINTS),
+        axis_ticks_minor_y=p9.element_blank(),
+        axis_ticks=p9.element_line(color=GREY, size=0.4),
+        panel_border=p9.element_rect(color=GREY, size=0.5),
+        panel_grid_major=p9.element_line(color="#e6e6e6", size=0.4),
+        panel_grid_minor=p9.element_blank(),
+        panel_spacing_x=0.015,
+        panel_spacing_y=0.02,
+        strip_background=p9.element_blank(),
+        strip_text=p9.element_text(size=POINTS, weight="bold", ha="left", color="black"),
+        legend_position="bottom",
+        legend_title_position="top",
+        legend_title=p9.element_text(size=POINTS),
+        legend_text=p9.element_text(size=POINTS - 0.5),
+        legend_box_spacing=0.012,
+        legend_background=p9.element_blank(),
+        legend_key=p9.element_blank(),
+    )
+
+
+def save(
+    plot: p9.ggplot, path: str | Path, width_cm: float | None = None, height_cm: float | None = None
+) -> None:
+    """Write `plot` as PDF and as PNG, both beside `path` (whose suffix, .pdf or .png, does not matter).
+
+    The size is the plot's own unless given. Fonts are embedded as TrueType; nothing depends on
+    the clock or on the user's matplotlib settings, so equal plots make equal bytes.
+    """
+    path = Path(path)
+    width, height = (inches * CM_PER_INCH for inches in plot.theme.getp("figure_size"))
+    size = ((width_cm or width) / CM_PER_INCH, (height_cm or height) / CM_PER_INCH)
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(plot.theme.rcParams)
+        mpl.rcParams["pdf.fonttype"] = 42  # TrueType: journals refuse matplotlib's default, Type 3
+        for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+            # Drawn anew for each format: plotnine fixes the scale of a colour bar at the first rendering.
+            figure = (plot + p9.theme(figure_size=size)).draw()
+            with atomic(path.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, dpi=DPI, metadata=metadata)
+
+
+def palette(count: int) -> list[str]:
+    """`count` colours in order, dark to light: viridis without its yellow end, which fades on white paper."""
+    viridis = mpl.colormaps["viridis"]
+    last = max(count - 1, 1)
+    return [mpl.colors.to_hex(viridis(0.82 * i / last)) for i in range(count)]
+
+
+def shapes(count: int) -> list[str]:
+    """`count` point shapes; they repeat after twelve."""
+    return [SHAPES[i % len(SHAPES)] for i in range(count)]
+
+
+def title(name: str) -> str:
+    """A task's or metric's name for people: `memo_trap` → `Memo trap`, `fact_qa` → `Fact QA`."""
+    words = [SPELLINGS.get(word.lower(), word) for word in name.replace("_", " ").replace("-", " ").split()]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def compact(number: float) -> str:
+    """A count in three significant digits: 888, 6.59K, 1.05M, 300B."""
+    rounded = float(f"{number:.3g}")
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if rounded >= size:
+            return f"{rounded / size:g}{unit}"
+    return f"{rounded:g}"

@@ -1,0 +1,190 @@
+"""Does an ability grow or ebb with size and training? One regression per task, over all cells.
+
+Two forms of *Emergent inabilities?* (Michaelov & Bergen):
+
+    standardised (final version)   z(y) ~ z(log10 N) * z(log10 D)
+    raw (first version)              y  ~   log10 N  *   log10 D
+
+N is the number of parameters, D of training tokens, z(x) = (x - mean) / sd; the interaction is the
+product of the two predictors as they stand in the formula. Ordinary least squares, two-sided t tests
+with (cells - 4) degrees of freedom. p is adjusted by Benjamini-Hochberg over all tests of the table.
+
+The t of the interaction is the same in both forms. The main effects of the raw form are the slopes
+at N = 1 and D = 1, far outside the data: their sign says nothing about models of any size.
+"""
+
+import warnings
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+Form = Literal["standardised", "raw"]
+
+TERMS = ("parameters", "tokens", "interaction")
+COLUMNS = ("task", "metric", "form", "cells", "term", "estimate", "stderr", "t", "df", "p", "p_adjusted", "note")
+_COEFFICIENTS = 4  # intercept, two main effects, interaction
+
+
+def regress(
+    metrics: pd.DataFrame,
+    *,
+    metric: str = "accuracy",
+    parameters: Literal["non_embedding", "total"] = "non_embedding",
+    form: Form = "standardised",
+) -> pd.DataFrame:
+    """One row per (task, term), columns `COLUMNS`.
+
+    Parameters
+    ----------
+    metrics
+        Long table (`tables.METRICS`). Rows without training tokens (step 0, or unknown) have no place on a
+        logarithmic axis and are left out.
+    form
+        `standardised` or `raw`.
+
+    Returns
+    -------
+    Where a task has no regression (too few cells, a constant metric, one size or one checkpoint only) its
+    rows hold NaN and `note` says why.
+    """
+    rows = metrics[(metrics["metric"] == metric) & (metrics["tokens"] > 0)]
+    results = [
+        _regress_task(task, rows[rows["task"] == task], metric, f"parameters_{parameters}", form)
+        for task in metrics["task"].drop_duplicates()
+    ]
+    table = pd.concat(results, ignore_index=True)
+    tested = table["p"].notna()
+    table["p_adjusted"] = np.nan
+    if tested.any():
+        from statsmodels.stats.multitest import multipletests
+
+        table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p"], method="fdr_bh")[1]
+    return table[list(COLUMNS)]
+
+
+def _regress_task(task: str, rows: pd.DataFrame, metric: str, size: str, form: Form) -> pd.DataFrame:
+    y = rows["value"].to_numpy(dtype=float)
+    predictors = np.log10(rows[[size, "tokens"]].to_numpy(dtype=float))  # (cells, 2)
+    note = _reason_for_none(y, predictors)
+    estimates = {name: np.full(3, np.nan) for name in ("estimate", "stderr", "t", "p")}
+    if not note:
+        if form == "standardised":
+            y, predictors = _z(y), _z(predictors)
+        estimates = _ols(y, predictors)
+    if form == "raw" and not note:
+        note = "main effects are slopes at N = 1, D = 1"
+    return pd.DataFrame(
+        {
+            "task": task,
+            "metric": metric,
+            "form": form,
+            "cells": len(rows),
+            "term": list(TERMS),
+            **estimates,
+            "df": max(len(rows) - _COEFFICIENTS, 0),
+            "note": note,
+        }
+    )
+
+
+def _ols(y: np.ndarray, predictors: np.ndarray) -> dict[str, np.ndarray]:
+    import statsmodels.api as sm
+
+    size, tokens = predictors.T
+    design = np.column_stack([np.ones_like(y), size, tokens, size * tokens])
+    with warnings.catch_warnings():
+        # A perfect fit makes statsmodels divide by zero; t is then infinite, as it should be.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        fit = sm.OLS(y, design).fit()
+        return {
+            "estimate": fit.params[1:],
+            "stderr": fit.bse[1:],
+            "t": fit.tvalues[1:],
+            "p": fit.pvalues[1:],
+        }
+
+
+def _reason_for_none(y: np.ndarray, predictors: np.ndarray) -> str:
+    if len(y) <= _COEFFICIENTS:
+        return f"no regression: {len(y)} cells with training tokens, more than {_COEFFICIENTS} needed"
+    if not np.isfinite(y).all():
+        return "no regression: a value is missing"
+    if np.ptp(y) == 0:
+        return f"no regression: the metric is {y[0]:.6g} in every cell"
+    if len(np.unique(predictors[:, 0])) == 1:
+        return "no regression: one model size only"
+    if len(np.unique(predictors[:, 1])) == 1:
+        return "no regression: one number of training tokens only"
+    size, tokens = predictors.T
+    design = np.column_stack([np.ones(len(y)), size - size.mean(), tokens - tokens.mean()])
+    design = np.column_stack([design, design[:, 1] * design[:, 2]])
+    if np.linalg.matrix_rank(design) < _COEFFICIENTS:
+        return "no regression: the grid does not separate size, tokens and their interaction"
+    return ""
+
+
+def _z(x: np.ndarray) -> np.ndarray:
+    standardised: np.ndarray = (x - x.mean(axis=0)) / x.std(axis=0, ddof=1)
+    return standardised
+
+
+def verdicts(
+    metrics: pd.DataFrame,
+    regressions: pd.DataFrame,
+    *,
+    parameters: Literal["non_embedding", "total"] = "non_embedding",
+    alpha: float = 0.05,
+) -> pd.DataFrame:
+    """What became of each task: one row per task.
+
+    `decreased`: the largest model is strictly worse at its last checkpoint than at its first trained one.
+    `consistent`: the interaction has t < 0 and adjusted p < `alpha`: the larger the model, the
+    more it loses with training. Both rules are those of *Emergent inabilities?* (final version).
+
+    `verdict` is `ebbs` (decreased, and the slope over tokens is negative at `alpha`), `ebbs with size` (ebbs
+    and consistent), `rises` (positive slope at `alpha`, and not decreased) or `undecided`.
+    """
+    metric = regressions["metric"].iloc[0]
+    rows = metrics[(metrics["metric"] == metric) & (metrics["tokens"] > 0)]
+    out = []
+    for task, terms in regressions.groupby("task", sort=False):
+        term = terms.set_index("term")
+        cells = rows[rows["task"] == task]
+        largest = cells[cells[f"parameters_{parameters}"] == cells[f"parameters_{parameters}"].max()]
+        largest = largest.sort_values("tokens")
+        first, last = (largest.iloc[0], largest.iloc[-1]) if len(largest) > 1 else (None, None)
+        change = np.nan if first is None else last["value"] - first["value"]
+        decreased = bool(change < 0)
+        tokens, interaction = term.loc["tokens"], term.loc["interaction"]
+        consistent = bool(interaction["t"] < 0 and interaction["p_adjusted"] < alpha)
+        clear = bool(tokens["p_adjusted"] < alpha)
+        out.append(
+            {
+                "task": task,
+                "metric": metric,
+                "model": "" if first is None else last["model"],
+                "first_checkpoint": "" if first is None else first["checkpoint"],
+                "last_checkpoint": "" if first is None else last["checkpoint"],
+                "first": np.nan if first is None else first["value"],
+                "last": np.nan if first is None else last["value"],
+                "change": change,
+                "decreased": decreased,
+                "tokens_t": tokens["t"],
+                "tokens_p_adjusted": tokens["p_adjusted"],
+                "interaction_t": interaction["t"],
+                "interaction_p_adjusted": interaction["p_adjusted"],
+                "consistent": consistent,
+                "verdict": _verdict(decreased, clear, float(tokens["t"]), consistent),
+                "note": tokens["note"],
+            }
+        )
+    return pd.DataFrame(out)
+
+
+def _verdict(decreased: bool, clear: bool, t: float, consistent: bool) -> str:
+    if decreased and clear and t < 0:
+        return "ebbs with size" if consistent else "ebbs"
+    if clear and t > 0 and not decreased:
+        return "rises"
+    return "undecided"

@@ -1,0 +1,92 @@
+"""One cell: from the store if it is there, else scored, and its siblings ahead. A lean module.
+
+Rule `score` has one job per cell, but weights are loaded once per checkpoint: the job that comes first
+(the *lead*) takes the checkpoint's lock and starts a worker (`ebbtide.ahead`), which loads the weights,
+scores the lead's cell and then every missing sibling into the store. The siblings' jobs wait for the lock,
+find their cell and copy it, in milliseconds, without importing torch.
+
+The worker is a process of its own that inherits the lock: a crash while scoring ahead never fails the
+lead's own cell, and a killed lead does not free the lock under a living worker.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ebbtide import store
+from ebbtide.errors import ScoringError
+from ebbtide.files import canonical_json
+
+
+def score_cell(
+    checkpoint: str, requests: str, identity: store.Identity, target: str, hint: str | None = None
+) -> str:
+    """Put the cell of `identity` at `target`; returns how: `copied`, `waited` or `scored`.
+
+    Parameters
+    ----------
+    checkpoint
+        Hugging Face directory of the weights.
+    requests
+        Frozen task.
+    identity
+        Identity of the cell (see `ebbtide.store`).
+    target
+        Path of the cell among the results.
+    hint
+        JSON written when the run starts: the store, and which siblings are wanted (see `ebbtide.ahead`).
+
+    Raises
+    ------
+    ScoringError
+        If the worker ended without the cell; its own message stands above in the log.
+    """
+    wanted = read_hint(hint)
+    cells = str(wanted.get("store", "cells"))
+    after = float(wanted.get("recompute_before", 0.0))
+    source = store.path_of(cells, identity)
+    if store.is_whole(source, identity, after=after):
+        store.publish(source, target)
+        return "copied"
+    Path(cells).mkdir(parents=True, exist_ok=True)
+    # Ahead of a whole model, one lock per model: its checkpoints would otherwise be loaded side by side.
+    name = hint if hint and wanted.get("ahead") == "model" else str(Path(checkpoint).resolve())
+    with store.lock(cells, name) as held:
+        how = "waited"
+        if not store.is_whole(source, identity, after=after):
+            how = "scored"
+            status = _work(checkpoint, requests, identity, cells, hint, held.fileno())
+            if not store.is_whole(source, identity, after=after):
+                raise ScoringError(
+                    f"{target} could not be scored (the worker {_ending(status)}); its message is above."
+                )
+            store.tried(cells, identity).unlink(missing_ok=True)
+    store.publish(source, target)
+    return how
+
+
+def read_hint(path: str | None) -> Mapping[str, Any]:
+    """The hint file, or nothing: a job started by hand has none and scores its own cell only."""
+    if path is None or not Path(path).exists():
+        return {}
+    hint: dict[str, Any] = json.loads(Path(path).read_text())
+    return hint
+
+
+def _work(
+    checkpoint: str, requests: str, identity: store.Identity, cells: str, hint: str | None, lock: int
+) -> int:
+    job = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity), "cells": cells}
+    if hint is not None:
+        job["hint"] = hint
+    command = [sys.executable, "-m", "ebbtide.ahead", canonical_json(job)]
+    sys.stderr.flush()
+    return subprocess.run(command, pass_fds=[lock], env=os.environ, check=False).returncode
+
+
+def _ending(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"

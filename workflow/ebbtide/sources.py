@@ -1,0 +1,244 @@
+"""Pinned sources: where a file comes from, to the byte. Standard library only (a lean module).
+
+A source is a text and a sha256. The text is one of
+
+    github:owner/repo@commit:path          hf:owner/name@commit:file
+    https://host/path                      hf:datasets/owner/name@commit:file
+    a local path, absolute or relative to the working directory or the checkout
+
+A mirror is a directory with copies of such files, so that a machine without a network can run a study:
+
+    github/owner/repo/commit/path          hf/owner/name/commit/file
+    https/host/path                        hf/datasets/owner/name/commit/file
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+from ebbtide.errors import ConfigError, SourceError, nearest
+from ebbtide.files import atomic
+
+if TYPE_CHECKING:
+    from urllib.request import OpenerDirector
+
+FORMS = (
+    "github:owner/repo@commit:path",
+    "hf:owner/name@commit:file",
+    "hf:datasets/owner/name@commit:file",
+    "https://host/path",
+    "a local path",
+)
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+_NAME = r"(?!\.{1,2}[/@])[A-Za-z0-9._-]+"
+# Without its look-ahead, a data set that lacks an owner would read as a model of the owner "datasets".
+_HUB = rf"(?:datasets/)?(?!datasets/){_NAME}/{_NAME}"
+_REMOTE = {
+    "github": re.compile(rf"(?P<place>{_NAME}/{_NAME})@(?P<commit>[^:]*):(?P<path>.+)"),
+    "hf": re.compile(rf"(?P<place>{_HUB})@(?P<commit>[^:]*):(?P<path>.+)"),
+    # Printable ASCII without ? and #.
+    "https": re.compile(
+        r"//(?P<place>[A-Za-z0-9]+(?:[.-]+[A-Za-z0-9]+)*(?::[0-9]+)?)/(?P<path>[!\"$->@-~]+)"
+    ),
+}
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of fixed content; `parse` makes it from text.
+
+    `place` is ``owner/repo``, ``owner/name``, ``datasets/owner/name`` or a host (with port); `commit` is
+    empty where the form has none; `sha256` is None only for a local path.
+    """
+
+    text: str
+    sha256: str | None
+    kind: Literal["github", "hf", "https", "local"]
+    place: str
+    commit: str
+    path: str
+
+    @classmethod
+    def parse(cls, text: str, sha256: str | None, where: str) -> "Source":
+        """Read a source; `where` is the file and key it was written at, for the message.
+
+        Raises ConfigError when the text has none of the allowed forms, does not name one commit, would leave
+        its place in a mirror (``..``), or when the sha256 is malformed, or missing for a remote file.
+        """
+        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+            raise ConfigError(f"{where}: the sha256 is {sha256!r}, allowed are 64 hex digits.")
+        if not text or not text.isprintable():
+            raise ConfigError(f"{where}: {text!r} is no source; allowed: {', '.join(FORMS)}.")
+        sha256 = sha256.lower() if sha256 is not None else None
+        scheme = _SCHEME.fullmatch(text)
+        if scheme is None:
+            return cls(text, sha256, "local", "", "", text)
+        kind = _remote_kind(scheme["scheme"], text, where)
+        place, commit, path = _remote_parts(kind, scheme["rest"], text, where)
+        if sha256 is None:
+            raise ConfigError(
+                f"{where}: {text!r} has no sha256, which only a local path may lack; add the 64 hex digits"
+                " that `sha256sum` prints for the file."
+            )
+        return cls(text, sha256, kind, place, commit, path)
+
+    @property
+    def mirror_path(self) -> Path:
+        """Where a mirror keeps the file, relative to the mirror; ValueError for a local path."""
+        if self.kind == "local":
+            raise ValueError(f"{self.text}: a local path has no place in a mirror")
+        return Path(self.kind, self.place, self.commit, self.path)
+
+    @property
+    def url(self) -> str:
+        """Where the file is downloaded from; ValueError for a local path."""
+        match self.kind:
+            case "github":
+                return f"https://raw.githubusercontent.com/{self.place}/{self.commit}/{quote(self.path)}"
+            case "hf":
+                return f"{hub_endpoint()}/{self.place}/resolve/{self.commit}/{quote(self.path)}"
+            case "https":
+                return self.text
+            case "local":
+                raise ValueError(f"{self.text}: a local path has no URL")
+
+
+def hub_endpoint() -> str:
+    """Root URL of the model hub: env HF_ENDPOINT, or the public one. ConfigError if it holds credentials."""
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    if "@" in endpoint:
+        raise ConfigError("HF_ENDPOINT: credentials in the URL are not allowed; put the token into HF_TOKEN.")
+    return endpoint.rstrip("/")
+
+
+def mirrors(configured: Sequence[str]) -> list[Path]:
+    """The mirrors to look in, in order: those of env EBBTIDE_MIRRORS, then the configuration's.
+
+    Raises ConfigError for one that is not a directory: a mistyped mirror would otherwise mean a download.
+    """
+    environment = os.environ.get("EBBTIDE_MIRRORS", "").split(os.pathsep)
+    named = [("EBBTIDE_MIRRORS", name) for name in environment if name]
+    named += [("mirrors", name) for name in configured]
+    for key, name in named:
+        if not Path(name).expanduser().is_dir():
+            raise ConfigError(
+                f"{key}: {name!r} is not a directory; a mirror holds copies as github/owner/repo/commit/path."
+            )
+    return [Path(name).expanduser() for _, name in named]
+
+
+def fetch(source: Source, to: Path, mirrors: Sequence[Path], opener: "OpenerDirector | None" = None) -> None:
+    """Write the file of `source` to `to`: from its local path, the first mirror that has it, or its URL.
+
+    `to` appears only after the sha256 has been checked, whatever the route. `opener` replaces
+    `ebbtide.download.build_opener()`. Raises SourceError when no route leads to the file, or when its
+    content is another one.
+    """
+    with atomic(to) as temporary:
+        place = _on_this_machine(source, mirrors)
+        if place is not None:
+            origin, found = str(place), _write(_read(place, source), temporary)
+        else:
+            origin, found = source.url, _download(source, temporary, mirrors, opener)
+        if source.sha256 is not None and found != source.sha256:
+            raise SourceError(
+                f"{source.text}: the file from {origin} has sha256 {found}, expected {source.sha256};"
+                " either that copy is damaged or the sha256 belongs to another file."
+            )
+
+
+def _remote_kind(scheme: str, text: str, where: str) -> Literal["github", "hf", "https"]:
+    match scheme:
+        case "github" | "hf" | "https":
+            return scheme
+        case "http":
+            raise ConfigError(f"{where}: {text!r} would be read in the clear; only https:// is allowed.")
+    hint = nearest(scheme, list(_REMOTE))
+    raise ConfigError(
+        f"{where}: {text!r} starts with the unknown '{scheme}:'{hint} (allowed: {', '.join(FORMS)};"
+        " write ./ before a local path with a colon)."
+    )
+
+
+def _remote_parts(kind: str, rest: str, text: str, where: str) -> tuple[str, str, str]:
+    """(place, commit, path) of the text behind ``kind:``."""
+    match = _REMOTE[kind].fullmatch(rest)
+    if match is None:
+        forms = " or ".join(form for form in FORMS if form.startswith(f"{kind}:"))
+        extra = ", without user, query, fragment and spaces" if kind == "https" else ""
+        raise ConfigError(f"{where}: {text!r} does not have the form {forms}{extra}.")
+    commit = match.groupdict().get("commit", "")
+    if kind != "https" and not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise ConfigError(
+            f"{where}: {commit!r} in {text!r} is not a full commit; a branch or tag moves and a short commit"
+            " may become ambiguous, so a commit of 40 lower-case hex digits is needed."
+        )
+    if any(part in ("", ".", "..") for part in match["path"].split("/")):
+        raise ConfigError(
+            f"{where}: the path {match['path']!r} in {text!r} must be relative and name a file,"
+            " without empty, '.' or '..' components."
+        )
+    return match["place"], commit, match["path"]
+
+
+def _on_this_machine(source: Source, mirrors: Sequence[Path]) -> Path | None:
+    if source.kind == "local":
+        places = [base / Path(source.path).expanduser() for base in (Path.cwd(), CHECKOUT)]
+    else:
+        places = [mirror / source.mirror_path for mirror in mirrors]
+    place = next((place for place in places if place.is_file()), None)
+    if place is None and source.kind == "local":
+        looked = " and ".join(str(place) for place in dict.fromkeys(places))
+        raise SourceError(f"{source.text}: there is no such file (looked for {looked}).")
+    return place
+
+
+def _read(path: Path, source: Source) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                yield chunk
+    except OSError as error:
+        raise SourceError(f"{source.text}: {path} cannot be read: {error.strerror}.") from error
+
+
+def _write(chunks: Iterable[bytes], to: Path) -> str:
+    """Write `chunks` to `to` and return the sha256 of what was written, in hex."""
+    sha256 = hashlib.sha256()
+    with to.open("wb") as file:
+        for chunk in chunks:
+            sha256.update(chunk)
+            file.write(chunk)
+    return sha256.hexdigest()
+
+
+def _download(source: Source, to: Path, mirrors: Sequence[Path], opener: "OpenerDirector | None") -> str:
+    from ebbtide.download import DownloadError, download
+
+    token = _hub_token() if source.kind == "hf" else None
+    try:
+        return download(source.url, lambda chunks: _write(chunks, to), token, opener)
+    except DownloadError as error:
+        looked = ", ".join(str(mirror) for mirror in mirrors) or "none"
+        gated = source.kind == "hf" and error.status in (401, 403)
+        raise SourceError(
+            f"{source.text}: {source.url} cannot be downloaded ({error}; mirrors looked in: {looked})."
+            + (" A gated or private repository needs HF_TOKEN." if gated else "")
+            + " Without a network, let EBBTIDE_MIRRORS or `mirrors:` point to a copy laid out as"
+            f" github/owner/repo/commit/path; this file is {source.mirror_path} there."
+        ) from error
+
+
+def _hub_token() -> str | None:
+    token = os.environ.get("HF_TOKEN", "").strip()
+    # Checked here because http.client quotes a header that it cannot send.
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigError("HF_TOKEN: it holds characters that no token has; copy it again.")
+    return token or None

@@ -1,0 +1,121 @@
+"""A study: the checked config, and its grid of model × checkpoint × task."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ebbtide.errors import ConfigError
+from ebbtide.scoring.recipe import RECIPE_VERSION
+from ebbtide.series import Checkpoint, Model, from_series, on_disk
+from ebbtide.store import Identity
+from ebbtide.tasks import Task, load_task
+from ebbtide.validation import check, load_schema, read_yaml
+
+
+@dataclass(frozen=True)
+class Study:
+    """The grid and its settings; everything in it is known before anything runs."""
+
+    name: str
+    config: Mapping[str, Any]
+    models: Mapping[str, Model]
+    tasks: Mapping[str, Task]
+
+    def checkpoint(self, model: str, name: str) -> Checkpoint:
+        """The checkpoint of these names. Raises `KeyError` for names outside the grid."""
+        return next(c for c in self.models[model].checkpoints if c.name == name)
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """All checkpoints, in the order of the config and of training."""
+        for model in self.models.values():
+            yield from model.checkpoints
+
+    def identity(self, checkpoint: Checkpoint, task: str) -> Identity:
+        """Identity of a cell: what determines its numbers, as a flat dictionary."""
+        scoring = self.config["scoring"]
+        return {
+            "weights": checkpoint.weights,
+            "tokenizer": checkpoint.tokenizer,
+            "task": self.tasks[task].identity,
+            "recipe": RECIPE_VERSION,
+            "dtype": scoring["dtype"],
+            "encoding": scoring["encoding"],
+            "max_length": scoring["max_length"],
+        }
+
+    def expected(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """What `measure` must find in the cells of a checkpoint: its place in training, and identities."""
+        return {
+            "model": checkpoint.model,
+            "checkpoint": checkpoint.name,
+            "step": checkpoint.step,
+            "tokens": checkpoint.tokens,
+            "identities": {task: self.identity(checkpoint, task) for task in self.tasks},
+        }
+
+
+def load_study(config: Mapping[str, Any], files: Sequence[str]) -> Study:
+    """Check a config and resolve its grid.
+
+    Parameters
+    ----------
+    config
+        The merged configuration.
+    files
+        The files it came from; messages name the one that holds the key at fault.
+
+    Raises
+    ------
+    ConfigError
+        One sentence: file, key, found, allowed.
+    """
+    raw = {file: read_yaml(file) for file in files}
+    where = " + ".join(files) if files else "--config"
+    checked = check(config, load_schema("config"), where)
+
+    def place(key: str) -> str:
+        holders = [file for file, content in raw.items() if key in content]
+        return holders[-1] if holders else "--config"
+
+    models = _models(checked["models"], place("models"))
+    tasks = _tasks(checked["tasks"], place("tasks"))
+    _check_worlds(models, tasks)
+    return Study(checked["study"], checked, models, tasks)
+
+
+def _models(rows: Sequence[Mapping[str, Any]], file: str) -> dict[str, Model]:
+    models: dict[str, Model] = {}
+    for number, row in enumerate(rows):
+        where = f"{file}: models[{number}]"
+        for model in from_series(row, where) if "series" in row else [on_disk(row, where)]:
+            if model.name in models:
+                raise ConfigError(f"{where}: found a second model named {model.name!r}; names must differ.")
+            models[model.name] = model
+    return models
+
+
+def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:
+    tasks: dict[str, Task] = {}
+    for number, name in enumerate(names):
+        task = load_task(name, f"{file}: tasks[{number}]")
+        if task.name in tasks:
+            raise ConfigError(f"{file}: tasks[{number}]: found a second task named {task.name!r}.")
+        tasks[task.name] = task
+    return tasks
+
+
+def _check_worlds(models: Mapping[str, Model], tasks: Mapping[str, Task]) -> None:
+    """A toy task must ask about the world that the ladder has read about."""
+    for model in models.values():
+        for task in tasks.values():
+            if model.world and task.world and dict(model.world) != dict(task.world):
+                raise ConfigError(
+                    f"{task.file}: source.world: found {dict(task.world)}; model {model.name} is trained on "
+                    f"corpus.world {dict(model.world)}; the two must be equal."
+                )
+
+
+def read_study(file: str | Path) -> Study:
+    """Load a study from its YAML file alone (outside Snakemake)."""
+    return load_study(read_yaml(file), [str(file)])

@@ -1,0 +1,36 @@
+"""What a study found, in five lines."""
+
+import pandas as pd
+
+
+def summarise(metrics: pd.DataFrame, verdicts: pd.DataFrame, results: str) -> str:
+    """Five lines: the grid, what ebbs, what rises, what is undecided, where it lies."""
+    cells = metrics[["model", "checkpoint", "task"]].drop_duplicates()
+    grid = " × ".join(
+        f"{cells[column].nunique()} {name}"
+        for column, name in (("model", "models"), ("checkpoint", "checkpoints"), ("task", "tasks"))
+    )
+    metric = metrics["metric"].iloc[0] if verdicts.empty else verdicts["metric"].iloc[0]
+    names = {v: [_one(row) for _, row in verdicts[verdicts["verdict"] == v].iterrows()] for v in _VERDICTS}
+    ebbs = names["ebbs with size"] + names["ebbs"]
+    largest = "" if verdicts.empty or pd.isna(verdicts["model"].iloc[0]) else str(verdicts["model"].iloc[0])
+    of = f" ({metric} of {largest}, first → last trained checkpoint)" if largest else ""
+    return "\n".join(
+        [
+            f"{len(cells)} cells scored: {grid}.",
+            f"Ebbs with training{of}: {', '.join(ebbs) or 'none'}.",
+            f"Rises: {', '.join(names['rises']) or 'none'}.",
+            f"Undecided: {', '.join(names['undecided']) or 'none'}.",
+            f"Tables, figures and metrics are in {results}/ (figures/accuracy.pdf, regressions.tsv, verdicts.tsv).",
+            "",
+        ]
+    )
+
+
+_VERDICTS = ("ebbs with size", "ebbs", "rises", "undecided")
+
+
+def _one(row: pd.Series) -> str:
+    if pd.isna(row["change"]):
+        return str(row["task"])
+    return f"{row['task']} {row['first']:.2f} → {row['last']:.2f}"

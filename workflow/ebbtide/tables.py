@@ -1,0 +1,213 @@
+"""Tables on disk: Parquet schemas, atomic writes, validated reads.
+
+Every Parquet file that Ebbtide writes carries, in its footer, a JSON record under `FOOTER`:
+at least `kind` (which schema), and `content_sha256` of the rows. Every read checks both.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ebbtide.errors import CellError
+from ebbtide.files import atomic, canonical_json
+
+FOOTER = b"ebbtide"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Columns a table must have (name → allowed Arrow types) and the columns that identify a row."""
+
+    kind: str
+    columns: Mapping[str, tuple[pa.DataType, ...]]
+    key: tuple[str, ...]
+    remedy: str
+
+
+TEXT = (pa.string(), pa.large_string())
+INTEGER = (pa.int64(),)
+REAL = (pa.float64(),)
+FLAG = (pa.bool_(),)
+
+REQUESTS = Schema(
+    kind="requests",
+    columns={
+        "example": TEXT + INTEGER,
+        "choice": INTEGER,
+        "context": TEXT,
+        "continuation": TEXT,
+    },
+    key=("example", "choice"),
+    remedy="freeze the task again: delete the file and run snakemake",
+)
+
+CELL = Schema(
+    kind="cell",
+    columns={
+        "example": TEXT + INTEGER,
+        "choice": INTEGER,
+        "loglikelihood": REAL,  # nats, summed over the continuation
+        "tokens": INTEGER,  # of the continuation
+        "bytes": INTEGER,
+        "characters": INTEGER,
+        "greedy": FLAG,  # every continuation token is the model's argmax
+        "first_token_loglikelihood": REAL,  # nats
+        "context_tokens": INTEGER,  # as the model saw them
+        "truncated": FLAG,
+    },
+    key=("example", "choice"),
+    remedy="delete the file and run snakemake: an intact copy in the store is used, else it is scored again",
+)
+
+METRICS = Schema(
+    kind="metrics",
+    columns={
+        "model": TEXT,
+        "checkpoint": TEXT,
+        "step": INTEGER,
+        "tokens": INTEGER,
+        "parameters_total": INTEGER,
+        "parameters_non_embedding": INTEGER,
+        "task": TEXT,
+        "metric": TEXT,
+        "value": REAL,
+        "stderr": REAL,
+        "n": INTEGER,
+        "chance": REAL,
+        "source": TEXT,  # scored | imported
+    },
+    key=("model", "checkpoint", "task", "metric"),
+    remedy="delete the file and run snakemake",
+)
+
+
+def content_sha256(table: pa.Table) -> str:
+    """Hash of a table's column names and values, independent of chunking, encoding and metadata."""
+    sha = hashlib.sha256()
+    for name in table.column_names:
+        column = table.column(name)
+        sha.update(f"{name}:{column.null_count}:".encode())
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            values = column.to_pylist()
+            # Lengths first: "ab", "c" and "a", "bc" must not collide.
+            sha.update(",".join("-" if v is None else str(len(v)) for v in values).encode())
+            sha.update("".join(v for v in values if v is not None).encode())
+        elif column.null_count and not pa.types.is_floating(column.type):
+            sha.update(repr(column.to_pylist()).encode())
+        else:
+            sha.update(column.to_numpy().tobytes())
+    return sha.hexdigest()
+
+
+def write_parquet(
+    rows: pd.DataFrame | pa.Table,
+    path: str | Path,
+    schema: Schema,
+    footer: Mapping[str, Any] | None = None,
+    strings: Mapping[str, str] | None = None,
+) -> None:
+    """Check `rows` against `schema` and write them atomically.
+
+    `footer` is stored as JSON beside `kind` and `content_sha256`; `strings` are extra footer keys
+    kept as plain text, so that they can be found without a Parquet reader.
+    """
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
+    _check_columns(table, schema, str(path))
+    record = {"kind": schema.kind, "content_sha256": content_sha256(table), **(footer or {})}
+    metadata = {FOOTER: canonical_json(record).encode()}
+    metadata |= {k.encode(): v.encode() for k, v in (strings or {}).items()}
+    with atomic(path) as temporary:
+        # No timestamps and no Arrow schema copy: equal rows make equal bytes.
+        pq.write_table(
+            table.replace_schema_metadata(metadata), temporary, compression="zstd", write_page_checksum=True
+        )
+
+
+def read_footer(path: str | Path, schema: Schema) -> dict[str, Any]:
+    """The JSON record in the footer of a `schema.kind` file, without reading the rows.
+
+    Raises `CellError` when the file is missing, truncated, not Parquet, or of another kind.
+    """
+    return _record(_metadata(path, schema), path, schema)
+
+
+def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> pa.Table:
+    """Read and check a table: footer, columns, content hash, unique keys.
+
+    `foreign=True` accepts a file without an Ebbtide footer (a user's own requests).
+    The returned table's schema metadata still holds the footer.
+    """
+    metadata = _metadata(path, schema)
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise CellError(f"{path} is damaged ({_first_line(error)}); {schema.remedy}.") from error
+    _check_columns(table, schema, str(path))
+    if not (foreign and FOOTER not in metadata):
+        found = content_sha256(table)
+        expected = _record(metadata, path, schema).get("content_sha256")
+        if found != expected:
+            raise CellError(f"{path}: rows hash to {found}, the footer says {expected}; {schema.remedy}.")
+    return table
+
+
+def read_frame(path: str | Path, schema: Schema) -> pd.DataFrame:
+    """`read_parquet` as a data frame."""
+    frame: pd.DataFrame = read_parquet(path, schema).to_pandas()
+    return frame
+
+
+def write_tsv(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a small table as TSV, atomically; missing values are empty, numbers keep 10 digits."""
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, sep="\t", index=False, float_format="%.10g")
+
+
+def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
+    try:
+        return pq.read_metadata(path).metadata or {}
+    except FileNotFoundError:
+        raise CellError(f"{path} does not exist; {schema.remedy}.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise CellError(
+            f"{path} is not a whole Parquet file ({_first_line(error)}); {schema.remedy}."
+        ) from error
+
+
+def _record(metadata: dict[bytes, bytes], path: str | Path, schema: Schema) -> dict[str, Any]:
+    try:
+        record = json.loads(metadata[FOOTER])
+        kind = record["kind"]
+    except (KeyError, TypeError, ValueError):
+        raise CellError(f"{path} was not written by Ebbtide (no footer record); {schema.remedy}.") from None
+    if kind != schema.kind:
+        raise CellError(f"{path} holds {kind!r}, expected {schema.kind!r}; {schema.remedy}.")
+    return dict(record)
+
+
+def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
+    for name, types in schema.columns.items():
+        if name not in table.column_names:
+            found = ", ".join(table.column_names)
+            raise CellError(f"{where}: column {name!r} is missing (found: {found}).")
+        if table.schema.field(name).type not in types:
+            allowed = " or ".join(str(t) for t in types)
+            raise CellError(
+                f"{where}: column {name!r} has type {table.schema.field(name).type}, allowed: {allowed}."
+            )
+    keys = table.select(list(schema.key)).to_pandas()
+    repeated = keys.duplicated()
+    if repeated.any():
+        first = keys[repeated].iloc[0].to_dict()
+        raise CellError(f"{where}: more than one row has {first}; ({', '.join(schema.key)}) must be unique.")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

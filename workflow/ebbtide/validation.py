@@ -1,0 +1,139 @@
+"""YAML read strictly and checked against JSON Schema, with one sentence per mistake.
+
+Unknown keys are errors (`additionalProperties: false` everywhere), repeated keys are errors, and
+missing keys get the schema's defaults.
+"""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from ebbtide.errors import ConfigError, nearest
+
+SCHEMAS = Path(__file__).parent.parent / "schemas"
+_SENTENCE_LENGTH = 80
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice (YAML would silently keep the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise ConfigError(f"key {key!r} is written twice (line {key_node.start_mark.line + 1})")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file as a dictionary. Raises `ConfigError` naming file and line."""
+    try:
+        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {_on_one_line(str(error))}.") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.args[0]}.") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} holds {_shown(document)}, expected keys and values.")
+    return document
+
+
+def load_schema(name: str) -> dict[str, Any]:
+    """A schema of `workflow/schemas`, by its name without suffix."""
+    return read_yaml(SCHEMAS / f"{name}.schema.yaml")
+
+
+def check(document: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The document with defaults filled in. Raises `ConfigError` for the first mistake.
+
+    `where` names the file in the message.
+    """
+    filled = copy.deepcopy(dict(document))
+    _fill_defaults(filled, schema, schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    # Unknown keys first: a typo also makes its true key "missing", and the typo explains more.
+    errors = sorted(
+        validator.iter_errors(filled), key=lambda e: (e.validator != "additionalProperties", len(e.path))
+    )
+    if errors:
+        raise ConfigError(f"{where}: {_sentence(errors[0])}")
+    return filled
+
+
+def key_path(path: "list[str | int]") -> str:
+    """`models[0].steps`: how a place in a document is written in messages."""
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
+    return text.removeprefix(".") or "(top level)"
+
+
+def _fill_defaults(document: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> None:
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+    if "if" in schema and isinstance(document, dict):
+        chosen = "then" if all(k in document for k in schema["if"]["required"]) else "else"
+        _fill_defaults(document, schema[chosen], root)
+    if isinstance(document, dict):
+        for name, property_ in schema.get("properties", {}).items():
+            if name not in document and "default" in property_:
+                document[name] = copy.deepcopy(property_["default"])
+            if name in document:
+                _fill_defaults(document[name], property_, root)
+    elif isinstance(document, list) and isinstance(schema.get("items"), dict):
+        for item in document:
+            _fill_defaults(item, schema["items"], root)
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    place = key_path(list(error.absolute_path))
+    value, rule = error.validator_value, error.validator
+    about = error.schema.get("description", "")
+    hint = f" ({_on_one_line(about).rstrip('.')})" if about and rule != "additionalProperties" else ""
+    if rule == "additionalProperties":
+        allowed = list(error.schema.get("properties", {}))
+        unknown = sorted(str(k) for k in error.instance if k not in allowed)[0]
+        full = f"{place}.{unknown}" if error.absolute_path else unknown
+        return f"{full}: unknown key; allowed: {', '.join(allowed)}{nearest(unknown, allowed) or '.'}"
+    if rule == "required":
+        missing = sorted(k for k in value if k not in error.instance)[0]
+        full = f"{place}.{missing}" if error.absolute_path else missing
+        about = error.schema.get("properties", {}).get(missing, {}).get("description", "")
+        return f"{full}: missing" + (f"; expected: {_on_one_line(about).rstrip('.')}." if about else ".")
+    found = f"{place}: found {_shown(error.instance)}"
+    if rule == "enum":
+        allowed = [str(v) for v in value]
+        return f"{found}; allowed: {', '.join(allowed)}{nearest(str(error.instance), allowed) or '.'}"
+    texts = {
+        "type": f"allowed: {value if isinstance(value, str) else ' or '.join(value or [])}",
+        "pattern": f"allowed: text that matches {value}",
+        "minimum": f"allowed: at least {value}",
+        "maximum": f"allowed: at most {value}",
+        "exclusiveMinimum": f"allowed: more than {value}",
+        "exclusiveMaximum": f"allowed: less than {value}",
+        "minItems": f"allowed: at least {value} entries",
+        "maxItems": f"allowed: at most {value} entries",
+        "minProperties": f"allowed: at least {value} entries",
+        "uniqueItems": "allowed: each entry once",
+        "minLength": f"allowed: at least {value} characters",
+    }
+    if rule in ("anyOf", "oneOf") and error.context:
+        texts[str(rule)] = "allowed: " + " or ".join(
+            str(s.get("const", s.get("description", s.get("type", "another form")))) for s in value
+        )
+    return f"{found}; {texts.get(str(rule), error.message)}{hint}."
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SENTENCE_LENGTH else text[: _SENTENCE_LENGTH - 1] + "…"
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,35 @@
+"""
+Checkpoints: train the models of a local ladder.
+
+OUTPUTS  resources/checkpoints/{model}/{checkpoint}/                   Hugging Face layout, safetensors
+         resources/checkpoints/{model}/{checkpoint}/trained-{id}.json    says that weights {id} are there
+RERUNS   when a checkpoint of this identity is missing. The identity (corpus, recipe, size, step) is in the
+         name of the output, so nothing else can make training look out of date: a rule upstream of `score`
+         that Snakemake plans for another reason would hide missing cells from it, since score's inputs
+         are ancient. One rule per model, because the steps to keep belong to the model.
+"""
+
+for trained in (model for model in STUDY.models.values() if model.training):
+
+    rule:
+        # Train one model; a killed run goes on from its last checkpoint.
+        name:
+            f"train_{trained.name}"
+        output:
+            ready=[checkpoint.ready for checkpoint in trained.checkpoints],
+        params:
+            spec=canonical_json(trained.training),
+        log:
+            f"logs/train/{trained.name}.log",
+        benchmark:
+            f"logs/train/{trained.name}.benchmark.tsv"
+        conda:
+            "ebbtide"
+        threads: 1
+        # The widest model takes longest: first.
+        priority: TRAINING + trained.training["model"]["width"]
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        shell:
+            "python -m ebbtide train --spec {params.spec:q} --ready {output.ready:q} 2> {log:q}"

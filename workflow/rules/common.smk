@@ -1,0 +1,100 @@
+"""
+Common: wiring only. The study, checked; lists of targets; constraints of wildcards.
+
+Whatever can be tested lives in the package.
+"""
+
+import os
+import sys
+import time
+
+from ebbtide.errors import EbbtideError
+from ebbtide.files import canonical_json, write_text
+from ebbtide.plan import COMMON, Leads, hint_path, hints
+from ebbtide.provenance import code_digest
+from ebbtide.study import load_study
+
+try:
+    STUDY = load_study(config, workflow.configfiles)
+except EbbtideError as error:
+    sys.exit(str(error))  # the sentence alone, no traceback
+
+RESULTS = f"results/{STUDY.name}"
+CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
+FIGURES = ["accuracy", "heat"]
+TABLES = ["regressions.tsv", "regressions_raw.tsv", "verdicts.tsv", "summary.txt"]
+LEADS = Leads(STUDY)
+TRAINING = 10  # priority: all else waits for weights
+
+# For `fetch`. Not a param: where a copy of the data lies is no reason to fetch it again.
+os.environ["EBBTIDE_MIRRORS"] = os.pathsep.join(
+    [*filter(None, [os.environ.get("EBBTIDE_MIRRORS")]), *STUDY.config["mirrors"]]
+)
+
+
+wildcard_constraints:
+    model="|".join(map(re.escape, STUDY.models)),
+    checkpoint="|".join(sorted({re.escape(c.name) for c in STUDY.checkpoints()})),
+    task="|".join(map(re.escape, STUDY.tasks)),
+    identity="[0-9a-f]{32}",
+    sha256="[0-9a-f]{64}",
+
+
+localrules:
+    all,
+
+
+def all_tasks():
+    """The frozen tasks under their plain names."""
+    return [f"resources/tasks/{task}.parquet" for task in STUDY.tasks]
+
+
+def task_of_data(sha256):
+    """A task that uses the data file of this hash."""
+    return next(t for t in STUDY.tasks.values() if t.source and t.source.sha256 == sha256)
+
+
+def data_of(task):
+    """The fetched data of a task; nothing for a generated one. Ancient: its hash is in its name."""
+    return ancient(STUDY.tasks[task].data) if STUDY.tasks[task].data else []
+
+
+def metrics_of(checkpoint):
+    """Metrics of one checkpoint."""
+    return f"{RESULTS}/metrics/{checkpoint.model}/{checkpoint.name}.parquet"
+
+
+def all_figures():
+    """Every figure, for print (PDF) and for screens (PNG)."""
+    return expand("{results}/figures/{figure}.{format}", results=RESULTS, figure=FIGURES, format=["pdf", "png"])
+
+
+def score_memory_mb(wildcards, attempt):
+    """Memory of a scoring job: Python and torch, and the weights in float32; more at each attempt."""
+    weights = STUDY.checkpoint(wildcards.model, wildcards.checkpoint).size_bytes
+    return attempt * (2000 + 3 * weights // 2**20)
+
+
+def score_minutes(wildcards, attempt):
+    """Time of a scoring job in minutes; the lead of a group scores the whole checkpoint."""
+    return 30 * attempt
+
+
+def cells_of(model, checkpoint):
+    """Cells of one checkpoint, in the order of the config."""
+    return [CELL.format(model=model, checkpoint=checkpoint, task=task) for task in STUDY.tasks]
+
+
+def all_cells():
+    """Every cell of the grid. `all` lists them, so that a deleted cell is made again."""
+    return [cell for c in STUDY.checkpoints() for cell in cells_of(c.model, c.name)]
+
+
+onstart:
+    # Which cells this run will score: a hint for scoring ahead, read by rule `score`.
+    wanted = [
+        (job.wildcards.model, job.wildcards.checkpoint, job.wildcards.task)
+        for job in workflow.dag.needrun_jobs() if job.rule.name == "score"
+    ]
+    for model, hint in hints(STUDY, wanted, started=time.time()).items():
+        write_text(canonical_json(hint), hint_path(model))

@@ -1,0 +1,58 @@
+"""
+Metrics: means over examples, from cells alone.
+
+INPUTS   cells, frozen tasks
+OUTPUTS  results/{study}/metrics/{model}/{checkpoint}.parquet   one checkpoint
+         results/{study}/metrics.parquet                        all of them: long, one row per metric
+RERUNS   when a cell is new, the grid changes, or the code of the metrics changes.
+"""
+
+
+localrules:
+    metrics,
+
+
+rule measure:
+    """Measure all tasks of one checkpoint. Ties its cells into one submission on a cluster."""
+    input:
+        cells=lambda wildcards: cells_of(wildcards.model, wildcards.checkpoint),
+        requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
+    output:
+        metrics=f"{RESULTS}/metrics/{{model}}/{{checkpoint}}.parquet",
+    params:
+        expected=lambda wildcards: canonical_json(
+            STUDY.expected(STUDY.checkpoint(wildcards.model, wildcards.checkpoint))
+        ),
+        code=code_digest("metrics", "cells", "tables"),
+    log:
+        f"logs/measure/{STUDY.name}/{{model}}/{{checkpoint}}.log",
+    conda:
+        "ebbtide"
+    group:
+        "checkpoint"
+    threads: 1
+    priority: COMMON
+    resources:
+        slot=0,
+        mem_mb=1000,
+        runtime=5,
+    shell:
+        "python -m ebbtide measure --cells {input.cells:q} --requests {input.requests:q}"
+        " --expected {params.expected:q} --to {output.metrics:q} 2> {log:q}"
+
+
+rule metrics:
+    """Put the metrics of all checkpoints into one long table."""
+    input:
+        parts=[metrics_of(checkpoint) for checkpoint in STUDY.checkpoints()],
+    output:
+        metrics=f"{RESULTS}/metrics.parquet",
+    params:
+        code=code_digest("tables"),
+    log:
+        f"logs/metrics/{STUDY.name}.log",
+    conda:
+        "ebbtide"
+    priority: COMMON
+    script:
+        "../scripts/metrics.py"

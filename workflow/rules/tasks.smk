@@ -1,0 +1,63 @@
+"""
+Tasks: fetch pinned data, freeze it into requests. On the machine that runs Snakemake, which has a network.
+
+INPUTS   workflow/tasks/{task}.yaml                        or a definition of your own
+OUTPUTS  resources/sources/{sha256}/{file}                 pinned data, hash checked
+         resources/tasks/frozen/{task}-{identity}.parquet    requests, by identity
+         resources/tasks/{task}.parquet                      the same under the plain name
+RERUNS   when the requests of this identity are missing: hashes and identities are in the names (see
+         checkpoints.smk for why). A new title or comment in a definition changes nothing.
+"""
+
+
+localrules:
+    fetch,
+    freeze,
+    name_task,
+
+
+rule fetch:
+    """Bring a data file here: from a mirror, a path or the network; its sha256 must match."""
+    input:
+        definition=lambda wildcards: ancient(str(task_of_data(wildcards.sha256).file)),
+    output:
+        data="resources/sources/{sha256}/{file}",
+    log:
+        "logs/fetch/{sha256}/{file}.log",
+    conda:
+        "ebbtide"
+    priority: COMMON
+    shell:
+        "python -m ebbtide fetch --task {input.definition:q} --to {output.data:q} 2> {log:q}"
+
+
+rule freeze:
+    """Freeze a task into requests: one row per example and choice."""
+    input:
+        definition=lambda wildcards: ancient(str(STUDY.tasks[wildcards.task].file)),
+        data=lambda wildcards: data_of(wildcards.task),
+    output:
+        requests="resources/tasks/frozen/{task}-{identity}.parquet",
+    log:
+        "logs/freeze/{task}-{identity}.log",
+    conda:
+        "ebbtide"
+    priority: COMMON
+    shell:
+        "python -m ebbtide freeze --task {input.definition:q} --to {output.requests:q} 2> {log:q}"
+
+
+rule name_task:
+    """Give the frozen task its plain name."""
+    input:
+        requests=lambda wildcards: STUDY.tasks[wildcards.task].frozen,
+    output:
+        requests="resources/tasks/{task}.parquet",
+    log:
+        "logs/name_task/{task}.log",
+    conda:
+        "ebbtide"
+    priority: COMMON
+    shell:
+        "cp {input.requests:q} {output.requests:q}.part 2> {log:q}"
+        " && mv {output.requests:q}.part {output.requests:q} 2>> {log:q}"

@@ -1,0 +1,17 @@
+"""Adapter: the long table of metrics, from the tables of all checkpoints."""
+
+import pandas as pd
+
+from ebbtide.logs import log_to
+from ebbtide.tables import METRICS, read_frame, write_parquet
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    parts = [read_frame(path, METRICS) for path in job.input.parts]
+    write_parquet(pd.concat(parts, ignore_index=True), job.output.metrics, METRICS)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)
