@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -247,6 +248,14 @@ def test_missing_local_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc/self/mem")
+def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+    unreadable = "/proc/self/mem"  # address 0 is an input/output error, even for root
+    with pytest.raises(SourceError, match=f"{unreadable} cannot be read: Input/output error"):
+        fetch(Source.parse(unreadable, None, WHERE), tmp_path / "out", [])
+    assert not list(tmp_path.iterdir())
+
+
 # --- mirrors ---
 
 
@@ -404,6 +413,19 @@ def test_without_network_the_message_leads_to_a_mirror(
         str(hub().mirror_path),
     ):
         assert part in sentence
+
+
+def test_unknown_host_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    def resolve(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(SourceError, match="Name or service not known; mirrors"):
+        fetch(Source.parse(GITHUB, SHA256, WHERE), tmp_path / "out", [])
+    assert pauses == []
 
 
 # --- https only, and tokens ---

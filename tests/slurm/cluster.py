@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NODE = "ebb"
+CPUS = len(os.sched_getaffinity(0))  # faked ones cannot be bound, and a grouped job needs its processors bound
 GPUS = 2
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "setpriv")
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -174,9 +175,10 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 MinJobAge=86400
 KillWait=2
+EnforcePartLimits=ALL
 ReturnToService=2
 GresTypes=gpu
-NodeName={NODE} NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} Gres=gpu:{GPUS}
+NodeName={NODE} NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory={memory} Gres=gpu:{GPUS}
 PartitionName=gpu Nodes={NODE} Default=YES MaxTime=60 DefMemPerCPU=500
 """
 

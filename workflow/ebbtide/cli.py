@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     measure = verbs.add_parser("measure", help="metrics of the cells of one checkpoint")
     measure.add_argument("--cells", nargs="+", required=True)
     measure.add_argument("--requests", nargs="+", required=True, help="frozen tasks, in the order of --cells")
-    measure.add_argument("--expected", required=True, help="JSON: model, checkpoint, step, tokens, identities")
+    measure.add_argument("--expected", required=True, help="JSON: model, checkpoint, step, tokens, cells (task and identity)")
     measure.add_argument("--to", required=True)
     measure.set_defaults(verb=_measure)
     return parser
@@ -147,10 +147,8 @@ def _measure(options: argparse.Namespace) -> None:
     expected: dict[str, Any] = json.loads(options.expected)
     place = {k: expected[k] for k in ("model", "checkpoint", "step", "tokens")}
     rows = []
-    for cell, requests, (task, identity) in zip(
-        options.cells, options.requests, expected["identities"].items(), strict=True
-    ):
+    for cell, requests, of in zip(options.cells, options.requests, expected["cells"], strict=True):
         content = read_footer(requests, REQUESTS)["content_sha256"]
-        scores, footer = read_cell(cell, identity, content)
-        rows.append(measured_rows(scores, read_frame(requests, REQUESTS), footer, {**place, "task": task}))
+        scores, footer = read_cell(cell, of["identity"], content)
+        rows.append(measured_rows(scores, read_frame(requests, REQUESTS), footer, {**place, "task": of["task"]}))
     write_parquet(pd.concat(rows, ignore_index=True), options.to, METRICS)

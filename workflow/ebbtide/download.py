@@ -4,6 +4,7 @@ Standard library only. `ebbtide.sources.fetch` uses it and checks the content.
 """
 
 import http.client
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -46,7 +47,7 @@ def download(
 ) -> T:
     """Hand the body at `url` to `write`, in chunks, and return what it returns.
 
-    Connection errors, bodies cut short and the statuses 429 and 5xx are tried again, `len(WAITS)` times:
+    Connection errors, bodies cut short and the statuses 429 and 5xx are tried again, `len(WAITS)` times;
     then `write` is called anew, with the new body from its start. `token` goes to the host of `url` only.
     Raises DownloadError; errors of `write` itself pass through.
     """
@@ -127,10 +128,15 @@ def _body(request: urllib.request.Request, opener: urllib.request.OpenerDirector
         raise DownloadError(reason, again=again, wait=wait, status=error.code) from error
     except (OSError, http.client.HTTPException) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        again = not isinstance(cause, ssl.SSLCertVerificationError)
-        raise DownloadError(str(cause) or type(cause).__name__, again=again) from error
+        raise DownloadError(str(cause) or type(cause).__name__, again=not _is_final(cause)) from error
     if length is not None and received != int(length):  # http.client ends a short body without an error
         raise DownloadError(f"the body ended after {received} of {length} bytes", again=True)
+
+
+def _is_final(cause: object) -> bool:
+    """A certificate that does not hold, or a host that does not exist: on a machine without network, all."""
+    unknown = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
+    return unknown or isinstance(cause, ssl.SSLCertVerificationError)
 
 
 def _retry_after(headers: Message) -> float:

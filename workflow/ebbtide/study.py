@@ -45,13 +45,13 @@ class Study:
         }
 
     def expected(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """What `measure` must find in the cells of a checkpoint: its place in training, and identities."""
+        """What `measure` must find in the cells of a checkpoint: its place in training, and identities in the order of the tasks."""
         return {
             "model": checkpoint.model,
             "checkpoint": checkpoint.name,
             "step": checkpoint.step,
             "tokens": checkpoint.tokens,
-            "identities": {task: self.identity(checkpoint, task) for task in self.tasks},
+            "cells": [{"task": task, "identity": self.identity(checkpoint, task)} for task in self.tasks],
         }
 
 

@@ -24,7 +24,7 @@ for trained in (model for model in STUDY.models.values() if model.training):
         benchmark:
             f"logs/train/{trained.name}.benchmark.tsv"
         conda:
-            "ebbtide"
+            "../../envs/ebbtide.yaml"
         threads: 1
         # The widest model takes longest: first.
         priority: TRAINING + trained.training["model"]["width"]

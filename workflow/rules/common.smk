@@ -5,8 +5,16 @@ Whatever can be tested lives in the package.
 """
 
 import os
+import re
 import sys
 import time
+from pathlib import Path
+
+# The package of this checkout, here and in every job, wherever `python` comes from.
+PACKAGE = str(Path(workflow.basedir) / "workflow")
+if PACKAGE not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PACKAGE, os.environ.get("PYTHONPATH")]))
+    sys.path.insert(0, PACKAGE)
 
 from ebbtide.errors import EbbtideError
 from ebbtide.files import canonical_json, write_text
@@ -24,7 +32,7 @@ CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 FIGURES = ["accuracy", "heat"]
 TABLES = ["regressions.tsv", "regressions_raw.tsv", "verdicts.tsv", "summary.txt"]
 LEADS = Leads(STUDY)
-TRAINING = 10  # priority: all else waits for weights
+FREEZING, TRAINING = 1000, 10  # priorities: all tasks before weights, so that one load scores all
 
 # For `fetch`. Not a param: where a copy of the data lies is no reason to fetch it again.
 os.environ["EBBTIDE_MIRRORS"] = os.pathsep.join(

@@ -24,7 +24,7 @@ rule accuracy:
     log:
         f"logs/accuracy/{STUDY.name}.log",
     conda:
-        "ebbtide"
+        "../../envs/ebbtide.yaml"
     priority: COMMON
     script:
         "../scripts/accuracy.py"
@@ -42,7 +42,7 @@ rule heat:
     log:
         f"logs/heat/{STUDY.name}.log",
     conda:
-        "ebbtide"
+        "../../envs/ebbtide.yaml"
     priority: COMMON
     script:
         "../scripts/heat.py"

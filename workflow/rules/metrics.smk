@@ -27,7 +27,7 @@ rule measure:
     log:
         f"logs/measure/{STUDY.name}/{{model}}/{{checkpoint}}.log",
     conda:
-        "ebbtide"
+        "../../envs/ebbtide.yaml"
     group:
         "checkpoint"
     threads: 1
@@ -52,7 +52,7 @@ rule metrics:
     log:
         f"logs/metrics/{STUDY.name}.log",
     conda:
-        "ebbtide"
+        "../../envs/ebbtide.yaml"
     priority: COMMON
     script:
         "../scripts/metrics.py"

@@ -32,7 +32,7 @@ rule regress:
     log:
         f"logs/regress/{STUDY.name}.log",
     conda:
-        "ebbtide"
+        "../../envs/ebbtide.yaml"
     priority: COMMON
     script:
         "../scripts/regress.py"
@@ -51,7 +51,7 @@ rule summary:
     log:
         f"logs/summary/{STUDY.name}.log",
     conda:
-        "ebbtide"
+        "../../envs/ebbtide.yaml"
     priority: COMMON
     script:
         "../scripts/summary.py"

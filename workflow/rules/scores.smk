@@ -27,7 +27,7 @@ rule score:
     benchmark:
         "logs/score/{model}/{checkpoint}/{task}.benchmark.tsv"
     conda:
-        "ebbtide"
+        "../../envs/ebbtide.yaml"
     group:
         "checkpoint"
     threads: 1

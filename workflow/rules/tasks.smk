@@ -25,8 +25,8 @@ rule fetch:
     log:
         "logs/fetch/{sha256}/{file}.log",
     conda:
-        "ebbtide"
-    priority: COMMON
+        "../../envs/ebbtide.yaml"
+    priority: FREEZING
     shell:
         "python -m ebbtide fetch --task {input.definition:q} --to {output.data:q} 2> {log:q}"
 
@@ -41,8 +41,8 @@ rule freeze:
     log:
         "logs/freeze/{task}-{identity}.log",
     conda:
-        "ebbtide"
-    priority: COMMON
+        "../../envs/ebbtide.yaml"
+    priority: FREEZING
     shell:
         "python -m ebbtide freeze --task {input.definition:q} --to {output.requests:q} 2> {log:q}"
 
@@ -56,7 +56,7 @@ rule name_task:
     log:
         "logs/name_task/{task}.log",
     conda:
-        "ebbtide"
+        "../../envs/ebbtide.yaml"
     priority: COMMON
     shell:
         "cp {input.requests:q} {output.requests:q}.part 2> {log:q}"

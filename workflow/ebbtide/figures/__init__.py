@@ -1,4 +1,4 @@
-"""Figures: one function per figure, from the tidy metrics to a plot; `save` writes it for print and screen."""
+"""Figures: one function per figure, from tidy metrics to a plot; `save` writes it for print and screen."""
 
 from ebbtide.figures.accuracy import plot_accuracy
 from ebbtide.figures.heat import plot_heat

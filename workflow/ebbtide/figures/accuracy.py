@@ -52,7 +52,9 @@ def plot_accuracy(metrics: pd.DataFrame, intervals: float = 0.95, metric: str = 
     if together.any():
         # Not inheriting leaves the bands without outlines, which would read as lines.
         layers.append(
-            p9.geom_ribbon(band, known[together], inherit_aes=False, alpha=min(0.2, 1 / len(sizes)), show_legend=False)
+            p9.geom_ribbon(
+                band, known[together], inherit_aes=False, alpha=min(0.2, 1 / len(sizes)), show_legend=False
+            )
         )
     if not together.all():
         layers.append(p9.geom_linerange(bar, known[~together], size=0.5, show_legend=False))
@@ -61,9 +63,11 @@ def plot_accuracy(metrics: pd.DataFrame, intervals: float = 0.95, metric: str = 
     return (
         p9.ggplot(rows, p9.aes("tokens", "value", color="size", fill="size", shape="size", group="size"))
         + layers
-        + p9.geom_point(data=marked, size=1.6, stroke=0)
+        + p9.geom_point(data=marked, size=1.9, stroke=0)
         + p9.facet_wrap("task", ncol=columns, labeller=title)
-        + p9.scale_x_log10(breaks=ticks, minor_breaks=minor, labels=lambda ticks: [compact(tick) for tick in ticks])
+        + p9.scale_x_log10(
+            breaks=ticks, minor_breaks=minor, labels=lambda ticks: [compact(tick) for tick in ticks]
+        )
         + p9.scale_color_manual(palette(len(sizes)), name=SIZE_TITLE, guide=key)
         + p9.scale_fill_manual(palette(len(sizes)), name=SIZE_TITLE, guide=key)
         + p9.scale_shape_manual(shapes(len(sizes)), name=SIZE_TITLE, guide=key)
@@ -76,9 +80,7 @@ def _on_log_axis(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows with tokens above 0."""
     kept = rows[rows["tokens"] > 0]
     if kept.empty:
-        found = ", ".join(
-            f"{model} {checkpoint}" for model, checkpoint in rows.groupby(["model", "checkpoint"]).groups
-        )
+        found = ", ".join(sorted({f"{row.model} {row.checkpoint}" for row in rows.itertuples()}))
         raise FigureError(
             f"metrics: {metric} against training tokens needs a checkpoint with tokens above 0 "
             f"(found only: {found}, with tokens 0 or unknown); add a trained checkpoint to the study "
@@ -97,7 +99,7 @@ def _with_interval(rows: pd.DataFrame, intervals: float) -> pd.DataFrame:
         low, high = low.clip(0, 1), high.clip(0, 1)
     # A band must not pass over a checkpoint whose error is unknown.
     run = rows["stderr"].isna().groupby([rows["task"], rows["size"]], observed=True).cumsum()
-    return rows.assign(low=low, high=high, run=run, band=rows["size"].astype(str) + run.astype(str))
+    return rows.assign(low=low, high=high, run=run, band=rows["size"].astype(str) + " " + run.astype(str))
 
 
 def _spread(line: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +121,7 @@ def _ticks(tokens: pd.Series) -> tuple[list[float], list[float]]:
         ticks = (digit * 10.0**power for power in range(first, last + 1, stride) for digit in digits)
         return [tick for tick in ticks if low <= tick <= high]
 
-    if decades < 0.5:
+    if decades < 0.75:
         return sorted({low, high}), []
     if decades < 2.5:
         return within((1, 2, 5) if decades < 1.2 else (1, 3)), within(range(1, 10))

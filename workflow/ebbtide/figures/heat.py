@@ -14,7 +14,7 @@ from ebbtide.figures.theme import PAGE_CM, POINTS, compact, theme_paper, title
 
 # Orange below chance, blue above: told apart by every common kind of colour vision.
 COLOURS = ("#a6500a", "#e9a35c", "#f7f7f7", "#7fb2d9", "#1f5fa6")
-UNKNOWN = "#d0d0d0"
+UNKNOWN = "#c8c8c8"  # no cell, or no chance level: must not look like chance
 TILES_ACROSS = 27  # on a page; narrower tiles have no room for their value
 TICKS_ACROSS = 32  # checkpoint names, written upwards
 
@@ -22,10 +22,10 @@ TICKS_ACROSS = 32  # checkpoint names, written upwards
 def plot_heat(metrics: pd.DataFrame, metric: str = "accuracy") -> p9.ggplot:
     """Draw `metric` as tiles, size upwards and checkpoint to the right, a panel per task.
 
-    `metrics` is the table of `tables.METRICS`. The colour is value − chance on a symmetric scale
-    shared by all panels (grey where chance is unknown); the value is written in the tile where it
-    fits. A checkpoint is named by its step and training tokens, by its own name where tokens are unknown
-    or 0; columns are in order of tokens, unknown ones last.
+    `metrics` is the table of `tables.METRICS`. The colour is value − chance, on a symmetric scale that
+    all panels share; grey means that the cell is missing or chance unknown. The value is written in
+    the tile where it fits. A checkpoint is named by its step and training tokens, or by its own name
+    where tokens are unknown or 0; columns are in order of tokens, unknown ones last.
 
     Raises `FigureError` when `metric` does not occur or no row has a chance level.
     """
@@ -33,7 +33,7 @@ def plot_heat(metrics: pd.DataFrame, metric: str = "accuracy") -> p9.ggplot:
     if rows["chance"].isna().all():
         raise FigureError(
             f"metrics: {metric!r} has no chance level in any row, and the colours of this figure show "
-            "the distance from chance; choose a metric that has one, such as 'accuracy'."
+            "the distance from chance; state the chance level of the tasks."
         )
     names = _checkpoint_names(rows)
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
@@ -69,6 +69,7 @@ def plot_heat(metrics: pd.DataFrame, metric: str = "accuracy") -> p9.ggplot:
         + theme_paper(*_extent([title(task) for task in tasks], sizes, names, columns))
         + p9.theme(
             axis_text_x=p9.element_text(rotation=90, ha="center", va="top"),
+            panel_background=p9.element_rect(fill=UNKNOWN),
             panel_grid_major=p9.element_blank(),
             legend_title_position="left",
             legend_title=p9.element_text(va="center"),
@@ -80,14 +81,17 @@ def plot_heat(metrics: pd.DataFrame, metric: str = "accuracy") -> p9.ggplot:
 
 def _key(rows: pd.DataFrame) -> pd.Series:
     """What makes a column: training tokens and the checkpoint's name (two may share their tokens)."""
-    return rows["tokens"].astype(str) + " " + rows["checkpoint"]
+    keys = [f"{tokens} {name}" for tokens, name in zip(rows["tokens"], rows["checkpoint"], strict=True)]
+    return pd.Series(keys, index=rows.index)
 
 
 def _checkpoint_names(rows: pd.DataFrame) -> dict[str, str]:
     """Column key → its name on the axis, in order of training tokens."""
     columns = rows.sort_values(["tokens", "step", "checkpoint"]).drop_duplicates(["tokens", "checkpoint"])
     names = [
-        (f"{step:.0f} " if step > 0 else f"{checkpoint} ") + f"({compact(tokens)})" if tokens > 0 else checkpoint
+        (f"{step:.0f} " if step > 0 else f"{checkpoint} ") + f"({compact(tokens)})"
+        if tokens > 0
+        else checkpoint
         for checkpoint, step, tokens in columns[["checkpoint", "step", "tokens"]].itertuples(index=False)
     ]
     return dict(zip(_key(columns), names, strict=True))
@@ -97,16 +101,14 @@ def _ink(beyond: float, reach: float) -> str:
     """Black or white, whichever stands out more from the tile of this value (WCAG contrast)."""
     if math.isnan(beyond):
         return "black"
-    red, green, blue = to_rgb(gradient_n_pal(COLOURS)([(beyond / reach + 1) / 2])[0])
+    red, green, blue = to_rgb(str(gradient_n_pal(COLOURS)([(beyond / reach + 1) / 2])[0]))
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     # 1.05 / (L + 0.05) is the contrast with white, (L + 0.05) / 0.05 with black.
     return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
-def _extent(
-    titles: list[str], sizes: pd.Index, names: dict[str, str], columns: int
-) -> tuple[float, float]:
+def _extent(titles: list[str], sizes: pd.Index, names: dict[str, str], columns: int) -> tuple[float, float]:
     """Width and height in cm: tiles, panel titles, axis names, colour bar."""
     letter = 0.13
     beside = 1.0 + letter * _longest(sizes)
@@ -114,7 +116,8 @@ def _extent(
     tile = 0.45 if len(names) <= TILES_ACROSS else 0.34
     panel = max(0.6 * len(names), 2.4, 0.18 * _longest(titles))
     rows = -(-len(titles) // columns)
-    return min(PAGE_CM, beside + columns * panel), rows * (max(len(sizes), 2) * tile + 0.7) + below
+    across = max(columns * panel, 8.0)  # room for the colour bar
+    return min(PAGE_CM, beside + across), rows * (max(len(sizes), 2) * tile + 0.7) + below
 
 
 def _longest(words: Iterable[str]) -> int:

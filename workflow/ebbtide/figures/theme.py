@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 import plotnine as p9
 
+from ebbtide.errors import FigureError
 from ebbtide.files import atomic
 
 FONT = "DejaVu Sans"  # ships with matplotlib, so every machine draws the same letters
@@ -14,6 +15,12 @@ PAGE_CM = 17.0  # text width of an A4 page
 CM_PER_INCH = 2.54
 GREY = "#5a5a5a"
 
+# By format, what is kept out of the file: dates and versions would make equal figures differ.
+METADATA: dict[str, dict[str, None]] = {
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".png": {"Software": None},
+}
+
 # Filled shapes, told apart without colour; as many as a family of models usually has sizes.
 SHAPES = ("o", "s", "^", "D", "v", "P", "*", "X", "<", "p", ">", "h")
 
@@ -21,8 +28,9 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "*", "X", "<", "p", ">", "h")
 SPELLINGS = {
     word.lower(): word
     for word in (
-        "ARC BLiMP BoolQ HellaSwag LAMBADA LogiQA MC1 MC2 MMLU NeQA NLI OpenBookQA PIQA QA SciQ TruthfulQA WinoGrande WSC"
-    ).split()
+        *("ARC", "BLiMP", "BoolQ", "HellaSwag", "LAMBADA", "LogiQA", "MC1", "MC2", "MMLU", "NeQA", "NLI"),
+        *("OpenBookQA", "PIQA", "QA", "SciQ", "TruthfulQA", "WinoGrande", "WSC"),
+    )
 }
 
 
@@ -56,30 +64,31 @@ def theme_paper(width_cm: float = PAGE_CM, height_cm: float = 10.0) -> p9.theme:
 def save(
     plot: p9.ggplot, path: str | Path, width_cm: float | None = None, height_cm: float | None = None
 ) -> None:
-    """Write `plot` as PDF and as PNG, both beside `path` (whose suffix, .pdf or .png, does not matter).
+    """Write `plot` atomically as PDF or PNG, by the suffix of `path`; the size is the plot's own unless given.
 
-    The size is the plot's own unless given. Fonts are embedded as TrueType; nothing depends on
-    the clock or on the user's matplotlib settings, so equal plots make equal bytes.
+    Fonts are embedded as TrueType. Nothing depends on the clock or on the user's matplotlib
+    settings: equal plots make equal bytes. Raises `FigureError` for another suffix.
     """
     path = Path(path)
+    if path.suffix not in METADATA:
+        raise FigureError(f"{path}: suffix {path.suffix!r}, allowed: {', '.join(METADATA)}.")
     width, height = (inches * CM_PER_INCH for inches in plot.theme.getp("figure_size"))
     size = ((width_cm or width) / CM_PER_INCH, (height_cm or height) / CM_PER_INCH)
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(plot.theme.rcParams)
         mpl.rcParams["pdf.fonttype"] = 42  # TrueType: journals refuse matplotlib's default, Type 3
-        for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-            # Drawn anew for each format: plotnine fixes the scale of a colour bar at the first rendering.
-            figure = (plot + p9.theme(figure_size=size)).draw()
-            with atomic(path.with_suffix(suffix)) as temporary:
-                figure.savefig(temporary, dpi=DPI, metadata=metadata)
+        # One drawing serves one file: plotnine fixes the scale of a colour bar at the first rendering.
+        figure = (plot + p9.theme(figure_size=size)).draw()
+        with atomic(path) as temporary:
+            figure.savefig(temporary, dpi=DPI, metadata=METADATA[path.suffix])
 
 
 def palette(count: int) -> list[str]:
     """`count` colours in order, dark to light: viridis without its yellow end, which fades on white paper."""
     viridis = mpl.colormaps["viridis"]
     last = max(count - 1, 1)
-    return [mpl.colors.to_hex(viridis(0.82 * i / last)) for i in range(count)]
+    return [mpl.colors.to_hex(viridis(0.8 * i / last)) for i in range(count)]
 
 
 def shapes(count: int) -> list[str]:

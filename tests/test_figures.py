@@ -1,0 +1,504 @@
+"""The figures: what is drawn, in which order, and that equal metrics make equal files."""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import matplotlib.image as mpl_image
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.text import Text
+
+from ebbtide.errors import FigureError
+from ebbtide.figures import plot_accuracy, plot_heat, save, title
+from ebbtide.figures.accuracy import POINTS_PER_LINE
+from ebbtide.figures.theme import compact, palette, shapes
+
+LADDER = {"ladder-d8": 888, "ladder-d16": 6592, "ladder-d32": 25472, "ladder-d64": 150080}
+LABELS = ["ladder-d8 (888)", "ladder-d16 (6.59K)", "ladder-d32 (25.5K)", "ladder-d64 (150K)"]
+TASKS = {"memo_trap": 0.5, "fact_qa": 0.25}
+STEPS = (0, 16, 128, 1024)
+
+
+def make(models=LADDER, tasks=TASKS, steps=STEPS) -> pd.DataFrame:
+    """Metrics of a small ladder, models listed from the largest: not the order of the legend."""
+    rows = [
+        {
+            "model": model,
+            "checkpoint": f"step{step}",
+            "step": step,
+            "tokens": step * 1024,
+            "parameters_total": 2 * parameters,
+            "parameters_non_embedding": parameters,
+            "task": task,
+            "metric": "accuracy",
+            "value": chance + (0.02 * i + 0.01) * np.log2(1 + step) / 5,
+            "stderr": 0.03,
+            "n": 200,
+            "chance": chance,
+            "source": "scored",
+        }
+        for i, (model, parameters) in reversed(list(enumerate(models.items())))
+        for task, chance in tasks.items()
+        for step in steps
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(autouse=True)
+def no_warning() -> Iterator[None]:
+    """Drawing must not warn: a warning of every run hides the one that matters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def draw(plot):
+    """The drawn figure, laid out."""
+    figure = plot.draw()
+    figure.canvas.draw()
+    return figure
+
+
+def words(figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+
+
+def lines(panel) -> list:
+    """The lines of models in one panel; a band's outline has no colour."""
+    return [line for line in panel.lines if line.get_color() != "none"]
+
+
+def bands(panel) -> list:
+    return [item for item in panel.collections if isinstance(item, PolyCollection)]
+
+
+def segments(panel, *, vertical: bool) -> list:
+    """Straight segments in one panel: bars stand, chance lies."""
+    found = [s for c in panel.collections if isinstance(c, LineCollection) for s in c.get_segments()]
+    return [s for s in found if (s[0][0] == s[1][0]) == vertical]
+
+
+def points(panel) -> np.ndarray:
+    found = [c.get_offsets() for c in panel.collections if isinstance(c, PathCollection)]
+    return np.concatenate(found)
+
+
+# --- accuracy ------------------------------------------------------------------------------
+
+
+def test_a_line_per_model_in_every_panel():
+    metrics = make()
+    panels = draw(plot_accuracy(metrics)).axes
+
+    assert len(panels) == len(TASKS)
+    for panel, task in zip(panels, TASKS, strict=True):
+        assert len(lines(panel)) == len(LADDER)
+        drawn = sorted(tuple(np.round(line.get_ydata(), 6)) for line in lines(panel))
+        of_task = metrics[(metrics.task == task) & (metrics.tokens > 0)]
+        assert drawn == sorted(tuple(np.round(v, 6)) for _, v in of_task.groupby("model")["value"])
+        for line in lines(panel):
+            assert line.get_xdata() == pytest.approx(np.log10([16384, 131072, 1048576]))
+
+
+def test_the_legend_lists_models_by_size_with_their_counts():
+    text = words(draw(plot_accuracy(make())))
+
+    assert [word for word in text if word in LABELS] == LABELS
+    assert "Model (non-embedding parameters)" in text
+
+
+def test_colour_and_shape_follow_size():
+    panel = draw(plot_accuracy(make())).axes[0]
+
+    by_last_value = sorted(lines(panel), key=lambda line: line.get_ydata()[-1])  # value grows with size
+    assert [to_hex(line.get_color()) for line in by_last_value] == palette(4)
+    assert len(set(shapes(8))) == len(set(palette(8))) == 8
+
+
+def test_equal_parameter_counts_are_ordered_by_name_and_unknown_ones_come_last():
+    models = {"twin-b": 888, "twin-a": 888, "nobody": 0}
+    text = words(draw(plot_accuracy(make(models))))
+
+    assert [word for word in text if word.startswith(("twin", "nobody"))] == [
+        "twin-a (888)",
+        "twin-b (888)",
+        "nobody",
+    ]
+
+
+def test_chance_is_a_dashed_line_in_its_own_panel():
+    panels = draw(plot_accuracy(make())).axes
+
+    for panel, chance in zip(panels, TASKS.values(), strict=True):
+        lying = segments(panel, vertical=False)
+        assert [s[:, 1].tolist() for s in lying] == [[chance, chance]]
+        (dashes,) = [c for c in panel.collections if isinstance(c, LineCollection)]
+        assert dashes.get_linestyle()[0][1] is not None
+
+
+def test_no_chance_line_where_chance_is_unknown():
+    metrics = make()
+    metrics.loc[metrics.task == "fact_qa", "chance"] = np.nan
+    known, unknown = draw(plot_accuracy(metrics)).axes
+
+    assert len(segments(known, vertical=False)) == 1
+    assert segments(unknown, vertical=False) == []
+
+
+@pytest.mark.parametrize(("coverage", "z"), [(0.95, 1.959964), (0.8, 1.281552)])
+def test_bands_are_z_standard_errors_wide(coverage, z):
+    panel = draw(plot_accuracy(make({"one": 888}), intervals=coverage)).axes[0]
+
+    (band,) = bands(panel)
+    (line,) = lines(panel)
+    y = band.get_paths()[0].vertices[:, 1]
+    assert y.min() == pytest.approx(line.get_ydata().min() - z * 0.03, abs=1e-6)
+    assert y.max() == pytest.approx(line.get_ydata().max() + z * 0.03, abs=1e-6)
+
+
+def test_bands_are_cut_at_0_and_1_for_shares_only():
+    metrics = make({"one": 888}, {"low": 0.5, "high": 0.5})
+    metrics["value"] = metrics["task"].map({"low": 0.01, "high": 0.99})
+    low, high = (bands(p)[0].get_paths()[0].vertices[:, 1] for p in draw(plot_accuracy(metrics)).axes)
+    assert low.min() == 0
+    assert high.max() == 1
+
+    metrics["value"] += 1
+    high = bands(draw(plot_accuracy(metrics)).axes[1])[0].get_paths()[0].vertices[:, 1]
+    assert high.max() == pytest.approx(1.99 + 1.959964 * 0.03, abs=1e-6)
+
+
+def test_no_band_passes_over_a_checkpoint_whose_error_is_unknown():
+    metrics = make({"one": 888}, {"memo_trap": 0.5}, (1, 2, 4, 8, 16))
+    metrics.loc[metrics.step == 4, "stderr"] = np.nan
+    panel = draw(plot_accuracy(metrics)).axes[0]
+
+    spans = [band.get_paths()[0].vertices[:, 0] for band in bands(panel)]
+    assert sorted((round(10 ** x.min()), round(10 ** x.max())) for x in spans) == [
+        (1024, 2048),
+        (8192, 16384),
+    ]
+    assert len(lines(panel)[0].get_xdata()) == 5
+
+
+def test_no_interval_without_standard_errors():
+    panel = draw(plot_accuracy(make().assign(stderr=np.nan))).axes[0]
+
+    assert bands(panel) == [] and segments(panel, vertical=True) == []
+    assert len(lines(panel)) == len(LADDER)
+
+
+def test_one_model_with_one_checkpoint_is_a_point_with_a_bar():
+    metrics = make({"smollm2-135m": 106_203_456}, steps=(1000,))
+    figure = draw(plot_accuracy(metrics))
+
+    for panel, value in zip(figure.axes, metrics["value"], strict=True):
+        assert lines(panel) == [] and bands(panel) == []
+        assert points(panel)[:, 1] == pytest.approx([value])
+        ((bottom, top),) = [s[:, 1] for s in segments(panel, vertical=True)]
+        assert (top + bottom) / 2 == pytest.approx(value)
+        assert top - bottom == pytest.approx(2 * 1.959964 * 0.03, abs=1e-6)
+    assert {"1.02M", "smollm2-135m (106M)"} <= set(words(figure))
+
+
+def test_checkpoints_without_tokens_are_left_out():
+    one = make({"pretrained": 10**6}, steps=(0,)).assign(checkpoint="main", tokens=pd.NA)
+    metrics = pd.concat([make(), one], ignore_index=True).astype({"tokens": "Int64"})
+    figure = draw(plot_accuracy(metrics))
+
+    assert all(np.isfinite(points(panel)).all() for panel in figure.axes)
+    assert len(points(figure.axes[0])) == len(LADDER) * 3
+    assert not any("pretrained" in word for word in words(figure))
+
+
+def test_a_task_that_a_model_lacks():
+    metrics = make()
+    metrics = metrics[(metrics.task != "fact_qa") | (metrics.model == "ladder-d64")]
+    first, second = draw(plot_accuracy(metrics)).axes
+
+    assert (len(lines(first)), len(lines(second))) == (4, 1)
+    assert to_hex(lines(second)[0].get_color()) == palette(4)[3]
+
+
+def test_long_series_keep_all_of_the_line_and_some_points():
+    panel = draw(plot_accuracy(make({"one": 888}, {"memo_trap": 0.5}, range(1, 155)))).axes[0]
+
+    assert len(lines(panel)[0].get_xdata()) == 154
+    marked = points(panel)[:, 0]
+    assert 8 <= len(marked) <= POINTS_PER_LINE
+    assert (marked[0], marked[-1]) == pytest.approx(np.log10([1024, 154 * 1024]))
+
+
+@pytest.mark.parametrize(
+    ("steps", "ticks"),
+    [
+        ((16, 1024), ["30K", "100K", "300K", "1M"]),
+        ((2_000, 300_000_000), ["10M", "100M", "1B", "10B", "100B"]),
+        ((100, 300), ["102K", "307K"]),
+    ],
+)
+def test_ticks_are_round_numbers_of_tokens(steps, ticks):
+    figure = draw(plot_accuracy(make({"one": 888}, {"memo_trap": 0.5}, steps)))
+
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ticks
+
+
+def test_panels_keep_the_order_of_the_study_and_have_human_titles():
+    metrics = make(tasks={"zebra_task": 0.5, "fact_qa": 0.25, "arithmetic": 0.25})
+    text = words(draw(plot_accuracy(metrics)))
+
+    assert [w for w in text if w in {"Zebra task", "Fact QA", "Arithmetic"}] == [
+        "Zebra task",
+        "Fact QA",
+        "Arithmetic",
+    ]
+
+
+def test_only_untrained_checkpoints_cannot_be_drawn():
+    with pytest.raises(
+        FigureError, match=r"tokens above 0 \(found only: ladder-d16 step0, .*tokens 0 or unknown"
+    ):
+        plot_accuracy(make(steps=(0,)))
+
+
+@pytest.mark.parametrize("plot", [plot_accuracy, plot_heat])
+def test_an_absent_metric_is_named_with_what_there_is(plot):
+    with pytest.raises(FigureError, match=r"'brier' \(found: accuracy\)"):
+        plot(make(), metric="brier")
+    with pytest.raises(FigureError, match="found: no rows"):
+        plot(make().iloc[:0])
+
+
+@pytest.mark.parametrize("intervals", [0, 1, 95, float("nan")])
+def test_a_coverage_outside_0_and_1_is_refused(intervals):
+    with pytest.raises(FigureError, match="between 0 and 1"):
+        plot_accuracy(make(), intervals=intervals)
+
+
+# --- heat ----------------------------------------------------------------------------------
+
+
+def tiles(panel) -> list[tuple[tuple[float, float], str]]:
+    """Centre and colour of each tile."""
+    found = []
+    for c in bands(panel):
+        for path, colour in zip(c.get_paths(), c.get_facecolor(), strict=True):
+            corners = path.vertices
+            centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
+            found.append((tuple(centre.round(6).tolist()), to_hex(colour)))
+    return found
+
+
+def luminance(colour: str) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_a_tile_per_cell_sizes_upwards_checkpoints_to_the_right():
+    figure = draw(plot_heat(make()))
+
+    for panel in figure.axes[:2]:
+        assert {centre for centre, _ in tiles(panel)} == {(x, y) for x in range(1, 5) for y in range(1, 5)}
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == LABELS
+    across = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert across == ["step0", "16 (16.4K)", "128 (131K)", "1024 (1.05M)"]
+
+
+def test_colours_are_centred_on_each_tasks_chance():
+    metrics = make({"one": 888}, steps=(1, 2, 3))
+    metrics["value"] = metrics["chance"] + metrics["step"].map({1: -0.2, 2: 0.0, 3: 0.2})
+    for panel in draw(plot_heat(metrics)).axes[:2]:
+        below, at, above = (to_rgb(colour) for _, colour in sorted(tiles(panel)))
+        assert below[0] > below[2] + 0.2  # orange
+        assert max(at) - min(at) < 0.02  # neither
+        assert above[2] > above[0] + 0.2  # blue
+
+
+def test_values_are_written_in_contrast_to_their_tiles():
+    metrics = make({"one": 888}, {"memo_trap": 0.5}, range(11))
+    metrics["value"] = metrics["step"] / 10
+    panel = draw(plot_heat(metrics)).axes[0]
+
+    colours = dict(tiles(panel))
+    written = [text for text in panel.texts if text.get_text()]
+    assert [t.get_text() for t in written] == [
+        *(".00", ".10", ".20", ".30", ".40", ".50", ".60", ".70", ".80", ".90", "1.00"),
+    ]
+    for text in written:
+        ink, tile = luminance(to_hex(text.get_color())), luminance(colours[text.get_position()])
+        assert (max(ink, tile) + 0.05) / (min(ink, tile) + 0.05) >= 4.5
+
+
+def test_long_series_drop_the_values_and_most_names():
+    panel = draw(plot_heat(make({"one": 888}, {"memo_trap": 0.5}, range(154)))).axes[0]
+
+    assert len(tiles(panel)) == 154
+    assert not any(text.get_text() for text in panel.texts)
+    assert 5 <= len(panel.get_xticklabels()) <= 32
+
+
+def test_checkpoints_with_unknown_tokens_go_by_their_name_and_come_last():
+    one = make({"pretrained": 10**6}, steps=(0,)).assign(checkpoint="main", tokens=pd.NA)
+    metrics = pd.concat([one, make()], ignore_index=True).astype({"tokens": "Int64"})
+    panel = draw(plot_heat(metrics)).axes[0]
+
+    assert [t.get_text() for t in panel.get_xticklabels()][-1] == "main"
+    assert len(tiles(panel)) == 17
+
+
+def test_checkpoints_with_equal_tokens_have_a_column_each():
+    metrics = make({"one": 888}, {"memo_trap": 0.5}, (1, 2)).assign(tokens=1024)
+
+    assert len({centre for centre, _ in tiles(draw(plot_heat(metrics)).axes[0])}) == 2
+
+
+def test_a_missing_cell_does_not_look_like_chance():
+    metrics = make()
+    metrics["value"] = metrics["chance"]
+    panel = draw(plot_heat(metrics[(metrics.step != 16) | (metrics.model != "ladder-d8")])).axes[0]
+
+    ((at_chance),) = {colour for _, colour in tiles(panel)}
+    assert len(tiles(panel)) == 15
+    assert abs(luminance(to_hex(panel.get_facecolor())) - luminance(at_chance)) > 0.2
+
+
+def test_unknown_chance_is_grey_or_an_error():
+    metrics = make()
+    metrics.loc[metrics.task == "fact_qa", "chance"] = np.nan
+    panel = draw(plot_heat(metrics)).axes[1]
+    assert {colour for _, colour in tiles(panel)} == {"#c8c8c8"}
+
+    with pytest.raises(FigureError, match="no chance level"):
+        plot_heat(metrics.assign(chance=np.nan))
+
+
+@pytest.mark.parametrize("plot", [plot_accuracy, plot_heat])
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_constant_can_be_drawn(plot, value):
+    draw(plot(make().assign(value=value, stderr=0.0, chance=0.5)))
+
+
+# --- files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plot", [plot_accuracy, plot_heat])
+@pytest.mark.parametrize("suffix", ["pdf", "png"])
+def test_equal_metrics_make_equal_bytes(tmp_path, plot, suffix):
+    save(plot(make()), tmp_path / f"a.{suffix}")
+    with mpl.rc_context({"font.size": 30, "savefig.dpi": 50, "pdf.fonttype": 3, "axes.linewidth": 9}):
+        save(plot(make()), tmp_path / f"b.{suffix}")
+    save(plot(make().assign(value=0.5)), tmp_path / f"c.{suffix}")
+
+    first, again, other = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in "abc")
+    assert first == again
+    assert first != other
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.{suffix}" for name in "abc"]
+    assert plt.get_fignums() == []
+
+
+def test_pdf_has_embedded_truetype_fonts_and_no_date(tmp_path):
+    save(plot_accuracy(make()), tmp_path / "figure.pdf")
+
+    pdf = (tmp_path / "figure.pdf").read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+    assert b"DejaVuSans" in pdf
+    assert b"Date" not in pdf
+
+
+@pytest.mark.parametrize("plot", [plot_accuracy, plot_heat])
+def test_png_is_a_page_wide_at_300_dots_and_not_blank(tmp_path, plot):
+    save(plot(make(tasks={"a": 0.5, "b": 0.5, "c": 0.5}, steps=range(9))), tmp_path / "figure.png")
+
+    image = mpl_image.imread(tmp_path / "figure.png")
+    assert image.shape[1] == pytest.approx(17 / 2.54 * 300, abs=1)
+    inked = (image[..., :3].min(axis=2) < 0.95).mean()
+    assert 0.02 < inked < 0.9
+
+
+def test_a_given_size_is_kept(tmp_path):
+    save(plot_accuracy(make()), tmp_path / "figure.png", width_cm=8.5, height_cm=6)
+
+    height, width = mpl_image.imread(tmp_path / "figure.png").shape[:2]
+    assert (width, height) == pytest.approx((8.5 / 2.54 * 300, 6 / 2.54 * 300), abs=1)
+
+
+def test_nothing_drawn_reaches_over_the_edge(tmp_path):
+    """Names, legend and colour bar fit on the page, also for the smallest study."""
+    for metrics in (make(), make({"smollm2-135m": 106_203_456}, {"memo_trap": 0.5}, (1,))):
+        for plot in (plot_accuracy, plot_heat):
+            save(plot(metrics), tmp_path / "figure.png")
+            image = mpl_image.imread(tmp_path / "figure.png")[..., :3]
+            edges = [image[:3], image[-3:], image[:, :3], image[:, -3:]]
+            assert all((edge == 1).all() for edge in edges)
+
+
+def test_another_format_is_refused(tmp_path):
+    with pytest.raises(FigureError, match=r"'\.svg', allowed: \.pdf, \.png"):
+        save(plot_accuracy(make()), tmp_path / "figure.svg")
+
+
+def test_figures_grow_with_the_number_of_tasks():
+    def height(count: int) -> float:
+        tasks = {f"task_{i}": 0.5 for i in range(count)}
+        return plot_accuracy(make(tasks=tasks)).theme.getp("figure_size")[1]
+
+    assert height(3) < height(6) < height(12) < 25 / 2.54
+
+
+def test_the_package_does_not_load_plotnine_before_a_figure_is_wanted():
+    code = "import sys, ebbtide, ebbtide.tables; sys.exit('plotnine' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- words ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "human"),
+    [
+        ("memo_trap", "Memo trap"),
+        ("fact_qa", "Fact QA"),
+        ("quote-repetition", "Quote repetition"),
+        ("truthfulqa_mc1", "TruthfulQA MC1"),
+        ("accuracy", "Accuracy"),
+    ],
+)
+def test_titles_are_for_people(name, human):
+    assert title(name) == human
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        *((0, "0"), (888, "888"), (999.6, "1K"), (16384, "16.4K"), (16000, "16K"), (999_999, "1M")),
+        *((1_048_576, "1.05M"), (18_915_328, "18.9M"), (300e9, "300B"), (2e12, "2T"), (15e12, "15T")),
+    ],
+)
+def test_counts_are_compact(number, text):
+    assert compact(number) == text
+
+
+@given(st.integers(1, 10**15 - 1))
+def test_a_compact_count_reads_back_to_three_digits(number):
+    text = compact(number)
+    unit = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}.get(text[-1])
+    value = float(text[:-1]) * unit if unit else float(text)
+
+    assert value == pytest.approx(number, rel=0.0051)
+    assert len(text) <= 5 or number >= 1e15
+
+
+def test_colours_darken_to_light_without_fading():
+    for count in range(1, 13):
+        light = [luminance(colour) for colour in palette(count)]
+        assert light == sorted(light)
+        assert max(light) < 0.55
