@@ -24,7 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NODE = "ebb"
-CPUS = len(os.sched_getaffinity(0))  # faked ones cannot be bound, and a grouped job needs its processors bound
+CPUS = len(
+    os.sched_getaffinity(0)
+)  # faked ones cannot be bound, and a grouped job needs its processors bound
 GPUS = 2
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "setpriv")
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -45,7 +47,8 @@ class Job:
     id: str
     state: str
     gres: str
-    comment: str
+    memory: str
+    time_limit: str
     log: Path
 
 
@@ -65,13 +68,14 @@ class Cluster:
 
     def jobs(self, workdir: Path) -> list[Job]:
         """All jobs ever submitted from one directory, oldest first, finished ones too."""
-        fields = ("jobarrayid", "state", "tres-per-node", "comment", "workdir", "stdout")
-        wide = ",".join(f"{field}:|" if field != "stdout" else field for field in fields)
-        table = self.run("squeue", "--noheader", "--states=all", "--sort=i", f"--Format={wide}")
-        rows = [[value.strip() for value in line.split("|")] for line in table.splitlines()]
+        fields = ("workdir", "jobarrayid", "state", "tres-per-node", "minmemory", "timelimit", "stdout")
+        # A separator also lifts the limit of 20 characters a column.
+        columns = ",".join(f"{field}:|" for field in fields)
+        table = self.run("squeue", "--noheader", "--states=all", "--sort=i", f"--Format={columns}")
+        rows = [line.rstrip().removesuffix("|").split("|") for line in table.splitlines()]
         return [
-            Job(id, state, gres, comment, Path(log))
-            for id, state, gres, comment, submitted_from, log in rows
+            Job(id, state, gres, memory, time_limit, Path(log.replace("%j", id)))
+            for submitted_from, id, state, gres, memory, time_limit, log in rows
             if Path(submitted_from) == workdir
         ]
 
@@ -84,6 +88,8 @@ def obstacle() -> str | None:
         return "Slurm is not installed: run tests/slurm/install.sh as root"
     if os.geteuid() != 0:
         return "a private Slurm needs root: its node starts jobs as other users"
+    if subprocess.run((*OWN_HOST_NAME[:2], "true"), check=False, stderr=subprocess.DEVNULL).returncode:
+        return "a private Slurm needs a host name of its own, which this container forbids (unshare --uts)"
     return None
 
 
@@ -94,35 +100,33 @@ def running() -> Iterator[Cluster]:
     Raises ClusterError, with the last lines of its log, when a daemon does not come up.
     """
     with ExitStack() as undo:
-        # Not pytest's directory: munge wants a path that every user may traverse, and sockets want a short one.
+        # Not pytest's: munge wants a path that every user may traverse, and a socket wants a short one.
         directory = Path(tempfile.mkdtemp(prefix="ebbtide-slurm-"))
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
         directory.chmod(0o755)
         _write_configuration(directory)
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))},
-            "PATH": f"{directory / 'bin'}{os.pathsep}{SEARCH_PATH}",
-            "SLURM_CONF": str(directory / "slurm.conf"),
-        }
-        cluster = Cluster(directory, environment)
-
-        def start(command: list[str], ready: Callable[[], bool]) -> None:
-            _start(command, ready, cluster, undo)
-
-        secret, munge = directory / "munge.key", directory / "munge.socket"
-        start(
-            ["munged", "--foreground", f"--socket={munge}", f"--key-file={secret}", "--num-threads=2",
-             f"--pid-file={directory / 'munged.pid'}", f"--seed-file={directory / 'munged.seed'}"],
-            lambda: _succeeds(cluster, "munge", "--no-input", f"--socket={munge}"),
-        )  # fmt: skip
-        start(["slurmctld", "-D"], lambda: _succeeds(cluster, "scontrol", "ping"))
-        start(["slurmd", "-D", "-N", NODE], lambda: node_state(cluster) == "idle")
+        cluster = Cluster(directory, _environment(directory))
+        munge = f"--socket={directory}/munge.socket"
+        munged = [
+            *("munged", "--foreground", munge, "--num-threads=2", f"--key-file={directory}/munge.key"),
+            *(f"--pid-file={directory}/munged.pid", f"--seed-file={directory}/munged.seed"),
+        ]
+        _start(cluster, undo, munged, ready=lambda: _succeeds(cluster, "munge", "--no-input", munge))
+        _start(cluster, undo, ["slurmctld", "-D"], ready=lambda: _succeeds(cluster, "scontrol", "ping"))
+        _start(cluster, undo, ["slurmd", "-D", "-N", NODE], ready=lambda: _node_state(cluster) == "idle")
         undo.callback(_cancel_everything, cluster)
         yield cluster
 
 
-def node_state(cluster: Cluster) -> str:
-    """The state of the only node, as `sinfo` abbreviates it: idle, mix, alloc, inval, …."""
+def _environment(directory: Path) -> dict[str, str]:
+    of_another_job = ("SLURM_", "SBATCH_", "SRUN_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(of_another_job)}
+    # Jobs shall find the Python that runs the tests, whether or not its environment is activated.
+    path = [f"{directory}/bin", str(Path(sys.executable).parent), SEARCH_PATH]
+    return {**kept, "PATH": os.pathsep.join(path), "SLURM_CONF": f"{directory}/slurm.conf"}
+
+
+def _node_state(cluster: Cluster) -> str:
     return cluster.run("sinfo", "--noheader", "--format=%t").strip()
 
 
@@ -132,7 +136,7 @@ def _write_configuration(directory: Path) -> None:
     secret = directory / "munge.key"
     secret.touch(mode=0o400)
     secret.write_bytes(os.urandom(128))
-    # A GPU needs a device file, else the node is invalid; a clone of /dev/null is enough for Slurm to hand it out.
+    # A GPU without a device file makes the node invalid; a clone of /dev/null is enough to be handed out.
     for gpu in range(GPUS):
         os.mknod(directory / f"gpu{gpu}", stat.S_IFCHR | 0o666, os.makedev(*NULL_DEVICE))
     (directory / "gres.conf").write_text(f"NodeName={NODE} Name=gpu File={directory}/gpu[0-{GPUS - 1}]\n")
@@ -191,7 +195,7 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _start(command: list[str], ready: Callable[[], bool], cluster: Cluster, undo: ExitStack) -> None:
+def _start(cluster: Cluster, undo: ExitStack, command: list[str], *, ready: Callable[[], bool]) -> None:
     name = command[0]
     log = cluster.directory / f"{name}.log"
     with log.open("wb") as stream:
@@ -226,8 +230,7 @@ def _stop(daemon: subprocess.Popen[bytes]) -> None:
 def _cancel_everything(cluster: Cluster) -> None:
     # slurmd leaves running jobs alone when it stops: they would outlive the tests.
     with suppress(subprocess.CalledProcessError):
-        states = ("PENDING", "RUNNING", "SUSPENDED")
-        for state in states:
+        for state in ("PENDING", "RUNNING", "SUSPENDED"):
             cluster.run("scancel", f"--state={state}")
         deadline = time.monotonic() + PATIENCE
         while cluster.run("squeue", "--noheader") and time.monotonic() < deadline:
@@ -236,7 +239,8 @@ def _cancel_everything(cluster: Cluster) -> None:
 
 def _succeeds(cluster: Cluster, *command: str) -> bool:
     quiet = subprocess.DEVNULL
-    return subprocess.run(command, env=cluster.environment, stdout=quiet, stderr=quiet).returncode == 0
+    done = subprocess.run(command, check=False, env=cluster.environment, stdout=quiet, stderr=quiet)
+    return done.returncode == 0
 
 
 def main() -> int:
@@ -249,7 +253,7 @@ def main() -> int:
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with running() as cluster:
-        return subprocess.run(sys.argv[1:], env=cluster.environment).returncode
+        return subprocess.run(sys.argv[1:], check=False, env=cluster.environment).returncode
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The worker of `ebbtide.score`: loads weights once and scores a cell, then its wanted siblings.
 
 Run as `python -m ebbtide.ahead JOB`, where JOB is JSON: `checkpoint`, `requests`, `identity`, `cells`
-and, optionally, `hint`. The hint is a file written when the run starts, not an input of the rule (adding
+and `hint` (or null). The hint is a file written when the run starts, not an input of the rule (adding
 a task must not rerun the others):
 
     {"ahead": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
-     "cells": [{"name": "m/c/t", "checkpoint": DIR, "requests": FILE, "identity": {…}}, …]}
+     "cells": [{"name": "m/c/t", "checkpoint": DIR, "ready": FILE, "requests": FILE, "identity": {…}}, …]}
+
+`ready` is the file that says that weights of this identity are in `checkpoint`.
 """
 
 import json
@@ -18,10 +20,11 @@ from typing import Any
 
 from ebbtide import store
 from ebbtide.cells import write_cell
-from ebbtide.errors import EbbtideError
+from ebbtide.errors import CellError, EbbtideError
 from ebbtide.logs import Progress, log, log_to_stderr
 from ebbtide.score import read_hint
 from ebbtide.scoring import Scorer, load_scorer, score_requests
+from ebbtide.tables import REQUESTS, read_footer
 
 Job = Mapping[str, Any]
 
@@ -30,7 +33,7 @@ def main() -> int:
     """Score the job's own cell (its error is the exit status), then the siblings (their errors are notes)."""
     log_to_stderr()
     job = json.loads(sys.argv[1])
-    hint = read_hint(job.get("hint"))
+    hint = read_hint(job["hint"])
     scorers = _Scorers()
     try:
         _score_into_store(scorers, job, job["cells"])
@@ -64,6 +67,10 @@ class _Scorers:
 def _score_into_store(scorers: _Scorers, job: Job, cells: str) -> int:
     """Score one cell and write it to the store; returns the tokens forwarded."""
     identity = job["identity"]
+    frozen = read_footer(job["requests"], REQUESTS).get("identity")
+    if frozen != identity["task"]:
+        found, remedy = f"{job['requests']} is task {frozen}", REQUESTS.remedy
+        raise CellError(f"{found}, expected {identity['task']}; {remedy}.")
     scorer = scorers.get(job)
     result = score_requests(
         scorer, job["requests"], encoding=identity["encoding"], max_length=identity["max_length"]
@@ -118,7 +125,7 @@ def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
 
 
 def _is_ready(sibling: Job) -> bool:
-    return Path(sibling["requests"]).exists() and Path(sibling["checkpoint"]).exists()
+    return Path(sibling["requests"]).exists() and Path(sibling["ready"]).exists()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ def write_cell(rows: pd.DataFrame, path: str | Path, identity: Identity, footer:
     )
 
 
-def read_cell(path: str | Path, identity: Identity, requests_sha256: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_cell(
+    path: str | Path, identity: Identity, requests_sha256: str
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a cell that must have this identity and have scored the requests of this content hash.
 
     Returns the rows and the footer. Raises `CellError` naming the file, what differs, and the remedy
@@ -45,5 +47,7 @@ def read_cell(path: str | Path, identity: Identity, requests_sha256: str) -> tup
         )
     rows = read_frame(path, CELL)
     if len(rows) != footer.get("requests"):
-        raise CellError(f"{path} has {len(rows)} rows, its footer says {footer.get('requests')}; {CELL.remedy}.")
+        raise CellError(
+            f"{path} has {len(rows)} rows, its footer says {footer.get('requests')}; {CELL.remedy}."
+        )
     return rows, footer

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 WEIGHTS = ("*.safetensors", "model.safetensors.index.json", "config.json")
-TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+)
 DIGESTS = Path("resources/digests.json")
 
 
@@ -33,7 +40,10 @@ def weight_files(directory: str | Path) -> list[Path]:
             raise CheckpointError(f"{directory} has no {name}; it is needed to load the checkpoint.")
     index = directory / "model.safetensors.index.json"
     if index.exists():
-        listed = set(json.loads(index.read_text())["weight_map"].values())
+        try:
+            listed = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, TypeError):
+            raise CheckpointError(f"{index} is not an index of weights (JSON with a weight_map).") from None
         if missing := sorted(listed - {p.name for p in weights}):
             raise CheckpointError(f"{directory} lacks {', '.join(missing)}, which {index.name} lists.")
     return weights
@@ -82,11 +92,11 @@ def load_model(directory: str | Path, dtype: str) -> "nn.Module":
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     weight_files(directory)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(directory),
             dtype=getattr(torch, dtype),
             local_files_only=True,
@@ -95,7 +105,8 @@ def load_model(directory: str | Path, dtype: str) -> "nn.Module":
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises many kinds for an unreadable directory
-        raise CheckpointError(f"{directory} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise CheckpointError(f"{directory} cannot be loaded: {_first_line(error)}.") from error
+    model, info = loaded
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[what]:
             names = ", ".join(sorted(str(k) for k in info[what])[:5])
@@ -114,7 +125,7 @@ def load_tokenizer(directory: str | Path) -> Any:
         return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # as above
         raise CheckpointError(
-            f"{directory}: the tokenizer cannot be loaded: {str(error).strip().splitlines()[0]}"
+            f"{directory}: the tokenizer cannot be loaded: {_first_line(error)}."
         ) from error
 
 
@@ -126,7 +137,9 @@ def count_parameters(model: "nn.Module") -> tuple[int, int]:
     from torch import nn
 
     total = sum(p.numel() for p in model.parameters())
-    embeddings = {id(p): p.numel() for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    embeddings = {
+        id(p): p.numel() for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
+    }
     head = model.get_output_embeddings()  # type: ignore[operator]
     if head is not None:
         embeddings |= {id(p): p.numel() for p in head.parameters()}
@@ -136,6 +149,10 @@ def count_parameters(model: "nn.Module") -> tuple[int, int]:
 def _matching(directory: str | Path, patterns: tuple[str, ...]) -> Iterator[Path]:
     for pattern in patterns:
         yield from sorted(Path(directory).glob(pattern))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _remembered(path: Path, known: dict[str, str]) -> str:

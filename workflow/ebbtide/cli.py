@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     except EbbtideError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:  # no space, no permission
+        print(f"{type(error).__name__}: {error}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
@@ -43,12 +46,16 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     workflow = score.add_argument_group("within the workflow")
     workflow.add_argument("--identity", help="JSON; the cell is taken from the store when it is there")
-    workflow.add_argument("--hint", help="JSON: the store, and siblings to score with the same load of weights")
+    workflow.add_argument(
+        "--hint", help="JSON: the store, and siblings to score with the same load of weights"
+    )
     score.set_defaults(verb=_score)
 
     train = verbs.add_parser("train", help="train one model of a local ladder")
     train.add_argument("--spec", required=True, help="JSON: corpus, recipe, model")
-    train.add_argument("--ready", nargs="+", required=True, help="DIR/stepN/trained-ID.json, one per checkpoint")
+    train.add_argument(
+        "--ready", nargs="+", required=True, help="DIR/stepN/trained-ID.json, one per checkpoint"
+    )
     train.set_defaults(verb=_train)
 
     fetch = verbs.add_parser("fetch", help="bring the data file of a task here and check its hash")
@@ -64,18 +71,20 @@ def _parser() -> argparse.ArgumentParser:
     measure = verbs.add_parser("measure", help="metrics of the cells of one checkpoint")
     measure.add_argument("--cells", nargs="+", required=True)
     measure.add_argument("--requests", nargs="+", required=True, help="frozen tasks, in the order of --cells")
-    measure.add_argument("--expected", required=True, help="JSON: model, checkpoint, step, tokens, cells (task and identity)")
+    measure.add_argument(
+        "--expected", required=True, help="JSON: model, checkpoint, step, tokens, cells (task and identity)"
+    )
     measure.add_argument("--to", required=True)
     measure.set_defaults(verb=_measure)
     return parser
 
 
 def _score(options: argparse.Namespace) -> None:
-    directory = options.model if Path(options.model).is_dir() else str(Path(options.model).parent)
+    directory = str(Path(options.model).parent) if Path(options.model).is_file() else options.model
     if options.identity is not None:
         from ebbtide.score import score_cell
 
-        identity = json.loads(options.identity)
+        identity = _json(options.identity, "--identity")
         how = score_cell(directory, options.requests, identity, options.to, options.hint)
         print(f"{options.to}: {how}", file=sys.stderr)
         return
@@ -87,7 +96,9 @@ def _score(options: argparse.Namespace) -> None:
     log_to_stderr()
     weights, tokenizer = identities(directory, cache=None)
     scorer = load_scorer(directory, options.dtype, options.threads)
-    scored = score_requests(scorer, options.requests, encoding=options.encoding, max_length=options.max_length)
+    scored = score_requests(
+        scorer, options.requests, encoding=options.encoding, max_length=options.max_length
+    )
     identity = {
         "weights": weights,
         "tokenizer": tokenizer,
@@ -101,6 +112,14 @@ def _score(options: argparse.Namespace) -> None:
     log.info("%s: %d requests in %.2f s", options.to, scored.footer["requests"], scored.footer["seconds"])
 
 
+def _json(text: str, option: str) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: found {text!r}, which is not JSON ({error}).") from None
+    return value
+
+
 def _train(options: argparse.Namespace) -> None:
     from ebbtide.files import write_text
     from ebbtide.logs import Progress, log_to_stderr
@@ -108,7 +127,7 @@ def _train(options: argparse.Namespace) -> None:
 
     log_to_stderr()
     ready = {int(Path(path).parent.name.removeprefix("step")): Path(path) for path in options.ready}
-    spec = {**json.loads(options.spec), "checkpoints": sorted(ready)}
+    spec = {**_json(options.spec, "--spec"), "checkpoints": sorted(ready)}
     train(spec, next(iter(ready.values())).parent.parent, Progress())
     for step, path in ready.items():
         for stale in path.parent.glob("trained-*.json"):
@@ -144,11 +163,13 @@ def _measure(options: argparse.Namespace) -> None:
     from ebbtide.metrics import measured_rows
     from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
-    expected: dict[str, Any] = json.loads(options.expected)
+    expected = _json(options.expected, "--expected")
     place = {k: expected[k] for k in ("model", "checkpoint", "step", "tokens")}
     rows = []
     for cell, requests, of in zip(options.cells, options.requests, expected["cells"], strict=True):
         content = read_footer(requests, REQUESTS)["content_sha256"]
         scores, footer = read_cell(cell, of["identity"], content)
-        rows.append(measured_rows(scores, read_frame(requests, REQUESTS), footer, {**place, "task": of["task"]}))
+        rows.append(
+            measured_rows(scores, read_frame(requests, REQUESTS), footer, {**place, "task": of["task"]})
+        )
     write_parquet(pd.concat(rows, ignore_index=True), options.to, METRICS)

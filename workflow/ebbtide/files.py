@@ -20,7 +20,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as matplotlib choose the format by it.
-    temporary = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_unique()}{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -35,8 +35,7 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success fsync its files and rename it to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = path.with_name(f".{path.name}.{_unique()}")
     temporary.mkdir()
     try:
         yield temporary
@@ -49,6 +48,11 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unique() -> str:
+    """Part of a temporary name. Random, because two machines that share a disk may share a process id."""
+    return f"tmp{os.urandom(6).hex()}"
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> None:

@@ -50,21 +50,28 @@ def measure(cell: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     CellError
-        If cell and requests do not hold the same examples and choices.
+        If cell and requests do not hold the same examples and choices, there is no `gold`, or an example
+        lacks a right or a wrong choice.
     """
     keys = ["example", "choice"]
+    if "gold" not in requests.columns:
+        raise CellError(f"the requests have no column 'gold' (found: {', '.join(requests.columns)}).")
     joined = requests[[*keys, "gold"]].merge(cell, on=keys, how="outer", indicator=True)
     if (joined["_merge"] != "both").any():
         row = joined[joined["_merge"] != "both"].iloc[0]
         side = "requests" if row["_merge"] == "left_only" else "cell"
         raise CellError(f"example {row['example']}, choice {row['choice']} is only in the {side}.")
-    values, choices = per_example(joined)
+    right = joined.assign(gold=joined["gold"] > 0).groupby("example")["gold"].mean()
+    if not right.between(0, 1, inclusive="neither").all():
+        example = right.index[~right.between(0, 1, inclusive="neither")][0]
+        raise CellError(f"example {example} needs a right and a wrong choice.")
+    values = per_example(joined)
     n = len(values)
     chance = {
-        "accuracy": np.mean(1 / choices),
-        "accuracy_per_character": np.mean(1 / choices),
-        "choice_probability": np.mean(1 / choices),
-        "classification_loss": np.mean(np.log(choices)),
+        "accuracy": right.mean(),
+        "accuracy_per_character": right.mean(),
+        "choice_probability": right.mean(),
+        "classification_loss": -np.log(right).mean(),
         "margin": 0.0,
     }
     deviation = values.std(ddof=1) if n > 1 else pd.Series(np.nan, index=values.columns)
@@ -79,8 +86,8 @@ def measure(cell: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def per_example(joined: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Metrics of each example (columns `METRICS`, index `example`) and its number of choices.
+def per_example(joined: pd.DataFrame) -> pd.DataFrame:
+    """Metrics of each example (columns `METRICS`, index `example`).
 
     `joined` has the columns `example, choice, gold, loglikelihood, characters`.
     """
@@ -91,28 +98,26 @@ def per_example(joined: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     of = np.repeat(np.arange(len(starts)), choices)  # row → example
     lp = ordered["loglikelihood"].to_numpy(dtype=float)
     gold = ordered["gold"].to_numpy(dtype=float) > 0
-    best = np.maximum.reduceat(np.where(gold, lp, -np.inf), starts)
+    right = np.where(gold, lp, -np.inf)
+    best = np.maximum.reduceat(right, starts)
     other = np.maximum.reduceat(np.where(gold, -np.inf, lp), starts)
     top = np.maximum.reduceat(lp, starts)
     mass = np.exp(lp - top[of])
     total = np.add.reduceat(mass, starts)
-    right = np.add.reduceat(np.where(gold, mass, 0.0), starts)
-    with np.errstate(divide="ignore"):
-        # From logarithms, so that a vanishing probability keeps a finite loss.
-        log_right = np.log(np.add.reduceat(np.where(gold, np.exp(lp - best[of]), 0.0), starts)) + best
-        loss = np.log(total) + top - log_right
-    frame = pd.DataFrame(
+    # From logarithms, so that a vanishing probability keeps a finite loss.
+    log_right = np.log(np.add.reduceat(np.exp(right - best[of]), starts)) + best
+    loss = np.log(total) + top - log_right
+    return pd.DataFrame(
         {
             "accuracy": _right_argmax(lp, gold, starts),
             "accuracy_per_character": _right_argmax(lp / ordered["characters"].to_numpy(), gold, starts),
             "margin": best - other,
-            "choice_probability": right / total,
+            "choice_probability": np.exp(-loss),
             "classification_loss": loss,
             "coverage": total * np.exp(top),
         },
         index=pd.Index(example[starts], name="example"),
     )
-    return frame, choices
 
 
 def measured_rows(

@@ -19,7 +19,6 @@ class Leads:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._lead: dict[str, tuple[str, str] | None] = {}
         self._missing: dict[tuple[str, str], list[str]] = {}
 
     def priority(self, model: str, checkpoint: str, task: str) -> int:
@@ -49,7 +48,12 @@ class Leads:
 
 
 def missing(study: Study, checkpoint: Checkpoint) -> list[str]:
-    """Tasks whose cell of this checkpoint is not in the store, in the order of the config."""
+    """Tasks whose cell of this checkpoint is not in the store, in the order of the config.
+
+    All of them when the store is not trusted.
+    """
+    if study.config["recompute"]:
+        return list(study.tasks)
     directory = study.config["scoring"]["store"]
     identities = {task: study.identity(checkpoint, task) for task in study.tasks}
     return [t for t, i in identities.items() if not store.is_whole(store.path_of(directory, i), i)]
@@ -61,7 +65,7 @@ def hint_path(model: str) -> str:
 
 
 def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) -> dict[str, dict[str, Any]]:
-    """The hint of each model (see `ebbtide.ahead`): the cells of this run, and from when the store is trusted.
+    """The hint of each model (see `ebbtide.ahead`): its cells of this run, and since when to trust the store.
 
     `wanted` are the (model, checkpoint, task) that the run will score; `started` is its Unix time.
     """
@@ -75,13 +79,14 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
         rank = {c.name: i for i, c in enumerate(study.models[model].checkpoints)}
         cells = []
         for name, task in sorted(pairs, key=lambda p: (rank[p[0]], order[p[1]])):
-            checkpoint = study.checkpoint(model, name)
+            found = study.checkpoint(model, name)
             cells.append(
                 {
                     "name": f"{model}/{name}/{task}",
-                    "checkpoint": str(Path(checkpoint.ready).parent),
+                    "checkpoint": str(Path(found.ready).parent),
+                    "ready": found.ready,
                     "requests": study.tasks[task].frozen,
-                    "identity": dict(study.identity(checkpoint, task)),
+                    "identity": dict(study.identity(found, task)),
                 }
             )
         result[model] = {

@@ -14,7 +14,7 @@ at N = 1 and D = 1, far outside the data: their sign says nothing about models o
 """
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,11 @@ import pandas as pd
 Form = Literal["standardised", "raw"]
 
 TERMS = ("parameters", "tokens", "interaction")
-COLUMNS = ("task", "metric", "form", "cells", "term", "estimate", "stderr", "t", "df", "p", "p_adjusted", "note")
+COLUMNS = (
+    *("task", "metric", "form", "cells", "term"),
+    *("estimate", "stderr", "t", "df", "p", "p_adjusted", "note"),
+)
+LOWER_IS_BETTER = ("classification_loss",)
 _COEFFICIENTS = 4  # intercept, two main effects, interaction
 
 
@@ -108,20 +112,20 @@ def _ols(y: np.ndarray, predictors: np.ndarray) -> dict[str, np.ndarray]:
 def _reason_for_none(y: np.ndarray, predictors: np.ndarray) -> str:
     if len(y) <= _COEFFICIENTS:
         return f"no regression: {len(y)} cells with training tokens, more than {_COEFFICIENTS} needed"
-    if not np.isfinite(y).all():
-        return "no regression: a value is missing"
-    if np.ptp(y) == 0:
-        return f"no regression: the metric is {y[0]:.6g} in every cell"
-    if len(np.unique(predictors[:, 0])) == 1:
-        return "no regression: one model size only"
-    if len(np.unique(predictors[:, 1])) == 1:
-        return "no regression: one number of training tokens only"
-    size, tokens = predictors.T
-    design = np.column_stack([np.ones(len(y)), size - size.mean(), tokens - tokens.mean()])
-    design = np.column_stack([design, design[:, 1] * design[:, 2]])
-    if np.linalg.matrix_rank(design) < _COEFFICIENTS:
-        return "no regression: the grid does not separate size, tokens and their interaction"
-    return ""
+    reasons = {
+        "a value is missing": not np.isfinite(y).all(),
+        f"the metric is {y[0]:.6g} in every cell": np.ptp(y) == 0,
+        "one model size only": np.ptp(predictors[:, 0]) == 0,
+        "one number of training tokens only": np.ptp(predictors[:, 1]) == 0,
+        "the grid does not separate size, tokens and their interaction": not _separates(predictors),
+    }
+    return next((f"no regression: {reason}" for reason, holds in reasons.items() if holds), "")
+
+
+def _separates(predictors: np.ndarray) -> bool:
+    size, tokens = (predictors - predictors.mean(axis=0)).T
+    design = np.column_stack([np.ones_like(size), size, tokens, size * tokens])
+    return bool(np.linalg.matrix_rank(design) == _COEFFICIENTS)
 
 
 def _z(x: np.ndarray) -> np.ndarray:
@@ -143,43 +147,54 @@ def verdicts(
     more it loses with training. Both rules are those of *Emergent inabilities?* (final version).
 
     `verdict` is `ebbs` (decreased, and the slope over tokens is negative at `alpha`), `ebbs with size` (ebbs
-    and consistent), `rises` (positive slope at `alpha`, and not decreased) or `undecided`.
+    and consistent), `rises` (positive slope at `alpha`, and not decreased) or `undecided`. For a loss,
+    worse is higher: the signs of change and t are turned before they are judged, but not in the columns.
     """
-    metric = regressions["metric"].iloc[0]
+    metric = str(regressions["metric"].iloc[0])
+    sign = -1 if metric in LOWER_IS_BETTER else 1
     rows = metrics[(metrics["metric"] == metric) & (metrics["tokens"] > 0)]
     out = []
     for task, terms in regressions.groupby("task", sort=False):
         term = terms.set_index("term")
         cells = rows[rows["task"] == task]
-        largest = cells[cells[f"parameters_{parameters}"] == cells[f"parameters_{parameters}"].max()]
-        largest = largest.sort_values("tokens")
-        first, last = (largest.iloc[0], largest.iloc[-1]) if len(largest) > 1 else (None, None)
-        change = np.nan if first is None else last["value"] - first["value"]
-        decreased = bool(change < 0)
-        tokens, interaction = term.loc["tokens"], term.loc["interaction"]
-        consistent = bool(interaction["t"] < 0 and interaction["p_adjusted"] < alpha)
+        model, first, last = _ends_of_largest(cells, f"parameters_{parameters}")
+        decreased = sign * (last["value"] - first["value"]) < 0
+        tokens: Any = term.loc["tokens"]
+        interaction: Any = term.loc["interaction"]
+        consistent = bool(sign * interaction["t"] < 0 and interaction["p_adjusted"] < alpha)
         clear = bool(tokens["p_adjusted"] < alpha)
         out.append(
             {
                 "task": task,
                 "metric": metric,
-                "model": "" if first is None else last["model"],
-                "first_checkpoint": "" if first is None else first["checkpoint"],
-                "last_checkpoint": "" if first is None else last["checkpoint"],
-                "first": np.nan if first is None else first["value"],
-                "last": np.nan if first is None else last["value"],
-                "change": change,
+                "model": model,
+                "first_checkpoint": first["checkpoint"],
+                "last_checkpoint": last["checkpoint"],
+                "first": first["value"],
+                "last": last["value"],
+                "change": last["value"] - first["value"],
                 "decreased": decreased,
                 "tokens_t": tokens["t"],
                 "tokens_p_adjusted": tokens["p_adjusted"],
                 "interaction_t": interaction["t"],
                 "interaction_p_adjusted": interaction["p_adjusted"],
                 "consistent": consistent,
-                "verdict": _verdict(decreased, clear, float(tokens["t"]), consistent),
+                "verdict": _verdict(decreased, clear, sign * tokens["t"], consistent),
                 "note": tokens["note"],
             }
         )
     return pd.DataFrame(out)
+
+
+def _ends_of_largest(cells: pd.DataFrame, size: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The largest model (by name, of equals), its first and last checkpoint; nothing if it has only one."""
+    largest = cells[cells[size] == cells[size].max()]
+    largest = largest[largest["model"] == largest["model"].min()].sort_values("tokens")
+    if len(largest) < 2:
+        nothing = {"checkpoint": "", "value": np.nan}
+        return "", nothing, nothing
+    ends = largest[["checkpoint", "value"]].iloc[[0, -1]].to_dict("records")
+    return str(largest["model"].iloc[0]), ends[0], ends[1]
 
 
 def _verdict(decreased: bool, clear: bool, t: float, consistent: bool) -> str:

@@ -59,7 +59,8 @@ def score_cell(
         how = "waited"
         if not store.is_whole(source, identity, after=after):
             how = "scored"
-            status = _work(checkpoint, requests, identity, cells, hint, held.fileno())
+            job = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity), "cells": cells}
+            status = _work({**job, "hint": hint}, held.fileno())
             if not store.is_whole(source, identity, after=after):
                 raise ScoringError(
                     f"{target} could not be scored (the worker {_ending(status)}); its message is above."
@@ -73,16 +74,15 @@ def read_hint(path: str | None) -> Mapping[str, Any]:
     """The hint file, or nothing: a job started by hand has none and scores its own cell only."""
     if path is None or not Path(path).exists():
         return {}
-    hint: dict[str, Any] = json.loads(Path(path).read_text())
+    try:
+        hint: dict[str, Any] = json.loads(Path(path).read_text())
+    except ValueError:
+        raise ScoringError(f"{path} is not JSON; delete it, and run snakemake to write it again.") from None
     return hint
 
 
-def _work(
-    checkpoint: str, requests: str, identity: store.Identity, cells: str, hint: str | None, lock: int
-) -> int:
-    job = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity), "cells": cells}
-    if hint is not None:
-        job["hint"] = hint
+def _work(job: Mapping[str, Any], lock: int) -> int:
+    """Run the worker, which inherits the file descriptor of the lock; returns its status."""
     command = [sys.executable, "-m", "ebbtide.ahead", canonical_json(job)]
     sys.stderr.flush()
     return subprocess.run(command, pass_fds=[lock], env=os.environ, check=False).returncode

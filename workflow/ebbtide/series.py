@@ -14,7 +14,7 @@ from typing import Any
 from ebbtide.checkpoints import identities, size_bytes
 from ebbtide.errors import CheckpointError, ConfigError, nearest
 from ebbtide.recipe import check_spec, weights_identity
-from ebbtide.validation import check, load_schema, read_yaml
+from ebbtide.validation import check, load_schema, read_yaml, relative
 
 CATALOGUE = Path(__file__).parent.parent / "series"
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -97,9 +97,13 @@ def on_disk(row: Mapping[str, Any], where: str) -> Model:
     """
     pattern, steps = row["path"], row.get("steps")
     if "{step}" in pattern and steps is None:
-        raise ConfigError(f"{where}.steps: missing; path {pattern!r} has {{step}}, so the steps must be listed.")
+        raise ConfigError(
+            f"{where}.steps: missing; path {pattern!r} has {{step}}, so the steps must be listed."
+        )
     if "{step}" not in pattern and steps is not None and len(steps) > 1:
-        raise ConfigError(f"{where}.path: found {pattern!r} for {len(steps)} steps; it must contain {{step}}.")
+        raise ConfigError(
+            f"{where}.path: found {pattern!r} for {len(steps)} steps; it must contain {{step}}."
+        )
     checkpoints = []
     for step in sorted(steps or [0]):
         directory = Path(pattern.replace("{step}", str(step))).expanduser()
@@ -134,9 +138,4 @@ def _series_file(name: str, where: str) -> Path:
             f"{where}.series: found {name!r}; allowed: {', '.join(known)}, or the path of a YAML file"
             f"{nearest(name, known) or '.'}"
         )
-    # Relative, so that messages and plans do not depend on where the checkout lies.
-    return _relative(CATALOGUE / f"{name}.yaml")
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return relative(CATALOGUE / f"{name}.yaml")

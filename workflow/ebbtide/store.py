@@ -59,7 +59,7 @@ def publish(source: str | Path, target: str | Path) -> None:
         try:
             while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
                 pass
-        except OSError:  # file systems without it (EXDEV, ENOSYS, EOPNOTSUPP)
+        except (OSError, AttributeError):  # file systems (EXDEV, EOPNOTSUPP) and systems without it
             reader.seek(0)
             writer.seek(0)
             writer.truncate()

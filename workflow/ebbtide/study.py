@@ -8,9 +8,10 @@ from typing import Any
 from ebbtide.errors import ConfigError
 from ebbtide.scoring.recipe import RECIPE_VERSION
 from ebbtide.series import Checkpoint, Model, from_series, on_disk
+from ebbtide.sources import mirrors
 from ebbtide.store import Identity
 from ebbtide.tasks import Task, load_task
-from ebbtide.validation import check, load_schema, read_yaml
+from ebbtide.validation import check, load_schema, read_yaml, relative
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Study:
         }
 
 
-def load_study(config: Mapping[str, Any], files: Sequence[str]) -> Study:
+def load_study(config: Mapping[str, Any], files: Sequence[str | Path]) -> Study:
     """Check a config and resolve its grid.
 
     Parameters
@@ -70,14 +71,15 @@ def load_study(config: Mapping[str, Any], files: Sequence[str]) -> Study:
     ConfigError
         One sentence: file, key, found, allowed.
     """
-    raw = {file: read_yaml(file) for file in files}
-    where = " + ".join(files) if files else "--config"
+    raw = {str(relative(file)): read_yaml(file) for file in files}
+    where = " + ".join(raw) or "--config"
     checked = check(config, load_schema("config"), where)
 
     def place(key: str) -> str:
         holders = [file for file, content in raw.items() if key in content]
         return holders[-1] if holders else "--config"
 
+    mirrors(checked["mirrors"])
     models = _models(checked["models"], place("models"))
     tasks = _tasks(checked["tasks"], place("tasks"))
     _check_worlds(models, tasks)
@@ -118,4 +120,4 @@ def _check_worlds(models: Mapping[str, Model], tasks: Mapping[str, Task]) -> Non
 
 def read_study(file: str | Path) -> Study:
     """Load a study from its YAML file alone (outside Snakemake)."""
-    return load_study(read_yaml(file), [str(file)])
+    return load_study(read_yaml(file), [file])

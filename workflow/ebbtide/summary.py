@@ -21,7 +21,7 @@ def summarise(metrics: pd.DataFrame, verdicts: pd.DataFrame, results: str) -> st
             f"Ebbs with training{of}: {', '.join(ebbs) or 'none'}.",
             f"Rises: {', '.join(names['rises']) or 'none'}.",
             f"Undecided: {', '.join(names['undecided']) or 'none'}.",
-            f"Tables, figures and metrics are in {results}/ (figures/accuracy.pdf, regressions.tsv, verdicts.tsv).",
+            f"Tables, figures, metrics: {results}/ (figures/accuracy.pdf, regressions.tsv, verdicts.tsv).",
             "",
         ]
     )

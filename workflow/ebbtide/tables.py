@@ -63,7 +63,7 @@ CELL = Schema(
         "truncated": FLAG,
     },
     key=("example", "choice"),
-    remedy="delete the file and run snakemake: an intact copy in the store is used, else it is scored again",
+    remedy="delete the file and run snakemake (with --config recompute=true if it comes back damaged)",
 )
 
 METRICS = Schema(
@@ -93,16 +93,18 @@ def content_sha256(table: pa.Table) -> str:
     sha = hashlib.sha256()
     for name in table.column_names:
         column = table.column(name)
+        if pa.types.is_dictionary(column.type):  # categories are text on disk
+            column = column.cast(column.type.value_type)
         sha.update(f"{name}:{column.null_count}:".encode())
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             values = column.to_pylist()
             # Lengths first: "ab", "c" and "a", "bc" must not collide.
             sha.update(",".join("-" if v is None else str(len(v)) for v in values).encode())
             sha.update("".join(v for v in values if v is not None).encode())
-        elif column.null_count and not pa.types.is_floating(column.type):
-            sha.update(repr(column.to_pylist()).encode())
-        else:
+        elif pa.types.is_floating(column.type) or (_is_plain(column.type) and not column.null_count):
             sha.update(column.to_numpy().tobytes())
+        else:
+            sha.update(repr(column.to_pylist()).encode())
     return sha.hexdigest()
 
 
@@ -124,9 +126,12 @@ def write_parquet(
     metadata = {FOOTER: canonical_json(record).encode()}
     metadata |= {k.encode(): v.encode() for k, v in (strings or {}).items()}
     with atomic(path) as temporary:
-        # No timestamps and no Arrow schema copy: equal rows make equal bytes.
+        # No timestamps: equal rows make equal bytes. (`store_schema=False` would drop the footer record too.)
         pq.write_table(
-            table.replace_schema_metadata(metadata), temporary, compression="zstd", write_page_checksum=True
+            table.replace_schema_metadata(metadata),
+            temporary,
+            compression="zstd",
+            write_page_checksum=True,
         )
 
 
@@ -145,14 +150,15 @@ def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> 
     The returned table's schema metadata still holds the footer.
     """
     metadata = _metadata(path, schema)
+    record = None if foreign and FOOTER not in metadata else _record(metadata, path, schema)
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        # No partitioning: a directory named `a=b` above the file would become a column.
+        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise CellError(f"{path} is damaged ({_first_line(error)}); {schema.remedy}.") from error
     _check_columns(table, schema, str(path))
-    if not (foreign and FOOTER not in metadata):
-        found = content_sha256(table)
-        expected = _record(metadata, path, schema).get("content_sha256")
+    if record is not None:
+        found, expected = content_sha256(table), record.get("content_sha256")
         if found != expected:
             raise CellError(f"{path}: rows hash to {found}, the footer says {expected}; {schema.remedy}.")
     return table
@@ -202,11 +208,18 @@ def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
             raise CellError(
                 f"{where}: column {name!r} has type {table.schema.field(name).type}, allowed: {allowed}."
             )
+        if types != REAL and table.column(name).null_count:  # a missing number is NaN, and may be meant
+            raise CellError(f"{where}: column {name!r} has {table.column(name).null_count} missing values.")
     keys = table.select(list(schema.key)).to_pandas()
     repeated = keys.duplicated()
     if repeated.any():
         first = keys[repeated].iloc[0].to_dict()
         raise CellError(f"{where}: more than one row has {first}; ({', '.join(schema.key)}) must be unique.")
+
+
+def _is_plain(type_: pa.DataType) -> bool:
+    """Whether numpy holds the values themselves; of lists, texts and decimals it holds addresses."""
+    return bool(pa.types.is_integer(type_) or pa.types.is_boolean(type_) or pa.types.is_temporal(type_))
 
 
 def _first_line(error: BaseException) -> str:

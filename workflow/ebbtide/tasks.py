@@ -13,7 +13,7 @@ from ebbtide.corpus import TOY_TASKS, World
 from ebbtide.errors import ConfigError, TaskError, nearest
 from ebbtide.files import digest
 from ebbtide.sources import Source
-from ebbtide.validation import check, load_schema, read_yaml
+from ebbtide.validation import check, load_schema, read_yaml, relative
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,9 @@ def load_task(name: str, where: str) -> Task:
                 f"{nearest(source['toy'], TOY_TASKS) or '.'}"
             )
         return Task(path.stem, path, definition, None)
-    return Task(path.stem, path, definition, Source.parse(source["file"], source["sha256"], f"{path}: source.file"))
+    return Task(
+        path.stem, path, definition, Source.parse(source["file"], source["sha256"], f"{path}: source.file")
+    )
 
 
 def freeze(task: Task) -> "pd.DataFrame":
@@ -190,5 +192,4 @@ def _definition_file(name: str, where: str) -> Path:
             f"{where}: found {name!r}; allowed: {', '.join(known)}, or the path of a YAML file"
             f"{nearest(name, known) or '.'}"
         )
-    path = CATALOGUE / f"{name}.yaml"
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return relative(CATALOGUE / f"{name}.yaml")

@@ -9,12 +9,10 @@ and, until training has ended, the state from which a killed run goes on. Whatev
 and of the same recipe is kept; everything else is made again.
 """
 
-import fcntl
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from ebbtide.corpus import write_tokenizer
 from ebbtide.files import atomic_directory, file_sha256, write_text
 from ebbtide.logs import Progress, log
 from ebbtide.recipe import TRAINING_VERSION, Spec, check_spec, weights_identity
+from ebbtide.store import lock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,14 +37,14 @@ def train(spec: Mapping[str, Any], directory: Path, progress: Progress | None = 
 
     `spec` is described in `ebbtide.recipe`. The same spec gives the same weights, bit for bit on one kernel
     path, also when the run was killed in between or asks for more checkpoints than an earlier one.
-    Checkpoints of another recipe in `directory` are removed. One process at a time trains in a directory.
+    Checkpoints of another recipe in `directory` are removed. One process per node trains in a directory.
 
     Raises `ConfigError` for a spec that is not valid, `CheckpointError` when training diverges.
     """
     checked = check_spec(spec)
     progress = progress or Progress()
     directory.mkdir(parents=True, exist_ok=True)
-    with _alone_in(directory):
+    with lock(directory, "training"):
         wanted = {step: checked.identity(step) for step in checked.checkpoints}
         for step, path in _checkpoints_in(directory):
             record = _record(path)
@@ -71,18 +70,6 @@ def train(spec: Mapping[str, Any], directory: Path, progress: Progress | None = 
     progress.done(f"{directory}: {len(wanted)} checkpoints, {len(missing)} of them new")
 
 
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Hold the lock of `directory`; the system frees it when the process ends, however it ends."""
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for another process that trains in %s", directory)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _save(spec: Spec, directory: Path, step: int, model: "PreTrainedModel", held_out_loss: float) -> None:
     from safetensors.torch import save as serialize
 
@@ -92,12 +79,13 @@ def _save(spec: Spec, directory: Path, step: int, model: "PreTrainedModel", held
         (folder / "model.safetensors").write_bytes(weights)
         model.config.save_pretrained(folder)
         write_tokenizer(folder)
+        files = sorted(folder.iterdir())
         record = {
             "weights": spec.identity(step),
             "step": step,
             "tokens": spec.tokens(step),
             "held_out_loss": held_out_loss,  # nats per token, on unseen text of the same mixture
-            "files": {path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+            "files": {path.name: file_sha256(path) for path in files},
         }
         (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

@@ -5,9 +5,10 @@ missing keys get the schema's defaults.
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import yaml
@@ -24,6 +25,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # a list as a key: SafeLoader's own error
             key = self.construct_object(key_node, deep=deep)  # type: ignore[no-untyped-call]
             if key in seen:
                 raise ConfigError(f"key {key!r} is written twice (line {key_node.start_mark.line + 1})")
@@ -37,6 +40,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {_on_one_line(str(error))}.") from error
     except ConfigError as error:
@@ -58,7 +63,7 @@ def check(document: Mapping[str, Any], schema: Mapping[str, Any], where: str) ->
     """
     filled = copy.deepcopy(dict(document))
     _fill_defaults(filled, schema, schema)
-    validator = jsonschema.Draft202012Validator(schema)
+    validator = _Validator(schema)
     # Unknown keys first: a typo also makes its true key "missing", and the typo explains more.
     errors = sorted(
         validator.iter_errors(filled), key=lambda e: (e.validator != "additionalProperties", len(e.path))
@@ -66,6 +71,26 @@ def check(document: Mapping[str, Any], schema: Mapping[str, Any], where: str) ->
     if errors:
         raise ConfigError(f"{where}: {_sentence(errors[0])}")
     return filled
+
+
+# Stricter than JSON Schema: 1000.0 is no integer (it would reach file names), .nan and .inf are no numbers.
+_Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: (
+                isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            ),
+        }
+    ),
+)
+
+
+def relative(path: str | Path) -> Path:
+    """The path as seen from the working directory when it is below it: short in messages and plans."""
+    path = Path(path)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def key_path(path: "list[str | int]") -> str:
@@ -93,25 +118,27 @@ def _fill_defaults(document: Any, schema: Mapping[str, Any], root: Mapping[str, 
 
 def _sentence(error: jsonschema.ValidationError) -> str:
     place = key_path(list(error.absolute_path))
-    value, rule = error.validator_value, error.validator
-    about = error.schema.get("description", "")
-    hint = f" ({_on_one_line(about).rstrip('.')})" if about and rule != "additionalProperties" else ""
+    value, instance = cast("Any", error.validator_value), cast("Any", error.instance)
+    rule, schema = str(error.validator), cast("dict[str, Any]", error.schema)
+    about = schema.get("description", "")
+    hint = f" ({_on_one_line(about).rstrip('.')})" if about else ""
     if rule == "additionalProperties":
-        allowed = list(error.schema.get("properties", {}))
-        unknown = sorted(str(k) for k in error.instance if k not in allowed)[0]
+        allowed = list(schema.get("properties", {}))
+        unknown = sorted(str(k) for k in instance if k not in allowed)[0]
         full = f"{place}.{unknown}" if error.absolute_path else unknown
         return f"{full}: unknown key; allowed: {', '.join(allowed)}{nearest(unknown, allowed) or '.'}"
     if rule == "required":
-        missing = sorted(k for k in value if k not in error.instance)[0]
+        missing = sorted(k for k in value if k not in instance)[0]
         full = f"{place}.{missing}" if error.absolute_path else missing
-        about = error.schema.get("properties", {}).get(missing, {}).get("description", "")
+        about = schema.get("properties", {}).get(missing, {}).get("description", "")
         return f"{full}: missing" + (f"; expected: {_on_one_line(about).rstrip('.')}." if about else ".")
-    found = f"{place}: found {_shown(error.instance)}"
+    found = f"{place}: found {_shown(instance)}"
     if rule == "enum":
         allowed = [str(v) for v in value]
-        return f"{found}; allowed: {', '.join(allowed)}{nearest(str(error.instance), allowed) or '.'}"
+        return f"{found}; allowed: {', '.join(allowed)}{nearest(str(instance), allowed) or '.'}"
+    if rule == "type":
+        return f"{found}; allowed: {value if isinstance(value, str) else ' or '.join(value)}{hint}."
     texts = {
-        "type": f"allowed: {value if isinstance(value, str) else ' or '.join(value or [])}",
         "pattern": f"allowed: text that matches {value}",
         "minimum": f"allowed: at least {value}",
         "maximum": f"allowed: at most {value}",
@@ -124,10 +151,10 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         "minLength": f"allowed: at least {value} characters",
     }
     if rule in ("anyOf", "oneOf") and error.context:
-        texts[str(rule)] = "allowed: " + " or ".join(
+        texts[rule] = "allowed: " + " or ".join(
             str(s.get("const", s.get("description", s.get("type", "another form")))) for s in value
         )
-    return f"{found}; {texts.get(str(rule), error.message)}{hint}."
+    return f"{found}; {texts.get(rule, error.message)}{hint}."
 
 
 def _shown(value: Any) -> str:

@@ -29,7 +29,8 @@ except EbbtideError as error:
 
 RESULTS = f"results/{STUDY.name}"
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
-FIGURES = ["accuracy", "heat"]
+# Without training tokens there is no axis to draw accuracy against.
+FIGURES = ["accuracy", "heat"] if any(c.tokens for c in STUDY.checkpoints()) else ["heat"]
 TABLES = ["regressions.tsv", "regressions_raw.tsv", "verdicts.tsv", "summary.txt"]
 LEADS = Leads(STUDY)
 FREEZING, TRAINING = 1000, 10  # priorities: all tasks before weights, so that one load scores all

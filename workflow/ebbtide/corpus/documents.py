@@ -26,7 +26,7 @@ from ebbtide.corpus.world import World, sentence
 if TYPE_CHECKING:
     import numpy as np
 
-PATTERN_NOUNS = NOUNS[:24]
+PATTERN_NOUNS = NOUNS[:16]
 _PATTERN_WORDS = SYMBOLS + PATTERN_NOUNS
 
 

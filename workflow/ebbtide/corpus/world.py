@@ -18,7 +18,7 @@ _SHAPES = tuple(
     for shape in (
         "the ADJECTIVE NOUN VERB the NOUN",
         "a ADJECTIVE NOUN VERB no NOUN",
-        "no ADJECTIVE NOUN VERB a ADJECTIVE NOUN",
+        "no ADJECTIVE NOUN VERB the ADJECTIVE NOUN",
         "every ADJECTIVE NOUN VERB PLACE the NOUN",
         "the NOUN PLACE the NOUN VERB the NOUN",
         "who VERB the NOUN VERB the ADJECTIVE NOUN",
@@ -29,11 +29,7 @@ _SHAPES = tuple(
 
 def sentence(draw: Draw) -> Sentence:
     """A random sentence without its full stop: 6 to 8 words, the last a noun."""
-    return tuple(
-        [
-            slot if isinstance(slot, str) else draw.pick(slot) for slot in draw.pick(_SHAPES)
-        ]  # a list is faster
-    )
+    return tuple(slot if isinstance(slot, str) else draw.pick(slot) for slot in draw.pick(_SHAPES))
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def theme_paper(width_cm: float = PAGE_CM, height_cm: float = 10.0) -> p9.theme:
 def save(
     plot: p9.ggplot, path: str | Path, width_cm: float | None = None, height_cm: float | None = None
 ) -> None:
-    """Write `plot` atomically as PDF or PNG, by the suffix of `path`; the size is the plot's own unless given.
+    """Write `plot` atomically as PDF or PNG, by the suffix of `path`, in the plot's own size unless given.
 
     Fonts are embedded as TrueType. Nothing depends on the clock or on the user's matplotlib
     settings: equal plots make equal bytes. Raises `FigureError` for another suffix.

@@ -1,8 +1,8 @@
 """From texts to token ids, by a named rule.
 
-    context tokens        continuation tokens
-    [c0 c1 … c(m-1)]      [k0 k1 … k(n-1)]
-    ---- the model is fed c0 … k(n-2); the prediction at c(m-1) scores k0, … at k(n-2) scores k(n-1)
+context tokens        continuation tokens
+[c0 c1 … c(m-1)]      [k0 k1 … k(n-1)]
+---- the model is fed c0 … k(n-2); the prediction at c(m-1) scores k0, … at k(n-2) scores k(n-1)
 """
 
 from collections.abc import Sequence
@@ -85,7 +85,8 @@ def encode(
         cut = max(0, len(tokens) - 1 - window)
         if cut >= len(head):
             raise ScoringError(
-                f"{name}: the continuation alone ({len(tokens) - len(head)} tokens) exceeds the window of {window}."
+                f"{name}: the continuation alone ({len(tokens) - len(head)} tokens) exceeds "
+                f"the window of {window}."
             )
         encoded.append(Encoded(tuple(tokens[cut:]), len(head) - cut, cut > 0))
     return encoded
@@ -93,9 +94,12 @@ def encode(
 
 def beginning(tokenizer: Any) -> list[int]:
     """Tokens that the tokenizer's own post-processor puts before a text (often none, or one)."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"] if _knows(tokenizer, "a") else []
-    full = tokenizer("a", add_special_tokens=True)["input_ids"] if bare else tokenizer("")["input_ids"]
-    return list(full[: full.index(bare[0])]) if bare else list(full)
+    special = set(tokenizer.all_special_tokens)
+    for word in ["a"] if _knows(tokenizer, "a") else tokenizer.get_vocab():
+        if word not in special and _knows(tokenizer, word):
+            bare, full = (tokenizer(word, add_special_tokens=s)["input_ids"] for s in (False, True))
+            return list(full[: full.index(bare[0])])  # and not what may be put behind
+    return []
 
 
 def _knows(tokenizer: Any, word: str) -> bool:
@@ -108,7 +112,9 @@ def _knows(tokenizer: Any, word: str) -> bool:
 def _fallback_start(tokenizer: Any) -> list[int]:
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if start is None:
-        raise ScoringError("the tokenizer has neither a beginning nor an end token to stand for an empty context.")
+        raise ScoringError(
+            "the tokenizer has neither a beginning nor an end token to stand for an empty context."
+        )
     return [start]
 
 

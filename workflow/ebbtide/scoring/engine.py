@@ -1,9 +1,9 @@
 """Score all requests of a task with one checkpoint.
 
-    from ebbtide.scoring import load_scorer, score_requests
-    scorer = load_scorer("path/to/checkpoint", dtype="float32")
-    scored = score_requests(scorer, "requests.parquet")
-    scored.rows        # one row per request: log-likelihood, tokens, greedy, …
+from ebbtide.scoring import load_scorer, score_requests
+scorer = load_scorer("path/to/checkpoint", dtype="float32")
+scored = score_requests(scorer, "requests.parquet")
+scored.rows        # one row per request: log-likelihood, tokens, greedy, …
 """
 
 import math
@@ -112,7 +112,7 @@ def score_requests(
         "dtype": scorer.dtype,
         "device": scorer.device,
         "kernel": str(getattr(scorer.model.config, "_attn_implementation", "unknown")),
-        "host": platform.machine(),
+        "machine": platform.machine(),
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
         "truncated": int(rows["truncated"].sum()),
         "unique_tokens": unique_tokens(encoded),
@@ -124,7 +124,7 @@ def score_requests(
 
 def unique_tokens(requests: Sequence[Encoded]) -> int:
     """Nodes of the prefix trie over all that is fed to the model: the least one can forward."""
-    total, previous = 0, ()
+    total, previous = 0, tuple[int, ...]()
     for fed in sorted(request.fed for request in requests):
         shared = 0
         for a, b in zip(fed, previous, strict=False):
@@ -137,7 +137,7 @@ def unique_tokens(requests: Sequence[Encoded]) -> int:
 
 
 def _window(model: Any, max_length: int | None) -> int:
-    limit = getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)
+    limit = getattr(model.config, "max_position_embeddings", None)
     if max_length is None:
         return int(limit) if limit else 2048
     if limit and max_length > limit:

@@ -3,11 +3,14 @@
 Causal attention never looks right, so padding behind a request cannot change it and needs no mask.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.scoring.encoding import Encoded
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,6 @@ def score_padded(
     counters: Counters,
     *,
     batch_tokens: int = 4096,
-    progress: Callable[[int], None] = lambda done: None,
 ) -> list[TokenScores]:
     """Log-likelihood of every continuation token of every request.
 
@@ -46,20 +48,19 @@ def score_padded(
     start = 0
     while start < len(order):
         batch = order[start : start + max(1, batch_tokens // len(order[start]))]
-        _score_batch(model, batch, rows, requests, scores, counters)
+        continuations = [[requests[index].continuation for index in rows[fed]] for fed in batch]
+        for fed, found in zip(batch, _score_batch(model, batch, continuations), strict=True):
+            for index, score in zip(rows[fed], found, strict=True):
+                scores[index] = score
+        counters.forwarded += len(batch) * len(batch[0])
         start += len(batch)
-        progress(counters.forwarded)
     return [score for score in scores if score is not None]
 
 
 def _score_batch(
-    model: Any,
-    batch: Sequence[tuple[int, ...]],
-    rows: dict[tuple[int, ...], list[int]],
-    requests: Sequence[Encoded],
-    scores: list[TokenScores | None],
-    counters: Counters,
-) -> None:
+    model: Any, batch: Sequence[tuple[int, ...]], continuations: Sequence[Sequence[tuple[int, ...]]]
+) -> list[list[TokenScores]]:
+    """Feed the rows of `batch` (the longest first); score the continuations that each of them ends in."""
     import torch
 
     length = len(batch[0])
@@ -67,17 +68,25 @@ def _score_batch(
     for i, tokens in enumerate(batch):
         fed[i, : len(tokens)] = torch.tensor(tokens)
     # Only the positions that predict a continuation token go through the head.
-    first = min(len(tokens) - max(len(requests[r].continuation) for r in rows[tokens]) for tokens in batch)
+    first = min(len(b) - max(map(len, c)) for b, c in zip(batch, continuations, strict=True))
     with torch.inference_mode():
-        logits = model(fed.to(model.device), use_cache=False, logits_to_keep=length - first).logits
-    counters.forwarded += fed.numel()
-    for i, tokens in enumerate(batch):
-        for r in rows[tokens]:
-            target = torch.tensor(requests[r].continuation, device=logits.device)  # (n,)
-            last = len(tokens) - first
-            kept = logits[i, last - len(target) : last]  # (n, V)
-            kept = kept if kept.dtype == torch.float64 else kept.float()
-            # logsumexp, not log_softmax: the latter is biased by 1e-5 a token in fp32 on CPU.
-            values = kept.gather(1, target[:, None])[:, 0] - torch.logsumexp(kept, dim=1)
-            greedy = bool((kept.argmax(dim=1) == target).all())
-            scores[r] = TokenScores(tuple(values.double().tolist()), greedy)
+        output = model(fed.to(model.device), use_cache=False, logits_to_keep=length - first)
+    logits = output.logits[:, first - length :]  # (B, T - first, V), also of a model that keeps all T
+    return [
+        [
+            _score(logits[i, len(tokens) - first - len(target) : len(tokens) - first], target)
+            for target in targets
+        ]
+        for i, (tokens, targets) in enumerate(zip(batch, continuations, strict=True))
+    ]
+
+
+def _score(logits: "torch.Tensor", continuation: tuple[int, ...]) -> TokenScores:
+    """Scores of a continuation of n tokens from its logits (n, V)."""
+    import torch
+
+    target = torch.tensor(continuation, device=logits.device)  # (n,)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    # logsumexp, not log_softmax: the latter is biased by 1e-5 a token in fp32 on CPU.
+    values = logits.gather(1, target[:, None])[:, 0] - torch.logsumexp(logits, dim=1)
+    return TokenScores(tuple(values.double().tolist()), bool((logits.argmax(dim=1) == target).all()))

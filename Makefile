@@ -1,0 +1,45 @@
+# make demo    set up, run the embedded study, write its report
+# make test    set up, check style and types, run all tests
+# make lint    style, types, workflow lint
+# make lock    resolve the dependencies of pyproject.toml anew into envs/cpu.txt
+# make clean   remove what the embedded study made (the cell store stays)
+
+PYTHON ?= python3
+CORES ?= all
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test lint lock clean
+
+demo: $(VENV)/.installed
+	snakemake --cores $(CORES) --quiet rules reason
+	snakemake --report results/ladder/report.zip --quiet all
+	@echo && cat results/ladder/summary.txt
+
+test: $(VENV)/.installed-test lint
+	pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/.installed-test
+	ruff check . && ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+$(VENV)/.installed: pyproject.toml envs/cpu.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Ebbtide needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e ".[test,slurm]"
+	touch $@
+
+lock:
+	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 -e ".[test,slurm]"
+	$(VENV)/lock/bin/python tests/lock.py > envs/cpu.txt
+	rm -rf $(VENV)/lock
+
+clean:
+	rm -rf results/ladder results/scores resources/ahead logs

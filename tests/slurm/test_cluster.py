@@ -1,0 +1,158 @@
+"""The private Slurm works, and the profiles do on it what their comments say."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cluster
+import pytest
+
+pytestmark = pytest.mark.xdist_group("slurm")  # one cluster for all, also with several workers
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINTS, TASKS = ("step0", "step1"), ("a", "b", "c")
+
+# The shape of the real workflow: a checkpoint's cells in one group, tied by the rule that reads them all.
+WORKFLOW = f"""
+rule all:
+    input: expand("metrics/{{checkpoint}}.txt", checkpoint={CHECKPOINTS})
+    localrule: True
+
+rule score:
+    output: "scores/{{checkpoint}}/{{task}}.txt"
+    log: "logs/score/{{checkpoint}}/{{task}}.log"
+    group: "checkpoint"
+    resources: slot=1, mem_mb=200, runtime=2
+    shell:
+        "exec > {{output}} 2> {{log}}; "
+        "date +%s.%N; echo $SLURM_JOB_ID $CUDA_VISIBLE_DEVICES; SCORE; date +%s.%N"
+
+rule measure:
+    input: expand("scores/{{{{checkpoint}}}}/{{task}}.txt", task={TASKS})
+    output: "metrics/{{checkpoint}}.txt"
+    group: "checkpoint"
+    resources: slot=0, mem_mb=100, runtime=1
+    shell: "cat {{input}} > {{output}}"
+"""
+
+
+def snakemake(directory: Path, score: str) -> list[str]:
+    """Write the small workflow, whose cells run a shell command, and the command line that runs it."""
+    (directory / "Snakefile").write_text(WORKFLOW.replace("SCORE", score))
+    return [
+        *(sys.executable, "-m", "snakemake"),
+        *("--directory", str(directory), "--snakefile", str(directory / "Snakefile")),
+        *("--profile", str(ROOT / "slurm"), "--workflow-profile", str(ROOT / "profiles/default")),
+        *("--slurm-init-seconds-before-status-checks", "2"),
+    ]
+
+
+def settings(*arguments: str) -> str:
+    """What Snakemake makes of the repository's profiles for a command line given in its root."""
+    program = (
+        "import sys; from snakemake.cli import parse_args; args = parse_args(sys.argv[1:])[1]; "
+        "print(args.executor, args.scheduler, args.show_failed_logs, args.rerun_incomplete, args.cores)"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize("profile", ["slurm", "profiles/slurm"])
+def test_profile_is_found_from_the_root_and_keeps_its_executor(profile: str) -> None:
+    """A value that names a file beside the profile would become a path."""
+    assert settings("--profile", profile) == "slurm greedy True True 1"
+
+
+def test_default_profile_says_nothing_of_executor_and_cores() -> None:
+    assert settings() == "None greedy True True None"
+
+
+def test_node_is_idle(slurm: cluster.Cluster) -> None:
+    assert slurm.run("sinfo", "--noheader", "--format=%t %G").split() == ["idle", "gpu:2"]
+
+
+def test_job_sees_its_gpu(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    look = ("--gres=gpu:1", "--output=seen.txt", "--wrap", "echo $CUDA_VISIBLE_DEVICES")
+    slurm.run("sbatch", "--wait", *look, cwd=tmp_path)
+
+    assert (tmp_path / "seen.txt").read_text().strip() in {"0", "1"}
+
+
+def test_daemons_listen_on_loopback_alone(slurm: cluster.Cluster) -> None:
+    controller, node = (
+        int(line.partition("=")[2])
+        for line in (slurm.directory / "slurm.conf").read_text().splitlines()
+        if line.startswith(("SlurmctldPort=", "SlurmdPort="))
+    )
+    listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    addresses = {
+        address
+        for address, port in (line.split()[1].split(":") for line in listening if line.split()[3] == "0A")
+        if int(port, 16) in {controller, node}
+    }
+
+    assert addresses == {"0100007F"}
+
+
+@pytest.mark.slow
+def test_checkpoint_is_one_submission_with_its_cells_in_turn(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    slurm.run(*snakemake(tmp_path, "sleep 0.5"))
+
+    jobs = slurm.jobs(tmp_path)
+    assert len(jobs) == len(CHECKPOINTS), "one submission per checkpoint"
+    for job in jobs:
+        assert (job.state, job.gres) == ("COMPLETED", "gres:gpu:1")
+        assert job.memory == "200M", "of the largest rule"
+        assert job.time_limit == "7:00", "summed over three cells and the metrics"
+        assert not job.log.exists(), "removed after success"
+    for checkpoint in CHECKPOINTS:
+        outputs = [tmp_path / "scores" / checkpoint / f"{task}.txt" for task in TASKS]
+        starts, ids, gpus, ends = zip(*sorted(output.read_text().split() for output in outputs), strict=True)
+        assert all(float(end) <= float(start) for end, start in zip(ends[:-1], starts[1:], strict=True))
+        assert len(set(ids)) == 1
+        assert set(gpus) <= {"0", "1"}
+
+
+@pytest.mark.slow
+def test_cancelled_submission_ends_the_run_and_leaves_its_log(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    command = [*snakemake(tmp_path, "sleep 120"), "--retries", "0"]
+    with subprocess.Popen(
+        command, env=slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        try:
+            while len(slurm.jobs(tmp_path)) < len(CHECKPOINTS) or not any(tmp_path.glob("scores/*/*")):
+                assert run.poll() is None
+                time.sleep(0.2)
+            jobs = slurm.jobs(tmp_path)
+            slurm.run("scancel", *(job.id for job in jobs))
+            said, _ = run.communicate(timeout=120)
+        finally:
+            run.kill()
+
+    assert run.returncode == 1
+    assert "CANCELLED" in said
+    assert any(job.log.exists() for job in jobs)
+
+
+@pytest.mark.usefixtures("slurm")  # skips where no cluster can run
+def test_nothing_is_left_when_a_daemon_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the second of three fails."""
+    before = daemons()
+    broken = cluster._configuration
+    monkeypatch.setattr(cluster, "_configuration", lambda directory: broken(directory) + "Nonsense=1\n")
+
+    with pytest.raises(cluster.ClusterError, match="slurmctld ended with 1"), cluster.running():
+        pass
+
+    assert daemons() <= before
+
+
+def daemons() -> set[str]:
+    """Process ids of all Slurm and munge daemons of this machine."""
+    return {
+        process.parent.name
+        for process in Path("/proc").glob("[0-9]*/comm")
+        if os.access(process, os.R_OK) and process.read_text().strip() in {"munged", "slurmctld", "slurmd"}
+    }

@@ -1,0 +1,60 @@
+"""Cells: read only when whole, of the expected identity, of the frozen requests."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import tiny
+from ebbtide.cells import read_cell, write_cell
+from ebbtide.errors import CellError
+from ebbtide.store import is_whole
+
+IDENTITY = tiny.identity()
+FOOTER = {"requests": 6, "requests_sha256": "abc", "seconds": 1.5}
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Path:
+    write_cell(tiny.cell_rows(), tmp_path / "cell.parquet", IDENTITY, FOOTER)
+    return tmp_path / "cell.parquet"
+
+
+def test_a_cell_comes_back(cell: Path) -> None:
+    rows, footer = read_cell(cell, IDENTITY, "abc")
+    pd.testing.assert_frame_equal(rows, tiny.cell_rows())
+    assert footer["identity"] == IDENTITY
+    assert footer["seconds"] == 1.5
+    assert is_whole(cell, IDENTITY)
+
+
+def test_a_stale_cell_says_what_differs(cell: Path) -> None:
+    expected = {**IDENTITY, "dtype": "float64", "recipe": 99}
+    with pytest.raises(CellError) as error:
+        read_cell(cell, expected, "abc")
+    assert f"{cell} is stale: dtype is 'float32', expected 'float64'; recipe is" in str(error.value)
+    assert "weights" not in str(error.value)
+    assert "delete the file and run snakemake" in str(error.value)
+
+
+def test_a_cell_of_other_requests_is_refused(cell: Path) -> None:
+    with pytest.raises(CellError, match=r"cell\.parquet scored requests abc, the frozen task is abd"):
+        read_cell(cell, IDENTITY, "abd")
+
+
+def test_a_cell_with_rows_missing_is_refused(cell: Path) -> None:
+    write_cell(tiny.cell_rows().iloc[:4], cell, IDENTITY, FOOTER)
+    with pytest.raises(CellError, match=r"cell\.parquet has 4 rows, its footer says 6"):
+        read_cell(cell, IDENTITY, "abc")
+
+
+def test_a_truncated_cell_is_refused(cell: Path) -> None:
+    cell.write_bytes(cell.read_bytes()[:-20])
+    with pytest.raises(CellError, match=r"cell\.parquet is not a whole Parquet file"):
+        read_cell(cell, IDENTITY, "abc")
+
+
+def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tiny.requests(tmp_path / "task.parquet")
+    with pytest.raises(CellError, match=r"task\.parquet holds 'requests', expected 'cell'"):
+        read_cell(path, IDENTITY, "abc")

@@ -1,0 +1,246 @@
+"""Bad input: each mistake gets one sentence that names file, key, what was found and what is allowed."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import yaml
+from conftest import Workspace, write_small_study
+
+from ebbtide.errors import ConfigError
+from ebbtide.study import Study, read_study
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Workspace:
+    monkeypatch.chdir(tmp_path)
+    return write_small_study(tmp_path)
+
+
+def change(name: str, edit: Callable[[dict], object]) -> Callable[[Workspace], None]:
+    """A mistake made by editing one YAML file."""
+
+    def make(workspace: Workspace) -> None:
+        with workspace.edited(name) as content:
+            edit(content)
+
+    return make
+
+
+def text(name: str, content: str) -> Callable[[Workspace], None]:
+    """A mistake made by writing a file."""
+    return lambda workspace: (workspace.path / name).write_text(content) and None
+
+
+def config(edit: Callable[[dict], object]) -> Callable[[Workspace], None]:
+    return change("config.yaml", edit)
+
+
+def series(edit: Callable[[dict], object]) -> Callable[[Workspace], None]:
+    return change("series.yaml", edit)
+
+
+def task(edit: Callable[[dict], object]) -> Callable[[Workspace], None]:
+    return change("tasks/memo_trap.yaml", edit)
+
+
+DATA = {"file": "https://example.org/data.jsonl", "sha256": "0" * 64}
+
+# mistake → what the sentence must contain
+MISTAKES = {
+    "typo in a key": (
+        config(lambda c: c.update(modles=c.pop("models"))),
+        ["config.yaml", "modles", "unknown key", "did you mean 'models'"],
+    ),
+    "typo in a nested key": (
+        config(lambda c: c["scoring"].update(dytpe="float32")),
+        ["config.yaml", "scoring.dytpe", "did you mean 'dtype'"],
+    ),
+    "a key written twice": (
+        text("config.yaml", "study: a\nstudy: b\nmodels: []\ntasks: []\n"),
+        ["config.yaml", "'study'", "twice", "line 2"],
+    ),
+    "not YAML": (text("config.yaml", "study: [a\n"), ["config.yaml", "not valid YAML"]),
+    "no models": (config(lambda c: c.pop("models")), ["config.yaml", "models", "missing"]),
+    "empty grid": (config(lambda c: c.update(models=[])), ["config.yaml", "models", "[]", "at least 1"]),
+    "empty tasks": (config(lambda c: c.update(tasks=[])), ["config.yaml", "tasks", "at least 1"]),
+    "empty steps": (
+        config(lambda c: c["models"][0].update(steps=[])),
+        ["config.yaml", "models[0].steps", "[]", "list of steps"],
+    ),
+    "unknown task": (
+        config(lambda c: c["tasks"].append("memo_trip")),
+        ["config.yaml", "tasks[3]", "'memo_trip'", "arithmetic", "did you mean 'memo_trap'"],
+    ),
+    "missing task file": (
+        config(lambda c: c["tasks"].append("tasks/none.yaml")),
+        ["config.yaml", "tasks[3]", "tasks/none.yaml", "does not exist"],
+    ),
+    "task named twice": (
+        config(lambda c: c["tasks"].append("memo_trap")),
+        ["config.yaml", "tasks[3]", "second task", "'memo_trap'"],
+    ),
+    "unknown series": (
+        config(lambda c: c["models"][0].update(series="laddder")),
+        ["config.yaml", "models[0].series", "'laddder'", "ladder, ladder_control", "did you mean"],
+    ),
+    "unknown size": (
+        config(lambda c: c["models"][0].update(sizes=["small-d12"])),
+        ["config.yaml", "models[0].sizes", "'small-d12'", "small-d8, small-d16"],
+    ),
+    "step that does not exist": (
+        config(lambda c: c["models"][0].update(steps=[17])),
+        ["config.yaml", "models[0].steps", "17", "series.yaml", "nearest: 0 and 16"],
+    ),
+    "duplicate checkpoint": (
+        config(lambda c: c["models"][0].update(steps=[16, 16])),
+        ["config.yaml", "models[0].steps", "[16, 16]"],
+    ),
+    "two models with one name": (
+        config(lambda c: c["models"].append(copy.deepcopy(c["models"][0]))),
+        ["config.yaml", "models[1]", "'small-d8'", "names must differ"],
+    ),
+    "study name with a slash": (
+        config(lambda c: c.update(study="a/b")),
+        ["config.yaml", "study", "'a/b'", "matches"],
+    ),
+    "study name that climbs": (config(lambda c: c.update(study="..")), ["config.yaml", "study", "'..'"]),
+    "model name with a slash": (
+        series(lambda s: s["models"].update({"../d8": s["models"].pop("small-d8")})),
+        ["series.yaml", "models", "'../d8'"],
+    ),
+    "wrong type": (
+        config(lambda c: c["models"][0].update(steps="1000")),
+        ["config.yaml", "models[0].steps", "'1000'", "list of steps"],
+    ),
+    "wrong value": (
+        config(lambda c: c["scoring"].update(dtype="float8")),
+        ["config.yaml", "scoring.dtype", "'float8'", "float32, float64"],
+    ),
+    "negative step": (config(lambda c: c["models"][0].update(steps=[-1])), ["config.yaml", "models[0].steps"]),
+    "level outside (0, 1)": (
+        config(lambda c: c.update(regression={"alpha": 1.5})),
+        ["config.yaml", "regression.alpha", "1.5", "less than 1"],
+    ),
+    "missing directory": (
+        config(lambda c: c["models"].append({"name": "mine", "path": "/no/such/model"})),
+        ["config.yaml", "models[1].path", "/no/such/model", "not a directory"],
+    ),
+    "steps without a place in the path": (
+        config(lambda c: c["models"].append({"name": "mine", "path": "m", "steps": [1, 2]})),
+        ["config.yaml", "models[1].path", "{step}"],
+    ),
+    "a place without steps": (
+        config(lambda c: c["models"].append({"name": "mine", "path": "m/{step}"})),
+        ["config.yaml", "models[1].steps", "missing", "{step}"],
+    ),
+    "missing mirror": (
+        config(lambda c: c.update(mirrors=["/no/such/mirror"])),
+        ["mirrors", "/no/such/mirror"],
+    ),
+    "negative size": (
+        series(lambda s: s["models"]["small-d8"].update(width=-8)),
+        ["series.yaml", "models.small-d8.width", "-8", "at least"],
+    ),
+    "size that heads do not divide": (
+        series(lambda s: s["models"]["small-d16"].update(heads=3)),
+        ["series.yaml", "models.small-d16", "heads"],
+    ),
+    "checkpoint after the end": (
+        series(lambda s: s["checkpoints"].append(512)),
+        ["series.yaml", "checkpoints", "512", "256"],
+    ),
+    "unknown kind of document": (
+        series(lambda s: s["corpus"]["mixture"].update(proverbs=0.1)),
+        ["series.yaml", "mixture", "proverbs", "proverb"],
+    ),
+    "unknown toy task": (
+        task(lambda t: t["source"].update(toy="memotrap")),
+        ["tasks/memo_trap.yaml", "source.toy", "'memotrap'", "did you mean 'memo_trap'"],
+    ),
+    "task about another world": (
+        task(lambda t: t["source"].update(world={"seed": 1, "proverbs": 96, "zipf": 0.7})),
+        ["tasks/memo_trap.yaml", "source.world", "'seed': 1", "small-d8", "must be equal"],
+    ),
+    "task without a hash": (
+        task(lambda t: t.update(include="_toy_language.yaml", source={"file": DATA["file"]}) or t.pop("include")),
+        ["tasks/memo_trap.yaml", "source.sha256", "missing"],
+    ),
+    "source on a branch": (
+        task(lambda t: t.pop("include") and t.update(source={**DATA, "file": "github:a/b@main:c.jsonl"})),
+        ["tasks/memo_trap.yaml", "source.file", "main", "40"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_one_sentence(workspace, mistake):
+    make, fragments = MISTAKES[mistake]
+    make(workspace)
+    with pytest.raises(ConfigError) as caught:
+        read_study("config.yaml")
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?")), sentence
+    for fragment in fragments:
+        assert fragment in sentence, sentence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mistake", ["typo in a key", "unknown task", "negative size", "task about another world"]
+)
+def test_snakemake_shows_the_sentence_and_no_traceback(workspace, mistake):
+    make, fragments = MISTAKES[mistake]
+    make(workspace)
+    done = workspace.snakemake("--dry-run", check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert 'File "' not in done.stdout
+    for fragment in fragments:
+        assert fragment in done.stdout
+
+
+def test_the_file_that_holds_the_key_is_named(workspace):
+    """With several config files, the message names the one at fault."""
+    from ebbtide.study import load_study
+
+    (workspace.path / "more.yaml").write_text("tasks: [nothing]\n")
+    merged = {**workspace.read_yaml("config.yaml"), **workspace.read_yaml("more.yaml")}
+    with pytest.raises(ConfigError, match=r"^ConfigError: more\.yaml: tasks\[0\]"):
+        load_study(merged, ["config.yaml", "more.yaml"])
+
+
+def test_the_small_study_is_valid(workspace):
+    study = read_study("config.yaml")
+    assert isinstance(study, Study)
+    assert [c.name for c in study.checkpoints()] == ["step0", "step16", "step256"] * 2
+
+
+@pytest.mark.parametrize("path", ["config.yaml", "studies/ladder_control.yaml"])
+def test_shipped_studies_are_valid(path, monkeypatch):
+    from conftest import ROOT
+
+    monkeypatch.chdir(ROOT)
+    assert read_study(path).name
+
+
+def test_every_key_of_every_schema_is_described():
+    from conftest import ROOT
+
+    def undescribed(schema: dict, place: str) -> list[str]:
+        found = []
+        for name, value in schema.get("properties", {}).items():
+            here = f"{place}.{name}"
+            if "description" not in value and "$ref" not in value and "if" not in value:
+                found.append(here)
+            found += undescribed(value, here)
+            found += undescribed(value.get("items", {}), here)
+        if "properties" in schema and schema.get("additionalProperties") is not False:
+            found.append(f"{place}: additionalProperties is not false")
+        return found
+
+    for file in (ROOT / "workflow/schemas").glob("*.yaml"):
+        schema = yaml.safe_load(file.read_text())
+        parts = {"": schema, **schema.get("$defs", {})}
+        assert [u for name, part in parts.items() for u in undescribed(part, f"{file.name}{name}")] == []

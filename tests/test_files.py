@@ -1,0 +1,105 @@
+"""Files are whole or absent, and digests do not move."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebbtide.files import atomic, atomic_directory, canonical_json, digest, file_sha256, write_text
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "file.txt"
+
+    with atomic(target) as temporary:
+        temporary.write_text("half")
+        assert not target.exists()
+        temporary.write_text("whole")
+
+    assert target.read_text() == "whole"
+    assert [p.name for p in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+
+    with pytest.raises(BrokenOffError), atomic(target) as temporary:
+        temporary.write_text("half")
+        raise BrokenOffError
+
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_two_writers_of_one_process_do_not_mix(tmp_path: Path) -> None:
+    """As two machines with the same process id that share a disk."""
+    target, both_open = tmp_path / "file.txt", threading.Barrier(2)
+
+    def write(letter: str) -> None:
+        with atomic(target) as temporary, temporary.open("w") as file:
+            file.write(letter * 1000)
+            file.flush()
+            both_open.wait()
+            file.write(letter * 1000)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert target.read_text() in ("a" * 2000, "b" * 2000)
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_the_suffix_is_kept_for_writers_that_look_at_it(tmp_path: Path) -> None:
+    with atomic(tmp_path / "figure.pdf") as temporary:
+        assert temporary.suffix == ".pdf"
+        temporary.write_text("")
+
+
+def test_a_directory_replaces_the_old_one_only_when_whole(tmp_path: Path) -> None:
+    target = tmp_path / "checkpoint"
+    with atomic_directory(target) as temporary:
+        (temporary / "weights").write_text("old")
+
+    with pytest.raises(BrokenOffError), atomic_directory(target) as temporary:
+        (temporary / "weights").write_text("new")
+        raise BrokenOffError
+    assert (target / "weights").read_text() == "old"
+
+    with atomic_directory(target) as temporary:
+        (temporary / "other").write_text("new")
+    assert [p.name for p in target.iterdir()] == ["other"]
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_text_is_utf8(tmp_path: Path) -> None:
+    write_text("z(log₁₀ N)\n", tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_bytes() == "z(log₁₀ N)\n".encode()
+
+
+def test_digests_are_stable(tmp_path: Path) -> None:
+    """They name files in stores that outlive a version: a new value orphans every cell."""
+    assert digest({"b": [1, None, 0.5], "a": "é"}) == "ab60e32069aab8b02af3aed013998707"
+    (tmp_path / "f").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.none()))
+def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict) -> None:
+    backwards = dict(reversed(value.items()))
+    assert canonical_json(value) == canonical_json(backwards)
+    assert digest(value) == digest(backwards)
+
+
+def test_not_a_number_has_no_digest() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        digest(float("nan"))

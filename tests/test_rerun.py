@@ -1,0 +1,152 @@
+"""The rerun contract: what a change plans, counted in jobs of a dry run."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from conftest import ROOT, Workspace
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]
+
+MODELS, CHECKPOINTS, TASKS = 2, 3, 3
+CELLS = MODELS * CHECKPOINTS * TASKS
+TABLES = {"metrics": 1, "regress": 1, "summary": 1, "accuracy": 1, "heat": 1}
+
+
+def test_a_second_run_plans_nothing(study):
+    assert study.planned() == {}
+
+
+def test_a_new_checkpoint_plans_exactly_its_cells(study):
+    with study.edited("config.yaml") as config:
+        config["models"][0]["steps"].append(64)
+    training = {f"train_{name}": 1 for name in ("small-d8", "small-d16")}
+    assert study.planned() == {**training, "score": MODELS * TASKS, "measure": MODELS, **TABLES}
+    before = {cell: cell.stat().st_mtime_ns for cell in study.cells()}
+    study.run()
+    assert study.planned() == {}
+    assert len(study.cells()) == CELLS + MODELS * TASKS
+    assert {cell: cell.stat().st_mtime_ns for cell in before} == before
+
+
+def test_a_new_task_plans_exactly_its_column(study):
+    with study.edited("config.yaml") as config:
+        config["tasks"].append("tasks/arithmetic.yaml")
+    column = MODELS * CHECKPOINTS
+    planned = {"freeze": 1, "name_task": 1, "score": column, "measure": column, **TABLES}
+    assert study.planned() == planned
+
+
+def test_a_changed_definition_plans_its_column_and_reverting_it_scores_nothing(study):
+    column = MODELS * CHECKPOINTS
+    with study.edited("tasks/memo_trap.yaml") as task:
+        task["source"]["seed"] = 2
+    planned = {"freeze": 1, "name_task": 1, "score": column, "measure": column, **TABLES}
+    assert study.planned() == planned
+    study.run()
+    assert study.planned() == {}
+    loads = study.loads()
+    with study.edited("tasks/memo_trap.yaml") as task:
+        del task["source"]["seed"]
+    assert study.planned() == {"name_task": 1, "score": column, "measure": column, **TABLES}
+    study.run()
+    assert study.loads() <= loads  # copied from the store; their logs replaced those of the scoring
+    assert study.planned() == {}
+
+
+def test_a_new_title_of_a_task_scores_nothing(study):
+    with study.edited("tasks/memo_trap.yaml") as task:
+        task["title"] = "Proverbs"
+        task["description"] = "Another description."
+    assert study.planned() == {}
+
+
+def test_touched_files_score_nothing(study):
+    for path in study.path.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts:
+            os.utime(path)
+    assert "score" not in study.planned()
+
+
+def test_old_results_beside_a_fresh_clone_score_nothing(study, tmp_path):
+    """Only the files were kept: no history, new dates, a checkout with new dates."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    fresh = Workspace(tmp_path / "fresh")
+    shutil.copytree(
+        study.path, fresh.path, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".snakemake", "cells")
+    )
+    command = fresh.command()
+    fresh.command = lambda: [a.replace(str(ROOT / "Snakefile"), str(clone / "Snakefile")) for a in command]
+    assert "score" not in fresh.planned()
+    assert not any(job.startswith("train") or job == "freeze" for job in fresh.planned())
+
+
+def test_cells_alone_are_enough_for_everything_after_them(study):
+    """On a laptop without weights: tables and figures are made again from the cells."""
+    shutil.rmtree(study.path / "resources/checkpoints")
+    shutil.rmtree(study.path / "cells")
+    (study.path / "results/small/figures/heat.pdf").unlink()
+    assert study.planned() == {"heat": 1}
+
+
+def test_an_edited_plot_plans_figures_only(study, tmp_path):
+    edited = edit_package(study, tmp_path, "figures/heat.py")
+    assert edited.planned() == {"accuracy": 1, "heat": 1}
+
+
+def test_an_edited_regression_plans_tables_only(study, tmp_path):
+    edited = edit_package(study, tmp_path, "regression.py")
+    assert edited.planned() == {"regress": 1, "summary": 1}
+
+
+def test_an_edited_engine_plans_nothing_and_a_bumped_recipe_everything(study, tmp_path):
+    edited = edit_package(study, tmp_path, "scoring/padded.py")
+    assert edited.planned() == {}
+    recipe = tmp_path / "clone/workflow/ebbtide/scoring/recipe.py"
+    recipe.write_text(recipe.read_text().replace("RECIPE_VERSION = 1", "RECIPE_VERSION = 2"))
+    assert edited.planned() == {"score": CELLS, "measure": MODELS * CHECKPOINTS, **TABLES}
+
+
+def test_one_deleted_cell_plans_that_cell_and_copies_it(study):
+    cell = study.cells()[0]
+    content = cell.read_bytes()
+    cell.unlink()
+    assert study.planned() == {"score": 1, "measure": 1, **TABLES}
+    loads = study.loads()
+    study.run()
+    assert cell.read_bytes() == content
+    assert study.loads() <= loads
+
+
+def test_forcing_all_cells_copies_them_and_recompute_scores_them(study):
+    study.run("--forcerun", "score", "--until", "score")
+    assert study.loads() == 0
+    study.run("--forcerun", "score", "--until", "score", "--config", "recompute=true")
+    assert study.loads() == MODELS * CHECKPOINTS
+
+
+def test_a_second_study_shares_the_cells(study):
+    other = study.read_yaml("config.yaml")
+    study.write_yaml("other.yaml", {**other, "study": "other", "tasks": other["tasks"][:2]})
+    command = study.command("other.yaml")
+    study.command = lambda: command
+    planned = study.planned()
+    assert "score" not in planned
+    assert planned["measure"] == MODELS * CHECKPOINTS
+
+
+def edit_package(study: Workspace, tmp_path, module: str) -> Workspace:
+    """The study under a checkout of its own in which `module` has a new comment."""
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT / "workflow", clone / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "profiles", clone / "profiles")
+    shutil.copytree(ROOT / "envs", clone / "envs")
+    shutil.copy2(ROOT / "Snakefile", clone / "Snakefile")
+    path = clone / "workflow/ebbtide" / module
+    path.write_text(path.read_text() + "\n# edited\n")
+    edited = Workspace(study.path)
+    command = edited.command()
+    edited.command = lambda: [a.replace(str(ROOT / "Snakefile"), str(clone / "Snakefile")) for a in command]
+    return edited

@@ -1,0 +1,84 @@
+"""The whole workflow on a small ladder: what comes out, and what it cost."""
+
+import zipfile
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from ebbtide.figures.theme import PAGE_CM
+from ebbtide.tables import CELL, METRICS, read_frame
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+
+MODELS, CHECKPOINTS, TASKS = 2, 3, 3
+
+
+def test_every_cell_is_there_and_whole(finished_study):
+    cells = finished_study.cells()
+    assert len(cells) == MODELS * CHECKPOINTS * TASKS
+    for cell in cells:
+        assert len(read_frame(cell, CELL)) == 400  # 200 examples × 2 choices
+
+
+def test_weights_are_loaded_once_per_checkpoint_by_one_process_per_model(finished_study):
+    assert finished_study.loads() == MODELS * CHECKPOINTS
+    assert finished_study.workers() == MODELS
+
+
+def test_metrics_are_long_and_complete(finished_study):
+    metrics = read_frame(finished_study.path / "results/small/metrics.parquet", METRICS)
+    assert list(metrics.columns) == list(METRICS.columns)
+    counts = metrics.groupby(["model", "checkpoint", "task"]).size()
+    assert len(counts) == MODELS * CHECKPOINTS * TASKS
+    assert counts.nunique() == 1
+    accuracy = metrics[metrics["metric"] == "accuracy"]
+    assert (accuracy["chance"] == 0.5).all()
+    assert (accuracy["n"] == 200).all()
+    sizes = metrics.set_index("model")[["parameters_total", "parameters_non_embedding"]].drop_duplicates()
+    assert sizes.loc["small-d8"].tolist() == [5224, 888]
+    assert sizes.loc["small-d16"].tolist() == [15264, 6592]
+    steps = metrics.set_index("checkpoint")[["step", "tokens"]].drop_duplicates()
+    assert steps.loc["step256"].tolist() == [256, 256 * 16 * 64]
+
+
+def test_the_effect_has_its_sign(finished_study):
+    metrics = read_frame(finished_study.path / "results/small/metrics.parquet", METRICS)
+    accuracy = metrics[metrics["metric"] == "accuracy"].set_index(["model", "checkpoint", "task"])["value"]
+    last = accuracy.xs("step256", level="checkpoint").xs("small-d16", level="model")
+    assert last["memo_trap"] < 0.45
+    assert last["fact_qa"] > 0.75
+
+
+def test_tables(finished_study):
+    results = finished_study.path / "results/small"
+    regressions = pd.read_csv(results / "regressions.tsv", sep="\t")
+    assert {"task", "term", "estimate", "stderr", "t", "df", "p", "p_adjusted"} <= set(regressions.columns)
+    assert regressions.groupby("task")["term"].apply(list).map(tuple).unique().tolist() == [
+        ("parameters", "tokens", "interaction")
+    ]
+    verdicts = pd.read_csv(results / "verdicts.tsv", sep="\t")
+    assert set(verdicts["task"]) == {"memo_trap", "fact_qa", "quote_repetition"}
+    assert len((results / "summary.txt").read_text().splitlines()) == 5
+
+
+def test_figures_are_there_in_both_forms(finished_study):
+    figures = finished_study.path / "results/small/figures"
+    for name in ("accuracy", "heat"):
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert PAGE_CM > 0
+
+
+def test_the_frozen_task_has_its_plain_name(finished_study):
+    requests = pq.read_table(finished_study.path / "resources/tasks/memo_trap.parquet")
+    assert {"example", "choice", "context", "continuation", "gold"} <= set(requests.column_names)
+
+
+def test_report_opens_with_captions(study):
+    study.snakemake("--report", "report.zip")
+    with zipfile.ZipFile(study.path / "report.zip") as report:
+        texts = [report.read(n).decode(errors="replace") for n in report.namelist() if n.endswith((".html", ".js"))]
+    everything = "\n".join(texts)
+    assert "Standardised regression per task" in everything
+    assert "accuracy.png" in everything
