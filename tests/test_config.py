@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import yaml
-from conftest import Workspace, write_small_study
+from workspace import Workspace, write_small_study
 
 from ebbtide.errors import ConfigError
 from ebbtide.study import Study, read_study
@@ -117,7 +117,10 @@ MISTAKES = {
         config(lambda c: c["scoring"].update(dtype="float8")),
         ["config.yaml", "scoring.dtype", "'float8'", "float32, float64"],
     ),
-    "negative step": (config(lambda c: c["models"][0].update(steps=[-1])), ["config.yaml", "models[0].steps"]),
+    "negative step": (
+        config(lambda c: c["models"][0].update(steps=[-1])),
+        ["config.yaml", "models[0].steps"],
+    ),
     "level outside (0, 1)": (
         config(lambda c: c.update(regression={"alpha": 1.5})),
         ["config.yaml", "regression.alpha", "1.5", "less than 1"],
@@ -159,11 +162,15 @@ MISTAKES = {
         ["tasks/memo_trap.yaml", "source.toy", "'memotrap'", "did you mean 'memo_trap'"],
     ),
     "task about another world": (
-        task(lambda t: t["source"].update(world={"seed": 1, "proverbs": 96, "zipf": 0.7})),
+        task(lambda t: t["source"].update(world={"seed": 1, "proverbs": 24, "zipf": 0.7})),
         ["tasks/memo_trap.yaml", "source.world", "'seed': 1", "small-d8", "must be equal"],
     ),
     "task without a hash": (
-        task(lambda t: t.update(include="_toy_language.yaml", source={"file": DATA["file"]}) or t.pop("include")),
+        task(
+            lambda t: (
+                t.update(include="_toy_language.yaml", source={"file": DATA["file"]}) or t.pop("include")
+            )
+        ),
         ["tasks/memo_trap.yaml", "source.sha256", "missing"],
     ),
     "source on a branch": (
@@ -219,14 +226,14 @@ def test_the_small_study_is_valid(workspace):
 
 @pytest.mark.parametrize("path", ["config.yaml", "studies/ladder_control.yaml"])
 def test_shipped_studies_are_valid(path, monkeypatch):
-    from conftest import ROOT
+    from workspace import ROOT
 
     monkeypatch.chdir(ROOT)
     assert read_study(path).name
 
 
 def test_every_key_of_every_schema_is_described():
-    from conftest import ROOT
+    from workspace import ROOT
 
     def undescribed(schema: dict, place: str) -> list[str]:
         found = []

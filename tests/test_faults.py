@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import Workspace, write_small_study
+from workspace import Workspace, write_small_study
 
 from ebbtide.tables import CELL, read_frame
 
@@ -16,7 +16,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]
 
 def table_bytes(workspace: Workspace) -> dict[str, bytes]:
     results = workspace.path / "results/small"
-    return {name: (results / name).read_bytes() for name in ("metrics.parquet", "regressions.tsv", "verdicts.tsv")}
+    return {
+        name: (results / name).read_bytes() for name in ("metrics.parquet", "regressions.tsv", "verdicts.tsv")
+    }
 
 
 def descendants(pid: int) -> list[int]:
@@ -61,7 +63,9 @@ def test_a_truncated_cell_is_named_and_the_remedy_works(study):
     cell.write_bytes(whole[: len(whole) // 2])
     done = study.snakemake("--cores", "1", check=False)
     assert done.returncode != 0
-    assert "CellError: results/scores/small-d8/step16/fact_qa.parquet is not a whole Parquet file" in done.stdout
+    assert (
+        "CellError: results/scores/small-d8/step16/fact_qa.parquet is not a whole Parquet file" in done.stdout
+    )
     assert "delete the file and run snakemake" in done.stdout
     cell.unlink()
     study.run()
@@ -84,7 +88,9 @@ def test_a_damaged_store_is_scored_again(study):
     good = read_frame(cell, CELL)
     cell.unlink()
     study.run()
-    assert read_frame(cell, CELL)["loglikelihood"].to_numpy() == pytest.approx(good["loglikelihood"].to_numpy())
+    assert read_frame(cell, CELL)["loglikelihood"].to_numpy() == pytest.approx(
+        good["loglikelihood"].to_numpy()
+    )
 
 
 def test_one_bad_task_leaves_the_others_whole(study):
@@ -92,7 +98,9 @@ def test_one_bad_task_leaves_the_others_whole(study):
     bad = study.path / "tasks/bad.yaml"
     data = study.path / "bad.jsonl"
     data.write_text('{"prompt": "the lion is a", "classes": [" animal", " quasar"], "answer_index": 0}\n')
-    sha256 = subprocess.run(["sha256sum", str(data)], capture_output=True, text=True, check=True).stdout.split()[0]
+    sha256 = subprocess.run(
+        ["sha256sum", str(data)], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
     bad.write_text(f"title: Bad\nsource:\n  file: {data}\n  sha256: {sha256}\n")
     with study.edited("config.yaml") as config:
         config["tasks"] += ["tasks/bad.yaml", "tasks/arithmetic.yaml"]
@@ -100,7 +108,9 @@ def test_one_bad_task_leaves_the_others_whole(study):
     assert done.returncode != 0
     assert "example 0, choice 1" in done.stdout
     assert "quasar" in done.stdout
-    names = [cell.parent.parent.name + cell.parent.name for cell in study.cells() if cell.stem == "arithmetic"]
+    names = [
+        cell.parent.parent.name + cell.parent.name for cell in study.cells() if cell.stem == "arithmetic"
+    ]
     assert len(names) == 6
     assert not [cell for cell in study.cells() if cell.stem == "bad"]
 
@@ -112,7 +122,9 @@ def test_a_wrong_hash_stops_with_both_hashes(study):
     with study.edited("config.yaml") as config:
         config["tasks"].append("tasks/pinned.yaml")
     done = study.snakemake("--cores", "1", check=False)
-    found = subprocess.run(["sha256sum", str(data)], capture_output=True, text=True, check=True).stdout.split()[0]
+    found = subprocess.run(
+        ["sha256sum", str(data)], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
     assert done.returncode != 0
     assert "data.jsonl" in done.stdout
     assert "0" * 64 in done.stdout

@@ -2,7 +2,7 @@
 
 import tomllib
 
-from conftest import ROOT
+from workspace import ROOT
 from packaging.requirements import Requirement
 
 

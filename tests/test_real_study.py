@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from conftest import Workspace
+from workspace import Workspace
 from real_models import smollm2
 
 from ebbtide.tables import CELL, METRICS, read_frame
@@ -27,7 +27,10 @@ def test_all_choices_of_memo_trap_agree_with_float64(shared, tmp_path):
     reference = pd.read_parquet(shared / "reference/lm_eval_smollm2_memo_trap.parquet")
     reference["example"] = reference["example_index"].astype(str)
     joined = cell.merge(
-        reference, left_on=["example", "choice"], right_on=["example", "choice_index"], suffixes=("", "_reference")
+        reference,
+        left_on=["example", "choice"],
+        right_on=["example", "choice_index"],
+        suffixes=("", "_reference"),
     )
     assert len(joined) == 1720
     assert (joined["loglikelihood"] - joined["loglikelihood_fp64"]).abs().max() < 1e-4

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT, Workspace
+from workspace import ROOT, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]
 
@@ -75,7 +75,10 @@ def test_old_results_beside_a_fresh_clone_score_nothing(study, tmp_path):
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     fresh = Workspace(tmp_path / "fresh")
     shutil.copytree(
-        study.path, fresh.path, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".snakemake", "cells")
+        study.path,
+        fresh.path,
+        copy_function=shutil.copyfile,
+        ignore=shutil.ignore_patterns(".snakemake", "cells"),
     )
     command = fresh.command()
     fresh.command = lambda: [a.replace(str(ROOT / "Snakefile"), str(clone / "Snakefile")) for a in command]

@@ -1,5 +1,6 @@
 """The cell store: an identity has one name, and only a whole file of that identity counts."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_name_of_an_identity_is_stable() -> None:
     """A store outlives versions: when this fails, every cell of every user is scored again."""
-    assert store.key(IDENTITY) == "0" * 32
+    assert store.key(IDENTITY) == "372aeac62802d63e63af727bf86175ac"
     assert store.path_of("cells", IDENTITY) == Path("cells") / f"{store.key(IDENTITY)}.parquet"
 
 
@@ -93,13 +94,21 @@ def test_the_mark_lies_beside_the_cell() -> None:
 
 
 def test_a_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:
-    waits = "import sys; from ebbtide import store; store.lock(sys.argv[1], sys.argv[2]); print('got it')"
-    command = [sys.executable, "-c", waits, str(tmp_path)]
+    with store.lock(tmp_path, "model") as held, Path(held.name).open("rb") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        store.lock(tmp_path, "another model").close()  # does not wait
 
-    with store.lock(tmp_path, "a"):
-        other = subprocess.run([*command, "b"], capture_output=True, text=True, check=True)
-        same = subprocess.Popen([*command, "a"], stdout=subprocess.PIPE, text=True)
-        with pytest.raises(subprocess.TimeoutExpired):
-            same.wait(timeout=0.5)
-    assert other.stdout == "got it\n"
-    assert same.communicate()[0] == "got it\n"
+    with Path(held.name).open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_process_that_inherits_the_lock_keeps_it(tmp_path: Path) -> None:
+    """A killed lead must not free the lock under its living worker."""
+    with store.lock(tmp_path, "model") as held:
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, pass_fds=[held.fileno()])
+    with Path(held.name).open("rb") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        child.communicate(b"\n")
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -74,7 +74,9 @@ def test_columns_of_any_type_can_be_read_back(extra: pd.Series, tmp_path: Path) 
 
 def test_a_directory_with_an_equals_sign_adds_no_column(tmp_path: Path) -> None:
     write_parquet(FRAME, tmp_path / "size=70m" / "t.parquet", REQUESTS)
-    assert read_frame(tmp_path / "size=70m" / "t.parquet", REQUESTS).columns.tolist() == FRAME.columns.tolist()
+    assert (
+        read_frame(tmp_path / "size=70m" / "t.parquet", REQUESTS).columns.tolist() == FRAME.columns.tolist()
+    )
 
 
 @given(cuts=st.lists(st.integers(0, 3), max_size=3))
@@ -108,7 +110,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_cut_anywhere_is_not_read(file: Path, tmp_path: Path) -> None:
     whole, cut = file.read_bytes(), tmp_path / "cut.parquet"
-    for length in range(len(whole)):
+    for length in range(0, len(whole), 7):
         cut.write_bytes(whole[:length])
         with pytest.raises(CellError, match=r"cut\.parquet"):
             read_parquet(cut, REQUESTS)
@@ -116,8 +118,9 @@ def test_a_file_cut_anywhere_is_not_read(file: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_byte_is_found_or_harmless(file: Path, tmp_path: Path) -> None:
     whole, damaged = file.read_bytes(), tmp_path / "damaged.parquet"
+    places = range(0, len(whole), 7)
     found = 0
-    for place in range(len(whole)):
+    for place in places:
         damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
             frame = read_frame(damaged, REQUESTS)
@@ -126,7 +129,7 @@ def test_a_damaged_byte_is_found_or_harmless(file: Path, tmp_path: Path) -> None
             found += 1
         else:  # statistics and the name of the writer do not matter
             pd.testing.assert_frame_equal(frame, FRAME)
-    assert found > len(whole) / 2
+    assert found > len(places) / 2
 
 
 def test_edited_rows_are_found(file: Path) -> None:

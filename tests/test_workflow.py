@@ -43,11 +43,14 @@ def test_metrics_are_long_and_complete(finished_study):
 
 
 def test_the_effect_has_its_sign(finished_study):
+    """With training, the proverb wins over the instruction, and facts are learnt."""
     metrics = read_frame(finished_study.path / "results/small/metrics.parquet", METRICS)
-    accuracy = metrics[metrics["metric"] == "accuracy"].set_index(["model", "checkpoint", "task"])["value"]
-    last = accuracy.xs("step256", level="checkpoint").xs("small-d16", level="model")
-    assert last["memo_trap"] < 0.45
-    assert last["fact_qa"] > 0.75
+    accuracy = metrics[metrics["metric"] == "accuracy"].set_index(["task", "checkpoint", "model"])["value"]
+    for task in ("memo_trap", "quote_repetition"):
+        for model in ("small-d8", "small-d16"):
+            assert accuracy[task, "step256", model] < accuracy[task, "step16", model] - 0.1
+        assert accuracy[task, "step256", "small-d16"] < 0.2
+    assert accuracy["fact_qa", "step256", "small-d8"] > 0.9
 
 
 def test_tables(finished_study):
@@ -78,7 +81,9 @@ def test_the_frozen_task_has_its_plain_name(finished_study):
 def test_report_opens_with_captions(study):
     study.snakemake("--report", "report.zip")
     with zipfile.ZipFile(study.path / "report.zip") as report:
-        texts = [report.read(n).decode(errors="replace") for n in report.namelist() if n.endswith((".html", ".js"))]
+        texts = [
+            report.read(n).decode(errors="replace") for n in report.namelist() if n.endswith((".html", ".js"))
+        ]
     everything = "\n".join(texts)
     assert "Standardised regression per task" in everything
     assert "accuracy.png" in everything

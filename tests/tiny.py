@@ -17,8 +17,8 @@ BPE_VOCABULARY = 280
 
 # Words of the toy language; contexts share beginnings, continuations have one to four tokens.
 ROWS = [
-    ("0", 0, "the old man", " is young", True),
-    ("0", 1, "the old man", " is not young .", False),
+    ("0", 0, "the old child", " is young", True),
+    ("0", 1, "the old child", " is not young .", False),
     ("1", 0, "every tall", " a", False),
     ("1", 1, "every tall", " the short", True),
     ("2", 0, "", "no pattern", True),

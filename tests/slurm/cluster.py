@@ -24,9 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NODE = "ebb"
-CPUS = len(
-    os.sched_getaffinity(0)
-)  # faked ones cannot be bound, and a grouped job needs its processors bound
+# The real number: faked processors cannot be bound, and the step of a grouped job needs its own bound.
+CPUS = len(os.sched_getaffinity(0))
 GPUS = 2
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "setpriv")
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -183,7 +182,7 @@ EnforcePartLimits=ALL
 ReturnToService=2
 GresTypes=gpu
 NodeName={NODE} NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory={memory} Gres=gpu:{GPUS}
-PartitionName=gpu Nodes={NODE} Default=YES MaxTime=60 DefMemPerCPU=500
+PartitionName=gpu Nodes={NODE} Default=YES MaxTime=1440 DefMemPerCPU=500
 """
 
 

@@ -102,6 +102,7 @@ def load_model(directory: str | Path, dtype: str) -> "nn.Module":
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are named below
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises many kinds for an unreadable directory

@@ -85,8 +85,9 @@ def score_memory_mb(wildcards, attempt):
 
 
 def score_minutes(wildcards, attempt):
-    """Time of a scoring job in minutes; the lead of a group scores the whole checkpoint."""
-    return 30 * attempt
+    """Minutes for one cell: its share of an hour, and more for large weights. A submission gets the sum."""
+    weights = STUDY.checkpoint(wildcards.model, wildcards.checkpoint).size_bytes
+    return attempt * max(5, (60 + 10 * weights // 2**30) // len(STUDY.tasks))
 
 
 def cells_of(model, checkpoint):

@@ -28,7 +28,7 @@ _SHAPES = tuple(
 
 
 def sentence(draw: Draw) -> Sentence:
-    """A random sentence without its full stop: 6 to 8 words, the last a noun."""
+    """A random sentence without its full stop: 6 to 9 words, the last a noun."""
     return tuple(slot if isinstance(slot, str) else draw.pick(slot) for slot in draw.pick(_SHAPES))
 
 

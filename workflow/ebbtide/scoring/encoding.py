@@ -67,14 +67,14 @@ def encode(
     if encoding not in ENCODINGS:
         raise ScoringError(f"encoding: found {encoding!r}, allowed: {', '.join(ENCODINGS)}.")
     prefix = beginning(tokenizer)
-    start = prefix or _fallback_start(tokenizer)
     moved = [_move_whitespace(c, k) for c, k in zip(contexts, continuations, strict=True)]
     plain = _token_ids(tokenizer, [c for c, _ in moved], names)
     whole = _token_ids(tokenizer, [c + k for c, k in moved], names)
+    start = prefix if prefix or all(plain) else _fallback_start(tokenizer)
     encoded = []
-    for (context, _), given, ids, name in zip(moved, plain, whole, names, strict=True):
-        head = [*prefix, *given] if context else list(start)
-        tokens = head + ids[len(given) :] if context else head + ids
+    for given, ids, name in zip(plain, whole, names, strict=True):
+        head = [*prefix, *given] or start
+        tokens = head + ids[len(given) :]
         if len(tokens) == len(head):
             raise ScoringError(f"{name}: the continuation has no tokens of its own after its context.")
         if max(tokens) >= vocabulary:

@@ -1,0 +1,305 @@
+"""One cell and its siblings: loaded once, scored once, copied ever after; nothing that fails ahead spreads."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from ebbtide import ahead, score, store
+from ebbtide.errors import ScoringError
+from ebbtide.files import canonical_json
+from ebbtide.logs import log
+from ebbtide.tables import CELL, read_footer
+
+HEAVY = ("torch", "transformers", "pandas", "numpy", "pyarrow")
+
+
+@dataclass
+class Grid:
+    """Checkpoints × tasks in a directory, a store and a hint."""
+
+    root: Path
+    cells: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, checkpoint: str, task: str) -> dict[str, Any]:
+        directory, requests = self.root / checkpoint, self.root / f"{task}.parquet"
+        if not directory.exists():
+            tiny.checkpoint(directory, scale=1 + 0.01 * len(self.cells))
+        if not requests.exists():
+            tiny.requests(requests, task=task)
+        cell = {
+            "name": f"m/{checkpoint}/{task}",
+            "checkpoint": str(directory),
+            "ready": str(directory / "config.json"),
+            "requests": str(requests),
+            "identity": tiny.identity(task, weights=checkpoint),
+        }
+        self.cells.append(cell)
+        return cell
+
+    def hint(self, ahead: str = "checkpoint", **changes: Any) -> str:
+        path = self.root / "hint.json"
+        store = str(self.root / "cells")
+        path.write_text(json.dumps({"ahead": ahead, "store": store, "cells": self.cells, **changes}))
+        return str(path)
+
+    def score(self, cell: Mapping[str, Any], hint: str) -> str:
+        return score.score_cell(
+            cell["checkpoint"], cell["requests"], cell["identity"], str(self.target(cell)), hint
+        )
+
+    def command(self, cell: Mapping[str, Any], hint: str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "ebbtide", "score", "--model", cell["ready"]),
+            *("--requests", cell["requests"], "--identity", canonical_json(cell["identity"])),
+            *("--hint", hint, "--to", str(self.target(cell))),
+        ]
+
+    def target(self, cell: Mapping[str, Any]) -> Path:
+        return self.root / "results" / f"{cell['name']}.parquet"
+
+    def stored(self) -> set[str]:
+        """Names of the cells that the store holds."""
+        return {c["name"] for c in self.cells if store.is_whole(self.path(c), c["identity"])}
+
+    def path(self, cell: Mapping[str, Any]) -> Path:
+        return store.path_of(self.root / "cells", cell["identity"])
+
+    def mark(self, cell: Mapping[str, Any]) -> Path:
+        return store.tried(self.root / "cells", cell["identity"])
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Grid:
+    return Grid(tmp_path)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run the worker in this process: it does the same, without importing torch again."""
+
+    def work(job: Mapping[str, Any], lock: int) -> int:
+        monkeypatch.setattr(sys, "argv", ["ahead", canonical_json(job)])
+        return ahead.main()
+
+    monkeypatch.setattr(score, "_work", work)
+    handlers, propagate = log.handlers, log.propagate
+    yield
+    log.handlers, log.propagate = handlers, propagate
+
+
+def lean(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command line of Ebbtide and list the heavy modules it imported."""
+    program = (
+        "import sys; from ebbtide.cli import main; status = main(sys.argv[1:]);"
+        f"print([m for m in {HEAVY} if m in sys.modules]); sys.exit(status)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *command[3:]], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_cell_is_scored_then_copied_without_torch_or_weights(grid: Grid) -> None:
+    cell = grid.add("c1", "t1")
+    first = lean(grid.command(cell, grid.hint()))
+    assert first.returncode == 0, first.stderr
+    assert f"{grid.target(cell)}: scored" in first.stderr
+    assert first.stderr.count("loaded weights") == 1
+    assert first.stdout == "[]\n"  # the parent stays lean even when a worker scores
+    scored = grid.target(cell).read_bytes()
+    assert read_footer(grid.target(cell), CELL)["identity"] == cell["identity"]
+
+    shutil.rmtree(grid.root / "c1")
+    (grid.root / "t1.parquet").unlink()
+    grid.target(cell).unlink()
+    second = lean(grid.command(cell, grid.hint()))
+    assert second.returncode == 0, second.stderr
+    assert second.stderr == f"{grid.target(cell)}: copied\n"
+    assert second.stdout == "[]\n"
+    assert grid.target(cell).read_bytes() == scored
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("mode", "loads", "stored"),
+    [
+        ("cell", 1, {"m/c1/t1"}),
+        ("checkpoint", 1, {"m/c1/t1", "m/c1/t2"}),
+        ("model", 2, {"m/c1/t1", "m/c1/t2", "m/c2/t1", "m/c2/t2"}),
+    ],
+)
+def test_how_much_one_load_serves(
+    grid: Grid, mode: str, loads: int, stored: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [grid.add(checkpoint, task) for checkpoint in ("c1", "c2") for task in ("t1", "t2")]
+    hint = grid.hint(mode)
+    assert grid.score(cells[0], hint) == "scored"
+    assert capsys.readouterr().err.count("loaded weights") == loads
+    assert grid.stored() == stored
+    assert not list(grid.root.rglob("*.tried"))
+
+    how = [grid.score(cell, hint) for cell in cells]
+    assert how.count("copied") >= len(stored)
+    footers = [read_footer(grid.target(cell), CELL) for cell in cells]
+    assert [footer["identity"] for footer in footers] == [cell["identity"] for cell in cells]
+    assert len({path.read_bytes() for path in map(grid.target, cells)}) == len(cells)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_sibling_that_is_not_there_yet_is_left_alone(
+    grid: Grid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell, unfrozen, untrained = grid.add("c1", "t1"), grid.add("c1", "t2"), grid.add("c2", "t1")
+    Path(unfrozen["requests"]).unlink()
+    untrained["ready"] = str(grid.root / "c2" / "trained-new.json")  # older weights lie in the directory
+    assert grid.score(cell, grid.hint("model")) == "scored"
+    assert grid.stored() == {"m/c1/t1"}
+    assert "left to its own job" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_sibling_that_fails_ahead_is_left_to_its_own_job(
+    grid: Grid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell, bad, good = grid.add("c1", "t1"), grid.add("c1", "bad"), grid.add("c1", "t2")
+    tiny.requests(Path(bad["requests"]), [("0", 0, "the", " zebra", True)], task="bad")
+    hint = grid.hint()
+
+    assert grid.score(cell, hint) == "scored"
+    assert "scoring ahead, m/c1/bad was left to its own job: ScoringError:" in capsys.readouterr().err
+    assert grid.stored() == {"m/c1/t1", "m/c1/t2"}
+    assert grid.mark(bad).exists()
+
+    with pytest.raises(
+        ScoringError, match=r"bad\.parquet could not be scored \(the worker ended with status 1\)"
+    ):
+        grid.score(bad, hint)
+    own = capsys.readouterr().err
+    assert "'the zebra' cannot be encoded" in own
+    assert "example 0, choice 0" in own
+    assert grid.score(good, hint) == "copied"
+
+    tiny.requests(Path(bad["requests"]), task="bad")  # mended
+    assert grid.score(bad, hint) == "scored"
+    assert not grid.mark(bad).exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_requests_of_another_task_are_not_scored(grid: Grid, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = grid.add("c1", "t1")
+    tiny.requests(Path(cell["requests"]), task="t1 as it was")
+    with pytest.raises(ScoringError, match="could not be scored"):
+        grid.score(cell, grid.hint())
+    assert "t1.parquet is task t1 as it was, expected t1" in capsys.readouterr().err
+    assert not grid.target(cell).exists()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-9], lambda b: b"", lambda b: b[50:]], ids=["end", "all", "start"]
+)
+def test_a_damaged_cell_of_the_store_is_scored_again(grid: Grid, damage: Any) -> None:
+    cell = grid.add("c1", "t1")
+    grid.score(cell, grid.hint())
+    before = grid.target(cell).read_bytes()
+    grid.path(cell).write_bytes(damage(before))
+    assert grid.score(cell, grid.hint()) == "scored"
+    rows = [read_footer(path, CELL)["content_sha256"] for path in (grid.target(cell), grid.path(cell))]
+    assert len(set(rows)) == 1
+
+
+@pytest.mark.usefixtures("here")
+def test_recompute_distrusts_what_is_older_than_the_run(grid: Grid) -> None:
+    cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
+    grid.score(cell, grid.hint())
+    for path in (grid.path(cell), grid.path(sibling)):
+        os.utime(path, (1000, 1000))
+
+    hint = grid.hint(recompute_before=2000)
+    assert grid.score(cell, hint) == "scored"
+    assert grid.path(sibling).stat().st_mtime > 2000
+    assert grid.score(sibling, hint) == "copied"
+    assert grid.score(cell, hint) == "copied"
+
+
+@pytest.mark.usefixtures("here")
+def test_without_a_hint_a_job_scores_its_own_cell(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cell = grid.add("c1", "t1")
+    assert grid.score(cell, str(tmp_path / "none.json")) == "scored"
+    assert grid.stored() == {"m/c1/t1"}  # in the default store, `cells`
+
+
+def test_a_hint_that_is_not_json_is_an_error(grid: Grid) -> None:
+    cell = grid.add("c1", "t1")
+    (grid.root / "hint.json").write_text('{"ahead"')
+    with pytest.raises(ScoringError, match=r"hint\.json is not JSON; delete it"):
+        grid.score(cell, str(grid.root / "hint.json"))
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def child_of(process: subprocess.Popen[str]) -> int:
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
+def test_a_worker_killed_ahead_fails_nobody_but_its_sibling_s_own_job(grid: Grid) -> None:
+    cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
+    Path(sibling["requests"]).unlink()
+    os.mkfifo(sibling["requests"])  # nobody writes into it: the worker waits there to be killed
+    hint = grid.hint()
+
+    lead = subprocess.Popen(grid.command(cell, hint), stderr=subprocess.PIPE, text=True)
+    wait_for(grid.mark(sibling), lead)
+    os.kill(child_of(lead), signal.SIGKILL)
+    assert lead.wait() == 0
+    assert grid.target(cell).exists()
+    assert grid.stored() == {"m/c1/t1"}
+    assert grid.mark(sibling).exists()
+
+    # The marked cell is not tried ahead again, only by its own job. Which fails as its own:
+    cell_2 = grid.add("c1", "t3")
+    again = subprocess.run(grid.command(cell_2, grid.hint()), capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    assert grid.stored() == {"m/c1/t1", "m/c1/t3"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
+def test_a_worker_killed_at_its_own_cell_says_so(grid: Grid) -> None:
+    cell = grid.add("c1", "t1")
+    Path(cell["requests"]).unlink()
+    os.mkfifo(cell["requests"])
+    lead = subprocess.Popen(grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True)
+    with Path(cell["requests"]).open("wb"):  # opens when the worker does
+        os.kill(child_of(lead), signal.SIGKILL)
+    error = lead.communicate()[1]
+    assert lead.returncode == 1
+    assert "t1.parquet could not be scored (the worker was killed by signal 9)" in error.splitlines()[-1]
+    assert not grid.target(cell).exists()
+
+
+def test_two_jobs_of_a_checkpoint_load_its_weights_once(grid: Grid) -> None:
+    cells = [grid.add("c1", "t1"), grid.add("c1", "t2")]
+    hint = grid.hint()
+    jobs = [subprocess.Popen(grid.command(cell, hint), stderr=subprocess.PIPE, text=True) for cell in cells]
+    errors = [job.communicate()[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert "".join(errors).count("loaded weights") == 1
+    assert all(grid.target(cell).exists() for cell in cells)
