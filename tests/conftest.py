@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
 from workspace import SHARED, Workspace, write_small_study
 
 

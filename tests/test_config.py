@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 import yaml
-from workspace import Workspace, write_small_study
 
 from ebbtide.errors import ConfigError
 from ebbtide.study import Study, read_study
+from workspace import Workspace, write_small_study
 
 
 @pytest.fixture

@@ -7,11 +7,14 @@ import subprocess
 import time
 
 import pytest
-from workspace import Workspace, write_small_study
 
 from ebbtide.tables import CELL, read_frame
+from workspace import Workspace, write_small_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]
+
+
+WRONG = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # sha256 of nothing
 
 
 def table_bytes(workspace: Workspace) -> dict[str, bytes]:
@@ -118,7 +121,7 @@ def test_one_bad_task_leaves_the_others_whole(study):
 def test_a_wrong_hash_stops_with_both_hashes(study):
     data = study.path / "data.jsonl"
     data.write_text('{"prompt": "the lion is a", "classes": [" animal", " fruit"], "answer_index": 0}\n')
-    study.write_yaml("tasks/pinned.yaml", {"title": "P", "source": {"file": str(data), "sha256": "0" * 64}})
+    study.write_yaml("tasks/pinned.yaml", {"title": "P", "source": {"file": str(data), "sha256": WRONG}})
     with study.edited("config.yaml") as config:
         config["tasks"].append("tasks/pinned.yaml")
     done = study.snakemake("--cores", "1", check=False)
@@ -127,6 +130,6 @@ def test_a_wrong_hash_stops_with_both_hashes(study):
     ).stdout.split()[0]
     assert done.returncode != 0
     assert "data.jsonl" in done.stdout
-    assert "0" * 64 in done.stdout
+    assert WRONG in done.stdout
     assert found in done.stdout
     assert len(study.cells()) == 18

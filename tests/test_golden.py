@@ -17,8 +17,8 @@ GOLDEN = {
 
 CHANGED = """
 The scoring maths has changed: these log-likelihoods moved, and RECIPE_VERSION is still {version}.
-If that is meant, raise RECIPE_VERSION in workflow/ebbtide/scoring/recipe.py (every cell is then planned again,
-as it must be) and store the new numbers under the new version in tests/test_golden.py:
+If that is meant, raise RECIPE_VERSION in workflow/ebbtide/scoring/recipe.py (every cell is then planned
+again, as it must be) and store the new numbers under the new version in tests/test_golden.py:
 {found}
 """
 

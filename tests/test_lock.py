@@ -2,8 +2,9 @@
 
 import tomllib
 
-from workspace import ROOT
 from packaging.requirements import Requirement
+
+from workspace import ROOT
 
 
 def test_every_dependency_is_pinned_within_its_range():

@@ -2,10 +2,10 @@
 
 import pandas as pd
 import pytest
-from workspace import Workspace
-from real_models import smollm2
 
 from ebbtide.tables import CELL, METRICS, read_frame
+from real_models import smollm2
+from workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real")]
 

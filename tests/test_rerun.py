@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from workspace import ROOT, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]

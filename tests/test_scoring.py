@@ -212,7 +212,7 @@ def test_a_continuation_of_several_tokens_is_scored_whole() -> None:
 
 
 def test_tokens_that_merge_over_the_border_are_cut_after_the_context_s_count() -> None:
-    """The rule of lm-evaluation-harness: `a` + `b` is the one token `ab`; behind one token there is nothing."""
+    """The rule of lm-evaluation-harness: `a` + `b` is one token `ab`; behind one token is nothing."""
     tokenizer = tiny.bpe()
     assert len(tokenizer("ab")["input_ids"]) == len(tokenizer("a")["input_ids"]) == 1
     with pytest.raises(ScoringError, match="example 1: the continuation has no tokens of its own"):
@@ -378,7 +378,7 @@ def test_non_finite_weights_are_an_error(damaged: Path) -> None:
     weight = load_file(damaged / "model.safetensors")[HEAD]
     weight[3, 3] = math.nan
     rewrite(damaged, **{HEAD: weight})
-    with pytest.raises(CheckpointError, match="copy: tensor lm_head.weight holds non-finite values"):
+    with pytest.raises(CheckpointError, match=r"copy: tensor lm_head\.weight holds non-finite values"):
         load_model(damaged, "float32")
 
 
@@ -406,7 +406,7 @@ def test_the_buffers_of_old_pythia_files_are_no_error(damaged: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda d: shutil.rmtree(d), "copy is not a directory"),
+        (shutil.rmtree, "copy is not a directory"),
         (lambda d: (d / "config.json").unlink(), "copy has no config.json"),
         (lambda d: (d / "tokenizer.json").unlink(), "copy has no tokenizer.json"),
         (lambda d: (d / "model.safetensors").unlink(), r"copy holds no \*.safetensors file \(found: config"),
@@ -434,10 +434,10 @@ def test_a_damaged_tokenizer_is_an_error(damaged: Path) -> None:
 
 
 def test_parameters_are_counted_by_hand() -> None:
-    # Width 16, two layers: attention 16·48 + 48 + 16·16 + 16, feed-forward 16·32 + 32 + 32·16 + 16, norms 4·16.
+    # Width 16, two layers: attention 16·48 + 48 + 16·16 + 16, forward 16·32 + 32 + 32·16 + 16, norms 4·16.
     layers = 2 * (16 * 48 + 48 + 16 * 16 + 16 + 16 * 32 + 32 + 32 * 16 + 16 + 64) + 2 * 16
     assert count_parameters(tiny.model("gpt_neox", vocabulary=40)) == (layers + 2 * 40 * 16, layers)
-    # Tied: the one matrix counts once. Grouped keys: 16·16 + 2·16·8 + 16·16, three matrices of 16·32, two norms.
+    # Tied: the matrix counts once. Grouped keys: 16·16 + 2·16·8 + 16·16, three matrices of 16·32, norms.
     layers = 2 * (256 + 256 + 256 + 3 * 512 + 32) + 16
     assert count_parameters(tiny.model("llama", vocabulary=40)) == (layers + 40 * 16, layers)
 

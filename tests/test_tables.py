@@ -1,5 +1,6 @@
 """Parquet tables: what is written can be read, and nothing else is."""
 
+import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -68,7 +69,7 @@ def test_equal_rows_make_equal_bytes(file: Path, tmp_path: Path) -> None:
 def test_columns_of_any_type_can_be_read_back(extra: pd.Series, tmp_path: Path) -> None:
     write_parquet(FRAME.assign(extra=extra), tmp_path / "t.parquet", REQUESTS)
     found = read_frame(tmp_path / "t.parquet", REQUESTS)["extra"]
-    assert [None if v is None or v is pd.NaT else v for v in found.tolist()][0] is not None
+    assert next(None if v is None or v is pd.NaT else v for v in found.tolist()) is not None
     assert len(found) == 3
 
 
@@ -83,7 +84,7 @@ def test_a_directory_with_an_equals_sign_adds_no_column(tmp_path: Path) -> None:
 def test_content_hash_does_not_depend_on_chunks(cuts: list[int]) -> None:
     table = pa.Table.from_pandas(FRAME, preserve_index=False)
     edges = sorted([0, *cuts, 3])
-    pieces = [table.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [table.slice(a, b - a) for a, b in itertools.pairwise(edges)]
     assert content_sha256(pa.concat_tables(pieces)) == content_sha256(table.combine_chunks())
 
 

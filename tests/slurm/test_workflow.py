@@ -1,4 +1,4 @@
-"""The real workflow on a real Slurm: the same cells, one submission and one load of weights per checkpoint."""
+"""The real workflow on a real Slurm: the same cells, one submission and one load per checkpoint."""
 
 import os
 import shutil
@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from workspace import ROOT, write_small_study
 
 from ebbtide.tables import CELL, read_frame
+from workspace import ROOT, write_small_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 

@@ -92,7 +92,7 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
         result[model] = {
             "ahead": ahead,
             "store": study.config["scoring"]["store"],
-            "recompute_before": started if study.config["recompute"] else 0.0,
+            "recompute_before": started if study.config["recompute"] in (True, "true") else 0.0,
             "cells": cells,
         }
     return result

@@ -42,8 +42,8 @@ def regress(
     Parameters
     ----------
     metrics
-        Long table (`tables.METRICS`). Rows without training tokens (step 0, or unknown) have no place on a
-        logarithmic axis and are left out.
+        Long table (`tables.METRICS`). Rows without training tokens (step 0, or unknown) or parameters have no
+        place on a logarithmic axis and are left out.
     form
         `standardised` or `raw`.
 
@@ -52,9 +52,10 @@ def regress(
     Where a task has no regression (too few cells, a constant metric, one size or one checkpoint only) its
     rows hold NaN and `note` says why.
     """
-    rows = metrics[(metrics["metric"] == metric) & (metrics["tokens"] > 0)]
+    size = f"parameters_{parameters}"
+    rows = metrics[(metrics["metric"] == metric) & (metrics["tokens"] > 0) & (metrics[size] > 0)]
     results = [
-        _regress_task(task, rows[rows["task"] == task], metric, f"parameters_{parameters}", form)
+        _regress_task(task, rows[rows["task"] == task], metric, size, form)
         for task in metrics["task"].drop_duplicates()
     ]
     table = pd.concat(results, ignore_index=True)

@@ -36,7 +36,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the grid: its checkpoints in the order of training, and how to train it if that is done here."""
+    """A row of the grid: checkpoints in the order of training, and the recipe if it is trained here."""
 
     name: str
     checkpoints: tuple[Checkpoint, ...]

@@ -46,7 +46,7 @@ class Study:
         }
 
     def expected(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """What `measure` must find in the cells of a checkpoint: its place in training, and identities in the order of the tasks."""
+        """What `measure` must find: the place in training, and identities in the order of the tasks."""
         return {
             "model": checkpoint.model,
             "checkpoint": checkpoint.name,

@@ -49,7 +49,7 @@ class Task:
         """Where the fetched data file lies."""
         if self.source is None:
             return None
-        return f"resources/sources/{self.source.sha256}/{Path(self.source.file_name).name}"
+        return f"resources/sources/{self.source.sha256}/{Path(self.source.path).name}"
 
     @property
     def world(self) -> Mapping[str, Any] | None:

@@ -17,6 +17,7 @@ from ebbtide.errors import ConfigError, nearest
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 _SENTENCE_LENGTH = 80
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -25,8 +26,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue  # a list as a key: SafeLoader's own error
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _MERGE:
+                continue  # a list as a key is SafeLoader's own error, `<<` its own business
             key = self.construct_object(key_node, deep=deep)  # type: ignore[no-untyped-call]
             if key in seen:
                 raise ConfigError(f"key {key!r} is written twice (line {key_node.start_mark.line + 1})")

@@ -17,19 +17,19 @@ for trained in (model for model in STUDY.models.values() if model.training):
             f"train_{trained.name}"
         output:
             ready=[checkpoint.ready for checkpoint in trained.checkpoints],
-        params:
-            spec=canonical_json(trained.training),
         log:
             f"logs/train/{trained.name}.log",
         benchmark:
             f"logs/train/{trained.name}.benchmark.tsv"
+        # The widest model takes longest: first.
+        priority: TRAINING + trained.training["model"]["width"]
         conda:
             "../../envs/ebbtide.yaml"
         threads: 1
-        # The widest model takes longest: first.
-        priority: TRAINING + trained.training["model"]["width"]
         resources:
             mem_mb=2000,
             runtime=30,
+        params:
+            spec=canonical_json(trained.training),
         shell:
             "python -m ebbtide train --spec {params.spec:q} --ready {output.ready:q} 2> {log:q}"

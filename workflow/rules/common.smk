@@ -4,18 +4,16 @@ Common: wiring only. The study, checked; lists of targets; constraints of wildca
 Whatever can be tested lives in the package.
 """
 
-import os
 import re
 import sys
 import time
 from pathlib import Path
 
-# The package of this checkout, here and in every job, wherever `python` comes from.
-PACKAGE = str(Path(workflow.basedir) / "workflow")
-if PACKAGE not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PACKAGE, os.environ.get("PYTHONPATH")]))
-    sys.path.insert(0, PACKAGE)
+sys.path.insert(
+    0, str(Path(workflow.basedir) / "workflow")
+)  # the package of this checkout
 
+from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
 from ebbtide.files import canonical_json, write_text
 from ebbtide.plan import COMMON, Leads, hint_path, hints
@@ -30,15 +28,17 @@ except EbbtideError as error:
 RESULTS = f"results/{STUDY.name}"
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 # Without training tokens there is no axis to draw accuracy against.
-FIGURES = ["accuracy", "heat"] if any(c.tokens for c in STUDY.checkpoints()) else ["heat"]
+FIGURES = (
+    ["accuracy", "heat"] if any(c.tokens for c in STUDY.checkpoints()) else ["heat"]
+)
 TABLES = ["regressions.tsv", "regressions_raw.tsv", "verdicts.tsv", "summary.txt"]
 LEADS = Leads(STUDY)
-FREEZING, TRAINING = 1000, 10  # priorities: all tasks before weights, so that one load scores all
+FREEZING, TRAINING = (
+    1000,
+    10,
+)  # priorities: all tasks before weights, so that one load scores all
 
-# For `fetch`. Not a param: where a copy of the data lies is no reason to fetch it again.
-os.environ["EBBTIDE_MIRRORS"] = os.pathsep.join(
-    [*filter(None, [os.environ.get("EBBTIDE_MIRRORS")]), *STUDY.config["mirrors"]]
-)
+share_with_jobs(STUDY.config["mirrors"])
 
 
 wildcard_constraints:
@@ -60,7 +60,9 @@ def all_tasks():
 
 def task_of_data(sha256):
     """A task that uses the data file of this hash."""
-    return next(t for t in STUDY.tasks.values() if t.source and t.source.sha256 == sha256)
+    return next(
+        t for t in STUDY.tasks.values() if t.source and t.source.sha256 == sha256
+    )
 
 
 def data_of(task):
@@ -75,7 +77,12 @@ def metrics_of(checkpoint):
 
 def all_figures():
     """Every figure, for print (PDF) and for screens (PNG)."""
-    return expand("{results}/figures/{figure}.{format}", results=RESULTS, figure=FIGURES, format=["pdf", "png"])
+    return expand(
+        "{results}/figures/{figure}.{format}",
+        results=RESULTS,
+        figure=FIGURES,
+        format=["pdf", "png"],
+    )
 
 
 def score_memory_mb(wildcards, attempt):
@@ -92,7 +99,10 @@ def score_minutes(wildcards, attempt):
 
 def cells_of(model, checkpoint):
     """Cells of one checkpoint, in the order of the config."""
-    return [CELL.format(model=model, checkpoint=checkpoint, task=task) for task in STUDY.tasks]
+    return [
+        CELL.format(model=model, checkpoint=checkpoint, task=task)
+        for task in STUDY.tasks
+    ]
 
 
 def all_cells():
@@ -104,7 +114,8 @@ onstart:
     # Which cells this run will score: a hint for scoring ahead, read by rule `score`.
     wanted = [
         (job.wildcards.model, job.wildcards.checkpoint, job.wildcards.task)
-        for job in workflow.dag.needrun_jobs() if job.rule.name == "score"
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name == "score"
     ]
     for model, hint in hints(STUDY, wanted, started=time.time()).items():
         write_text(canonical_json(hint), hint_path(model))

@@ -18,14 +18,18 @@ rule accuracy:
         metrics=f"{RESULTS}/metrics.parquet",
     output:
         pdf=f"{RESULTS}/figures/accuracy.pdf",
-        png=report(f"{RESULTS}/figures/accuracy.png", caption="../report/accuracy.rst", category="Figures"),
-    params:
-        code=code_digest("figures"),
+        png=report(
+            f"{RESULTS}/figures/accuracy.png",
+            caption="../report/accuracy.rst",
+            category="Figures",
+        ),
     log:
         f"logs/accuracy/{STUDY.name}.log",
+    priority: COMMON
     conda:
         "../../envs/ebbtide.yaml"
-    priority: COMMON
+    params:
+        code=code_digest("figures"),
     script:
         "../scripts/accuracy.py"
 
@@ -36,13 +40,17 @@ rule heat:
         metrics=f"{RESULTS}/metrics.parquet",
     output:
         pdf=f"{RESULTS}/figures/heat.pdf",
-        png=report(f"{RESULTS}/figures/heat.png", caption="../report/heat.rst", category="Figures"),
-    params:
-        code=code_digest("figures"),
+        png=report(
+            f"{RESULTS}/figures/heat.png",
+            caption="../report/heat.rst",
+            category="Figures",
+        ),
     log:
         f"logs/heat/{STUDY.name}.log",
+    priority: COMMON
     conda:
         "../../envs/ebbtide.yaml"
-    priority: COMMON
+    params:
+        code=code_digest("figures"),
     script:
         "../scripts/heat.py"

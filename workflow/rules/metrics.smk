@@ -19,23 +19,23 @@ rule measure:
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
     output:
         metrics=f"{RESULTS}/metrics/{{model}}/{{checkpoint}}.parquet",
+    log:
+        f"logs/measure/{STUDY.name}/{{model}}/{{checkpoint}}.log",
+    priority: COMMON
+    group:
+        "checkpoint"
+    conda:
+        "../../envs/ebbtide.yaml"
+    threads: 1
+    resources:
+        slot=0,
+        mem_mb=1000,
+        runtime=5,
     params:
         expected=lambda wildcards: canonical_json(
             STUDY.expected(STUDY.checkpoint(wildcards.model, wildcards.checkpoint))
         ),
         code=code_digest("metrics", "cells", "tables"),
-    log:
-        f"logs/measure/{STUDY.name}/{{model}}/{{checkpoint}}.log",
-    conda:
-        "../../envs/ebbtide.yaml"
-    group:
-        "checkpoint"
-    threads: 1
-    priority: COMMON
-    resources:
-        slot=0,
-        mem_mb=1000,
-        runtime=5,
     shell:
         "python -m ebbtide measure --cells {input.cells:q} --requests {input.requests:q}"
         " --expected {params.expected:q} --to {output.metrics:q} 2> {log:q}"
@@ -47,12 +47,12 @@ rule metrics:
         parts=[metrics_of(checkpoint) for checkpoint in STUDY.checkpoints()],
     output:
         metrics=f"{RESULTS}/metrics.parquet",
-    params:
-        code=code_digest("tables"),
     log:
         f"logs/metrics/{STUDY.name}.log",
+    priority: COMMON
     conda:
         "../../envs/ebbtide.yaml"
-    priority: COMMON
+    params:
+        code=code_digest("tables"),
     script:
         "../scripts/metrics.py"

@@ -20,20 +20,28 @@ rule regress:
         metrics=f"{RESULTS}/metrics.parquet",
     output:
         regressions=report(
-            f"{RESULTS}/regressions.tsv", caption="../report/regressions.rst", category="Regressions"
+            f"{RESULTS}/regressions.tsv",
+            caption="../report/regressions.rst",
+            category="Regressions",
         ),
         raw=report(
-            f"{RESULTS}/regressions_raw.tsv", caption="../report/regressions_raw.rst", category="Regressions"
+            f"{RESULTS}/regressions_raw.tsv",
+            caption="../report/regressions_raw.rst",
+            category="Regressions",
         ),
-        verdicts=report(f"{RESULTS}/verdicts.tsv", caption="../report/verdicts.rst", category="Regressions"),
+        verdicts=report(
+            f"{RESULTS}/verdicts.tsv",
+            caption="../report/verdicts.rst",
+            category="Regressions",
+        ),
+    log:
+        f"logs/regress/{STUDY.name}.log",
+    priority: COMMON
+    conda:
+        "../../envs/ebbtide.yaml"
     params:
         regression=STUDY.config["regression"],
         code=code_digest("regression"),
-    log:
-        f"logs/regress/{STUDY.name}.log",
-    conda:
-        "../../envs/ebbtide.yaml"
-    priority: COMMON
     script:
         "../scripts/regress.py"
 
@@ -45,13 +53,12 @@ rule summary:
         verdicts=f"{RESULTS}/verdicts.tsv",
     output:
         summary=f"{RESULTS}/summary.txt",
-    params:
-        results=RESULTS,
-        code=code_digest("summary"),
     log:
         f"logs/summary/{STUDY.name}.log",
+    priority: COMMON
     conda:
         "../../envs/ebbtide.yaml"
-    priority: COMMON
+    params:
+        code=code_digest("summary"),
     script:
         "../scripts/summary.py"

@@ -14,28 +14,32 @@ One job per cell, one load of weights per checkpoint: see `ebbtide.score`.
 rule score:
     """Score one task with one checkpoint: one row per example and choice."""
     input:
-        checkpoint=lambda wildcards: ancient(STUDY.checkpoint(wildcards.model, wildcards.checkpoint).ready),
+        checkpoint=lambda wildcards: ancient(
+            STUDY.checkpoint(wildcards.model, wildcards.checkpoint).ready
+        ),
         requests=lambda wildcards: ancient(STUDY.tasks[wildcards.task].frozen),
     output:
         cell=CELL,
-    params:
-        identity=lambda wildcards: canonical_json(
-            STUDY.identity(STUDY.checkpoint(wildcards.model, wildcards.checkpoint), wildcards.task)
-        ),
     log:
         "logs/score/{model}/{checkpoint}/{task}.log",
     benchmark:
         "logs/score/{model}/{checkpoint}/{task}.benchmark.tsv"
-    conda:
-        "../../envs/ebbtide.yaml"
+    priority: lambda wildcards: LEADS.priority(wildcards.model, wildcards.checkpoint, wildcards.task)
     group:
         "checkpoint"
+    conda:
+        "../../envs/ebbtide.yaml"
     threads: 1
-    priority: lambda wildcards: LEADS.priority(wildcards.model, wildcards.checkpoint, wildcards.task)
     resources:
         slot=1,  # in a group: one cell after another, the first loads the weights for all
         mem_mb=score_memory_mb,
         runtime=score_minutes,
+    params:
+        identity=lambda wildcards: canonical_json(
+            STUDY.identity(
+                STUDY.checkpoint(wildcards.model, wildcards.checkpoint), wildcards.task
+            )
+        ),
     shell:
         "python -m ebbtide score --model {input.checkpoint:q} --requests {input.requests:q}"
         " --identity {params.identity:q} --hint resources/ahead/{wildcards.model}.json"

@@ -24,9 +24,9 @@ rule fetch:
         data="resources/sources/{sha256}/{file}",
     log:
         "logs/fetch/{sha256}/{file}.log",
+    priority: FREEZING
     conda:
         "../../envs/ebbtide.yaml"
-    priority: FREEZING
     shell:
         "python -m ebbtide fetch --task {input.definition:q} --to {output.data:q} 2> {log:q}"
 
@@ -40,9 +40,9 @@ rule freeze:
         requests="resources/tasks/frozen/{task}-{identity}.parquet",
     log:
         "logs/freeze/{task}-{identity}.log",
+    priority: FREEZING
     conda:
         "../../envs/ebbtide.yaml"
-    priority: FREEZING
     shell:
         "python -m ebbtide freeze --task {input.definition:q} --to {output.requests:q} 2> {log:q}"
 
@@ -55,9 +55,9 @@ rule name_task:
         requests="resources/tasks/{task}.parquet",
     log:
         "logs/name_task/{task}.log",
+    priority: COMMON
     conda:
         "../../envs/ebbtide.yaml"
-    priority: COMMON
     shell:
         "cp {input.requests:q} {output.requests:q}.part 2> {log:q}"
         " && mv {output.requests:q}.part {output.requests:q} 2>> {log:q}"

@@ -1,5 +1,7 @@
 """Adapter: the summary of a study."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from ebbtide.files import write_text
@@ -13,7 +15,7 @@ def main(job) -> None:
     log_to(job.log[0])
     metrics = read_frame(job.input.metrics, METRICS)
     verdicts = pd.read_csv(job.input.verdicts, sep="\t", keep_default_na=False, na_values=[""])
-    write_text(summarise(metrics, verdicts, job.params.results), job.output.summary)
+    write_text(summarise(metrics, verdicts, str(Path(job.output.summary).parent)), job.output.summary)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,134 @@
+"""Who leads, and what the hint for scoring ahead says."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from ebbtide.plan import COPY, FOLLOWER, LEAD, Leads, hint_path, hints, missing
+from ebbtide.series import Checkpoint, Model
+from ebbtide.study import Study
+from ebbtide.tasks import Task
+
+TASKS = ("t1", "t2", "t3")
+
+
+def checkpoint(model: str, step: int) -> Checkpoint:
+    return Checkpoint(
+        model=model,
+        name=f"step{step}",
+        step=step,
+        tokens=step * 10,
+        weights=f"trained:{model}-{step}",
+        tokenizer="toy",
+        ready=f"resources/checkpoints/{model}/step{step}/trained-0.json",
+        size_bytes=0,
+    )
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    models = {m: Model(m, tuple(checkpoint(m, step) for step in (0, 8))) for m in ("small", "large")}
+    definition: dict[str, Any] = {"source": {"toy": "x"}, "fields": {}}
+    tasks = {t: Task(t, Path(f"{t}.yaml"), {**definition, "source": {"toy": t}}, None) for t in TASKS}
+    scoring = {
+        "dtype": "float32",
+        "encoding": "harness",
+        "max_length": None,
+        "store": str(tmp_path / "cells"),
+    }
+    return Study("s", {"scoring": {**scoring, "ahead": "checkpoint"}, "recompute": False}, models, tasks)
+
+
+def with_(study: Study, *, recompute: bool = False, **scoring: Any) -> Study:
+    return replace(study, config={"scoring": {**study.config["scoring"], **scoring}, "recompute": recompute})
+
+
+def put(study: Study, model: str, name: str, *tasks: str) -> None:
+    """Put cells into the store."""
+    for task in tasks:
+        tiny.stored(
+            Path(study.config["scoring"]["store"]), study.identity(study.checkpoint(model, name), task)
+        )
+
+
+def priorities(study: Study, model: str, name: str) -> list[int]:
+    leads = Leads(study)
+    return [leads.priority(model, name, task) for task in TASKS]
+
+
+def test_what_the_store_lacks(study: Study) -> None:
+    put(study, "small", "step0", "t2")
+    assert missing(study, study.checkpoint("small", "step0")) == ["t1", "t3"]
+    assert missing(study, study.checkpoint("small", "step8")) == ["t1", "t2", "t3"]
+    assert missing(with_(study, dtype="float64"), study.checkpoint("small", "step0")) == list(TASKS)
+    assert missing(with_(study, recompute=True), study.checkpoint("small", "step0")) == list(TASKS)
+
+
+def test_priorities_are_ordered() -> None:
+    assert LEAD > COPY > FOLLOWER
+
+
+@pytest.mark.parametrize(
+    ("ahead", "step0", "step8"),
+    [
+        ("cell", [COPY, LEAD, LEAD], [LEAD, LEAD, LEAD]),
+        ("checkpoint", [COPY, LEAD, FOLLOWER], [LEAD, FOLLOWER, FOLLOWER]),
+        ("model", [COPY, LEAD, FOLLOWER], [FOLLOWER, FOLLOWER, FOLLOWER]),
+    ],
+)
+def test_the_first_missing_cell_leads(study: Study, ahead: str, step0: list[int], step8: list[int]) -> None:
+    study = with_(study, ahead=ahead)
+    put(study, "small", "step0", "t1")
+    assert priorities(study, "small", "step0") == step0
+    assert priorities(study, "small", "step8") == step8
+    # Another model has a lead of its own.
+    assert Leads(study).priority("large", "step0", "t1") == LEAD
+
+
+def test_a_whole_checkpoint_hands_the_lead_of_its_model_on(study: Study) -> None:
+    study = with_(study, ahead="model")
+    put(study, "small", "step0", *TASKS)
+    assert priorities(study, "small", "step0") == [COPY, COPY, COPY]
+    assert priorities(study, "small", "step8") == [LEAD, FOLLOWER, FOLLOWER]
+
+
+def test_to_recompute_somebody_must_lead(study: Study) -> None:
+    put(study, "small", "step0", *TASKS)
+    assert priorities(with_(study, recompute=True), "small", "step0") == [LEAD, FOLLOWER, FOLLOWER]
+
+
+def test_a_hint_holds_the_wanted_cells_in_the_order_of_training_and_tasks(study: Study) -> None:
+    wanted = [
+        ("small", "step8", "t1"),
+        ("small", "step0", "t3"),
+        ("small", "step0", "t1"),
+        ("large", "step8", "t2"),
+    ]
+    found = hints(study, wanted, started=5.0)
+    assert set(found) == {"small", "large"}
+    small = found["small"]
+    assert [cell["name"] for cell in small["cells"]] == ["small/step0/t1", "small/step0/t3", "small/step8/t1"]
+    assert small["ahead"] == "checkpoint"
+    assert small["store"] == study.config["scoring"]["store"]
+    assert small["recompute_before"] == 0.0
+    step8 = study.checkpoint("small", "step8")
+    assert small["cells"][2] == {
+        "name": "small/step8/t1",
+        "checkpoint": "resources/checkpoints/small/step8",
+        "ready": step8.ready,
+        "requests": study.tasks["t1"].frozen,
+        "identity": study.identity(step8, "t1"),
+    }
+
+
+def test_to_recompute_the_store_is_trusted_from_the_start_of_the_run(study: Study) -> None:
+    [hint] = hints(with_(study, recompute=True), [("small", "step0", "t1")], started=5.0).values()
+    assert hint["recompute_before"] == 5.0
+
+
+def test_nothing_wanted_no_hints(study: Study) -> None:
+    assert hints(study, [], started=0.0) == {}
+    assert hint_path("small") == "resources/ahead/small.json"

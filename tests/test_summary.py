@@ -1,0 +1,64 @@
+"""The five lines at the end, and the digests that rerun the cheap rules."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ebbtide import provenance
+from ebbtide.errors import ConfigError
+from ebbtide.provenance import code_digest
+from ebbtide.summary import summarise
+
+METRICS = pd.DataFrame(
+    {"model": ["a", "a", "b"], "checkpoint": ["1", "2", "1"], "task": "t", "metric": "accuracy"}
+)
+VERDICTS = pd.DataFrame(
+    {
+        "task": ["t", "u", "v", "w"],
+        "metric": "accuracy",
+        "model": "b",
+        "first": [0.9, 0.2, 0.5, float("nan")],
+        "last": [0.1, 0.8, 0.5, float("nan")],
+        "change": [-0.8, 0.6, 0.0, float("nan")],
+        "verdict": ["ebbs with size", "rises", "undecided", "undecided"],
+    }
+)
+
+
+def test_a_study_in_five_lines() -> None:
+    lines = summarise(METRICS, VERDICTS, "results/s").splitlines()
+    assert len(lines) == 5
+    assert lines[0] == "3 cells scored: 2 models × 2 checkpoints × 1 tasks."
+    assert lines[1] == "Ebbs with training (accuracy of b, first → last trained checkpoint): t 0.90 → 0.10."
+    assert lines[2] == "Rises: u 0.20 → 0.80."
+    assert lines[3] == "Undecided: v 0.50 → 0.50, w."
+    assert "results/s/" in lines[4]
+
+
+@pytest.mark.parametrize("nothing", ["", float("nan")])  # as computed, and as read from TSV
+def test_without_training_nothing_has_changed(nothing: object) -> None:
+    verdicts = VERDICTS.iloc[[3]].assign(model=nothing)
+    lines = summarise(METRICS, verdicts, "results/s").splitlines()
+    assert lines[1] == "Ebbs with training: none."
+    assert lines[3] == "Undecided: w."
+
+
+def test_a_digest_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(provenance.PACKAGE, tmp_path / "ebbtide")
+    before = {name: code_digest(name) for name in ("metrics", "figures", "tables")}
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "ebbtide")
+    assert {name: code_digest(name) for name in before} == before  # not where the checkout lies
+
+    for edited in ("metrics.py", "figures/heat.py"):
+        with (tmp_path / "ebbtide" / edited).open("a") as file:
+            file.write("\n# edited\n")
+    changed = {name for name in before if code_digest(name) != before[name]}
+    assert changed == {"metrics", "figures"}
+    assert code_digest("metrics", "tables") not in before.values()
+
+
+def test_an_unknown_module_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"no module ebbtide\.metricks"):
+        code_digest("tables", "metricks")
