@@ -16,7 +16,7 @@ def share_with_jobs(mirrors: Sequence[str]) -> None:
 
 
 def _put(name: str, paths: Sequence[str], *, first: bool) -> None:
-    """Add paths to a list in the environment, unless they are there: jobs plan again and would repeat them."""
+    """Add paths to a list in the environment, unless they are there (jobs plan again)."""
     present = [path for path in os.environ.get(name, "").split(os.pathsep) if path]
     new = [path for path in paths if path not in present]
     os.environ[name] = os.pathsep.join(new + present if first else present + new)
