@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.errors import CellError
-from ebbtide.metrics import METRICS, measure, measured_rows
+from ebbtide.metrics import METRICS, measure, measured_rows, per_example
 from ebbtide.tables import METRICS as SCHEMA
 from ebbtide.tables import write_parquet
 
@@ -105,6 +105,12 @@ def test_a_case_by_hand() -> None:
 def test_the_first_of_equal_choices_is_the_answer() -> None:
     cell, requests = frames([[(-1.0, True, 1), (-1.0, False, 1)], [(-1.0, False, 1), (-1.0, True, 1)]])
     assert measure(cell, requests).set_index("metric").loc["accuracy", "value"] == 0.5
+
+
+def test_rows_may_come_in_any_order() -> None:
+    cell, requests = frames([[(-1.0, True, 1), (-1.0, False, 1)], [(-3.0, False, 2), (-2.0, True, 1)]])
+    joined = cell.merge(requests)
+    pd.testing.assert_frame_equal(per_example(joined.iloc[[3, 1, 2, 0]]), per_example(joined))
 
 
 def test_a_vanishing_probability_keeps_a_finite_loss() -> None:

@@ -1,5 +1,6 @@
 """One cell and its siblings: loaded once, scored once, copied ever after; a failure ahead does not spread."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -293,6 +294,27 @@ def test_a_worker_killed_ahead_fails_nobody_but_its_sibling_s_own_job(grid: Grid
     assert grid.target(cell).exists()
     assert grid.stored() == {"m/c1/t1"}
     assert grid.mark(sibling).exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
+def test_a_killed_lead_does_not_free_the_lock_under_its_worker(grid: Grid) -> None:
+    cell = grid.add("c1", "t1")
+    Path(cell["requests"]).unlink()
+    os.mkfifo(cell["requests"])
+    lead = subprocess.Popen(grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True)
+    wait_for_reader(cell["requests"], lead)
+    worker = child_of(lead)
+    [lock] = {
+        fd.readlink() for fd in Path(f"/proc/{lead.pid}/fd").iterdir() if fd.readlink().suffix == ".lock"
+    }
+    lead.kill()
+    lead.wait()
+    try:
+        with lock.open("rb") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        lead.communicate()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")

@@ -65,6 +65,12 @@ def test_a_file_without_its_beginning_is_not_whole(cell: Path) -> None:
     assert not store.is_whole(short, IDENTITY)
 
 
+def test_a_file_whose_last_bytes_are_not_parquet_is_not_whole(cell: Path) -> None:
+    other = cell.with_name("other.parquet")
+    other.write_bytes(cell.read_bytes()[:-4] + b"PARE")
+    assert not store.is_whole(other, IDENTITY)
+
+
 def test_after_distrusts_older_files(cell: Path) -> None:
     written = cell.stat().st_mtime
     assert store.is_whole(cell, IDENTITY, after=written)

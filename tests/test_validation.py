@@ -12,8 +12,8 @@ from ebbtide.validation import check, key_path, load_schema, read_yaml
 
 SCHEMA = {
     "type": "object",
-    "additionalProperties": False,
     "required": ["name"],
+    "additionalProperties": False,
     "properties": {
         "name": {"type": "string", "pattern": "^[a-z]+$", "description": "a short name"},
         "size": {"type": "integer", "minimum": 1, "maximum": 9, "default": 3},

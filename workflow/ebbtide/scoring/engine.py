@@ -22,6 +22,8 @@ from ebbtide.errors import ScoringError
 from ebbtide.scoring.encoding import Encoded, encode
 from ebbtide.scoring.padded import Counters, TokenScores, score_padded
 from ebbtide.scoring.recipe import RECIPE_VERSION
+from ebbtide.scoring.trie import build_trie
+from ebbtide.scoring.walk import fits, score_trie
 from ebbtide.tables import REQUESTS, content_sha256, read_parquet
 
 __all__ = ["RECIPE_VERSION", "Scored", "Scorer", "load_scorer", "score_requests"]
@@ -33,6 +35,7 @@ class Scorer:
 
     model: Any
     tokenizer: Any
+    trie: bool  # each unique token is forwarded once; False: padded batches, for models the trie does not fit
     dtype: str
     device: str
     parameters_total: int
@@ -57,9 +60,12 @@ def load_scorer(directory: str | Path, dtype: str = "float32", threads: int = 1)
 
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(directory, dtype).to(device)
+    model: Any = load_model(directory, dtype).to(device)
     total, non_embedding = count_parameters(model)
-    return Scorer(model, load_tokenizer(directory), dtype, device, total, non_embedding)
+    vocabulary = int(model.config.vocab_size)
+    return Scorer(
+        model, load_tokenizer(directory), fits(model, vocabulary), dtype, device, total, non_embedding
+    )
 
 
 def score_requests(
@@ -102,7 +108,8 @@ def score_requests(
         vocabulary=scorer.model.get_input_embeddings().num_embeddings,
     )
     counters = Counters()
-    scores = score_padded(scorer.model, encoded, counters)
+    score = score_trie if scorer.trie else score_padded
+    scores = score(scorer.model, encoded, counters)
     rows = _rows(frame, encoded, scores, names)
     footer = {
         "requests": len(rows),
@@ -111,29 +118,16 @@ def score_requests(
         "parameters_non_embedding": scorer.parameters_non_embedding,
         "dtype": scorer.dtype,
         "device": scorer.device,
+        "method": "trie" if scorer.trie else "padded",
         "kernel": str(getattr(scorer.model.config, "_attn_implementation", "unknown")),
         "machine": platform.machine(),
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
         "truncated": int(rows["truncated"].sum()),
-        "unique_tokens": unique_tokens(encoded),
+        "unique_tokens": len(build_trie(encoded)),
         "forwarded_tokens": counters.forwarded,
         "seconds": round(time.perf_counter() - started, 3),
     }
     return Scored(rows, footer)
-
-
-def unique_tokens(requests: Sequence[Encoded]) -> int:
-    """Nodes of the prefix trie over all that is fed to the model: the least one can forward."""
-    total, previous = 0, tuple[int, ...]()
-    for fed in sorted(request.fed for request in requests):
-        shared = 0
-        for a, b in zip(fed, previous, strict=False):
-            if a != b:
-                break
-            shared += 1
-        total += len(fed) - shared
-        previous = fed
-    return total
 
 
 def _window(model: Any, max_length: int | None) -> int:

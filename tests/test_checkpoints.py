@@ -1,0 +1,133 @@
+"""Checkpoint directories: digests, sizes, and everything that can be wrong with one."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import tiny
+from ebbtide.checkpoints import count_parameters, identities, load_model, load_tokenizer
+from ebbtide.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def damaged(checkpoint: Path, tmp_path: Path) -> Path:
+    shutil.copytree(checkpoint, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def rewrite(directory: Path, **changes: torch.Tensor | None) -> None:
+    weights = load_file(directory / "model.safetensors")
+    for name, tensor in changes.items():
+        weights.pop(name) if tensor is None else weights.__setitem__(name, tensor)
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+HEAD = "embed_out.weight"  # in the file; `lm_head.weight` in the model
+
+
+def test_non_finite_weights_are_an_error(damaged: Path) -> None:
+    weight = load_file(damaged / "model.safetensors")[HEAD]
+    weight[3, 3] = math.nan
+    rewrite(damaged, **{HEAD: weight})
+    with pytest.raises(CheckpointError, match=r"copy: tensor lm_head\.weight holds non-finite values"):
+        load_model(damaged, "float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "what"),
+    [
+        (HEAD, None, "missing keys in the weights: lm_head.weight"),
+        ("gpt_neox.extra", torch.zeros(2), "unexpected keys in the weights: gpt_neox.extra"),
+        (HEAD, torch.zeros(3, 16), "mismatched keys in the weights: .*lm_head.weight"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_an_error(damaged: Path, name: str, tensor: Any, what: str) -> None:
+    rewrite(damaged, **{name: tensor})
+    with pytest.raises(CheckpointError, match=what):
+        load_model(damaged, "float32")
+
+
+def test_the_buffers_of_old_pythia_files_are_no_error(damaged: Path) -> None:
+    layer = "gpt_neox.layers.0.attention"
+    buffers = {f"{layer}.bias": torch.ones(1, 1, 4, 4), f"{layer}.masked_bias": torch.tensor(-1e9)}
+    rewrite(damaged, **buffers, **{f"{layer}.rotary_emb.inv_freq": torch.ones(4)})
+    load_model(damaged, "float32")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (shutil.rmtree, "copy is not a directory"),
+        (lambda d: (d / "config.json").unlink(), "copy has no config.json"),
+        (lambda d: (d / "tokenizer.json").unlink(), "copy has no tokenizer.json"),
+        (lambda d: (d / "model.safetensors").unlink(), r"copy holds no \*.safetensors file \(found: config"),
+        (lambda d: (d / "model.safetensors").write_bytes(b"short"), "copy cannot be loaded"),
+        (lambda d: (d / "config.json").write_text('{"model_type": "nonsense"}'), "copy cannot be loaded"),
+        (
+            lambda d: (d / "model.safetensors.index.json").write_text(
+                '{"weight_map": {"a": "b.safetensors"}}'
+            ),
+            "copy lacks b.safetensors, which model.safetensors.index.json lists",
+        ),
+        (lambda d: (d / "model.safetensors.index.json").write_text("[]"), "is not an index of weights"),
+    ],
+)
+def test_an_incomplete_directory_is_an_error(damaged: Path, change: Any, what: str) -> None:
+    change(damaged)
+    with pytest.raises(CheckpointError, match=what):
+        load_model(damaged, "float32")
+
+
+def test_a_damaged_tokenizer_is_an_error(damaged: Path) -> None:
+    (damaged / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="copy: the tokenizer cannot be loaded"):
+        load_tokenizer(damaged)
+
+
+def test_parameters_are_counted_by_hand() -> None:
+    # Width 16, two layers: attention 16·48 + 48 + 16·16 + 16, forward 16·32 + 32 + 32·16 + 16, norms 4·16.
+    layers = 2 * (16 * 48 + 48 + 16 * 16 + 16 + 16 * 32 + 32 + 32 * 16 + 16 + 64) + 2 * 16
+    assert count_parameters(tiny.model("gpt_neox", vocabulary=40)) == (layers + 2 * 40 * 16, layers)
+    # Tied: the matrix counts once. Grouped keys: 16·16 + 2·16·8 + 16·16, three matrices of 16·32, norms.
+    layers = 2 * (256 + 256 + 256 + 3 * 512 + 32) + 16
+    assert count_parameters(tiny.model("llama", vocabulary=40)) == (layers + 40 * 16, layers)
+
+
+def test_identities_follow_the_content_of_the_files(damaged: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "digests.json"
+    before = identities(damaged, cache)
+    assert identities(damaged, cache) == identities(damaged, None) == before
+
+    shutil.copytree(damaged, tmp_path / "moved")
+    assert identities(tmp_path / "moved", cache) == before
+
+    rewrite(damaged, **{HEAD: load_file(damaged / "model.safetensors")[HEAD] + 1})
+    weights, tokenizer = identities(damaged, cache)
+    assert weights != before[0]
+    assert tokenizer == before[1]
+
+    (damaged / "tokenizer_config.json").write_text("{}")
+    assert identities(damaged, cache) == (weights, identities(damaged, None)[1])
+    assert identities(damaged, cache)[1] != tokenizer
+
+    cache.write_text("damaged")
+    assert identities(tmp_path / "moved", cache) == before
+
+
+def test_a_cached_digest_is_not_computed_again(damaged: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "digests.json"
+    before = identities(damaged, cache)
+    known = json.loads(cache.read_text())
+    cache.write_text(json.dumps({name: "0" * 64 for name in known}))
+    assert identities(damaged, cache) != before
