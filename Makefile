@@ -2,7 +2,7 @@
 # make test    set up, check style and types, run all tests
 # make lint    style, types, workflow lint
 # make lock    resolve the dependencies of pyproject.toml anew into envs/cpu.txt
-# make clean   remove what the embedded study made (the cell store stays)
+# make clean   remove results and logs of all studies (weights, tasks and the cell store stay)
 
 PYTHON ?= python3
 CORES ?= all
@@ -42,4 +42,4 @@ lock:
 	rm -rf $(VENV)/lock
 
 clean:
-	rm -rf results/ladder results/scores resources/ahead logs
+	rm -rf results logs

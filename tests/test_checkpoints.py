@@ -11,7 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
-from ebbtide.checkpoints import count_parameters, identities, load_model, load_tokenizer
+from ebbtide.checkpoints import (
+    count_parameters,
+    directory_of,
+    identities,
+    load_model,
+    load_tokenizer,
+    locate,
+    verify,
+)
 from ebbtide.errors import CheckpointError
 
 
@@ -105,29 +113,57 @@ def test_parameters_are_counted_by_hand() -> None:
 
 
 def test_identities_follow_the_content_of_the_files(damaged: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "digests.json"
-    before = identities(damaged, cache)
-    assert identities(damaged, cache) == identities(damaged, None) == before
-
+    before = identities(damaged)
     shutil.copytree(damaged, tmp_path / "moved")
-    assert identities(tmp_path / "moved", cache) == before
+    assert identities(tmp_path / "moved") == before
 
     rewrite(damaged, **{HEAD: load_file(damaged / "model.safetensors")[HEAD] + 1})
-    weights, tokenizer = identities(damaged, cache)
+    weights, tokenizer = identities(damaged)
     assert weights != before[0]
     assert tokenizer == before[1]
 
     (damaged / "tokenizer_config.json").write_text("{}")
-    assert identities(damaged, cache) == (weights, identities(damaged, None)[1])
-    assert identities(damaged, cache)[1] != tokenizer
-
-    cache.write_text("damaged")
-    assert identities(tmp_path / "moved", cache) == before
+    assert identities(damaged)[0] == weights
+    assert identities(damaged)[1] != tokenizer
 
 
-def test_a_cached_digest_is_not_computed_again(damaged: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "digests.json"
-    before = identities(damaged, cache)
-    known = json.loads(cache.read_text())
-    cache.write_text(json.dumps({name: "0" * 64 for name in known}))
-    assert identities(damaged, cache) != before
+def test_a_record_saves_hashing_and_is_never_trusted_for_changed_files(damaged: Path, tmp_path: Path) -> None:
+    record = tmp_path / "located.json"
+    before = locate(damaged, record)
+    assert (before.weights, before.tokenizer) == identities(damaged)
+    assert locate(damaged, record) == before
+    assert directory_of(record) == damaged.resolve()
+
+    known = json.loads(record.read_text())
+    for file in known["files"].values():
+        file["sha256"] = "0" * 64
+    record.write_text(json.dumps(known))
+    assert locate(damaged, record) != before  # remembered, not hashed again
+
+    for damage in ("damaged", "[1]", "{}"):
+        record.write_text(damage)
+        assert locate(damaged, record) == before
+
+    rewrite(damaged, **{HEAD: load_file(damaged / "model.safetensors")[HEAD] + 1})
+    assert locate(damaged, record).weights != before.weights
+
+
+def test_a_directory_that_is_gone_keeps_its_identity(damaged: Path, tmp_path: Path) -> None:
+    record = tmp_path / "located.json"
+    before = locate(damaged, record)
+    shutil.rmtree(damaged)
+    assert locate(damaged, record) == before
+    with pytest.raises(CheckpointError, match="is not a directory"):
+        verify(record, before.weights)
+    record.unlink()
+    with pytest.raises(CheckpointError, match="is not a directory"):
+        locate(damaged, record)
+
+
+def test_weights_that_changed_since_the_plan_are_not_scored(damaged: Path, tmp_path: Path) -> None:
+    record = tmp_path / "located.json"
+    planned = locate(damaged, record).weights
+    verify(record, planned)
+    rewrite(damaged, **{HEAD: load_file(damaged / "model.safetensors")[HEAD] + 1})
+    with pytest.raises(CheckpointError, match=f"the run was planned with {planned}; run snakemake again"):
+        verify(record, planned)

@@ -51,7 +51,7 @@ def test_score_stands_alone(checkpoint: Path, mine: Path, tmp_path: Path) -> Non
 
     rows, footer = read_frame(tmp_path / "cell.parquet", CELL), read_footer(tmp_path / "cell.parquet", CELL)
     assert rows["example"].tolist() == [0, 0, 1, 1, 2, 2]
-    assert footer["identity"]["weights"] == identities(checkpoint, cache=None)[0]
+    assert footer["identity"]["weights"] == identities(checkpoint)[0]
     assert footer["requests"] == 6
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cell.parquet", "mine.parquet"]
 

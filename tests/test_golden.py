@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import tiny
-from ebbtide.scoring import RECIPE_VERSION, load_scorer, score_requests
+from ebbtide.scoring.engine import load_scorer, score_requests
+from ebbtide.scoring.recipe import RECIPE_VERSION
 
 # RECIPE_VERSION → log-likelihoods of `tiny.ROWS` (nats)
 GOLDEN = {

@@ -47,12 +47,13 @@ def test_a_changed_definition_plans_its_column_and_reverting_it_scores_nothing(s
     assert study.planned() == planned
     study.run()
     assert study.planned() == {}
-    loads = study.loads()
     with study.edited("tasks/memo_trap.yaml") as task:
         del task["source"]["seed"]
-    assert study.planned() == {"name_task": 1, "score": column, "measure": column, **TABLES}
+    assert study.planned() == {"name_task": 1, "score": column, "metrics": 1, **TABLES}
     study.run()
-    assert study.loads() <= loads  # copied from the store; their logs replaced those of the scoring
+    logs = [log.read_text() for log in study.path.glob("logs/score/*/*/memo_trap.log")]
+    assert len(logs) == column
+    assert all(log.endswith(": copied\n") for log in logs)
     assert study.planned() == {}
 
 
@@ -118,10 +119,10 @@ def test_one_deleted_cell_plans_that_cell_and_copies_it(study):
     content = cell.read_bytes()
     cell.unlink()
     assert study.planned() == {"score": 1, "measure": 1, **TABLES}
-    loads = study.loads()
     study.run()
     assert cell.read_bytes() == content
-    assert study.loads() <= loads
+    log = study.path / "logs/score" / cell.relative_to(study.path / "results/scores").with_suffix(".log")
+    assert log.read_text().endswith(": copied\n")
 
 
 def test_forcing_all_cells_copies_them_and_recompute_scores_them(study):
@@ -129,6 +130,28 @@ def test_forcing_all_cells_copies_them_and_recompute_scores_them(study):
     assert study.loads() == 0
     study.run("--forcerun", "score", "--until", "score", "--config", "recompute=true")
     assert study.loads() == MODELS * CHECKPOINTS
+
+
+@pytest.mark.parametrize("rule", ["train", "freeze", "fetch"])
+def test_an_edited_command_upstream_hides_no_cell(study, tmp_path, rule):
+    """Snakemake does not look below a job that it plans already: nothing upstream may be planned idly."""
+    edited = edit_package(study, tmp_path, "scoring/padded.py")
+    for rules in (tmp_path / "clone/workflow/rules").glob("*.smk"):
+        rules.write_text(rules.read_text().replace(f"ebbtide {rule} ", f"ebbtide  {rule} "))
+    recipe = tmp_path / "clone/workflow/ebbtide/scoring/recipe.py"
+    recipe.write_text(recipe.read_text().replace("RECIPE_VERSION = 1", "RECIPE_VERSION = 2"))
+    assert edited.planned()["score"] == CELLS
+
+
+def test_without_history_a_stale_cell_is_found_and_named(study):
+    shutil.rmtree(study.path / ".snakemake")
+    with study.edited("tasks/memo_trap.yaml") as task:
+        task["source"]["seed"] = 2
+    done = study.snakemake("--cores", "2", check=False)
+    assert done.returncode != 0
+    assert "memo_trap.parquet is stale: task is" in done.stdout
+    study.run("--forcerun", "score")
+    assert study.planned() == {}
 
 
 def test_a_second_study_shares_the_cells(study):

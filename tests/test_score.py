@@ -17,6 +17,7 @@ import pytest
 
 import tiny
 from ebbtide import ahead, score, store
+from ebbtide.checkpoints import identities
 from ebbtide.errors import ScoringError
 from ebbtide.files import canonical_json
 from ebbtide.logs import log
@@ -40,10 +41,9 @@ class Grid:
             tiny.requests(requests, task=task)
         cell = {
             "name": f"m/{checkpoint}/{task}",
-            "checkpoint": str(directory),
-            "ready": str(directory / "config.json"),
+            "checkpoint": str(directory / "config.json"),
             "requests": str(requests),
-            "identity": tiny.identity(task, weights=checkpoint),
+            "identity": tiny.identity(task, weights=identities(directory)[0]),
         }
         self.cells.append(cell)
         return cell
@@ -56,12 +56,12 @@ class Grid:
 
     def score(self, cell: Mapping[str, Any], hint: str) -> str:
         return score.score_cell(
-            cell["checkpoint"], cell["requests"], cell["identity"], str(self.target(cell)), hint
+            cell["checkpoint"], cell["requests"], cell["identity"], str(self.target(cell)), hint=hint
         )
 
     def command(self, cell: Mapping[str, Any], hint: str) -> list[str]:
         return [
-            *(sys.executable, "-m", "ebbtide", "score", "--model", cell["ready"]),
+            *(sys.executable, "-m", "ebbtide", "score", "--model", cell["checkpoint"]),
             *("--requests", cell["requests"], "--identity", canonical_json(cell["identity"])),
             *("--hint", hint, "--to", str(self.target(cell))),
         ]
@@ -162,7 +162,7 @@ def test_a_sibling_that_is_not_there_yet_is_left_alone(
 ) -> None:
     cell, unfrozen, untrained = grid.add("c1", "t1"), grid.add("c1", "t2"), grid.add("c2", "t1")
     Path(unfrozen["requests"]).unlink()
-    untrained["ready"] = str(grid.root / "c2" / "trained-new.json")  # older weights lie in the directory
+    untrained["checkpoint"] = str(grid.root / "c2" / "trained-new.json")  # older weights lie in the directory
     assert grid.score(cell, grid.hint("model")) == "scored"
     assert grid.stored() == {"m/c1/t1"}
     assert "left to its own job" not in capsys.readouterr().err

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import tiny
 from ebbtide.errors import CellError, ScoringError
-from ebbtide.scoring import Scorer, load_scorer, score_requests
 from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.engine import Scorer, load_scorer, score_requests
 from ebbtide.scoring.padded import Counters, score_padded
 
 VOCABULARY = 40

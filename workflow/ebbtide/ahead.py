@@ -5,9 +5,9 @@ and `hint` (or null). The hint is a file written when the run starts, not an inp
 a task must not rerun the others):
 
     {"ahead": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
-     "cells": [{"name": "m/c/t", "checkpoint": DIR, "ready": FILE, "requests": FILE, "identity": {…}}, …]}
+     "cells": [{"name": "m/c/t", "checkpoint": FILE, "requests": FILE, "identity": {…}}, …]}
 
-`ready` is the file that says that weights of this identity are in `checkpoint`.
+`checkpoint` is the file that exists when the weights can be loaded (see `checkpoints.directory_of`).
 """
 
 import json
@@ -20,10 +20,11 @@ from typing import Any
 
 from ebbtide import store
 from ebbtide.cells import write_cell
+from ebbtide.checkpoints import directory_of, verify
 from ebbtide.errors import CellError, EbbtideError
 from ebbtide.logs import Progress, log, log_to_stderr
 from ebbtide.score import read_hint
-from ebbtide.scoring import Scorer, load_scorer, score_requests
+from ebbtide.scoring.engine import Scorer, load_scorer, score_requests
 from ebbtide.tables import REQUESTS, read_footer
 
 Job = Mapping[str, Any]
@@ -34,20 +35,24 @@ def main() -> int:
     log_to_stderr()
     job = json.loads(sys.argv[1])
     hint = read_hint(job["hint"])
-    scorers = _Scorers()
+    scorers = _Scorers(job["threads"])
     try:
         _score_into_store(scorers, job, job["cells"])
+        _score_siblings(scorers, job, hint)
     except EbbtideError as error:
         log.error("%s", error)
         return 1
-    _score_siblings(scorers, job, hint)
+    except OSError as error:  # a full disk, a store that may not be written
+        log.error("ScoringError: %s; is the disk full, or %s not writable?", error, job["cells"])
+        return 1
     return 0
 
 
 class _Scorers:
     """The checkpoint in memory; one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
         self._key: tuple[str, str] | None = None
         self._scorer: Scorer | None = None
         self.loads = 0
@@ -57,10 +62,12 @@ class _Scorers:
         if self._scorer is None or self._key != wanted:
             self._scorer = None  # free the old weights before loading the new ones
             started = time.perf_counter()
-            self._scorer = load_scorer(job["checkpoint"], dtype=job["identity"]["dtype"])
+            verify(job["checkpoint"], job["identity"]["weights"])
+            directory = directory_of(job["checkpoint"])
+            self._scorer = load_scorer(directory, job["identity"]["dtype"], self._threads)
             self._key = wanted
             self.loads += 1
-            log.info("loaded weights of %s in %.1f s", job["checkpoint"], time.perf_counter() - started)
+            log.info("loaded weights of %s in %.1f s", directory, time.perf_counter() - started)
         return self._scorer
 
 
@@ -125,7 +132,7 @@ def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
 
 
 def _is_ready(sibling: Job) -> bool:
-    return Path(sibling["requests"]).exists() and Path(sibling["ready"]).exists()
+    return Path(sibling["requests"]).exists() and Path(sibling["checkpoint"]).exists()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Checkpoints on disk: Hugging Face directories, their digests, and how they are loaded."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ TOKENIZER = (
     "vocab.json",
     "merges.txt",
 )
-DIGESTS = Path("resources/digests.json")
+LOCATED = "located.json"  # name of the record of a directory on disk
 
 
 def weight_files(directory: str | Path) -> list[Path]:
@@ -49,30 +50,94 @@ def weight_files(directory: str | Path) -> list[Path]:
     return weights
 
 
-def identities(directory: str | Path, cache: Path | None = DIGESTS) -> tuple[str, str]:
-    """Digests of the weights (with the architecture) and of the tokenizer of a directory.
+@dataclass(frozen=True)
+class Located:
+    """A checkpoint directory and what its files were when they were last hashed."""
 
-    Files are hashed once: the digest is remembered in `cache` under path, size and modification time,
-    because every start of Snakemake asks again and a large checkpoint takes seconds. None: no cache.
+    directory: str
+    weights: str  # digest of the weight files and the architecture
+    tokenizer: str
+    size_bytes: int  # of the weights
+
+
+def identities(directory: str | Path) -> tuple[str, str]:
+    """Digests of the weights (with the architecture) and of the tokenizer of a directory."""
+    found = _hash(Path(directory), {})[0]
+    return found.weights, found.tokenizer
+
+
+def locate(directory: str | Path, record: str | Path) -> Located:
+    """The identity of a directory, remembered in the file `record`.
+
+    Files are hashed once: `record` keeps size, modification time and hash of each, because every start of
+    Snakemake asks again and a large checkpoint takes seconds. When the directory is gone, the record
+    speaks for it, so that what was scored can still be analysed.
+
+    Raises `CheckpointError` for an incomplete directory, or a missing one without a record.
     """
-    weight_files(directory)
-    known: dict[str, str] = {}
-    if cache is not None and cache.exists():
-        try:
-            known = json.loads(cache.read_text())
-        except ValueError:  # a damaged cache only costs time
-            known = {}
-    size = len(known)
-    weights = {p.name: _remembered(p, known) for p in _matching(directory, WEIGHTS)}
-    tokenizer = {p.name: _remembered(p, known) for p in _matching(directory, TOKENIZER)}
-    if cache is not None and len(known) != size:
-        write_text(json.dumps(known, indent=0, sort_keys=True), cache)
-    return f"files:{digest(weights)}", f"files:{digest(tokenizer)}"
+    directory, record = Path(directory), Path(record)
+    known = _read_record(record)
+    if known and not directory.exists():
+        return Located(str(directory), known["weights"], known["tokenizer"], known["size_bytes"])
+    found, files = _hash(directory, known.get("files", {}))
+    content = {**asdict(found), "directory": str(directory.resolve()), "files": files}
+    if content != known:
+        write_text(json.dumps(content, indent=1) + "\n", record)
+    return found
 
 
-def size_bytes(directory: str | Path) -> int:
-    """Bytes of the weight files."""
-    return sum(p.stat().st_size for p in weight_files(directory))
+def directory_of(checkpoint: str | Path) -> Path:
+    """The directory that a name of a checkpoint stands for: itself, a file in it, or a record of `locate`."""
+    path = Path(checkpoint)
+    if not path.is_file():
+        return path
+    if path.name == LOCATED:
+        return Path(_read_record(path).get("directory", path.parent))
+    return path.parent
+
+
+def verify(checkpoint: str | Path, weights: str) -> None:
+    """Check, before loading, that the weights are still those that the run was planned with.
+
+    Raises `CheckpointError` when the files have changed since, or are gone.
+    """
+    directory = directory_of(checkpoint)
+    if Path(checkpoint).name == LOCATED:
+        weight_files(directory)
+        found = locate(directory, checkpoint).weights
+    else:
+        trained = _read_record(directory / "checkpoint.json").get("weights")
+        found = f"trained:{trained}" if trained else identities(directory)[0]
+    if found != weights:
+        raise CheckpointError(
+            f"{directory} holds weights {found}, the run was planned with {weights}; run snakemake again."
+        )
+
+
+def _hash(directory: Path, known: Mapping[str, Any]) -> tuple[Located, dict[str, Any]]:
+    """Identity of a directory; hashes only files that differ from `known` in size or time."""
+    size = sum(path.stat().st_size for path in weight_files(directory))
+    files: dict[str, Any] = {}
+    for path in _matching(directory, WEIGHTS + TOKENIZER):
+        status = path.stat()
+        seen = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        old = known.get(path.name, {})
+        same = {k: old.get(k) for k in seen} == seen
+        files[path.name] = {**seen, "sha256": old["sha256"] if same else file_sha256(path)}
+
+    def identity(patterns: tuple[str, ...]) -> str:
+        return f"files:{digest({p.name: files[p.name]['sha256'] for p in _matching(directory, patterns)})}"
+
+    return Located(str(directory), identity(WEIGHTS), identity(TOKENIZER), size), files
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """A record as it was written, or nothing when it is missing or damaged: it only saves time."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "weights" in record else {}
 
 
 def load_model(directory: str | Path, dtype: str) -> "nn.Module":
@@ -154,11 +219,3 @@ def _matching(directory: str | Path, patterns: tuple[str, ...]) -> Iterator[Path
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-
-
-def _remembered(path: Path, known: dict[str, str]) -> str:
-    status = path.stat()
-    name = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    if name not in known:
-        known[name] = file_sha256(path)
-    return known[name]

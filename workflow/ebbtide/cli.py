@@ -80,21 +80,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _score(options: argparse.Namespace) -> None:
-    directory = str(Path(options.model).parent) if Path(options.model).is_file() else options.model
     if options.identity is not None:
         from ebbtide.score import score_cell
 
         identity = _json(options.identity, "--identity")
-        how = score_cell(directory, options.requests, identity, options.to, options.hint)
+        how = score_cell(
+            options.model, options.requests, identity, options.to, hint=options.hint, threads=options.threads
+        )
         print(f"{options.to}: {how}", file=sys.stderr)
         return
     from ebbtide.cells import write_cell
-    from ebbtide.checkpoints import identities
+    from ebbtide.checkpoints import directory_of, identities
     from ebbtide.logs import log, log_to_stderr
-    from ebbtide.scoring import RECIPE_VERSION, load_scorer, score_requests
+    from ebbtide.scoring.engine import load_scorer, score_requests
+    from ebbtide.scoring.recipe import RECIPE_VERSION
 
     log_to_stderr()
-    weights, tokenizer = identities(directory, cache=None)
+    directory = directory_of(options.model)
+    weights, tokenizer = identities(directory)
     scorer = load_scorer(directory, options.dtype, options.threads)
     scored = score_requests(
         scorer, options.requests, encoding=options.encoding, max_length=options.max_length

@@ -1,19 +1,25 @@
 """Logging of jobs: a log file, a terminal, and errors as sentences.
 
-A progress line that repeats (checkpoint i of n) is rewritten in place on a terminal and
-written at most once per `QUIET_SECONDS` to a file.
+A progress line that repeats (checkpoint i of n) goes to the terminal of the run every few seconds, and
+at most once per `QUIET_SECONDS` to a log file.
 """
 
 import logging
+import os
+import socket
 import sys
 import time
 import traceback
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 from ebbtide.errors import EbbtideError
 
 log = logging.getLogger("ebbtide")
 QUIET_SECONDS = 30.0
+TERMINAL_SECONDS = 3.0
+_TERMINAL = "EBBTIDE_TERMINAL"  # host:device, so that a job on another machine does not write to a stranger's
 
 
 def log_to_stderr() -> None:
@@ -46,23 +52,41 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
 
 
 class Progress:
-    """A line that says how far a long job is; rewritten on a terminal, sparse in a file."""
+    """Lines that say how far a long job is: every few seconds on a terminal, sparse in the log.
+
+    The terminal is that of the run that planned this job (see `share_terminal`), or stderr.
+    """
 
     def __init__(self) -> None:
-        self._last = 0.0
-        self._terminal = sys.stderr.isatty()
+        started = time.monotonic()
+        self._logged, self._shown = started, started
+        self._terminal = _terminal()
 
     def show(self, text: str) -> None:
-        """Show `text` now on a terminal; in a file, only if the last line is old enough."""
+        """Show `text`, unless the last line is too young."""
         now = time.monotonic()
-        if self._terminal:
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-        elif now - self._last >= QUIET_SECONDS:
+        if self._terminal and now - self._shown >= TERMINAL_SECONDS:
+            with suppress(OSError), self._terminal.open("a", encoding="utf-8") as terminal:
+                print(text, file=terminal)
+            self._shown = now
+        if now - self._logged >= QUIET_SECONDS:
             log.info("%s", text)
-            self._last = now
+            self._logged = now
 
     def done(self, text: str) -> None:
-        """End the line with a final message, always written."""
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr)
+        """The final message, always in the log."""
         log.info("%s", text)
+
+
+def share_terminal() -> None:
+    """Let the jobs of this process show their progress on its terminal; their stderr is a log file."""
+    if sys.stderr.isatty():
+        os.environ.setdefault(_TERMINAL, f"{socket.gethostname()}:{os.ttyname(sys.stderr.fileno())}")
+
+
+def _terminal() -> Path | None:
+    """The terminal to show progress on, if there is one on this machine."""
+    host, _, path = os.environ.get(_TERMINAL, "").partition(":")
+    if path and host == socket.gethostname():
+        return Path(path)
+    return Path(os.ttyname(sys.stderr.fileno())) if sys.stderr.isatty() else None

@@ -1,7 +1,6 @@
 """Plans of a run: which cells the store lacks, who leads, and the hint for scoring ahead."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from ebbtide import store
@@ -48,15 +47,21 @@ class Leads:
 
 
 def missing(study: Study, checkpoint: Checkpoint) -> list[str]:
-    """Tasks whose cell of this checkpoint is not in the store, in the order of the config.
+    """Tasks of this checkpoint that must be scored, in the order of the config.
 
-    All of them when the store is not trusted.
+    Those whose cell is neither in the store nor among the results; all when the store is not trusted.
     """
     if study.config["recompute"]:
         return list(study.tasks)
     directory = study.config["scoring"]["store"]
     identities = {task: study.identity(checkpoint, task) for task in study.tasks}
-    return [t for t, i in identities.items() if not store.is_whole(store.path_of(directory, i), i)]
+    places = {t: (store.path_of(directory, i), cell_path(checkpoint, t)) for t, i in identities.items()}
+    return [t for t, i in identities.items() if not any(store.is_whole(p, i) for p in places[t])]
+
+
+def cell_path(checkpoint: Checkpoint, task: str) -> str:
+    """Where the cell lies among the results."""
+    return f"results/scores/{checkpoint.model}/{checkpoint.name}/{task}.parquet"
 
 
 def hint_path(model: str) -> str:
@@ -83,8 +88,7 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
             cells.append(
                 {
                     "name": f"{model}/{name}/{task}",
-                    "checkpoint": str(Path(found.ready).parent),
-                    "ready": found.ready,
+                    "checkpoint": found.ready,
                     "requests": study.tasks[task].frozen,
                     "identity": dict(study.identity(found, task)),
                 }
@@ -92,7 +96,7 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
         result[model] = {
             "ahead": ahead,
             "store": study.config["scoring"]["store"],
-            "recompute_before": started if study.config["recompute"] in (True, "true") else 0.0,
+            "recompute_before": started if study.config["recompute"] else 0.0,
             "cells": cells,
         }
     return result

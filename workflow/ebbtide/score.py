@@ -23,14 +23,20 @@ from ebbtide.files import canonical_json
 
 
 def score_cell(
-    checkpoint: str, requests: str, identity: store.Identity, target: str, hint: str | None = None
+    checkpoint: str,
+    requests: str,
+    identity: store.Identity,
+    target: str,
+    *,
+    hint: str | None = None,
+    threads: int = 1,
 ) -> str:
     """Put the cell of `identity` at `target`; returns how: `copied`, `waited` or `scored`.
 
     Parameters
     ----------
     checkpoint
-        Hugging Face directory of the weights.
+        The file that exists when the weights can be loaded (see `checkpoints.directory_of`).
     requests
         Frozen task.
     identity
@@ -60,7 +66,7 @@ def score_cell(
         if not store.is_whole(source, identity, after=after):
             how = "scored"
             job = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity), "cells": cells}
-            status = _work({**job, "hint": hint}, held.fileno())
+            status = _work({**job, "hint": hint, "threads": threads}, held.fileno())
             if not store.is_whole(source, identity, after=after):
                 raise ScoringError(
                     f"{target} could not be scored (the worker {_ending(status)}); its message is above."

@@ -1,23 +1,21 @@
 """The model catalogue: what a series or a directory on disk offers, as checkpoints.
 
-Paths follow one grammar: `resources/checkpoints/{model}/{checkpoint}/` for weights made here. The
-file that says "the weights of this identity are there" carries the identity in its *name*, so
-that a changed recipe is a missing file for Snakemake and nothing else can look out of date.
+Paths follow one grammar, `resources/checkpoints/{model}/{checkpoint}/`: weights made here, or the record of a
+directory elsewhere. For weights made here, the file that says "the weights of this identity are there"
+carries the identity in its *name*, so that a changed recipe is a missing file for Snakemake.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebbtide.checkpoints import identities, size_bytes
+from ebbtide.checkpoints import LOCATED, locate
 from ebbtide.errors import CheckpointError, ConfigError, nearest
 from ebbtide.recipe import check_spec, weights_identity
 from ebbtide.validation import check, load_schema, read_yaml, relative
 
 CATALOGUE = Path(__file__).parent.parent / "series"
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Checkpoint:
     tokens: int  # training tokens seen; 0 is untrained or unknown
     weights: str  # identity of the weights
     tokenizer: str  # identity of the tokenizer
-    ready: str  # the file that exists when the weights can be loaded from its directory
+    ready: str  # the file that exists when the weights can be loaded; `checkpoints.directory_of` knows where
     size_bytes: int  # of the weights; 0 for a laptop ladder
 
 
@@ -107,21 +105,22 @@ def on_disk(row: Mapping[str, Any], where: str) -> Model:
     checkpoints = []
     for step in sorted(steps or [0]):
         directory = Path(pattern.replace("{step}", str(step))).expanduser()
+        name = f"step{step}" if steps else "main"
+        ready = f"resources/checkpoints/{row['name']}/{name}/{LOCATED}"
         try:
-            weights, tokenizer = identities(directory)
-            size = size_bytes(directory)
+            located = locate(directory, ready)
         except CheckpointError as error:
             raise ConfigError(f"{where}.path: {error.args[0]}") from error
         checkpoints.append(
             Checkpoint(
                 model=row["name"],
-                name=f"step{step}" if steps else "main",
+                name=name,
                 step=step,
                 tokens=step * row["tokens_per_step"],
-                weights=weights,
-                tokenizer=tokenizer,
-                ready=str(directory / "config.json"),
-                size_bytes=size,
+                weights=located.weights,
+                tokenizer=located.tokenizer,
+                ready=ready,
+                size_bytes=located.size_bytes,
             )
         )
     return Model(row["name"], tuple(checkpoints))

@@ -8,11 +8,13 @@ cell at `{store}/{key}.parquet`, where `key` is the digest of the identity. Copi
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from ebbtide.errors import CellError
 from ebbtide.files import atomic, canonical_json, digest
 
 Identity = Mapping[str, Any]
@@ -83,6 +85,17 @@ def lock(store: str | Path, name: str) -> IO[bytes]:
     """
     place = Path(tempfile.gettempdir()) / f"ebbtide-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
-    file = (place / f"{digest([str(Path(store).resolve()), name])}.lock").open("wb")
+    owner = place.lstat()
+    if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.getuid() or owner.st_mode & 0o022:
+        raise CellError(
+            f"{place} is not a private directory of yours; set TMPDIR to another place for locks."
+        )
+    path = place / f"{digest([str(Path(store).resolve()), name])}.lock"
+    file = open(path, "r+b", opener=_open_or_create)  # noqa: SIM115 (the caller holds it)
     fcntl.flock(file, fcntl.LOCK_EX)
     return file
+
+
+def _open_or_create(path: str, flags: int) -> int:
+    """Open a lock file without following a link or emptying what is there."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)

@@ -72,12 +72,17 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path]) -> Study:
         One sentence: file, key, found, allowed.
     """
     raw = {str(relative(file)): read_yaml(file) for file in files}
-    where = " + ".join(raw) or "--config"
-    checked = check(config, load_schema("config"), where)
 
     def place(key: str) -> str:
+        """The file that has the last word on a top-level key; the command line if no file says so."""
         holders = [file for file, content in raw.items() if key in content]
-        return holders[-1] if holders else "--config"
+        if holders and raw[holders[-1]][key] == config.get(key):
+            return holders[-1]
+        return "--config" if key in config or not raw else list(raw)[-1]
+
+    checked = check(config, load_schema("config"), place)
+    checked["recompute"] = checked["recompute"] in (True, "true")  # `--config recompute=true` gives text
+    checked["scoring"]["store"] = str(Path(checked["scoring"]["store"]).expanduser())
 
     mirrors(checked["mirrors"])
     models = _models(checked["models"], place("models"))

@@ -63,7 +63,8 @@ CELL = Schema(
         "truncated": FLAG,
     },
     key=("example", "choice"),
-    remedy="delete the file and run snakemake (with --config recompute=true if it comes back damaged)",
+    remedy="delete the file and run snakemake (for many: --forcerun score; if they come back damaged, also "
+    "--config recompute=true)",
 )
 
 METRICS = Schema(

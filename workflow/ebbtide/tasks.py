@@ -13,7 +13,7 @@ from ebbtide.corpus import TOY_TASKS, World
 from ebbtide.errors import ConfigError, TaskError, nearest
 from ebbtide.files import digest
 from ebbtide.sources import Source
-from ebbtide.validation import check, load_schema, read_yaml, relative
+from ebbtide.validation import check, check_name, load_schema, read_yaml, relative
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +64,7 @@ def load_task(name: str, where: str) -> Task:
     Raises `ConfigError`; `where` is the place in the study that named the task.
     """
     path = _definition_file(name, where)
+    check_name(path.stem, f"{where}: {name}")
     definition = check(_with_includes(path), load_schema("task"), str(path))
     source = definition["source"]
     if "toy" in source:
@@ -74,9 +75,9 @@ def load_task(name: str, where: str) -> Task:
                 f"{nearest(source['toy'], TOY_TASKS) or '.'}"
             )
         return Task(path.stem, path, definition, None)
-    return Task(
-        path.stem, path, definition, Source.parse(source["file"], source["sha256"], f"{path}: source.file")
-    )
+    pinned = Source.parse(source["file"], source["sha256"], f"{path}: source.file")
+    check_name(Path(pinned.path).name, f"{path}: source.file")
+    return Task(path.stem, path, definition, pinned)
 
 
 def freeze(task: Task) -> "pd.DataFrame":
@@ -145,27 +146,35 @@ def _choices(value: Any, where: str) -> list[str]:
 
 
 def _gold(value: Any, choices: int, where: str) -> int:
-    try:
-        gold = int(value)
-    except (TypeError, ValueError):
-        raise TaskError(f"{where}: the right choice must be an index, found {value!r}.") from None
+    if isinstance(value, bool) or not (
+        isinstance(value, int) or (isinstance(value, str) and value.isdigit())
+    ):
+        raise TaskError(f"{where}: the right choice must be an index, found {value!r}.")
+    gold = int(value)
     if not 0 <= gold < choices:
         raise TaskError(f"{where}: the right choice is {gold}, allowed: 0 to {choices - 1}.")
     return gold
 
 
 def _read_rows(path: Path, format: str) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TaskError(f"{path} is not UTF-8 text: {error}.") from None
     if format == "csv":
         return list(csv.DictReader(io.StringIO(text, newline="")))
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not `splitlines`: JSON texts may hold the line separators of Unicode.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError as error:
             raise TaskError(f"{path}: line {number} is not JSON ({error}).") from None
+        if not isinstance(row, dict):
+            raise TaskError(f"{path}: line {number} is {row!r}, expected fields and values.")
+        rows.append(row)
     return rows
 
 
@@ -174,7 +183,10 @@ def _with_includes(path: Path) -> dict[str, Any]:
     definition = read_yaml(path)
     if "include" not in definition:
         return definition
-    fragment = read_yaml(path.parent / str(definition.pop("include")))
+    beside = path.parent / str(definition.pop("include"))
+    if not beside.exists():
+        raise ConfigError(f"{path}: include: {beside} does not exist.")
+    fragment = read_yaml(beside)
     merged = {**fragment, **definition}
     if isinstance(fragment.get("source"), dict) and isinstance(definition.get("source"), dict):
         merged["source"] = {**fragment["source"], **definition["source"]}

@@ -6,7 +6,8 @@ missing keys get the schema's defaults.
 
 import copy
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,10 +58,12 @@ def load_schema(name: str) -> dict[str, Any]:
     return read_yaml(SCHEMAS / f"{name}.schema.yaml")
 
 
-def check(document: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check(
+    document: Mapping[str, Any], schema: Mapping[str, Any], where: str | Callable[[str], str]
+) -> dict[str, Any]:
     """The document with defaults filled in. Raises `ConfigError` for the first mistake.
 
-    `where` names the file in the message.
+    `where` names the file in the message, or is a function that names it from the top-level key at fault.
     """
     filled = copy.deepcopy(dict(document))
     _fill_defaults(filled, schema, schema)
@@ -70,7 +73,9 @@ def check(document: Mapping[str, Any], schema: Mapping[str, Any], where: str) ->
         validator.iter_errors(filled), key=lambda e: (e.validator != "additionalProperties", len(e.path))
     )
     if errors:
-        raise ConfigError(f"{where}: {_sentence(errors[0])}")
+        sentence = _sentence(errors[0])
+        file = where if isinstance(where, str) else where(re.split(r"[.\[:]", sentence)[0])
+        raise ConfigError(f"{file}: {sentence}")
     return filled
 
 
@@ -86,6 +91,16 @@ _Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
         }
     ),
 )
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def check_name(name: str, where: str) -> str:
+    """`name`, if it may become part of a path; else `ConfigError`."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{where}: found name {name!r}; allowed: letters, digits, '_', '.', '-'.")
+    return name
 
 
 def relative(path: str | Path) -> Path:

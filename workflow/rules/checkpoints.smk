@@ -3,13 +3,13 @@ Checkpoints: train the models of a local ladder.
 
 OUTPUTS  resources/checkpoints/{model}/{checkpoint}/                   Hugging Face layout, safetensors
          resources/checkpoints/{model}/{checkpoint}/trained-{id}.json    says that weights {id} are there
-RERUNS   when a checkpoint of this identity is missing. The identity (corpus, recipe, size, step) is in the
-         name of the output, so nothing else can make training look out of date: a rule upstream of `score`
-         that Snakemake plans for another reason would hide missing cells from it, since score's inputs
-         are ancient. One rule per model, because the steps to keep belong to the model.
+RERUNS   when a checkpoint of this identity is missing: the identity (corpus, recipe, size, step) is in the
+         name of the output, and the rule is there only when one is missing. Nothing else may plan it: Snakemake
+         does not look at jobs below one that it plans already, and would not see that their cells are missing
+         or stale, since score's inputs are ancient. One rule per model: the steps to keep belong to the model.
 """
 
-for trained in (model for model in STUDY.models.values() if model.training):
+for trained in untrained_models():
 
     rule:
         # Train one model; a killed run goes on from its last checkpoint.

@@ -15,7 +15,8 @@ sys.path.insert(
 
 from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
-from ebbtide.files import canonical_json, write_text
+from ebbtide.logs import share_terminal
+from ebbtide.files import canonical_json, digest, write_text
 from ebbtide.plan import COMMON, Leads, hint_path, hints
 from ebbtide.provenance import code_digest
 from ebbtide.study import load_study
@@ -39,14 +40,33 @@ FREEZING, TRAINING = (
 )  # priorities: all tasks before weights, so that one load scores all
 
 share_with_jobs(STUDY.config["mirrors"])
+share_terminal()
+
+
+def any_of(names):
+    """A pattern for exactly these names; without any, one that nothing matches."""
+    return "|".join(sorted({re.escape(name) for name in names})) or "(?!)"
+
+
+def untrained_models():
+    """Models of local ladders that lack a checkpoint."""
+    models = (model for model in STUDY.models.values() if model.training)
+    return [m for m in models if not all(Path(c.ready).exists() for c in m.checkpoints)]
 
 
 wildcard_constraints:
-    model="|".join(map(re.escape, STUDY.models)),
-    checkpoint="|".join(sorted({re.escape(c.name) for c in STUDY.checkpoints()})),
-    task="|".join(map(re.escape, STUDY.tasks)),
-    identity="[0-9a-f]{32}",
-    sha256="[0-9a-f]{64}",
+    model=any_of(STUDY.models),
+    checkpoint=any_of(c.name for c in STUDY.checkpoints()),
+    task=any_of(STUDY.tasks),
+    # Only what is missing can be made: see checkpoints.smk.
+    identity=any_of(
+        t.identity for t in STUDY.tasks.values() if not Path(t.frozen).exists()
+    ),
+    sha256=any_of(
+        t.source.sha256
+        for t in STUDY.tasks.values()
+        if t.data and not Path(t.data).exists()
+    ),
 
 
 localrules:
@@ -71,8 +91,9 @@ def data_of(task):
 
 
 def metrics_of(checkpoint):
-    """Metrics of one checkpoint."""
-    return f"{RESULTS}/metrics/{checkpoint.model}/{checkpoint.name}.parquet"
+    """Metrics of one checkpoint; the digest of what its cells must be is in the name."""
+    expected = digest(STUDY.expected(checkpoint))
+    return f"{RESULTS}/metrics/{checkpoint.model}/{checkpoint.name}-{expected}.parquet"
 
 
 def all_figures():

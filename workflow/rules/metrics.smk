@@ -2,9 +2,10 @@
 Metrics: means over examples, from cells alone.
 
 INPUTS   cells, frozen tasks
-OUTPUTS  results/{study}/metrics/{model}/{checkpoint}.parquet   one checkpoint
-         results/{study}/metrics.parquet                        all of them: long, one row per metric
-RERUNS   when a cell is new, the grid changes, or the code of the metrics changes.
+OUTPUTS  results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet   one checkpoint
+         results/{study}/metrics.parquet                                   all: long, one row per metric
+RERUNS   when a cell is new, the grid changes, or the code of the metrics changes. `expected` is a digest of the
+         identities that the cells must have, so that also without Snakemake's records nothing stale passes.
 """
 
 
@@ -18,9 +19,9 @@ rule measure:
         cells=lambda wildcards: cells_of(wildcards.model, wildcards.checkpoint),
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
     output:
-        metrics=f"{RESULTS}/metrics/{{model}}/{{checkpoint}}.parquet",
+        metrics=f"{RESULTS}/metrics/{{model}}/{{checkpoint}}-{{expected}}.parquet",
     log:
-        f"logs/measure/{STUDY.name}/{{model}}/{{checkpoint}}.log",
+        f"logs/measure/{STUDY.name}/{{model}}/{{checkpoint}}-{{expected}}.log",
     priority: COMMON
     group:
         "checkpoint"

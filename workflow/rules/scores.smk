@@ -43,4 +43,4 @@ rule score:
     shell:
         "python -m ebbtide score --model {input.checkpoint:q} --requests {input.requests:q}"
         " --identity {params.identity:q} --hint resources/ahead/{wildcards.model}.json"
-        " --to {output.cell:q} 2> {log:q}"
+        " --threads {threads} --to {output.cell:q} 2> {log:q}"

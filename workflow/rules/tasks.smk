@@ -5,8 +5,8 @@ INPUTS   workflow/tasks/{task}.yaml                        or a definition of yo
 OUTPUTS  resources/sources/{sha256}/{file}                 pinned data, hash checked
          resources/tasks/frozen/{task}-{identity}.parquet    requests, by identity
          resources/tasks/{task}.parquet                      the same under the plain name
-RERUNS   when the requests of this identity are missing: hashes and identities are in the names (see
-         checkpoints.smk for why). A new title or comment in a definition changes nothing.
+RERUNS   when the requests of this identity are missing: hashes and identities are in the names, and the wildcards
+         match missing files only (see checkpoints.smk for why). A new title or comment changes nothing.
 """
 
 

@@ -1,6 +1,6 @@
 """Score all requests of a task with one checkpoint.
 
-from ebbtide.scoring import load_scorer, score_requests
+from ebbtide.scoring.engine import load_scorer, score_requests
 scorer = load_scorer("path/to/checkpoint", dtype="float32")
 scored = score_requests(scorer, "requests.parquet")
 scored.rows        # one row per request: log-likelihood, tokens, greedy, …
@@ -21,12 +21,9 @@ from ebbtide.checkpoints import count_parameters, load_model, load_tokenizer
 from ebbtide.errors import ScoringError
 from ebbtide.scoring.encoding import Encoded, encode
 from ebbtide.scoring.padded import Counters, TokenScores, score_padded
-from ebbtide.scoring.recipe import RECIPE_VERSION
 from ebbtide.scoring.trie import build_trie
 from ebbtide.scoring.walk import fits, score_trie
 from ebbtide.tables import REQUESTS, content_sha256, read_parquet
-
-__all__ = ["RECIPE_VERSION", "Scored", "Scorer", "load_scorer", "score_requests"]
 
 
 @dataclass(frozen=True)
