@@ -44,6 +44,8 @@ rule all:
     input:
         tasks=all_tasks(),
         cells=all_cells(),
+        # Named here, so that they are made when they are missing: their names say which cells they saw.
+        parts=[metrics_of(checkpoint) for checkpoint in STUDY.checkpoints()],
         metrics=f"{RESULTS}/metrics.parquet",
         tables=expand("{results}/{table}", results=RESULTS, table=TABLES),
         figures=all_figures(),

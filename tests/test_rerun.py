@@ -45,11 +45,10 @@ def test_a_changed_definition_plans_its_column_and_reverting_it_scores_nothing(s
         task["source"]["seed"] = 2
     planned = {"freeze": 1, "name_task": 1, "score": column, "measure": column, **TABLES}
     assert study.planned() == planned
-    study.run()
-    assert study.planned() == {}
+    study.run("--until", "measure")
     with study.edited("tasks/memo_trap.yaml") as task:
         del task["source"]["seed"]
-    assert study.planned() == {"name_task": 1, "score": column, "metrics": 1, **TABLES}
+    assert study.planned() == {"score": column, "measure": column, **TABLES}
     study.run()
     logs = [log.read_text() for log in study.path.glob("logs/score/*/*/memo_trap.log")]
     assert len(logs) == column
@@ -119,7 +118,7 @@ def test_one_deleted_cell_plans_that_cell_and_copies_it(study):
     content = cell.read_bytes()
     cell.unlink()
     assert study.planned() == {"score": 1, "measure": 1, **TABLES}
-    study.run()
+    study.run("--until", "score")
     assert cell.read_bytes() == content
     log = study.path / "logs/score" / cell.relative_to(study.path / "results/scores").with_suffix(".log")
     assert log.read_text().endswith(": copied\n")
@@ -143,15 +142,21 @@ def test_an_edited_command_upstream_hides_no_cell(study, tmp_path, rule):
     assert edited.planned()["score"] == CELLS
 
 
-def test_without_history_a_stale_cell_is_found_and_named(study):
+def test_without_history_a_changed_task_is_scored_again(study):
     shutil.rmtree(study.path / ".snakemake")
     with study.edited("tasks/memo_trap.yaml") as task:
         task["source"]["seed"] = 2
-    done = study.snakemake("--cores", "2", check=False)
+    assert study.planned()["score"] >= MODELS * CHECKPOINTS
+
+
+def test_without_history_a_stale_cell_is_found_and_named(study, tmp_path):
+    shutil.rmtree(study.path / ".snakemake")
+    edited = edit_package(study, tmp_path, "scoring/padded.py")
+    recipe = tmp_path / "clone/workflow/ebbtide/scoring/recipe.py"
+    recipe.write_text(recipe.read_text().replace("RECIPE_VERSION = 1", "RECIPE_VERSION = 2"))
+    done = edited.snakemake("--cores", "2", check=False)
     assert done.returncode != 0
-    assert "memo_trap.parquet is stale: task is" in done.stdout
-    study.run("--forcerun", "score")
-    assert study.planned() == {}
+    assert "is stale: recipe is 1, expected 2; delete the file and run snakemake" in done.stdout
 
 
 def test_a_second_study_shares_the_cells(study):
