@@ -1,0 +1,52 @@
+"""Progress goes to the terminal of the run, on this machine only, and sparsely to the log."""
+
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+
+from ebbtide import logs
+from ebbtide.logs import Progress, log
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in place of a terminal, named as the planning process would name its own."""
+    path = tmp_path / "terminal"
+    path.touch()
+    monkeypatch.setenv("EBBTIDE_TERMINAL", f"{socket.gethostname()}:{path}")
+    monkeypatch.setattr(logs, "TERMINAL_SECONDS", 0.0)
+    return path
+
+
+def test_lines_go_to_the_terminal_of_the_run(terminal: Path) -> None:
+    progress = Progress()
+    progress.show("checkpoint 1 of 9")
+    progress.show("checkpoint 2 of 9")
+    assert terminal.read_text() == "checkpoint 1 of 9\ncheckpoint 2 of 9\n"
+
+
+def test_a_young_line_is_not_followed_by_another(terminal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "TERMINAL_SECONDS", 1e9)
+    Progress().show("checkpoint 1 of 9")
+    assert terminal.read_text() == ""
+
+
+def test_a_job_on_another_machine_leaves_its_terminals_alone(
+    terminal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EBBTIDE_TERMINAL", f"elsewhere:{terminal}")
+    Progress().show("checkpoint 1 of 9")
+    assert terminal.read_text() == ""
+
+
+def test_the_log_is_quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.delenv("EBBTIDE_TERMINAL", raising=False)
+    caplog.set_level(logging.INFO, "ebbtide")
+    progress = Progress()
+    for i in range(100):
+        progress.show(f"checkpoint {i}")
+    progress.done("9 checkpoints")
+    assert caplog.messages == ["9 checkpoints"]
