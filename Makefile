@@ -25,15 +25,17 @@ lint: $(VENV)/.installed-test
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-$(VENV)/.installed: pyproject.toml envs/cpu.txt
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Ebbtide needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/.installed: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
 	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
+$(VENV)/.installed-test: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
 	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e ".[test,slurm]"
-	touch $@
+	touch $@ $(VENV)/.installed
+
+$(VENV)/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Ebbtide needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
+	$(PYTHON) -m venv $(VENV)
 
 lock:
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
