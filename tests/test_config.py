@@ -66,7 +66,7 @@ MISTAKES = {
     "empty tasks": (config(lambda c: c.update(tasks=[])), ["config.yaml", "tasks", "at least 1"]),
     "empty steps": (
         config(lambda c: c["models"][0].update(steps=[])),
-        ["config.yaml", "models[0].steps", "[]", "list of steps"],
+        ["config.yaml", "models[0].steps", "[]", "at least 1 entries", "a list of steps"],
     ),
     "unknown task": (
         config(lambda c: c["tasks"].append("memo_trip")),
@@ -94,7 +94,7 @@ MISTAKES = {
     ),
     "duplicate checkpoint": (
         config(lambda c: c["models"][0].update(steps=[16, 16])),
-        ["config.yaml", "models[0].steps", "[16, 16]"],
+        ["config.yaml", "models[0].steps", "[16, 16]", "each entry once"],
     ),
     "two models with one name": (
         config(lambda c: c["models"].append(copy.deepcopy(c["models"][0]))),

@@ -138,6 +138,10 @@ def _sentence(error: jsonschema.ValidationError) -> str:
     rule, schema = str(error.validator), cast("dict[str, Any]", error.schema)
     about = schema.get("description", "")
     hint = f" ({_on_one_line(about).rstrip('.')})" if about else ""
+    # Of several forms, the one that the value was meant to have says what is wrong.
+    meant = [e for e in error.context or () if e.validator != "const" and (e.path or e.validator != "type")]
+    if rule == "anyOf" and meant:
+        return _sentence(meant[0])
     if rule == "additionalProperties":
         allowed = list(schema.get("properties", {}))
         unknown = sorted(str(k) for k in instance if k not in allowed)[0]
