@@ -6,6 +6,7 @@ at most once per `QUIET_SECONDS` to a log file.
 
 import logging
 import os
+import re
 import socket
 import sys
 import time
@@ -76,6 +77,18 @@ class Progress:
     def done(self, text: str) -> None:
         """The final message, always in the log."""
         log.info("%s", text)
+
+
+def last_words(directory: str | Path, since: float) -> list[str]:
+    """Why jobs failed: the last line of each log that ends in an error, written after `since` (Unix time)."""
+    words = []
+    for path in sorted(Path(directory).rglob("*.log")):
+        if path.stat().st_mtime < since:
+            continue
+        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+        if lines and re.match(r"(\d\d:\d\d:\d\d )?\w*(Error|Exception): ", lines[-1]):
+            words.append(f"{path}: {lines[-1]}")
+    return words
 
 
 def share_terminal() -> None:

@@ -45,7 +45,7 @@ REQUESTS = Schema(
         "continuation": TEXT,
     },
     key=("example", "choice"),
-    remedy="freeze the task again: delete the file and run snakemake",
+    remedy="if it is a frozen task, delete the file and run snakemake",
 )
 
 CELL = Schema(

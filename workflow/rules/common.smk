@@ -15,7 +15,7 @@ sys.path.insert(
 
 from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
-from ebbtide.logs import share_terminal
+from ebbtide.logs import last_words, share_terminal
 from ebbtide.files import canonical_json, digest, write_text
 from ebbtide.plan import COMMON, Leads, hint_path, hints
 from ebbtide.provenance import code_digest
@@ -129,6 +129,14 @@ def cells_of(model, checkpoint):
 def all_cells():
     """Every cell of the grid. `all` lists them, so that a deleted cell is made again."""
     return [cell for c in STUDY.checkpoints() for cell in cells_of(c.model, c.name)]
+
+
+STARTED = time.time()
+
+
+onerror:
+    # Snakemake shows the logs of failed jobs too, but not with --quiet.
+    print(*last_words("logs", since=STARTED), sep="\n", file=sys.stderr)
 
 
 onstart:

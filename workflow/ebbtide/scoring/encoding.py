@@ -131,6 +131,8 @@ def _token_ids(tokenizer: Any, texts: Sequence[str], names: Sequence[str]) -> li
     except Exception as error:
         for text, name in zip(texts, names, strict=True):
             if text and not _knows(tokenizer, text):
-                raise ScoringError(f"{name}: {text!r} cannot be encoded ({error}).") from error
+                raise ScoringError(
+                    f"{name}: {text!r} cannot be encoded ({error}); does the continuation begin with a space?"
+                ) from error
         raise
     return [list(ids[text]) for text in texts]
