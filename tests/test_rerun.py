@@ -130,7 +130,7 @@ def test_forcing_all_cells_copies_them_and_recompute_scores_them(study):
     shutil.rmtree(study.path / "logs")
     study.run("--forcerun", "score", "--until", "score")
     assert study.loads() == 0
-    study.run("--forcerun", "score", "--until", "score", "--config", "recompute=true")
+    study.run("--forcerun", "score", "--until", "score", "--config", "recompute=true", cores=1)
     assert study.loads() == CHECKPOINTS
 
 

@@ -150,9 +150,14 @@ def test_nothing_is_left_when_a_daemon_does_not_start(monkeypatch: pytest.Monkey
 
 
 def daemons() -> set[str]:
-    """Process ids of all Slurm and munge daemons of this machine."""
-    return {
-        process.parent.name
-        for process in Path("/proc").glob("[0-9]*/comm")
-        if os.access(process, os.R_OK) and process.read_text().strip() in {"munged", "slurmctld", "slurmd"}
-    }
+    """Process ids of the daemons that this process started (their own helpers come and go)."""
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {pid for file in children for pid in file.read_text().split() if is_daemon(pid)}
+
+
+def is_daemon(pid: str) -> bool:
+    """Whether a process is one of Slurm's or munge."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() in {"munged", "slurmctld", "slurmd"}
+    except OSError:  # it has just ended
+        return False

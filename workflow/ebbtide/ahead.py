@@ -114,6 +114,8 @@ def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
         if hint["ahead"] == "model"
         or (hint["ahead"] == "checkpoint" and sibling["checkpoint"] == own["checkpoint"])
     ]
+    # Those of the checkpoint in memory first: the job that came first need not be the first of the hint.
+    wanted.sort(key=lambda sibling: sibling["checkpoint"] != own["checkpoint"])
     offered = {store.key(own["identity"])}
     found = True
     while found:
