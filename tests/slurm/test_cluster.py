@@ -140,6 +140,7 @@ def test_cancelled_submission_ends_the_run_and_leaves_its_log(slurm: cluster.Clu
 def test_nothing_is_left_when_a_daemon_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here the second of three fails."""
     before = daemons()
+    assert before  # those of the fixture
     broken = cluster._configuration
     monkeypatch.setattr(cluster, "_configuration", lambda directory: broken(directory) + "Nonsense=1\n")
 
@@ -151,13 +152,13 @@ def test_nothing_is_left_when_a_daemon_does_not_start(monkeypatch: pytest.Monkey
 
 def daemons() -> set[str]:
     """Process ids of the daemons that this process started (their own helpers come and go)."""
-    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return {pid for file in children for pid in file.read_text().split() if is_daemon(pid)}
+    return {process.name for process in Path("/proc").glob("[0-9]*") if is_own_daemon(process)}
 
 
-def is_daemon(pid: str) -> bool:
-    """Whether a process is one of Slurm's or munge."""
+def is_own_daemon(process: Path) -> bool:
+    """Whether a process is one of Slurm's or munge, and a child of this one."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() in {"munged", "slurmctld", "slurmd"}
+        name, rest = (process / "stat").read_text().split("(", 1)[1].rsplit(") ", 1)
     except OSError:  # it has just ended
         return False
+    return name in {"munged", "slurmctld", "slurmd"} and int(rest.split()[1]) == os.getpid()
