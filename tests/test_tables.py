@@ -105,7 +105,7 @@ def test_content_hash_sees_every_change(other: pd.DataFrame) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CellError, match=r"nothing\.parquet does not exist; freeze the task again"):
+    with pytest.raises(CellError, match=r"nothing\.parquet does not exist; if it is a frozen task, delete the file"):
         read_parquet(tmp_path / "nothing.parquet", REQUESTS)
 
 
