@@ -1,8 +1,11 @@
 """Cells: read only when whole, of the expected identity, of the frozen requests."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import tiny
@@ -26,6 +29,30 @@ def test_a_cell_comes_back(cell: Path) -> None:
     assert footer["identity"] == IDENTITY
     assert footer["seconds"] == 1.5
     assert is_whole(cell, IDENTITY)
+
+
+def test_a_frame_and_an_arrow_table_make_the_same_cell(cell: Path, tmp_path: Path) -> None:
+    table = pa.Table.from_pandas(tiny.cell_rows(), preserve_index=False)
+    write_cell(table, tmp_path / "arrow.parquet", IDENTITY, FOOTER)
+    assert (tmp_path / "arrow.parquet").read_bytes() == cell.read_bytes()
+
+
+def test_a_cell_is_written_without_pandas(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from ebbtide.cells import write_cell
+from ebbtide.tables import CELL, table_of
+rows = table_of({tiny.cell_rows().to_dict("list")!r}, CELL)
+write_cell(rows, sys.argv[1], {IDENTITY!r}, {FOOTER!r})
+print("pandas" in sys.modules)
+"""
+    path = tmp_path / "cell.parquet"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "False\n", done.stderr
+    rows, _ = read_cell(path, IDENTITY, "abc")
+    pd.testing.assert_frame_equal(rows, tiny.cell_rows())
 
 
 def test_a_stale_cell_says_what_differs(cell: Path) -> None:

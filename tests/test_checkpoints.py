@@ -16,7 +16,6 @@ from ebbtide.checkpoints import (
     directory_of,
     identities,
     load_model,
-    load_tokenizer,
     locate,
     verify,
 )
@@ -97,12 +96,6 @@ def test_an_incomplete_directory_is_an_error(damaged: Path, change: Any, what: s
         load_model(damaged, "float32")
 
 
-def test_a_damaged_tokenizer_is_an_error(damaged: Path) -> None:
-    (damaged / "tokenizer.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="copy: the tokenizer cannot be loaded"):
-        load_tokenizer(damaged)
-
-
 def test_parameters_are_counted_by_hand() -> None:
     # Width 16, two layers: attention 16·48 + 48 + 16·16 + 16, forward 16·32 + 32 + 32·16 + 16, norms 4·16.
     layers = 2 * (16 * 48 + 48 + 16 * 16 + 16 + 16 * 32 + 32 + 32 * 16 + 16 + 64) + 2 * 16
@@ -158,6 +151,63 @@ def test_a_directory_that_is_gone_keeps_its_identity(damaged: Path, tmp_path: Pa
     record.unlink()
     with pytest.raises(CheckpointError, match="is not a directory"):
         locate(damaged, record)
+
+
+def says(directory: Path, **config: Any) -> None:
+    """Rewrite what config.json says about precision."""
+    file = directory / "config.json"
+    known = {k: v for k, v in json.loads(file.read_text()).items() if "dtype" not in k}
+    file.write_text(json.dumps({**known, **config}))
+
+
+def own_precision(directory: Path) -> str:
+    return locate(directory, directory.parent / "located.json").dtype
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize(
+    ("text", "dtype"), [("bfloat16", "bfloat16"), ("torch.float16", "float16"), ("float8_e4m3fn",) * 2]
+)
+def test_the_precision_is_what_the_config_says(damaged: Path, key: str, text: str, dtype: str) -> None:
+    says(damaged, **{key: text})
+    assert own_precision(damaged) == dtype
+
+
+@pytest.mark.parametrize(
+    ("type_", "dtype"),
+    [
+        (torch.float32, "float32"),
+        (torch.float64, "float64"),
+        (torch.bfloat16, "bfloat16"),
+        (torch.float16, "float16"),
+        (torch.float8_e4m3fn, "F8_E4M3"),
+    ],
+)
+def test_without_a_word_the_precision_is_that_of_most_values(
+    damaged: Path, type_: torch.dtype, dtype: str
+) -> None:
+    says(damaged, torch_dtype=None)
+    rewrite(damaged, **{name: t.to(type_) for name, t in load_file(damaged / "model.safetensors").items()})
+    save_file({"rotary": torch.ones(4)}, damaged / "a.safetensors")  # a few values of another type
+    assert own_precision(damaged) == dtype
+
+
+def test_an_unreadable_word_about_precision_is_an_error(damaged: Path) -> None:
+    says(damaged)
+    (damaged / "model.safetensors").write_bytes(b"\x09" + bytes(7) + b'{"a": [1]}')
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a whole safetensors file"):
+        own_precision(damaged)
+    (damaged / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read as JSON"):
+        own_precision(damaged)
+
+
+def test_a_directory_that_is_gone_keeps_its_precision(damaged: Path, tmp_path: Path) -> None:
+    says(damaged, dtype="float16")
+    record = tmp_path / "located.json"
+    locate(damaged, record)
+    shutil.rmtree(damaged)
+    assert locate(damaged, record).dtype == "float16"
 
 
 def test_weights_that_changed_since_the_plan_are_not_scored(damaged: Path, tmp_path: Path) -> None:

@@ -115,7 +115,31 @@ MISTAKES = {
     ),
     "wrong value": (
         config(lambda c: c["scoring"].update(dtype="float8")),
-        ["config.yaml", "scoring.dtype", "'float8'", "float32, float64"],
+        ["config.yaml", "scoring.dtype", "'float8'", "checkpoint, float32, float64, bfloat16, float16"],
+    ),
+    "unknown encoding": (
+        config(lambda c: c["scoring"].update(encoding="seperate")),
+        ["config.yaml", "scoring.encoding", "harness, joint, separate", "did you mean 'separate'"],
+    ),
+    "unknown use of the beginning token": (
+        config(lambda c: c["scoring"].update(bos=True)),
+        ["config.yaml", "scoring.bos", "True", "tokenizer, always, never"],
+    ),
+    "unknown truncation": (
+        config(lambda c: c["scoring"].update(truncation="right")),
+        ["config.yaml", "scoring.truncation", "'right'", "left, refuse"],
+    ),
+    "window of one token": (
+        config(lambda c: c["scoring"].update(max_length=1)),
+        ["config.yaml", "scoring.max_length", "1", "at least 2"],
+    ),
+    "negative number of checks": (
+        config(lambda c: c["scoring"].update(verify=-1)),
+        ["config.yaml", "scoring.verify", "-1", "at least 0"],
+    ),
+    "checks that are no number": (
+        config(lambda c: c["scoring"].update(verify="all")),
+        ["config.yaml", "scoring.verify", "'all'", "integer"],
     ),
     "negative step": (
         config(lambda c: c["models"][0].update(steps=[-1])),
@@ -222,6 +246,47 @@ def test_the_small_study_is_valid(workspace):
     study = read_study("config.yaml")
     assert isinstance(study, Study)
     assert [c.name for c in study.checkpoints()] == ["step0", "step16", "step256"] * 2
+
+
+def on_disk(workspace: Workspace, **scoring: object) -> Study:
+    """The study of a checkpoint on disk that says its precision is an eight-bit type."""
+    checkpoint = workspace.path / "eight"
+    if not checkpoint.exists():
+        checkpoint.mkdir()
+        (checkpoint / "config.json").write_text('{"dtype": "float8_e4m3fn"}')
+        for name in ("tokenizer.json", "model.safetensors"):
+            (checkpoint / name).write_text("{}")
+    with workspace.edited("config.yaml") as content:
+        content["models"] = [{"name": "eight", "path": "eight"}]
+        content["scoring"] = scoring
+    return read_study("config.yaml")
+
+
+def test_a_precision_that_cannot_be_scored_in_must_be_replaced(workspace):
+    with pytest.raises(ConfigError) as caught:
+        on_disk(workspace)
+    assert str(caught.value) == (
+        "ConfigError: config.yaml: scoring.dtype: found 'checkpoint', but eight/main has the precision "
+        "'float8_e4m3fn'; name one to score in: float32, float64, bfloat16, float16."
+    )
+    study = on_disk(workspace, dtype="bfloat16")
+    [checkpoint] = study.checkpoints()
+    assert study.identity(checkpoint, "fact_qa")["dtype"] == "bfloat16"
+
+
+def test_models_trained_here_are_scored_in_their_own_precision(workspace):
+    study = read_study("config.yaml")
+    assert {study.identity(c, "fact_qa")["dtype"] for c in study.checkpoints()} == {"float32"}
+
+
+def test_the_schema_allows_what_the_code_knows():
+    from ebbtide.precision import DTYPES
+    from ebbtide.scoring.encoding import BOS, ENCODINGS, TRUNCATIONS
+    from ebbtide.validation import load_schema
+
+    scoring = load_schema("config")["properties"]["scoring"]["properties"]
+    known = {"encoding": ENCODINGS, "bos": BOS, "truncation": TRUNCATIONS, "dtype": ("checkpoint", *DTYPES)}
+    assert {key: tuple(scoring[key]["enum"]) for key in known} == known
 
 
 @pytest.mark.parametrize("path", ["config.yaml", "studies/ladder_control.yaml"])

@@ -28,7 +28,7 @@ again, as it must be) and store the new numbers under the new version in tests/t
 def test_scores_move_only_with_the_recipe_version(family: str, tmp_path: Path) -> None:
     requests = tiny.requests(tmp_path / "task.parquet")
     scorer = load_scorer(tiny.checkpoint(tmp_path / family, family))
-    found = score_requests(scorer, requests).rows["loglikelihood"].tolist()
+    found = score_requests(scorer, requests).rows["loglikelihood"].to_pylist()
 
     expected = GOLDEN.get(RECIPE_VERSION, {}).get(family)
     message = CHANGED.format(version=RECIPE_VERSION, found=[round(value, 6) for value in found])

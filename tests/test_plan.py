@@ -25,6 +25,7 @@ def checkpoint(model: str, step: int) -> Checkpoint:
         tokenizer="toy",
         ready=f"resources/checkpoints/{model}/step{step}/trained-0.json",
         size_bytes=0,
+        dtype="bfloat16",
     )
 
 
@@ -36,7 +37,10 @@ def study(tmp_path: Path) -> Study:
     scoring = {
         "dtype": "float32",
         "encoding": "harness",
+        "bos": "tokenizer",
+        "truncation": "left",
         "max_length": None,
+        "verify": 0,
         "store": str(tmp_path / "cells"),
     }
     return Study("s", {"scoring": {**scoring, "ahead": "checkpoint"}, "recompute": False}, models, tasks)
@@ -114,6 +118,7 @@ def test_a_hint_holds_the_wanted_cells_in_the_order_of_training_and_tasks(study:
     assert small["ahead"] == "checkpoint"
     assert small["store"] == study.config["scoring"]["store"]
     assert small["recompute_before"] == 0.0
+    assert small["verify"] == 0
     step8 = study.checkpoint("small", "step8")
     assert small["cells"][2] == {
         "name": "small/step8/t1",
@@ -126,6 +131,37 @@ def test_a_hint_holds_the_wanted_cells_in_the_order_of_training_and_tasks(study:
 def test_to_recompute_the_store_is_trusted_from_the_start_of_the_run(study: Study) -> None:
     [hint] = hints(with_(study, recompute=True), [("small", "step0", "t1")], started=5.0).values()
     assert hint["recompute_before"] == 5.0
+
+
+def test_what_a_cell_is_checked_with_is_no_identity(study: Study) -> None:
+    wanted = [("small", "step0", "t1")]
+    [plain], [checked] = (hints(with_(study, verify=n), wanted, started=0.0).values() for n in (0, 2))
+    assert checked["verify"] == 2
+    assert checked["cells"] == plain["cells"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dtype", "float64"),
+        ("encoding", "joint"),
+        ("bos", "never"),
+        ("truncation", "refuse"),
+        ("max_length", 12),
+    ],
+)
+def test_how_requests_are_scored_is_identity(study: Study, key: str, value: object) -> None:
+    found = study.checkpoint("small", "step0")
+    other = with_(study, **{key: value}).identity(found, "t1")
+    assert other == {**study.identity(found, "t1"), key: value}
+
+
+def test_the_identity_holds_the_precision_not_where_it_came_from(study: Study) -> None:
+    """What a checkpoint is scored in counts, not whether the study names it or the checkpoint does."""
+    found = study.checkpoint("small", "step0")
+    own, named = (with_(study, dtype=dtype).identity(found, "t1") for dtype in ("checkpoint", "bfloat16"))
+    assert own == named
+    assert own["dtype"] == "bfloat16"
 
 
 def test_nothing_wanted_no_hints(study: Study) -> None:

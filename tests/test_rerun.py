@@ -113,6 +113,18 @@ def test_an_edited_engine_plans_nothing_and_a_bumped_recipe_everything(study, tm
     assert edited.planned() == {"score": CELLS, "measure": MODELS * CHECKPOINTS, **TABLES}
 
 
+def test_another_way_to_encode_plans_everything(study):
+    with study.edited("config.yaml") as config:
+        config["scoring"]["bos"] = "always"
+    assert study.planned() == {"score": CELLS, "measure": MODELS * CHECKPOINTS, **TABLES}
+
+
+def test_a_check_of_new_cells_and_the_name_of_the_precision_plan_nothing(study):
+    with study.edited("config.yaml") as config:
+        config["scoring"] |= {"verify": 2, "dtype": "float32"}
+    assert study.planned() == {}
+
+
 def test_one_deleted_cell_plans_that_cell_and_copies_it(study):
     cell = study.cells()[0]
     content = cell.read_bytes()

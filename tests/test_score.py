@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import tiny
@@ -259,6 +261,54 @@ def test_a_marked_cell_is_left_to_its_own_job(grid: Grid) -> None:
     assert grid.stored() == {"m/c1/t1"}
     assert grid.score(marked, grid.hint()) == "scored"
     assert not grid.mark(marked).exists()
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the check of a cell was asked."""
+    calls: list[dict[str, Any]] = []
+
+    def largest_difference(
+        directory: Path, requests: str, rows: pa.Table, *, examples: int, **settings: Any
+    ) -> dict[str, Any]:
+        calls.append({"directory": directory, "requests": requests, "rows": len(rows), **settings})
+        return {"examples": examples}
+
+    monkeypatch.setitem(
+        sys.modules, "ebbtide.scoring.verify", SimpleNamespace(largest_difference=largest_difference)
+    )
+    return calls
+
+
+@pytest.mark.usefixtures("here")
+def test_cells_are_checked_as_many_times_as_the_hint_says(grid: Grid, verified: list[dict[str, Any]]) -> None:
+    cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
+    sibling["identity"] |= {"encoding": "joint", "bos": "always", "truncation": "refuse", "max_length": 40}
+    assert grid.score(cell, grid.hint(verify=2)) == "scored"
+    own = {"encoding": "harness", "bos": "tokenizer", "truncation": "left", "max_length": None}
+    assert verified == [
+        {"directory": grid.root / "c1", "requests": cell["requests"], "rows": len(tiny.ROWS), **own},
+        {
+            **{"directory": grid.root / "c1", "requests": sibling["requests"], "rows": len(tiny.ROWS)},
+            **{name: sibling["identity"][name] for name in own},
+        },
+    ]
+    footers = [read_footer(grid.path(c), CELL) for c in (cell, sibling)]
+    assert [footer["verified"] for footer in footers] == [{"examples": 2}] * 2
+
+
+@pytest.mark.usefixtures("here")
+def test_nothing_is_checked_unasked(grid: Grid, verified: list[dict[str, Any]]) -> None:
+    cell = grid.add("c1", "t1")
+    grid.score(cell, grid.hint(verify=0))
+    assert not verified
+    assert "verified" not in read_footer(grid.path(cell), CELL)
+
+
+def test_a_worker_starts_without_pandas_and_transformers() -> None:
+    program = "import sys, ebbtide.ahead; print([m for m in ('pandas', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:

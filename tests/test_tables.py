@@ -1,6 +1,8 @@
 """Parquet tables: what is written can be read, and nothing else is."""
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +15,17 @@ from hypothesis import strategies as st
 from ebbtide.errors import CellError
 from ebbtide.tables import (
     CELL,
+    DOCUMENTS,
+    LOSSES,
     METRICS,
     REQUESTS,
+    TOKENS,
+    Schema,
     content_sha256,
     read_footer,
     read_frame,
     read_parquet,
+    table_of,
     write_parquet,
     write_tsv,
 )
@@ -104,8 +111,17 @@ def test_content_hash_sees_every_change(other: pd.DataFrame) -> None:
     assert content_sha256(tables[0]) != content_sha256(tables[1])
 
 
+def test_the_content_hash_of_rows_is_stable() -> None:
+    """Cells carry the hash of the requests they scored: when this fails, all of them are refused."""
+    frame = FRAME.assign(flag=[True, False, True], day=pd.to_datetime(["2020-01-01", None, "2021-01-01"]))
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    assert content_sha256(table) == "191fe5d9f48ffb3f81c464802074c37a49c4eeab7056a2f533bae5bdf66b4ac4"
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CellError, match=r"nothing\.parquet does not exist; if it is a frozen task, delete the file"):
+    with pytest.raises(
+        CellError, match=r"nothing\.parquet does not exist; if it is a frozen task, delete the file"
+    ):
         read_parquet(tmp_path / "nothing.parquet", REQUESTS)
 
 
@@ -180,6 +196,80 @@ def test_a_table_that_breaks_its_schema_is_neither_written_nor_read(
     frame.to_parquet(tmp_path / "b.parquet")
     with pytest.raises(CellError, match=rf"b\.parquet: {sentence}"):
         read_parquet(tmp_path / "b.parquet", REQUESTS, foreign=True)
+
+
+def test_the_first_repeated_row_is_named() -> None:
+    keys = {"example": ["a", "b", "c", "b", "a"], "choice": [0, 1, 0, 1, 0]}
+    rows = table_of({**keys, "context": [""] * 5, "continuation": ["x"] * 5}, REQUESTS)
+    with pytest.raises(CellError, match=r"more than one row has \{'example': 'b', 'choice': 1\}"):
+        write_parquet(rows, "a.parquet", REQUESTS)
+
+
+COLUMNS = {
+    "example": ["a", "a", "é"],
+    "choice": [0, 1, 0],
+    "place": [0, 0, 0],
+    "token": [7, 7, 2],
+    "text": [" a", "", "�"],
+    "loglikelihood": [-1.5, -2, 0.0],
+    "rank": [1, 2, 30000],
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "columns"),
+    [
+        (TOKENS, COLUMNS),
+        (TOKENS, {**COLUMNS, "example": [3, 3, 4]}),
+        (TOKENS, {name: [] for name in COLUMNS}),
+        (DOCUMENTS, {"document": ["x", "y"], "text": ["one two", ""]}),
+        (
+            LOSSES,
+            {
+                **{"document": [1, 2], "loglikelihood": [-9.5, 0.0], "tokens": [3, 0]},
+                **{"bytes": [7, 0], "words": [2, 0], "windows": [1, 0]},
+            },
+        ),
+    ],
+    ids=["tokens", "numbered examples", "no rows", "documents", "losses"],
+)
+def test_a_table_made_of_lists_comes_back(schema: Schema, columns: dict[str, list], tmp_path: Path) -> None:
+    write_parquet(table_of(columns, schema), tmp_path / "t.parquet", schema)
+    found = read_parquet(tmp_path / "t.parquet", schema)
+    pd.testing.assert_frame_equal(found.to_pandas(), pa.table(columns, found.schema).to_pandas())
+    write_parquet(pa.table(columns, found.schema).to_pandas(), tmp_path / "frame.parquet", schema)
+    assert read_footer(tmp_path / "frame.parquet", schema) == read_footer(tmp_path / "t.parquet", schema)
+
+
+def test_a_column_of_another_table_is_taken_as_it_is() -> None:
+    documents = table_of({"document": [5, 6, 7], "text": ["a", "b", "c"]}, DOCUMENTS).slice(1)
+    counts = {name: [1, 2] for name in ("tokens", "bytes", "words", "windows")}
+    losses = table_of({"document": documents["document"], "loglikelihood": [-1.0, -2.0], **counts}, LOSSES)
+    assert losses["document"].to_pylist() == [6, 7]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("place", [0.5]), ("place", [None]), ("rank", [2**64]), ("loglikelihood", [None])]
+)
+def test_a_list_that_its_column_cannot_hold_is_refused(name: str, values: list[object]) -> None:
+    with pytest.raises(TypeError):
+        table_of({name: values}, TOKENS)
+
+
+def test_an_arrow_table_goes_to_disk_and_back_without_pandas(tmp_path: Path) -> None:
+    """Its import is half a second in every process that scores."""
+    program = f"""
+import sys
+from ebbtide.tables import TOKENS, read_footer, read_parquet, table_of, write_parquet
+rows = table_of({COLUMNS!r}, TOKENS)
+write_parquet(rows, sys.argv[1], TOKENS)
+assert read_parquet(sys.argv[1], TOKENS).equals(rows)
+read_footer(sys.argv[1], TOKENS)
+print("pandas" in sys.modules)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "t.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_a_missing_number_is_allowed(tmp_path: Path) -> None:

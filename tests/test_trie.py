@@ -1,4 +1,4 @@
-"""The trie: each unique token once, and the numbers of one plain forward per request."""
+"""The trie, and the walk over it with models of transformers: the numbers of one forward per request."""
 
 import logging
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ from transformers import Gemma2Config, Gemma3TextConfig, MambaConfig, MistralCon
 import tiny
 from ebbtide.errors import ScoringError
 from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.hugging_face import TransformersBody, body_of
 from ebbtide.scoring.padded import Counters, score_padded
 from ebbtide.scoring.trie import build_trie
-from ebbtide.scoring.walk import fits, score_trie
+from ebbtide.scoring.walk import score_trie
 from test_scoring import encoded, plain
 
 VOCABULARY = 40
@@ -82,7 +83,7 @@ def test_the_trie_has_each_prefix_once(requests: list[Encoded]) -> None:
 @given(requests=st.lists(encoded(), min_size=1, max_size=12), chunk=st.integers(1, 40))
 def test_the_walk_equals_plain_forwards(model: Any, requests: list[Encoded], chunk: int) -> None:
     counters = Counters()
-    found = score_trie(model, requests, counters, chunk=chunk)
+    found = score_trie(TransformersBody(model), requests, counters, chunk=chunk)
     assert counters.forwarded == trie_size(requests)
     tolerance = 1e-5 if model.config.model_type == "gemma2" else 1e-9  # its soft cap runs in float32
     for request, score in zip(requests, found, strict=True):
@@ -96,13 +97,13 @@ def test_float32_stays_near_float64(family: str) -> None:
         Encoded(tuple((7 * i + j) % VOCABULARY for j in range(2 + i)), 1 + i // 2, False) for i in range(20)
     ]
     expected = [plain(exact, request) for request in requests]
-    found = score_trie(exact.float(), requests, Counters(), chunk=16)
+    found = score_trie(TransformersBody(exact.float()), requests, Counters(), chunk=16)
     for values, score in zip(expected, found, strict=True):
         assert score.loglikelihoods == pytest.approx(values, abs=1e-4)
 
 
 def test_known_families_take_the_trie(model: Any) -> None:
-    assert fits(model, VOCABULARY)
+    assert body_of(model) is not None
 
 
 def test_a_model_with_a_running_state_takes_padded_batches_and_says_so(caplog) -> None:
@@ -111,12 +112,12 @@ def test_a_model_with_a_running_state_takes_padded_batches_and_says_so(caplog) -
 
     mamba = AutoModelForCausalLM.from_config(MambaConfig(**shape)).eval()
     logging.getLogger("ebbtide").propagate = True
-    assert not fits(mamba, VOCABULARY)
+    assert body_of(mamba) is None
     assert "MambaForCausalLM: padded batches instead of the trie" in caplog.text
 
 
 def test_bloom_takes_padded_batches() -> None:
-    assert not fits(tiny.model("bloom", vocabulary=VOCABULARY), VOCABULARY)
+    assert body_of(tiny.model("bloom", vocabulary=VOCABULARY)) is None
 
 
 def test_a_wrong_mask_is_found_by_the_probe(monkeypatch) -> None:
@@ -129,12 +130,12 @@ def test_a_wrong_mask_is_found_by_the_probe(monkeypatch) -> None:
         return trie
 
     monkeypatch.setattr(walk, "build_trie", flat)
-    assert not fits(make("gpt_neox"), VOCABULARY)
+    assert body_of(make("gpt_neox")) is None
 
 
 def test_out_of_memory_halves_the_chunk_and_loses_nothing(model: Any, monkeypatch) -> None:
     requests = [Encoded((1, 2, 3, i, i + 1, i + 2), 3, False) for i in range(10)]
-    expected = score_trie(model, requests, Counters())
+    expected = score_trie(TransformersBody(model), requests, Counters(), chunk=256)
     base, sizes = model.base_model, []
 
     def small_memory(*arguments: Any, input_ids: Any, **named: Any) -> Any:
@@ -146,7 +147,7 @@ def test_out_of_memory_halves_the_chunk_and_loses_nothing(model: Any, monkeypatc
 
     monkeypatch.setattr(base, "forward", small_memory)
     counters = Counters()
-    found = score_trie(model, requests, counters, chunk=16)
+    found = score_trie(TransformersBody(model), requests, counters, chunk=16)
     assert sizes[:4] == [16, 8, 4, 4]
     assert counters.forwarded == trie_size(requests)
     for a, b in zip(found, expected, strict=True):
@@ -161,11 +162,11 @@ def test_what_cannot_fit_is_a_sentence(monkeypatch) -> None:
 
     monkeypatch.setattr(model.base_model, "forward", no_memory)
     with pytest.raises(ScoringError, match="one token at depth 0 does not fit into memory"):
-        score_trie(model, [Encoded((1, 2, 3), 1, False)], Counters(), chunk=4)
+        score_trie(TransformersBody(model), [Encoded((1, 2, 3), 1, False)], Counters(), chunk=4)
 
 
 def test_the_walk_agrees_with_padded_batches(model: Any) -> None:
     requests = [Encoded((1, *range(2, 2 + i), 5), i, False) for i in range(1, 12)]
-    walked = score_trie(model, requests, Counters())
+    walked = score_trie(TransformersBody(model), requests, Counters(), chunk=256)
     padded = score_padded(model, requests, Counters())
     assert [s.greedy for s in walked] == [s.greedy for s in padded]

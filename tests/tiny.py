@@ -105,6 +105,8 @@ def identity(task: str = "task-1", **changes: Any) -> dict[str, Any]:
         "recipe": RECIPE_VERSION,
         "dtype": "float32",
         "encoding": "harness",
+        "bos": "tokenizer",
+        "truncation": "left",
         "max_length": None,
         **changes,
     }

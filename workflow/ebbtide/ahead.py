@@ -4,10 +4,11 @@ Run as `python -m ebbtide.ahead JOB`, where JOB is JSON: `checkpoint`, `requests
 and `hint` (or null). The hint is a file written when the run starts, not an input of the rule (adding
 a task must not rerun the others):
 
-    {"ahead": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
+    {"ahead": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0, "verify": 0,
      "cells": [{"name": "m/c/t", "checkpoint": FILE, "requests": FILE, "identity": {…}}, …]}
 
-`checkpoint` is the file that exists when the weights can be loaded (see `checkpoints.directory_of`).
+`checkpoint` is the file that exists when the weights can be loaded (see `checkpoints.directory_of`);
+`verify` is how many examples of each scored cell are scored once more, one by one in float64.
 """
 
 import json
@@ -37,7 +38,7 @@ def main() -> int:
     hint = read_hint(job["hint"])
     scorers = _Scorers(job["threads"])
     try:
-        _score_into_store(scorers, job, job["cells"])
+        _score_into_store(scorers, job, job["cells"], int(hint.get("verify", 0)))
         _score_siblings(scorers, job, hint)
     except EbbtideError as error:
         log.error("%s", error)
@@ -71,30 +72,38 @@ class _Scorers:
         return self._scorer
 
 
-def _score_into_store(scorers: _Scorers, job: Job, cells: str) -> int:
+def _score_into_store(scorers: _Scorers, job: Job, cells: str, verify_examples: int) -> int:
     """Score one cell and write it to the store; returns the tokens forwarded."""
     identity = job["identity"]
     frozen = read_footer(job["requests"], REQUESTS).get("identity")
     if frozen != identity["task"]:
         found, remedy = f"{job['requests']} is task {frozen}", REQUESTS.remedy
         raise CellError(f"{found}, expected {identity['task']}; {remedy}.")
-    scorer = scorers.get(job)
-    result = score_requests(
-        scorer, job["requests"], encoding=identity["encoding"], max_length=identity["max_length"]
-    )
-    write_cell(result.rows, store.path_of(cells, identity), identity, result.footer)
+    settings = {name: identity[name] for name in ("encoding", "bos", "truncation", "max_length")}
+    result = score_requests(scorers.get(job), job["requests"], **settings)
+    footer = result.footer
+    if verify_examples:
+        from ebbtide.scoring.verify import largest_difference
+
+        directory = directory_of(job["checkpoint"])
+        verified = largest_difference(
+            directory, job["requests"], result.rows, examples=verify_examples, **settings
+        )
+        footer = {**footer, "verified": verified}
+    write_cell(result.rows, store.path_of(cells, identity), identity, footer)
     return int(result.footer["forwarded_tokens"])
 
 
 def _score_siblings(scorers: _Scorers, own: Job, hint: Job) -> None:
     """Score the wanted, missing siblings. Rescans: a task may be frozen while others are scored."""
     cells, after = own["cells"], float(hint.get("recompute_before", 0.0))
+    verify_examples = int(hint.get("verify", 0))
     progress, started, tokens, done = Progress(), time.perf_counter(), 0, 1
     for sibling in _pending(own, hint, cells, after):
         mark = store.tried(cells, sibling["identity"])
         mark.touch()
         try:
-            tokens += _score_into_store(scorers, sibling, cells)
+            tokens += _score_into_store(scorers, sibling, cells, verify_examples)
         except EbbtideError as error:
             # The mark stays: the sibling's own job meets the error again and reports it as its own.
             log.warning("scoring ahead, %s was left to its own job: %s", sibling["name"], error)

@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import CellError
 from ebbtide.files import canonical_json
 from ebbtide.store import IDENTITY_KEY, Identity
 from ebbtide.tables import CELL, read_footer, read_frame, write_parquet
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
-def write_cell(rows: pd.DataFrame, path: str | Path, identity: Identity, footer: Mapping[str, Any]) -> None:
+
+def write_cell(
+    rows: "pd.DataFrame | pa.Table", path: str | Path, identity: Identity, footer: Mapping[str, Any]
+) -> None:
     """Write a cell atomically. `footer` holds what is recorded but not identity (device, counters, …)."""
     write_parquet(
         rows,
@@ -25,7 +29,7 @@ def write_cell(rows: pd.DataFrame, path: str | Path, identity: Identity, footer:
 
 def read_cell(
     path: str | Path, identity: Identity, requests_sha256: str
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> "tuple[pd.DataFrame, dict[str, Any]]":
     """Read a cell that must have this identity and have scored the requests of this content hash.
 
     Returns the rows and the footer. Raises `CellError` naming the file, what differs, and the remedy

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import CheckpointError
 from ebbtide.files import digest, file_sha256, write_text
+from ebbtide.precision import own_dtype
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +23,8 @@ TOKENIZER = (
     "vocab.json",
     "merges.txt",
 )
+WINDOW_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "seq_length")
+WINDOW = 2048  # tokens, for a model without positions whose configuration names no limit
 LOCATED = "located.json"  # name of the record of a directory on disk
 
 
@@ -58,6 +62,7 @@ class Located:
     weights: str  # digest of the weight files and the architecture
     tokenizer: str
     size_bytes: int  # of the weights
+    dtype: str  # their own precision, see `ebbtide.precision`
 
 
 def identities(directory: str | Path) -> tuple[str, str]:
@@ -78,7 +83,8 @@ def locate(directory: str | Path, record: str | Path) -> Located:
     directory, record = Path(directory), Path(record)
     known = _read_record(record)
     if known and not directory.exists():
-        return Located(str(directory), known["weights"], known["tokenizer"], known["size_bytes"])
+        remembered = {name: known.get(name, "unknown") for name in ("weights", "tokenizer", "dtype")}
+        return Located(str(directory), **remembered, size_bytes=known["size_bytes"])
     found, files = _hash(directory, known.get("files", {}))
     content = {**asdict(found), "directory": str(directory.resolve()), "files": files}
     if content != known:
@@ -116,7 +122,7 @@ def verify(checkpoint: str | Path, weights: str) -> None:
 
 def _hash(directory: Path, known: Mapping[str, Any]) -> tuple[Located, dict[str, Any]]:
     """Identity of a directory; hashes only files that differ from `known` in size or time."""
-    size = sum(path.stat().st_size for path in weight_files(directory))
+    weights = weight_files(directory)
     files: dict[str, Any] = {}
     for path in _matching(directory, WEIGHTS + TOKENIZER):
         status = path.stat()
@@ -128,7 +134,14 @@ def _hash(directory: Path, known: Mapping[str, Any]) -> tuple[Located, dict[str,
     def identity(patterns: tuple[str, ...]) -> str:
         return f"files:{digest({p.name: files[p.name]['sha256'] for p in _matching(directory, patterns)})}"
 
-    return Located(str(directory), identity(WEIGHTS), identity(TOKENIZER), size), files
+    found = Located(
+        directory=str(directory),
+        weights=identity(WEIGHTS),
+        tokenizer=identity(TOKENIZER),
+        size_bytes=sum(files[path.name]["size"] for path in weights),
+        dtype=own_dtype(directory, weights),
+    )
+    return found, files
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -140,18 +153,38 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and "weights" in record else {}
 
 
-def load_model(directory: str | Path, dtype: str) -> "nn.Module":
-    """Load a causal language model from a directory: safetensors only, no network, no remote code.
+def configuration(directory: str | Path) -> dict[str, Any]:
+    """The `config.json` of a checkpoint directory. Raises `CheckpointError` when it is none."""
+    path = Path(directory) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}).") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is not the configuration of a model.")
+    return config
+
+
+def context_window(config: Mapping[str, Any]) -> int:
+    """Tokens that a model can read, by its configuration."""
+    return next((int(config[key]) for key in WINDOW_KEYS if config.get(key)), WINDOW)
+
+
+def load_model(directory: str | Path, dtype: str, *, device_map: str | None = None) -> "nn.Module":
+    """Load a causal language model by transformers: safetensors only, no network, no remote code.
 
     Parameters
     ----------
     dtype
         `float32`, `float64`, `bfloat16` or `float16`: the precision to score in.
+    device_map
+        `auto` spreads a model over all devices and, where they are too small, the CPU's memory (by
+        accelerate).
 
     Raises
     ------
     CheckpointError
-        Missing files, missing or unexpected tensors, unknown architecture, non-finite weights.
+        Missing files, missing or unexpected tensors, unknown architecture, non-finite weights, no accelerate.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -160,10 +193,15 @@ def load_model(directory: str | Path, dtype: str) -> "nn.Module":
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     weight_files(directory)
+    if device_map and not find_spec("accelerate"):
+        raise CheckpointError(
+            f"{directory} does not fit on one device; to spread it over several: pip install accelerate."
+        )
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(directory),
             dtype=getattr(torch, dtype),
+            device_map=device_map,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
@@ -178,21 +216,9 @@ def load_model(directory: str | Path, dtype: str) -> "nn.Module":
             names = ", ".join(sorted(str(k) for k in info[what])[:5])
             raise CheckpointError(f"{directory}: {what.replace('_', ' ')} in the weights: {names}.")
     for name, tensor in model.named_parameters():
-        if not bool(torch.isfinite(tensor).all()):
+        if not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{directory}: tensor {name} holds non-finite values.")
     return model.eval()  # type: ignore[no-any-return]
-
-
-def load_tokenizer(directory: str | Path) -> Any:
-    """The fast tokenizer of a checkpoint directory, from local files only."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # as above
-        raise CheckpointError(
-            f"{directory}: the tokenizer cannot be loaded: {_first_line(error)}."
-        ) from error
 
 
 def count_parameters(model: "nn.Module") -> tuple[int, int]:

@@ -9,9 +9,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import ConfigError, EbbtideError
+
+if TYPE_CHECKING:
+    from ebbtide.scoring.engine import Scorer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,16 +43,54 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--model", required=True, help="Hugging Face directory, or a file in it")
     score.add_argument("--requests", required=True, help="Parquet: example, choice, context, continuation")
     score.add_argument("--to", required=True, help="the cell to write (Parquet)")
-    score.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16", "float16"])
-    score.add_argument("--encoding", default="harness", choices=["harness"])
-    score.add_argument("--max-length", type=int, help="tokens the model may read (default: its window)")
-    score.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    _add_model_options(score)
+    score.add_argument(
+        "--encoding",
+        default="harness",
+        choices=["harness", "joint", "separate"],
+        help="how context and continuation become tokens (default: harness)",
+    )
+    score.add_argument(
+        "--bos",
+        default="tokenizer",
+        choices=["tokenizer", "always", "never"],
+        help="whether a beginning token comes first (default: as the tokenizer does)",
+    )
+    score.add_argument(
+        "--truncation",
+        default="left",
+        choices=["left", "refuse"],
+        help="what happens to a context longer than the window (default: left)",
+    )
+    score.add_argument(
+        "--per-token", metavar="FILE", help="write log-likelihood and rank of every continuation token, too"
+    )
+    score.add_argument(
+        "--verify",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="rescore N examples one by one in float64 and say how far they are",
+    )
     workflow = score.add_argument_group("within the workflow")
     workflow.add_argument("--identity", help="JSON; the cell is taken from the store when it is there")
     workflow.add_argument(
         "--hint", help="JSON: the store, and siblings to score with the same load of weights"
     )
     score.set_defaults(verb=_score)
+
+    losses = verbs.add_parser("loss", help="loss, bits per byte and perplexity of long documents")
+    losses.add_argument("--model", required=True, help="Hugging Face directory, or a file in it")
+    losses.add_argument("--documents", required=True, help="Parquet (document, text) or JSON Lines (text)")
+    losses.add_argument("--to", required=True, help="one row per document (Parquet)")
+    _add_model_options(losses)
+    losses.add_argument(
+        "--context",
+        type=_count,
+        default=1,
+        help="tokens read before the first scored one of a window (default: 1, the harness's rule)",
+    )
+    losses.set_defaults(verb=_loss)
 
     train = verbs.add_parser("train", help="train one model of a local ladder")
     train.add_argument("--spec", required=True, help="JSON: corpus, recipe, model")
@@ -90,29 +131,89 @@ def _score(options: argparse.Namespace) -> None:
         print(f"{options.to}: {how}", file=sys.stderr)
         return
     from ebbtide.cells import write_cell
-    from ebbtide.checkpoints import directory_of, identities
-    from ebbtide.logs import log, log_to_stderr
-    from ebbtide.scoring.engine import load_scorer, score_requests
+    from ebbtide.checkpoints import identities
+    from ebbtide.logs import log
+    from ebbtide.scoring.engine import score_requests
     from ebbtide.scoring.recipe import RECIPE_VERSION
+    from ebbtide.tables import TOKENS, write_parquet
 
-    log_to_stderr()
-    directory = directory_of(options.model)
+    directory, scorer = _load(options)
+    settings = {name: getattr(options, name) for name in ("encoding", "bos", "truncation", "max_length")}
+    scored = score_requests(scorer, options.requests, **settings, per_token=options.per_token is not None)
+    footer = scored.footer
+    if options.verify:
+        from ebbtide.scoring.verify import largest_difference
+
+        footer["verified"] = largest_difference(
+            directory, options.requests, scored.rows, examples=options.verify, **settings
+        )
+        log.info(
+            "float64, one by one: %(requests)d requests differ by at most %(largest_difference).2g nats",
+            footer["verified"],
+        )
     weights, tokenizer = identities(directory)
-    scorer = load_scorer(directory, options.dtype, options.threads)
-    scored = score_requests(
-        scorer, options.requests, encoding=options.encoding, max_length=options.max_length
-    )
     identity = {
         "weights": weights,
         "tokenizer": tokenizer,
-        "task": f"requests:{scored.footer['requests_sha256'][:32]}",
+        "task": f"requests:{footer['requests_sha256'][:32]}",
         "recipe": RECIPE_VERSION,
-        "dtype": options.dtype,
-        "encoding": options.encoding,
-        "max_length": options.max_length,
+        "dtype": scorer.dtype,
+        **settings,
     }
-    write_cell(scored.rows, options.to, identity, scored.footer)
-    log.info("%s: %d requests in %.2f s", options.to, scored.footer["requests"], scored.footer["seconds"])
+    write_cell(scored.rows, options.to, identity, footer)
+    if scored.tokens is not None:
+        write_parquet(scored.tokens, options.per_token, TOKENS, {**footer, "identity": identity})
+    log.info("%s: %d requests in %.2f s", options.to, footer["requests"], footer["seconds"])
+
+
+def _loss(options: argparse.Namespace) -> None:
+    from ebbtide.logs import log
+    from ebbtide.scoring.documents import score_documents
+    from ebbtide.tables import LOSSES, write_parquet
+
+    _, scorer = _load(options)
+    losses = score_documents(
+        scorer, options.documents, context=options.context, max_length=options.max_length
+    )
+    write_parquet(losses.rows, options.to, LOSSES, losses.footer)
+    log.info(
+        "%s: loss %.4f nats per token, %.4f bits per byte",
+        options.to,
+        *map(losses.footer.get, ("loss", "bits_per_byte")),
+    )
+
+
+def _add_model_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--dtype",
+        choices=["checkpoint", "float32", "float64", "bfloat16", "float16"],
+        help="precision (default: float32 on a CPU, the checkpoint's own on a GPU)",
+    )
+    verb.add_argument("--max-length", type=_count, help="tokens the model may read (default: its window)")
+    verb.add_argument("--threads", type=_count, default=1, help="CPU threads (default: 1)")
+
+
+def _load(options: argparse.Namespace) -> "tuple[Path, Scorer]":
+    """The directory of `--model` and its scorer."""
+    from ebbtide.checkpoints import directory_of, weight_files
+    from ebbtide.logs import log_to_stderr
+    from ebbtide.precision import own_dtype
+    from ebbtide.scoring.engine import default_dtype, load_scorer
+
+    log_to_stderr()
+    directory = directory_of(options.model)
+    dtype = options.dtype or default_dtype()
+    if dtype == "checkpoint":
+        dtype = own_dtype(directory, weight_files(directory))
+    return directory, load_scorer(directory, dtype, options.threads)
+
+
+def _count(text: str) -> int:
+    """A whole number from 0 on, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
 
 
 def _json(text: str, option: str) -> dict[str, Any]:

@@ -96,6 +96,7 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
         result[model] = {
             "ahead": ahead,
             "store": study.config["scoring"]["store"],
+            "verify": study.config["scoring"]["verify"],
             "recompute_before": started if study.config["recompute"] else 0.0,
             "cells": cells,
         }

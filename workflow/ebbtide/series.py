@@ -30,6 +30,7 @@ class Checkpoint:
     tokenizer: str  # identity of the tokenizer
     ready: str  # the file that exists when the weights can be loaded; `checkpoints.directory_of` knows where
     size_bytes: int  # of the weights; 0 for a laptop ladder
+    dtype: str  # their own precision (see `ebbtide.precision`)
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def from_series(row: Mapping[str, Any], where: str) -> list[Model]:
                     tokenizer="toy",
                     ready=f"resources/checkpoints/{name}/step{step}/trained-{weights}.json",
                     size_bytes=0,
+                    dtype="float32",
                 )
             )
         models.append(Model(name, tuple(checkpoints), training, series["corpus"]["world"]))
@@ -121,6 +123,7 @@ def on_disk(row: Mapping[str, Any], where: str) -> Model:
                 tokenizer=located.tokenizer,
                 ready=ready,
                 size_bytes=located.size_bytes,
+                dtype=located.dtype,
             )
         )
     return Model(row["name"], tuple(checkpoints))

@@ -1,8 +1,8 @@
 """The cell store: cells by identity, written once, copied out. Standard library only (a lean module).
 
 A cell's *identity* is a flat dictionary of what determines its numbers and is known before anything
-runs (weights, tokenizer, task, recipe version, dtype, encoding, maximum length). The store keeps the
-cell at `{store}/{key}.parquet`, where `key` is the digest of the identity. Copies go to
+runs (weights, tokenizer, task, recipe version, dtype, and how requests become tokens). The store keeps
+the cell at `{store}/{key}.parquet`, where `key` is the digest of the identity. Copies go to
 `results/scores/`; a link would let a damaged output damage the store.
 """
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import ConfigError
+from ebbtide.precision import DTYPES
 from ebbtide.scoring.recipe import RECIPE_VERSION
 from ebbtide.series import Checkpoint, Model, from_series, on_disk
 from ebbtide.sources import mirrors
@@ -35,13 +36,16 @@ class Study:
     def identity(self, checkpoint: Checkpoint, task: str) -> Identity:
         """Identity of a cell: what determines its numbers, as a flat dictionary."""
         scoring = self.config["scoring"]
+        own = scoring["dtype"] == "checkpoint"
         return {
             "weights": checkpoint.weights,
             "tokenizer": checkpoint.tokenizer,
             "task": self.tasks[task].identity,
             "recipe": RECIPE_VERSION,
-            "dtype": scoring["dtype"],
+            "dtype": checkpoint.dtype if own else scoring["dtype"],
             "encoding": scoring["encoding"],
+            "bos": scoring["bos"],
+            "truncation": scoring["truncation"],
             "max_length": scoring["max_length"],
         }
 
@@ -88,6 +92,8 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path]) -> Study:
     models = _models(checked["models"], place("models"))
     tasks = _tasks(checked["tasks"], place("tasks"))
     _check_worlds(models, tasks)
+    if checked["scoring"]["dtype"] == "checkpoint":
+        _check_precision(models, place("scoring"))
     return Study(checked["study"], checked, models, tasks)
 
 
@@ -120,6 +126,17 @@ def _check_worlds(models: Mapping[str, Model], tasks: Mapping[str, Task]) -> Non
                 raise ConfigError(
                     f"{task.file}: source.world: found {dict(task.world)}; model {model.name} is trained on "
                     f"corpus.world {dict(model.world)}; the two must be equal."
+                )
+
+
+def _check_precision(models: Mapping[str, Model], file: str) -> None:
+    """A checkpoint can be scored in its own precision if that is one of those to score in."""
+    for model in models.values():
+        for checkpoint in model.checkpoints:
+            if checkpoint.dtype not in DTYPES:
+                raise ConfigError(
+                    f"{file}: scoring.dtype: found 'checkpoint', but {model.name}/{checkpoint.name} has the "
+                    f"precision {checkpoint.dtype!r}; name one to score in: {', '.join(DTYPES)}."
                 )
 
 

@@ -2,21 +2,27 @@
 
 Every Parquet file that Ebbtide writes carries, in its footer, a JSON record under `FOOTER`:
 at least `kind` (which schema), and `content_sha256` of the rows. Every read checks both.
+
+An Arrow table goes to disk and back without pandas, which a process that scores need not import.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ebbtide.arrow import array_of, key_codes, numbers
 from ebbtide.errors import CellError
 from ebbtide.files import atomic, canonical_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOOTER = b"ebbtide"
 
@@ -67,6 +73,42 @@ CELL = Schema(
     "--config recompute=true)",
 )
 
+TOKENS = Schema(
+    kind="tokens",
+    columns={
+        "example": TEXT + INTEGER,
+        "choice": INTEGER,
+        "place": INTEGER,  # 0 is the first token of the continuation
+        "token": INTEGER,  # its id
+        "text": TEXT,  # the token as text
+        "loglikelihood": REAL,  # nats
+        "rank": INTEGER,  # among all tokens; 1 is the model's argmax
+    },
+    key=("example", "choice", "place"),
+    remedy="delete the file and score the requests again",
+)
+
+DOCUMENTS = Schema(
+    kind="documents",
+    columns={"document": TEXT + INTEGER, "text": TEXT},
+    key=("document",),
+    remedy="give a Parquet file with one row per document and the columns document and text",
+)
+
+LOSSES = Schema(
+    kind="losses",
+    columns={
+        "document": TEXT + INTEGER,
+        "loglikelihood": REAL,  # nats, summed over the document
+        "tokens": INTEGER,
+        "bytes": INTEGER,
+        "words": INTEGER,
+        "windows": INTEGER,  # pieces that were read apart because the document exceeds the model's window
+    },
+    key=("document",),
+    remedy="delete the file and score the documents again",
+)
+
 METRICS = Schema(
     kind="metrics",
     columns={
@@ -103,14 +145,30 @@ def content_sha256(table: pa.Table) -> str:
             sha.update(",".join("-" if v is None else str(len(v)) for v in values).encode())
             sha.update("".join(v for v in values if v is not None).encode())
         elif pa.types.is_floating(column.type) or (_is_plain(column.type) and not column.null_count):
-            sha.update(column.to_numpy().tobytes())
+            sha.update(numbers(column).tobytes())
         else:
             sha.update(repr(column.to_pylist()).encode())
     return sha.hexdigest()
 
 
+def table_of(columns: Mapping[str, Sequence[Any] | pa.ChunkedArray], schema: Schema) -> pa.Table:
+    """An Arrow table with these columns: lists without missing values, or Arrow columns as they are.
+
+    A list gets the type that `schema` allows for its name.
+    """
+    arrays = {}
+    for name, values in columns.items():
+        if isinstance(values, pa.Array | pa.ChunkedArray):
+            arrays[name] = values
+        else:
+            types = schema.columns[name]  # text first, numbers last
+            text = not len(values) or isinstance(values[0], str)
+            arrays[name] = array_of(values, types[0 if text else -1])
+    return pa.table(arrays)
+
+
 def write_parquet(
-    rows: pd.DataFrame | pa.Table,
+    rows: "pd.DataFrame | pa.Table",
     path: str | Path,
     schema: Schema,
     footer: Mapping[str, Any] | None = None,
@@ -153,8 +211,8 @@ def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> 
     metadata = _metadata(path, schema)
     record = None if foreign and FOOTER not in metadata else _record(metadata, path, schema)
     try:
-        # No partitioning: a directory named `a=b` above the file would become a column.
-        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise CellError(f"{path} is damaged ({_first_line(error)}); {schema.remedy}.") from error
     _check_columns(table, schema, str(path))
@@ -165,13 +223,13 @@ def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> 
     return table
 
 
-def read_frame(path: str | Path, schema: Schema) -> pd.DataFrame:
+def read_frame(path: str | Path, schema: Schema) -> "pd.DataFrame":
     """`read_parquet` as a data frame."""
     frame: pd.DataFrame = read_parquet(path, schema).to_pandas()
     return frame
 
 
-def write_tsv(frame: pd.DataFrame, path: str | Path) -> None:
+def write_tsv(frame: "pd.DataFrame", path: str | Path) -> None:
     """Write a small table as TSV, atomically; missing values are empty, numbers keep 10 digits."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, sep="\t", index=False, float_format="%.10g")
@@ -211,11 +269,11 @@ def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
             )
         if types != REAL and table.column(name).null_count:  # a missing number is NaN, and may be meant
             raise CellError(f"{where}: column {name!r} has {table.column(name).null_count} missing values.")
-    keys = table.select(list(schema.key)).to_pandas()
-    repeated = keys.duplicated()
-    if repeated.any():
-        first = keys[repeated].iloc[0].to_dict()
-        raise CellError(f"{where}: more than one row has {first}; ({', '.join(schema.key)}) must be unique.")
+    _, first = np.unique(key_codes(table, schema.key), return_index=True)
+    if len(first) < len(table):
+        repeated = np.setdiff1d(np.arange(len(table)), first)[0]
+        [row] = table.select(list(schema.key)).slice(repeated, 1).to_pylist()
+        raise CellError(f"{where}: more than one row has {row}; ({', '.join(schema.key)}) must be unique.")
 
 
 def _is_plain(type_: pa.DataType) -> bool:

@@ -5,13 +5,19 @@ context tokens        continuation tokens
 ---- the model is fed c0 … k(n-2); the prediction at c(m-1) scores k0, … at k(n-2) scores k(n-1)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ebbtide.errors import ScoringError
+from ebbtide.scoring.tokenizer import Tokenizer
 
-ENCODINGS = ("harness",)
+ENCODINGS = ("harness", "joint", "separate")
+BOS = ("tokenizer", "always", "never")
+TRUNCATIONS = ("left", "refuse")
+
+Pair = tuple[list[int], list[int]]  # tokens given, tokens scored
+Starts = Callable[[str], list[int]]  # what is put before a text
 
 
 @dataclass(frozen=True)
@@ -34,105 +40,200 @@ class Encoded:
 
 
 def encode(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     contexts: Sequence[str],
     continuations: Sequence[str],
     names: Sequence[str],
     *,
     encoding: str,
+    bos: str,
+    truncation: str,
     window: int,
     vocabulary: int,
 ) -> list[Encoded]:
-    """Encode requests by the rule of lm-evaluation-harness (0.4.13).
-
-    Trailing whitespace of the context moves to the continuation; the context's tokens are those of the
-    context alone; the continuation's are those of the whole text after as many tokens. The beginning
-    token is added when the tokenizer's own post-processor adds it; an empty context without one
-    becomes the beginning (or end-of-text) token.
+    """Encode requests, one per context and continuation.
 
     Parameters
     ----------
     names
         How to call each request in an error (`example 3, choice 1`).
+    encoding
+        Where the context's tokens end and the continuation's begin:
+
+        `harness` is the rule of lm-evaluation-harness 0.4.13 for causal models (`HFLM.loglikelihood`).
+        Trailing whitespace of the context moves to the continuation. The context's tokens are those of the
+        context alone; the continuation's are those of the whole text after as many tokens. Where the harness
+        stops, this goes on: a context of nothing but whitespace counts as empty. Where the tokenizer
+        puts a token *behind* every text, the harness scores that one too; here it never appears.
+
+        `joint` encodes the whole text once. The continuation begins with the token that holds its first
+        character, even if that token holds the context's last ones too. No whitespace moves.
+
+        `separate` encodes context and continuation each alone. No whitespace moves.
+    bos
+        What is put before the text: `tokenizer` what its own post-processor puts there; `always` the
+        beginning token (without one the end token), once; `never` nothing. As in the harness, a text
+        that itself begins with the beginning token gets no second one.
+
+        The first scored token needs a token before it. Under every `bos`, a request whose context has no
+        tokens starts with the beginning (else end) token, as in the harness; if the continuation
+        itself begins with that token, it is the context and is not scored.
+    truncation
+        A context longer than the window: `left` cuts its left end and flags the request, `refuse` is an
+        error.
     window
-        Tokens the model can read; a longer context loses its *left* end and the request is flagged.
+        Tokens the model can read.
     vocabulary
         Rows of the model's embedding; a token beyond it is an error.
 
     Raises
     ------
     ScoringError
-        A continuation of zero tokens, one longer than the window, a token outside the vocabulary.
+        An unknown rule, a text that cannot be encoded, a continuation of zero tokens or one longer than the
+        window, a token outside the vocabulary, a truncation that is refused, no token to start with.
     """
-    if encoding not in ENCODINGS:
-        raise ScoringError(f"encoding: found {encoding!r}, allowed: {', '.join(ENCODINGS)}.")
-    prefix = beginning(tokenizer)
-    moved = [_move_whitespace(c, k) for c, k in zip(contexts, continuations, strict=True)]
-    plain = _token_ids(tokenizer, [c for c, _ in moved], names)
-    whole = _token_ids(tokenizer, [c + k for c, k in moved], names)
-    start = prefix if prefix or all(plain) else _fallback_start(tokenizer)
+    for key, found, allowed in (
+        ("encoding", encoding, ENCODINGS),
+        ("bos", bos, BOS),
+        ("truncation", truncation, TRUNCATIONS),
+    ):
+        if found not in allowed:
+            raise ScoringError(f"{key}: found {found!r}, allowed: {', '.join(allowed)}.")
+    split = {"harness": _harness, "joint": _joint, "separate": _separate}[encoding]
+    pairs = split(tokenizer, contexts, continuations, names, _starts(tokenizer, bos))
     encoded = []
-    for given, ids, name in zip(plain, whole, names, strict=True):
-        head = [*prefix, *given] or start
-        tokens = head + ids[len(given) :]
-        if len(tokens) == len(head):
+    for pair, name in zip(pairs, names, strict=True):
+        given, scored = pair if pair[0] else _with_start(tokenizer, pair[1])
+        tokens = (*given, *scored)
+        if not scored:
             raise ScoringError(f"{name}: the continuation has no tokens of its own after its context.")
-        if max(tokens) >= vocabulary:
+        if (largest := max(tokens)) >= vocabulary:
             raise ScoringError(
-                f"{name}: token {max(tokens)} is outside the model's vocabulary of {vocabulary}; "
+                f"{name}: token {largest} is outside the model's vocabulary of {vocabulary}; "
                 "the tokenizer does not belong to the model."
             )
         cut = max(0, len(tokens) - 1 - window)
-        if cut >= len(head):
+        if cut >= len(given):
             raise ScoringError(
-                f"{name}: the continuation alone ({len(tokens) - len(head)} tokens) exceeds "
-                f"the window of {window}."
+                f"{name}: the continuation alone ({len(scored)} tokens) exceeds the window of {window}."
             )
-        encoded.append(Encoded(tuple(tokens[cut:]), len(head) - cut, cut > 0))
+        if cut and truncation == "refuse":
+            raise ScoringError(
+                f"{name}: {len(tokens) - 1} tokens to read exceed the window of {window}; "
+                "shorten the context (fewer shots) or allow `truncation: left`."
+            )
+        encoded.append(Encoded(tokens[cut:], len(given) - cut, cut > 0))
     return encoded
 
 
-def beginning(tokenizer: Any) -> list[int]:
-    """Tokens that the tokenizer's own post-processor puts before a text (often none, or one)."""
-    special = set(tokenizer.all_special_tokens)
-    for word in ["a"] if _knows(tokenizer, "a") else tokenizer.get_vocab():
-        if word not in special and _knows(tokenizer, word):
-            bare, full = (tokenizer(word, add_special_tokens=s)["input_ids"] for s in (False, True))
-            return list(full[: full.index(bare[0])])  # and not what may be put behind
-    return []
+def _harness(
+    tokenizer: Tokenizer,
+    contexts: Sequence[str],
+    continuations: Sequence[str],
+    names: Sequence[str],
+    starts: Starts,
+) -> list[Pair]:
+    kept = [context.rstrip() for context in contexts]
+    texts = [context + continuation for context, continuation in zip(contexts, continuations, strict=True)]
+    cuts = [tokenizer.cut(context, len(context)) for context in kept]
+    heads = [context[:cut] for context, cut in zip(kept, cuts, strict=True)]
+    alone = [context[cut:] for context, cut in zip(kept, cuts, strict=True)]
+    whole = [text[cut:] for text, cut in zip(texts, cuts, strict=True)]
+    ids = _by_text(tokenizer.ids, [*heads, *alone, *whole], [*names, *names, *names])
+    pairs = []
+    for i, context in enumerate(contexts):
+        head, rest = ids[heads[i]], ids[whole[i]]
+        if context:
+            given = [*starts(kept[i]), *head, *ids[alone[i]]]
+            pairs.append((given, [*starts(texts[i]), *head, *rest][len(given) :]))
+        else:  # not even what the tokenizer itself would put there
+            pairs.append(([], head + rest))
+    return pairs
 
 
-def _knows(tokenizer: Any, word: str) -> bool:
-    try:
-        return bool(tokenizer(word, add_special_tokens=False)["input_ids"])
-    except Exception:  # a word-level vocabulary without an unknown token raises a bare Exception
-        return False
+def _joint(
+    tokenizer: Tokenizer,
+    contexts: Sequence[str],
+    continuations: Sequence[str],
+    names: Sequence[str],
+    starts: Starts,
+) -> list[Pair]:
+    texts = [context + continuation for context, continuation in zip(contexts, continuations, strict=True)]
+    cuts = [tokenizer.cut(text, len(context)) for text, context in zip(texts, contexts, strict=True)]
+    ids = _by_text(tokenizer.ids, [text[:cut] for text, cut in zip(texts, cuts, strict=True)], names)
+    tails = [text[cut:] for text, cut in zip(texts, cuts, strict=True)]
+    encodings = _by_text(tokenizer.encodings, tails, names)
+    pairs = []
+    for text, context, cut, tail in zip(texts, contexts, cuts, tails, strict=True):
+        encoding, rest = encodings[tail], encodings[tail].ids
+        # A character may belong to no token (a space between words), one after it then decides.
+        places = map(encoding.char_to_token, range(len(context) - cut, len(tail)))
+        border = next((token for token in places if token is not None), len(rest))
+        pairs.append(([*starts(text), *ids[text[:cut]], *rest[:border]], rest[border:]))
+    return pairs
 
 
-def _fallback_start(tokenizer: Any) -> list[int]:
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+def _separate(
+    tokenizer: Tokenizer,
+    contexts: Sequence[str],
+    continuations: Sequence[str],
+    names: Sequence[str],
+    starts: Starts,
+) -> list[Pair]:
+    ids = _by_text(tokenizer.ids, [*contexts, *continuations], [*names, *names])
+    return [
+        ([*starts(context or continuation), *ids[context]], ids[continuation])
+        for context, continuation in zip(contexts, continuations, strict=True)
+    ]
+
+
+def _starts(tokenizer: Tokenizer, bos: str) -> Starts:
+    """What is put before a text under a policy: nothing before one that has it already."""
+    start = _start(tokenizer)
+    front = list(tokenizer.beginning)
+    if bos == "never":
+        front = []
+    if bos == "always":
+        if start is None:
+            raise ScoringError("bos: always, but the tokenizer has neither a beginning nor an end token.")
+        front = front if front[:1] == [start] else [start, *front]
+    own = None if start is None else tokenizer.backend.decode([start], skip_special_tokens=False)
+    return lambda text: [] if own is not None and text.startswith(own) else front
+
+
+def _start(tokenizer: Tokenizer) -> int | None:
+    return tokenizer.eos if tokenizer.bos is None else tokenizer.bos
+
+
+def _with_start(tokenizer: Tokenizer, scored: list[int]) -> Pair:
+    """Something to predict the first token from."""
+    start = _start(tokenizer)
     if start is None:
         raise ScoringError(
             "the tokenizer has neither a beginning nor an end token to stand for an empty context."
         )
-    return [start]
+    return ([start], scored[1:]) if scored[:1] == [start] else ([start], scored)
 
 
-def _move_whitespace(context: str, continuation: str) -> tuple[str, str]:
-    kept = context.rstrip()
-    return kept, context[len(kept) :] + continuation
-
-
-def _token_ids(tokenizer: Any, texts: Sequence[str], names: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text without special tokens; equal texts are encoded once."""
+def _by_text(
+    work: Callable[[Sequence[str]], list[Any]], texts: Sequence[str], names: Sequence[str]
+) -> dict[str, Any]:
+    """What `work` makes of each text; equal texts are encoded once."""
     unique = list(dict.fromkeys(texts))
     try:
-        ids = dict(zip(unique, tokenizer(unique, add_special_tokens=False)["input_ids"], strict=True))
-    except Exception as error:
+        return dict(zip(unique, work(unique), strict=True))
+    except Exception as error:  # a word-level vocabulary without an unknown token raises a plain Exception
         for text, name in zip(texts, names, strict=True):
-            if text and not _knows(tokenizer, text):
+            if not _can(work, text):
                 raise ScoringError(
                     f"{name}: {text!r} cannot be encoded ({error}); does the continuation begin with a space?"
                 ) from error
         raise
-    return [list(ids[text]) for text in texts]
+
+
+def _can(work: Callable[[Sequence[str]], list[Any]], text: str) -> bool:
+    try:
+        work([text])
+    except Exception:  # as above
+        return False
+    return True

@@ -19,6 +19,7 @@ class TokenScores:
 
     loglikelihoods: tuple[float, ...]  # nats, one per token
     greedy: bool  # every token is the model's argmax
+    ranks: tuple[int, ...] | None = None  # 1 + the number of likelier tokens, where asked for
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Counters:
     """What the forwards cost, in tokens."""
 
     forwarded: int = 0
+    unique: int = 0  # nodes of the tries: the least that can be forwarded
 
 
 def score_padded(
@@ -57,6 +59,16 @@ def score_padded(
     return [score for score in scores if score is not None]
 
 
+def input_device(model: Any) -> "torch.device":
+    """Where a model of transformers takes its tokens.
+
+    A model spread over devices has hooks that bring tokens to weights, wherever these are now.
+    """
+    import torch
+
+    return torch.device("cpu") if model.device.type == "meta" else model.device
+
+
 def _score_batch(
     model: Any, batch: Sequence[tuple[int, ...]], continuations: Sequence[Sequence[tuple[int, ...]]]
 ) -> list[list[TokenScores]]:
@@ -70,7 +82,7 @@ def _score_batch(
     # Only the positions that predict a continuation token go through the head.
     first = min(len(b) - max(map(len, c)) for b, c in zip(batch, continuations, strict=True))
     with torch.inference_mode():
-        output = model(fed.to(model.device), use_cache=False, logits_to_keep=length - first)
+        output = model(fed.to(input_device(model)), use_cache=False, logits_to_keep=length - first)
     logits = output.logits[:, first - length :]  # (B, T - first, V), also of a model that keeps all T
     return [
         [
@@ -89,4 +101,9 @@ def _score(logits: "torch.Tensor", continuation: tuple[int, ...]) -> TokenScores
     logits = logits if logits.dtype == torch.float64 else logits.float()
     # logsumexp, not log_softmax: the latter is biased by 1e-5 a token in fp32 on CPU.
     values = logits.gather(1, target[:, None])[:, 0] - torch.logsumexp(logits, dim=1)
-    return TokenScores(tuple(values.double().tolist()), bool((logits.argmax(dim=1) == target).all()))
+    likelier = (logits > logits.gather(1, target[:, None])).sum(dim=1)
+    return TokenScores(
+        tuple(values.double().tolist()),
+        bool((logits.argmax(dim=1) == target).all()),
+        tuple((likelier + 1).tolist()),
+    )

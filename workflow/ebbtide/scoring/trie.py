@@ -39,37 +39,36 @@ class Trie:
 
 def build_trie(requests: Sequence[Encoded]) -> Trie:
     """The trie of what the requests feed to the model (all tokens but the last of each)."""
-    order = sorted(range(len(requests)), key=lambda r: requests[r].fed)
-    tokens: list[int] = []
-    depths: list[int] = []
-    ends: list[int] = []
-    path: list[int] = []  # nodes from the root to the last node
-    targets: list[tuple[int, int, int, int]] = []
-    previous: tuple[int, ...] = ()
+    fed = [request.fed for request in requests]
+    order = sorted(range(len(requests)), key=fed.__getitem__)
+    room = sum(map(len, fed))
+    token, depth, end = (np.zeros(room, dtype=np.int64) for _ in range(3))
+    path = np.zeros(max(map(len, fed), default=0), dtype=np.int64)  # nodes from the root to the last one
+    targets = [np.zeros((4, 0), dtype=np.int64)]
+    size = length = 0
+    previous = np.zeros(0, dtype=np.int64)
     for r in order:
-        fed = requests[r].fed
-        shared = _shared_prefix(fed, previous)
-        for node in path[shared:]:
-            ends[node] = len(tokens)
-        del path[shared:]
-        for token in fed[shared:]:
-            path.append(len(tokens))
-            depths.append(len(path) - 1)
-            tokens.append(token)
-            ends.append(0)
-        first = requests[r].context - 1
-        targets += [
-            (path[first + place], target, r, place) for place, target in enumerate(requests[r].continuation)
-        ]
-        previous = fed
-    for node in path:
-        ends[node] = len(tokens)
-    columns = np.array(sorted(targets), dtype=np.int64).reshape(-1, 4).T
-    return Trie(np.array(tokens), np.array(depths), np.array(ends), *columns)
+        tokens = np.array(fed[r], dtype=np.int64)
+        shared = _shared_prefix(tokens, previous)
+        end[path[shared:length]] = size
+        length, new = len(tokens), len(tokens) - shared
+        path[shared:length] = np.arange(size, size + new)
+        token[size : size + new] = tokens[shared:]
+        depth[size : size + new] = np.arange(shared, length)
+        size += new
+        request = requests[r]
+        place = np.arange(len(request.continuation))
+        nodes = path[request.context - 1 : length]
+        targets.append(np.stack([nodes, request.continuation, np.full_like(place, r), place]))
+        previous = tokens
+    end[path[:length]] = size
+    columns = np.concatenate(targets, axis=1)
+    columns = columns[:, np.argsort(columns[0], kind="stable")]
+    return Trie(token[:size], depth[:size], end[:size], *columns)
 
 
-def _shared_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+def _shared_prefix(a: np.ndarray, b: np.ndarray) -> int:
+    """How many tokens two requests begin with alike."""
+    size = min(len(a), len(b))
+    differ = a[:size] != b[:size]
+    return int(differ.argmax()) if differ.any() else size

@@ -1,0 +1,55 @@
+"""The precision of a checkpoint: what its files say, and what a study scores in. A lean module."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from ebbtide.errors import CheckpointError
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+_SAFETENSORS = {"F32": "float32", "F64": "float64", "BF16": "bfloat16", "F16": "float16"}
+_LONGEST_HEADER = 100_000_000  # bytes, by the definition of the format
+
+
+def own_dtype(directory: str | Path, weights: Iterable[Path]) -> str:
+    """The precision that a checkpoint directory says it has: one of `DTYPES`, or what else stands there.
+
+    `config.json` has the word (`dtype`, or `torch_dtype` of older files); without it, the type of most values
+    in the safetensors files `weights`.
+
+    Raises `CheckpointError` for a `config.json` or a header that cannot be read.
+    """
+    file = Path(directory) / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON ({error}).") from error
+    for key in ("dtype", "torch_dtype"):
+        if isinstance(config, dict) and isinstance(config.get(key), str):
+            return str(config[key]).removeprefix("torch.")
+    values = count_values(weights)
+    [(most, _)] = values.most_common(1) or [("unknown", 0)]
+    return _SAFETENSORS.get(most, most)
+
+
+def count_values(weights: Iterable[Path]) -> Counter[str]:
+    """How many values of each type safetensors files hold. Raises `CheckpointError` for other files."""
+    return sum(map(_values, weights), Counter[str]())
+
+
+def _values(path: Path) -> Counter[str]:
+    """How many values of each type a safetensors file holds, by its header."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, _LONGEST_HEADER)))
+        values: Counter[str] = Counter()
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                values[tensor["dtype"]] += math.prod(tensor["shape"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file.") from error
+    return values

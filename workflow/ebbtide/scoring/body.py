@@ -1,0 +1,79 @@
+"""What the walk over the trie needs of a model, and the decoder that provides it."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ebbtide.scoring.attention import Cache
+from ebbtide.scoring.chunks import Chunk
+from ebbtide.scoring.decoder import Decoder
+from ebbtide.scoring.head import vocabulary_slices
+
+
+class Body(Protocol):
+    """A model that forwards chunks of a trie behind the path in its cache."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tokens go in."""
+
+    @property
+    def bytes_per_token(self) -> int:
+        """An estimate of the memory that one more token in a chunk takes."""
+
+    def start(self) -> None:
+        """Forget the path: a new trie begins."""
+
+    def forward(self, chunk: Chunk) -> Tensor:
+        """Final hidden states (k, d) of the chunk's scored nodes; its keys and values are held until `keep`.
+
+        A call that failed may be repeated, with another chunk behind the same path.
+        """
+
+    def keep(self, slots: Tensor) -> None:
+        """Make these slots (of the path and the chunk) the path; all or, when it fails, nothing."""
+
+    def logits(self, hidden: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Logits of hidden states (k, d), as slices of the vocabulary: (first token, (k, v))."""
+
+
+class NativeBody:
+    """Our own decoder."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._cache = Cache(decoder)
+
+    @property
+    def device(self) -> torch.device:
+        """See `Body`."""
+        return self._decoder.embedding.device
+
+    @property
+    def bytes_per_token(self) -> int:
+        """See `Body`: a few copies of the residual stream, the widest activations, keys and values."""
+        decoder, layer = self._decoder, self._decoder.layers[0]
+        width = decoder.embedding.shape[1]
+        cached = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + 4)
+        wide = 2 * len(layer.up.weight) + 4 * decoder.heads * decoder.head_dim
+        return decoder.embedding.element_size() * (6 * width + wide + cached)
+
+    def start(self) -> None:
+        """See `Body`."""
+        self._cache = Cache(self._decoder)
+
+    def forward(self, chunk: Chunk) -> Tensor:
+        """See `Body`."""
+        self._cache.reserve(len(chunk.past) + chunk.stop - chunk.start)
+        return self._decoder.forward(chunk, self._cache)
+
+    def keep(self, slots: Tensor) -> None:
+        """See `Body`."""
+        self._cache.keep(slots)
+
+    def logits(self, hidden: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """See `Body`."""
+        head = self._decoder.head
+        return vocabulary_slices(hidden, head.weight, head.bias, self._decoder.final_softcap)

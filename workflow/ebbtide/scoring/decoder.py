@@ -1,0 +1,207 @@
+"""A causal decoder in plain torch: the forward of the common architectures over a tree of tokens.
+
+transformers knows every architecture, but importing it costs more than scoring a small task, and its forward
+computes what nobody asked for. Here a layer is a few tensors, `families` fills them from a checkpoint, and
+tests hold each family equal to transformers.
+
+    x ─┬─ norm ─ qkv ─ rotate ─ attend ─ out ─ (norm) ─ + ─┬─ norm ─ up ─ act ─ down ─ (norm) ─ + ─ …
+       └────────────────────────────────────────────────┘ └───────────────────────────────────┘
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ebbtide.scoring.attention import Attention, Cache
+from ebbtide.scoring.chunks import Chunk
+
+Norm = Callable[[Tensor], Tensor]
+
+
+def same(x: Tensor) -> Tensor:
+    """No normalisation."""
+    return x
+
+
+@dataclass(frozen=True)
+class Linear:
+    """y = x Wᵀ + b."""
+
+    weight: Tensor  # (out, in)
+    bias: Tensor | None = None  # (out,)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to rows (…, in)."""
+        return functional.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class Separate:
+    """Queries, keys and values (n, their heads, h) from matrices of their own."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+    head_dim: int
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project rows (n, in)."""
+        shape = (len(x), -1, self.head_dim)
+        return self.query(x).view(shape), self.key(x).view(shape), self.value(x).view(shape)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Queries, keys and values (n, heads, h) from one matrix: head by head, or all queries first."""
+
+    linear: Linear
+    heads: int
+    by_head: bool
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project rows (n, in)."""
+        shape = (self.heads, 3) if self.by_head else (3, self.heads)
+        query, key, value = self.linear(x).view(len(x), *shape, -1).unbind(2 if self.by_head else 1)
+        return query, key, value
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Normalisations around the two halves of a layer; what a model lacks changes nothing."""
+
+    attention: Norm = same
+    attention_post: Norm = same
+    query: Norm = same
+    key: Norm = same
+    feed_forward: Norm = same
+    feed_forward_post: Norm = same
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One block: attention, then a feed-forward, each added to the residual stream."""
+
+    project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    out: Linear
+    up: Linear
+    down: Linear
+    norms: Norms
+    gate: Linear | None = None
+    window: int | None = None  # tokens it looks back; None: all
+    frequencies: Tensor | None = None  # (r / 2,) of rotary positions; None: no rotation
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The weights of a model and how they are combined."""
+
+    embedding: Tensor  # (V, d)
+    layers: Sequence[Layer]
+    final_norm: Norm
+    head: Linear  # (V, d)
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    scale: float  # of the attention scores
+    activation: Callable[[Tensor], Tensor]
+    parallel: bool = False  # attention and feed-forward read the same input (GPT-NeoX)
+    norm_whole_heads: bool = False  # query and key norms see all heads at once (OLMo 2)
+    clip: float | None = None  # of queries, keys, values (OLMo)
+    positions: Tensor | None = None  # (P, d) learned positions
+    embedding_norm: Norm = same
+    embedding_scale: float | None = None
+    slopes: Tensor | None = None  # (heads,) of linear biases (ALiBi)
+    attention_softcap: float | None = None
+    final_softcap: float | None = None
+
+    def forward(self, chunk: Chunk, cache: Cache) -> Tensor:
+        """Hidden states after the final norm of the chunk's scored nodes, (k, d).
+
+        Keys and values of all nodes of the chunk join the cache.
+        """
+        token, depth = chunk.token.to(self.embedding.device), chunk.depth.to(self.embedding.device)
+        x = self.embedding[token]  # (n, d)
+        if self.embedding_scale is not None:  # rounded to float32 first, as published
+            x = x * torch.tensor(self.embedding_scale).to(x.dtype)
+        if self.positions is not None:
+            x = x + self.positions[depth]
+        x = self.embedding_norm(x)
+        rotations = _Rotations(depth, x.dtype)
+        attention = Attention(self, chunk, cache)
+        for number, layer in enumerate(self.layers):
+            query, key, value = self._project(layer, layer.norms.attention(x))
+            query, key = rotations(layer, query), rotations(layer, key)
+            attended = attention(number, layer.window, query, key, value)
+            if number == len(self.layers) - 1:  # nobody reads the other nodes from here on
+                scored = chunk.scored.to(x.device)
+                x, attended = x[scored], attended[scored]
+            attended = layer.norms.attention_post(layer.out(attended))
+            if self.parallel:
+                x = self._feed_forward(layer, x) + attended + x
+            else:
+                x = x + attended
+                x = x + self._feed_forward(layer, x)
+        return self.final_norm(x)
+
+    def _project(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (n, heads, h), keys and values (n, key_value_heads, h), before they turn."""
+        query, key, value = layer.project(x)
+        if self.clip is not None:
+            query, key, value = (t.clamp(-self.clip, self.clip) for t in (query, key, value))
+        norms = layer.norms
+        if self.norm_whole_heads:
+            query = norms.query(query.flatten(1)).view_as(query)
+            return query, norms.key(key.flatten(1)).view_as(key), value
+        return norms.query(query), norms.key(key), value
+
+    def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
+        x = layer.norms.feed_forward(x)
+        if layer.gate is None:
+            x = self.activation(layer.up(x))
+        else:
+            x = self.activation(layer.gate(x)).mul_(layer.up(x))
+        return layer.norms.feed_forward_post(layer.down(x))
+
+
+class _Rotations:
+    """Rotary positions (Su et al. 2021): the first r of h dimensions turn, as two halves."""
+
+    def __init__(self, depth: Tensor, dtype: torch.dtype) -> None:
+        self._depth, self._dtype = depth, dtype
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # layers share a few kinds of frequencies
+
+    def __call__(self, layer: Layer, x: Tensor) -> Tensor:
+        """Turn (n, heads, h) by depth; unchanged in a layer without rotary positions."""
+        if layer.frequencies is None:
+            return x
+        key = id(layer.frequencies)
+        if key not in self._known:  # the angles are float32, as the models were trained
+            angles = self._depth.to(torch.float32)[:, None, None] * layer.frequencies  # (n, 1, r / 2)
+            self._known[key] = angles.cos().to(self._dtype), angles.sin().to(self._dtype)
+        cos, sin = self._known[key]
+        half = cos.shape[2]
+        a, b, rest = torch.split(x, [half, half, x.shape[2] - 2 * half], dim=2)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=2)
+
+
+def rms_norm(weight: Tensor, eps: float, *, in_float32: bool = False) -> Norm:
+    """Root-mean-square norm, computed in float32; `in_float32` applies the weight before rounding back."""
+
+    def norm(x: Tensor) -> Tensor:
+        scaled = functional.rms_norm(x.float(), (x.shape[-1],), None, eps)
+        return (scaled * weight).to(x.dtype) if in_float32 else scaled.to(x.dtype) * weight
+
+    return norm
+
+
+def layer_norm(weight: Tensor, bias: Tensor | None, eps: float) -> Norm:
+    """Layer norm in the precision of the model."""
+    return lambda x: functional.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def plain_layer_norm(eps: float) -> Norm:
+    """Layer norm without weights, in float32 (OLMo)."""
+    return lambda x: functional.layer_norm(x.float(), (x.shape[-1],), None, None, eps).to(x.dtype)

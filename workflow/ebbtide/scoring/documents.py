@@ -1,0 +1,149 @@
+"""The loss of long documents: log-likelihood, bits per byte, perplexity.
+
+from ebbtide.scoring.documents import score_documents
+losses = score_documents(scorer, "documents.parquet")
+losses.footer["loss"], losses.footer["bits_per_byte"]
+"""
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from ebbtide.errors import ScoringError
+from ebbtide.scoring.engine import Scorer, provenance, window_of
+from ebbtide.scoring.memory import peak_memory, reset_peak
+from ebbtide.scoring.padded import Counters
+from ebbtide.scoring.rolling import (
+    bits_per_byte,
+    count_bytes,
+    count_words,
+    loss,
+    perplexity,
+    rolling_windows,
+)
+from ebbtide.tables import DOCUMENTS, LOSSES, content_sha256, read_parquet, table_of
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One row per document, and the corpus as a whole in the footer."""
+
+    rows: pa.Table
+    footer: dict[str, Any]
+
+
+def score_documents(
+    scorer: Scorer, documents: str | Path, *, context: int = 1, max_length: int | None = None
+) -> Losses:
+    """Score every token of every document once, in windows (see `ebbtide.scoring.rolling`).
+
+    The first token of a document is predicted from the tokenizer's beginning (or end) token; tokens that its
+    post-processor would add are not part of a document.
+
+    Parameters
+    ----------
+    documents
+        Parquet with columns `document, text`, or JSON Lines with `text` and, if they have names, `document`.
+    context
+        Tokens that a window, but the first, reads at least before the first one it scores. 1: the harness.
+    max_length
+        Tokens in a window; the model's own when None.
+
+    Returns
+    -------
+    The footer holds, over all documents, `loss` (nats per token), `bits_per_byte`, and perplexity per token,
+    byte and word.
+
+    Raises
+    ------
+    ScoringError
+        No documents, no tokens, a token outside the vocabulary, a non-finite log-likelihood.
+    CellError
+        A damaged file.
+    """
+    started = time.perf_counter()
+    device = torch.device(scorer.device)
+    reset_peak(device)
+    table = _read(documents)
+    texts = table.column("text").to_pylist()
+    start = scorer.tokenizer.bos if scorer.tokenizer.bos is not None else scorer.tokenizer.eos
+    if start is None:
+        raise ScoringError(
+            f"{documents}: the tokenizer has neither a beginning nor an end token to predict the first from."
+        )
+    tokens = scorer.tokenizer.ids(texts)
+    highest = max((max(ids) for ids in tokens if ids), default=0)
+    if highest >= scorer.vocabulary:
+        raise ScoringError(
+            f"{documents}: token {highest} is outside the model's vocabulary of {scorer.vocabulary}; "
+            "the tokenizer does not belong to the model."
+        )
+    window = window_of(scorer, max_length)
+    windows = [rolling_windows(ids, start, window, context) for ids in tokens]
+    counters = Counters()
+    scores = iter(scorer.score([w for document in windows for w in document], counters=counters))
+    sums = [math.fsum(v for _ in document for v in next(scores).loglikelihoods) for document in windows]
+    for name, value in zip(table.column("document").to_pylist(), sums, strict=True):
+        if not math.isfinite(value):
+            raise ScoringError(
+                f"{documents}: document {name}: the log-likelihood is {value}; "
+                "score in a wider dtype, or look for damaged weights."
+            )
+    counts = {
+        "tokens": [len(ids) for ids in tokens],
+        "bytes": [count_bytes(text) for text in texts],
+        "words": [count_words(text) for text in texts],
+    }
+    rows = table_of(
+        {
+            "document": table.column("document"),
+            "loglikelihood": sums,
+            **counts,
+            "windows": [len(document) for document in windows],
+        },
+        LOSSES,
+    )
+    if not sum(counts["tokens"]):
+        raise ScoringError(f"{documents} holds no tokens.")
+    footer = {
+        "documents": len(rows),
+        "documents_sha256": content_sha256(table),
+        "context": context,
+        "window": window,
+        "loss": loss(sums, counts["tokens"]),
+        "bits_per_byte": bits_per_byte(sums, counts["bytes"]),
+        **{f"{what[:-1]}_perplexity": perplexity(sums, counts[what]) for what in counts},
+        **provenance(scorer, counters),
+        "peak_memory_bytes": peak_memory(device),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    return Losses(rows, footer)
+
+
+def _read(path: str | Path) -> pa.Table:
+    if Path(path).suffix != ".jsonl":
+        return read_parquet(path, DOCUMENTS, foreign=True)
+    names: list[str] = []
+    texts: list[str] = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScoringError(f"{path} cannot be read ({error}).") from None
+    for number, line in enumerate(filter(str.strip, lines), start=1):
+        try:
+            row = json.loads(line)
+            texts.append(row["text"] + "")
+        except (ValueError, TypeError, KeyError):
+            raise ScoringError(
+                f"{path}: line {number} is not a JSON object with a text (found {line[:40]!r})."
+            ) from None
+        names.append(str(row.get("document", number)))
+    if len(set(names)) < len(names):
+        raise ScoringError(f"{path}: document names are not unique.")
+    return table_of({"document": names, "text": texts}, DOCUMENTS)

@@ -1,0 +1,49 @@
+"""The families of models whose decoder is built without transformers: `config.json` and weights → `Decoder`.
+
+Each module reads like the definition of its models. A key of the configuration that a family does not know,
+or a value it was not tested with, is `Unsupported`, and the checkpoint goes to transformers instead: a new
+option must never be passed over in silence.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ebbtide.scoring.decoder import Decoder
+from ebbtide.scoring.families import bloom, gemma, gpt2, gpt_neox, llama, olmo, opt
+from ebbtide.scoring.families.keys import Keys, Unsupported
+from ebbtide.scoring.weights import Weights
+
+__all__ = ["FAMILIES", "Unsupported", "build"]
+
+FAMILIES: dict[str, Callable[[Keys, Weights], Decoder]] = {
+    "bloom": bloom.bloom,
+    "gemma": gemma.gemma,
+    "gemma2": gemma.gemma2,
+    "gemma3_text": gemma.gemma3,
+    "gpt2": gpt2.gpt2,
+    "gpt_neox": gpt_neox.gpt_neox,
+    "llama": llama.llama,
+    "mistral": llama.mistral,
+    "olmo": olmo.olmo,
+    "olmo2": olmo.olmo2,
+    "opt": opt.opt,
+    "qwen2": llama.qwen2,
+    "qwen3": llama.qwen3,
+}
+
+
+def build(config: Mapping[str, Any], weights: Weights) -> Decoder:
+    """The decoder of a checkpoint.
+
+    Raises `Unsupported` for what only transformers knows, `CheckpointError` for weights that do not fit.
+    """
+    family = FAMILIES.get(config.get("model_type", ""))
+    if family is None:
+        raise Unsupported(f"model type {config.get('model_type')!r}")
+    keys = Keys(config)
+    keys.must_be("quantization_config", None)
+    keys.must_be("use_bidirectional_attention", None, False)
+    keys.must_be("add_cross_attention", False)
+    decoder = family(keys, weights)
+    weights.finish()
+    return decoder

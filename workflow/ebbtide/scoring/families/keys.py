@@ -1,0 +1,143 @@
+"""Reading a model's `config.json`: every key is known, or the family is not."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+# Keys that do not change the forward of a trained model.
+IRRELEVANT = {
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "_sliding_window_pattern",
+    "activation_dropout",
+    "architectures",
+    "attention_dropout",
+    "attention_probs_dropout_prob",
+    "attention_softmax_in_fp32",
+    "attn_pdrop",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bias_dropout_fusion",
+    "bos_token_id",
+    "cache_implementation",
+    "classifier_dropout",
+    "decoder_start_token_id",
+    "dropout",
+    "dtype",
+    "embd_pdrop",
+    "eos_token_id",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "hidden_dropout",
+    "id2label",
+    "init_std",
+    "initializer_range",
+    "is_decoder",
+    "is_llama_config",
+    "keys_to_ignore_at_inference",
+    "label2id",
+    "layerdrop",
+    "masked_softmax_fusion",
+    "model_type",
+    "n_ctx",
+    "offset_alibi",
+    "pad_token_id",
+    "prefix",
+    "pretraining_tp",
+    "problem_type",
+    "resid_pdrop",
+    "seq_length",
+    "skip_bias_add",
+    "skip_bias_add_qkv",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "task_specific_params",
+    "tokenizer_class",
+    "torch_dtype",
+    "transformers.js_config",
+    "transformers_version",
+    "unk_token_id",
+    "use_cache",
+}
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+    "silu": functional.silu,
+}
+
+_REQUIRED = object()
+
+
+class Unsupported(Exception):  # noqa: N818 (an answer, not an error: the checkpoint goes another way)
+    """This checkpoint needs transformers; says why."""
+
+
+class Keys:
+    """The configuration, and which of its keys have been read."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._left = set(config) - IRRELEVANT
+
+    def __call__(self, *names: str, default: Any = _REQUIRED) -> Any:
+        """The value of the first of these keys that is there and not null, else the default.
+
+        Raises `Unsupported` when there is neither.
+        """
+        self._left -= set(names)
+        for name in names:
+            if self._config.get(name) is not None:
+                return self._config[name]
+        if default is _REQUIRED:
+            raise Unsupported(f"config.json without {' or '.join(names)}")
+        return default
+
+    def given(self, name: str) -> bool:
+        """Whether the key is there, if only as null."""
+        return name in self._config
+
+    def must_be(self, name: str, *allowed: Any) -> None:
+        """Raise `Unsupported` for another value of a key that may be left out."""
+        self._left.discard(name)
+        if name in self._config and self._config[name] not in allowed:
+            raise Unsupported(f"{name} {self._config[name]!r}")
+
+    def activation(self, *names: str, default: str) -> Callable[[Tensor], Tensor]:
+        """The activation function of this key."""
+        name = self(*names, default=default)
+        if name not in ACTIVATIONS:
+            raise Unsupported(f"activation {name!r}")
+        return ACTIVATIONS[name]
+
+    def rope(self, theta: float, share: float = 1.0) -> dict[str, Any]:
+        """Rotary parameters in the form of transformers 5, from that form or the older keys."""
+        new, old = self("rope_parameters", default={}), self("rope_scaling", default={})
+        base = self("rope_theta", "rotary_emb_base", default=theta)
+        part = self("partial_rotary_factor", "rotary_pct", default=share)
+        return {"rope_theta": base, "partial_rotary_factor": part, **old, **new}
+
+    def windows(self, layers: int, default: list[int | None], window: int | None) -> list[int | None]:
+        """How many tokens each layer looks back (None: all), from `layer_types` if it is there."""
+        kinds = self("layer_types", default=None)
+        if kinds is None:
+            return default
+        known = {"full_attention": None, "sliding_attention": window}
+        if set(kinds) - set(known) or len(kinds) != layers:
+            raise Unsupported(f"layer_types {', '.join(sorted(set(kinds)))}")
+        return [known[kind] for kind in kinds]
+
+    def done(self) -> None:
+        """Raise `Unsupported` for keys that nobody has read: before any weight is."""
+        if self._left:
+            raise Unsupported(f"{', '.join(sorted(self._left))} in config.json")

@@ -1,0 +1,86 @@
+"""From hidden states to log-likelihoods, through the output matrix, without ever holding all logits.
+
+The vocabulary comes in slices that stay in the processor's cache. log Σ exp is kept per slice and joined in
+float64: `logsumexp` is unbiased where float32 `log_softmax` on a CPU loses 1e-5 nats a token.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Hidden states (k, d) → (first token, logits (k, v)) for slices of the vocabulary, in order.
+Slices = Callable[[Tensor], Iterator[tuple[int, Tensor]]]
+
+SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}  # logits of a slice: on a CPU 2 MB, which its cache holds
+SMALLEST_SLICE = 1024  # tokens
+
+
+def vocabulary_slices(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None
+) -> Iterator[tuple[int, Tensor]]:
+    """Logits (k, v) of hidden states (k, d) through the output matrix (V, d), slice by slice."""
+    elements = SLICE_ELEMENTS.get(hidden.device.type, SLICE_ELEMENTS["cpu"])
+    size = max(SMALLEST_SLICE, elements // max(1, len(hidden)))
+    for first in range(0, len(weight), size):
+        logits = hidden @ weight[first : first + size].t()
+        if bias is not None:
+            logits = logits + bias[first : first + size]
+        yield first, logits if softcap is None else softcap * torch.tanh(logits / softcap)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Scores of T targets."""
+
+    loglikelihood: Tensor  # (T,) float64, nats
+    greedy: Tensor  # (T,) whether the target is the argmax
+    rank: Tensor | None  # (T,) 1 + the number of tokens that are likelier
+
+
+def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *, ranks: bool) -> Targets:
+    """Score `target[t]` after the hidden state `hidden[row[t]]`.
+
+    Parameters
+    ----------
+    hidden
+        (k, d), after the final norm.
+    row, target
+        (T,) each.
+    ranks
+        Whether to count likelier tokens too; computes the logits a second time.
+    """
+    count = len(hidden)
+    normaliser = hidden.new_full((count,), -torch.inf, dtype=torch.float64)
+    best = hidden.new_full((count,), -torch.inf, dtype=torch.float64)
+    winner = torch.zeros(count, dtype=torch.long, device=hidden.device)
+    value = torch.zeros(len(target), dtype=torch.float64, device=hidden.device)
+    for first, part in slices(hidden):
+        logits = _wide(part)
+        highest, place = logits.max(dim=1)
+        normaliser = torch.logaddexp(normaliser, _logsumexp(logits, highest))
+        better = highest > best
+        best = torch.where(better, highest.double(), best)
+        winner = torch.where(better, place + first, winner)
+        here = ((target >= first) & (target < first + logits.shape[1])).nonzero()[:, 0]
+        value[here] = logits[row[here], target[here] - first].double()
+    rank = _ranks(hidden, row, value, slices) if ranks else None
+    return Targets(value - normaliser[row], winner[row] == target, rank)
+
+
+def _ranks(hidden: Tensor, row: Tensor, value: Tensor, slices: Slices) -> Tensor:
+    rank = torch.ones(len(row), dtype=torch.long, device=hidden.device)
+    for _, logits in slices(hidden):  # the same products, hence the same bits as `value`
+        wide = _wide(logits)
+        rank += (wide[row] > value[:, None].to(wide.dtype)).sum(dim=1)
+    return rank
+
+
+def _logsumexp(logits: Tensor, highest: Tensor) -> Tensor:
+    """log Σ exp (k,) of a slice."""
+    return highest.double() + (logits - highest[:, None]).exp_().sum(dim=1).double().log()
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()

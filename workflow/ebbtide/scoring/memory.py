@@ -1,0 +1,73 @@
+"""Memory: how much is free, when it ran out, and the most that was used."""
+
+import contextlib
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ebbtide.precision import count_values
+
+WEIGHTS_SHARE = 0.9  # of what is free that weights may take
+SHARE = 0.5  # of what is free that a chunk may take; the rest is for what an estimate misses
+PREFERRED = {"cpu": 512, "cuda": 8192}  # tokens in a forward when memory is no limit
+
+
+def chunk_size(bytes_per_token: int, device: torch.device) -> int:
+    """Tokens in a forward to begin with: the preferred number, or what fits into free memory, at least 1."""
+    free = free_memory(device)
+    preferred = PREFERRED.get(device.type, PREFERRED["cpu"])
+    if free is None:
+        return preferred
+    return max(1, min(preferred, int(SHARE * free) // bytes_per_token))
+
+
+def fits_one_device(files: Sequence[Path], dtype: str, device: str) -> bool:
+    """Whether weights of these files fit on the device in this precision; a CPU is taken to suffice."""
+    if device == "cpu":
+        return True
+    needed = count_values(files).total() * int(getattr(torch, dtype).itemsize)
+    free = free_memory(torch.device(device))
+    return free is None or needed < WEIGHTS_SHARE * free
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes on the device; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(available.split()[1]) * 1024
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the CPU's allocator, has run out."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def release() -> None:
+    """Give cached device memory back, so that a smaller chunk finds it in one piece."""
+    torch.cuda.empty_cache()
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin to measure `peak_memory` anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):  # not on every system: the peak is then that of the process
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes in use on the device since `reset_peak`; on a CPU, of the whole process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak = next(line for line in lines if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

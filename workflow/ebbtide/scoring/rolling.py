@@ -1,0 +1,98 @@
+"""The log-likelihood of long documents, in windows, and what is made of it.
+
+By the rule of lm-evaluation-harness 0.4.13: a document is cut into windows so that each of its tokens is
+scored exactly once. With `context=1` the windows share one token, which is scored in one and read in the
+next; with `context=k` a window begins with k tokens that are only read. The last window reaches
+back as far as it can.
+
+document   t0 t1 t2 t3 t4 t5 t6 t7          window of 4, context of 2
+window 1   s·t0 t1 t2 t3                    s: the beginning (or end) token, only read
+window 2         t2 t3·t4 t5 t6             before the dot: only read
+window 3               t4 t5 t6·t7  …
+"""
+
+import math
+import re
+from collections.abc import Sequence
+
+from ebbtide.errors import ScoringError
+from ebbtide.scoring.encoding import Encoded
+
+
+def rolling_windows(tokens: Sequence[int], start: int, window: int, context: int = 1) -> list[Encoded]:
+    """Cut a document into windows that score each of its tokens once.
+
+    Parameters
+    ----------
+    tokens
+        The document. The harness scores the tokens that a tokenizer's own post-processor puts before a
+        text as part of it; to do so, pass them too.
+    start
+        Token from which the first one is predicted: the beginning token, else the end token.
+    window
+        Tokens the model can read at once.
+    context
+        Tokens that a window, but the first, reads at least before the first one it scores.
+
+    Returns
+    -------
+    Windows in the document's order, none for a document without tokens. Their continuations, put together,
+    are `tokens`.
+
+    Raises
+    ------
+    ScoringError
+        `context` outside 1 … `window`.
+    """
+    if not 1 <= context <= window:
+        raise ScoringError(f"context: found {context}, allowed: 1 to the window of {window} tokens.")
+    document = (start, *tokens)
+    windows = []
+    done = 1  # tokens of `document` that are scored, or not to be
+    while done < len(document):
+        step = window if done == 1 else window - context + 1
+        end = min(done + step, len(document))
+        begin = max(0, end - window - 1)  # the last token is scored but not read
+        windows.append(Encoded(document[begin:end], done - begin, truncated=False))
+        done = end
+    return windows
+
+
+def count_bytes(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text.encode("utf-8"))
+
+
+def count_words(text: str) -> int:
+    """Words of a text as the harness counts them: pieces between runs of whitespace, empty ends included."""
+    return len(re.split(r"\s+", text))
+
+
+def loss(loglikelihoods: Sequence[float], tokens: Sequence[int]) -> float:
+    """Mean loss of a corpus in nats per token.
+
+    Takes one log-likelihood (nats) and one count of tokens per document. Sums are divided by sums: a document
+    weighs as much as it is long. Raises `ScoringError` for a corpus without tokens.
+    """
+    total = math.fsum(loglikelihoods)
+    if len(loglikelihoods) != len(tokens):
+        raise ScoringError(f"{len(loglikelihoods)} log-likelihoods for {len(tokens)} documents.")
+    if (weight := math.fsum(tokens)) <= 0:
+        raise ScoringError("a corpus without tokens, bytes or words has no mean loss.")
+    return -total / weight
+
+
+def bits_per_byte(loglikelihoods: Sequence[float], sizes: Sequence[int]) -> float:
+    """Bits that the model needs per byte of the corpus, from nats and bytes per document (as `loss`)."""
+    return loss(loglikelihoods, sizes) / math.log(2)
+
+
+def perplexity(loglikelihoods: Sequence[float], counts: Sequence[int]) -> float:
+    """Perplexity per token, byte or word, whichever `counts` holds per document (as `loss`).
+
+    Infinite where it exceeds what a float holds, as for a bad model and a text without spaces.
+    """
+    try:
+        return math.exp(loss(loglikelihoods, counts))
+    except OverflowError:
+        return math.inf
