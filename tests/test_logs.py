@@ -43,6 +43,7 @@ def test_a_job_on_another_machine_leaves_its_terminals_alone(
 
 def test_the_log_is_quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "handlers", [])  # pytest adds its own to a logger that does not propagate
     monkeypatch.delenv("EBBTIDE_TERMINAL", raising=False)
     caplog.set_level(logging.INFO, "ebbtide")
     progress = Progress()

@@ -107,9 +107,10 @@ def all_figures():
 
 
 def score_memory_mb(wildcards, attempt):
-    """Memory of a scoring job: Python and torch, and the weights in float32; more at each attempt."""
+    """Memory of a scoring job: Python, torch, weights in float32 (in float64 to verify); more at each try."""
     weights = STUDY.checkpoint(wildcards.model, wildcards.checkpoint).size_bytes
-    return attempt * (2000 + 3 * weights // 2**20)
+    copies = 3 + 4 * bool(STUDY.config["scoring"]["verify"])
+    return attempt * (2000 + copies * weights // 2**20)
 
 
 def score_minutes(wildcards, attempt):

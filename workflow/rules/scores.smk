@@ -4,7 +4,7 @@ Scores: per-choice log-likelihoods of one (model, checkpoint, task) cell.
 INPUTS   weights of the checkpoint, and the frozen task (both ancient: content counts, not dates)
 OUTPUTS  results/scores/{model}/{checkpoint}/{task}.parquet
 RERUNS   when the cell is missing or its identity changes: weights, tokenizer, task, dtype, encoding,
-         maximum length, version of the scoring maths. Not when code, plots or dates change. A cell that
+         BOS and truncation policy, maximum length, version of the scoring maths. Not when code, plots or dates change. A cell that
          the store holds is copied, not scored.
 
 One job per cell, one load of weights per checkpoint: see `ebbtide.score`.

@@ -2,6 +2,9 @@
 
     from ebbtide.scoring.engine import load_scorer, score_requests
 
-`recipe` (the version of the maths) is lean; `engine` loads tables; `encoding` → `trie` → `walk` do the
-work, and `padded` is the plain form of the same.
+texts to tokens        tokenizer, encoding (requests), rolling (long documents)
+tokens to work         trie (each unique token once), chunks (what is forwarded together)
+work to numbers        walk (chunk after chunk), head (hidden states → log-likelihoods), memory
+models                 families + weights → decoder + attention; hugging_face (any other); body (what both are)
+what is offered        engine (requests), documents, verify; padded is the plain form, recipe the version
 """
