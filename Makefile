@@ -1,6 +1,7 @@
 # make demo    set up, run the embedded study, write its report
 # make test    set up, check style and types, run all tests
 # make lint    style, types, workflow lint
+# make bench   the engine against lm-evaluation-harness (options: BENCH="--rows memotrap")
 # make lock    resolve the dependencies of pyproject.toml anew into envs/cpu.txt
 # make clean   remove results and logs of all studies (weights, tasks and the cell store stay)
 
@@ -9,7 +10,7 @@ CORES ?= all
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint bench lock clean
 
 demo: $(VENV)/.installed
 	snakemake --cores $(CORES) --quiet rules reason
@@ -31,6 +32,13 @@ $(VENV)/.installed: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
 	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e ".[test,slurm]"
+	touch $@ $(VENV)/.installed
+
+bench: $(VENV)/.installed-bench
+	python benchmarks/scoring.py $(BENCH)
+
+$(VENV)/.installed-bench: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
+	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e ".[test,bench]"
 	touch $@ $(VENV)/.installed
 
 $(VENV)/bin/python:

@@ -1,126 +1,206 @@
-"""What the prefix trie saves: it against padded batches, in one process, interleaved.
+"""Ebbtide against lm-eval on real models and tasks: one process, one thread, float32, taking turns.
 
-    python benchmarks/scoring.py --model DIR --requests resources/tasks/memo_trap_proverbs.parquet
+    python benchmarks/scoring.py --truthful-qa FILE
+    python benchmarks/scoring.py --rows memotrap startup
 
-Prints a table (and writes it with `--to`): CPU seconds (median over repeats, one thread), the ratio to padded
-batches, tokens forwarded and the least possible, useful MFU (FLOPs of the unique tokens and scored heads,
-over time and over the matmul peak measured in the same run), and the largest error against float64.
+Prints a table and writes it as TSV with a figure beside it. The ratio is CPU time of lm-eval at the best of
+its batch sizes over ours, both without tokenisation, medians over rounds. Useful MFU counts the FLOP of the
+unique tokens and scored positions only, against the matrix product measured in the same rounds.
 """
 
 import argparse
-import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from exact import Exact
+from figure import save_ratios
+from machine import describe, prepare
+from measure import (
+    ERROR_MUST,
+    ERROR_STRETCH,
+    MFU_MUST,
+    MFU_STRETCH,
+    Comparison,
+    compare,
+    matmul_peak,
+    verdict,
+)
+from models import MODELS, model_directory, named_directories
+from peer import Peer
+from startup import MUST, STRETCH, measure_startup
+from workloads import WORKLOADS, Data, MissingError, Workload
 
-from ebbtide.scoring.encoding import Encoded, encode
+from ebbtide.errors import EbbtideError
 from ebbtide.scoring.engine import Scorer, load_scorer
-from ebbtide.scoring.padded import Counters, TokenScores, score_padded
-from ebbtide.scoring.trie import build_trie
-from ebbtide.scoring.walk import score_trie
-from ebbtide.tables import REQUESTS, read_parquet, write_tsv
+from ebbtide.tables import write_tsv
+
+STARTUP = "startup"
+BATCH_SIZES = (8, 16, 32)
+PEAK_SIZES = (1024, 2048)
 
 
-def main() -> None:
-    """Parse the command line, run, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="Hugging Face directory")
-    parser.add_argument("--requests", required=True, help="Parquet: example, choice, context, continuation")
-    parser.add_argument("--examples", type=int, default=100, help="the first so many examples (default: 100)")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batch-tokens", type=int, nargs="+", default=[512, 1024, 4096])
-    parser.add_argument("--to", help="write the table as TSV too")
-    options = parser.parse_args()
-    scorer = load_scorer(options.model)
-    requests = encoded(scorer, options.requests, options.examples)
-    methods: dict[str, Callable[[Any, Counters], list[TokenScores]]] = {
-        "trie": lambda model, counters: score_trie(model, requests, counters)
-    }
-    for size in options.batch_tokens:
-        methods[f"padded {size}"] = lambda model, counters, size=size: score_padded(
-            model, requests, counters, batch_tokens=size
-        )
-    table = compare(scorer, requests, methods, options.repeats)
-    print(f"{options.model}, {options.examples} examples, {len(requests)} requests, 1 thread")
-    print(table.to_string(index=False))
-    if options.to:
-        write_tsv(table, options.to)
+def main() -> int:
+    """Parse the command line, run, print; an error of the user's is one sentence and status 1."""
+    options = _parser().parse_args()
+    try:
+        prepare()
+        _run(options)
+    except EbbtideError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
-def encoded(scorer: Scorer, path: str, examples: int) -> list[Encoded]:
-    """The requests of the first examples, in tokens."""
-    frame = read_parquet(Path(path), REQUESTS, foreign=True).to_pandas()
-    frame = frame[frame["example"].isin(frame["example"].drop_duplicates().head(examples))]
-    return encode(
-        scorer.tokenizer,
-        frame["context"].tolist(),
-        frame["continuation"].tolist(),
-        [str(i) for i in frame.index],
-        encoding="harness",
-        window=int(scorer.model.config.max_position_embeddings),
-        vocabulary=int(scorer.model.config.vocab_size),
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    names = [w.name for w in WORKLOADS]
+    parser.add_argument("--rows", nargs="+", choices=[*names, STARTUP], help="only these rows")
+    parser.add_argument("--long", action="store_true", help="also TruthfulQA with 60 questions: an hour")
+    parser.add_argument("--repeats", type=_at_least(1, int), default=3, help="rounds (default: 3)")
+    parser.add_argument(
+        "--scale",
+        type=_at_least(0.0, float),
+        default=1.0,
+        help="times the examples; no verdicts unless 1",
+    )
+    parser.add_argument("--truthful-qa", type=Path, help="TruthfulQA's multiple-choice file as JSON lines")
+    parser.add_argument(
+        "--model-dir", nargs="+", default=[], metavar="NAME=DIR", help=f"own copies of {', '.join(MODELS)}"
+    )
+    parser.add_argument("--to", type=Path, default=Path("results/benchmarks/scoring.tsv"))
+    return parser
 
 
-def compare(
-    scorer: Scorer,
-    requests: list[Encoded],
-    methods: dict[str, Callable[[Any, Counters], list[TokenScores]]],
-    repeats: int,
-) -> pd.DataFrame:
-    """One row per method; methods take turns, so that a slow minute hits all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    forwarded: dict[str, int] = {}
-    found: dict[str, list[TokenScores]] = {}
-    peaks = []
-    for _ in range(repeats):
-        peaks.append(matmul_peak())
-        for name, method in methods.items():
-            counters = Counters()
-            started = time.process_time()
-            found[name] = method(scorer.model, counters)
-            seconds[name].append(time.process_time() - started)
-            forwarded[name] = counters.forwarded
-    exact = score_trie(scorer.model.double(), requests, Counters())
-    trie = build_trie(requests)
-    heads = len(set(trie.node.tolist()))
-    output = scorer.model.get_output_embeddings().weight.numel()
-    useful = 2 * scorer.parameters_non_embedding * len(trie) + 2 * output * heads
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    best_padded = min(value for name, value in median.items() if name != "trie")
-    return pd.DataFrame(
+def _at_least(least: float, number: Callable[[str], float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = number(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"found {text}, allowed: {least:g} or more")
+        return value
+
+    return parse
+
+
+def _run(options: argparse.Namespace) -> None:
+    directories = named_directories(options.model_dir)
+    chosen = [
+        w for w in WORKLOADS if (w.name in options.rows if options.rows else options.long or not w.long)
+    ]
+    print(describe())
+    rows = []
+    for model in MODELS:
+        of_model = [w.scaled(options.scale) for w in chosen if w.model == model]
+        rows += _rows_of_model(model, of_model, directories, options)
+    if rows:
+        table = pd.DataFrame(rows)
+        print(report(table))
+        write_tsv(table.assign(machine=describe()), options.to)
+        save_ratios(table, options.to)
+    if not options.rows or STARTUP in options.rows:
+        startup = _startup(model_directory("smollm2", directories))
+        print(startup.to_string(index=False))
+        write_tsv(startup.assign(machine=describe()), options.to.with_name("startup.tsv"))
+
+
+def _rows_of_model(
+    model: str, workloads: Sequence[Workload], directories: dict[str, str], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Rows of the workloads of one model; those that lack something are left out with a sentence."""
+    rows: list[dict[str, Any]] = []
+    sides: tuple[Scorer, Peer, Exact] | None = None
+    for workload in workloads:
+        try:
+            requests = workload.ask(Data(options.truthful_qa), workload.examples)
+            if sides is None:
+                directory = model_directory(model, directories)
+                sides = load_scorer(directory), Peer(directory, "float32", "cpu"), Exact(directory)
+        except MissingError as absent:
+            print(f"{workload.name}: {absent}", file=sys.stderr)
+            continue
+        torch.set_num_threads(1)  # a library may have set its own
+        started = time.perf_counter()
+        peak = partial(matmul_peak, torch.float32, "cpu", PEAK_SIZES, time.process_time)
+        scorer, peer, exact = sides
+        found = compare(
+            scorer, peer, exact, requests, batch_sizes=BATCH_SIZES, repeats=options.repeats, peak=peak
+        )
+        rows.append(_row(workload, found, judged=options.scale == 1))
+        print(
+            f"{workload.name}: {found.ratio:.2f} times faster ({time.perf_counter() - started:.0f} s)",
+            file=sys.stderr,
+        )
+    return rows
+
+
+def _row(workload: Workload, found: Comparison, *, judged: bool) -> dict[str, Any]:
+    named = {k: getattr(workload, k) for k in ("name", "title", "examples", "must", "stretch")}
+    return {
+        **named,
+        "model": MODELS[workload.model],
+        **asdict(found),
+        "verdict": verdict(found.ratio, workload.must, workload.stretch) if judged else "",
+        "mfu_verdict": verdict(found.mfu, MFU_MUST, MFU_STRETCH) if judged else "",
+        "error_verdict": verdict(found.error, ERROR_MUST, ERROR_STRETCH),
+        "forwarded_per_unique": found.forwarded / found.unique,
+    }
+
+
+def report(table: pd.DataFrame) -> str:
+    """The table as people read it, in two parts: times, then work and accuracy."""
+
+    def column(form: str, *names: str) -> list[str]:
+        return [form.format(*values) for values in table[list(names)].itertuples(index=False)]
+
+    times = pd.DataFrame(
         {
-            "method": list(methods),
-            "cpu_seconds": [round(median[name], 3) for name in methods],
-            "ratio_to_best_padded": [round(best_padded / median[name], 2) for name in methods],
-            "forwarded": [forwarded[name] for name in methods],
-            "unique": len(trie),
-            "useful_mfu": [round(useful / median[name] / statistics.median(peaks), 3) for name in methods],
-            "largest_error": [largest_error(found[name], exact) for name in methods],
+            "row": table["name"],
+            "model": table["model"],
+            "examples": table["examples"],
+            "requests": table["requests"],
+            "lm-eval s (batch)": column("{:.2f} ({})", "peer_seconds", "peer_batch"),
+            "Ebbtide s": column("{:.2f}", "seconds"),
+            "ratio (range)": column("{:.2f} ({:.2f}–{:.2f})", "ratio", "ratio_low", "ratio_high"),
+            "must / stretch": column("{:g} / {:g}", "must", "stretch"),
+            "met": table["verdict"],
+            "tokenisation s (lm-eval)": column("{:.3f} ({:.3f})", "tokenisation", "peer_tokenisation"),
         }
     )
+    work = pd.DataFrame(
+        {
+            "row": table["name"],
+            "useful MFU": column("{:.0%}", "mfu"),
+            f"must {MFU_MUST:.0%} / {MFU_STRETCH:.0%}": table["mfu_verdict"],
+            "peak GFLOP/s": column("{:.0f}", "peak_gflops"),
+            "forwarded": table["forwarded"],
+            "unique": table["unique"],
+            "forwarded/unique": column("{:.2f}", "forwarded_per_unique"),
+            "lm-eval forwarded": table["peer_forwarded"],
+            "heads": table["heads"],
+            "error (lm-eval)": column("{:.1e} ({:.1e})", "error", "peer_error"),
+            f"must {ERROR_MUST:.0e} / {ERROR_STRETCH:.0e}": table["error_verdict"],
+        }
+    )
+    return f"{times.to_string(index=False)}\n\n{work.to_string(index=False)}"
 
 
-def largest_error(found: list[TokenScores], exact: list[TokenScores]) -> float:
-    """Largest difference of a request's log-likelihood (nats)."""
-    return max(abs(sum(a.loglikelihoods) - sum(b.loglikelihoods)) for a, b in zip(found, exact, strict=True))
-
-
-def matmul_peak(size: int = 1024) -> float:
-    """FLOP/s of a float32 matrix product, the best of five."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    best = float("inf")
-    for _ in range(5):
-        started = time.process_time()
-        a @ b
-        best = min(best, time.process_time() - started)
-    return 2 * size**3 / best
+def _startup(directory: Path) -> pd.DataFrame:
+    """CPU seconds from process start to the first forward; only our first forward is judged."""
+    rows = [asdict(row) for row in measure_startup(directory, repeats=5)]
+    for row in rows:
+        judged = row["what"] == "first forward"
+        row["must"], row["stretch"] = (MUST, STRETCH) if judged else (None, None)
+        row["met"] = verdict(row["seconds"], MUST, STRETCH) if judged else ""
+    return pd.DataFrame(rows).round({"seconds": 2, "low": 2, "high": 2})
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()
+    sys.exit(main())

@@ -80,9 +80,9 @@ def plain_ranks(model: Any, request: Encoded) -> tuple[int, ...]:
 
 def test_a_long_path_is_read_in_blocks(pair: tuple[str, Any, NativeBody], monkeypatch) -> None:
     """Blocks smaller than chunks, chunks smaller than paths: every border is crossed."""
-    from ebbtide.scoring import walk
+    from ebbtide.scoring import chunks
 
-    monkeypatch.setattr(walk, "BLOCK", 3)
+    monkeypatch.setattr(chunks, "BLOCK", 3)
     name, model, body = pair
     stem = tuple((7 * i) % architectures.VOCABULARY for i in range(30))
     requests = [
@@ -350,10 +350,10 @@ def test_the_chunk_shrinks_with_free_memory(saved: Callable[[str], Path], monkey
     from ebbtide.scoring import memory
 
     body, _ = native(saved("llama"))
-    monkeypatch.setattr(memory, "free_memory", lambda _: 20 * body.bytes_per_token)
-    assert memory.chunk_size(body.bytes_per_token, body.device) == 10
+    monkeypatch.setattr(memory, "free_memory", lambda _: 20 * body.bytes_per_token(9))
+    assert memory.chunk_size(body.bytes_per_token(9), body.device) == 10
     monkeypatch.setattr(memory, "free_memory", lambda _: 2**40)
-    assert memory.chunk_size(body.bytes_per_token, body.device) == memory.PREFERRED["cpu"]
+    assert memory.chunk_size(body.bytes_per_token(9), body.device) == memory.PREFERRED["cpu"]
 
 
 # Start-up.

@@ -122,6 +122,40 @@ def test_a_row_is_forwarded_once_for_all_its_continuations() -> None:
     assert counters.forwarded == 3
 
 
+def test_batches_are_halved_when_memory_runs_out() -> None:
+    model = tiny.model("gpt_neox", vocabulary=VOCABULARY)
+    requests = [Encoded((1, 2, 3, 4, i, 5), 3, False) for i in range(12)]
+    sizes = []
+
+    class Small:
+        device = model.device
+
+        def __call__(self, ids: torch.Tensor, **named: Any) -> Any:
+            sizes.append(ids.numel())
+            if ids.numel() > 20:
+                raise torch.OutOfMemoryError("no memory")
+            return model(ids, **named)
+
+    counters = Counters()
+    found = score_padded(Small(), requests, counters, ranks=True)
+    assert sizes[:4] == [60, 30, 15, 15]
+    assert (counters.forwarded, counters.chunk) == (60, 15)
+    for a, b in zip(found, score_padded(model, requests, Counters(), ranks=True), strict=True):
+        assert (a.greedy, a.ranks) == (b.greedy, b.ranks)
+        assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-9)
+
+
+def test_a_text_that_cannot_fit_is_a_sentence() -> None:
+    class NoMemory:
+        device = torch.device("cpu")
+
+        def __call__(self, *_: Any, **__: Any) -> Any:
+            raise torch.OutOfMemoryError("no memory")
+
+    with pytest.raises(ScoringError, match="a text of 2 tokens does not fit into memory; a smaller"):
+        score_padded(NoMemory(), [Encoded((1, 2, 3), 1, False)], Counters())
+
+
 # A whole task.
 
 

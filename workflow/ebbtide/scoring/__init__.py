@@ -5,6 +5,6 @@
 texts to tokens        tokenizer, encoding (requests), rolling (long documents)
 tokens to work         trie (each unique token once), chunks (what is forwarded together)
 work to numbers        walk (chunk after chunk), head (hidden states → log-likelihoods), memory
-models                 families + weights → decoder + attention; hugging_face (any other); body (what both are)
+models                 families + weights → decoder + attention; hugging_face (others); body (what both are)
 what is offered        engine (requests), documents, verify; padded is the plain form, recipe the version
 """

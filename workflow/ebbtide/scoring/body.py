@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ebbtide.scoring.attention import Cache
-from ebbtide.scoring.chunks import Chunk
+from ebbtide.scoring.chunks import DEEP, Chunk
 from ebbtide.scoring.decoder import Decoder
 from ebbtide.scoring.head import vocabulary_slices
 
@@ -19,9 +19,8 @@ class Body(Protocol):
     def device(self) -> torch.device:
         """Where its tokens go in."""
 
-    @property
-    def bytes_per_token(self) -> int:
-        """An estimate of the memory that one more token in a chunk takes."""
+    def bytes_per_token(self, depth: int) -> int:
+        """An estimate of the memory that one more token in a chunk takes, in a trie of this depth."""
 
     def start(self) -> None:
         """Forget the path: a new trie begins."""
@@ -51,14 +50,14 @@ class NativeBody:
         """See `Body`."""
         return self._decoder.embedding.device
 
-    @property
-    def bytes_per_token(self) -> int:
-        """See `Body`: a few copies of the residual stream, the widest activations, keys and values."""
+    def bytes_per_token(self, depth: int) -> int:
+        """See `Body`: a few copies of the residual stream, the widest activations, keys and values, masks."""
         decoder, layer = self._decoder, self._decoder.layers[0]
-        width = decoder.embedding.shape[1]
-        cached = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + 4)
+        residual = 6 * decoder.embedding.shape[1]
         wide = 2 * len(layer.up.weight) + 4 * decoder.heads * decoder.head_dim
-        return decoder.embedding.element_size() * (6 * width + wide + cached)
+        kept = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + DEEP + 1)
+        masks = depth * (1 if decoder.slopes is None else decoder.heads)
+        return decoder.embedding.element_size() * (residual + wide + kept + 2 * masks)
 
     def start(self) -> None:
         """See `Body`."""

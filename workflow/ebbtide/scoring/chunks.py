@@ -20,6 +20,9 @@ from ebbtide.scoring.trie import Trie
 if TYPE_CHECKING:
     import torch
 
+BLOCK = 64  # queries that are attended together, at least
+DEEP = 8  # a block is no shorter than a DEEPth of the longest path it reads: reading is copying
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -29,7 +32,12 @@ class Chunk:
     past: np.ndarray  # (P,) nodes of the path, by depth
     start: int
     stop: int
-    block: int  # queries that are attended together
+
+    @cached_property
+    def block(self) -> int:
+        """Queries that are attended together."""
+        deepest = int(self.trie.depth[self.start : self.stop].max())
+        return min(max(BLOCK, deepest // DEEP), self.stop - self.start)
 
     @property
     def nodes(self) -> np.ndarray:

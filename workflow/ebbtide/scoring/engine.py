@@ -76,6 +76,13 @@ class Scorer:
         """Whose forward it is: `ebbtide` or `transformers`."""
         return "ebbtide" if self.model is None else "transformers"
 
+    @property
+    def kernel(self) -> str:
+        """How attention is computed, in the words of transformers."""
+        if self.model is None:
+            return "sdpa"
+        return str(getattr(self.model.config, "_attn_implementation", "unknown"))
+
     def score(
         self, requests: Sequence[Encoded], *, ranks: bool = False, counters: Counters | None = None
     ) -> list[TokenScores]:
@@ -86,8 +93,9 @@ class Scorer:
         """
         counters = counters if counters is not None else Counters()
         if self.body is None:
-            return score_padded(self.model, requests, counters)
-        chunk = chunk_size(self.body.bytes_per_token, self.body.device)
+            return score_padded(self.model, requests, counters, ranks=ranks)
+        deepest = max((len(request.fed) for request in requests), default=0)
+        chunk = chunk_size(self.body.bytes_per_token(deepest), self.body.device)
         return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks)
 
 
@@ -255,10 +263,12 @@ def provenance(scorer: Scorer, counters: Counters) -> dict[str, Any]:
         "device": scorer.device,
         "method": scorer.method,
         "implementation": scorer.implementation,
+        "kernel": scorer.kernel,
         "machine": platform.machine(),
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
         "unique_tokens": counters.unique,
         "forwarded_tokens": counters.forwarded,
+        "chunk_tokens": counters.chunk,
     }
 
 

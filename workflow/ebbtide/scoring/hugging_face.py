@@ -12,6 +12,7 @@ from ebbtide.logs import log
 from ebbtide.scoring.chunks import Chunk
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.head import vocabulary_slices
+from ebbtide.scoring.memory import PREFERRED
 from ebbtide.scoring.padded import Counters, input_device, score_padded
 from ebbtide.scoring.walk import score_trie
 
@@ -29,12 +30,12 @@ class TransformersBody:
         """See `Body`."""
         return input_device(self._model)
 
-    @property
-    def bytes_per_token(self) -> int:
-        """See `Body`: about what a decoder of this width and depth takes."""
+    def bytes_per_token(self, depth: int) -> int:
+        """See `Body`: about what a decoder of this width takes, and its masks."""
         config = self._model.config
         width, layers = config.hidden_size, config.num_hidden_layers
-        return int(self._model.dtype.itemsize * width * (24 + 2 * layers))
+        masks = len(self._windows) * (depth + PREFERRED.get(self.device.type, 0))
+        return int(self._model.dtype.itemsize * (width * (24 + 2 * layers) + masks))
 
     def start(self) -> None:
         """See `Body`."""

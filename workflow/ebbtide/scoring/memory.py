@@ -48,6 +48,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
+def too_little_memory(what: str) -> str:
+    """The sentence for a forward that cannot be made smaller."""
+    return (
+        f"{what} does not fit into memory; a smaller scoring.max_length, a 16-bit scoring.dtype or a larger "
+        "device would help."
+    )
+
+
 def release() -> None:
     """Give cached device memory back, so that a smaller chunk finds it in one piece."""
     torch.cuda.empty_cache()

@@ -5,12 +5,15 @@ Causal attention never looks right, so padding behind a request cannot change it
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from ebbtide.errors import ScoringError
+from ebbtide.logs import log
 from ebbtide.scoring.encoding import Encoded
-
-if TYPE_CHECKING:
-    import torch
+from ebbtide.scoring.memory import is_out_of_memory, release, too_little_memory
+from ebbtide.scoring.trie import build_trie
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Counters:
 
     forwarded: int = 0
     unique: int = 0  # nodes of the tries: the least that can be forwarded
+    chunk: int = 0  # the most in one forward, where memory sufficed
 
 
 def score_padded(
@@ -36,12 +40,15 @@ def score_padded(
     counters: Counters,
     *,
     batch_tokens: int = 4096,
+    ranks: bool = False,
 ) -> list[TokenScores]:
     """Log-likelihood of every continuation token of every request.
 
     Requests that feed the model the same tokens share one row. Rows are sorted by length, the longest
-    first, and cut into batches of at most `batch_tokens` tokens.
+    first, and cut into batches of at most `batch_tokens` tokens, which are halved when memory runs out.
+    Raises `ScoringError` when one row does not fit.
     """
+    counters.unique += len(build_trie(requests))
     rows: dict[tuple[int, ...], list[int]] = {}
     for index, request in enumerate(requests):
         rows.setdefault(request.fed, []).append(index)
@@ -51,30 +58,41 @@ def score_padded(
     while start < len(order):
         batch = order[start : start + max(1, batch_tokens // len(order[start]))]
         continuations = [[requests[index].continuation for index in rows[fed]] for fed in batch]
-        for fed, found in zip(batch, _score_batch(model, batch, continuations), strict=True):
-            for index, score in zip(rows[fed], found, strict=True):
+        try:
+            found = _score_batch(model, batch, continuations, ranks)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise ScoringError(too_little_memory(f"a text of {len(batch[0])} tokens")) from error
+            batch_tokens = len(batch) * len(batch[0]) // 2
+            log.info("out of memory: going on with batches of %d tokens", batch_tokens)
+            release()
+            continue
+        for fed, scored in zip(batch, found, strict=True):
+            for index, score in zip(rows[fed], scored, strict=True):
                 scores[index] = score
         counters.forwarded += len(batch) * len(batch[0])
+        counters.chunk = max(counters.chunk, len(batch) * len(batch[0]))
         start += len(batch)
     return [score for score in scores if score is not None]
 
 
-def input_device(model: Any) -> "torch.device":
+def input_device(model: Any) -> torch.device:
     """Where a model of transformers takes its tokens.
 
     A model spread over devices has hooks that bring tokens to weights, wherever these are now.
     """
-    import torch
-
     return torch.device("cpu") if model.device.type == "meta" else model.device
 
 
 def _score_batch(
-    model: Any, batch: Sequence[tuple[int, ...]], continuations: Sequence[Sequence[tuple[int, ...]]]
+    model: Any,
+    batch: Sequence[tuple[int, ...]],
+    continuations: Sequence[Sequence[tuple[int, ...]]],
+    ranks: bool,
 ) -> list[list[TokenScores]]:
     """Feed the rows of `batch` (the longest first); score the continuations that each of them ends in."""
-    import torch
-
     length = len(batch[0])
     fed = torch.zeros(len(batch), length, dtype=torch.long)  # (B, T); 0 pads
     for i, tokens in enumerate(batch):
@@ -86,24 +104,22 @@ def _score_batch(
     logits = output.logits[:, first - length :]  # (B, T - first, V), also of a model that keeps all T
     return [
         [
-            _score(logits[i, len(tokens) - first - len(target) : len(tokens) - first], target)
+            _score(logits[i, len(tokens) - first - len(target) : len(tokens) - first], target, ranks)
             for target in targets
         ]
         for i, (tokens, targets) in enumerate(zip(batch, continuations, strict=True))
     ]
 
 
-def _score(logits: "torch.Tensor", continuation: tuple[int, ...]) -> TokenScores:
+def _score(logits: torch.Tensor, continuation: tuple[int, ...], ranks: bool) -> TokenScores:
     """Scores of a continuation of n tokens from its logits (n, V)."""
-    import torch
-
     target = torch.tensor(continuation, device=logits.device)  # (n,)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     # logsumexp, not log_softmax: the latter is biased by 1e-5 a token in fp32 on CPU.
-    values = logits.gather(1, target[:, None])[:, 0] - torch.logsumexp(logits, dim=1)
-    likelier = (logits > logits.gather(1, target[:, None])).sum(dim=1)
+    found = logits.gather(1, target[:, None])  # (n, 1)
+    values = found[:, 0] - torch.logsumexp(logits, dim=1)
     return TokenScores(
         tuple(values.double().tolist()),
         bool((logits.argmax(dim=1) == target).all()),
-        tuple((likelier + 1).tolist()),
+        tuple(((logits > found).sum(dim=1) + 1).tolist()) if ranks else None,
     )

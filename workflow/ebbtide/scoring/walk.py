@@ -17,11 +17,9 @@ from ebbtide.scoring.body import Body
 from ebbtide.scoring.chunks import Chunk
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.head import score_targets
-from ebbtide.scoring.memory import is_out_of_memory, release
+from ebbtide.scoring.memory import is_out_of_memory, release, too_little_memory
 from ebbtide.scoring.padded import Counters, TokenScores
 from ebbtide.scoring.trie import Trie, build_trie
-
-BLOCK = 64  # queries that are attended together
 
 
 def score_trie(
@@ -50,15 +48,13 @@ def score_trie(
             if not is_out_of_memory(error):
                 raise
             if chunk == 1:
-                raise ScoringError(
-                    f"one token at depth {trie.depth[start]} does not fit into memory; a smaller "
-                    "scoring.max_length, a 16-bit scoring.dtype or a larger device would help."
-                ) from error
+                raise ScoringError(too_little_memory(f"one token at depth {trie.depth[start]}")) from error
             chunk //= 2
             log.info("out of memory: going on with chunks of %d tokens", chunk)
             release()
             continue
         counters.forwarded += stop - start
+        counters.chunk = max(counters.chunk, stop - start)
         start = stop
     return walk.collect(requests)
 
@@ -75,7 +71,7 @@ class _Walk:
 
     def advance(self, start: int, stop: int) -> None:
         """Forward and score nodes start … stop-1; when memory runs out, all is as before."""
-        chunk = Chunk(self._trie, self._past, start, stop, min(BLOCK, stop - start))
+        chunk = Chunk(self._trie, self._past, start, stop)
         with torch.inference_mode():
             self._score(self._body.forward(chunk), start, stop)
             path = chunk.path_to_next()

@@ -1,0 +1,77 @@
+"""Chunks of the trie: each query sees its own past, and blocks read little else."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebbtide.scoring import chunks
+from ebbtide.scoring.chunks import Chunk
+from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.trie import Trie, build_trie
+from test_scoring import encoded
+
+
+def ancestors(trie: Trie, node: int) -> list[int]:
+    """The path to a node and itself, by the definition."""
+    return [a for a in range(node + 1) if trie.end[a] > node]
+
+
+def walk(trie: Trie, size: int) -> list[Chunk]:
+    """The chunks of a trie, each behind the path that the one before left."""
+    found, past = [], np.zeros(0, dtype=np.int64)
+    for start in range(0, len(trie), size):
+        chunk = Chunk(trie, past, start, min(start + size, len(trie)))
+        found.append(chunk)
+        past = chunk.nodes[chunk.path_to_next()]
+    return found
+
+
+@given(
+    requests=st.lists(encoded(), min_size=1, max_size=15),
+    size=st.integers(1, 40),
+    block=st.integers(1, 9),
+    window=st.sampled_from([None, 1, 3]),
+)
+def test_a_query_sees_its_own_past(
+    requests: list[Encoded], size: int, block: int, window: int | None
+) -> None:
+    trie = build_trie(requests)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "BLOCK", block)
+        for chunk in walk(trie, size):
+            sees = chunk.sees(window).numpy()
+            slots, distance = chunk.slots.numpy(), chunk.distance.numpy()
+            for row in range(chunk.stop - chunk.start):
+                b, i = divmod(row, chunk.block)
+                node = chunk.start + row
+                seen = chunk.nodes[slots[b][sees[b, i]]].tolist()
+                expected = ancestors(trie, node)[-window if window else None :]
+                assert seen == expected
+                assert distance[b, i][sees[b, i]].tolist() == list(reversed(range(len(expected))))
+
+
+@given(requests=st.lists(encoded(), min_size=1, max_size=15), size=st.integers(1, 40))
+def test_the_path_to_the_next_chunk_is_kept(requests: list[Encoded], size: int) -> None:
+    trie = build_trie(requests)
+    for chunk in walk(trie, size):
+        expected = ancestors(trie, chunk.start)[:-1]
+        assert chunk.past.tolist() == expected
+        wanted = sorted({n - chunk.start for n in trie.node.tolist() if chunk.start <= n < chunk.stop})
+        assert chunk.scored.tolist() == wanted
+
+
+def test_branches_read_their_stem_and_not_each_other() -> None:
+    stem = tuple(range(20))
+    requests = [Encoded((*stem, 30 + branch, *([1] * 63), 2), 20, False) for branch in range(8)]
+    [chunk] = walk(build_trie(requests), 1000)
+    blocks, longest = chunk.slots.shape
+    assert (blocks, chunk.block) == (9, 64)
+    assert longest <= 20 + 2 * 64  # of the 532 nodes of the chunk
+
+
+def test_a_long_document_is_read_in_longer_blocks() -> None:
+    document = tuple(i % 7 for i in range(4097))
+    first, second = walk(build_trie([Encoded(document, 1, False)]), 2048)
+    assert (first.block, second.block) == (2047 // 8, 4095 // 8)
+    assert second.slots.numel() <= 9 * 4096  # copies of a slot, not one per query
