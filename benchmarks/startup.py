@@ -17,8 +17,10 @@ TEXTS = ("The sun rises in the", " east")
 
 OURS = """
 import sys
-from ebbtide.scoring.encoding import encode
-from ebbtide.scoring.engine import load_scorer
+from ebbtide.environment import quick_start
+with quick_start():
+    from ebbtide.scoring.encoding import encode
+    from ebbtide.scoring.engine import load_scorer
 scorer = load_scorer(sys.argv[1])
 context, continuation = sys.argv[2:]
 scorer.score(encode(

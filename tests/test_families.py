@@ -308,7 +308,7 @@ def test_out_of_memory_halves_the_chunk_and_loses_nothing(
     monkeypatch.setattr(body, "forward", small_memory)
     counters = Counters()
     found = score_trie(body, requests, counters, chunk=16)
-    assert sizes[:4] == [16, 8, 4, 4]
+    assert sizes[:4] == [12, 6, 3, 3]  # 23 tokens in chunks of equal size
     assert counters.forwarded == counters.unique == trie_size(requests)
     for a, b in zip(found, expected, strict=True):
         assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-5)
@@ -333,6 +333,47 @@ def test_a_real_allocation_that_fails_is_survived(saved: Callable[[str], Path], 
         found, score_trie(native(saved("llama"))[0], requests, Counters(), chunk=99), strict=True
     ):
         assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-4)
+
+
+def test_nodes_wait_for_the_head(saved: Callable[[str], Path], monkeypatch) -> None:
+    """A product with few rows is bound by reading the vocabulary, so that chunks share one."""
+    from ebbtide.scoring import walk
+
+    body, _ = native(saved("llama"))
+    logits, rows = body.logits, []
+
+    def counted(hidden: Any) -> Any:
+        rows.append(len(hidden))
+        return logits(hidden)
+
+    monkeypatch.setattr(body, "logits", counted)
+    requests = [Encoded((1, 2, i, i + 1, 3), 3, False) for i in range(30)]
+    expected = score_trie(body, requests, Counters(), chunk=5)
+    assert rows == [60]
+    monkeypatch.setitem(walk.WAITING, "cpu", 20)
+    rows.clear()
+    assert [s.greedy for s in score_trie(body, requests, Counters(), chunk=5)] == [s.greedy for s in expected]
+    assert sum(rows) == 60
+    assert len(rows) in (2, 3)
+
+
+def test_memory_that_runs_out_in_the_head_loses_nothing(saved: Callable[[str], Path], monkeypatch) -> None:
+    body, _ = native(saved("llama"))
+    requests = [Encoded((1, 2, i, i + 1, 3), 3, False) for i in range(30)]
+    expected = score_trie(body, requests, Counters(), chunk=16)
+    logits, calls = body.logits, []
+
+    def small_memory(hidden: Any) -> Any:
+        calls.append(len(hidden))
+        if len(calls) < 3:
+            raise torch.OutOfMemoryError("no memory")
+        return logits(hidden)
+
+    monkeypatch.setattr(body, "logits", small_memory)
+    counters = Counters()
+    assert score_trie(body, requests, counters, chunk=16) == expected
+    assert calls == [60, 60, 60]
+    assert counters.forwarded == counters.unique
 
 
 def test_what_cannot_fit_is_a_sentence(saved: Callable[[str], Path], monkeypatch) -> None:

@@ -148,7 +148,7 @@ def test_out_of_memory_halves_the_chunk_and_loses_nothing(model: Any, monkeypatc
     monkeypatch.setattr(base, "forward", small_memory)
     counters = Counters()
     found = score_trie(TransformersBody(model), requests, counters, chunk=16)
-    assert sizes[:4] == [16, 8, 4, 4]
+    assert sizes[:4] == [12, 6, 3, 3]  # 23 tokens in chunks of equal size
     assert counters.forwarded == trie_size(requests)
     for a, b in zip(found, expected, strict=True):
         assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-5)

@@ -17,16 +17,19 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebbtide import store
 from ebbtide.cells import write_cell
 from ebbtide.checkpoints import directory_of, verify
+from ebbtide.environment import quick_start
 from ebbtide.errors import CellError, EbbtideError
 from ebbtide.logs import Progress, log, log_to_stderr
 from ebbtide.score import read_hint
-from ebbtide.scoring.engine import Scorer, load_scorer, score_requests
 from ebbtide.tables import REQUESTS, read_footer
+
+if TYPE_CHECKING:
+    from ebbtide.scoring.engine import Scorer
 
 Job = Mapping[str, Any]
 
@@ -36,6 +39,8 @@ def main() -> int:
     log_to_stderr()
     job = json.loads(sys.argv[1])
     hint = read_hint(job["hint"])
+    with quick_start():
+        import ebbtide.scoring.engine  # noqa: F401
     scorers = _Scorers(job["threads"])
     try:
         _score_into_store(scorers, job, job["cells"], int(hint.get("verify", 0)))
@@ -58,13 +63,15 @@ class _Scorers:
         self._scorer: Scorer | None = None
         self.loads = 0
 
-    def get(self, job: Job) -> Scorer:
+    def get(self, job: Job) -> "Scorer":
         wanted = (job["checkpoint"], job["identity"]["dtype"])
         if self._scorer is None or self._key != wanted:
             self._scorer = None  # free the old weights before loading the new ones
             started = time.perf_counter()
             verify(job["checkpoint"], job["identity"]["weights"])
             directory = directory_of(job["checkpoint"])
+            from ebbtide.scoring.engine import load_scorer
+
             self._scorer = load_scorer(directory, job["identity"]["dtype"], self._threads)
             self._key = wanted
             self.loads += 1
@@ -79,8 +86,11 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, verify_examples: 
     if frozen != identity["task"]:
         found, remedy = f"{job['requests']} is task {frozen}", REQUESTS.remedy
         raise CellError(f"{found}, expected {identity['task']}; {remedy}.")
+    from ebbtide.scoring.engine import score_requests
+
+    scorer = scorers.get(job)
     settings = {name: identity[name] for name in ("encoding", "bos", "truncation", "max_length")}
-    result = score_requests(scorers.get(job), job["requests"], **settings)
+    result = score_requests(scorer, job["requests"], **settings)
     footer = result.footer
     if verify_examples:
         from ebbtide.scoring.verify import largest_difference

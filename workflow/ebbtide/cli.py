@@ -133,11 +133,12 @@ def _score(options: argparse.Namespace) -> None:
     from ebbtide.cells import write_cell
     from ebbtide.checkpoints import identities
     from ebbtide.logs import log
-    from ebbtide.scoring.engine import score_requests
     from ebbtide.scoring.recipe import RECIPE_VERSION
     from ebbtide.tables import TOKENS, write_parquet
 
     directory, scorer = _load(options)
+    from ebbtide.scoring.engine import score_requests
+
     settings = {name: getattr(options, name) for name in ("encoding", "bos", "truncation", "max_length")}
     scored = score_requests(scorer, options.requests, **settings, per_token=options.per_token is not None)
     footer = scored.footer
@@ -168,10 +169,11 @@ def _score(options: argparse.Namespace) -> None:
 
 def _loss(options: argparse.Namespace) -> None:
     from ebbtide.logs import log
-    from ebbtide.scoring.documents import score_documents
     from ebbtide.tables import LOSSES, write_parquet
 
     _, scorer = _load(options)
+    from ebbtide.scoring.documents import score_documents
+
     losses = score_documents(
         scorer, options.documents, context=options.context, max_length=options.max_length
     )
@@ -195,10 +197,13 @@ def _add_model_options(verb: argparse.ArgumentParser) -> None:
 
 def _load(options: argparse.Namespace) -> "tuple[Path, Scorer]":
     """The directory of `--model` and its scorer."""
+    from ebbtide.environment import quick_start
+
+    with quick_start():
+        from ebbtide.scoring.engine import default_dtype, load_scorer
     from ebbtide.checkpoints import directory_of, weight_files
     from ebbtide.logs import log_to_stderr
     from ebbtide.precision import own_dtype
-    from ebbtide.scoring.engine import default_dtype, load_scorer
 
     log_to_stderr()
     directory = directory_of(options.model)

@@ -13,7 +13,7 @@ from torch import Tensor
 # Hidden states (k, d) → (first token, logits (k, v)) for slices of the vocabulary, in order.
 Slices = Callable[[Tensor], Iterator[tuple[int, Tensor]]]
 
-SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}  # logits of a slice: on a CPU 2 MB, which its cache holds
+SLICE_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 24}  # logits of a slice: on a CPU 0.5 MB, for its cache
 SMALLEST_SLICE = 1024  # tokens
 
 

@@ -6,6 +6,7 @@ is one path and one chunk whatever the size of the task.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,9 @@ from ebbtide.scoring.memory import is_out_of_memory, release, too_little_memory
 from ebbtide.scoring.padded import Counters, TokenScores
 from ebbtide.scoring.trie import Trie, build_trie
 
+# Hidden states that wait for the head: a product with few rows is bound by reading the vocabulary.
+WAITING = {"cpu": 256, "cuda": 4096}
+
 
 def score_trie(
     body: Body,
@@ -32,7 +36,7 @@ def score_trie(
 ) -> list[TokenScores]:
     """Log-likelihood of every continuation token of every request.
 
-    `chunk` is the number of tokens in a forward; it is halved when memory runs out, without losing what is
+    `chunk` is the most tokens in a forward; it is halved when memory runs out, without losing what is
     scored, and never changes a result beyond rounding. Raises `ScoringError` when one token does not fit.
     """
     trie = build_trie(requests)
@@ -40,16 +44,22 @@ def score_trie(
     body.start()
     walk = _Walk(body, trie, ranks)
     start = 0
-    while start < len(trie):
-        stop = min(start + chunk, len(trie))
+    while start < len(trie) or walk.waiting:
+        left = len(trie) - start
+        stop = start + math.ceil(left / math.ceil(left / chunk)) if left else start  # chunks of equal size
         try:
+            if stop == start or walk.waiting >= WAITING.get(body.device.type, WAITING["cpu"]):
+                walk.score()
+                continue
             walk.advance(start, stop)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if chunk == 1:
-                raise ScoringError(too_little_memory(f"one token at depth {trie.depth[start]}")) from error
-            chunk //= 2
+            size = stop - start or chunk
+            if size == 1:
+                depth = trie.depth[min(start, len(trie) - 1)]
+                raise ScoringError(too_little_memory(f"one token at depth {depth}")) from error
+            chunk = size // 2
             log.info("out of memory: going on with chunks of %d tokens", chunk)
             release()
             continue
@@ -60,37 +70,49 @@ def score_trie(
 
 
 class _Walk:
-    """Where the walk stands: the path to the current node, and the scores so far."""
+    """Where the walk stands: the path to the current node, what waits for the head, and the scores so far."""
 
     def __init__(self, body: Body, trie: Trie, ranks: bool) -> None:
         self._body, self._trie = body, trie
         self._past = np.zeros(0, dtype=np.int64)  # (P,) nodes of the path in the cache
+        self._hidden: list[torch.Tensor] = []  # (k, d) each, of nodes that are not scored yet
+        self._nodes: list[np.ndarray] = []  # (k,) each: which nodes
         self._values = np.full(len(trie.node), np.nan)  # (T,) nats
         self._greedy = np.zeros(len(trie.node), dtype=bool)  # (T,)
         self._ranks = np.zeros(len(trie.node), dtype=np.int64) if ranks else None  # (T,)
 
+    @property
+    def waiting(self) -> int:
+        """Nodes that have been forwarded and wait for the head."""
+        return sum(map(len, self._nodes))
+
     def advance(self, start: int, stop: int) -> None:
-        """Forward and score nodes start … stop-1; when memory runs out, all is as before."""
+        """Forward nodes start … stop-1; when memory runs out, all is as before."""
         chunk = Chunk(self._trie, self._past, start, stop)
         with torch.inference_mode():
-            self._score(self._body.forward(chunk), start, stop)
+            hidden = self._body.forward(chunk)
             path = chunk.path_to_next()
             self._body.keep(torch.from_numpy(path))
         self._past = chunk.nodes[path]
+        if len(hidden):
+            self._hidden.append(hidden)
+            self._nodes.append(start + chunk.scored.numpy())
 
-    def _score(self, hidden: torch.Tensor, start: int, stop: int) -> None:
-        """Scores of the targets of the nodes, from the hidden states (k, d) of those that have any."""
-        trie, device = self._trie, hidden.device
-        first, last = np.searchsorted(trie.node, [start, stop])
-        if first == last:
-            return
-        row = torch.from_numpy(np.unique(trie.node[first:last], return_inverse=True)[1]).to(device)
-        target = torch.from_numpy(trie.target[first:last]).to(device)
-        found = score_targets(hidden, row, target, self._body.logits, ranks=self._ranks is not None)
+    def score(self) -> None:
+        """Score the targets of all nodes that wait; when memory runs out, they go on waiting."""
+        trie, nodes = self._trie, np.concatenate(self._nodes)  # ascending
+        first, last = np.searchsorted(trie.node, [nodes[0], nodes[-1] + 1])
+        with torch.inference_mode():
+            hidden = torch.cat(self._hidden)
+            row = torch.from_numpy(np.searchsorted(nodes, trie.node[first:last])).to(hidden.device)
+            target = torch.from_numpy(trie.target[first:last]).to(hidden.device)
+            found = score_targets(hidden, row, target, self._body.logits, ranks=self._ranks is not None)
         self._values[first:last] = found.loglikelihood.cpu().numpy()
         self._greedy[first:last] = found.greedy.cpu().numpy()
         if self._ranks is not None and found.rank is not None:
             self._ranks[first:last] = found.rank.cpu().numpy()
+        self._hidden.clear()
+        self._nodes.clear()
 
     def collect(self, requests: Sequence[Encoded]) -> list[TokenScores]:
         """The scores, request by request."""
