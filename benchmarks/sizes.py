@@ -60,7 +60,7 @@ def _measure(options: argparse.Namespace) -> pd.DataFrame:
     for _, (chunk, block, bits) in itertools.product(range(options.repeats), sizes):
         with (
             patch.dict(memory.PREFERRED, {scorer.device: chunk}),
-            patch.object(chunks, "BLOCK", block),
+            patch.dict(chunks.BLOCK, {scorer.device: block}),
             patch.dict(head.SLICE_ELEMENTS, {scorer.device: 1 << bits}),
         ):
             started = _now(scorer.device)

@@ -38,17 +38,20 @@ def test_a_query_sees_its_own_past(
 ) -> None:
     trie = build_trie(requests)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "BLOCK", block)
+        patch.setitem(chunks.BLOCK, "cpu", block)
         for chunk in walk(trie, size):
-            sees = chunk.sees(window).numpy()
-            slots, distance = chunk.slots.numpy(), chunk.distance.numpy()
-            for row in range(chunk.stop - chunk.start):
-                b, i = divmod(row, chunk.block)
-                node = chunk.start + row
-                seen = chunk.nodes[slots[b][sees[b, i]]].tolist()
-                expected = ancestors(trie, node)[-window if window else None :]
-                assert seen == expected
-                assert distance[b, i][sees[b, i]].tolist() == list(reversed(range(len(expected))))
+            rows = 0
+            for part in chunk.blocks("cpu"):
+                assert part.first == rows
+                rows = part.last
+                sees, distance = chunk.sees(part, window).numpy(), chunk.distance(part).numpy()
+                for i, row in enumerate(range(part.first, part.last)):
+                    seen = chunk.nodes[part.slots[sees[i]]].tolist()
+                    expected = ancestors(trie, chunk.start + row)[-window if window else None :]
+                    assert seen == expected
+                    assert distance[i][sees[i]].tolist() == list(reversed(range(len(expected))))
+                assert not part.run or part.slots.tolist() == list(range(len(part.slots)))
+            assert rows == chunk.stop - chunk.start
 
 
 @given(requests=st.lists(encoded(), min_size=1, max_size=15), size=st.integers(1, 40))
@@ -65,13 +68,15 @@ def test_branches_read_their_stem_and_not_each_other() -> None:
     stem = tuple(range(20))
     requests = [Encoded((*stem, 30 + branch, *([1] * 63), 2), 20, False) for branch in range(8)]
     [chunk] = walk(build_trie(requests), 1000)
-    blocks, longest = chunk.slots.shape
-    assert (blocks, chunk.block) == (9, 64)
-    assert longest <= 20 + 2 * 64  # of the 532 nodes of the chunk
+    blocks = chunk.blocks("cpu")
+    assert len(blocks) == 9
+    assert max(len(block.slots) for block in blocks) <= 20 + 2 * 64  # of the 532 nodes of the chunk
+    assert [block.run for block in blocks] == [True, True, *[False] * 7]
 
 
-def test_a_long_document_is_read_in_longer_blocks() -> None:
+def test_a_long_document_is_read_as_it_lies_in_longer_blocks() -> None:
     document = tuple(i % 7 for i in range(4097))
-    first, second = walk(build_trie([Encoded(document, 1, False)]), 2048)
-    assert (first.block, second.block) == (2047 // 8, 4095 // 8)
-    assert second.slots.numel() <= 9 * 4096  # copies of a slot, not one per query
+    for chunk, depth in zip(walk(build_trie([Encoded(document, 1, False)]), 2048), (2047, 4095), strict=True):
+        blocks = chunk.blocks("cpu")
+        assert blocks[0].last == depth // chunks.DEEP
+        assert all(block.run for block in blocks)

@@ -82,7 +82,7 @@ def test_a_long_path_is_read_in_blocks(pair: tuple[str, Any, NativeBody], monkey
     """Blocks smaller than chunks, chunks smaller than paths: every border is crossed."""
     from ebbtide.scoring import chunks
 
-    monkeypatch.setattr(chunks, "BLOCK", 3)
+    monkeypatch.setitem(chunks.BLOCK, "cpu", 3)
     name, model, body = pair
     stem = tuple((7 * i) % architectures.VOCABULARY for i in range(30))
     requests = [

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ebbtide.scoring.chunks import Chunk
+from ebbtide.scoring.chunks import Block, Chunk
 
 if TYPE_CHECKING:
     from ebbtide.scoring.decoder import Decoder
@@ -52,44 +52,49 @@ class Attention:
 
     def __init__(self, decoder: "Decoder", chunk: Chunk, cache: Cache) -> None:
         self._decoder, self._chunk, self._cache = decoder, chunk, cache
-        self._slots = chunk.slots.to(decoder.embedding.device)  # (b, L)
-        self._biases: dict[int | None, Tensor] = {}
+        device = decoder.embedding.device
+        self._blocks = chunk.blocks(device.type)
+        self._slots = [
+            slice(len(b.slots)) if b.run else torch.from_numpy(b.slots).to(device) for b in self._blocks
+        ]
+        self._biases: dict[int | None, list[Tensor]] = {}
 
     def __call__(self, layer: int, window: int | None, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attended values (n, heads · h) of a layer's queries, keys and values (n, its heads, h)."""
         decoder = self._decoder
         buffer = self._cache.append(layer, key, value)
-        blocks, size = self._slots.shape[0], self._chunk.block
-        padding = blocks * size - len(query)
-        padded = functional.pad(query, (0, 0, 0, 0, 0, padding)) if padding else query
-        query_blocks = padded.view(blocks, size, *query.shape[1:]).transpose(1, 2)  # (b, heads, B, h)
-        keys, values = buffer[:, self._slots].transpose(2, 3)  # each (b, key_value_heads, L, h)
-        bias = self._bias(window)
-        if decoder.attention_softcap is None:
-            attended = functional.scaled_dot_product_attention(
-                query_blocks,
-                keys,
-                values,
-                attn_mask=bias,
-                scale=decoder.scale,
-                enable_gqa=decoder.heads != decoder.key_value_heads,
-            )
-        else:
-            attended = _capped(decoder.attention_softcap, query_blocks * decoder.scale, keys, values, bias)
-        return attended.transpose(1, 2).flatten(2).flatten(0, 1)[: len(query)]
+        attended = query.new_empty(query.shape)
+        for block, slots, bias in zip(self._blocks, self._slots, self._bias(window), strict=True):
+            queries = query[block.first : block.last].transpose(0, 1)[None]  # (1, heads, B, h)
+            keys, values = buffer[:, slots].transpose(1, 2)[:, None]  # each (1, key_value_heads, L, h)
+            if decoder.attention_softcap is None:
+                found = functional.scaled_dot_product_attention(
+                    queries,
+                    keys,
+                    values,
+                    attn_mask=bias,
+                    scale=decoder.scale,
+                    enable_gqa=decoder.heads != decoder.key_value_heads,
+                )
+            else:
+                found = _capped(decoder.attention_softcap, queries * decoder.scale, keys, values, bias)
+            attended[block.first : block.last] = found[0].transpose(0, 1)
+        return attended.flatten(1)
 
-    def _bias(self, window: int | None) -> Tensor:
-        """What is added to the scores: (b, 1 or heads, B, L); made once per kind of layer."""
+    def _bias(self, window: int | None) -> list[Tensor]:
+        """What is added to the scores of each block: (1, 1 or heads, B, L); made once per kind of layer."""
         if window not in self._biases:
-            decoder = self._decoder
-            sees, distance = self._chunk.sees(window), self._chunk.distance
-            bias = torch.zeros(sees.shape, dtype=decoder.embedding.dtype)
-            bias = bias.masked_fill_(~sees, -torch.inf)[:, None].to(decoder.embedding.device)
-            if decoder.slopes is not None:
-                linear = -decoder.slopes[:, None, None] * distance[:, None].to(decoder.slopes)
-                bias = bias + linear.to(bias.dtype)
-            self._biases[window] = bias
+            self._biases[window] = [self._bias_of(block, window) for block in self._blocks]
         return self._biases[window]
+
+    def _bias_of(self, block: Block, window: int | None) -> Tensor:
+        dtype, device = self._decoder.embedding.dtype, self._decoder.embedding.device
+        sees = self._chunk.sees(block, window)
+        bias = torch.zeros(1, 1, *sees.shape, dtype=dtype).masked_fill_(~sees, -torch.inf).to(device)
+        slopes = self._decoder.slopes
+        if slopes is None:
+            return bias
+        return bias - (slopes[:, None, None] * self._chunk.distance(block).to(slopes)).to(dtype)
 
 
 def _capped(cap: float, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

@@ -11,17 +11,25 @@ depth-first), so a block reads a few slots instead of the whole chunk, and long 
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from ebbtide.scoring.trie import Trie
 
-if TYPE_CHECKING:
-    import torch
+BLOCK = {"cpu": 64, "cuda": 512}  # queries that are attended together, at least
+DEEP = 8  # a block is no shorter than a DEEPth of the longest path it reads: reading may be copying
+LONGER = 1.25  # a run of slots is read as it lies when it is no longer than this times the slots needed
 
-BLOCK = 64  # queries that are attended together, at least
-DEEP = 8  # a block is no shorter than a DEEPth of the longest path it reads: reading is copying
+
+@dataclass(frozen=True)
+class Block:
+    """Queries first … last-1 of a chunk, and the slots that they read."""
+
+    first: int
+    last: int
+    slots: np.ndarray  # (L,) ascending
+    run: bool  # whether these are all slots from 0 on, which need no copy
 
 
 @dataclass(frozen=True)
@@ -34,77 +42,60 @@ class Chunk:
     stop: int
 
     @cached_property
-    def block(self) -> int:
-        """Queries that are attended together."""
-        deepest = int(self.trie.depth[self.start : self.stop].max())
-        return min(max(BLOCK, deepest // DEEP), self.stop - self.start)
-
-    @property
     def nodes(self) -> np.ndarray:
         """The node in each slot: (P + n,)."""
         return np.concatenate([self.past, np.arange(self.start, self.stop)])
 
     @cached_property
-    def token(self) -> "torch.Tensor":
+    def token(self) -> torch.Tensor:
         """Tokens (n,)."""
-        return _tensor(self.trie.token[self.start : self.stop])
+        return torch.from_numpy(self.trie.token[self.start : self.stop])
 
     @cached_property
-    def depth(self) -> "torch.Tensor":
+    def depth(self) -> torch.Tensor:
         """Positions (n,)."""
-        return _tensor(self.trie.depth[self.start : self.stop])
+        return torch.from_numpy(self.trie.depth[self.start : self.stop])
 
     @cached_property
-    def scored(self) -> "torch.Tensor":
+    def scored(self) -> torch.Tensor:
         """Rows of the chunk (k,) whose next token is asked for, each once, ascending."""
         first, last = np.searchsorted(self.trie.node, [self.start, self.stop])
-        return _tensor(np.unique(self.trie.node[first:last]) - self.start)
+        return torch.from_numpy(np.unique(self.trie.node[first:last]) - self.start)
 
-    @cached_property
-    def slots(self) -> "torch.Tensor":
-        """Slots that each block reads: (b, L); short lists are filled up with slot 0, which `sees` hides."""
-        return _tensor(np.where(self._read < 0, 0, self._read))
+    def blocks(self, device: str) -> list[Block]:
+        """The chunk's queries in blocks, for a kind of device."""
+        n, past = self.stop - self.start, len(self.past)
+        deepest = int(self.trie.depth[self.start : self.stop].max())
+        size = max(BLOCK.get(device, BLOCK["cpu"]), deepest // DEEP)
+        found = []
+        for first in range(0, n, size):
+            last = min(first + size, n)
+            before = np.flatnonzero(self.trie.end[self.nodes[: past + first]] > self.start + first)
+            needed = len(before) + last - first
+            run = past + last <= LONGER * needed
+            slots = (
+                np.arange(past + last)
+                if run
+                else np.concatenate([before, np.arange(past + first, past + last)])
+            )
+            found.append(Block(first, last, slots, run))
+        return found
 
-    @cached_property
-    def _read(self) -> np.ndarray:
-        """`slots` with -1 where a list has ended."""
-        nodes, n, past = self.nodes, self.stop - self.start, len(self.past)
-        lists = []
-        for first in range(0, n, self.block):
-            node = self.start + first
-            before = np.flatnonzero(self.trie.end[nodes[: past + first]] > node)
-            lists.append(np.concatenate([before, past + np.arange(first, min(first + self.block, n))]))
-        read = np.full((len(lists), max(map(len, lists))), -1)
-        for row, slots in zip(read, lists, strict=True):
-            row[: len(slots)] = slots
-        return read
-
-    @cached_property
-    def _rows(self) -> np.ndarray:
-        """Nodes whose queries are in each block: (b, B); the last is repeated where the chunk has ended."""
-        rows = np.arange(self.start, self.start + len(self._read) * self.block)
-        return np.minimum(rows, self.stop - 1).reshape(-1, self.block)
-
-    @cached_property
-    def distance(self) -> "torch.Tensor":
-        """How far back each slot lies from each query of its block, in tokens: (b, B, L)."""
-        depth = self.trie.depth
-        return _tensor(depth[self._rows][:, :, None] - depth[self.nodes[self._read]][:, None, :])
-
-    def sees(self, window: int | None) -> "torch.Tensor":
-        """Whether each query sees each slot that its block reads: (b, B, L)."""
-        node, row = self.nodes[self._read][:, None, :], self._rows[:, :, None]
-        sees = (self._read >= 0)[:, None, :] & (node <= row) & (self.trie.end[node] > row)
+    def sees(self, block: Block, window: int | None) -> torch.Tensor:
+        """Whether each query of a block sees each slot that the block reads: (B, L)."""
+        node = self.nodes[block.slots]
+        row = np.arange(self.start + block.first, self.start + block.last)[:, None]
+        sees = (node <= row) & (self.trie.end[node] > row)
         if window is not None:
-            sees &= self.distance.numpy() < window
-        return _tensor(sees)
+            sees &= self.distance(block).numpy() < window
+        return torch.from_numpy(sees)
+
+    def distance(self, block: Block) -> torch.Tensor:
+        """How far back each slot lies from each query of a block, in tokens: (B, L)."""
+        depth = self.trie.depth
+        rows = depth[self.start + block.first : self.start + block.last]
+        return torch.from_numpy(rows[:, None] - depth[self.nodes[block.slots]])
 
     def path_to_next(self) -> np.ndarray:
         """Slots of the path that leads to node `stop`, by depth."""
         return np.flatnonzero(self.trie.end[self.nodes] > self.stop)
-
-
-def _tensor(array: np.ndarray) -> "torch.Tensor":
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(array))
