@@ -36,6 +36,18 @@ NATIVE: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("gemma", SHAPED),
     "gemma2": ("gemma2", {**SHAPED, "sliding_window": WINDOW, "layer_types": ALTERNATING}),
     "gemma3": ("gemma3_text", {**SHAPED, "sliding_window": WINDOW, "layer_types": ALTERNATING}),
+    "gemma3, stretched": (
+        "gemma3_text",
+        {
+            **SHAPED,
+            "sliding_window": WINDOW,
+            "layer_types": ALTERNATING,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+    ),
     "gpt2": ("gpt2", {**SHORT, "n_embd": 16, "n_positions": POSITIONS}),
     "gpt_neox": ("gpt_neox", PLAIN),
     "gpt_neox, in sequence": ("gpt_neox", {**PLAIN, "use_parallel_residual": False, "attention_bias": False}),

@@ -18,8 +18,10 @@ from ebbtide.checkpoints import (
     load_model,
     locate,
     verify,
+    weight_files,
 )
 from ebbtide.errors import CheckpointError
+from ebbtide.scoring.engine import load_scorer
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +80,24 @@ def test_the_buffers_of_old_pythia_files_are_no_error(damaged: Path) -> None:
         (shutil.rmtree, "copy is not a directory"),
         (lambda d: (d / "config.json").unlink(), "copy has no config.json"),
         (lambda d: (d / "tokenizer.json").unlink(), "copy has no tokenizer.json"),
-        (lambda d: (d / "model.safetensors").unlink(), r"copy holds no \*.safetensors file \(found: config"),
+        (
+            lambda d: (d / "model.safetensors").unlink(),
+            r"copy holds neither model.safetensors nor model.safetensors.index.json \(found: config",
+        ),
         (lambda d: (d / "model.safetensors").write_bytes(b"short"), "copy cannot be loaded"),
         (lambda d: (d / "config.json").write_text('{"model_type": "nonsense"}'), "copy cannot be loaded"),
         (
-            lambda d: (d / "model.safetensors.index.json").write_text(
-                '{"weight_map": {"a": "b.safetensors"}}'
+            lambda d: (
+                (d / "model.safetensors")
+                .rename(d / "model.safetensors.index.json")
+                .write_text('{"weight_map": {"a": "b.safetensors"}}')
             ),
             "copy lacks b.safetensors, which model.safetensors.index.json lists",
         ),
-        (lambda d: (d / "model.safetensors.index.json").write_text("[]"), "is not an index of weights"),
+        (
+            lambda d: (d / "model.safetensors").rename(d / "model.safetensors.index.json").write_text("[]"),
+            "is not an index of weights",
+        ),
     ],
 )
 def test_an_incomplete_directory_is_an_error(damaged: Path, change: Any, what: str) -> None:
@@ -118,6 +128,27 @@ def test_identities_follow_the_content_of_the_files(damaged: Path, tmp_path: Pat
     (damaged / "tokenizer_config.json").write_text("{}")
     assert identities(damaged)[0] == weights
     assert identities(damaged)[1] != tokenizer
+
+
+def test_other_files_beside_the_weights_are_not_looked_at(damaged: Path) -> None:
+    """Mistral's directories hold a second copy, `consolidated.safetensors`; others a leftover."""
+    before = identities(damaged)
+    save_file({HEAD: torch.ones(3)}, damaged / "consolidated.safetensors")
+    (damaged / "model.safetensors.index.json").write_text("[]")
+    assert identities(damaged) == before
+    assert [path.name for path in weight_files(damaged)] == ["model.safetensors"]
+
+
+def test_the_files_of_an_index_are_the_weights(damaged: Path) -> None:
+    weights = load_file(damaged / "model.safetensors")
+    (damaged / "model.safetensors").unlink()
+    save_file({HEAD: weights.pop(HEAD)}, damaged / "a.safetensors")
+    save_file(weights, damaged / "b.safetensors")
+    save_file({HEAD: torch.zeros(1)}, damaged / "c.safetensors")
+    index = {"weight_map": {HEAD: "a.safetensors", **dict.fromkeys(weights, "b.safetensors")}}
+    (damaged / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert [path.name for path in weight_files(damaged)] == ["a.safetensors", "b.safetensors"]
+    assert load_scorer(damaged).implementation == "ebbtide"
 
 
 def test_a_record_saves_hashing_and_is_never_trusted_for_changed_files(damaged: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 import tiny
 from ebbtide.checkpoints import load_model
 from ebbtide.cli import main
+from ebbtide.corpus.words import VOCABULARY
 from ebbtide.errors import CheckpointError, ConfigError, ScoringError
 from ebbtide.scoring import memory
 from ebbtide.scoring.documents import score_documents
@@ -164,6 +165,23 @@ def test_bad_documents_are_a_sentence(content: str, message: str, scorer: Scorer
         score_documents(scorer, path)
 
 
+def test_text_that_json_allows_is_read(scorer: Scorer, tmp_path: Path) -> None:
+    """A line separator inside a string is no end of a line; blank lines count as lines."""
+    lines = tmp_path / "documents.jsonl"
+    lines.write_text(
+        '{"text": "the old\u2028child", "document": "a"}\n\n{"text": "every"}\n', encoding="utf-8"
+    )
+    try:
+        losses = score_documents(scorer, lines)
+    except ScoringError as error:  # the toy tokenizer has no token for a line separator
+        assert "cannot be encoded" in str(error)
+    else:
+        assert losses.rows["document"].to_pylist() == ["a", "3"]
+    lines.write_text('\n\n{"text": "\\ud800"}\n')
+    with pytest.raises(ScoringError, match="line 3 is not a JSON object with a text"):
+        score_documents(scorer, lines)
+
+
 # On the command line.
 
 
@@ -187,9 +205,30 @@ def test_the_command_line_measures_losses(checkpoint: Path, tmp_path: Path, caps
     loss = read_footer(out, LOSSES)["loss"]
     assert f"loss {loss:.4f} nats per token" in capsys.readouterr().err
     assert main(
-        ["loss", "--model", str(checkpoint), "--documents", str(path), "--to", str(out), "--context", "0"]
+        ["loss", "--model", str(checkpoint), "--documents", str(path), "--to", str(out), "--context", "99"]
     )
-    assert "context: found 0, allowed: 1 to the window of 48 tokens" in capsys.readouterr().err
+    assert "context: found 99, allowed: 1 to the window of 48 tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--threads", "0"], "argument --threads: found '0', allowed: a whole number from 1 on"),
+        (["--max-length", "0"], "argument --max-length: found '0', allowed: a whole number from 1 on"),
+        (["--verify", "-1"], "argument --verify: found '-1', allowed: a whole number from 0 on"),
+    ],
+)
+def test_bad_numbers_are_a_sentence(options: list[str], message: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["score", "--model", "m", "--requests", "r", "--to", "t", *options])
+    assert message in capsys.readouterr().err
+
+
+def test_two_tables_need_two_files(checkpoint: Path, requests: Path, tmp_path: Path, capsys) -> None:
+    cell = str(tmp_path / "cell.parquet")
+    arguments = ["score", "--model", str(checkpoint), "--requests", str(requests), "--to", cell]
+    assert main([*arguments, "--per-token", cell]) == 1
+    assert "which --to names too" in capsys.readouterr().err
 
 
 def test_the_checkpoint_s_own_precision(tmp_path: Path, requests: Path) -> None:
@@ -251,3 +290,40 @@ def test_what_fits_one_device_is_asked_of_the_device(checkpoint: Path, monkeypat
     assert memory.fits_one_device(files, "bfloat16", "cuda")
     assert not memory.fits_one_device(files, "float32", "cuda")
     assert memory.fits_one_device(files, "float64", "cpu")
+
+
+# What must not pass.
+
+
+def test_documents_of_another_tokenizer_are_an_error(tmp_path: Path) -> None:
+    scorer = load_scorer(tiny.checkpoint(tmp_path / "small", vocabulary=20))
+    word = {token: word for word, token in VOCABULARY.items()}
+    known, unknown = (documents(tmp_path / f"{i}.parquet", [f"{word[1]} {word[i]}"]) for i in (19, 20))
+    assert score_documents(scorer, known).rows["tokens"].to_pylist() == [2]
+    with pytest.raises(
+        ScoringError,
+        match=r"20\.parquet: token 20 is outside the model's vocabulary of 20; the tokenizer does not belong",
+    ):
+        score_documents(scorer, unknown)
+
+
+def test_a_document_whose_loss_is_no_number_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
+    scorer = load_scorer(checkpoint)
+    with torch.inference_mode():
+        scorer.body._decoder.head.weight.fill_(float("inf"))
+    with pytest.raises(
+        ScoringError, match=r"document d0: the log-likelihood is [a-z-]+; score in a wider dtype"
+    ):
+        score_documents(scorer, documents(tmp_path / "documents.parquet", TEXTS))
+
+
+def test_the_second_opinion_reads_no_further_than_the_cell(
+    scorer: Scorer, checkpoint: Path, requests: Path
+) -> None:
+    rows = score_requests(scorer, requests, max_length=4).rows
+    same, whole = (
+        largest_difference(checkpoint, requests, rows, examples=99, **{**SETTINGS, "max_length": limit})
+        for limit in (4, None)
+    )
+    assert same["largest_difference"] < 1e-4
+    assert whole["largest_difference"] > 0.01  # without the limit, contexts are longer

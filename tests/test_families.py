@@ -12,11 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import architectures
 import tiny
 from ebbtide.checkpoints import configuration, count_parameters, load_model
 from ebbtide.errors import CheckpointError, ScoringError
+from ebbtide.scoring.attention import Cache
 from ebbtide.scoring.body import NativeBody
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.engine import load_scorer, score_requests
@@ -213,6 +215,16 @@ def test_names_without_the_prefix_of_the_body(
         ("llama", {"model_type": "granite"}, "model type 'granite'"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
         ("llama", {"intermediate_size": None}, "config.json without intermediate_size"),
+        ("llama", {"hidden_size": "16"}, "config.json has a value of no use here"),
+        ("llama", {"num_attention_heads": 0}, "config.json has a value of no use here"),
+        ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "beside rope_scaling"),
+        ("llama", {"rotary_emb_base": 100}, "rotary_emb_base in config.json"),
+        ("gpt_neox", {"partial_rotary_factor": 0.5}, "partial_rotary_factor in config.json"),
+        (
+            "gemma3",
+            {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 8.0}},
+            "rope_scaling",
+        ),
     ],
 )
 def test_what_is_not_known_is_not_guessed(
@@ -309,7 +321,8 @@ def test_out_of_memory_halves_the_chunk_and_loses_nothing(
     counters = Counters()
     found = score_trie(body, requests, counters, chunk=16)
     assert sizes[:4] == [12, 6, 3, 3]  # 23 tokens in chunks of equal size
-    assert counters.forwarded == counters.unique == trie_size(requests)
+    assert counters.unique == trie_size(requests)
+    assert counters.forwarded == sum(sizes) == counters.unique + 12 + 6
     for a, b in zip(found, expected, strict=True):
         assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-5)
 
@@ -421,3 +434,96 @@ def test_the_footer_says_whose_forward_it_was(tmp_path: Path) -> None:
     footer = score_requests(load_scorer(tiny.checkpoint(tmp_path / "checkpoint")), requests).footer
     assert (footer["implementation"], footer["method"]) == ("ebbtide", "trie")
     assert footer["peak_memory_bytes"] > 10 * 2**20
+
+
+# The head.
+
+
+def test_a_head_of_its_own_beside_a_tied_embedding_is_not_guessed(
+    saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Which of the two counts is for transformers to say."""
+    both = copy_of(saved("llama, stretched"), tmp_path / "both")
+    tensors = load_file(both / "model.safetensors")
+    assert "lm_head.weight" not in tensors
+    tensors["lm_head.weight"] = 1.5 * tensors["model.embed_tokens.weight"].flip(0)
+    save_file(tensors, both / "model.safetensors", metadata={"format": "pt"})
+    with (
+        Weights(both, torch.float32, "cpu") as weights,
+        pytest.raises(Unsupported, match=r"lm_head\.weight beside a tied embedding"),
+    ):
+        build(configuration(both), weights)
+    scorer = load_scorer(both)
+    assert scorer.implementation == "transformers"
+    model = load_model(both, "float64")
+    requests = [Encoded((1, 2, 3, i, 5), 2, False) for i in range(8)]
+    for request, score in zip(requests, scorer.score(requests), strict=True):
+        assert score.loglikelihoods == pytest.approx(plain(model, request), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gpt2"])
+def test_a_vocabulary_in_slices_gives_the_same_scores(
+    name: str, saved: Callable[[str], Path], monkeypatch
+) -> None:
+    from ebbtide.scoring import head
+
+    monkeypatch.setattr(head, "SMALLEST_SLICE", 7)  # of 40 tokens: the last slice has 5
+    monkeypatch.setitem(head.SLICE_ELEMENTS, "cpu", 1)
+    model, (body, _) = load_model(saved(name), "float64"), native(saved(name))
+    firsts = [first for first, _ in body.logits(torch.zeros(1, len(body._decoder.embedding[0])).double())]
+    assert firsts == [0, 7, 14, 21, 28, 35]
+    requests = [Encoded((1, 2, token, (token + 1) % 40), 2, False) for token in range(40)]
+    for start in range(40):
+        with torch.no_grad():
+            best = int(model(torch.tensor([[start, 3]])).logits[0, -1].argmax())
+        requests.append(Encoded((start, 3, best), 2, False))
+    found = score_trie(body, requests, Counters(), chunk=50, ranks=True)
+    for request, score in zip(requests, found, strict=True):
+        assert score.loglikelihoods == pytest.approx(plain(model, request), abs=ROUGH.get(name, 1e-9))
+        assert score.ranks == plain_ranks(model, request)
+        assert score.greedy == all(rank == 1 for rank in score.ranks)
+    assert all(score.greedy for score in found[40:])
+    assert len({request.tokens[-1] // 7 for request in requests[40:]}) > 2  # the best lie in several slices
+
+
+# The cache.
+
+
+class OneLayerOnly(TorchDispatchMode):
+    """Memory for the gathered slots of one layer, and not of the second."""
+
+    gathers = (
+        torch.ops.aten.index.Tensor,
+        torch.ops.aten.index_select.default,
+        torch.ops.aten.gather.default,
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gathered = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self.gathers:
+            self.gathered += 1
+            if self.gathered == 2:
+                raise torch.OutOfMemoryError("no memory")
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_cache_keeps_all_or_nothing(saved: Callable[[str], Path]) -> None:
+    body, _ = native(saved("llama"))
+    cache = Cache(body._decoder)
+    cache.reserve(6)
+    for layer, buffer in enumerate(cache._buffers):
+        buffer.copy_(torch.arange(buffer.numel()).reshape(buffer.shape) + 1000 * layer)
+    cache.keep(torch.arange(4))
+    before = [buffer.clone() for buffer in cache._buffers]
+    slots = torch.tensor([0, 2, 5])
+    with pytest.raises(torch.OutOfMemoryError), OneLayerOnly():
+        cache.keep(slots)
+    assert cache.length == 4
+    assert all(torch.equal(now, then) for now, then in zip(cache._buffers, before, strict=True))
+    cache.keep(slots)
+    assert cache.length == 3
+    for now, then in zip(cache._buffers, before, strict=True):
+        assert torch.equal(now[:, :3], then[:, slots])

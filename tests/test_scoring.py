@@ -139,7 +139,7 @@ def test_batches_are_halved_when_memory_runs_out() -> None:
     counters = Counters()
     found = score_padded(Small(), requests, counters, ranks=True)
     assert sizes[:4] == [60, 30, 15, 15]
-    assert (counters.forwarded, counters.chunk) == (60, 15)
+    assert (counters.forwarded, counters.chunk) == (60 + 30 + 60, 15)
     for a, b in zip(found, score_padded(model, requests, Counters(), ranks=True), strict=True):
         assert (a.greedy, a.ranks) == (b.greedy, b.ranks)
         assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-9)

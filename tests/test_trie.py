@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma3TextConfig, MambaConfig, MistralConfig, Olmo2Config, Qwen3Config
 
+import architectures
 import tiny
+from ebbtide.corpus import write_tokenizer
 from ebbtide.errors import ScoringError
 from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.hugging_face import TransformersBody, body_of
+from ebbtide.scoring.engine import load_scorer
+from ebbtide.scoring.hugging_face import TRUSTED, TransformersBody, body_of
 from ebbtide.scoring.padded import Counters, score_padded
 from ebbtide.scoring.trie import build_trie
 from ebbtide.scoring.walk import score_trie
@@ -106,6 +109,59 @@ def test_known_families_take_the_trie(model: Any) -> None:
     assert body_of(model) is not None
 
 
+OTHERS = sorted(TRUSTED - {*FAMILIES, "gemma3_text"})
+
+
+@pytest.mark.parametrize("model_type", OTHERS)
+def test_trusted_types_see_their_masks_at_any_depth(model_type: str) -> None:
+    """Paths much longer than the window, cut by chunks; what a small probe cannot see."""
+    shape = {**SHAPE, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 64}
+    if model_type in ("phi3", "starcoder2", "olmo3", "exaone4"):
+        shape["sliding_window"] = WINDOW
+    if model_type == "gptj":
+        shape = {"vocab_size": VOCABULARY, "n_embd": 16, "n_layer": 3, "n_head": 4, "rotary_dim": 4}
+    model = architectures.random_model(model_type, shape).double()
+    stem = tuple((7 * i) % VOCABULARY for i in range(45))
+    requests = [Encoded((*stem[:cut], 3, cut % 5, cut % 7, 1), cut - 5, False) for cut in range(10, 45, 3)]
+    assert body_of(model) is not None
+    found = score_trie(TransformersBody(model), requests, Counters(), chunk=17)
+    for request, score in zip(requests, found, strict=True):
+        assert score.loglikelihoods == pytest.approx(plain(model, request), abs=1e-9)
+
+
+def test_a_type_with_attention_of_its_own_takes_padded_batches() -> None:
+    """GPT-Neo masks a window by slot; the probe is too short to see it."""
+    shape = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "window_size": 256}
+    assert (
+        body_of(architectures.random_model("gpt_neo", {**shape, "attention_types": [[["local"], 2]]})) is None
+    )
+
+
+def test_positions_that_depend_on_the_longest_text_are_scored_one_by_one(tmp_path) -> None:
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "short_factor": [1.0] * 2,
+        "long_factor": [8.0] * 2,
+        "original_max_position_embeddings": 8,
+    }
+    shape = {
+        **SHAPE,
+        "head_dim": 4,
+        "max_position_embeddings": 64,
+        "rope_parameters": rope,
+        "pad_token_id": 0,
+    }
+    architectures.random_model("llama", shape).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    scorer = load_scorer(tmp_path)
+    assert (scorer.method, scorer.alone) == ("padded", True)
+    short, long = Encoded((1, 2, 3, 4), 1, False), Encoded(tuple(range(1, 20)), 1, False)
+    [together, _], [alone] = scorer.score([short, long]), scorer.score([short])
+    assert together == alone
+    assert alone.loglikelihoods == pytest.approx(plain(scorer.model, short), abs=1e-5)
+
+
 def test_a_model_with_a_running_state_takes_padded_batches_and_says_so(caplog) -> None:
     shape = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}
     from transformers import AutoModelForCausalLM
@@ -149,7 +205,7 @@ def test_out_of_memory_halves_the_chunk_and_loses_nothing(model: Any, monkeypatc
     counters = Counters()
     found = score_trie(TransformersBody(model), requests, counters, chunk=16)
     assert sizes[:4] == [12, 6, 3, 3]  # 23 tokens in chunks of equal size
-    assert counters.forwarded == trie_size(requests)
+    assert counters.forwarded == sum(sizes) == trie_size(requests) + 12 + 6
     for a, b in zip(found, expected, strict=True):
         assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-5)
 

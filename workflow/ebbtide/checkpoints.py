@@ -1,7 +1,7 @@
 """Checkpoints on disk: Hugging Face directories, their digests, and how they are loaded."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from ebbtide.precision import own_dtype
 if TYPE_CHECKING:
     from torch import nn
 
-WEIGHTS = ("*.safetensors", "model.safetensors.index.json", "config.json")
+INDEX = "model.safetensors.index.json"
 TOKENIZER = (
     "tokenizer.json",
     "tokenizer.model",
@@ -29,29 +29,30 @@ LOCATED = "located.json"  # name of the record of a directory on disk
 
 
 def weight_files(directory: str | Path) -> list[Path]:
-    """The safetensors files of a checkpoint directory, sorted.
+    """The safetensors files that hold a checkpoint's weights: `model.safetensors`, or those its index lists.
 
-    Raises `CheckpointError` if the directory or one of the files that loading needs is missing.
+    Other files beside them are not looked at, as transformers does not. Raises `CheckpointError` if the
+    directory or one of the files that loading needs is missing.
     """
     directory = Path(directory)
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is not a directory; expected a Hugging Face checkpoint there.")
-    weights = sorted(directory.glob("*.safetensors"))
-    if not weights:
-        found = ", ".join(sorted(p.name for p in directory.iterdir())) or "nothing"
-        raise CheckpointError(f"{directory} holds no *.safetensors file (found: {found}).")
     for name in ("config.json", "tokenizer.json"):
         if not (directory / name).exists():
             raise CheckpointError(f"{directory} has no {name}; it is needed to load the checkpoint.")
-    index = directory / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            listed = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, TypeError):
-            raise CheckpointError(f"{index} is not an index of weights (JSON with a weight_map).") from None
-        if missing := sorted(listed - {p.name for p in weights}):
-            raise CheckpointError(f"{directory} lacks {', '.join(missing)}, which {index.name} lists.")
-    return weights
+    whole, index = directory / "model.safetensors", directory / INDEX
+    if whole.exists():
+        return [whole]
+    if not index.exists():
+        found = ", ".join(sorted(p.name for p in directory.iterdir())) or "nothing"
+        raise CheckpointError(f"{directory} holds neither {whole.name} nor {INDEX} (found: {found}).")
+    try:
+        listed = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{index} is not an index of weights (JSON with a weight_map).") from None
+    if missing := [name for name in listed if not (directory / name).exists()]:
+        raise CheckpointError(f"{directory} lacks {', '.join(missing)}, which {INDEX} lists.")
+    return [directory / name for name in listed]
 
 
 @dataclass(frozen=True)
@@ -124,20 +125,23 @@ def _hash(directory: Path, known: Mapping[str, Any]) -> tuple[Located, dict[str,
     """Identity of a directory; hashes only files that differ from `known` in size or time."""
     weights = weight_files(directory)
     files: dict[str, Any] = {}
-    for path in _matching(directory, WEIGHTS + TOKENIZER):
+    names = [path.name for path in weights]
+    names += ["config.json"] if names == ["model.safetensors"] else ["config.json", INDEX]
+    words = [name for name in TOKENIZER if (directory / name).exists()]
+    for path in map(directory.joinpath, [*names, *words]):
         status = path.stat()
         seen = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
         old = known.get(path.name, {})
         same = {k: old.get(k) for k in seen} == seen
         files[path.name] = {**seen, "sha256": old["sha256"] if same else file_sha256(path)}
 
-    def identity(patterns: tuple[str, ...]) -> str:
-        return f"files:{digest({p.name: files[p.name]['sha256'] for p in _matching(directory, patterns)})}"
+    def identity(of: list[str]) -> str:
+        return f"files:{digest({name: files[name]['sha256'] for name in of})}"
 
     found = Located(
         directory=str(directory),
-        weights=identity(WEIGHTS),
-        tokenizer=identity(TOKENIZER),
+        weights=identity(names),
+        tokenizer=identity(words),
         size_bytes=sum(files[path.name]["size"] for path in weights),
         dtype=own_dtype(directory, weights),
     )
@@ -166,7 +170,8 @@ def configuration(directory: str | Path) -> dict[str, Any]:
 
 
 def context_window(config: Mapping[str, Any]) -> int:
-    """Tokens that a model can read, by its configuration."""
+    """Tokens that a model can read, by its configuration (of its text, where it reads images too)."""
+    config = config.get("text_config") or config
     return next((int(config[key]) for key in WINDOW_KEYS if config.get(key)), WINDOW)
 
 
@@ -236,11 +241,6 @@ def count_parameters(model: "nn.Module") -> tuple[int, int]:
     if head is not None:
         embeddings |= {id(p): p.numel() for p in head.parameters()}
     return total, total - sum(embeddings.values())
-
-
-def _matching(directory: str | Path, patterns: tuple[str, ...]) -> Iterator[Path]:
-    for pattern in patterns:
-        yield from sorted(Path(directory).glob(pattern))
 
 
 def _first_line(error: Exception) -> str:

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(losses)
     losses.add_argument(
         "--context",
-        type=_count,
+        type=_positive,
         default=1,
         help="tokens read before the first scored one of a window (default: 1, the harness's rule)",
     )
@@ -136,6 +136,8 @@ def _score(options: argparse.Namespace) -> None:
     from ebbtide.scoring.recipe import RECIPE_VERSION
     from ebbtide.tables import TOKENS, write_parquet
 
+    if options.per_token and Path(options.per_token).resolve() == Path(options.to).resolve():
+        raise ConfigError(f"--per-token: found {options.per_token}, which --to names too.")
     directory, scorer = _load(options)
     from ebbtide.scoring.engine import score_requests
 
@@ -171,13 +173,17 @@ def _loss(options: argparse.Namespace) -> None:
     from ebbtide.logs import log
     from ebbtide.tables import LOSSES, write_parquet
 
-    _, scorer = _load(options)
+    directory, scorer = _load(options)
+    from ebbtide.checkpoints import identities
     from ebbtide.scoring.documents import score_documents
 
     losses = score_documents(
         scorer, options.documents, context=options.context, max_length=options.max_length
     )
-    write_parquet(losses.rows, options.to, LOSSES, losses.footer)
+    weights, tokenizer = identities(directory)
+    write_parquet(
+        losses.rows, options.to, LOSSES, {**losses.footer, "weights": weights, "tokenizer": tokenizer}
+    )
     log.info(
         "%s: loss %.4f nats per token, %.4f bits per byte",
         options.to,
@@ -191,8 +197,8 @@ def _add_model_options(verb: argparse.ArgumentParser) -> None:
         choices=["checkpoint", "float32", "float64", "bfloat16", "float16"],
         help="precision (default: float32 on a CPU, the checkpoint's own on a GPU)",
     )
-    verb.add_argument("--max-length", type=_count, help="tokens the model may read (default: its window)")
-    verb.add_argument("--threads", type=_count, default=1, help="CPU threads (default: 1)")
+    verb.add_argument("--max-length", type=_positive, help="tokens the model may read (default: its window)")
+    verb.add_argument("--threads", type=_positive, default=1, help="CPU threads (default: 1)")
 
 
 def _load(options: argparse.Namespace) -> "tuple[Path, Scorer]":
@@ -214,11 +220,19 @@ def _load(options: argparse.Namespace) -> "tuple[Path, Scorer]":
 
 
 def _count(text: str) -> int:
-    """A whole number from 0 on, for argparse."""
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
+    """A whole number from 0 on."""
+    return _whole(text, 0)
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1 on."""
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed: a whole number from {least} on")
+    return int(text)
 
 
 def _json(text: str, option: str) -> dict[str, Any]:

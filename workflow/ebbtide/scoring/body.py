@@ -56,7 +56,8 @@ class NativeBody:
         residual = 6 * decoder.embedding.shape[1]
         wide = 2 * len(layer.up.weight) + 4 * decoder.heads * decoder.head_dim
         kept = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + DEEP + 1)
-        masks = depth * (1 if decoder.slopes is None else decoder.heads)
+        shared = decoder.slopes is None and decoder.attention_softcap is None
+        masks = depth * (1 if shared else decoder.heads)
         return decoder.embedding.element_size() * (residual + wide + kept + 2 * masks)
 
     def start(self) -> None:

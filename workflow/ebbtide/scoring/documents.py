@@ -132,17 +132,20 @@ def _read(path: str | Path) -> pa.Table:
     names: list[str] = []
     texts: list[str] = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ScoringError(f"{path} cannot be read ({error}).") from None
-    for number, line in enumerate(filter(str.strip, lines), start=1):
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
-            texts.append(row["text"] + "")
-        except (ValueError, TypeError, KeyError):
+            row["text"].encode()  # half a surrogate pair is no text
+        except (ValueError, TypeError, KeyError, AttributeError):
             raise ScoringError(
                 f"{path}: line {number} is not a JSON object with a text (found {line[:40]!r})."
             ) from None
+        texts.append(row["text"])
         names.append(str(row.get("document", number)))
     if len(set(names)) < len(names):
         raise ScoringError(f"{path}: document names are not unique.")

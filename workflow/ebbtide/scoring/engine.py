@@ -39,6 +39,8 @@ from ebbtide.scoring.walk import score_trie
 from ebbtide.scoring.weights import Weights
 from ebbtide.tables import CELL, REQUESTS, TOKENS, content_sha256, read_parquet, table_of
 
+BATCH_TOKENS = 4096  # of a padded batch
+
 
 @dataclass(frozen=True)
 class Scorer:
@@ -54,6 +56,8 @@ class Scorer:
         Tokens that the model can read.
     vocabulary
         Rows of its embedding.
+    alone
+        Whether each request needs a forward of its own.
     """
 
     body: Body | None
@@ -65,6 +69,7 @@ class Scorer:
     device: str
     parameters_total: int
     parameters_non_embedding: int
+    alone: bool = False
 
     @property
     def method(self) -> str:
@@ -93,7 +98,8 @@ class Scorer:
         """
         counters = counters if counters is not None else Counters()
         if self.body is None:
-            return score_padded(self.model, requests, counters, ranks=ranks)
+            batch = 1 if self.alone else BATCH_TOKENS
+            return score_padded(self.model, requests, counters, batch_tokens=batch, ranks=ranks)
         deepest = max((len(request.fed) for request in requests), default=0)
         chunk = chunk_size(self.body.bytes_per_token(deepest), self.body.device)
         return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks)
@@ -165,12 +171,13 @@ def load_scorer(directory: str | Path, dtype: str = "float32", threads: int = 1)
         model = load_model(directory, dtype).to(device)
     else:
         model = load_model(directory, dtype, device_map="auto")
-    from ebbtide.scoring.hugging_face import body_of
+    from ebbtide.scoring.hugging_face import body_of, is_length_dependent
 
     total, non_embedding = count_parameters(model)
     return Scorer(
         body=body_of(model),
         model=model,
+        alone=is_length_dependent(model.config),
         vocabulary=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
         parameters_total=total,
         parameters_non_embedding=non_embedding,

@@ -21,8 +21,7 @@ def vocabulary_slices(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None
 ) -> Iterator[tuple[int, Tensor]]:
     """Logits (k, v) of hidden states (k, d) through the output matrix (V, d), slice by slice."""
-    elements = SLICE_ELEMENTS.get(hidden.device.type, SLICE_ELEMENTS["cpu"])
-    size = max(SMALLEST_SLICE, elements // max(1, len(hidden)))
+    size = max(SMALLEST_SLICE, _elements(hidden) // max(1, len(hidden)))
     for first in range(0, len(weight), size):
         logits = hidden @ weight[first : first + size].t()
         if bias is not None:
@@ -71,10 +70,17 @@ def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *
 
 def _ranks(hidden: Tensor, row: Tensor, value: Tensor, slices: Slices) -> Tensor:
     rank = torch.ones(len(row), dtype=torch.long, device=hidden.device)
-    for _, logits in slices(hidden):  # the same products, hence the same bits as `value`
-        wide = _wide(logits)
-        rank += (wide[row] > value[:, None].to(wide.dtype)).sum(dim=1)
+    for _, part in slices(hidden):  # the same products, hence the same bits as `value`
+        logits = _wide(part)
+        size = max(1, _elements(hidden) // logits.shape[1])  # a node may have thousands of targets
+        for first in range(0, len(row), size):
+            here = slice(first, first + size)
+            rank[here] += (logits[row[here]] > value[here, None].to(logits.dtype)).sum(dim=1)
     return rank
+
+
+def _elements(hidden: Tensor) -> int:
+    return SLICE_ELEMENTS.get(hidden.device.type, SLICE_ELEMENTS["cpu"])
 
 
 def _logsumexp(logits: Tensor, highest: Tensor) -> Tensor:

@@ -11,10 +11,30 @@ from ebbtide.errors import ScoringError
 from ebbtide.logs import log
 from ebbtide.scoring.chunks import Chunk
 from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.families import FAMILIES
 from ebbtide.scoring.head import vocabulary_slices
 from ebbtide.scoring.memory import PREFERRED
 from ebbtide.scoring.padded import Counters, input_device, score_padded
 from ebbtide.scoring.walk import score_trie
+
+# Types of models that see the mask and the positions they are given, at any depth; each is tested. Others may
+# have windows, biases or caches of their own that no small probe can find.
+TRUSTED = frozenset(FAMILIES) - {"bloom"} | {
+    "apertus",
+    "arcee",
+    "exaone4",
+    "glm",
+    "glm4",
+    "gptj",
+    "nemotron",
+    "olmo3",
+    "phi",
+    "phi3",
+    "seed_oss",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+}
 
 
 class TransformersBody:
@@ -112,12 +132,23 @@ def attention_windows(config: Any) -> dict[str, int | None]:
     return {kind: known[kind] for kind in sorted(kinds)}
 
 
-def body_of(model: Any) -> TransformersBody | None:
-    """The model as a `Body`, if the trie gives its own numbers; else None, and a line says why.
+def is_length_dependent(config: Any) -> bool:
+    """Whether rotary positions depend on the longest text of a forward, so that each needs one of its own."""
+    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
+    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
-    Tried on a small tree that has branches and chunk borders inside its paths. What it is too small to see,
-    sliding windows, comes from the configuration.
+
+def body_of(model: Any) -> TransformersBody | None:
+    """The model as a `Body`, if it is of a trusted type and the trie gives its own numbers; else None.
+
+    A line says why not. The numbers are tried on a small tree that has branches and chunk borders inside its
+    paths.
     """
+    name = type(model).__name__
+    if model.config.model_type not in TRUSTED or is_length_dependent(model.config):
+        log.warning("%s: padded batches instead of the trie (not known to fit it)", name)
+        return None
     vocabulary = int(model.get_input_embeddings().num_embeddings)
 
     def token(i: int) -> int:
@@ -134,7 +165,7 @@ def body_of(model: Any) -> TransformersBody | None:
     except ScoringError:
         raise
     except Exception as error:  # whatever a model's own code raises for a mask it does not know
-        log.warning("%s: padded batches instead of the trie (%s)", type(model).__name__, error)
+        log.warning("%s: padded batches instead of the trie (%s)", name, error)
         return None
     expected = score_padded(model, probe, Counters())
     difference = max(
@@ -145,6 +176,5 @@ def body_of(model: Any) -> TransformersBody | None:
     tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 0.1
     if difference <= tolerance:
         return body
-    name = type(model).__name__
     log.warning("%s: padded batches instead of the trie (the two differ by %.2g)", name, difference)
     return None

@@ -13,6 +13,9 @@ WEIGHTS_SHARE = 0.9  # of what is free that weights may take
 SHARE = 0.5  # of what is free that a chunk may take; the rest is for what an estimate misses
 PREFERRED = {"cpu": 512, "cuda": 8192}  # tokens in a forward when memory is no limit
 
+# How a lack of memory reads where it is a plain RuntimeError.
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "STATUS_ALLOC_FAILED")
+
 
 def chunk_size(bytes_per_token: int, device: torch.device) -> int:
     """Tokens in a forward to begin with: the preferred number, or what fits into free memory, at least 1."""
@@ -36,6 +39,11 @@ def free_memory(device: torch.device) -> int | None:
     """Free bytes on the device; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    found = [limit for limit in (_available(), _left_of_the_job()) if limit is not None]
+    return min(found, default=None)
+
+
+def _available() -> int | None:
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         available = next(line for line in lines if line.startswith("MemAvailable:"))
@@ -43,9 +51,22 @@ def free_memory(device: torch.device) -> int | None:
     return None
 
 
+def _left_of_the_job() -> int | None:
+    """What a control group (version 2; a Slurm job, a container) still allows; None without a limit."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+        own = next(line for line in groups if line.startswith("0::")).removeprefix("0::")
+        place = Path("/sys/fs/cgroup") / own.lstrip("/")
+        limit = int((place / "memory.max").read_text())  # "max" is no number: no limit
+        return max(0, limit - int((place / "memory.current").read_text()))
+    return None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the CPU's allocator, has run out."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+    """Whether a device, a library on it, or the CPU's allocator has run out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(word in str(error) for word in OUT_OF_MEMORY)
 
 
 def too_little_memory(what: str) -> str:

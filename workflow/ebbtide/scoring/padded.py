@@ -58,22 +58,24 @@ def score_padded(
     while start < len(order):
         batch = order[start : start + max(1, batch_tokens // len(order[start]))]
         continuations = [[requests[index].continuation for index in rows[fed]] for fed in batch]
+        size, found = len(batch) * len(batch[0]), None
         try:
+            counters.forwarded += size  # also what must be repeated
             found = _score_batch(model, batch, continuations, ranks)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise ScoringError(too_little_memory(f"a text of {len(batch[0])} tokens")) from error
-            batch_tokens = len(batch) * len(batch[0]) // 2
+        if found is None:  # outside of the clause, whose traceback holds what was in memory
+            batch_tokens = size // 2
             log.info("out of memory: going on with batches of %d tokens", batch_tokens)
             release()
             continue
         for fed, scored in zip(batch, found, strict=True):
             for index, score in zip(rows[fed], scored, strict=True):
                 scores[index] = score
-        counters.forwarded += len(batch) * len(batch[0])
-        counters.chunk = max(counters.chunk, len(batch) * len(batch[0]))
+        counters.chunk = max(counters.chunk, size)
         start += len(batch)
     return [score for score in scores if score is not None]
 

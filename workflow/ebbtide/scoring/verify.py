@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ebbtide.checkpoints import configuration, context_window, load_model
+from ebbtide.checkpoints import configuration, context_window
 from ebbtide.scoring.encoding import encode
+from ebbtide.scoring.exact import exactly, load_exact
 from ebbtide.scoring.padded import Counters, score_padded
 from ebbtide.scoring.tokenizer import load_tokenizer
 from ebbtide.tables import REQUESTS, read_parquet
@@ -42,7 +43,7 @@ def largest_difference(
     -------
     `examples`, `requests`, and `largest_difference` (nats, of a request's log-likelihood).
     """
-    model: Any = load_model(directory, "float64")
+    model = load_exact(directory)
     table = read_parquet(requests, REQUESTS, foreign=True)
     names = table.column("example").to_pylist()
     distinct = list(dict.fromkeys(names))
@@ -62,7 +63,8 @@ def largest_difference(
     )
     found = rows.column("loglikelihood").to_pylist()
     differences = []
-    for row, request in zip(chosen, encoded, strict=True):
-        [exact] = score_padded(model, [request], Counters())
-        differences.append(abs(found[row] - sum(exact.loglikelihoods)))
+    with exactly():
+        for row, request in zip(chosen, encoded, strict=True):
+            [exact] = score_padded(model, [request], Counters())
+            differences.append(abs(found[row] - sum(exact.loglikelihoods)))
     return {"examples": len(drawn), "requests": len(chosen), "largest_difference": max(differences)}

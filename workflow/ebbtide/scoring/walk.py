@@ -47,25 +47,27 @@ def score_trie(
     while start < len(trie) or walk.waiting:
         left = len(trie) - start
         stop = start + math.ceil(left / math.ceil(left / chunk)) if left else start  # chunks of equal size
+        enough = True
         try:
             if stop == start or walk.waiting >= WAITING.get(body.device.type, WAITING["cpu"]):
                 walk.score()
                 continue
+            counters.forwarded += stop - start  # also what must be repeated
             walk.advance(start, stop)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            size = stop - start or chunk
+            enough, size = False, stop - start or chunk
             if size == 1:
                 depth = trie.depth[min(start, len(trie) - 1)]
                 raise ScoringError(too_little_memory(f"one token at depth {depth}")) from error
+        if enough:
+            counters.chunk = max(counters.chunk, stop - start)
+            start = stop
+        else:  # outside of the clause, whose traceback holds what was in memory
             chunk = size // 2
             log.info("out of memory: going on with chunks of %d tokens", chunk)
             release()
-            continue
-        counters.forwarded += stop - start
-        counters.chunk = max(counters.chunk, stop - start)
-        start = stop
     return walk.collect(requests)
 
 

@@ -8,6 +8,8 @@ option must never be passed over in silence.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from ebbtide.scoring.decoder import Decoder
 from ebbtide.scoring.families import bloom, gemma, gpt2, gpt_neox, llama, olmo, opt
 from ebbtide.scoring.families.keys import Keys, Unsupported
@@ -44,6 +46,11 @@ def build(config: Mapping[str, Any], weights: Weights) -> Decoder:
     keys.must_be("quantization_config", None)
     keys.must_be("use_bidirectional_attention", None, False)
     keys.must_be("add_cross_attention", False)
-    decoder = family(keys, weights)
+    try:
+        decoder = family(keys, weights)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise Unsupported(f"config.json has a value of no use here ({error!r})") from error
     weights.finish()
     return decoder

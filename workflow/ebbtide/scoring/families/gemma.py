@@ -43,12 +43,10 @@ def gemma3(keys: Keys, weights: Weights) -> Decoder:
     count, window = keys("num_hidden_layers"), keys("sliding_window", default=4096)
     every = keys("sliding_window_pattern", default=6)
     default = [window if (i + 1) % every else None for i in range(count)]
-    parameters = keys("rope_parameters", default={})
-    full = {
-        "rope_theta": keys("rope_theta", default=1e6),
-        **keys("rope_scaling", default={}),
-        **parameters.get("full_attention", {}),
-    }
+    parameters, scaling = keys("rope_parameters", default={}), keys("rope_scaling", default={})
+    if scaling and (parameters or set(scaling) != {"rope_type", "factor"}):
+        raise Unsupported(f"rope_scaling {scaling!r}")
+    full = {"rope_theta": keys("rope_theta", default=1e6), **scaling, **parameters.get("full_attention", {})}
     local = {
         "rope_theta": keys("rope_local_base_freq", default=1e4),
         **parameters.get("sliding_attention", {}),

@@ -16,7 +16,12 @@ def gpt_neox(keys: Keys, weights: Weights) -> Decoder:
     """Attention and feed-forward side by side; a part of each head turns."""
     width, inner, count = keys("hidden_size"), keys("intermediate_size"), keys("num_hidden_layers")
     heads, vocabulary = keys("num_attention_heads"), keys("vocab_size")
-    eps, rope = keys("layer_norm_eps", default=1e-5), keys.rope(10000.0, share=0.25)
+    eps = keys("layer_norm_eps", default=1e-5)
+    older = {
+        "rope_theta": keys("rotary_emb_base", default=10000.0),
+        "partial_rotary_factor": keys("rotary_pct", default=0.25),
+    }
+    rope = {**older, **keys("rope_parameters", default={})}
     bias, tied = keys("attention_bias", default=True), keys("tie_word_embeddings", default=False)
     parallel = keys("use_parallel_residual", default=True)
     activation = keys.activation("hidden_act", default="gelu")

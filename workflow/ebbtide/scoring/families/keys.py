@@ -120,12 +120,12 @@ class Keys:
             raise Unsupported(f"activation {name!r}")
         return ACTIVATIONS[name]
 
-    def rope(self, theta: float, share: float = 1.0) -> dict[str, Any]:
+    def rope(self, theta: float) -> dict[str, Any]:
         """Rotary parameters in the form of transformers 5, from that form or the older keys."""
-        new, old = self("rope_parameters", default={}), self("rope_scaling", default={})
-        base = self("rope_theta", "rotary_emb_base", default=theta)
-        part = self("partial_rotary_factor", "rotary_pct", default=share)
-        return {"rope_theta": base, "partial_rotary_factor": part, **old, **new}
+        new, old = self("rope_parameters", default=None), self("rope_scaling", default=None)
+        if new and old:
+            raise Unsupported("rope_parameters beside rope_scaling")
+        return {"rope_theta": self("rope_theta", default=theta), **(new or old or {})}
 
     def windows(self, layers: int, default: list[int | None], window: int | None) -> list[int | None]:
         """How many tokens each layer looks back (None: all), from `layer_types` if it is there."""

@@ -83,7 +83,7 @@ def _decoder(
     mlp_bias, tied = keys("mlp_bias", default=False), keys("tie_word_embeddings", default=False)
     activation = keys.activation("hidden_act", default="silu")
     keys("max_position_embeddings")
-    if rope["partial_rotary_factor"] != 1.0:
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise Unsupported("rotary positions in a part of each head")
     keys.done()
 

@@ -25,7 +25,7 @@ def _decoder(keys: Keys, weights: Weights, *, clip: float | None, eps: float | N
     bias, tied = keys("attention_bias", default=False), keys("tie_word_embeddings", default=False)
     rope, activation = keys.rope(10000.0), keys.activation("hidden_act", default="silu")
     keys("max_position_embeddings")
-    if rope["partial_rotary_factor"] != 1.0:
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise Unsupported("rotary positions in a part of each head")
     keys.done()
 
