@@ -307,14 +307,19 @@ def test_documents_of_another_tokenizer_are_an_error(tmp_path: Path) -> None:
         score_documents(scorer, unknown)
 
 
-def test_a_document_whose_loss_is_no_number_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [float("nan"), -float("inf")])
+def test_a_document_whose_loss_is_no_number_is_an_error(
+    value: float, checkpoint: Path, tmp_path: Path, monkeypatch
+) -> None:
     scorer = load_scorer(checkpoint)
-    with torch.inference_mode():
-        scorer.body._decoder.head.weight.fill_(float("inf"))
+    logits = torch.zeros(scorer.vocabulary)
+    logits[VOCABULARY["old"]] = value
+    monkeypatch.setattr(scorer.body, "logits", lambda hidden: iter([(0, logits.expand(len(hidden), -1))]))
+    path = documents(tmp_path / "documents.parquet", ["every tall child", "the old child"])
     with pytest.raises(
-        ScoringError, match=r"document d0: the log-likelihood is [a-z-]+; score in a wider dtype"
+        ScoringError, match=rf"document d[01]: the log-likelihood is {value}; score in a wider dtype"
     ):
-        score_documents(scorer, documents(tmp_path / "documents.parquet", TEXTS))
+        score_documents(scorer, path)
 
 
 def test_the_second_opinion_reads_no_further_than_the_cell(

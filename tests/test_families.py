@@ -148,6 +148,10 @@ OLDER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         _without(c, "rope_parameters", "layer_types", "_sliding_window_pattern")
         | {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 2, "rope_scaling": None}
     ),
+    "gemma3, stretched": lambda c: (
+        _without(c, "rope_parameters", "layer_types", "_sliding_window_pattern")
+        | {"sliding_window_pattern": 2, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    ),
     "gpt2": lambda c: _without(c, "n_inner", "tie_word_embeddings") | {"n_ctx": 64, "n_inner": None},
     "opt": lambda c: _without(c, "tie_word_embeddings") | {"prefix": "</s>", "activation_dropout": 0.0},
     "bloom": lambda c: (
