@@ -83,7 +83,11 @@ def test_bad_input_is_one_sentence(
     to = tmp_path / "cell.parquet"
     cases = [
         ((tmp_path / "none", mine, to), "CheckpointError: ", "none is not a directory"),
-        ((tmp_path / "directory", mine, to), "CheckpointError: ", "directory holds no *.safetensors file"),
+        (
+            (tmp_path / "directory", mine, to),
+            "CheckpointError: ",
+            "directory holds neither model.safetensors nor",
+        ),
         ((checkpoint, tmp_path / "none.parquet", to), "CellError: ", "none.parquet does not exist"),
         (
             (checkpoint, tmp_path / "text.parquet", to),

@@ -37,9 +37,14 @@ def weight_files(directory: str | Path) -> list[Path]:
     directory = Path(directory)
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is not a directory; expected a Hugging Face checkpoint there.")
+    files = _listed(directory)
     for name in ("config.json", "tokenizer.json"):
         if not (directory / name).exists():
             raise CheckpointError(f"{directory} has no {name}; it is needed to load the checkpoint.")
+    return files
+
+
+def _listed(directory: Path) -> list[Path]:
     whole, index = directory / "model.safetensors", directory / INDEX
     if whole.exists():
         return [whole]
