@@ -13,7 +13,7 @@ from ebbtide.checkpoints import identities
 from ebbtide.logs import log
 from ebbtide.tables import CELL, read_footer, read_frame
 
-VERBS = ("score", "train", "fetch", "freeze", "measure")
+VERBS = ("score", "loss", "train", "fetch", "freeze", "measure")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_bad_input_is_one_sentence(
             "narrow.parquet: column 'choice' is missing",
         ),
         (
-            (checkpoint, mine, to, "--max-length", "0"),
+            (checkpoint, mine, to, "--max-length", "1"),
             "ScoringError: ",
             "mine.parquet: example 0, choice 0: the",
         ),
