@@ -18,12 +18,11 @@ from unittest.mock import patch
 
 import pandas as pd
 import torch
-from machine import describe, prepare
+from machine import describe, run
 from measure import WARM_UP, encode_ours
 from models import model_directory, named_directories
 from workloads import WORKLOADS, Data
 
-from ebbtide.errors import EbbtideError
 from ebbtide.scoring.engine import load_scorer
 
 # Everything inside these functions is of one kind.
@@ -49,13 +48,7 @@ def main() -> int:
     parser.add_argument("--truthful-qa", type=Path, help="TruthfulQA's multiple-choice file as JSON lines")
     parser.add_argument("--model-dir", nargs="+", default=[], metavar="NAME=DIR")
     options = parser.parse_args()
-    try:
-        prepare()
-        _run(options)
-    except EbbtideError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return run(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:

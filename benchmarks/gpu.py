@@ -23,12 +23,11 @@ from typing import Any
 import pandas as pd
 import torch
 from exact import Exact
-from machine import describe, prepare
+from machine import describe, run
 from measure import BenchmarkError, Clock, compare, matmul_peak
 from peer import Peer
 from workloads import Data, MissingError, Request
 
-from ebbtide.errors import EbbtideError
 from ebbtide.scoring.engine import load_scorer
 from ebbtide.tables import write_tsv
 
@@ -81,13 +80,7 @@ def main() -> int:
     parser.add_argument("--truthful-qa", type=Path, help="TruthfulQA's multiple-choice file as JSON lines")
     parser.add_argument("--to", type=Path, default=Path("results/benchmarks/gpu.tsv"))
     options = parser.parse_args()
-    try:
-        prepare()
-        _run(options)
-    except EbbtideError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return run(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -1,11 +1,16 @@
 """What the numbers are measured on: set up once, and described in one line."""
 
+import argparse
 import os
 import platform
+import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from ebbtide.errors import EbbtideError
 
 
 def prepare() -> None:
@@ -16,6 +21,17 @@ def prepare() -> None:
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def run(work: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Do the work of a benchmark; an error of the user's is one sentence and status 1."""
+    try:
+        prepare()
+        work(options)
+    except EbbtideError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def describe(device: str = "cpu") -> str:

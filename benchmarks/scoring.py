@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from exact import Exact
 from figure import save_ratios
-from machine import describe, prepare
+from machine import describe, run
 from measure import (
     ERROR_MUST,
     ERROR_STRETCH,
@@ -37,7 +37,6 @@ from peer import Peer
 from startup import MUST, STRETCH, measure_startup
 from workloads import WORKLOADS, Data, MissingError, Workload
 
-from ebbtide.errors import EbbtideError
 from ebbtide.scoring.engine import Scorer, load_scorer
 from ebbtide.tables import write_tsv
 
@@ -49,13 +48,7 @@ PEAK_SIZES = (1024, 2048)
 def main() -> int:
     """Parse the command line, run, print; an error of the user's is one sentence and status 1."""
     options = _parser().parse_args()
-    try:
-        prepare()
-        _run(options)
-    except EbbtideError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return run(_run, options)
 
 
 def _parser() -> argparse.ArgumentParser:

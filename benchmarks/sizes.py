@@ -15,12 +15,11 @@ from unittest.mock import patch
 
 import pandas as pd
 import torch
-from machine import describe, prepare
+from machine import describe, run
 from measure import WARM_UP, encode_ours
 from models import model_directory, named_directories
 from workloads import WORKLOADS, Data
 
-from ebbtide.errors import EbbtideError
 from ebbtide.scoring import chunks, head, memory
 from ebbtide.scoring.engine import load_scorer
 
@@ -40,16 +39,10 @@ def main() -> int:
     parser.add_argument("--truthful-qa", help="TruthfulQA's multiple-choice file as JSON lines")
     parser.add_argument("--model-dir", nargs="+", default=[], metavar="NAME=DIR")
     options = parser.parse_args()
-    try:
-        prepare()
-        print(_measure(options).to_string(index=False))
-    except EbbtideError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return run(_run, options)
 
 
-def _measure(options: argparse.Namespace) -> pd.DataFrame:
+def _run(options: argparse.Namespace) -> None:
     workload = next(w for w in WORKLOADS if w.name == options.row).scaled(options.scale)
     scorer = load_scorer(model_directory(workload.model, named_directories(options.model_dir)), options.dtype)
     requests = encode_ours(scorer, workload.ask(Data(options.truthful_qa), workload.examples))
@@ -67,7 +60,7 @@ def _measure(options: argparse.Namespace) -> pd.DataFrame:
             scorer.score(requests)
             seconds[chunk, block, bits] = min(seconds[chunk, block, bits], _now(scorer.device) - started)
     rows = [{"chunk": c, "block": b, "log2 slice": s, "seconds": t} for (c, b, s), t in seconds.items()]
-    return pd.DataFrame(rows).sort_values("seconds").round({"seconds": 3})
+    print(pd.DataFrame(rows).sort_values("seconds").round({"seconds": 3}).to_string(index=False))
 
 
 def _now(device: str) -> float:
