@@ -59,7 +59,7 @@ class Stream:
         return f"--format {row.format}" + (" --remote-code" if row.remote_code else "")
 
     def plan(self) -> dict[str, Any]:
-        """What guards the budget while fetching, see `ebbtide.hub.run`: bytes on disk, and what is wanted.
+        """What guards the budget while fetching, see `ebbtide.run`: bytes on disk, and what is wanted.
 
         Cells are named with the requests they answer: a cell whose task could not be frozen is never scored.
         """

@@ -39,15 +39,7 @@ def freeze(task: Task) -> "pd.DataFrame":
 
 
 def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
-    """The requests of a task, and what their footer records.
-
-    Raises `TaskError` as `freeze` does, and for metrics that the kind does not have: now, before any scoring.
-    """
-    from ebbtide.metrics import check_metrics
-
-    kind = task.definition.get("kind", ASKING["kind"])
-    if "lm_eval" not in task.definition["source"]:
-        check_metrics(kind, task.definition.get("metrics"), str(task.file))
+    """The requests of a task, and what their footer records. Raises `TaskError` as `freeze` does."""
     if "lm_eval" in task.definition["source"]:
         requests, record = _of_lm_eval(task)
         written = footer(task, len(requests), requests["example"].nunique())

@@ -32,7 +32,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     fetch.add_argument(
         "--to", required=True, metavar="DIR", help="ROOT/MODEL/CHECKPOINT/hub-ID, or any other"
     )
-    fetch.add_argument("--plan", metavar="FILE", help="of a run, see ebbtide.hub.run")
+    fetch.add_argument("--plan", metavar="FILE", help="of a run, see ebbtide.run")
     fetch.set_defaults(verb=_fetch_checkpoint, network=True)
 
 
@@ -72,7 +72,7 @@ def _fetch_checkpoint(options: argparse.Namespace) -> None:
 def _budget(options: argparse.Namespace) -> "Budget | None":
     """The budget of a run's plan."""
     from ebbtide.hub.disk import Budget
-    from ebbtide.hub.run import read_run
+    from ebbtide.run import read_run
 
     if options.plan is None:
         return None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.hub.run import GRACE, Run, read_run
+from ebbtide.run import GRACE, Run, read_run
 from ebbtide.store import failed_mark
 
 LONG_AGO = time.time() - 2 * GRACE

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ebbtide.cli.exchange import add_verbs as add_exchange_verbs
+from ebbtide.cli.hub import add_verbs as add_hub_verbs
+from ebbtide.cli.tasks import add_verbs as add_task_verbs
 from ebbtide.errors import ConfigError, EbbtideError
-from ebbtide.exchange.verbs import add_verbs as add_exchange_verbs
-from ebbtide.hub.verbs import add_verbs as add_hub_verbs
-from ebbtide.tasks.verbs import add_verbs as add_task_verbs
 
 BOOTSTRAP = 1000  # draws for the few standard errors that lm-eval takes by bootstrap
 
@@ -279,11 +279,15 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _freeze(options: argparse.Namespace) -> None:
     from ebbtide.logs import log_to_stderr
+    from ebbtide.metrics import check_metrics
     from ebbtide.tables import REQUESTS, write_parquet
     from ebbtide.tasks import frozen, load_task
 
     log_to_stderr()
-    requests, record = frozen(load_task(options.task, "--task"))
+    task = load_task(options.task, "--task")
+    if "lm_eval" not in task.definition["source"]:  # before any scoring
+        check_metrics(task.definition.get("kind", "choice"), task.definition.get("metrics"), str(task.file))
+    requests, record = frozen(task)
     write_parquet(requests, options.to, REQUESTS, record)
     print(f"{options.to}: {record['examples']} examples, {record['requests']} requests", file=sys.stderr)
 
