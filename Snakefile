@@ -11,6 +11,7 @@
 #
 #   results/scores/{model}/{checkpoint}/{task}.parquet   cells, shared by all studies of this checkout
 #   results/{study}/metrics.parquet                      one row per model, checkpoint, task, metric
+#   results/{study}/examples/{model}/...                  the metrics of every example of a checkpoint
 #   results/{study}/regressions.tsv, regressions_raw.tsv, verdicts.tsv, summary.txt
 #   results/{study}/figures/accuracy.{pdf,png}, heat.{pdf,png}
 #   resources/tasks/{task}.parquet, {task}.preview.tsv   frozen tasks: what is asked, and its beginning to read

@@ -132,6 +132,18 @@ METRICS = Schema(
     remedy="delete the file and run snakemake",
 )
 
+EXAMPLES = Schema(
+    kind="examples",
+    # Further columns are metrics: the value of each example, NaN where its task has no such metric.
+    columns={
+        "task": TEXT,
+        "example": TEXT,
+        "cluster": TEXT,  # examples of one are not independent; the example itself where there are none
+    },
+    key=("task", "example"),
+    remedy="delete the file and run snakemake",
+)
+
 
 def content_sha256(table: pa.Table) -> str:
     """Hash of a table's column names and values, independent of chunking, encoding and metadata."""

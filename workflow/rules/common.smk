@@ -127,15 +127,20 @@ def weights_for(wildcards):
     return ancient(STUDY.checkpoint(wildcards.model, wildcards.checkpoint).ready)
 
 
-def metrics_of(checkpoint):
-    """Metrics of one checkpoint; the digest of what its cells must be is in the name."""
+def measured(what, checkpoint):
+    """`metrics` or `examples` of one checkpoint; the digest of what its cells must be is in the name."""
     expected = digest(STUDY.expected(checkpoint))
-    return f"{RESULTS}/metrics/{checkpoint.model}/{checkpoint.name}-{expected}.parquet"
+    return f"{RESULTS}/{what}/{checkpoint.model}/{checkpoint.name}-{expected}.parquet"
 
 
 def all_parts():
     """Metrics of every checkpoint."""
-    return [metrics_of(checkpoint) for checkpoint in STUDY.checkpoints()]
+    return [measured("metrics", checkpoint) for checkpoint in STUDY.checkpoints()]
+
+
+def all_examples():
+    """Metrics of every example of every checkpoint."""
+    return [measured("examples", checkpoint) for checkpoint in STUDY.checkpoints()]
 
 
 def imported_files():

@@ -3,6 +3,7 @@ Metrics: means over examples, from cells alone.
 
 INPUTS   cells, frozen tasks
 OUTPUTS  results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet   one checkpoint
+         results/{study}/examples/{model}/{checkpoint}-{expected}.parquet  the same, example by example
          results/{study}/metrics.parquet                                   all: long, one row per metric
          results/{study}/audit_cells.tsv                                   what looks wrong; often only a header
 RERUNS   when a cell is new, the grid changes, or the code of the metrics or of the audit changes. `expected` is a
@@ -23,6 +24,7 @@ rule measure:
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
     output:
         metrics=f"{RESULTS}/metrics/{{model}}/{{checkpoint}}-{{expected}}.parquet",
+        examples=f"{RESULTS}/examples/{{model}}/{{checkpoint}}-{{expected}}.parquet",
     log:
         f"logs/measure/{STUDY.name}/{{model}}/{{checkpoint}}-{{expected}}.log",
     priority: COMMON
@@ -42,7 +44,8 @@ rule measure:
         code=code_digest("metrics", "lm_eval_tasks", "cells", "tables"),
     shell:
         "python -m ebbtide measure --cells {input.cells:q} --requests {input.requests:q}"
-        " --expected {params.expected:q} --to {output.metrics:q} 2> {log:q}"
+        " --expected {params.expected:q} --to {output.metrics:q}"
+        " --examples {output.examples:q} 2> {log:q}"
 
 
 rule metrics:

@@ -124,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "--expected", required=True, help="JSON: model, checkpoint, step, tokens, cells (task and identity)"
     )
-    measure.add_argument("--to", required=True)
+    measure.add_argument("--to", required=True, help="the metrics (Parquet)")
+    measure.add_argument("--examples", required=True, help="the metrics of every example (Parquet)")
     measure.set_defaults(verb=_measure)
     return parser
 
@@ -296,12 +297,13 @@ def _measure(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from ebbtide.cells import read_cell
-    from ebbtide.metrics import loglikelihoods_sha256, measured_rows, placed_rows
-    from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet
+    from ebbtide.metrics import example_rows, loglikelihoods_sha256, measured_rows, placed_rows
+    from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
     expected = _json(options.expected, "--expected")
     place = {k: expected[k] for k in ("model", "checkpoint", "step", "tokens", "parameters_nominal")}
     rows, digests = [], {}
+    examples = [pd.DataFrame({name: pd.Series(dtype="str") for name in EXAMPLES.columns})]
     for cell, requests, of in zip(options.cells, options.requests, expected["cells"], strict=True):
         asked = read_footer(requests, REQUESTS)
         scores, footer = read_cell(cell, of["identity"], asked["content_sha256"])
@@ -315,5 +317,10 @@ def _measure(options: argparse.Namespace) -> None:
             rows.append(placed_rows(theirs, footer, where))
         if not asked.get("lm_eval", {}).get("own_process_results"):
             rows.append(measured_rows(scores, table, footer, where, definition))
+            examples.append(example_rows(scores, table, definition).assign(task=of["task"]))
         digests[of["task"]] = loglikelihoods_sha256(scores)
-    write_parquet(pd.concat(rows, ignore_index=True), options.to, METRICS, {"loglikelihoods": digests})
+    metrics = pd.concat(rows, ignore_index=True)
+    sizes = {n: int(metrics[n].iloc[0]) for n in METRICS.columns if n.startswith("parameters_")}
+    record = {"place": {**place, **sizes}}
+    write_parquet(pd.concat(examples, ignore_index=True), options.examples, EXAMPLES, record)
+    write_parquet(metrics, options.to, METRICS, {"loglikelihoods": digests})

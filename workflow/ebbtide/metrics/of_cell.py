@@ -16,6 +16,7 @@ from ebbtide.metrics.registry import Metric, reported
 from ebbtide.tables import METRICS as TABLE
 
 LEVELS = 50  # of a group, at most, that have rows of their own
+SOFT = ("margin", "coverage", "choice_probability", "classification_loss")  # where accuracy is only 0 or 1
 PAIRED = 6  # levels, at most, whose ratios are reported
 
 
@@ -77,6 +78,29 @@ def per_example(joined: pd.DataFrame, definition: Mapping[str, Any] | None = Non
     x = Examples(joined, definition)
     of_examples = [m for m in _metrics(x, definition) if m.weights is None and m.transform is None]
     return pd.DataFrame({m.name: m.values(x) for m in of_examples}, index=x.index)
+
+
+def example_rows(
+    cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """Rows of the table of examples (`tables.EXAMPLES`) for one cell, without its task, sorted by example.
+
+    Columns: `example, cluster`, the main metrics of the kind and those of `SOFT`, as far as they are means
+    over examples. The plain mean of a column, NaN left out, is the metric: examples of weight 0 are NaN, and
+    where weights are sizes (tokens of documents) the values are w x n / Σ w. Raises as `measure` does.
+    """
+    definition = definition or {}
+    x = Examples(join(cell, requests), definition)
+    names = x.index.astype(str)
+    clusters = _clusters(x, definition.get("cluster"))
+    of = names if clusters is None else pd.Index(x.group(definition["cluster"])[1])[clusters]
+    table = {"example": names, "cluster": of}
+    for m in reported(x.kind, x.columns, None):
+        if (m.main or m.name in SOFT) and m.transform is None:
+            weights = np.ones(len(x)) if m.weights is None else m.weights(x).astype(float)
+            share = weights / weights[weights > 0].mean() if weights.any() else weights
+            table[m.name] = np.where(weights > 0, m.values(x) * share, np.nan)
+    return pd.DataFrame(table)
 
 
 def reliability(

@@ -1,0 +1,129 @@
+"""Trajectories: what is read back, in which order, and what random draws make of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ebbtide.errors import CellError
+from ebbtide.metrics import example_rows, measure
+from ebbtide.tables import EXAMPLES, write_parquet
+from ebbtide.trajectories import is_binary, read_trajectories, sign_of
+from ebbtide.trajectories.resampling import bootstrap, signs
+
+
+def part(directory: Path, step: int, rows: pd.DataFrame, model: str = "m") -> Path:
+    place = {"model": model, "checkpoint": f"step{step}", "step": step, "tokens": 10 * step}
+    sizes = {f"parameters_{name}": 7 for name in ("total", "non_embedding", "active", "nominal")}
+    path = directory / f"{model}-{step}.parquet"
+    write_parquet(rows, path, EXAMPLES, {"place": {**place, **sizes}})
+    return path
+
+
+def rows(values: Sequence[float], task: str = "t", **more: Sequence[float]) -> pd.DataFrame:
+    names = [f"e{i}" for i in range(len(values))]
+    return pd.DataFrame({"task": task, "example": names, "cluster": names, "accuracy": values, **more})
+
+
+def test_trajectories_are_in_the_order_of_training(tmp_path: Path) -> None:
+    shuffled = rows([1.0, 0.0, 1.0]).iloc[[2, 0, 1]]
+    parts = [part(tmp_path, 1000, rows([0.0, 0.0, 1.0])), part(tmp_path, 20, shuffled)]
+    [found] = read_trajectories([*parts])
+    assert found.places["step"].tolist() == [20, 1000]
+    assert found.examples.tolist() == ["e0", "e1", "e2"]
+    assert found.values["accuracy"].tolist() == [[1, 0, 1], [0, 0, 1]]
+    assert found.parameters == {"total": 7, "non_embedding": 7, "active": 7, "nominal": 7}
+    assert len(set(found.clusters)) == 3
+
+
+def test_a_metric_of_another_task_is_not_one_of_this(tmp_path: Path) -> None:
+    both = pd.concat([rows([1.0, 0.0], margin=[0.5, -1.0]), rows([0.25, 0.5], "u")], ignore_index=True)
+    t, u = read_trajectories([part(tmp_path, 1, both)])
+    assert list(t.values) == ["accuracy", "margin"] and list(u.values) == ["accuracy"]
+    assert u.watched(["margin"]) == ["accuracy"] and t.watched(["margin"]) == ["margin"]
+    assert is_binary(t.values["accuracy"]) and not is_binary(u.values["accuracy"])
+
+
+def test_examples_that_a_metric_leaves_out_do_not_count(tmp_path: Path) -> None:
+    parts = [part(tmp_path, s, rows([1.0, 0.0, 1.0], rate=[1.0, np.nan, 0.0])) for s in (1, 2)]
+    [found] = read_trajectories(parts)
+    values, clusters = found.counted("rate")
+    assert values.tolist() == [[1, 0], [1, 0]] and len(clusters) == 2
+
+
+def test_other_examples_at_one_checkpoint_are_an_error(tmp_path: Path) -> None:
+    parts = [part(tmp_path, 1, rows([1.0, 0.0])), part(tmp_path, 2, rows([1.0, 0.0, 1.0]))]
+    with pytest.raises(CellError, match="task t does not have the same examples"):
+        list(read_trajectories(parts))
+    missing = part(tmp_path, 3, rows([1.0, 0.0], task="u"))
+    with pytest.raises(CellError, match="does not have the same examples"):
+        list(read_trajectories([parts[0], missing]))
+
+
+def test_less_is_better_of_a_loss() -> None:
+    assert sign_of("accuracy") == 1 and sign_of("classification_loss") == -1 and sign_of("coverage") == 1
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_draws_have_the_variance_of_their_sums(clustered: bool) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.3, 1, (3, 400))
+    clusters = np.arange(400) // 4 if clustered else rng.permutation(400)
+    sums = np.stack([np.bincount(clusters, weights=v) for v in values])
+    drawn = signs(values, clusters, "task", 4000)
+    assert np.cov(drawn.T) == pytest.approx(sums @ sums.T, rel=0.15, abs=60)
+    assert abs(drawn.mean(axis=0)).max() < 2.0
+    means = bootstrap(values, clusters, "task", 4000)
+    assert means.mean(axis=0) == pytest.approx(values.mean(axis=1), abs=0.01)
+    groups = sums.shape[1]
+    assert means.std(axis=0) == pytest.approx(sums.std(axis=1) * np.sqrt(groups) / 400, rel=0.08)
+
+
+def test_draws_are_the_same_for_every_model() -> None:
+    values, clusters = np.eye(5), np.arange(5)
+    assert (signs(values, clusters, "a") == signs(values, clusters, "a")).all()
+    assert (signs(values, clusters, "a") != signs(values, clusters, "b")).any()
+    shift = bootstrap(values + 1, clusters, "a") - bootstrap(values, clusters, "a")
+    assert shift == pytest.approx(1.0)
+
+
+def requests(kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(1)
+    n = 30
+    asked = pd.DataFrame(
+        {
+            "example": np.repeat([f"x{i:02}" for i in range(n)], 2),
+            "choice": np.tile([0, 1], n),
+            "gold": np.tile([True, False], n) if kind == "choice" else rng.permutation([True, False] * n),
+            "group_part": np.repeat([f"p{i % 3}" for i in range(n)], 2),
+        }
+    )
+    counts = {"tokens": 2, "bytes": 5, "characters": 5}
+    return asked[["example", "choice"]].assign(loglikelihood=rng.normal(-3, 1, 2 * n), **counts), asked
+
+
+def test_the_mean_over_examples_is_the_metric() -> None:
+    cell, asked = requests("choice")
+    table = example_rows(cell, asked, {"cluster": "part"})
+    values = measure(cell, asked).set_index("metric")["value"]
+    assert {"accuracy", "margin", "coverage"} <= set(table.columns)
+    for name in table.columns.drop(["example", "cluster"]):
+        assert table[name].mean() == pytest.approx(values[name])
+    assert table["cluster"].nunique() == 3 and table["example"].is_monotonic_increasing
+
+
+def test_documents_weigh_as_much_as_they_are_long() -> None:
+    cell = pd.DataFrame(
+        {
+            "example": ["a", "b", "c"],
+            "choice": 0,
+            "loglikelihood": [-2.0, -9.0, -8.0],
+            "tokens": [1, 2, 7],
+            "bytes": [4, 9, 30],
+            "characters": [4, 9, 30],
+        }
+    )
+    table = example_rows(cell, cell[["example", "choice"]], {"kind": "rolling"})
+    assert table["loss"].mean() == pytest.approx(19 / 10)
