@@ -297,7 +297,7 @@ def _measure(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from ebbtide.cells import read_cell
-    from ebbtide.metrics import example_rows, loglikelihoods_sha256, measured_rows, placed_rows
+    from ebbtide.metrics import loglikelihoods_sha256, measured, placed_rows
     from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
     expected = _json(options.expected, "--expected")
@@ -316,8 +316,9 @@ def _measure(options: argparse.Namespace) -> None:
             theirs = results_of(scores, table, asked["lm_eval"], bootstrap_iters=BOOTSTRAP)
             rows.append(placed_rows(theirs, footer, where))
         if not asked.get("lm_eval", {}).get("own_process_results"):
-            rows.append(measured_rows(scores, table, footer, where, definition))
-            examples.append(example_rows(scores, table, definition).assign(task=of["task"]))
+            ours, of_examples = measured(scores, table, definition)
+            rows.append(placed_rows(ours, footer, where))
+            examples.append(of_examples.assign(task=of["task"]))
         digests[of["task"]] = loglikelihoods_sha256(scores)
     metrics = pd.concat(rows, ignore_index=True)
     sizes = {n: int(metrics[n].iloc[0]) for n in METRICS.columns if n.startswith("parameters_")}
