@@ -1,15 +1,16 @@
 """
-Figures: accuracy over training, and as a map of size × checkpoint.
+Figures: accuracy over training, ours and in the form of a paper, and as a map of size × checkpoint.
 
 INPUTS   results/{study}/metrics.parquet
-OUTPUTS  results/{study}/figures/{accuracy,heat}.{pdf,png}
-RERUNS   when the metrics or the code of the figures change.
+OUTPUTS  results/{study}/figures/{accuracy,paper,heat}.{pdf,png}
+RERUNS   when the metrics, titles, what the audit drops or the code of the figures change.
 """
 
 
 localrules:
     accuracy,
     heat,
+    paper,
 
 
 rule accuracy:
@@ -29,9 +30,36 @@ rule accuracy:
     conda:
         "../../envs/ebbtide.yaml"
     params:
-        code=code_digest("figures"),
+        regression=STUDY.config["regression"],
+        titles=STUDY.config["titles"],
+        dropped=STUDY.dropped(),
+        code=code_digest("figures", "abilities"),
     script:
         "../scripts/accuracy.py"
+
+
+rule paper:
+    """Draw the metric of the regressions in the form of the paper: four panels side by side, own y axes."""
+    input:
+        metrics=f"{RESULTS}/metrics.parquet",
+    output:
+        pdf=f"{RESULTS}/figures/paper.pdf",
+        png=report(
+            f"{RESULTS}/figures/paper.png",
+            caption="../report/paper.rst",
+            category="Figures",
+        ),
+    log:
+        f"logs/paper/{STUDY.name}.log",
+    priority: COMMON
+    conda:
+        "../../envs/ebbtide.yaml"
+    params:
+        regression=STUDY.config["regression"],
+        titles=STUDY.config["titles"],
+        code=code_digest("figures", "abilities"),
+    script:
+        "../scripts/paper.py"
 
 
 rule heat:
@@ -51,6 +79,8 @@ rule heat:
     conda:
         "../../envs/ebbtide.yaml"
     params:
-        code=code_digest("figures"),
+        regression=STUDY.config["regression"],
+        titles=STUDY.config["titles"],
+        code=code_digest("figures", "abilities"),
     script:
         "../scripts/heat.py"

@@ -105,8 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(verb=_train)
 
-    fetch = verbs.add_parser("fetch", help="bring the data file of a task here and check its hash")
-    fetch.add_argument("--task", required=True, help="task definition (YAML)")
+    fetch = verbs.add_parser("fetch", help="bring a pinned file here and check its hash")
+    what = fetch.add_mutually_exclusive_group(required=True)
+    what.add_argument("--task", help="task definition (YAML), for its data")
+    what.add_argument(
+        "--source", nargs=2, metavar=("SOURCE", "SHA256"), help="such as github:owner/repo@commit:path"
+    )
     fetch.add_argument("--to", required=True)
     fetch.set_defaults(verb=_fetch)
 
@@ -269,13 +273,17 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from ebbtide.sources import fetch, mirrors
-    from ebbtide.tasks import load_task
+    from ebbtide.sources import Source, fetch, mirrors
 
-    task = load_task(options.task, "--task")
-    if task.source is None:
+    if options.source:
+        source: Source | None = Source.parse(options.source[0], options.source[1], "--source")
+    else:
+        from ebbtide.tasks import load_task
+
+        source = load_task(options.task, "--task").source
+    if source is None:
         raise ConfigError(f"{options.task}: source: a generated task has no data to fetch.")
-    fetch(task.source, Path(options.to), mirrors([]))
+    fetch(source, Path(options.to), mirrors([]))
 
 
 def _freeze(options: argparse.Namespace) -> None:

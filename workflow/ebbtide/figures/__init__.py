@@ -1,7 +1,18 @@
 """Figures: one function per figure, from tidy metrics to a plot; `save` writes it for print and screen."""
 
 from ebbtide.figures.accuracy import plot_accuracy
+from ebbtide.figures.frame import as_they_are, shown
 from ebbtide.figures.heat import plot_heat
-from ebbtide.figures.theme import save, sentence, theme_paper, title
+from ebbtide.figures.paper import plot_paper
+from ebbtide.figures.theme import save, sentence, theme_paper
 
-__all__ = ["plot_accuracy", "plot_heat", "save", "sentence", "theme_paper", "title"]
+__all__ = [
+    "as_they_are",
+    "plot_accuracy",
+    "plot_heat",
+    "plot_paper",
+    "save",
+    "sentence",
+    "shown",
+    "theme_paper",
+]
