@@ -17,8 +17,9 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
+from ebbtide.abilities import title
 from ebbtide.errors import FigureError
-from ebbtide.figures import plot_accuracy, plot_heat, save, title
+from ebbtide.figures import plot_accuracy, plot_heat, save
 from ebbtide.figures.accuracy import POINTS_PER_LINE
 from ebbtide.figures.theme import compact, palette, shapes
 
@@ -88,8 +89,22 @@ def segments(panel, *, vertical: bool) -> list:
 
 
 def points(panel) -> np.ndarray:
-    found = [c.get_offsets() for c in panel.collections if isinstance(c, PathCollection)]
-    return np.concatenate([np.asarray(offsets) for offsets in found])
+    """Places of checkpoints; the white dots on some of them do not count."""
+    return offsets(panel, lambda dot: not is_white(dot))
+
+
+def best_points(panel) -> set[tuple[float, float]]:
+    return {(round(x, 5), round(y, 5)) for x, y in offsets(panel, is_white)}
+
+
+def is_white(collection) -> bool:
+    face = collection.get_facecolor()
+    return len(face) > 0 and tuple(face[0][:3]) == (1, 1, 1)
+
+
+def offsets(panel, which) -> np.ndarray:
+    found = [c.get_offsets() for c in panel.collections if isinstance(c, PathCollection) and which(c)]
+    return np.concatenate([np.asarray(places) for places in found])
 
 
 # --- accuracy ------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from ebbtide.regression import as_tex, as_text, caption, paper_table
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    regressions = pd.read_csv(job.input.regressions, sep="\t", keep_default_na=False, na_values=[""])
-    regressions["note"] = regressions["note"].fillna("")
+    regressions = pd.read_csv(job.input.regressions, sep="\t", dtype={"task": str, "metric": str})
     settings = job.params.regression
-    looked_at = abilities(regressions["task"], settings["metric"], settings["metrics"], job.params.titles)
+    looked_at = abilities(
+        regressions["task"], settings["metric"], settings["metrics"], job.params.titles
+    )
     table = paper_table(regressions, looked_at, settings["alpha"])
     sentences = caption(regressions, settings, settings["alpha"])
     write_text(as_text(table, sentences), job.output.text)

@@ -29,8 +29,9 @@ def plot_accuracy(
 
     `metrics` is the table of `tables.METRICS`. Bands (bars, where a checkpoint stands alone) are
     value ± z·stderr with coverage `intervals`, cut at 0 and 1 when the values are shares; a dashed
-    line marks chance, a ring the best checkpoint of each line: its high-water mark (the first, of equals).
-    Models are ordered by `parameters`; `titles` are names of tasks over panels, in place of the task's own.
+    line marks chance, a white dot the high-water mark of each line, its best checkpoint (the first, of
+    equals). Models are ordered by `parameters`; `titles` are names of tasks over panels, in place of their
+    own.
     `dropped` (model, tokens) are checkpoints that the study left out: crosses at the bottom of every panel,
     in the colour of their model. Checkpoints whose tokens are 0 or unknown have no place on a log axis and
     are left out. Of long series, evenly spread checkpoints carry a point; the line goes through all.
@@ -45,9 +46,11 @@ def plot_accuracy(
     one_band = [*one_line, "run"]
     known = rows[rows["stderr"].notna()]
     together = known.groupby(one_band, observed=True)["tokens"].transform("size") > 1
-    marked = pd.concat([_spread(line) for _, line in rows.groupby(one_line, observed=True)])
     signed = -lines["value"] if lower_is_better(metric) else lines["value"]
     best = lines.loc[signed.groupby([lines[key] for key in one_line], observed=True).idxmax()]
+    marked = pd.concat([_spread(line) for _, line in rows.groupby(one_line, observed=True)])
+    spread = len(marked) < len(rows)
+    marked = rows.loc[marked.index.union(best.index)]
     out = _left_out(dropped, rows)
     chance = rows.loc[rows["chance"].notna(), ["task", "chance"]].drop_duplicates()
 
@@ -75,13 +78,11 @@ def plot_accuracy(
     if not together.all():
         layers.append(p9.geom_linerange(bar, known[~together], size=0.5, show_legend=False))
     if not lines.empty:
-        layers.append(p9.geom_line(data=lines, size=0.6 if len(marked) == len(rows) else 0.35))
+        layers.append(p9.geom_line(data=lines, size=0.35 if spread else 0.6))
     layers.append(p9.geom_point(data=marked, size=1.9, stroke=0))
     if not best.empty:
         layers.append(
-            p9.geom_point(
-                data=best, shape="o", fill="none", color="black", size=2.9, stroke=0.35, show_legend=False
-            )
+            p9.geom_point(data=best, shape="o", fill="white", size=0.75, stroke=0, show_legend=False)
         )
     if not out.empty:
         layers.append(p9.geom_point(p9.aes(y="bottom"), out, shape="x", size=1.5, show_legend=False))

@@ -27,10 +27,10 @@ _SIZES = {
     "nominal": "parameters by the model's name",
 }
 _CORRECTIONS = {
-    "bh": "P adjusted by Benjamini-Hochberg over all {tests} tests",
-    "by": "P adjusted by Benjamini-Yekutieli over all {tests} tests",
-    "holm": "P adjusted by Holm over all {tests} tests",
-    "none": "P of {tests} tests, not adjusted",
+    "bh": "Correction of p: Benjamini-Hochberg over all {tests} tests",
+    "by": "Correction of p: Benjamini-Yekutieli over all {tests} tests",
+    "holm": "Correction of p: Holm over all {tests} tests",
+    "none": "Correction of p: none ({tests} tests)",
 }
 _SPECIAL = str.maketrans(
     {**{c: f"\\{c}" for c in "&%$#_{}"}, "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
