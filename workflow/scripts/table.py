@@ -13,9 +13,7 @@ def main(job) -> None:
     log_to(job.log[0])
     regressions = pd.read_csv(job.input.regressions, sep="\t", dtype={"task": str, "metric": str})
     settings = job.params.regression
-    looked_at = abilities(
-        regressions["task"], settings["metric"], settings["metrics"], job.params.titles
-    )
+    looked_at = abilities(regressions["task"], settings["metric"], settings["metrics"], job.params.titles)
     table = paper_table(regressions, looked_at, settings["alpha"])
     sentences = caption(regressions, settings, settings["alpha"])
     write_text(as_text(table, sentences), job.output.text)
