@@ -17,9 +17,9 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
-from ebbtide.abilities import title
+from ebbtide.abilities import abilities, title
 from ebbtide.errors import FigureError
-from ebbtide.figures import plot_accuracy, plot_heat, save
+from ebbtide.figures import as_they_are, plot_accuracy, plot_heat, plot_paper, save, shown
 from ebbtide.figures.accuracy import POINTS_PER_LINE
 from ebbtide.figures.theme import compact, palette, shapes
 
