@@ -72,9 +72,10 @@ def _noise(situation: str, x: np.ndarray, d: np.ndarray, rng: np.random.Generato
 
 
 def rates(situation: str, effect: float, runs: int, alpha: float = 0.05, models: int = 8) -> pd.DataFrame:
-    """Share of runs with p < `alpha`, by choice and term: columns `situation, effect, choice, term, rate, runs`.
+    """Share of runs with p < `alpha`, columns `situation, effect, choice, term, rate, runs`.
 
-    Models are not left out one by one: that is the base with fewer models. The seed follows from the arguments.
+    Models are not left out one by one: that is the base with fewer models. The seed follows from the
+    arguments.
     """
     rng = np.random.default_rng(zlib.crc32(f"{situation} {effect} {runs} {models}".encode()))
     found = [
@@ -91,9 +92,7 @@ def rates(situation: str, effect: float, runs: int, alpha: float = 0.05, models:
 
 
 def _of_all_models(rows: pd.DataFrame) -> Iterator[Outcome]:
-    return takewhile(
-        lambda outcome: outcome.group != "left out", outcomes(rows, "accuracy", "non_embedding")
-    )
+    return takewhile(lambda outcome: outcome.group != "left out", outcomes(rows, "accuracy", "non_embedding"))
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 
     y_mj = (a_0 + a_1 x_m + u_m) + (b_0 + b_1 x_m + v_m) d_j + e_mj        u, v, e random, m a model
 
-First, every model gets its own line over tokens d; then its height at d = 0 and its slope are regressed on its
-size x. `parameters` is a_1, `tokens` b_0, `interaction` b_1, each with t on (models − 2) degrees of freedom.
+First, every model gets its own line over tokens d; then its height at d = 0 and its slope are regressed on
+its size x. `parameters` is a_1, `tokens` b_0, `interaction` b_1, with t on models − 2 degrees of freedom.
 
 In a grid without holes this is what restricted maximum likelihood of the mixed model gives, wherever its
 variances are above zero, and t is exact. The likelihood itself is not used: with 8 models its z test rejects
 a true null in 8 to 9 % of cases instead of 5 %, it often ends at the border (a variance of 0) without
-converging, and with (models − 2) degrees of freedom it holds its level, but rejects less than the two stages do.
+converging, and with (models − 2) degrees of freedom it holds its level, but is no better than two stages.
 
 Levels of the two stages at a nominal 5 % for the interaction, 8 models × 8 checkpoints:
 @LEVELS@
@@ -21,10 +21,8 @@ from ebbtide.regression.covariance import Estimates, least_squares
 FEWEST = 3  # models, to leave a degree of freedom
 
 
-def random_slopes(
-    y: np.ndarray, size: np.ndarray, tokens: np.ndarray, models: np.ndarray
-) -> Estimates | str:
-    """Estimates of `parameters`, `tokens`, `interaction` from all cells, (cells,) each; or why there are none.
+def random_slopes(y: np.ndarray, size: np.ndarray, tokens: np.ndarray, models: np.ndarray) -> Estimates | str:
+    """Estimates of `parameters`, `tokens`, `interaction` from all cells (cells,); or why there are none.
 
     Models with one checkpoint have no slope and are left out.
     """

@@ -3,9 +3,10 @@
     logit E(y) = b_0 + b_1 z(log10 N) + b_2 z(log10 D) + b_3 z(log10 N) z(log10 D)
     var(y) = φ E(y) (1 − E(y)) / n
 
-n is the number of examples of a cell; φ, the dispersion, is Pearson's χ² over (cells − 4) degrees of freedom, and
-t has as many (McCullagh and Nelder 1989, 4.5). φ = 1 is a coin's noise; a curve that no straight line follows
-makes it tens or hundreds. The interaction is one of logits: near 0 or 1 it is another question than that of shares.
+n is the number of examples of a cell; φ, the dispersion, is Pearson's χ² over (cells − 4) degrees of freedom,
+and t has as many (McCullagh and Nelder 1989, 4.5). φ = 1 is a coin's noise; a curve that no straight line
+follows makes it tens or hundreds. The interaction is one of logits: near 0 or 1 it asks another question than
+that of shares.
 
 Levels at a nominal 5 % for the interaction, 8 models × 8 checkpoints:
 @LEVELS@
@@ -36,7 +37,7 @@ def reason_for_no_shares(metric: str, y: np.ndarray, n: np.ndarray) -> str:
 
 
 def quasi_binomial(y: np.ndarray, n: np.ndarray, design: np.ndarray) -> Estimates | str:
-    """Estimates of every column of `design`, in logits; `note` holds the dispersion. Or why there are none."""
+    """Estimates, in logits, of every column of `design`, the dispersion in `note`; or why there are none."""
     import statsmodels.api as sm
 
     with warnings.catch_warnings():

@@ -8,8 +8,8 @@
     left out     each model in turn, and the worst of these
     correction   Benjamini–Hochberg per task, over all tests, Benjamini–Yekutieli, Holm, none: of the base's p
 
-Which choice holds its level in which situation stands in `covariance`, `mixed` and `quasi_binomial`: where models
-stray from the common line each in its own way, only CR2 and random slopes do; the base does not.
+Which choice holds its level in which situation stands in `covariance`, `mixed` and `quasi_binomial`: where
+models stray from the common line each in its own way, only CR2 and random slopes do; the base does not.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,9 +61,9 @@ def robustness(
 
     Returns
     -------
-    `verdict` is `consistent` or `not consistent` for the interaction (as in `verdicts`: t < 0 and adjusted p <
-    `alpha`), and for the main effects `rises`, `falls` or `unclear`, of the ability: turned for losses. It
-    `survives` (yes, no) where it is that of the base. Where a choice cannot be computed, numbers are NaN,
+    `verdict` is `consistent` or `not consistent` for the interaction (as in `verdicts`: t < 0 and adjusted
+    p < `alpha`), and for the main effects `rises`, `falls` or `unclear`, of the ability: turned for losses.
+    It `survives` (yes, no) where it is that of the base. Where a choice cannot be computed, numbers are NaN,
     verdict and survives are empty, and `note` says why.
     """
     frames = [
@@ -118,7 +118,7 @@ def _corrected(base: pd.DataFrame, adjust: Adjustment) -> Iterator[pd.DataFrame]
 
 def _judged(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
     """Add verdicts, and whether they are those of the base."""
-    sign = table["metric"].map({name: -1 if lower_is_better(name) else 1 for name in table["metric"].unique()})
+    sign = table["metric"].map(_sign)
     direction = np.sign(table["t"] * sign)
     clear = table["p_adjusted"] < alpha
     main = np.select([clear & (direction > 0), clear & (direction < 0)], ["rises", "falls"], "unclear")
@@ -131,9 +131,14 @@ def _judged(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
     return table.assign(survives=np.where((table["verdict"] == "") | (wanted == ""), "", same))
 
 
+def _sign(metric: str) -> int:
+    """−1 for a metric that falls when the ability rises."""
+    return -1 if lower_is_better(metric) else 1
+
+
 def _worst(table: pd.DataFrame) -> pd.DataFrame:
     """Of the rows with a model left out, per test, the one that speaks least for the base's verdict."""
-    worst = []
+    worst: list[dict[Any, Any]] = []
     for (_, metric, _), rows in table.groupby(["task", "metric", "term"], sort=False):
         base = rows[rows["group"] == "base"].iloc[0]
         left_out = rows[rows["group"] == "left out"]
@@ -141,38 +146,37 @@ def _worst(table: pd.DataFrame) -> pd.DataFrame:
         if known.empty:
             note = base["note"] or "no regression: with a model left out there is none"
             numbers = {name: np.nan for name in ("estimate", "stderr", "t", "df", "p", "p_adjusted")}
-            row = {**base.to_dict(), **numbers, "verdict": "", "survives": "", "note": note}
+            row = base.to_dict() | numbers | {"verdict": "", "survives": "", "note": note}
         else:
-            against = known["t"] * (-1 if lower_is_better(str(metric)) else 1)
+            against = known["t"] * _sign(str(metric))
             if base["verdict"] in ("rises", "not consistent"):
                 against = -against
             elif base["verdict"] == "unclear":
                 against = against.abs()
             changed = known["survives"] == "no"
-            place = against.where(changed | ~changed.any(), -np.inf).idxmax()
-            model = known.loc[place, "choice"]
-            note = f"{model}; the verdict changes in {changed.sum()} of {len(left_out)}"
-            row = {**known.loc[place].to_dict(), "note": note}
+            candidates = against[changed] if changed.any() else against
+            row = known.loc[[candidates.idxmax()]].to_dict("records")[0]
+            row["note"] = f"{row['choice']}; the verdict changes in {changed.sum()} of {len(left_out)}"
         worst.append({**row, "choice": WORST, "group": "left out"})
     return pd.DataFrame(worst)
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """By task and metric as given, then by group, the choices in the order they came, the terms as everywhere."""
+    """By task and metric as given, then by group, the choices and terms in the order they came."""
     group = table["group"].map({name: place for place, name in enumerate(GROUPS)})
     term = table["term"].map({name: place for place, name in enumerate(TERMS)})
     test = table.groupby(["task", "metric"], sort=False).ngroup()
     choice = table.groupby(["task", "metric", "choice"], sort=False).ngroup()
     order = pd.DataFrame({"test": test, "group": group, "choice": choice, "term": term})
-    return table.loc[order.sort_values(list(order)).index].reset_index(drop=True)
+    return table.loc[order.sort_values(list(order.columns)).index].reset_index(drop=True)
 
 
 def surviving(table: pd.DataFrame) -> pd.DataFrame:
     """In words, which choices the verdict on the interaction survives: one row per (task, metric).
 
     `table` is that of `robustness`. Columns: `task, metric, base` (the verdict), one per group of choices
-    (`size, errors, model, left_out, correction`), `survives` (`15 of 17`: choices whose verdict is the base's, of
-    those that could be computed; the worst of leaving one out counts for nothing of its own), `note`.
+    (`size, errors, model, left_out, correction`), `survives` (`15 of 17`: choices with the base's verdict,
+    of those that could be computed; the worst of leaving one out is one of them already), `note`.
     """
     rows = table[(table["term"] == "interaction") & (table["choice"] != WORST)]
     out = []
