@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]
 MODELS, CHECKPOINTS, TASKS = 2, 3, 3
 CELLS = MODELS * CHECKPOINTS * TASKS
 TABLES = {"metrics": 1, "audit_cells": 1, "regress": 1, "summary": 1, "accuracy": 1, "heat": 1}
+TABLES |= {"robustness": 1, "plot_robustness": 1}
 
 
 def test_a_second_run_plans_nothing(study):

@@ -12,7 +12,7 @@ def main(job) -> None:
     table = robustness(
         read_frame(job.input.metrics, METRICS),
         metric=settings["metric"],
-        per_task=settings.get("metrics"),
+        metrics_of=settings.get("metrics"),
         parameters=settings["parameters"],
         alpha=settings["alpha"],
         adjust=settings.get("adjust", "bh"),

@@ -10,8 +10,9 @@ variances are above zero, and t is exact. The likelihood itself is not used: wit
 a true null in 8 to 9 % of cases instead of 5 %, it often ends at the border (a variance of 0) without
 converging, and with (models − 2) degrees of freedom it holds its level, but is no better than two stages.
 
-Levels of the two stages at a nominal 5 % for the interaction, 8 models × 8 checkpoints:
-@LEVELS@
+How often, in percent, the two stages reject a true null of no interaction at 5 % (8 models × 8 checkpoints,
+1,500 grids per situation, benchmarks/simulate_regression.py): 4.8 where models stray, each with a level and
+slope of its own; 5.1 where every cell strays alone, 4.3 with binomial noise in excess, 3.5 with unequal noise.
 """
 
 import numpy as np

@@ -20,7 +20,7 @@ import pandas as pd
 
 from ebbtide.regression.choices import Outcome, outcomes
 from ebbtide.regression.design import TERMS, Size
-from ebbtide.regression.multiplicity import Adjustment, adjusted
+from ebbtide.regression.multiplicity import Adjust, adjusted
 from ebbtide.regression.verdicts import lower_is_better
 
 GROUPS = ("base", "size", "errors", "model", "left out", "correction")
@@ -30,7 +30,7 @@ ROBUSTNESS_COLUMNS = (
     *("p", "p_adjusted", "verdict", "survives", "note"),
 )
 # Name of each correction, its method, and whether a task is a family of its own.
-CORRECTIONS: dict[str, tuple[Adjustment, bool]] = {
+CORRECTIONS: dict[str, tuple[Adjust, bool]] = {
     "BH per task": ("bh", True),
     "BH over all": ("bh", False),
     "BY over all": ("by", False),
@@ -43,10 +43,10 @@ def robustness(
     metrics: pd.DataFrame,
     *,
     metric: str = "accuracy",
-    per_task: Mapping[str, Sequence[str]] | None = None,
+    metrics_of: Mapping[str, Sequence[str]] | None = None,
     parameters: Size = "non_embedding",
     alpha: float = 0.05,
-    adjust: Adjustment = "bh",
+    adjust: Adjust = "bh",
 ) -> pd.DataFrame:
     """One row per (task, metric, choice, term), columns `ROBUSTNESS_COLUMNS`.
 
@@ -54,8 +54,8 @@ def robustness(
     ----------
     metrics
         Long table (`tables.METRICS`), as for `regress`.
-    metric, per_task
-        The metric of every task; `per_task` names others, one or more, for some tasks.
+    metric, metrics_of
+        The metric of every task, and those of single tasks instead.
     adjust
         How the base, and every choice but the corrections, adjusts p over all tests with that choice.
 
@@ -69,13 +69,13 @@ def robustness(
     frames = [
         _rows(task, name, found)
         for task in metrics["task"].drop_duplicates()
-        for name in (per_task or {}).get(task, [metric])
+        for name in (metrics_of or {}).get(task, [metric])
         for found in outcomes(metrics[metrics["task"] == task], name, parameters)
     ]
     if not frames:
         return pd.DataFrame(columns=list(ROBUSTNESS_COLUMNS))
     table = pd.DataFrame([row for rows in frames for row in rows])
-    table["p_adjusted"] = adjusted(table["p"], adjust, family=table["choice"])
+    table["p_adjusted"] = adjusted(_array(table["p"]), adjust, _array(table["choice"]))
     base = table[table["group"] == "base"]
     table = pd.concat([table, *_corrected(base, adjust)], ignore_index=True)
     table = _judged(table, alpha)
@@ -106,10 +106,10 @@ def _rows(task: str, metric: str, found: Outcome) -> Iterator[dict[str, Any]]:
         }
 
 
-def _corrected(base: pd.DataFrame, adjust: Adjustment) -> Iterator[pd.DataFrame]:
+def _corrected(base: pd.DataFrame, adjust: Adjust) -> Iterator[pd.DataFrame]:
     """The base's tests, corrected otherwise."""
     for name, (method, by_task) in CORRECTIONS.items():
-        p = adjusted(base["p"], method, family=base["task"] if by_task else None)
+        p = adjusted(_array(base["p"]), method, _array(base["task"]) if by_task else None)
         note = base["note"]
         if method == adjust and not by_task:
             note = note.where(note != "", "as the base")
@@ -129,6 +129,10 @@ def _judged(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
     wanted = of_base.loc[pd.MultiIndex.from_frame(table[["task", "metric", "term"]])].to_numpy()
     same = np.where(table["verdict"] == wanted, "yes", "no")
     return table.assign(survives=np.where((table["verdict"] == "") | (wanted == ""), "", same))
+
+
+def _array(column: pd.Series) -> np.ndarray:
+    return column.to_numpy(dtype=float if column.name == "p" else object)
 
 
 def _sign(metric: str) -> int:
