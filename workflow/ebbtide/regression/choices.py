@@ -1,7 +1,7 @@
 """The choices behind one regression, one by one: other sizes, errors, models, and a model left out."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -31,11 +31,11 @@ class Outcome:
 class _Grid:
     """The cells of one task and metric that have a place on the axes, ready for a regression."""
 
-    rows: pd.DataFrame
     y: np.ndarray  # (cells,), as measured
     predictors: np.ndarray  # (cells, 2): log10 N, log10 D
     models: np.ndarray
-    note: str  # what there is no regression for, or what is missing
+    n: np.ndarray  # examples; 0 where unknown
+    note: str  # why there is no regression, or what is missing
 
     @property
     def has_none(self) -> bool:
@@ -44,8 +44,7 @@ class _Grid:
     def without(self, model: str) -> "_Grid":
         kept = self.models != model
         y, predictors = self.y[kept], self.predictors[kept]
-        note = reason_for_none(y, predictors)
-        return _Grid(self.rows[kept], y, predictors, self.models[kept], note)
+        return _Grid(y, predictors, self.models[kept], self.n[kept], reason_for_none(y, predictors))
 
     def outcome(self, group: str, choice: str, fit: "Callable[[_Grid], Estimates | str]") -> Outcome:
         """What `fit` finds, with the remarks of grid and fit."""
@@ -59,26 +58,27 @@ class _Grid:
 
 def outcomes(rows: pd.DataFrame, metric: str, parameters: Size) -> Iterator[Outcome]:
     """The base and every choice beside it, of the `rows` of one task; `parameters` is the base's size."""
-    base = _grid(rows, metric, parameters)
+    cells = cells_of(rows, metric, parameters)
+    base = _grid(cells, parameters)
+    if not base.note:
+        base = replace(base, note=_holes(cells))
     yield base.outcome("base", "base", _plain)
     for size in get_args(Size):
         if size != parameters:
-            yield _other_size(rows, metric, size, base)
+            yield _other_size(cells, size, base)
     yield base.outcome("errors", "HC3", _hc3)
     yield base.outcome("errors", "CR2 by model", _cr2)
     yield base.outcome("model", "random slopes", _random_slopes)
     yield base.outcome("model", "quasi-binomial", lambda grid: _quasi_binomial(grid, metric))
-    order = base.rows.sort_values([f"parameters_{parameters}", "model"])["model"].unique()
-    for model in order:
+    for model in cells.sort_values([f"parameters_{parameters}", "model"])["model"].unique():
         yield base.without(model).outcome("left out", f"without {model}", _plain)
 
 
-def _grid(rows: pd.DataFrame, metric: str, parameters: Size) -> _Grid:
-    cells = cells_of(rows, metric, parameters)
+def _grid(cells: pd.DataFrame, parameters: Size) -> _Grid:
     y = cells["value"].to_numpy(dtype=float)
     predictors = predictors_of(cells, parameters)
-    note = reason_for_none(y, predictors) or _holes(cells)
-    return _Grid(cells, y, predictors, cells["model"].to_numpy(dtype=object), note)
+    n = cells["n"].to_numpy(dtype=float) if "n" in cells else np.zeros(len(y))
+    return _Grid(y, predictors, cells["model"].to_numpy(dtype=object), n, reason_for_none(y, predictors))
 
 
 def _holes(cells: pd.DataFrame) -> str:
@@ -89,31 +89,29 @@ def _holes(cells: pd.DataFrame) -> str:
     return f"incomplete grid: {len(cells)} of {len(cells) + missing} cells" if missing else ""
 
 
-def _other_size(rows: pd.DataFrame, metric: str, size: Size, base: _Grid) -> Outcome:
+def _other_size(cells: pd.DataFrame, size: Size, base: _Grid) -> Outcome:
     column, choice = f"parameters_{size}", f"{size} parameters".replace("_", "-")
-    measured = base.rows
-    known = int((measured[column] > 0).sum()) if column in measured else 0
-    if not known and not base.has_none:
-        count = len(base.y), len(np.unique(base.models))
-        return Outcome("size", choice, *count, None, f"no regression: {choice} unknown")
-    grid = _grid(rows, metric, size) if column in rows else base
-    remarks = [grid.note] if grid.note else []
-    if known < len(measured):
-        remarks.append(f"{choice} unknown for {len(measured) - known} of {len(measured)} cells")
+    known = cells[cells[column] > 0] if column in cells else cells[:0]
+    if base.has_none:
+        return base.outcome("size", choice, _plain)
+    if known.empty:
+        return replace(base, note=f"no regression: {choice} unknown").outcome("size", choice, _plain)
+    grid = _grid(known, size)
+    remarks = [grid.note or base.note]
+    if len(known) < len(cells):
+        remarks.append(f"{choice} unknown for {len(cells) - len(known)} of {len(cells)} cells")
     elif not grid.has_none:
-        remarks += _alike(grid, base)
-    return _Grid(grid.rows, grid.y, grid.predictors, grid.models, "; ".join(remarks)).outcome(
-        "size", choice, _plain
-    )
+        remarks.append(_alike(grid, base))
+    return replace(grid, note="; ".join(filter(None, remarks))).outcome("size", choice, _plain)
 
 
-def _alike(grid: _Grid, base: _Grid) -> list[str]:
+def _alike(grid: _Grid, base: _Grid) -> str:
     """What to say where another size cannot give another regression: it is standardised."""
     if np.array_equal(grid.predictors, base.predictors):
-        return ["the same sizes as the base"]
+        return "the same sizes as the base"
     if np.allclose(standardise(grid.predictors), standardise(base.predictors), rtol=0, atol=1e-9):
-        return ["sizes in the same proportions as those of the base"]
-    return []
+        return "sizes in the same proportions as those of the base"
+    return ""
 
 
 def _plain(grid: _Grid) -> Estimates:
@@ -141,11 +139,10 @@ def _random_slopes(grid: _Grid) -> Estimates | str:
 
 
 def _quasi_binomial(grid: _Grid, metric: str) -> Estimates | str:
-    n = grid.rows["n"].to_numpy(dtype=float) if "n" in grid.rows else np.zeros(len(grid.y))
-    if reason := reason_for_no_shares(metric, grid.y, n):
+    if reason := reason_for_no_shares(metric, grid.y, grid.n):
         return reason
     _, design = formed(grid.y, grid.predictors, "standardised")
-    found = quasi_binomial(grid.y, n, design)
+    found = quasi_binomial(grid.y, grid.n, design)
     return found if isinstance(found, str) else _terms(found)
 
 

@@ -10,8 +10,8 @@ CR2 and its degrees of freedom are those of Bell and McCaffrey (2002), with inde
 working model; A_g is the symmetric root of the Moore–Penrose inverse, so that a cluster may have leverage 1
 (Pustejovsky and Tipton 2018). With clusters of one row, CR2 is HC2. HC3: MacKinnon and White (1985).
 
-How often, in percent, each rejects a true null of no interaction at 5 % (8 models × 8 checkpoints, 1,500 grids
-per situation, benchmarks/simulate_regression.py; models that stray have a level and slope of their own):
+How often, in percent, each rejects a true null of no interaction at 5 % (8 models × 8 checkpoints, 1,500
+grids per situation, benchmarks/simulate_regression.py; models that stray do so in level and slope):
 
                 every cell strays alone   binomial with excess   noise unequal   models stray
     classical            5.0                     5.1                  5.8            36.8

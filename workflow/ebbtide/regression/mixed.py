@@ -12,7 +12,8 @@ converging, and with (models − 2) degrees of freedom it holds its level, but i
 
 How often, in percent, the two stages reject a true null of no interaction at 5 % (8 models × 8 checkpoints,
 1,500 grids per situation, benchmarks/simulate_regression.py): 4.8 where models stray, each with a level and
-slope of its own; 5.1 where every cell strays alone, 4.3 with binomial noise in excess, 3.5 with unequal noise.
+slope of its own; 5.1 where every cell strays alone, 4.3 with binomial noise in excess, 3.5 with unequal
+noise.
 """
 
 import numpy as np

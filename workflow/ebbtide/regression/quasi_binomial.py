@@ -9,8 +9,8 @@ follows makes it tens or hundreds. The interaction is one of logits: near 0 or 1
 that of shares.
 
 How often, in percent, it rejects a true null of no interaction at 5 % (8 models × 8 checkpoints, 1,500 grids
-per situation, benchmarks/simulate_regression.py): 5.1 with binomial noise in excess, for which it is meant; 5.0
-where every cell strays alone; 36.8 where models stray, each with a level and slope of its own.
+per situation, benchmarks/simulate_regression.py): 5.1 with binomial noise in excess, for which it is meant;
+5.0 where every cell strays alone; 36.8 where models stray, each with a level and slope of its own.
 """
 
 import warnings

@@ -66,11 +66,12 @@ def robustness(
     It `survives` (yes, no) where it is that of the base. Where a choice cannot be computed, numbers are NaN,
     verdict and survives are empty, and `note` says why.
     """
+    of_tasks = {str(task): rows for task, rows in metrics.groupby("task", sort=False)}
     frames = [
         _rows(task, name, found)
-        for task in metrics["task"].drop_duplicates()
+        for task in of_tasks
         for name in (metrics_of or {}).get(task, [metric])
-        for found in outcomes(metrics[metrics["task"] == task], name, parameters)
+        for found in outcomes(of_tasks[task], name, parameters)
     ]
     if not frames:
         return pd.DataFrame(columns=list(ROBUSTNESS_COLUMNS))
