@@ -67,7 +67,9 @@ def test_tables(finished_study):
     assert set(surviving["task"]) == set(verdicts["task"])
     robustness = pd.read_csv(results / "robustness.tsv", sep="\t")
     base = robustness[robustness["choice"] == "base"].set_index(["task", "term"])["t"]
-    assert base.to_dict() == pytest.approx(regressions.set_index(["task", "term"])["t"].to_dict(), nan_ok=True)
+    assert base.to_dict() == pytest.approx(
+        regressions.set_index(["task", "term"])["t"].to_dict(), nan_ok=True
+    )
 
 
 def test_figures_are_there_in_both_forms(finished_study):

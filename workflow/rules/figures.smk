@@ -75,6 +75,7 @@ rule plot_robustness:
         "../../envs/ebbtide.yaml"
     params:
         alpha=STUDY.config["regression"]["alpha"],
+        titles=STUDY.config.get("titles", {}),
         code=code_digest("figures"),
     script:
         "../scripts/plot_robustness.py"

@@ -13,7 +13,8 @@ def main(job) -> None:
     words = ["verdict", "survives", "note"]
     table = pd.read_csv(job.input.robustness, sep="\t", dtype={name: str for name in words})
     try:
-        plot = plot_robustness(table.fillna(dict.fromkeys(words, "")), alpha=job.params.alpha)
+        table = table.fillna(dict.fromkeys(words, ""))
+        plot = plot_robustness(table, alpha=job.params.alpha, titles=job.params.titles)
     except FigureError as error:  # too few cells, or a constant metric; all else of the study is there
         log.warning("%s", error)
         plot = sentence(error.args[0])

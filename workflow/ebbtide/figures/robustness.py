@@ -1,6 +1,7 @@
 """The interaction of every regression under every choice: a row per choice, a panel per task."""
 
 import textwrap
+from collections.abc import Mapping
 from statistics import NormalDist
 
 import numpy as np
@@ -19,14 +20,16 @@ COLOURS = {"the same as the base": "#1f5fa6", "another": "#a6500a"}
 FARTHEST = 37.0  # z of the smallest p that a float holds
 
 
-def plot_robustness(table: pd.DataFrame, alpha: float = 0.05) -> p9.ggplot:
+def plot_robustness(
+    table: pd.DataFrame, alpha: float = 0.05, titles: Mapping[str, str] | None = None
+) -> p9.ggplot:
     """Draw the interaction's statistic under every choice of `regression.robustness`'s table.
 
     The statistic is signed: sign(t) · z, z the normal quantile whose two-sided p is the adjusted p of the
     choice. So one zone serves all choices, whatever their degrees of freedom and corrections: grey is |z|
     below that of `alpha`. Filled where the verdict is the base's, open where not; the line is the base. A
     choice that cannot be computed has no dot; one that no task can compute has no row. Each panel has its own
-    x axis.
+    x axis. `titles` are names of tasks over panels, in place of their own.
 
     Raises `FigureError` where no task has a regression.
     """
@@ -37,7 +40,8 @@ def plot_robustness(table: pd.DataFrame, alpha: float = 0.05) -> p9.ggplot:
     critical = NormalDist().inv_cdf(1 - alpha / 2)
     places = _places(rows)
     several = rows.groupby("task", sort=False)["metric"].transform("nunique") > 1
-    panel = rows["task"].map(title) + (", " + rows["metric"].map(title)).where(several, "")
+    names = rows["task"].map(lambda task: (titles or {}).get(task, title(task)))
+    panel = names + ("-" + rows["metric"].map(title)).where(several, "")
     panel = panel.map(lambda name: textwrap.fill(name, TITLE))
     rows = rows.assign(
         z=signed_z(rows["t"], rows["p_adjusted"]),

@@ -6,9 +6,10 @@ First, every model gets its own line over tokens d; then its height at d = 0 and
 its size x. `parameters` is a_1, `tokens` b_0, `interaction` b_1, with t on models − 2 degrees of freedom.
 
 In a grid without holes this is what restricted maximum likelihood of the mixed model gives, wherever its
-variances are above zero, and t is exact. The likelihood itself is not used: with 8 models its z test rejects
-a true null in 8 to 9 % of cases instead of 5 %, it often ends at the border (a variance of 0) without
-converging, and with (models − 2) degrees of freedom it holds its level, but is no better than two stages.
+variances are above zero, and t is exact. The likelihood itself is not used. Its z, read as normal, rejects
+P(|t| > 1.96) of the true nulls, 9.8 % with 8 models; and where models do not differ it ends at the border, a
+variance of 0: in 300 such grids statsmodels converged in 1 %, and with models − 2 degrees of freedom rejected
+1.3 % at a level of 5 %.
 
 How often, in percent, the two stages reject a true null of no interaction at 5 % (8 models × 8 checkpoints,
 1,500 grids per situation, benchmarks/simulate_regression.py): 4.8 where models stray, each with a level and
