@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from ebbtide.errors import FigureError
 from ebbtide.figures import plot_robustness
@@ -375,8 +376,9 @@ def test_an_effect_is_found() -> None:
 
 def test_the_figure_shows_every_choice_that_could_be_computed() -> None:
     found = robustness(pd.concat([shares(-0.1, seed=1, task="a"), shares(seed=2, task="b")]))
-    figure = plot_robustness(found).draw()
+    figure = plot_robustness(found, titles={"a": "Task A"}).draw()
     panels = figure.axes
+    assert {text.get_text() for text in figure.findobj(Text)} >= {"Task A", "B"}
     assert len(panels) == 2
     interaction = found[(found["term"] == "interaction") & (found["task"] == "a")]
     dots = np.concatenate([c.get_offsets() for c in panels[0].collections if c.get_offsets().shape[0] > 1])
