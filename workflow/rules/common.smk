@@ -44,11 +44,14 @@ RESULTS = f"results/{STUDY.name}"
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 # Without training tokens there is no axis to draw accuracy against.
 # And without a level of chance, the map has no colours.
-FIGURES = ["accuracy"] * STUDY.has_tokens() + ["heat"] * STUDY.has_chance()
+FIGURES = ["accuracy", "robustness"] * STUDY.has_tokens()
+FIGURES += ["heat"] * STUDY.has_chance()
 TABLES = [
     "regressions.tsv",
     "regressions_raw.tsv",
     "verdicts.tsv",
+    "robustness.tsv",
+    "robustness_verdicts.tsv",
     "audit_cells.tsv",
     "summary.txt",
 ]

@@ -1,15 +1,16 @@
 """
-Figures: accuracy over training, and as a map of size × checkpoint.
+Figures: accuracy over training, and as a map of size × checkpoint; regressions under every choice.
 
-INPUTS   results/{study}/metrics.parquet
-OUTPUTS  results/{study}/figures/{accuracy,heat}.{pdf,png}
-RERUNS   when the metrics or the code of the figures change.
+INPUTS   results/{study}/metrics.parquet, robustness.tsv
+OUTPUTS  results/{study}/figures/{accuracy,heat,robustness}.{pdf,png}
+RERUNS   when the tables or the code of the figures change.
 """
 
 
 localrules:
     accuracy,
     heat,
+    plot_robustness,
 
 
 rule accuracy:
@@ -54,3 +55,27 @@ rule heat:
         code=code_digest("figures"),
     script:
         "../scripts/heat.py"
+
+
+rule plot_robustness:
+    """Draw the interaction of every regression under every choice: a row per choice, a panel per task."""
+    input:
+        robustness=f"{RESULTS}/robustness.tsv",
+    output:
+        pdf=f"{RESULTS}/figures/robustness.pdf",
+        png=report(
+            f"{RESULTS}/figures/robustness.png",
+            caption="../report/robustness_figure.rst",
+            category="Figures",
+        ),
+    log:
+        f"logs/plot_robustness/{STUDY.name}.log",
+    priority: COMMON
+    conda:
+        "../../envs/ebbtide.yaml"
+    params:
+        alpha=STUDY.config["regression"]["alpha"],
+        titles=STUDY.config.get("titles", {}),
+        code=code_digest("figures"),
+    script:
+        "../scripts/plot_robustness.py"

@@ -5,6 +5,8 @@ INPUTS   results/{study}/metrics.parquet
 OUTPUTS  results/{study}/regressions.tsv       standardised form, p adjusted over all tests
          results/{study}/regressions_raw.tsv   raw form
          results/{study}/verdicts.tsv, summary.txt
+         results/{study}/robustness.tsv        every regression under every choice, one changed at a time
+         results/{study}/robustness_verdicts.tsv
 RERUNS   when the metrics, the settings under `regression:` or the code of the statistics change.
 """
 
@@ -12,6 +14,7 @@ RERUNS   when the metrics, the settings under `regression:` or the code of the s
 localrules:
     regress,
     summary,
+    robustness,
 
 
 rule regress:
@@ -62,3 +65,30 @@ rule summary:
         code=code_digest("summary"),
     script:
         "../scripts/summary.py"
+
+
+rule robustness:
+    """Fit every regression again with one choice changed at a time, and say which verdicts survive."""
+    input:
+        metrics=f"{RESULTS}/metrics.parquet",
+    output:
+        robustness=report(
+            f"{RESULTS}/robustness.tsv",
+            caption="../report/robustness.rst",
+            category="Regressions",
+        ),
+        verdicts=report(
+            f"{RESULTS}/robustness_verdicts.tsv",
+            caption="../report/robustness_verdicts.rst",
+            category="Regressions",
+        ),
+    log:
+        f"logs/robustness/{STUDY.name}.log",
+    priority: COMMON
+    conda:
+        "../../envs/ebbtide.yaml"
+    params:
+        regression=STUDY.config["regression"],
+        code=code_digest("regression"),
+    script:
+        "../scripts/robustness.py"

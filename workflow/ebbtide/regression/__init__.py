@@ -15,6 +15,18 @@ at N = 1 and D = 1, far outside the data: their sign says nothing about models o
 
 from ebbtide.regression.design import TERMS, Form, Size
 from ebbtide.regression.fit import COLUMNS, regress
+from ebbtide.regression.robustness import ROBUSTNESS_COLUMNS, robustness, surviving
 from ebbtide.regression.verdicts import lower_is_better, verdicts
 
-__all__ = ["COLUMNS", "TERMS", "Form", "Size", "lower_is_better", "regress", "verdicts"]
+__all__ = [
+    "COLUMNS",
+    "ROBUSTNESS_COLUMNS",
+    "TERMS",
+    "Form",
+    "Size",
+    "lower_is_better",
+    "regress",
+    "robustness",
+    "surviving",
+    "verdicts",
+]
