@@ -14,7 +14,8 @@
 #   results/{study}/examples/{model}/...                  the metrics of every example of a checkpoint
 #   results/{study}/regressions.tsv, regressions_raw.tsv, verdicts.tsv, summary.txt
 #   results/{study}/table.txt, table.tex                 the regressions as a paper prints them
-#   results/{study}/figures/accuracy.{pdf,png}, paper.{pdf,png}, heat.{pdf,png}
+#   results/{study}/robustness.tsv, robustness_verdicts.tsv  which verdicts survive another choice
+#   results/{study}/figures/accuracy.{pdf,png}, paper.{pdf,png}, heat.{pdf,png}, robustness.{pdf,png}
 #   resources/tasks/{task}.parquet, {task}.preview.tsv   frozen tasks: what is asked, and its beginning to read
 #   results/{study}/audit.tsv, audit_cells.tsv           are checkpoints, and their results, what they claim?
 #   resources/checkpoints/{model}/{checkpoint}/          weights made or fetched here

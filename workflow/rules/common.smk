@@ -44,7 +44,8 @@ RESULTS = f"results/{STUDY.name}"
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 # Without training tokens there is no axis to draw accuracy against.
 # And without a level of chance, the map has no colours.
-FIGURES = ["accuracy", "paper"] * STUDY.has_tokens() + ["heat"] * STUDY.has_chance()
+FIGURES = ["accuracy", "paper", "robustness"] * STUDY.has_tokens()
+FIGURES += ["heat"] * STUDY.has_chance()
 RAW = ["regressions_raw.tsv"] * (STUDY.config["regression"]["form"] != "raw")
 TABLES = [
     "regressions.tsv",
@@ -52,6 +53,8 @@ TABLES = [
     "verdicts.tsv",
     "table.txt",
     "table.tex",
+    "robustness.tsv",
+    "robustness_verdicts.tsv",
     "audit_cells.tsv",
     "summary.txt",
 ]

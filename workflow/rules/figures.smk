@@ -1,9 +1,9 @@
 """
-Figures: accuracy over training, ours and in the form of a paper, and as a map of size × checkpoint.
+Figures: accuracy over training, ours, in the form of a paper, and as a map; regressions under every choice.
 
-INPUTS   results/{study}/metrics.parquet
-OUTPUTS  results/{study}/figures/{accuracy,paper,heat}.{pdf,png}
-RERUNS   when the metrics, titles, what the audit drops or the code of the figures change.
+INPUTS   results/{study}/metrics.parquet, robustness.tsv
+OUTPUTS  results/{study}/figures/{accuracy,paper,heat,robustness}.{pdf,png}
+RERUNS   when the tables, titles, what the audit drops or the code of the figures change.
 """
 
 
@@ -11,6 +11,7 @@ localrules:
     accuracy,
     heat,
     paper,
+    plot_robustness,
 
 
 rule accuracy:
@@ -84,3 +85,27 @@ rule heat:
         code=code_digest("figures", "abilities"),
     script:
         "../scripts/heat.py"
+
+
+rule plot_robustness:
+    """Draw the interaction of every regression under every choice: a row per choice, a panel per task."""
+    input:
+        robustness=f"{RESULTS}/robustness.tsv",
+    output:
+        pdf=f"{RESULTS}/figures/robustness.pdf",
+        png=report(
+            f"{RESULTS}/figures/robustness.png",
+            caption="../report/robustness_figure.rst",
+            category="Figures",
+        ),
+    log:
+        f"logs/plot_robustness/{STUDY.name}.log",
+    priority: COMMON
+    conda:
+        "../../envs/ebbtide.yaml"
+    params:
+        alpha=STUDY.config["regression"]["alpha"],
+        titles=STUDY.config["titles"],
+        code=code_digest("figures", "abilities"),
+    script:
+        "../scripts/plot_robustness.py"

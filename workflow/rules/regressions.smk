@@ -6,6 +6,8 @@ OUTPUTS  results/{study}/regressions.tsv       in the form of the study, p adjus
          results/{study}/regressions_raw.tsv   raw form, beside the standardised one
          results/{study}/table.{txt,tex}       regressions.tsv as a paper prints it
          results/{study}/verdicts.tsv, summary.txt
+         results/{study}/robustness.tsv        every regression under every choice, one changed at a time
+         results/{study}/robustness_verdicts.tsv
 RERUNS   when the metrics, the settings under `regression:`, titles or the code of the statistics change.
 """
 
@@ -14,6 +16,7 @@ localrules:
     regress,
     regress_raw,
     summary,
+    robustness,
     table,
 
 
@@ -108,3 +111,30 @@ rule summary:
         code=code_digest("summary"),
     script:
         "../scripts/summary.py"
+
+
+rule robustness:
+    """Fit every regression again with one choice changed at a time, and say which verdicts survive."""
+    input:
+        metrics=f"{RESULTS}/metrics.parquet",
+    output:
+        robustness=report(
+            f"{RESULTS}/robustness.tsv",
+            caption="../report/robustness.rst",
+            category="Regressions",
+        ),
+        verdicts=report(
+            f"{RESULTS}/robustness_verdicts.tsv",
+            caption="../report/robustness_verdicts.rst",
+            category="Regressions",
+        ),
+    log:
+        f"logs/robustness/{STUDY.name}.log",
+    priority: COMMON
+    conda:
+        "../../envs/ebbtide.yaml"
+    params:
+        regression=STUDY.config["regression"],
+        code=code_digest("regression"),
+    script:
+        "../scripts/robustness.py"

@@ -4,6 +4,7 @@ from ebbtide.figures.accuracy import plot_accuracy
 from ebbtide.figures.frame import as_they_are, shown
 from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
+from ebbtide.figures.robustness import plot_robustness
 from ebbtide.figures.theme import save, sentence, theme_paper
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "plot_accuracy",
     "plot_heat",
     "plot_paper",
+    "plot_robustness",
     "save",
     "sentence",
     "shown",

@@ -18,10 +18,12 @@ from ebbtide.regression.design import TERMS, Form, Size
 from ebbtide.regression.fit import COLUMNS, Adjust, adjusted, regress
 from ebbtide.regression.paper import as_tex, as_text, caption, paper_table
 from ebbtide.regression.published import read_published, with_published
+from ebbtide.regression.robustness import ROBUSTNESS_COLUMNS, robustness, surviving
 from ebbtide.regression.verdicts import lower_is_better, verdicts
 
 __all__ = [
     "COLUMNS",
+    "ROBUSTNESS_COLUMNS",
     "TERMS",
     "Adjust",
     "Form",
@@ -34,6 +36,8 @@ __all__ = [
     "paper_table",
     "read_published",
     "regress",
+    "robustness",
+    "surviving",
     "verdicts",
     "with_published",
 ]
