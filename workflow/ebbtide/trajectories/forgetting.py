@@ -129,7 +129,7 @@ def _summary(history: History) -> dict[str, Any]:
     counts = {state: int((states == state).sum()) for state in STATES}
     steps = np.diff(history.right.astype(np.int8), axis=0)
     expected = history.flicker.sum()
-    notes = [] if T >= 2 * 2 else [f"only {T} trained checkpoints: knowledge is one right answer"]
+    notes = [] if history.hold > 1 else [f"only {T} trained checkpoints: knowledge is one right answer"]
     if history.right.all() or not history.right.any():
         notes.append(f"every answer is {'right' if history.right.all() else 'wrong'} at every checkpoint")
     times, note = _time_to_forget(history)

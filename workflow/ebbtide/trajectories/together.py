@@ -1,7 +1,6 @@
 """Examples that all large models forget: how many, and how many by coincidence."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ def largest_models(sizes: Mapping[str, int], count: int) -> list[str]:
 
 
 def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> pd.DataFrame:
-    """Per task, the examples forgotten by every model of `largest`, columns `COLUMNS`.
+    """Per task and metric, the examples forgotten by every model of `largest`, columns `COLUMNS`.
 
     `expected_independent`: n ∏ (forgotten share of the model), as if each model forgot its number of examples
     at random; p is the exact distribution of the intersection (hypergeometric, one model after the other).
@@ -30,9 +29,10 @@ def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> 
     are hard for every model; p as in `forgetting`. Both take examples as independent of each other.
     """
     rows = []
-    ordered = sorted(histories, key=lambda h: h.task)
-    for _, group in groupby(ordered, key=lambda h: h.task):
-        found = {h.model: h for h in group}
+    by_task: dict[tuple[str, str], dict[str, History]] = {}
+    for h in histories:
+        by_task.setdefault((h.task, h.metric), {})[h.model] = h
+    for found in by_task.values():
         rows.append(_row([found[model] for model in largest if model in found], len(largest)))
     table = pd.DataFrame([row for row in rows if row]).reindex(columns=list(COLUMNS))
     for name in ("p", "p_flicker"):
