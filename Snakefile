@@ -15,7 +15,10 @@
 #   results/{study}/regressions.tsv, regressions_raw.tsv, verdicts.tsv, summary.txt
 #   results/{study}/table.txt, table.tex                 the regressions as a paper prints them
 #   results/{study}/robustness.tsv, robustness_verdicts.tsv  which verdicts survive another choice
-#   results/{study}/figures/accuracy.{pdf,png}, paper.{pdf,png}, heat.{pdf,png}, robustness.{pdf,png}
+#   results/{study}/figures/accuracy.{pdf,png}, paper.{pdf,png}, heat.{pdf,png}, robustness.{pdf,png},
+#     forgetting.{pdf,png}
+#   results/{study}/forgetting.tsv, forgotten_together.tsv, forgotten_examples.{tsv,html}, forgetting_curves.tsv
+#   results/{study}/example_model.tsv                    the regressions once more, from single answers
 #   resources/tasks/{task}.parquet, {task}.preview.tsv   frozen tasks: what is asked, and its beginning to read
 #   results/{study}/audit.tsv, audit_cells.tsv           are checkpoints, and their results, what they claim?
 #   resources/checkpoints/{model}/{checkpoint}/          weights made or fetched here
@@ -43,6 +46,7 @@ include: "workflow/rules/scores.smk"
 include: "workflow/rules/metrics.smk"
 include: "workflow/rules/regressions.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/forgetting.smk"
 
 
 rule all:

@@ -71,7 +71,9 @@ def answers(
     cells = cells + rng.normal(0, levels, (models, 1)) + rng.normal(0, slopes, (models, 1)) * tokens
     each = rng.normal(0, 1, n) + own * rng.normal(size=(models, 1, n))
     each = each + drifts * rng.normal(size=n) * tokens[:, None]
-    return Answers(size, tokens, (rng.random((models, checkpoints, n)) < expit(cells[..., None] + each)) * 1.0)
+    return Answers(
+        size, tokens, (rng.random((models, checkpoints, n)) < expit(cells[..., None] + each)) * 1.0
+    )
 
 
 def conditional(found: Answers) -> Found:
@@ -190,4 +192,8 @@ if __name__ == "__main__":
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--estimators", nargs="+", choices=list(ESTIMATORS), default=["conditional", "cells"])
     given = parser.parse_args()
-    print(simulate_example_model(given.draws, given.estimators).to_csv(sep="\t", index=False, float_format="%.3g"))
+    print(
+        simulate_example_model(given.draws, given.estimators).to_csv(
+            sep="\t", index=False, float_format="%.3g"
+        )
+    )

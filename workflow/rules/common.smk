@@ -57,7 +57,14 @@ TABLES = [
     "robustness_verdicts.tsv",
     "audit_cells.tsv",
     "summary.txt",
+    "forgetting.tsv",
+    "forgotten_together.tsv",
+    "forgetting_curves.tsv",
+    "forgotten_examples.tsv",
+    "forgotten_examples.html",
+    "example_model.tsv",
 ]
+FIGURES += ["forgetting"]
 LEADS = Leads(STUDY)
 FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
 WEIGHTS_PLAN = "resources/ahead/weights.json"

@@ -26,7 +26,17 @@ from ebbtide.trajectories.rasch import cell_log_odds
 TERMS = ("parameters", "tokens", "interaction")
 COLUMNS = (
     *("task", "metric", "term", "estimate", "stderr", "statistic", "df", "p", "p_adjusted"),
-    *("sd_examples", "sd_models", "sd_model_slopes", "n", "models", "cells", "library", "agrees_with_cells", "note"),
+    *(
+        "sd_examples",
+        "sd_models",
+        "sd_model_slopes",
+        "n",
+        "models",
+        "cells",
+        "library",
+        "agrees_with_cells",
+        "note",
+    ),
 )
 
 
@@ -90,7 +100,10 @@ def _of_task(task: Mapping[str, Any], checkpoints: int) -> list[dict[str, Any]]:
     }
     note = task.get("note") or _reason(sizes, tokens, answers)
     if note:
-        return [common | {"term": term, **dict.fromkeys(("estimate", "p"), np.nan), "note": note} for term in TERMS]
+        return [
+            common | {"term": term, **dict.fromkeys(("estimate", "p"), np.nan), "note": note}
+            for term in TERMS
+        ]
     fitted = _fit(sizes, tokens, np.concatenate(answers))
     notes = _words(task, kept, answers)
     return [common | {"term": term, **fitted[term], "note": notes} for term in TERMS]

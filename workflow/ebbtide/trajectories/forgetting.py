@@ -38,7 +38,9 @@ CURVES = (
 )
 
 
-def summarise_histories(histories: Iterable[History | tuple[str, str, str, str]], alpha: float) -> pd.DataFrame:
+def summarise_histories(
+    histories: Iterable[History | tuple[str, str, str, str]], alpha: float
+) -> pd.DataFrame:
     """One row per model and task, columns `SUMMARY`; p adjusted by Benjamini-Hochberg over all rows.
 
     Parameters
@@ -47,7 +49,9 @@ def summarise_histories(histories: Iterable[History | tuple[str, str, str, str]]
         Or, of a trajectory without one, its model, task, metric and why.
     """
     rows = [
-        _summary(h) if isinstance(h, History) else dict(zip(("model", "task", "metric", "note"), h, strict=True))
+        _summary(h)
+        if isinstance(h, History)
+        else dict(zip(("model", "task", "metric", "note"), h, strict=True))
         for h in histories
     ]
     table = pd.DataFrame(rows).reindex(columns=list(SUMMARY))
@@ -66,7 +70,8 @@ def curves(history: History) -> pd.DataFrame:
     held = history.held_by
     counts = np.cumsum(history.right, axis=0)
     expected = [
-        looks_forgotten(t + 1, history.hold)[counts[t]].mean() if t + 1 > history.hold else 0.0 for t in range(T)
+        looks_forgotten(t + 1, history.hold)[counts[t]].mean() if t + 1 > history.hold else 0.0
+        for t in range(T)
     ]
     table = history.places.assign(
         model=history.model,
@@ -188,7 +193,9 @@ def _time_to_forget(history: History) -> tuple[dict[str, Any], Sequence[str]]:
     spent = np.maximum(decades[until[held]] - decades[learned[held]], 0.0)
     median = median_survival(spent, gone[held])
     if np.isnan(median):
-        return counts, ["less than half of what was held was lost: the median time to forget is beyond the end"]
+        return counts, [
+            "less than half of what was held was lost: the median time to forget is beyond the end"
+        ]
     return counts | {"median_decades_to_forget": median}, []
 
 

@@ -11,7 +11,15 @@ from ebbtide.trajectories.history import History
 
 COLUMNS = (
     *("task", "metric", "models", "n", "forgotten_each", "forgotten_together"),
-    *("expected_independent", "p", "expected_flicker", "p_flicker", "p_adjusted", "p_flicker_adjusted", "note"),
+    *(
+        "expected_independent",
+        "p",
+        "expected_flicker",
+        "p_flicker",
+        "p_adjusted",
+        "p_flicker_adjusted",
+        "note",
+    ),
 )
 
 
@@ -81,7 +89,9 @@ def _row(histories: Sequence[History], wanted: int) -> dict[str, Any]:
         "p": intersection_chance(n, sizes, both),
         "expected_flicker": float(chances.sum()),
         "p_flicker": _heavier_tail(chances, both),
-        "note": "" if len(histories) == wanted else f"{len(histories)} of the {wanted} largest models have it",
+        "note": ""
+        if len(histories) == wanted
+        else f"{len(histories)} of the {wanted} largest models have it",
     }
     return row
 

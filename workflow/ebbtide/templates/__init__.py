@@ -1,0 +1,1 @@
+"""Pages of the results: templates and the scripts in them."""

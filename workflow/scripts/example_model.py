@@ -1,0 +1,26 @@
+"""Adapter: the regression of cells once more from single answers, and whether the two agree."""
+
+import pandas as pd
+
+from ebbtide.logs import log_to
+from ebbtide.tables import write_tsv
+from ebbtide.trajectories import read_trajectories
+from ebbtide.trajectories.example_model import compare, example_model
+from ebbtide.trajectories.example_tasks import example_tasks
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    regressions = pd.read_csv(job.input.regressions, sep="\t", keep_default_na=False, na_values=[""])
+    tasks = example_tasks(
+        read_trajectories(job.input.examples),
+        dict(zip(regressions["task"], regressions["metric"], strict=True)),
+        job.params.regression["parameters"],
+    )
+    table = example_model(tasks, checkpoints=job.params.checkpoints)
+    write_tsv(compare(table, regressions, job.params.regression["alpha"]), job.output.table)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)

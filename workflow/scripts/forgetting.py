@@ -1,0 +1,38 @@
+"""Adapter: forgetting, from the metrics of every example; its tables and the page to browse them."""
+
+from ebbtide.files import write_text
+from ebbtide.forgotten_page import forgotten_page
+from ebbtide.logs import log_to
+from ebbtide.tables import REQUESTS, read_footer, read_frame, write_tsv
+from ebbtide.trajectories import read_trajectories
+from ebbtide.trajectories.forgetting_tables import forgetting_tables, prompts, with_texts
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    settings, watch = job.params.forgetting, job.params.trajectories
+    tables = forgetting_tables(
+        read_trajectories(job.input.examples),
+        metrics=watch["metrics"],
+        parameters=job.params.parameters,
+        largest=settings["largest"],
+        hold=settings["hold"],
+        alpha=watch["alpha"],
+    )
+    texts = {
+        task: prompts(
+            read_frame(path, REQUESTS), read_footer(path, REQUESTS)["definition"].get("invert", False)
+        )
+        for task, path in zip(job.params.tasks, job.input.requests, strict=True)
+    }
+    examples = with_texts(tables.examples, texts)
+    write_tsv(tables.summary, job.output.summary)
+    write_tsv(tables.together, job.output.together)
+    write_tsv(tables.curves, job.output.curves)
+    write_tsv(examples, job.output.examples)
+    write_text(forgotten_page(examples, tables.summary, job.params.study, settings["rows"]), job.output.page)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)
