@@ -20,8 +20,8 @@ def plot_forgetting(curves: pd.DataFrame) -> p9.ggplot:
 
     Raises `FigureError` when no checkpoint has training tokens.
     """
-    first = curves.groupby("task")["metric"].transform("first") if len(curves) else []
-    rows = curves[(curves["metric"] == first) & (curves["tokens"] > 0)] if len(curves) else curves
+    rows = curves[curves["tokens"] > 0]
+    rows = rows[rows["metric"] == rows.groupby("task")["metric"].transform("first")]
     if rows.empty:
         raise FigureError(
             "forgetting: nothing to draw against training tokens; the figure needs tasks with right and wrong "

@@ -68,18 +68,18 @@ def example_model(tasks: Sequence[Mapping[str, Any]], *, checkpoints: int = 32) 
 
 def compare(table: pd.DataFrame, regressions: pd.DataFrame, alpha: float) -> pd.DataFrame:
     """`table` with `agrees_with_cells`: whether sign and significance are those of the regression of cells."""
-    cells = regressions.set_index(["task", "metric", "term"])
+    cells = {(r["task"], r["metric"], r["term"]): r for r in regressions.to_dict("records")}
     words = []
-    for row in table.itertuples():
-        key = (row.task, row.metric, row.term)
-        there = key in cells.index and np.isfinite(row.p) and np.isfinite(cells.loc[key, "p_adjusted"])
-        words.append(_agreement(row, cells.loc[key], alpha) if there else "")
+    for row in table.to_dict("records"):
+        cell = cells.get((row["task"], row["metric"], row["term"]), {})
+        tested = np.isfinite([row["p"], cell.get("p_adjusted", np.nan)]).all()
+        words.append(_agreement(row, cell, alpha) if tested else "")
     return table.assign(agrees_with_cells=words)
 
 
-def _agreement(row: Any, cell: Any, alpha: float) -> str:
-    here, there = row.p_adjusted < alpha, cell["p_adjusted"] < alpha
-    if np.sign(row.estimate) != np.sign(cell["estimate"]):
+def _agreement(row: Mapping[Any, Any], cell: Mapping[Any, Any], alpha: float) -> str:
+    here, there = row["p_adjusted"] < alpha, cell["p_adjusted"] < alpha
+    if np.sign(row["estimate"]) != np.sign(cell["estimate"]):
         return "no: the signs differ" + ("" if here or there else ", neither is significant")
     if here == there:
         return "yes"

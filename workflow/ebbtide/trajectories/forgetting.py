@@ -113,7 +113,11 @@ def net_test(history: History) -> dict[str, Any]:
     scale = np.sqrt((sums**2).sum(axis=1))
     z = np.divide(sums.sum(axis=1), scale, out=np.zeros(len(scale)), where=scale > 0)
     best = int(z.argmax())
-    found = {"lost": int(lost[best].sum()), "gained": int(gained[best].sum()), "z_net": float(z[best])}
+    found: dict[str, Any] = {
+        "lost": int(lost[best].sum()),
+        "gained": int(gained[best].sum()),
+        "z_net": float(z[best]),
+    }
     found["net_from"] = str(history.places["checkpoint"].iloc[starts[best]])
     if not scale.any():
         return found | {"p_net": 1.0}

@@ -73,7 +73,7 @@ class History:
 
     @property
     def states(self) -> np.ndarray:
-        """(n,) one of `STATES`: always right; held and right at the end; held, neither; forgotten; never held."""
+        """(n,) one of `STATES`: always right, held and right at the end, forgotten, …"""
         conditions = [
             self.right.all(axis=0),
             self.held_by[-1] & (self.right_run[-1] >= self.hold),
@@ -84,7 +84,7 @@ class History:
         return named
 
     def spans(self) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) where each example was first learned and then first lost: indices of checkpoints, -1 for never.
+        """(n,) where each example was first learned, then first lost: indices of checkpoints, -1 for never.
 
         Learned: the first right answer of the first `hold` in a row. Lost: the first wrong answer of the
         first `hold` in a row after that.

@@ -45,7 +45,7 @@ def cell_log_odds(right: np.ndarray) -> Cells:
 
 
 def _symmetric(delta: np.ndarray, times: np.ndarray) -> tuple[float, np.ndarray]:
-    """Σ_k n_k log e_k(δ) and its gradient: in logarithms, forward and back through the product Π (1 + e^δ z)."""
+    """Σ_k n_k log e_k(δ) and its gradient: in logarithms, forward and back through Π (1 + e^δ z)."""
     cells = len(delta)
     log_e = np.full((cells + 1, cells + 1), -np.inf)
     log_e[0, 0] = 0.0
