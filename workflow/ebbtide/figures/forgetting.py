@@ -9,7 +9,7 @@ from ebbtide.figures.frame import SIZE_TITLE, panel_columns
 from ebbtide.figures.theme import PAGE_CM, compact, palette, shapes, theme_paper, title
 
 POINTS_PER_LINE = 10
-FOUND, CHANCE = "forgotten", "expected from flicker"
+FOUND, CHANCE = "forgotten", "expected by flicker"
 
 
 def plot_forgetting(curves: pd.DataFrame) -> p9.ggplot:

@@ -54,6 +54,8 @@ def summarise_histories(
         else dict(zip(("model", "task", "metric", "note"), h, strict=True))
         for h in histories
     ]
+    if not rows:
+        rows = [{"note": "no example was scored here: imported results have none"}]
     table = pd.DataFrame(rows).reindex(columns=list(SUMMARY))
     for name in ("p_flicker", "p_net"):
         table[f"{name}_adjusted"] = adjusted(table[name])
