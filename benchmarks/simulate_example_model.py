@@ -5,8 +5,8 @@
 
 The truth is `answers`; the known interaction is 0 (level) or 0.15 (coverage, power). Estimators other
 than Ebbtide's are compared where their package is installed: gpboost (Laplace approximation, maximum
-likelihood) and statsmodels' BinomialBayesMixedGLM (variational) with effects of examples and models and slopes
-of models, t with (models - 2) degrees of freedom; and the regression of cells by least squares.
+likelihood) and statsmodels' BinomialBayesMixedGLM (variational), with effects of examples and models and
+slopes of models, t with (models - 2) degrees of freedom; and the regression of cells by least squares.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def conditional(found: Answers) -> Found:
 
 
 def cells(found: Answers) -> Found:
-    """Least squares of the log odds of cells' shares, every cell a case, as the regression of cells takes them."""
+    """Least squares of the log odds of cells' shares, every cell a case, as `regression` has it."""
     share = (found.right.sum(axis=2) + 0.5) / (found.right.shape[2] + 1)
     y = np.log(share / (1 - share)).ravel()
     size, tokens = (x.ravel() for x in np.meshgrid(found.size, found.tokens, indexing="ij"))
@@ -102,7 +102,7 @@ def cells(found: Answers) -> Found:
 
 
 def gpboost(found: Answers) -> Found:
-    """Laplace approximation, maximum likelihood, random intercepts of examples and models, slopes of models."""
+    """Laplace approximation, maximum likelihood, effects of examples and models, slopes of models."""
     import gpboost as gpb
 
     y, design, model, example = _long(found)

@@ -2,9 +2,9 @@
 
     python benchmarks/simulate_forgetting.py --draws 500
 
-noise: accuracy stays at 0.5; answers drift with the given persistence. learning: from 0.3 to 0.7. forgetting: a
-share of the examples, held in the first half, is lost for good at a random later time. peak: accuracy from 0.4
-up to 0.7 and back.
+noise: accuracy stays at 0.5; answers drift with the given persistence. learning: from 0.3 to 0.7.
+forgetting: a share of the examples, held in the first half, is lost for good at a random later time. peak:
+accuracy from 0.4 up to 0.7 and back.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def made_up(rng: np.random.Generator, truth: str, T: int, n: int, persistence: f
 
 
 def called(
-    truth: str, T: int, n: int, persistence: float, draws: int, alpha: float = 0.05
+    truth: str, T: int, n: int, persistence: float, *, draws: int, alpha: float = 0.05
 ) -> dict[str, float]:
     """Shares of draws whose unadjusted p say `forgets` (p_net), and `turnover` (p_flicker, but not p_net)."""
     rng = np.random.default_rng(zlib.crc32(f"{truth} {T} {n} {persistence}".encode()))
@@ -72,7 +72,7 @@ def _rows(draws: int) -> Iterator[dict[str, object]]:
             "checkpoints": T,
             "n": n,
             "persistence": persistence,
-            **called(truth, T, n, persistence, draws),
+            **called(truth, T, n, persistence, draws=draws),
             "draws": draws,
         }
 

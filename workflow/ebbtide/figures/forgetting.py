@@ -15,8 +15,8 @@ FOUND, CHANCE = "forgotten", "expected by flicker"
 def plot_forgetting(curves: pd.DataFrame) -> p9.ggplot:
     """Draw the forgotten share (held once, wrong now), a colour per model and a panel per task.
 
-    Solid lines with points are what was found, dotted ones what an exchangeable order of the same answers gives.
-    `curves` is the table of `trajectories.forgetting.CURVES`; of several metrics of a task, the first is drawn.
+    Solid lines with points are what was found, dotted ones what an exchangeable order of the same answers
+    gives. `curves` is the table of `trajectories.forgetting.CURVES`; of several metrics, the first is drawn.
 
     Raises `FigureError` when no checkpoint has training tokens.
     """
@@ -24,8 +24,8 @@ def plot_forgetting(curves: pd.DataFrame) -> p9.ggplot:
     rows = rows[rows["metric"] == rows.groupby("task")["metric"].transform("first")]
     if rows.empty:
         raise FigureError(
-            "forgetting: nothing to draw against training tokens; the figure needs tasks with right and wrong "
-            "answers that were scored here, at two checkpoints or more with known tokens."
+            "forgetting: nothing to draw against training tokens; the figure needs tasks with right "
+            "and wrong answers that were scored here, at two checkpoints or more with known tokens."
         )
     order = rows.groupby("model")["parameters"].max().reset_index()
     order = order.assign(parameters=order["parameters"].where(order["parameters"] > 0, np.inf))

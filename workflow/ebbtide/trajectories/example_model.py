@@ -47,7 +47,7 @@ def example_model(tasks: Sequence[Mapping[str, Any]], *, checkpoints: int = 32) 
     ----------
     tasks
         Per task: `task`, `metric`, and of every model `sizes` (parameters), `tokens` (lists of training
-        tokens, above 0), `answers` (lists of (T, n) zeros and ones, of the same examples); or a `note`, why not.
+        tokens, above 0), `answers` (lists of (T, n) zeros and ones, of the same examples); or a `note`.
     checkpoints
         Most checkpoints of a model that take part, evenly spread; the time grows with their square.
 
@@ -67,7 +67,7 @@ def example_model(tasks: Sequence[Mapping[str, Any]], *, checkpoints: int = 32) 
 
 
 def compare(table: pd.DataFrame, regressions: pd.DataFrame, alpha: float) -> pd.DataFrame:
-    """`table` with `agrees_with_cells`: whether sign and significance are those of the regression of cells."""
+    """`table` with `agrees_with_cells`: whether sign and significance are those over cells."""
     cells = {(r["task"], r["metric"], r["term"]): r for r in regressions.to_dict("records")}
     words = []
     for row in table.to_dict("records"):
@@ -139,11 +139,9 @@ def _test(estimate: float, stderr: float, df: int) -> dict[str, Any]:
 
 def _reason(sizes: np.ndarray, tokens: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> str:
     """Why there is no model; empty if there is one."""
+    too_few = f"{len(sizes)} models of known size with 2 or more numbers of tokens, at least 3 needed"
     reasons = {
-        f"{len(sizes)} models of known size with at least 2 numbers of training tokens, at least 3 needed": len(
-            sizes
-        )
-        < 3,
+        too_few: len(sizes) < 3,
         "one model size only": len(sizes) > 0 and np.ptp(sizes) == 0,
         "the models do not have the same examples": len({a.shape[1] for a in answers}) > 1,
     }
@@ -163,7 +161,8 @@ def _words(task: Mapping[str, Any], kept: Sequence[np.ndarray], answers: Sequenc
     shares = np.concatenate([a.mean(axis=1) for a in answers])
     if separated := int(((shares == 0) | (shares == 1)).sum()):
         notes.append(
-            f"all is right or all is wrong in {separated} of {len(shares)} cells, whose log odds rest on half an answer"
+            f"all is right or all is wrong in {separated} of {len(shares)} cells, "
+            "whose log odds rest on half an answer"
         )
     return "; ".join(notes)
 

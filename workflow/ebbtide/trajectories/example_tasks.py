@@ -13,8 +13,8 @@ def example_tasks(
 ) -> list[dict[str, Any]]:
     """Per task of `metrics` (task → metric) the arguments of `example_model`.
 
-    Models of unknown size, and checkpoints of unknown or no training tokens, are left out, as in `regression`;
-    so are models with a single number of tokens, which have no slope. A metric that is not 0 or 1 for every
+    Models of unknown size, and checkpoints without training tokens, are left out, as in `regression`; so are
+    models with a single number of tokens, which have no slope. A metric that is not 0 or 1 for every
     example leaves a `note`.
     """
     tasks: dict[str, dict[str, Any]] = {

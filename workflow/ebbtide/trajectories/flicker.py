@@ -20,7 +20,7 @@ def expected_falls(right: np.ndarray) -> float:
 
 @cache
 def looks_forgotten(T: int, hold: int) -> np.ndarray:
-    """P(some `hold` answers in a row are right, and the last `hold` are wrong | k of T right), (T + 1,) over k.
+    """P(some `hold` answers in a row are right, and the last `hold` wrong | k of T right), (T + 1,) over k.
 
     The last `hold` are wrong if the k right ones lie among the first m = T - hold. Of C(m, k) ways to put
     them there, those without a run of `hold` leave every one of the z + 1 gaps around z = m - k wrong answers

@@ -206,7 +206,7 @@ def _time_to_forget(history: History) -> tuple[dict[str, Any], Sequence[str]]:
 
 
 def median_survival(times: np.ndarray, observed: np.ndarray) -> float:
-    """Kaplan-Meier median of times, of which those not `observed` are right-censored; NaN if beyond the data."""
+    """Kaplan-Meier median of times, those not `observed` right-censored; NaN if beyond the data."""
     from scipy.stats import CensoredData, ecdf
 
     survival = ecdf(CensoredData(uncensored=times[observed], right=times[~observed])).sf

@@ -69,7 +69,7 @@ def with_texts(examples: pd.DataFrame, texts: Mapping[str, pd.DataFrame]) -> pd.
 def prompts(requests: pd.DataFrame, invert: bool = False) -> pd.DataFrame:
     """`example, prompt, answer` of frozen requests: the context of the right choice, and its continuation.
 
-    Where no choice is right by itself (ratings), the first one's. Inverted, the right choices are the wrong ones.
+    Where no choice is right by itself (ratings), the first one's. Inverted, right is wrong.
     """
     asked = requests[requests["role"] == "choice"] if "role" in requests else requests
     if "gold" in asked:
@@ -86,7 +86,7 @@ def prompts(requests: pd.DataFrame, invert: bool = False) -> pd.DataFrame:
 
 
 def shortened(text: str, beginning: int, end: int) -> str:
-    """A text on one line, with its middle left out where it is long (few-shot prompts differ at their end)."""
+    """A text on one line, its middle left out where it is long: few-shot prompts differ at the end."""
     if len(text) > beginning + end + 3:
         text = text[:beginning] + " … " + (text[-end:] if end else "")
     return text.replace("\t", " ").replace("\r", "").replace("\n", "⏎")
@@ -118,10 +118,10 @@ def _of_task(histories: Sequence[History], large: Sequence[str]) -> list[dict[st
     for name in sorted({e for h, mask in zip(histories, masks, strict=True) for e in h.examples[mask]}):
         at = [place.get(name) for place in places]
         where = [m for m, i in enumerate(at) if i is not None and masks[m][i]]
-        when = [
-            f"{histories[m].model}: {checkpoints[m][spans[m][0][at[m]]]} → {checkpoints[m][spans[m][1][at[m]]]}"
-            for m in where
-        ]
+        when = []
+        for m in where:
+            learned, lost = (checkpoints[m][ends[at[m]]] for ends in spans[m])
+            when.append(f"{histories[m].model}: {learned} → {lost}")
         strips = [
             f"{h.model} {strip(h.right[:, i])}" for h, i in zip(histories, at, strict=True) if i is not None
         ]
