@@ -34,7 +34,8 @@ def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> 
     `expected_independent`: n ∏ (forgotten share of the model), as if each model forgot its number of examples
     at random; p is the exact distribution of the intersection (hypergeometric, one model after the other).
     `expected_flicker`: Σ_i ∏_m P(example i looks forgotten in m by flicker), which allows for examples that
-    are hard for every model, but not for answers that drift slowly; p as in `forgetting`. Both take examples as independent of each other.
+    are hard for every model, but not for answers that drift slowly; p as in `forgetting`. Both take examples
+    as independent of each other.
     """
     rows = []
     by_task: dict[tuple[str, str], dict[str, History]] = {}
