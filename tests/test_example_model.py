@@ -130,13 +130,13 @@ def test_answers_of_a_study_by_task():
         values = {"accuracy": np.full((3, 2), value)}
         return Trajectory(model, "t", places, {"total": size}, np.array(["x", "y"]), np.arange(2), values)
 
-    [found] = example_tasks([one("m", 5, 1), one("unknown", 0, 1)], {"t": "accuracy"}, "total")
+    [found] = example_tasks([one("m", 5, 1), one("unknown", 0, 1)], [("t", "accuracy")], "total")
     assert (
         found["sizes"] == [5]
         and found["tokens"][0].tolist() == [10, 100]
         and found["answers"][0].shape == (2, 2)
     )
-    [share] = example_tasks([one("m", 5, 0.5)], {"t": "accuracy"}, "total")
+    [share] = example_tasks([one("m", 5, 0.5)], [("t", "accuracy")], "total")
     assert "not right or wrong" in share["note"]
-    [other] = example_tasks([one("m", 5, 1)], {"t": "loss"}, "total")
+    [other] = example_tasks([one("m", 5, 1)], [("t", "loss")], "total")
     assert "loss has no value" in other["note"]

@@ -15,7 +15,7 @@ def main(job) -> None:
     regressions = pd.read_csv(job.input.regressions, sep="\t", keep_default_na=False, na_values=[""])
     tasks = example_tasks(
         read_trajectories(job.input.examples),
-        dict(zip(regressions["task"], regressions["metric"], strict=True)),
+        zip(regressions["task"], regressions["metric"], strict=True),
         job.params.regression["parameters"],
     )
     table = example_model(tasks, checkpoints=job.params.checkpoints)
