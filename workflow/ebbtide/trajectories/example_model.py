@@ -67,12 +67,16 @@ def example_model(tasks: Sequence[Mapping[str, Any]], *, checkpoints: int = 32) 
 
 
 def compare(table: pd.DataFrame, regressions: pd.DataFrame, alpha: float) -> pd.DataFrame:
-    """`table` with `agrees_with_cells`: whether sign and significance are those over cells."""
+    """`table` with `agrees_with_cells`: whether sign and significance are those over cells.
+
+    Of the raw form of the regression only the interaction can be compared.
+    """
     cells = {(r["task"], r["metric"], r["term"]): r for r in regressions.to_dict("records")}
     words = []
     for row in table.to_dict("records"):
         cell = cells.get((row["task"], row["metric"], row["term"]), {})
         tested = np.isfinite([row["p"], cell.get("p_adjusted", np.nan)]).all()
+        tested &= cell.get("form") != "raw" or row["term"] == "interaction"
         words.append(_agreement(row, cell, alpha) if tested else "")
     return table.assign(agrees_with_cells=words)
 
