@@ -75,6 +75,8 @@ rule forgetting_figure:
     conda:
         "../../envs/ebbtide.yaml"
     params:
+        parameters=STUDY.config["regression"]["parameters"],
+        titles=STUDY.config["titles"],
         code=code_digest("figures"),
     script:
         "../scripts/forgetting_figure.py"

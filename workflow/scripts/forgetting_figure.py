@@ -11,8 +11,9 @@ from ebbtide.logs import log, log_to
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
+    curves = pd.read_csv(job.input.curves, sep="\t", keep_default_na=False, na_values=[""])
     try:
-        plot = plot_forgetting(pd.read_csv(job.input.curves, sep="\t", keep_default_na=False, na_values=[""]))
+        plot = plot_forgetting(curves, job.params.parameters, job.params.titles)
     except FigureError as error:
         log.warning("%s", error)
         plot = sentence(error.args[0])

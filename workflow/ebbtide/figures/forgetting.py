@@ -1,22 +1,27 @@
 """Shares of examples that are forgotten, against training tokens."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import SIZE_TITLE, panel_columns
-from ebbtide.figures.theme import PAGE_CM, compact, palette, shapes, theme_paper, title
+from ebbtide.figures.frame import SIZE_TITLES, labeller, panel_columns
+from ebbtide.figures.theme import PAGE_CM, compact, palette, shapes, theme_paper
 
 POINTS_PER_LINE = 10
 FOUND, CHANCE = "forgotten", "expected by flicker"
 
 
-def plot_forgetting(curves: pd.DataFrame) -> p9.ggplot:
+def plot_forgetting(
+    curves: pd.DataFrame, parameters: str = "non_embedding", titles: Mapping[str, str] | None = None
+) -> p9.ggplot:
     """Draw the forgotten share (held once, wrong now), a colour per model and a panel per task.
 
     Solid lines with points are what was found, dotted ones what an exchangeable order of the same answers
     gives. `curves` is the table of `trajectories.forgetting.CURVES`; of several metrics, the first is drawn.
+    `parameters` is the count that orders models; `titles` are names of tasks over panels.
 
     Raises `FigureError` when no checkpoint has training tokens.
     """
@@ -51,13 +56,13 @@ def plot_forgetting(curves: pd.DataFrame) -> p9.ggplot:
         p9.ggplot(rows, p9.aes("tokens", color="size", shape="size", fill="size", group="size"))
         + lines
         + p9.geom_point(p9.aes(y="forgotten"), marked, size=1.7, stroke=0)
-        + p9.facet_wrap("task", ncol=columns, labeller=title)
+        + p9.facet_wrap("task", ncol=columns, labeller=labeller(titles))
         + p9.scale_x_log10(labels=lambda ticks: [compact(tick) for tick in ticks])
         + p9.scale_y_continuous(labels=lambda ticks: [f"{100 * tick:.0f} %" for tick in ticks])
         + p9.expand_limits(y=0)
-        + p9.scale_color_manual(palette(len(names)), name=SIZE_TITLE, guide=key)
-        + p9.scale_fill_manual(palette(len(names)), name=SIZE_TITLE, guide=key)
-        + p9.scale_shape_manual(shapes(len(names)), name=SIZE_TITLE, guide=key)
+        + p9.scale_color_manual(palette(len(names)), name=SIZE_TITLES[parameters], guide=key)
+        + p9.scale_fill_manual(palette(len(names)), name=SIZE_TITLES[parameters], guide=key)
+        + p9.scale_shape_manual(shapes(len(names)), name=SIZE_TITLES[parameters], guide=key)
         + p9.scale_linetype_manual({FOUND: "solid", CHANCE: "dotted"}, breaks=[FOUND, CHANCE], name="Share")
         + p9.guides(linetype=p9.guide_legend(override_aes={"shape": "None", "size": 0.6}))
         + p9.labs(x="Training tokens (log scale)", y="Examples held once and wrong now")
