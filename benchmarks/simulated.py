@@ -1,0 +1,55 @@
+"""Made-up trajectories with a known truth: right and wrong answers of every example at every checkpoint.
+
+A probit model: an example is right where difficulty + noise stays below the threshold of the checkpoint. Examples
+differ in difficulty; the noise of an example wanders from checkpoint to checkpoint as in training.
+"""
+
+import numpy as np
+from scipy.special import ndtri
+
+
+def simulate(
+    rng: np.random.Generator, T: int, n: int, means: np.ndarray | float, persistence: float, spread: float
+) -> np.ndarray:
+    """0/1 values (T, n) whose expectation at checkpoint t is `means[t]`.
+
+    x_ti = 1 where u_i + e_ti < Φ⁻¹(means_t) √(1 + spread²), with difficulties u ~ N(0, spread²) and AR(1) noise e of
+    variance 1 and correlation `persistence` between neighbouring checkpoints. `means` 0 and 1 are exact.
+    """
+    return _below(spread * rng.standard_normal(n) + _ar(rng, T, n, persistence), means, spread)
+
+
+def simulate_clusters(
+    rng: np.random.Generator,
+    T: int,
+    n: int,
+    means: np.ndarray | float,
+    persistence: float,
+    spread: float,
+    size: int,
+    shared: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `simulate`, in clusters of `size` examples; the share `shared` of the noise is the cluster's.
+
+    Returns values (T, n) and clusters (n,). Difficulties and noise are shared alike, so that also the *changes* of
+    the examples of a cluster go together.
+    """
+    clusters = np.arange(n) // size
+    groups = int(clusters[-1]) + 1
+    own, common = np.sqrt(1 - shared), np.sqrt(shared)
+    difficulty = spread * (own * rng.standard_normal(n) + common * rng.standard_normal(groups)[clusters])
+    noise = own * _ar(rng, T, n, persistence) + common * _ar(rng, T, groups, persistence)[:, clusters]
+    return _below(difficulty + noise, means, spread), clusters
+
+
+def _below(latent: np.ndarray, means: np.ndarray | float, spread: float) -> np.ndarray:
+    thresholds = ndtri(np.broadcast_to(np.asarray(means, float), latent.shape[0])) * np.sqrt(1 + spread**2)
+    return (latent < thresholds[:, None]).astype(float)
+
+
+def _ar(rng: np.random.Generator, T: int, n: int, persistence: float) -> np.ndarray:
+    """Stationary AR(1) noise of variance 1, (T, n)."""
+    noise = rng.standard_normal((T, n))
+    for t in range(1, T):
+        noise[t] = persistence * noise[t - 1] + np.sqrt(1 - persistence**2) * noise[t]
+    return noise
