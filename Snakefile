@@ -13,6 +13,9 @@
 #   results/{study}/metrics.parquet                      one row per model, checkpoint, task, metric
 #   results/{study}/examples/{model}/...                  the metrics of every example of a checkpoint
 #   results/{study}/regressions.tsv, regressions_raw.tsv, verdicts.tsv, summary.txt
+#   results/{study}/trends.tsv, trend_differences.tsv    slope and class of every curve; small against large models
+#   results/{study}/early_warning.tsv                    does margin or coverage fall before accuracy?
+#   results/{study}/figures/trends.{pdf,png}, early_warning.{pdf,png}
 #   results/{study}/figures/accuracy.{pdf,png}, heat.{pdf,png}
 #   resources/tasks/{task}.parquet, {task}.preview.tsv   frozen tasks: what is asked, and its beginning to read
 #   results/{study}/audit.tsv, audit_cells.tsv           are checkpoints, and their results, what they claim?
@@ -40,6 +43,7 @@ include: "workflow/rules/tasks.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/metrics.smk"
 include: "workflow/rules/regressions.smk"
+include: "workflow/rules/trends.smk"
 include: "workflow/rules/figures.smk"
 
 
