@@ -51,7 +51,11 @@ TABLES = [
     "verdicts.tsv",
     "audit_cells.tsv",
     "summary.txt",
+    "trends.tsv",
+    "trend_differences.tsv",
+    "early_warning.tsv",
 ]
+FIGURES += ["trends", "early_warning"]
 LEADS = Leads(STUDY)
 FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
 WEIGHTS_PLAN = "resources/ahead/weights.json"
