@@ -21,15 +21,15 @@ LOOKS = {
 def plot_early_warning(metrics: pd.DataFrame, leads: pd.DataFrame) -> p9.ggplot:
     """Draw the curves of every falling task, scaled from the low after the fall (0) to the peak (1).
 
-    `metrics` is the table of `tables.METRICS`, `leads` that of early_warning.tsv. Vertical lines mark where half of
-    a fall is lost. At most `PANELS` models and tasks, those of the largest falls of accuracy.
+    `metrics` is the table of `tables.METRICS`, `leads` that of early_warning.tsv. Vertical lines mark where
+    half of a fall is lost. At most `PANELS` models and tasks, those of the largest falls of accuracy.
     Raises `FigureError` when no lead was tested.
     """
     tested = leads[leads["lead"].notna()]
     if tested.empty:
         raise FigureError(
-            "early_warning.tsv: no task has both an accuracy and a signal (margin, coverage, choice probability) "
-            "that fall significantly; there is nothing to compare."
+            "early_warning.tsv: no task has both an accuracy and a signal (margin, coverage, choice "
+            "probability) that fall significantly; there is nothing to compare."
         )
     largest = tested.drop_duplicates(["model", "task"]).nlargest(PANELS, "fall", keep="first")
     marks = _marks(tested.merge(largest[["model", "task"]]))
@@ -57,7 +57,9 @@ def plot_early_warning(metrics: pd.DataFrame, leads: pd.DataFrame) -> p9.ggplot:
         + p9.scale_shape_manual([look[2] for look in looks], name="", labels=labels)
         + p9.labs(x="Training tokens (log scale)", y="Share of the fall that is left")
         + theme_paper(PAGE_CM if columns > 1 else 11.0, rows * (4.7 if columns > 1 else 6.5) + 1.8)
-        + p9.theme(panel_grid_major=p9.element_blank(), axis_ticks_minor=p9.element_line(color=GREY, size=0.3))
+        + p9.theme(
+            panel_grid_major=p9.element_blank(), axis_ticks_minor=p9.element_line(color=GREY, size=0.3)
+        )
     )
 
 
@@ -82,7 +84,8 @@ def _curves(metrics: pd.DataFrame, marks: pd.DataFrame) -> pd.DataFrame:
     curves = rows[[*wanted, "checkpoint", "tokens", "value"]].merge(marks, on=wanted)
     values = curves.set_index([*wanted, "checkpoint"])["value"]
     top, low = (
-        values.reindex(pd.MultiIndex.from_frame(curves[[*wanted, place]])).to_numpy() for place in ("start", "end")
+        values.reindex(pd.MultiIndex.from_frame(curves[[*wanted, place]])).to_numpy()
+        for place in ("start", "end")
     )
     curves["scaled"] = (curves["value"] - low) / (top - low)
     return curves.sort_values([*wanted, "tokens"], ignore_index=True)

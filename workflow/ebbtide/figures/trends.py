@@ -7,13 +7,14 @@ from ebbtide.errors import FigureError
 from ebbtide.figures.frame import panel_columns
 from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper, title
 
-# Colours of Okabe & Ito (2008), told apart by every common kind of colour vision; the shapes do so without colour.
+# Colours of Okabe & Ito (2008), told apart by every common kind of colour vision; the shapes do so without
+# colour.
 LOOKS = {
     "rising": ("^", "#0072b2"),
     "falling": ("v", "#d55e00"),
     "U-shaped": ("s", "#009e73"),
     "inverted-U": ("D", "#cc79a7"),
-    "flat": ("_", "#000000"),
+    "flat": ("P", "#000000"),
     "undecided": ("o", "#8c8c8c"),
 }
 
@@ -22,13 +23,14 @@ def plot_trends(trends: pd.DataFrame) -> p9.ggplot:
     """Draw `slope` with `low` and `high` of every row of trends.tsv.
 
     Models are ordered by their non-embedding parameters, the smallest at the top; panels in order of first
-    appearance. Tasks that are watched by different metrics have each their own axis. Raises `FigureError` when
-    no row has a slope.
+    appearance. Tasks that are watched by different metrics have each their own axis. Raises `FigureError`
+    when no row has a slope.
     """
     rows = trends[trends["slope"].notna()].copy()
     if rows.empty:
         raise FigureError(
-            "trends.tsv: no row has a slope; slopes need two checkpoints with training tokens and two examples."
+            "trends.tsv: no row has a slope; slopes need two checkpoints with training tokens "
+            "and two examples."
         )
     one_metric = rows["metric"].nunique() == 1
     named = rows["task"] if one_metric else rows["task"] + ": " + rows["metric"].map(title)
@@ -58,7 +60,7 @@ def plot_trends(trends: pd.DataFrame) -> p9.ggplot:
 
 
 def _rows(rows: pd.DataFrame) -> tuple[pd.Categorical, int]:
-    """The model of each row with its size, ordered so that the smallest is at the top; and how many there are."""
+    """The model of each row with its size, the smallest at the top; and how many models there are."""
     sizes = rows.groupby("model")["parameters_non_embedding"].max()
     order = sizes.where(sizes > 0).reset_index().sort_values(["parameters_non_embedding", "model"])["model"]
     names = {m: f"{m} ({compact(sizes[m])})" if sizes[m] > 0 else m for m in order}

@@ -6,9 +6,9 @@ For a given knot k the coefficient c is linear in the values of examples, so all
 (`simultaneous.all_of`): the test rejects a curve that is one straight line. Knots are tested at every
 checkpoint that leaves two on each side, itself included, and estimated between them, too.
 
-The place is that of least squares; its interval is the percentiles of the bootstrap over examples. A bend says
-of this training run that its curve is not one line; a curve that bends smoothly has no sharper place than its
-interval.
+The place is that of least squares; its interval is the percentiles of the bootstrap over examples. A bend
+says of this training run that its curve is not one line; a curve that bends smoothly has no sharper place
+than its interval.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _BETWEEN = 8  # places between two checkpoints
 
 @dataclass(frozen=True)
 class Bend:
-    """log10 tokens of the knot with its interval (NaN where the test does not reject), and p over all knots."""
+    """log10 tokens of the knot, its interval (NaN where the test does not reject), and p over all knots."""
 
     place: float
     low: float
@@ -60,7 +60,7 @@ def bend_of(means: Means, drawn: np.ndarray, x: np.ndarray, alpha: float) -> Ben
 
 
 def _hinges(x: np.ndarray, knots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(C, T) weights whose product with the means is c for each knot, and (C,) √ of what c² takes off the rest."""
+    """For each knot: (C, T) weights whose product with the means is c, (C,) length of the hinge alone."""
     line = np.column_stack([np.ones_like(x), x])
     hinge = np.maximum(x[:, None] - knots, 0)  # (T, C)
     alone = hinge - line @ np.linalg.lstsq(line, hinge, rcond=None)[0]

@@ -1,7 +1,7 @@
 """Early warning: do margin, coverage or the probability of the right choice fall before accuracy does?
 
-A curve's fall is its largest drawdown: from a peak to the lowest checkpoint after it that is furthest below. `D50`
-is the log10 of the tokens by which half of the fall is lost,
+A curve's fall is its largest drawdown: from a peak to the lowest checkpoint after it that is furthest
+below. `D50` is the log10 of the tokens by which half of the fall is lost,
 
     D50 = x_peak + ∫_peak^low 1[ m(x) > (m_peak + m_low) / 2 ] dx       m linear between checkpoints
 
@@ -42,7 +42,7 @@ class Fall(NamedTuple):
 
 
 def fall_of(curves: np.ndarray, x: np.ndarray) -> Fall:
-    """The falls of curves (B, T) over x (T,) log10 tokens. A curve that never falls has size 0 and D50 NaN."""
+    """Falls of curves (B, T) over x (T,) log10 tokens; one that never falls has size 0 and D50 NaN."""
     rows = np.arange(len(curves))
     low = (np.maximum.accumulate(curves, axis=1) - curves).argmax(axis=1)
     before = np.where(np.arange(len(x)) <= low[:, None], curves, -np.inf)
@@ -90,49 +90,55 @@ def leads(trajectory: Trajectory, alpha: float) -> Iterator[dict[str, Any]]:
         if own is None:
             yield row | {"note": "fewer than three checkpoints with training tokens, or than two examples"}
             continue
+        row |= {
+            "fall": own.fall.size[0],
+            "p_fall": own.p,
+            "fall_from": places["checkpoint"][int(own.fall.peak[0])],
+            "fall_to": places["checkpoint"][int(own.fall.low[0])],
+        }
+        if own.p > alpha:
+            yield row | {"note": "accuracy does not fall"}
+            continue
         values, _, of_signal = counted(trajectory, signal)
         if not np.array_equal(examples, of_signal):
             yield row | {"note": f"{signal} is not known for every example"}
             continue
         other = _described(values[trained], clusters, x, trajectory.task)
-        names = places["checkpoint"]
         row |= {
-            "fall": own.fall.size[0],
-            "p_fall": own.p,
-            "fall_from": names[int(own.fall.peak[0])],
-            "fall_to": names[int(own.fall.low[0])],
             "signal_fall": other.fall.size[0],
             "p_signal_fall": other.p,
-            "signal_from": names[int(other.fall.peak[0])],
-            "signal_to": names[int(other.fall.low[0])],
+            "signal_from": places["checkpoint"][int(other.fall.peak[0])],
+            "signal_to": places["checkpoint"][int(other.fall.low[0])],
         }
-        if own.p <= alpha and other.p <= alpha:
-            row |= _lead(own, other, alpha)
-        elif own.p > alpha:
-            row["note"] = "accuracy does not fall"
+        if other.p <= alpha:
+            yield row | _lead(own, other, x, alpha)
         else:
-            row["note"] = f"{signal} does not fall" if values[trained].std() else f"{signal} is constant"
-        yield row
+            what = "does not fall" if np.ptp(values[trained]) else "is constant"
+            yield row | {"note": f"{signal} {what}"}
 
 
 class _Described(NamedTuple):
+    values: np.ndarray  # (T, n)
+    clusters: np.ndarray
+    task: str
     fall: Fall
-    drawn: Fall
     p: float
 
 
 def _described(values: np.ndarray, clusters: np.ndarray, x: np.ndarray, task: str) -> _Described:
-    """The fall of a curve, of its bootstrap draws, and p of any fall, over all pairs of checkpoints."""
+    """The fall of a curve, and p of any fall, over all pairs of checkpoints."""
     means = means_of(values, clusters, task)
     pairs = all_pairs(means)
     clearest = float(np.triu(-pairs.z, 1).max())
-    drawn = fall_of(bootstrap(values, clusters, task), x)
-    return _Described(fall_of(means.values[None], x), drawn, pairs.greatest.p(max(clearest, 0.0)))
+    fall = fall_of(means.values[None], x)
+    return _Described(values, clusters, task, fall, pairs.greatest.p(max(clearest, 0.0)))
 
 
-def _lead(outcome: _Described, signal: _Described, alpha: float) -> dict[str, Any]:
+def _lead(outcome: _Described, signal: _Described, x: np.ndarray, alpha: float) -> dict[str, Any]:
     lead = float(outcome.fall.half[0] - signal.fall.half[0])
-    drawn = outcome.drawn.half - signal.drawn.half
+    both = np.vstack([outcome.values, signal.values])  # one bootstrap: the same examples for both curves
+    drawn_outcome, drawn_signal = np.split(bootstrap(both, outcome.clusters, outcome.task), 2, axis=1)
+    drawn = fall_of(drawn_outcome, x).half - fall_of(drawn_signal, x).half
     error = float(np.nanstd(drawn, ddof=1))
     if not error > 0:
         return {"note": "resampling examples does not move the lead: no test"}

@@ -52,7 +52,7 @@ def bootstrap(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = 
 
 
 def _counts(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """How often each group is drawn, when as many are drawn as there are; many times faster than multinomial."""
+    """How often each group is drawn, of as many draws as groups; many times faster than multinomial."""
     rows, groups = shape
     drawn = rng.integers(0, groups, shape) + groups * np.arange(rows)[:, None]
     return np.bincount(drawn.ravel(), minlength=rows * groups).reshape(shape).astype(float)

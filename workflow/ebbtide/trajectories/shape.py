@@ -43,8 +43,7 @@ class Step:
 class Shape:
     """The class of a curve and what decided it.
 
-    `reach` is how far from 0 a simultaneous interval of a change extends at most: the curve is flat within it.
-    `turn` is where a U or an inverted U turns: the place, and the first and last that might be it.
+    `reach` is how far from 0 a simultaneous interval of a change extends at most. `turn` is where a U or an inverted U turns: the place, and the first and last that might be it.
     """
 
     name: str
@@ -114,7 +113,9 @@ def shape_of(pairs: Pairs, alpha: float, flat: float, curves: int) -> Shape:
     return Shape(name, rise, fall, reach, turn, note)
 
 
-def _name(up: np.ndarray, down: np.ndarray, reach: float, flat: float) -> tuple[str, str]:
+def _name(  # noqa: PLR0911 (a class each)
+    up: np.ndarray, down: np.ndarray, reach: float, flat: float
+) -> tuple[str, str]:
     if not up.any() and not down.any():
         if reach <= flat:
             return "flat", ""

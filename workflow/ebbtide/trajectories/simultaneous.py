@@ -78,7 +78,7 @@ def means_of(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = D
 
 
 def means_with(values: np.ndarray, covariance: np.ndarray, name: str, draws: int = DRAWS) -> Means:
-    """Means (K,) of which only the covariance (K, K), or standard errors (K,) of independent ones, are known."""
+    """Means (K,) with a covariance (K, K), or standard errors (K,) if independent, and no examples."""
     if covariance.ndim == 1:
         covariance = np.diag(covariance**2)
     variances, axes = np.linalg.eigh(covariance)

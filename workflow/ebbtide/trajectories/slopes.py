@@ -1,18 +1,19 @@
 """Slope over training: how much a metric changes per tenfold of training tokens.
 
-With x = log10 D over the checkpoints that have training tokens, the least-squares slope of the means is itself
-a mean over examples:
+With x = log10 D over the checkpoints that have training tokens, the least-squares slope of the means is
+itself a mean over examples:
 
     slope = Σ_t w_t m_t = mean_i slope_i,   slope_i = Σ_t w_t X_ti,   w_t = (x_t - x̄) / Σ_t (x_t - x̄)²
 
 Two tests, because two things vary. `p` is of t = slope / stderr over examples (clusters): would other
-examples of the task show a slope, of this very training run? `p_checkpoints` is the t test of the line through
-the T means, with T - 2 degrees of freedom: does the slope stand out from how the means scatter around a line?
+examples of the task show a slope, of this very training run? `p_checkpoints` is the t test of the line
+through the T means, with T - 2 degrees of freedom: does the slope stand out from how the means scatter around a line?
 Examples cannot say what another run would give.
 """
 
 import numpy as np
-from scipy.stats import norm, t as student  # noqa: I001
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from ebbtide.trajectories.resampling import grouped
 
@@ -60,8 +61,8 @@ def p_of_line(x: np.ndarray, means: np.ndarray) -> float:
 def interval(drawn: np.ndarray, estimate: float, groups: int, alpha: float) -> tuple[float, float]:
     """Percentiles of bootstrap draws, stretched around the estimate.
 
-    Percentiles are too narrow by √((G - 1) / G) · z / t; the stretch takes this back (Hesterberg 2015, section
-    3.4). NaN where there is one cluster only.
+    Percentiles are too narrow by √((G - 1) / G) · z / t; the stretch takes this back (Hesterberg 2015,
+    section 3.4). NaN where there is one cluster only.
     """
     if groups < 2:
         return np.nan, np.nan
