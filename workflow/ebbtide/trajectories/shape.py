@@ -43,7 +43,8 @@ class Step:
 class Shape:
     """The class of a curve and what decided it.
 
-    `reach` is how far from 0 a simultaneous interval of a change extends at most. `turn` is where a U or an inverted U turns: the place, and the first and last that might be it.
+    `reach` is how far from 0 a simultaneous interval of a change extends at most. `turn` is where a U or an
+    inverted U turns: the place, and the first and last that might be it.
     """
 
     name: str

@@ -7,8 +7,8 @@ itself a mean over examples:
 
 Two tests, because two things vary. `p` is of t = slope / stderr over examples (clusters): would other
 examples of the task show a slope, of this very training run? `p_checkpoints` is the t test of the line
-through the T means, with T - 2 degrees of freedom: does the slope stand out from how the means scatter around a line?
-Examples cannot say what another run would give.
+through the T means, with T - 2 degrees of freedom: does the slope stand out from how the means scatter around
+a line? Examples cannot say what another run would give.
 """
 
 import numpy as np
