@@ -1,4 +1,4 @@
-"""Early warning: a signal that falls first is found, one that falls with accuracy is not, and the rest is words."""
+"""Early warning: a signal that falls first is found, one that falls with accuracy is not."""
 
 import numpy as np
 import pandas as pd

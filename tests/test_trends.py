@@ -1,4 +1,4 @@
-"""Trends: known curves get their class, their slope and their bend; chance gets none more often than stated."""
+"""Trends: known curves get their class, slope and bend; chance gets none more often than stated."""
 
 import numpy as np
 import pandas as pd

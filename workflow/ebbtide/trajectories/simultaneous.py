@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
+from ebbtide.trajectories.panel import is_binary
 from ebbtide.trajectories.resampling import DRAWS, grouped, named_rng, signs
 
 _SAME = 1e-12  # of a variance: below, values that are equal differ by rounding
@@ -73,7 +74,7 @@ def means_of(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = D
         correction * deviations @ deviations.T / n**2,
         n,
         groups,
-        float(np.ptp(values)) / groups,
+        (1.0 if is_binary(values) else float(np.ptp(values))) / groups,
     )
 
 
@@ -98,7 +99,9 @@ class Greatest:
     def p(self, z: float, families: int = 1) -> float:
         """Adjusted p of a z, two-sided, over all tests of as many such families (Bonferroni)."""
         reached = len(self.drawn) - np.searchsorted(self.drawn, abs(z))
-        return float(min(1.0, families * min((1 + reached) / (len(self.drawn) + 1), self._bound(abs(z)))))
+        together = min((1 + reached) / (len(self.drawn) + 1), self._bound(abs(z)))
+        # Many tests are no easier than one, also where draws have nothing to vary.
+        return float(min(1.0, families * max(together, 2 * norm.sf(abs(z)))))
 
     def critical(self, alpha: float, families: int = 1) -> float:
         """The |z| above which `p` is at most alpha."""
@@ -107,7 +110,9 @@ class Greatest:
         if self.of_signs:  # where 2^(1 - z²) is the greater of the two
             critical = max(critical, float(np.sqrt(1 + np.log2(self.tests / level))))
         allowed = int(level * (len(self.drawn) + 1) + 1e-9)  # draws that may reach it, and the data
-        return min(critical, float(self.drawn[-allowed])) if allowed else critical
+        if allowed:
+            critical = min(critical, float(self.drawn[-allowed]))
+        return max(critical, float(norm.isf(level / 2)))
 
     def _bound(self, z: float) -> float:
         # k signs that all agree have z² = k, and do so with p = 2^(1 - k).

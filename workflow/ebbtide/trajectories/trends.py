@@ -122,9 +122,9 @@ def trend_table(followed: Sequence[Followed], alpha: float = 0.05, flat: float =
     """One row per model, task and metric, columns `COLUMNS`.
 
     `slope`, `low`, `high`, `bend_change` are in the metric's own units per decade of tokens. `rise` and
-    `fall` are the clearest improvement and deterioration (for a loss, a decrease is an improvement), with p over
-    all pairs of checkpoints and all rows. `p_adjusted` is p after Holm over all rows. `turn` and `bend` are in
-    tokens.
+    `fall` are the clearest improvement and deterioration (for a loss, a decrease is an improvement), with
+    p over all pairs of checkpoints and all rows. `p_adjusted` is p after Holm over all rows. `turn` and
+    `bend` are in tokens.
     """
     curves = max(1, sum(one.pairs is not None for one in followed))
     table = pd.DataFrame([_row(one, alpha, flat, curves) for one in followed], columns=list(COLUMNS))
