@@ -95,7 +95,8 @@ def _wrong_classes(draws: int) -> Iterator[Row]:
 
         def changes(draw: int, n: int = n, persistence: float = persistence, s: str = setting) -> bool:
             values = _drawn(s, draw, SHAPES["flat"], n, persistence)
-            return classify(values).name not in ("flat", "undecided") or "turn" in classify(values).note
+            found = classify(values)
+            return found.name != "flat" and not found.note.startswith("no change")
 
         def turns(draw: int, n: int = n, persistence: float = persistence, s: str = setting) -> bool:
             return classify(_drawn(s, draw, PLATEAU, n, persistence)).name == "inverted-U"
