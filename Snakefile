@@ -16,7 +16,9 @@
 #   results/{study}/trends.tsv, trend_differences.tsv    slope and class of every curve; small against large models
 #   results/{study}/early_warning.tsv                    does margin or coverage fall before accuracy?
 #   results/{study}/figures/trends.{pdf,png}, early_warning.{pdf,png}
-#   results/{study}/figures/accuracy.{pdf,png}, heat.{pdf,png}
+#   results/{study}/table.txt, table.tex                 the regressions as a paper prints them
+#   results/{study}/robustness.tsv, robustness_verdicts.tsv  which verdicts survive another choice
+#   results/{study}/figures/accuracy.{pdf,png}, paper.{pdf,png}, heat.{pdf,png}, robustness.{pdf,png}
 #   resources/tasks/{task}.parquet, {task}.preview.tsv   frozen tasks: what is asked, and its beginning to read
 #   results/{study}/audit.tsv, audit_cells.tsv           are checkpoints, and their results, what they claim?
 #   resources/checkpoints/{model}/{checkpoint}/          weights made or fetched here

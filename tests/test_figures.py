@@ -17,8 +17,9 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
+from ebbtide.abilities import abilities, title
 from ebbtide.errors import FigureError
-from ebbtide.figures import plot_accuracy, plot_heat, save, title
+from ebbtide.figures import as_they_are, plot_accuracy, plot_heat, plot_paper, save, shown
 from ebbtide.figures.accuracy import POINTS_PER_LINE
 from ebbtide.figures.theme import compact, palette, shapes
 
@@ -88,8 +89,22 @@ def segments(panel, *, vertical: bool) -> list:
 
 
 def points(panel) -> np.ndarray:
-    found = [c.get_offsets() for c in panel.collections if isinstance(c, PathCollection)]
-    return np.concatenate([np.asarray(offsets) for offsets in found])
+    """Places of checkpoints; the white dots on some of them do not count."""
+    return offsets(panel, lambda dot: not is_white(dot))
+
+
+def best_points(panel) -> set[tuple[float, float]]:
+    return {(round(x, 5), round(y, 5)) for x, y in offsets(panel, is_white)}
+
+
+def is_white(collection) -> bool:
+    face = collection.get_facecolor()
+    return len(face) > 0 and tuple(face[0][:3]) == (1, 1, 1)
+
+
+def offsets(panel, which) -> np.ndarray:
+    found = [c.get_offsets() for c in panel.collections if isinstance(c, PathCollection) and which(c)]
+    return np.concatenate([np.asarray(places) for places in found])
 
 
 # --- accuracy ------------------------------------------------------------------------------
@@ -502,3 +517,63 @@ def test_colours_darken_to_light_without_fading():
         light = [luminance(colour) for colour in palette(count)]
         assert light == sorted(light)
         assert max(light) < 0.55
+
+
+# --- high-water marks, dropped checkpoints, titles, the form of the paper ---------------------
+
+
+def test_a_white_dot_marks_the_best_checkpoint_of_each_line():
+    metrics = make({"a": 10, "b": 20}, {"t": 0.5})
+    metrics["value"] = metrics["step"].map({0: 0.9, 16: 0.3, 128: 0.6, 1024: 0.5}) + 0.01 * (
+        metrics.model == "b"
+    )
+    best = {(round(np.log10(131072), 5), value) for value in (0.6, 0.61)}
+    assert best_points(draw(plot_accuracy(metrics)).axes[0]) == best
+    loss = metrics.assign(metric="classification_loss", chance=np.nan)
+    lowest = {(round(np.log10(16384), 5), value) for value in (0.3, 0.31)}
+    assert best_points(draw(plot_accuracy(loss, metric="classification_loss")).axes[0]) == lowest
+
+
+def test_of_equal_checkpoints_the_first_is_the_mark():
+    flat = make({"a": 10}, {"t": 0.5}).assign(value=0.4)
+    assert best_points(draw(plot_accuracy(flat)).axes[0]) == {(round(np.log10(16384), 5), 0.4)}
+
+
+def test_dropped_checkpoints_are_crosses_below_all_values():
+    metrics = make({"a": 10, "b": 20}, {"t": 0.5, "u": 0.5})
+    dropped = pd.DataFrame({"model": ["a", "gone"], "tokens": [65536, 65536]})
+    before, after = (draw(plot_accuracy(metrics, dropped=d)) for d in (None, dropped))
+    for one, other in zip(before.axes, after.axes, strict=True):
+        new = {tuple(p) for p in np.round(points(other), 6)} - {tuple(p) for p in np.round(points(one), 6)}
+        [(x, y)] = new
+        assert x == pytest.approx(np.log10(65536), abs=1e-5)
+        assert y < points(one)[:, 1].min()
+
+
+def test_titles_name_panels_as_they_are():
+    metrics = pd.concat([make(), make(tasks={"qa": 0.5}).assign(metric="mc1")])
+    looked_at = abilities(
+        metrics["task"], "accuracy", {"qa": ["mc1"]}, {"qa": "Q-and-A_1", "fact_qa": "Facts"}
+    )
+    rows = shown(metrics, looked_at, "accuracy")
+    for plot in (plot_accuracy, plot_heat, plot_paper):
+        more = {"parameters": "non_embedding"} if plot is plot_paper else {}
+        text = words(draw(plot(rows, titles=as_they_are(looked_at), **more)))
+        found = [word for word in text if word in ("Q-and-A_1", "Facts", "Memo trap")]
+        assert found == ["Q-and-A_1", "Facts", "Memo trap"]
+
+
+def test_the_form_of_the_paper():
+    metrics = make({f"m{i}": 10 ** (9 - i) for i in range(8)}, {f"t{i}": 0.5 for i in range(5)})
+    metrics["value"] += metrics["task"].str[1].astype(int)
+    figure = draw(plot_paper(metrics, parameters="non_embedding"))
+    assert figure.get_size_inches() == pytest.approx((10, 6))
+    assert len({panel.get_ylim() for panel in figure.axes}) == 5  # own y axes
+    assert len({round(panel.get_position().x0, 3) for panel in figure.axes}) == 4
+    drawn = [to_hex(line.get_color()) for line in lines(figure.axes[0])]
+    assert len(set(drawn)) == 8
+    assert [word for word in words(figure) if word in set(metrics["model"])] == [
+        f"m{i}" for i in range(7, -1, -1)
+    ]
+    with pytest.raises(FigureError, match="tokens_per_step"):
+        plot_paper(metrics.assign(tokens=0), parameters="non_embedding")

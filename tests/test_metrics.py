@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.errors import CellError
-from ebbtide.metrics import measure, measured_rows, per_example
+from ebbtide.metrics import measure, per_example, placed_rows
 from ebbtide.tables import METRICS as SCHEMA
 from ebbtide.tables import write_parquet
 
@@ -194,7 +194,7 @@ def test_rows_of_the_table(tmp_path) -> None:
         "task": "t",
         "parameters_nominal": 70,
     }
-    rows = measured_rows(cell, requests, footer, where)
+    rows = placed_rows(measure(cell, requests), footer, where)
     assert rows.columns.tolist() == list(SCHEMA.columns)
     assert rows["parameters_non_embedding"].unique() == [4]
     assert rows["parameters_active"].unique() == [4]  # a cell of before it was counted

@@ -12,7 +12,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]
 
 MODELS, CHECKPOINTS, TASKS = 2, 3, 3
 CELLS = MODELS * CHECKPOINTS * TASKS
-TABLES = {"metrics": 1, "audit_cells": 1, "regress": 1, "summary": 1, "accuracy": 1, "heat": 1}
+ROBUSTNESS = {"robustness": 1, "plot_robustness": 1}
+REGRESSIONS = {"regress": 1, "regress_raw": 1, "summary": 1, "table": 1, **ROBUSTNESS}
+FIGURES = {"accuracy": 1, "heat": 1, "paper": 1, "plot_robustness": 1}
+TABLES = {"metrics": 1, "audit_cells": 1, **REGRESSIONS, **FIGURES}
 
 
 def test_a_second_run_plans_nothing(study):
@@ -97,12 +100,12 @@ def test_cells_alone_are_enough_for_everything_after_them(study):
 
 def test_an_edited_plot_plans_figures_only(study, tmp_path):
     edited = edit_package(study, tmp_path, "figures/heat.py")
-    assert edited.planned() == {"accuracy": 1, "heat": 1}
+    assert edited.planned() == FIGURES
 
 
 def test_an_edited_regression_plans_tables_only(study, tmp_path):
-    edited = edit_package(study, tmp_path, "regression.py")
-    assert edited.planned() == {"regress": 1, "summary": 1}
+    edited = edit_package(study, tmp_path, "regression/fit.py")
+    assert edited.planned() == REGRESSIONS
 
 
 def test_an_edited_engine_plans_nothing_and_a_bumped_recipe_everything(study, tmp_path):

@@ -263,10 +263,25 @@ def test_mirrors_of_the_environment_come_first(tmp_path: Path, monkeypatch: pyte
     folders = [tmp_path / name for name in "abc"]
     for folder in folders:
         folder.mkdir()
+    monkeypatch.setattr("ebbtide.sources.SHARED_MIRROR", tmp_path / "none")
     monkeypatch.setenv("EBBTIDE_MIRRORS", f"{folders[2]}:{folders[0]}")
     assert mirrors([str(folders[1])]) == [folders[2], folders[0], folders[1]]
     monkeypatch.delenv("EBBTIDE_MIRRORS")
     assert mirrors([]) == []
+
+
+def test_a_mirror_beside_the_checkout_is_looked_in_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, mine = tmp_path / "shared/mirror", tmp_path / "mine"
+    monkeypatch.delenv("EBBTIDE_MIRRORS", raising=False)
+    monkeypatch.setattr("ebbtide.sources.SHARED_MIRROR", shared)
+    assert mirrors([]) == []
+    shared.mkdir(parents=True)
+    mine.mkdir()
+    assert mirrors([]) == [shared]
+    assert mirrors([str(mine)]) == [mine, shared]
+    assert mirrors([str(shared), str(mine)]) == [shared, mine]  # looked in once, at its first place
 
 
 def test_mirror_must_be_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

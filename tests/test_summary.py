@@ -31,6 +31,8 @@ def test_a_study_in_five_lines() -> None:
     lines = summarise(METRICS, VERDICTS, "results/s").splitlines()
     assert len(lines) == 5
     assert lines[0] == "3 cells scored: 2 models × 2 checkpoints × 1 tasks."
+    several = VERDICTS.assign(task=["t", "t", "v", "w"], metric=["mc1", "mc2", "mc1", "mc1"])
+    assert "(mc1, mc2 of b, first → last trained checkpoint): t mc1 0.90" in summarise(METRICS, several, "r")
     imported = METRICS.assign(source=["scored", "imported", "scored"])
     assert summarise(imported, VERDICTS, "r").startswith("2 cells scored, 1 imported: 2 models")
     assert lines[1] == "Ebbs with training (accuracy of b, first → last trained checkpoint): t 0.90 → 0.10."

@@ -63,11 +63,18 @@ def test_tables(finished_study):
     verdicts = pd.read_csv(results / "verdicts.tsv", sep="\t")
     assert set(verdicts["task"]) == {"memo_trap", "fact_qa", "quote_repetition"}
     assert len((results / "summary.txt").read_text().splitlines()) == 5
+    surviving = pd.read_csv(results / "robustness_verdicts.tsv", sep="\t")
+    assert set(surviving["task"]) == set(verdicts["task"])
+    robustness = pd.read_csv(results / "robustness.tsv", sep="\t")
+    base = robustness[robustness["choice"] == "base"].set_index(["task", "term"])["t"]
+    assert base.to_dict() == pytest.approx(
+        regressions.set_index(["task", "term"])["t"].to_dict(), nan_ok=True
+    )
 
 
 def test_figures_are_there_in_both_forms(finished_study):
     figures = finished_study.path / "results/small/figures"
-    for name in ("accuracy", "heat"):
+    for name in ("accuracy", "heat", "robustness"):
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert PAGE_CM > 0

@@ -5,12 +5,13 @@ That is half a second of CPU in a process that scores and has no use for it; the
 buffers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute
 
 
 def array_of(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
@@ -39,6 +40,26 @@ def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
         return numbers(column.cast(pa.uint8())).astype(bool)
     parts = [_chunk(chunk) for chunk in column.chunks if len(chunk)]
     return np.concatenate(parts) if parts else np.empty(0, _numpy_type(column.type))
+
+
+def lengths(column: pa.ChunkedArray) -> list[str]:
+    """The number of characters of every text, as text; "-" for a missing one."""
+    counts = pa.compute.utf8_length(column)
+    if not column.null_count:
+        return list(map(str, numbers(counts).tolist()))
+    return ["-" if count is None else str(count) for count in counts.to_pylist()]
+
+
+def encoded(column: pa.ChunkedArray) -> Iterator[memoryview | bytes]:
+    """All texts of a column one after another in UTF-8, without a copy of each; missing ones are empty."""
+    for chunk in column.chunks:
+        if chunk.null_count:
+            yield "".join(text for text in chunk.to_pylist() if text is not None).encode()
+        elif len(chunk):
+            wide = np.int64 if pa.types.is_large_string(chunk.type) else np.int32
+            _, ends, text = chunk.buffers()
+            start, stop = np.frombuffer(ends, wide)[[chunk.offset, chunk.offset + len(chunk)]]
+            yield memoryview(text)[start:stop] if text is not None else b""
 
 
 def key_codes(table: pa.Table, key: Sequence[str]) -> npt.NDArray[np.int64]:

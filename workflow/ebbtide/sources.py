@@ -35,6 +35,7 @@ FORMS = (
     "a local path",
 )
 CHECKOUT = Path(__file__).resolve().parents[2]
+SHARED_MIRROR = CHECKOUT.parent / "shared" / "mirror"  # of all checkouts in one directory
 
 _NAME = r"(?!\.{1,2}[/@])[A-Za-z0-9._-]+"
 # Without its look-ahead, a data set that lacks an owner would read as a model of the owner "datasets".
@@ -97,6 +98,11 @@ class Source:
         return Path(self.kind, self.place, self.commit, self.path)
 
     @property
+    def fetched(self) -> str:
+        """Where the file lies once it is here, relative to the working directory."""
+        return f"resources/sources/{self.sha256}/{Path(self.path).name}"
+
+    @property
     def url(self) -> str:
         """Where the file is downloaded from; ValueError for a local path."""
         match self.kind:
@@ -128,9 +134,10 @@ def hub_token() -> str | None:
 
 
 def mirrors(configured: Sequence[str]) -> list[Path]:
-    """The mirrors to look in, in order: those of env EBBTIDE_MIRRORS, then the configuration's.
+    """The mirrors to look in, in order: those of env EBBTIDE_MIRRORS, the configuration's, `SHARED_MIRROR`.
 
-    Raises ConfigError for one that is not a directory: a mistyped mirror would otherwise mean a download.
+    The last needs no configuration; it is left out where there is no such directory. Raises ConfigError for
+    one of the others that is not a directory: a mistyped mirror would otherwise mean a download.
     """
     environment = os.environ.get("EBBTIDE_MIRRORS", "").split(os.pathsep)
     named = [("EBBTIDE_MIRRORS", name) for name in environment if name]
@@ -140,7 +147,8 @@ def mirrors(configured: Sequence[str]) -> list[Path]:
             raise ConfigError(
                 f"{key}: {name!r} is not a directory; a mirror holds copies as github/owner/repo/commit/path."
             )
-    return [Path(name).expanduser() for _, name in named]
+    shared = [SHARED_MIRROR] if SHARED_MIRROR.is_dir() else []
+    return list(dict.fromkeys([*(Path(name).expanduser() for _, name in named), *shared]))
 
 
 def fetch(source: Source, to: Path, mirrors: Sequence[Path], opener: "OpenerDirector | None" = None) -> None:

@@ -1,11 +1,12 @@
 """A study: the checked config, and its grid of model × checkpoint × task."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import ConfigError
+from ebbtide.exchange.specification import check_row, source_of
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.hub.audit import audit, dropped
 from ebbtide.hub.catalogue import HubModel, allowances, checkpoint_of
@@ -14,7 +15,7 @@ from ebbtide.hub.lock import Lock, lock_path, read_lock
 from ebbtide.precision import DTYPES
 from ebbtide.scoring.recipe import RECIPE_VERSION
 from ebbtide.series import models_of
-from ebbtide.sources import mirrors
+from ebbtide.sources import CHECKOUT, Source, mirrors
 from ebbtide.store import Identity
 from ebbtide.tasks import Task, load_task
 from ebbtide.validation import check, load_schema, read_yaml, relative
@@ -28,6 +29,10 @@ class Study:
     ----------
     models
         Rows of the grid. Of the hub's, those checkpoints that are locked and that the audit leaves in.
+    tasks
+        Columns of the grid; none while the lock is incomplete, when nothing but locking can run.
+    imported
+        Rows of results that something else has scored, checked.
     hub
         What is asked of the hub.
     lock_file
@@ -44,6 +49,7 @@ class Study:
     config: Mapping[str, Any]
     models: Mapping[str, Model]
     tasks: Mapping[str, Task]
+    imported: tuple[Mapping[str, Any], ...] = ()
     hub: tuple[HubModel, ...] = ()
     lock_file: str = ""
     findings: tuple[Finding, ...] = ()
@@ -83,14 +89,30 @@ class Study:
 
     def has_tokens(self) -> bool:
         """Whether training tokens are known of any checkpoint, scored or imported."""
-        rows = self.config["imported"]
+        rows = self.imported
         stated = any(m.get("tokens_per_step") for row in rows for m in row.get("models", []))
         named = any("tokens" in row.get("columns", {}) for row in rows)
         return stated or named or any(c.tokens for c in self.checkpoints())
 
+    def sources(self) -> dict[str, Source]:
+        """Pinned files of imported results, by their sha256."""
+        found = (source_of(row, f"imported[{i}]") for i, row in enumerate(self.imported))
+        return {str(s.sha256): s for s in found if s is not None}
+
+    def dropped(self) -> list[list[Any]]:
+        """[model, checkpoint, training tokens] of what the audit leaves out of the grid."""
+        out = dropped(self.findings)
+        lock = read_lock(self.lock_file) if out else Lock()
+        return [
+            [model.name, wanted.name, wanted.stage.tokens(wanted.step)]
+            for model in self.hub
+            for wanted in (model.wanted(lock) if model.is_listed(lock) else ())
+            if (model.name, wanted.name) in out
+        ]
+
     def has_chance(self) -> bool:
         """Whether the level of chance is known of any task."""
-        return bool(self.tasks) or any(row.get("chance") for row in self.config["imported"])
+        return bool(self.tasks) or any(row["chance"] for row in self.imported)
 
     def identity(self, checkpoint: Checkpoint, task: str) -> Identity:
         """Identity of a cell: what determines its numbers, as a flat dictionary."""
@@ -123,7 +145,7 @@ class Study:
         }
 
 
-def load_study(config: Mapping[str, Any], files: Sequence[str | Path]) -> Study:
+def load_study(config: Mapping[str, Any], files: Sequence[str | Path], use: str | None = None) -> Study:
     """Check a config and resolve its grid.
 
     Parameters
@@ -132,6 +154,8 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path]) -> Study:
         The merged configuration.
     files
         The files it came from; messages name the one that holds the key at fault.
+    use
+        `scored`, `imported` or `both`, over what the config says.
 
     Raises
     ------
@@ -152,11 +176,12 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path]) -> Study:
     checked["scoring"]["store"] = str(Path(checked["scoring"]["store"]).expanduser())
 
     mirrors(checked["mirrors"])
-    for number, row in enumerate(checked["imported"]):
-        check(row, load_schema("imported"), f"{place('imported')}: imported[{number}]")
-    for key in ("models", "tasks"):
-        if not checked[key] and not checked["imported"]:
-            raise ConfigError(f"{place(key)}: {key}: found none; allowed: at least one, or rows of imported.")
+    _use(checked, use or checked["use"], place)
+    _find_published(checked["regression"], place("regression"))
+    imported = tuple(
+        check_row(row, f"{place('imported')}: imported[{number}]")
+        for number, row in enumerate(checked["imported"])
+    )
     rows = _rows(checked["models"], place("models"))
     hub = tuple(row for row in rows.values() if isinstance(row, HubModel))
     lock_file = str(lock_path(list(raw)[-1])) if raw else ""
@@ -166,14 +191,50 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path]) -> Study:
     findings = tuple(audit(locked, lock, checked["audit"], allowances(checked["audit"]["allow"])))
     out = dropped(findings)
     models = {n: _locked(row, lock, out) if isinstance(row, HubModel) else row for n, row in rows.items()}
-    tasks = _tasks(checked["tasks"], place("tasks"))
+    tasks = {} if unlocked else _tasks(checked["tasks"], place("tasks"))
     _check_worlds(models, tasks)
     study = Study(
-        checked["study"], checked, models, tasks, hub, lock_file, findings, unlocked, place("scoring")
+        checked["study"],
+        checked,
+        models,
+        tasks,
+        imported,
+        hub,
+        lock_file,
+        findings,
+        unlocked,
+        place("scoring"),
     )
     if not hub:  # else after the audit: locking and auditing must be possible
         study.check_checkpoints()
     return study
+
+
+def _use(checked: dict[str, Any], use: str, place: Callable[[str], str]) -> None:
+    """Empty what `use` leaves out: models and tasks, or imported rows. Something must be left."""
+    if use == "imported":
+        checked |= {"models": [], "tasks": []}
+        if not checked["imported"]:
+            raise ConfigError(f"{place('imported')}: imported: found none with use: imported; give rows.")
+        return
+    if use == "scored":
+        checked["imported"] = []
+    for key in ("models", "tasks"):
+        if not checked[key] and not checked["imported"]:
+            other = "" if use == "scored" else ", or rows of imported"
+            raise ConfigError(f"{place(key)}: {key}: found none; allowed: at least one{other}.")
+
+
+def _find_published(regression: dict[str, Any], file: str) -> None:
+    """The path of the published values as a job finds it: from the working directory, or in the checkout."""
+    if regression["published"] is None:
+        return
+    places = [base / regression["published"] for base in (Path.cwd(), CHECKOUT)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        looked = " and ".join(str(place) for place in dict.fromkeys(places))
+        raise ConfigError(f"{file}: regression.published: there is no such file (looked for {looked}).")
+    regression["published"] = str(relative(found))
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], file: str) -> dict[str, Model | HubModel]:
@@ -251,12 +312,12 @@ def _check_nominal(models: Mapping[str, Model], file: str) -> None:
         )
 
 
-def read_study(*files: str | Path) -> Study:
+def read_study(*files: str | Path, use: str | None = None) -> Study:
     """Load a study from its YAML files alone (outside Snakemake); later files have the last word."""
     config: dict[str, Any] = {}
     for file in files:
         config = _merged(config, read_yaml(file))
-    return load_study(config, files)
+    return load_study(config, files, use)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,12 @@ def summarise(metrics: pd.DataFrame, verdicts: pd.DataFrame, results: str) -> st
         f"{cells[column].nunique()} {name}"
         for column, name in (("model", "models"), ("checkpoint", "checkpoints"), ("task", "tasks"))
     )
-    metric = metrics["metric"].iloc[0] if verdicts.empty else verdicts["metric"].iloc[0]
-    names = {v: [_one(row) for _, row in verdicts[verdicts["verdict"] == v].iterrows()] for v in _VERDICTS}
+    metric = metrics["metric"].iloc[0] if verdicts.empty else ", ".join(verdicts["metric"].unique())
+    several = set(verdicts.loc[verdicts["task"].duplicated(), "task"])
+    names = {
+        v: [_one(row, row["task"] in several) for _, row in verdicts[verdicts["verdict"] == v].iterrows()]
+        for v in _VERDICTS
+    }
     ebbs = names["ebbs with size"] + names["ebbs"]
     largest = "" if verdicts.empty or pd.isna(verdicts["model"].iloc[0]) else str(verdicts["model"].iloc[0])
     of = f" ({metric} of {largest}, first → last trained checkpoint)" if largest else ""
@@ -31,7 +35,7 @@ def summarise(metrics: pd.DataFrame, verdicts: pd.DataFrame, results: str) -> st
 _VERDICTS = ("ebbs with size", "ebbs", "rises", "undecided")
 
 
-def _one(row: pd.Series) -> str:
-    if pd.isna(row["change"]):
-        return str(row["task"])
-    return f"{row['task']} {row['first']:.2f} → {row['last']:.2f}"
+def _one(row: pd.Series, several: bool) -> str:
+    """A task, with its metric if it has several, and its change."""
+    name = f"{row['task']} {row['metric']}" if several else str(row["task"])
+    return name if pd.isna(row["change"]) else f"{name} {row['first']:.2f} → {row['last']:.2f}"

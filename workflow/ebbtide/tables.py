@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebbtide.arrow import array_of, key_codes, numbers
+from ebbtide.arrow import array_of, encoded, key_codes, lengths, numbers
 from ebbtide.errors import CellError
 from ebbtide.files import atomic, canonical_json
 
@@ -154,10 +154,10 @@ def content_sha256(table: pa.Table) -> str:
             column = column.cast(column.type.value_type)
         sha.update(f"{name}:{column.null_count}:".encode())
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            values = column.to_pylist()
             # Lengths first: "ab", "c" and "a", "bc" must not collide.
-            sha.update(",".join("-" if v is None else str(len(v)) for v in values).encode())
-            sha.update("".join(v for v in values if v is not None).encode())
+            sha.update(",".join(lengths(column)).encode())
+            for text in encoded(column):
+                sha.update(text)
         elif pa.types.is_floating(column.type) or (_is_plain(column.type) and not column.null_count):
             sha.update(numbers(column).tobytes())
         else:

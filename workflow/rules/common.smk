@@ -44,11 +44,17 @@ RESULTS = f"results/{STUDY.name}"
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 # Without training tokens there is no axis to draw accuracy against.
 # And without a level of chance, the map has no colours.
-FIGURES = ["accuracy"] * STUDY.has_tokens() + ["heat"] * STUDY.has_chance()
+FIGURES = ["accuracy", "paper", "robustness"] * STUDY.has_tokens()
+FIGURES += ["heat"] * STUDY.has_chance()
+RAW = ["regressions_raw.tsv"] * (STUDY.config["regression"]["form"] != "raw")
 TABLES = [
     "regressions.tsv",
-    "regressions_raw.tsv",
+    *RAW,
     "verdicts.tsv",
+    "table.txt",
+    "table.tex",
+    "robustness.tsv",
+    "robustness_verdicts.tsv",
     "audit_cells.tsv",
     "summary.txt",
     "trends.tsv",
@@ -149,8 +155,19 @@ def all_examples():
 
 def imported_files():
     """Files of results that something else has scored."""
-    patterns = [pattern for row in STUDY.config["imported"] for pattern in row["files"]]
+    patterns = [p for row in STUDY.imported for p in row.get("files", [])]
     return sorted({file for p in patterns for file in glob(p, recursive=True)})
+
+
+def imported_sources():
+    """Pinned files of imported results, fetched. Ancient: their hashes are in their names."""
+    return [ancient(source.fetched) for source in STUDY.sources().values()]
+
+
+def published_values():
+    """The table of a paper's printed values, if the study names one."""
+    published = STUDY.config["regression"]["published"]
+    return [published] if published else []
 
 
 def states(files):

@@ -1,15 +1,17 @@
 """
-Figures: accuracy over training, and as a map of size × checkpoint.
+Figures: accuracy over training, ours, in the form of a paper, and as a map; regressions under every choice.
 
-INPUTS   results/{study}/metrics.parquet
-OUTPUTS  results/{study}/figures/{accuracy,heat}.{pdf,png}
-RERUNS   when the metrics or the code of the figures change.
+INPUTS   results/{study}/metrics.parquet, robustness.tsv
+OUTPUTS  results/{study}/figures/{accuracy,paper,heat,robustness}.{pdf,png}
+RERUNS   when the tables, titles, what the audit drops or the code of the figures change.
 """
 
 
 localrules:
     accuracy,
     heat,
+    paper,
+    plot_robustness,
 
 
 rule accuracy:
@@ -29,9 +31,36 @@ rule accuracy:
     conda:
         "../../envs/ebbtide.yaml"
     params:
-        code=code_digest("figures"),
+        regression=STUDY.config["regression"],
+        titles=STUDY.config["titles"],
+        dropped=STUDY.dropped(),
+        code=code_digest("figures", "abilities"),
     script:
         "../scripts/accuracy.py"
+
+
+rule paper:
+    """Draw the metric of the regressions in the form of the paper: four panels side by side, own y axes."""
+    input:
+        metrics=f"{RESULTS}/metrics.parquet",
+    output:
+        pdf=f"{RESULTS}/figures/paper.pdf",
+        png=report(
+            f"{RESULTS}/figures/paper.png",
+            caption="../report/paper.rst",
+            category="Figures",
+        ),
+    log:
+        f"logs/paper/{STUDY.name}.log",
+    priority: COMMON
+    conda:
+        "../../envs/ebbtide.yaml"
+    params:
+        regression=STUDY.config["regression"],
+        titles=STUDY.config["titles"],
+        code=code_digest("figures", "abilities"),
+    script:
+        "../scripts/paper.py"
 
 
 rule heat:
@@ -51,6 +80,32 @@ rule heat:
     conda:
         "../../envs/ebbtide.yaml"
     params:
-        code=code_digest("figures"),
+        regression=STUDY.config["regression"],
+        titles=STUDY.config["titles"],
+        code=code_digest("figures", "abilities"),
     script:
         "../scripts/heat.py"
+
+
+rule plot_robustness:
+    """Draw the interaction of every regression under every choice: a row per choice, a panel per task."""
+    input:
+        robustness=f"{RESULTS}/robustness.tsv",
+    output:
+        pdf=f"{RESULTS}/figures/robustness.pdf",
+        png=report(
+            f"{RESULTS}/figures/robustness.png",
+            caption="../report/robustness_figure.rst",
+            category="Figures",
+        ),
+    log:
+        f"logs/plot_robustness/{STUDY.name}.log",
+    priority: COMMON
+    conda:
+        "../../envs/ebbtide.yaml"
+    params:
+        alpha=STUDY.config["regression"]["alpha"],
+        titles=STUDY.config["titles"],
+        code=code_digest("figures", "abilities"),
+    script:
+        "../scripts/plot_robustness.py"

@@ -1,8 +1,9 @@
 """
 Metrics: means over examples, from cells alone.
 
-INPUTS   cells, frozen tasks
-OUTPUTS  results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet   one checkpoint
+INPUTS   cells, frozen tasks, results of others (files, or pinned sources)
+OUTPUTS  resources/sources/{sha256}/{file}                                 a pinned file of imported results
+         results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet   one checkpoint
          results/{study}/examples/{model}/{checkpoint}-{expected}.parquet  the same, example by example
          results/{study}/metrics.parquet                                   all: long, one row per metric
          results/{study}/audit_cells.tsv                                   what looks wrong; often only a header
@@ -14,6 +15,7 @@ RERUNS   when a cell is new, the grid changes, or the code of the metrics or of 
 
 localrules:
     audit_cells,
+    fetch_imported,
     metrics,
 
 
@@ -48,11 +50,36 @@ rule measure:
         " --examples {output.examples:q} 2> {log:q}"
 
 
+rule fetch_imported:
+    """Bring a pinned file of imported results here; its sha256 must match."""
+    output:
+        table="resources/sources/{sha256}/{file}",
+    log:
+        "logs/fetch_imported/{sha256}/{file}.log",
+    wildcard_constraints:
+        # Only what is missing can be made, and what is a task's data is brought by rule fetch.
+        sha256=any_of(
+            sha256
+            for sha256, source in STUDY.sources().items()
+            if not Path(source.fetched).exists()
+            and source.fetched not in [task.data for task in STUDY.tasks.values()]
+        ),
+    priority: COMMON
+    conda:
+        "../../envs/ebbtide.yaml"
+    params:
+        source=lambda wildcards: STUDY.sources()[wildcards.sha256].text,
+    shell:
+        "python -m ebbtide fetch --source {params.source:q} {wildcards.sha256} --to {output.table:q}"
+        " 2> {log:q}"
+
+
 rule metrics:
     """Put the metrics of all checkpoints, and those imported, into one long table."""
     input:
         parts=all_parts(),
         imported=imported_files(),
+        sources=imported_sources(),
     output:
         metrics=f"{RESULTS}/metrics.parquet",
     log:
@@ -64,7 +91,7 @@ rule metrics:
         parts=all_parts(),  # one less is a change, too
         imported=STUDY.config["imported"],
         files=states(imported_files()),  # an old file that comes, or one that goes, is a change, too
-        code=code_digest("tables", "exchange"),
+        code=code_digest("tables", "exchange", "sources"),
     script:
         "../scripts/metrics.py"
 

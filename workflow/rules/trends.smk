@@ -13,8 +13,8 @@ RERUNS   when an example's metrics are new, the grid, the settings under `trajec
 
 localrules:
     trends,
-    trends_figure,
-    early_warning_figure,
+    plot_trends,
+    plot_early_warning,
 
 
 rule trends:
@@ -50,7 +50,7 @@ rule trends:
         "../scripts/trends.py"
 
 
-rule trends_figure:
+rule plot_trends:
     """Draw the slopes with their intervals: a panel per task, a row per model."""
     input:
         trends=f"{RESULTS}/trends.tsv",
@@ -58,21 +58,21 @@ rule trends_figure:
         pdf=f"{RESULTS}/figures/trends.pdf",
         png=report(
             f"{RESULTS}/figures/trends.png",
-            caption="../report/trends_figure.rst",
+            caption="../report/plot_trends.rst",
             category="Figures",
         ),
     log:
-        f"logs/trends_figure/{STUDY.name}.log",
+        f"logs/plot_trends/{STUDY.name}.log",
     priority: COMMON
     conda:
         "../../envs/ebbtide.yaml"
     params:
         code=code_digest("figures"),
     script:
-        "../scripts/trends_figure.py"
+        "../scripts/plot_trends.py"
 
 
-rule early_warning_figure:
+rule plot_early_warning:
     """Draw falling accuracy beside the signals that may fall before it."""
     input:
         metrics=f"{RESULTS}/metrics.parquet",
@@ -81,15 +81,15 @@ rule early_warning_figure:
         pdf=f"{RESULTS}/figures/early_warning.pdf",
         png=report(
             f"{RESULTS}/figures/early_warning.png",
-            caption="../report/early_warning_figure.rst",
+            caption="../report/plot_early_warning.rst",
             category="Figures",
         ),
     log:
-        f"logs/early_warning_figure/{STUDY.name}.log",
+        f"logs/plot_early_warning/{STUDY.name}.log",
     priority: COMMON
     conda:
         "../../envs/ebbtide.yaml"
     params:
         code=code_digest("figures"),
     script:
-        "../scripts/early_warning_figure.py"
+        "../scripts/plot_early_warning.py"

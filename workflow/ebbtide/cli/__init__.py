@@ -105,8 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(verb=_train)
 
-    fetch = verbs.add_parser("fetch", help="bring the data file of a task here and check its hash")
-    fetch.add_argument("--task", required=True, help="task definition (YAML)")
+    fetch = verbs.add_parser("fetch", help="bring a pinned file here and check its hash")
+    what = fetch.add_mutually_exclusive_group(required=True)
+    what.add_argument("--task", help="task definition (YAML), for its data")
+    what.add_argument(
+        "--source", nargs=2, metavar=("SOURCE", "SHA256"), help="such as github:owner/repo@commit:path"
+    )
     fetch.add_argument("--to", required=True)
     fetch.set_defaults(verb=_fetch)
 
@@ -269,13 +273,17 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from ebbtide.sources import fetch, mirrors
-    from ebbtide.tasks import load_task
+    from ebbtide.sources import Source, fetch, mirrors
 
-    task = load_task(options.task, "--task")
-    if task.source is None:
+    if options.source:
+        source: Source | None = Source.parse(options.source[0], options.source[1], "--source")
+    else:
+        from ebbtide.tasks import load_task
+
+        source = load_task(options.task, "--task").source
+    if source is None:
         raise ConfigError(f"{options.task}: source: a generated task has no data to fetch.")
-    fetch(task.source, Path(options.to), mirrors([]))
+    fetch(source, Path(options.to), mirrors([]))
 
 
 def _freeze(options: argparse.Namespace) -> None:
@@ -297,7 +305,7 @@ def _measure(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from ebbtide.cells import read_cell
-    from ebbtide.metrics import example_rows, loglikelihoods_sha256, measured_rows, placed_rows
+    from ebbtide.metrics import loglikelihoods_sha256, measured, placed_rows
     from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
     expected = _json(options.expected, "--expected")
@@ -316,8 +324,9 @@ def _measure(options: argparse.Namespace) -> None:
             theirs = results_of(scores, table, asked["lm_eval"], bootstrap_iters=BOOTSTRAP)
             rows.append(placed_rows(theirs, footer, where))
         if not asked.get("lm_eval", {}).get("own_process_results"):
-            rows.append(measured_rows(scores, table, footer, where, definition))
-            examples.append(example_rows(scores, table, definition).assign(task=of["task"]))
+            ours, of_examples = measured(scores, table, definition)
+            rows.append(placed_rows(ours, footer, where))
+            examples.append(of_examples.assign(task=of["task"]))
         digests[of["task"]] = loglikelihoods_sha256(scores)
     metrics = pd.concat(rows, ignore_index=True)
     sizes = {n: int(metrics[n].iloc[0]) for n in METRICS.columns if n.startswith("parameters_")}

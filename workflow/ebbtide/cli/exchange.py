@@ -82,7 +82,7 @@ def _import_cells(options: argparse.Namespace) -> None:
     from ebbtide.study import read_study
 
     study, to, count = read_study(*options.study), Path(options.to), 0
-    for number, row in enumerate(study.config["imported"]):
+    for number, row in enumerate(study.imported):
         if row["format"] == "lm_eval_samples":
             for cell in import_cells(row, f"imported[{number}]"):
                 place = to / cell.place.model / cell.place.checkpoint

@@ -38,18 +38,19 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def _lock(options: argparse.Namespace) -> None:
     from ebbtide.hub.client import Hub
+    from ebbtide.hub.lock import read_lock
     from ebbtide.hub.resolve import lock_study
     from ebbtide.logs import log_to_stderr
     from ebbtide.study import read_study
 
     log_to_stderr()
-    study = read_study(*options.study)
+    study = read_study(*options.study, use="both")  # what is scored one day can be locked today
     messages = lock_study(study.hub, Hub(), study.lock_file, options.follow)
     for message in messages:
         print(message)
-    locked = read_study(*options.study)
-    count = sum(len(locked.models[model.name].checkpoints) for model in locked.hub)
-    print(f"{study.lock_file}: {len(locked.hub)} models, {count} checkpoints. Commit it beside the study.")
+    lock = read_lock(study.lock_file)
+    count = sum(bool(wanted.locked) for model in study.hub for wanted in model.wanted(lock))
+    print(f"{study.lock_file}: {len(study.hub)} models, {count} checkpoints. Commit it beside the study.")
 
 
 def _fetch_checkpoint(options: argparse.Namespace) -> None:

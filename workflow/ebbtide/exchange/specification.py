@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import CellError, ConfigError, nearest
-from ebbtide.validation import check, load_schema
+from ebbtide.sources import Source
+from ebbtide.validation import check, check_name, load_schema
 
 PARAMETERS = ("total", "non_embedding", "active", "nominal")
 
@@ -124,6 +125,27 @@ def specification(row: Mapping[str, Any], where: str) -> Specification:
 
     `where` names its place in the study (`study.yaml: imported[0]`). Raises `ConfigError`.
     """
+    checked = check_row(row, where)
+    source = source_of(checked, where)
+    if source is None:
+        return Specification(where, checked, _files(checked["files"], where))
+    if not Path(source.fetched).is_file():
+        raise ConfigError(
+            f"{where}.source: {source.text} is not here yet; `python -m ebbtide fetch --source {source.text} "
+            f"{source.sha256} --to {source.fetched}` brings it, and so does snakemake."
+        )
+    return Specification(where, checked, (Path(source.fetched),))
+
+
+def source_of(checked: Mapping[str, Any], where: str) -> Source | None:
+    """The pinned file of a row of `imported`; None if it has files. Raises `ConfigError`."""
+    if "source" not in checked:
+        return None
+    return Source.parse(checked["source"], checked["sha256"], f"{where}.source")
+
+
+def check_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A row of `imported` with its defaults; no file is looked at. Raises `ConfigError`."""
     checked = check(row, load_schema("imported"), where)
     patterns = {f"{where}.step": checked["step"]}
     patterns |= {
@@ -140,7 +162,8 @@ def specification(row: Mapping[str, Any], where: str) -> Specification:
     if table and "columns" not in checked:
         raise ConfigError(f"{where}.columns: missing; a table needs the names of its columns.")
     _check_keys(checked, where, table)
-    return Specification(where, checked, _files(checked["files"], where))
+    _check_source(checked, where)
+    return checked
 
 
 def place_at(row: Mapping[str, Any], step: int) -> Place:
@@ -168,6 +191,24 @@ def _check_keys(checked: Mapping[str, Any], where: str, table: bool) -> None:
         raise ConfigError(f"{where}: give either metric, for the whole table, or columns.metric.")
     if table and ("step" in checked["columns"]) == ("revision" in checked["columns"]):
         raise ConfigError(f"{where}.columns: give either step or revision.")
+
+
+def _check_source(checked: Mapping[str, Any], where: str) -> None:
+    """Either files or a pinned source, which is one file."""
+    if ("files" in checked) == ("source" in checked):
+        found = "both" if "files" in checked else "none of them"
+        raise ConfigError(f"{where}: found {found}; allowed: either files, or source with sha256.")
+    if ("source" in checked) != ("sha256" in checked):
+        key = "sha256" if "source" in checked else "source"
+        raise ConfigError(f"{where}.{key}: missing; a pinned file needs both source and sha256.")
+    if "source" in checked and checked["format"] == "lm_eval_samples":
+        raise ConfigError(
+            f"{where}.source: not for format lm_eval_samples, which reads the results beside each file; "
+            "give files."
+        )
+    source = source_of(checked, where)
+    if source is not None:
+        check_name(Path(source.path).name, f"{where}.source")
 
 
 def _files(patterns: "list[str]", where: str) -> tuple[Path, ...]:

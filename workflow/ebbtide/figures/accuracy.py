@@ -1,38 +1,57 @@
 """Accuracy against training tokens: one line per model size, one panel per task."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 import plotnine as p9
 
+from ebbtide.abilities import title
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import SIZE_TITLE, choose, panel_columns, prune
-from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, palette, shapes, theme_paper, title
+from ebbtide.figures.frame import SIZE_TITLES, choose, labeller, panel_columns, prune
+from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, palette, shapes, theme_paper
+from ebbtide.regression import lower_is_better
 
 POINTS_PER_LINE = 14  # more would run into each other
 
 
-def plot_accuracy(metrics: pd.DataFrame, intervals: float = 0.95, metric: str = "accuracy") -> p9.ggplot:
+def plot_accuracy(
+    metrics: pd.DataFrame,
+    intervals: float = 0.95,
+    metric: str = "accuracy",
+    *,
+    parameters: str = "non_embedding",
+    titles: Mapping[str, str] | None = None,
+    dropped: pd.DataFrame | None = None,
+) -> p9.ggplot:
     """Draw `metric` against training tokens (log axis), a line per model and a panel per task.
 
     `metrics` is the table of `tables.METRICS`. Bands (bars, where a checkpoint stands alone) are
     value ± z·stderr with coverage `intervals`, cut at 0 and 1 when the values are shares; a dashed
-    line marks chance. Checkpoints whose tokens are 0 or unknown have no place on a log axis and are
-    left out. Of long series, evenly spread checkpoints carry a point; the line goes through all.
+    line marks chance, a white dot the high-water mark of each line, its best checkpoint (the first, of
+    equals). Models are ordered by `parameters`; `titles` are names of tasks over panels, in place of their
+    own.
+    `dropped` (model, tokens) are checkpoints that the study left out: crosses at the bottom of every panel,
+    in the colour of their model. Checkpoints whose tokens are 0 or unknown have no place on a log axis and
+    are left out. Of long series, evenly spread checkpoints carry a point; the line goes through all.
 
     Raises `FigureError` when `metric` does not occur, no checkpoint has tokens above 0,
     or `intervals` is not between 0 and 1.
     """
-    rows = _on_log_axis(choose(metrics, metric), metric)
+    rows = _on_log_axis(choose(metrics, metric, parameters), metric)
     rows = _with_interval(rows, intervals)
     one_line = ["task", "size"]
     lines = rows[rows.groupby(one_line, observed=True)["tokens"].transform("size") > 1]
     one_band = [*one_line, "run"]
     known = rows[rows["stderr"].notna()]
     together = known.groupby(one_band, observed=True)["tokens"].transform("size") > 1
+    signed = -lines["value"] if lower_is_better(metric) else lines["value"]
+    best = lines.loc[signed.groupby([lines[key] for key in one_line], observed=True).idxmax()]
     marked = pd.concat([_spread(line) for _, line in rows.groupby(one_line, observed=True)])
+    spread = len(marked) < len(rows)
+    marked = rows.loc[marked.index.union(best.index)]
+    out = _left_out(dropped, rows)
     chance = rows.loc[rows["chance"].notna(), ["task", "chance"]].drop_duplicates()
 
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
@@ -40,7 +59,7 @@ def plot_accuracy(metrics: pd.DataFrame, intervals: float = 0.95, metric: str = 
     columns = panel_columns(len(tasks), 3)
     width = PAGE_CM if columns > 1 else 11.0
     key_columns = _key_columns(sizes, width)
-    key = p9.guide_legend(ncol=key_columns)
+    key, key_title = p9.guide_legend(ncol=key_columns), SIZE_TITLES[parameters]
     band = p9.aes("tokens", ymin="low", ymax="high", group="band", fill="size")
     bar = p9.aes(ymin="low", ymax="high", group="band")
     layers: list[object] = []
@@ -59,18 +78,24 @@ def plot_accuracy(metrics: pd.DataFrame, intervals: float = 0.95, metric: str = 
     if not together.all():
         layers.append(p9.geom_linerange(bar, known[~together], size=0.5, show_legend=False))
     if not lines.empty:
-        layers.append(p9.geom_line(data=lines, size=0.6 if len(marked) == len(rows) else 0.35))
+        layers.append(p9.geom_line(data=lines, size=0.35 if spread else 0.6))
+    layers.append(p9.geom_point(data=marked, size=1.9, stroke=0))
+    if not best.empty:
+        layers.append(
+            p9.geom_point(data=best, shape="o", fill="white", size=0.75, stroke=0, show_legend=False)
+        )
+    if not out.empty:
+        layers.append(p9.geom_point(p9.aes(y="bottom"), out, shape="x", size=1.5, show_legend=False))
     return (
         p9.ggplot(rows, p9.aes("tokens", "value", color="size", fill="size", shape="size", group="size"))
         + layers
-        + p9.geom_point(data=marked, size=1.9, stroke=0)
-        + p9.facet_wrap("task", ncol=columns, labeller=title)
+        + p9.facet_wrap("task", ncol=columns, labeller=labeller(titles))
         + p9.scale_x_log10(
             breaks=ticks, minor_breaks=minor, labels=lambda ticks: [compact(tick) for tick in ticks]
         )
-        + p9.scale_color_manual(palette(len(sizes)), name=SIZE_TITLE, guide=key)
-        + p9.scale_fill_manual(palette(len(sizes)), name=SIZE_TITLE, guide=key)
-        + p9.scale_shape_manual(shapes(len(sizes)), name=SIZE_TITLE, guide=key)
+        + p9.scale_color_manual(palette(len(sizes)), name=key_title, guide=key)
+        + p9.scale_fill_manual(palette(len(sizes)), name=key_title, guide=key)
+        + p9.scale_shape_manual(shapes(len(sizes)), name=key_title, guide=key)
         + p9.labs(x="Training tokens (log scale)", y=title(metric))
         + theme_paper(width, _height(len(tasks), columns, -(-len(sizes) // key_columns)))
     )
@@ -87,6 +112,17 @@ def _on_log_axis(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
             "or state its tokens."
         )
     return prune(kept)
+
+
+def _left_out(dropped: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
+    """`dropped` with the line that each belongs to, at the bottom of a panel; models that are drawn only."""
+    if dropped is None or dropped.empty:
+        return rows.iloc[:0]
+    sizes = rows.drop_duplicates("model").set_index("model")["size"]
+    kept = dropped[dropped["model"].isin(sizes.index) & (dropped["tokens"] > 0)]
+    low = rows[["value", "low", "chance"]].min().min()
+    high = rows[["value", "high", "chance"]].max().max()
+    return kept.assign(size=kept["model"].map(sizes), bottom=low - 0.04 * (high - low))
 
 
 def _with_interval(rows: pd.DataFrame, intervals: float) -> pd.DataFrame:

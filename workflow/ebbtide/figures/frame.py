@@ -1,19 +1,50 @@
 """The rows of a figure: one metric, models by size, tasks in the study's order."""
 
+from collections.abc import Callable, Mapping, Sequence
+
 import pandas as pd
 
+from ebbtide.abilities import Ability, title
 from ebbtide.errors import FigureError
 from ebbtide.figures.theme import compact
 
 REALS = ("step", "tokens", "value", "stderr", "chance")
-SIZE_TITLE = "Model (non-embedding parameters)"
+SIZE_TITLES = {
+    "non_embedding": "Model (non-embedding parameters)",
+    "total": "Model (all parameters)",
+    "active": "Model (active non-embedding parameters)",
+    "nominal": "Model (parameters by its name)",
+}
 
 
-def choose(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
+def shown(metrics: pd.DataFrame, looked_at: Sequence[Ability], metric: str) -> pd.DataFrame:
+    """The rows of these abilities, in their order, ready for a figure of `metric`: a panel for each.
+
+    `task` becomes the ability's name and `metric` the one given, so that MC1 and MC2 of one task are two
+    panels. Draw it with `titles` that leave names as they are: see `as_they_are`.
+    """
+    parts = [
+        metrics[(metrics["task"] == a.task) & (metrics["metric"] == a.metric)].assign(task=a.name)
+        for a in looked_at
+    ]
+    return pd.concat(parts, ignore_index=True).assign(metric=metric) if parts else metrics.iloc[:0]
+
+
+def as_they_are(looked_at: Sequence[Ability]) -> dict[str, str]:
+    """Panel titles of `shown`."""
+    return {ability.name: ability.name for ability in looked_at}
+
+
+def labeller(titles: Mapping[str, str] | None) -> Callable[[str], str]:
+    """Titles of panels: those given, else the task's name in words."""
+    return lambda task: (titles or {}).get(task, title(task))
+
+
+def choose(metrics: pd.DataFrame, metric: str, parameters: str = "non_embedding") -> pd.DataFrame:
     """The rows of `metrics` that hold a value of `metric`, sorted by task, size and training tokens.
 
     Two columns become ordered categories: `task`, in order of first appearance, and `size`
-    (`pythia-70m (18.9M)`), from the smallest model to the largest, equal ones by name.
+    (`pythia-70m (18.9M)`), from the smallest model to the largest by `parameters`, equal ones by name.
     Unknown parameter counts (missing or 0) come last and are not shown.
     Raises `FigureError` when no row is left.
     """
@@ -21,9 +52,9 @@ def choose(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     if rows.empty:
         found = ", ".join(sorted(metrics["metric"].unique())) or "no rows"
         raise FigureError(f"metrics: no row holds a value of metric {metric!r} (found: {found}).")
-    parameters = rows.groupby("model")["parameters_non_embedding"].max()
-    known = parameters.where(parameters > 0)
-    order = known.reset_index().sort_values(["parameters_non_embedding", "model"])["model"]
+    sizes = rows.groupby("model")[f"parameters_{parameters}"].max()
+    known = sizes.where(sizes > 0)
+    order = known.rename("size").reset_index().sort_values(["size", "model"])["model"]
     names = {model: _size(model, known[model]) for model in order}
     rows = rows.assign(
         **{name: rows[name].astype(float) for name in REALS},  # missing counts arrive as NA or NaN

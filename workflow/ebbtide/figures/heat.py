@@ -1,16 +1,17 @@
 """A heat map of models by checkpoints, one panel per task, coloured by distance from chance."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 import plotnine as p9
 from matplotlib.colors import to_rgb
 from mizani.palettes import gradient_n_pal
 
+from ebbtide.abilities import title
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import choose, panel_columns
-from ebbtide.figures.theme import PAGE_CM, POINTS, compact, theme_paper, title
+from ebbtide.figures.frame import choose, labeller, panel_columns
+from ebbtide.figures.theme import PAGE_CM, POINTS, compact, theme_paper
 
 # Orange below chance, blue above: told apart by every common kind of colour vision.
 COLOURS = ("#a6500a", "#e9a35c", "#f7f7f7", "#7fb2d9", "#1f5fa6")
@@ -19,17 +20,24 @@ TILES_ACROSS = 27  # on a page; narrower tiles have no room for their value
 TICKS_ACROSS = 32  # checkpoint names, written upwards
 
 
-def plot_heat(metrics: pd.DataFrame, metric: str = "accuracy") -> p9.ggplot:
+def plot_heat(
+    metrics: pd.DataFrame,
+    metric: str = "accuracy",
+    *,
+    parameters: str = "non_embedding",
+    titles: Mapping[str, str] | None = None,
+) -> p9.ggplot:
     """Draw `metric` as tiles, size upwards and checkpoint to the right, a panel per task.
 
-    `metrics` is the table of `tables.METRICS`. The colour is value − chance, on a symmetric scale that
+    `metrics` is the table of `tables.METRICS`; models are ordered by `parameters`. `titles` are names of
+    tasks over panels, in place of the task's own. The colour is value − chance, on a symmetric scale that
     all panels share; grey means that the cell is missing or chance unknown. The value is written in
     the tile where it fits. A checkpoint is named by its step and training tokens, or by its own name
     where tokens are unknown or 0; columns are in order of tokens, unknown ones last.
 
     Raises `FigureError` when `metric` does not occur or no row has a chance level.
     """
-    rows = choose(metrics, metric)
+    rows = choose(metrics, metric, parameters)
     if rows["chance"].isna().all():
         raise FigureError(
             f"metrics: {metric!r} has no chance level in any row, and the colours of this figure show "
@@ -53,7 +61,7 @@ def plot_heat(metrics: pd.DataFrame, metric: str = "accuracy") -> p9.ggplot:
         p9.ggplot(rows, p9.aes("column", "size"))
         + p9.geom_tile(p9.aes(fill="beyond"))
         + ([values] if written else [])
-        + p9.facet_wrap("task", ncol=columns, labeller=title)
+        + p9.facet_wrap("task", ncol=columns, labeller=labeller(titles))
         + p9.scale_x_discrete(breaks=shown, labels=[names[key] for key in shown], expand=(0, 0))
         + p9.scale_y_discrete(expand=(0, 0))
         + p9.scale_color_identity()
@@ -66,7 +74,7 @@ def plot_heat(metrics: pd.DataFrame, metric: str = "accuracy") -> p9.ggplot:
             name=f"{title(metric)} − chance",
         )
         + p9.labs(x="Checkpoint: step (training tokens)", y="Model")
-        + theme_paper(*_extent([title(task) for task in tasks], sizes, names, columns))
+        + theme_paper(*_extent([labeller(titles)(task) for task in tasks], sizes, names, columns))
         + p9.theme(
             axis_text_x=p9.element_text(rotation=90, ha="center", va="top"),
             panel_background=p9.element_rect(fill=UNKNOWN),

@@ -26,15 +26,6 @@ METADATA: dict[str, dict[str, None]] = {
 # Filled shapes, told apart without colour; as many as a family of models usually has sizes.
 SHAPES = ("o", "s", "^", "D", "v", "P", "*", "X", "<", "p", ">", "h")
 
-# Spellings that a capital first letter would not give.
-SPELLINGS = {
-    word.lower(): word
-    for word in (
-        *("ARC", "BLiMP", "BoolQ", "HellaSwag", "LAMBADA", "LogiQA", "MC1", "MC2", "MMLU", "NeQA", "NLI"),
-        *("OpenBookQA", "PIQA", "QA", "SciQ", "TruthfulQA", "WinoGrande", "WSC"),
-    )
-}
-
 
 def theme_paper(width_cm: float = PAGE_CM, height_cm: float = 10.0) -> p9.theme:
     """The theme of every figure, drawn at the size at which it is printed (cm)."""
@@ -109,13 +100,6 @@ def palette(count: int) -> list[str]:
 def shapes(count: int) -> list[str]:
     """`count` point shapes; they repeat after twelve."""
     return [SHAPES[i % len(SHAPES)] for i in range(count)]
-
-
-def title(name: str) -> str:
-    """A task's or metric's name for people: `memo_trap` → `Memo trap`, `fact_qa` → `Fact QA`."""
-    words = [SPELLINGS.get(word.lower(), word) for word in name.replace("_", " ").replace("-", " ").split()]
-    text = " ".join(words)
-    return text[:1].upper() + text[1:]
 
 
 def compact(number: float) -> str:

@@ -3,9 +3,10 @@
 import pandas as pd
 import plotnine as p9
 
+from ebbtide.abilities import title
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import panel_columns
-from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper, title
+from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper
 
 # Colours of Okabe & Ito (2008), told apart by every common kind of colour vision; the shapes do so without
 # colour.

@@ -52,21 +52,7 @@ def measure(
     TaskError
         The definition asks for a kind or metric that does not exist, or not here.
     """
-    definition = definition or {}
-    if "gold" not in requests.columns and definition.get("kind", "choice") in (
-        "choice",
-        "log_odds",
-        "binary",
-    ):
-        raise CellError(f"the requests have no column 'gold' (found: {', '.join(requests.columns)}).")
-    examples = Examples(join(cell, requests), definition)
-    rows = pd.DataFrame(
-        [
-            {"metric": name, **of._asdict(), "chance": chance}
-            for name, of, chance in _rows(examples, definition)
-        ]
-    )
-    return rows.astype({"value": float, "stderr": float, "n": "int64", "chance": float})
+    return _measured(_examples(cell, requests, definition or {}), definition or {})
 
 
 def per_example(joined: pd.DataFrame, definition: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -89,18 +75,15 @@ def example_rows(
     over examples. The plain mean of a column, NaN left out, is the metric: examples of weight 0 are NaN, and
     where weights are sizes (tokens of documents) the values are w x n / Σ w. Raises as `measure` does.
     """
-    definition = definition or {}
-    x = Examples(join(cell, requests), definition)
-    names = x.index.astype(str)
-    clusters = _clusters(x, definition.get("cluster"))
-    of = names if clusters is None else pd.Index(x.group(definition["cluster"])[1])[clusters]
-    table = {"example": names, "cluster": of}
-    for m in reported(x.kind, x.columns, None):
-        if (m.main or m.name in SOFT) and m.transform is None:
-            weights = np.ones(len(x)) if m.weights is None else m.weights(x).astype(float)
-            share = weights / weights[weights > 0].mean() if weights.any() else weights
-            table[m.name] = np.where(weights > 0, m.values(x) * share, np.nan)
-    return pd.DataFrame(table)
+    return _example_rows(_examples(cell, requests, definition or {}), definition or {})
+
+
+def measured(
+    cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What `measure` and `example_rows` say, with cell and requests joined once."""
+    x = _examples(cell, requests, definition or {})
+    return _measured(x, definition or {}), _example_rows(x, definition or {})
 
 
 def reliability(
@@ -110,23 +93,12 @@ def reliability(
     return reliability_table(Examples(join(cell, requests), definition or {}))
 
 
-def measured_rows(
-    cell: pd.DataFrame,
-    requests: pd.DataFrame,
-    footer: Mapping[str, Any],
-    where: Mapping[str, Any],
-    definition: Mapping[str, Any] | None = None,
-) -> pd.DataFrame:
-    """Rows of the metrics table (`tables.METRICS`) for one cell.
+def placed_rows(rows: pd.DataFrame, footer: Mapping[str, Any], where: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows of `measure`, or of another measure with its columns, as rows of the metrics table.
 
     `where` holds `model, checkpoint, step, tokens, parameters_nominal, task`; the other parameter counts come
-    from the cell's footer. `definition` is the task's, from the footer of the requests.
+    from the cell's footer.
     """
-    return placed_rows(measure(cell, requests, definition), footer, where)
-
-
-def placed_rows(rows: pd.DataFrame, footer: Mapping[str, Any], where: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of `measure`, or of another measure with its columns, as rows of the metrics table."""
     columns = {
         **where,
         "parameters_total": footer["parameters_total"],
@@ -141,6 +113,31 @@ def loglikelihoods_sha256(cell: pd.DataFrame) -> str:
     """Hash of a cell's log-likelihoods: float64 bytes in the order of (example, choice)."""
     ordered = cell.sort_values(["example", "choice"], kind="stable")
     return hashlib.sha256(ordered["loglikelihood"].to_numpy(dtype="<f8").tobytes()).hexdigest()
+
+
+def _examples(cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any]) -> Examples:
+    kinds = ("choice", "log_odds", "binary")
+    if "gold" not in requests.columns and definition.get("kind", "choice") in kinds:
+        raise CellError(f"the requests have no column 'gold' (found: {', '.join(requests.columns)}).")
+    return Examples(join(cell, requests), definition)
+
+
+def _measured(x: Examples, definition: Mapping[str, Any]) -> pd.DataFrame:
+    rows = [{"metric": name, **of._asdict(), "chance": chance} for name, of, chance in _rows(x, definition)]
+    return pd.DataFrame(rows).astype({"value": float, "stderr": float, "n": "int64", "chance": float})
+
+
+def _example_rows(x: Examples, definition: Mapping[str, Any]) -> pd.DataFrame:
+    names = x.index.astype(str)
+    clusters = _clusters(x, definition.get("cluster"))
+    of = names if clusters is None else pd.Index(x.group(definition["cluster"])[1])[clusters]
+    table = {"example": names, "cluster": of}
+    for m in reported(x.kind, x.columns, None):
+        if (m.main or m.name in SOFT) and m.transform is None:
+            weights = np.ones(len(x)) if m.weights is None else m.weights(x).astype(float)
+            share = weights / weights[weights > 0].mean() if weights.any() else weights
+            table[m.name] = np.where(weights > 0, m.values(x) * share, np.nan)
+    return pd.DataFrame(table)
 
 
 def _metrics(x: Examples, definition: Mapping[str, Any]) -> list[Metric]:

@@ -7,14 +7,37 @@ Two forms of *Emergent inabilities?* (Michaelov & Bergen):
 
 N is the number of parameters, D of training tokens, z(x) = (x - mean) / sd; the interaction is the
 product of the two predictors as they stand in the formula. Ordinary least squares, two-sided t tests
-with (cells - 4) degrees of freedom. p is adjusted by Benjamini-Hochberg over all tests of the table.
+with (cells - 4) degrees of freedom. p is adjusted over all tests of the table: by Benjamini-Hochberg in the
+final version, not at all in the first.
 
 The t of the interaction is the same in both forms. The main effects of the raw form are the slopes
 at N = 1 and D = 1, far outside the data: their sign says nothing about models of any size.
 """
 
 from ebbtide.regression.design import TERMS, Form, Size
-from ebbtide.regression.fit import COLUMNS, regress
+from ebbtide.regression.fit import COLUMNS, Adjust, adjusted, regress
+from ebbtide.regression.paper import as_tex, as_text, caption, paper_table
+from ebbtide.regression.published import read_published, with_published
+from ebbtide.regression.robustness import ROBUSTNESS_COLUMNS, robustness, surviving
 from ebbtide.regression.verdicts import lower_is_better, verdicts
 
-__all__ = ["COLUMNS", "TERMS", "Form", "Size", "lower_is_better", "regress", "verdicts"]
+__all__ = [
+    "COLUMNS",
+    "ROBUSTNESS_COLUMNS",
+    "TERMS",
+    "Adjust",
+    "Form",
+    "Size",
+    "adjusted",
+    "as_tex",
+    "as_text",
+    "caption",
+    "lower_is_better",
+    "paper_table",
+    "read_published",
+    "regress",
+    "robustness",
+    "surviving",
+    "verdicts",
+    "with_published",
+]

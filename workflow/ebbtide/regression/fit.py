@@ -1,10 +1,13 @@
 """One regression per task, by ordinary least squares."""
 
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from ebbtide.abilities import abilities
 from ebbtide.regression.design import (
     COEFFICIENTS,
     TERMS,
@@ -16,6 +19,10 @@ from ebbtide.regression.design import (
     reason_for_none,
 )
 
+Adjust = Literal["bh", "by", "holm", "none"]
+
+RAW_NOTE = "main effects are effects at N = 1, D = 1"
+
 COLUMNS = (
     *("task", "metric", "form", "cells", "term"),
     *("estimate", "stderr", "t", "df", "p", "p_adjusted", "note"),
@@ -26,37 +33,55 @@ def regress(
     metrics: pd.DataFrame,
     *,
     metric: str = "accuracy",
+    metrics_of: Mapping[str, Sequence[str]] | None = None,
     parameters: Size = "non_embedding",
     form: Form = "standardised",
+    adjust: Adjust = "bh",
 ) -> pd.DataFrame:
-    """One row per (task, term), columns `COLUMNS`.
+    """One row per (task, metric, term), columns `COLUMNS`.
 
     Parameters
     ----------
     metrics
         Long table (`tables.METRICS`). Rows without training tokens (step 0, or unknown) or parameters have no
         place on a logarithmic axis and are left out.
+    metric, metrics_of
+        The metric of every task, and those of single tasks instead, each with a regression of its own.
     form
         `standardised` or `raw`.
+    adjust
+        Correction of p over all tests of the table: Benjamini-Hochberg, Benjamini-Yekutieli, Holm, none.
 
     Returns
     -------
     Where a task has no regression (too few cells, a constant metric, one size or one checkpoint only) its
     rows hold NaN and `note` says why.
+
+    Raises
+    ------
+    ConfigError
+        `metrics_of` names a task that is not there.
     """
-    rows = cells_of(metrics, metric, parameters)
-    results = [
-        _regress_task(task, rows[rows["task"] == task], metric, parameters, form)
-        for task in metrics["task"].drop_duplicates()
-    ]
+    results = []
+    for ability in abilities(metrics["task"], metric, metrics_of):
+        rows = cells_of(metrics, ability.metric, parameters)
+        own = rows[rows["task"] == ability.task]
+        results.append(_regress_task(ability.task, own, ability.metric, parameters, form))
     table = pd.concat(results, ignore_index=True)
-    tested = table["p"].notna()
-    table["p_adjusted"] = np.nan
-    if tested.any():
+    table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), adjust)
+    return table[list(COLUMNS)]
+
+
+def adjusted(p: np.ndarray, adjust: Adjust) -> np.ndarray:
+    """p corrected over all of them that are no NaN, which count for nothing."""
+    out: np.ndarray = p.copy()
+    tested = ~np.isnan(p)
+    if adjust != "none" and tested.any():
         from statsmodels.stats.multitest import multipletests
 
-        table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p"], method="fdr_bh")[1]
-    return table[list(COLUMNS)]
+        method = {"bh": "fdr_bh", "by": "fdr_by", "holm": "holm"}[adjust]
+        out[tested] = multipletests(p[tested], method=method)[1]
+    return out
 
 
 def _regress_task(task: str, rows: pd.DataFrame, metric: str, parameters: Size, form: Form) -> pd.DataFrame:
@@ -67,7 +92,7 @@ def _regress_task(task: str, rows: pd.DataFrame, metric: str, parameters: Size, 
     if not note:
         estimates = _ols(*formed(y, predictors, form))
     if form == "raw" and not note:
-        note = "main effects are slopes at N = 1, D = 1"
+        note = RAW_NOTE
     return pd.DataFrame(
         {
             "task": task,

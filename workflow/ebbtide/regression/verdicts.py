@@ -16,7 +16,9 @@ def verdicts(
     parameters: Size = "non_embedding",
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """What became of each task: one row per task.
+    """What became of each task: one row per task and metric.
+
+    `regressions` are of the standardised form: in the raw one, the slope over tokens is that at N = 1.
 
     `decreased`: the largest model is strictly worse at its last checkpoint than at its first trained one.
     `consistent`: the interaction has t < 0 and adjusted p < `alpha`: the larger the model, the
@@ -26,13 +28,12 @@ def verdicts(
     and consistent), `rises` (positive slope at `alpha`, and not decreased) or `undecided`. For a loss,
     worse is higher: the signs of change and t are turned before they are judged, but not in the columns.
     """
-    metric = str(regressions["metric"].iloc[0])
-    sign = -1 if lower_is_better(metric) else 1
-    rows = metrics[(metrics["metric"] == metric) & (metrics["tokens"] > 0)]
+    rows = metrics[metrics["tokens"] > 0]
     out = []
-    for task, terms in regressions.groupby("task", sort=False):
+    for (task, metric), terms in regressions.groupby(["task", "metric"], sort=False):
+        sign = -1 if lower_is_better(str(metric)) else 1
         term = terms.set_index("term")
-        cells = rows[rows["task"] == task]
+        cells = rows[(rows["task"] == task) & (rows["metric"] == metric)]
         model, first, last = _ends_of_largest(cells, f"parameters_{parameters}")
         decreased = sign * (last["value"] - first["value"]) < 0
         tokens: Any = term.loc["tokens"]

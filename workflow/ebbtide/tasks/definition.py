@@ -59,9 +59,7 @@ class Task:
     @property
     def data(self) -> str | None:
         """Where the fetched data file lies."""
-        if self.source is None:
-            return None
-        return f"resources/sources/{self.source.sha256}/{Path(self.source.path).name}"
+        return None if self.source is None else self.source.fetched
 
     @property
     def world(self) -> Mapping[str, Any] | None:

@@ -1,0 +1,173 @@
+"""A suite of many cells through metrics, alarms and trends: seconds and memory, and whether both grow linearly.
+
+    python benchmarks/suite.py                       8 models × 154 checkpoints × 24 tasks × 1,000 examples: 29,568 cells
+    python benchmarks/suite.py --models 2            a quarter of it
+
+Cells are made up (two choices; examples of all difficulties; neighbouring checkpoints alike) and written as
+scoring writes them; that time is not counted. Then each stage runs as its rule does, on two processes:
+measuring checkpoint by checkpoint, alarms and trends over all. Not counted is what Snakemake adds for every job. Stages
+are repeated with a quarter and a half of the models; the last column is the time per cell relative to the smallest.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ebbtide.cells import write_cell
+from ebbtide.cli import main as ebbtide
+from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet
+
+IDENTITY = {"recipe": 0}
+SIZES = {"parameters_total": 10**8, "parameters_non_embedding": 10**8}
+TOKENS_PER_STEP = 2_097_152
+PROCESSES = 2
+
+
+def write_requests(path: Path, examples: int) -> None:
+    """A task of two choices, the first right."""
+    names, choices = np.repeat([f"{i:06}" for i in range(examples)], 2), np.tile([0, 1], examples)
+    texts = {
+        "context": [f"The example {name}" for name in names],
+        "continuation": np.tile([" a", " b"], examples),
+    }
+    rows = pd.DataFrame({"example": names, "choice": choices, **texts, "gold": choices == 0})
+    write_parquet(rows, path, REQUESTS, {"definition": {}})
+
+
+def write_cells(root: Path, model: int, tasks: int, checkpoints: int, examples: int) -> None:
+    """All cells of a model: margins follow the examples' difficulty, the task's course, and an AR(1) process."""
+    rng = np.random.default_rng(model)
+    for task in range(tasks):
+        requests = root / f"task{task}.parquet"
+        asked, sha256 = read_frame(requests, REQUESTS), read_footer(requests, REQUESTS)["content_sha256"]
+        difficulty, noise = rng.normal(0, 1, examples), rng.normal(0, 1, examples)
+        course = np.linspace(0, rng.normal(0, 0.5), checkpoints)
+        for checkpoint in range(checkpoints):
+            noise = 0.9 * noise + np.sqrt(1 - 0.9**2) * rng.normal(0, 1, examples)
+            margin = difficulty + noise + course[checkpoint]
+            rows = asked[["example", "choice"]].assign(
+                loglikelihood=np.column_stack([margin - 5, np.full(examples, -5.0)]).ravel(),
+                **{name: 1 for name in ("tokens", "bytes", "characters", "context_tokens")},
+                greedy=False,
+                first_token_loglikelihood=-5.0,
+                truncated=False,
+            )
+            footer = {"requests": len(rows), "requests_sha256": sha256, **SIZES}
+            write_cell(rows, root / f"m{model}" / f"{checkpoint}" / f"task{task}.parquet", IDENTITY, footer)
+
+
+def measure(root: Path, tasks: int, place: tuple[int, int]) -> None:
+    """What rule `measure` does for one checkpoint."""
+    model, checkpoint = place
+    step = 1000 * (checkpoint + 1)
+    cells = [{"task": f"task{t}", "identity": IDENTITY, "measuring": {}} for t in range(tasks)]
+    where = {
+        "model": f"m{model}",
+        "checkpoint": f"step{step}",
+        "step": step,
+        "tokens": step * TOKENS_PER_STEP,
+    }
+    names = [f"task{t}.parquet" for t in range(tasks)]
+    status = ebbtide(
+        [
+            *("measure", "--cells", *(str(root / f"m{model}" / f"{checkpoint}" / name) for name in names)),
+            *("--requests", *(str(root / name) for name in names)),
+            *("--expected", json.dumps({**where, "parameters_nominal": 10**8, "cells": cells})),
+            *("--to", str(root / "metrics" / f"m{model}-{checkpoint}.parquet")),
+            *("--examples", str(root / "examples" / f"m{model}-{checkpoint:04}.parquet")),
+        ]
+    )
+    if status:
+        raise SystemExit(status)
+
+
+def gather(root: Path, models: int) -> int:
+    """What rule `metrics` does; the number of its rows."""
+    parts = [
+        read_frame(path, METRICS) for m in range(models) for path in sorted(root.glob(f"metrics/m{m}-*"))
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    write_parquet(table, root / "metrics.parquet", METRICS)
+    return len(table)
+
+
+def examples_of(root: Path, models: int) -> list[Path]:
+    """Tables of examples of the first models."""
+    return [path for m in range(models) for path in sorted(root.glob(f"examples/m{m}-*"))]
+
+
+def peak_gigabytes() -> float:
+    """Most memory of this process, or of one of those it has waited for, in 10^9 bytes."""
+    kilobytes = max(
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return kilobytes * 1024 / 1e9
+
+
+def stages(root: Path, models: int, options: argparse.Namespace) -> Iterator[tuple[str, float, float]]:
+    """Name, wall seconds and peak memory (GB) of every stage, each in processes of its own."""
+    places = [(model, checkpoint) for model in range(models) for checkpoint in range(options.checkpoints)]
+    yield timed("measure", partial(measure, root, options.tasks), places)
+    yield timed("metrics", partial(gather, root), [models])
+
+
+def timed(name: str, work: Callable[[Any], Any], items: list[Any]) -> tuple[str, float, float]:
+    """Do the work of a stage on `PROCESSES` new processes."""
+    start = time.perf_counter()
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        list(pool.map(work, items, chunksize=1))
+        memory = max(pool.map(_memory, range(PROCESSES)))
+    return name, time.perf_counter() - start, memory
+
+
+def _memory(_: int) -> float:
+    return peak_gigabytes()
+
+
+def main() -> None:
+    """Make the suite, run the stages at three sizes, print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, default in (("models", 8), ("checkpoints", 154), ("tasks", 24), ("examples", 1000)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument(
+        "--directory", type=Path, help="where the cells go, about 2 GB (default: a temporary one)"
+    )
+    options = parser.parse_args()
+    root = Path(tempfile.mkdtemp(dir=options.directory))
+    try:
+        for task in range(options.tasks):
+            write_requests(root / f"task{task}.parquet", options.examples)
+        shape = (options.tasks, options.checkpoints, options.examples)
+        with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+            list(pool.map(partial(_write, root, shape), range(options.models)))
+        for models in sorted({max(1, options.models // part) for part in (4, 2, 1)}):
+            cells = models * options.checkpoints * options.tasks
+            for name, seconds, memory in stages(root, models, options):
+                print(
+                    f"{cells}\t{name}\t{seconds:.1f} s\t{1000 * seconds / cells:.1f} ms per cell\t{memory:.2f} GB",
+                    flush=True,
+                )
+    finally:
+        shutil.rmtree(root)
+
+
+def _write(root: Path, shape: tuple[int, int, int], model: int) -> None:
+    write_cells(root, model, *shape)
+
+
+if __name__ == "__main__":
+    main()

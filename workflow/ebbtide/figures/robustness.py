@@ -1,0 +1,125 @@
+"""The interaction of every regression under every choice: a row per choice, a panel per task."""
+
+import textwrap
+from collections.abc import Mapping
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from ebbtide.abilities import title
+from ebbtide.errors import FigureError
+from ebbtide.figures.frame import panel_columns
+from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, theme_paper
+
+GROUP_GAP = 0.6  # rows between groups of choices
+ROW_CM = 0.26
+TITLE = 24  # letters of a line above a panel
+SHADE = "#e4e4e4"
+COLOURS = {"the same as the base": "#1f5fa6", "another": "#a6500a"}
+FARTHEST = 37.0  # z of the smallest p that a float holds
+
+
+def plot_robustness(
+    table: pd.DataFrame, alpha: float = 0.05, titles: Mapping[str, str] | None = None
+) -> p9.ggplot:
+    """Draw the interaction's statistic under every choice of `regression.robustness`'s table.
+
+    The statistic is signed: sign(t) · z, z the normal quantile whose two-sided p is the adjusted p of the
+    choice. So one zone serves all choices, whatever their degrees of freedom and corrections: grey is |z|
+    below that of `alpha`. Filled where the verdict is the base's, open where not; the line is the base. A
+    choice that cannot be computed has no dot; one that no task can compute has no row. Each panel has its own
+    x axis. `titles` are names of tasks over panels, in place of their own.
+
+    Raises `FigureError` where no task has a regression.
+    """
+    rows = table[(table["term"] == "interaction") & table["survives"].ne("")]
+    if rows.empty:
+        notes = table.loc[table["group"] == "base", "note"].unique()
+        raise FigureError(f"robustness: no task has a regression ({'; '.join(notes[:3]) or 'no tasks'}).")
+    critical = NormalDist().inv_cdf(1 - alpha / 2)
+    places = _places(rows)
+    several = rows.groupby("task", sort=False)["metric"].transform("nunique") > 1
+    names = rows["task"].map(lambda task: (titles or {}).get(task, title(task)))
+    panel = names + ("-" + rows["metric"].map(title)).where(several, "")
+    panel = panel.map(lambda name: textwrap.fill(name, TITLE))
+    rows = rows.assign(
+        z=signed_z(rows["t"], rows["p_adjusted"]),
+        place=rows["choice"].map(places),
+        panel=pd.Categorical(panel, panel.unique(), ordered=True),
+        verdict=pd.Categorical(np.where(rows["survives"] == "yes", *COLOURS), list(COLOURS)),
+    )
+    base = rows[rows["group"] == "base"]
+    panels = rows["panel"].nunique()
+    columns = panel_columns(panels, 4)
+    low, high = min(places.values()) - 0.7, max(places.values()) + 0.7
+    zone = pd.DataFrame({"from_": [-critical], "to": [critical], "low": [low], "high": [high]})
+    return (
+        p9.ggplot(rows, p9.aes("z", "place"))
+        + p9.geom_rect(
+            p9.aes(xmin="from_", xmax="to", ymin="low", ymax="high"), zone, inherit_aes=False, fill=SHADE
+        )
+        + p9.geom_vline(xintercept=0, color=GREY, size=0.3)
+        + p9.geom_vline(p9.aes(xintercept="z"), base, color=COLOURS["the same as the base"], size=0.4)
+        + p9.geom_point(p9.aes(color="verdict", fill="verdict"), shape="o", size=1.5, stroke=0.4)
+        + p9.facet_wrap("panel", ncol=columns, scales="free_x")
+        + p9.scale_color_manual(COLOURS, name="Verdict", drop=False)
+        + p9.scale_fill_manual(
+            dict(zip(COLOURS, (COLOURS["the same as the base"], "white"), strict=True)),
+            name="Verdict",
+            drop=False,
+        )
+        + p9.scale_x_continuous(breaks=_ticks, minor_breaks=[])
+        + p9.scale_y_continuous(
+            breaks=list(places.values()),
+            labels=list(places),
+            minor_breaks=[],
+            limits=(low, high),
+            expand=(0, 0),
+        )
+        + p9.labs(x="Interaction of size and training: sign(t) · z of the adjusted p", y="")
+        + theme_paper(PAGE_CM, _height(panels, columns, high - low))
+        + p9.theme(
+            axis_text_y=p9.element_text(size=POINTS - 1.5),
+            axis_ticks_major_y=p9.element_blank(),
+            strip_text=p9.element_text(size=POINTS - 0.5, weight="bold", ha="left", ma="left"),
+            legend_title_position="left",
+        )
+    )
+
+
+def signed_z(t: pd.Series, p: pd.Series) -> pd.Series:
+    """sign(t) times the normal quantile with two-sided probability p; at most `FARTHEST`, where p is 0."""
+    quantile = [NormalDist().inv_cdf(1 - x / 2) if x > 1e-15 else _far(x) for x in p]
+    return pd.Series(np.sign(t) * np.minimum(quantile, FARTHEST), t.index)
+
+
+def _far(p: float) -> float:
+    """The quantile where 1 − p/2 rounds to 1."""
+    return -NormalDist().inv_cdf(p / 2) if p > 0 else FARTHEST
+
+
+def _places(rows: pd.DataFrame) -> dict[str, float]:
+    """Choice → its row, downwards in the order of the table, groups apart."""
+    places: dict[str, float] = {}
+    place, last = 0.0, None
+    order = rows.drop_duplicates("choice")
+    group_order = list(dict.fromkeys(order["group"]))
+    order = order.assign(at=order["group"].map(group_order.index)).sort_values("at", kind="stable")
+    for group, choice in order[["group", "choice"]].itertuples(index=False):
+        place -= 1 + GROUP_GAP * (last is not None and group != last)
+        places[choice], last = place, group
+    return places
+
+
+def _ticks(limits: tuple[float, float]) -> list[float]:
+    """Three or four round values within the limits."""
+    low, high = limits
+    step = next(s for s in (1, 2, 5, 10, 20, 50) if (high - low) / s <= 4.5 or s == 50)
+    return [float(v) for v in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]
+
+
+def _height(panels: int, columns: int, rows: float) -> float:
+    """Height in cm: panels with their titles and x axes, title of the axis, legend."""
+    return -(-panels // columns) * (rows * ROW_CM + 1.0) + 1.6

@@ -1,0 +1,25 @@
+"""Adapter: every regression under every choice, and what survives, from the table of metrics."""
+
+from ebbtide.logs import log_to
+from ebbtide.regression import robustness, surviving
+from ebbtide.tables import METRICS, read_frame, write_tsv
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    settings = job.params.regression
+    table = robustness(
+        read_frame(job.input.metrics, METRICS),
+        metric=settings["metric"],
+        metrics_of=settings.get("metrics"),
+        parameters=settings["parameters"],
+        alpha=settings["alpha"],
+        adjust=settings.get("adjust", "bh"),
+    )
+    write_tsv(table, job.output.robustness)
+    write_tsv(surviving(table), job.output.verdicts)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)
