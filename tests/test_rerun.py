@@ -15,7 +15,8 @@ CELLS = MODELS * CHECKPOINTS * TASKS
 ROBUSTNESS = {"robustness": 1, "plot_robustness": 1}
 REGRESSIONS = {"regress": 1, "regress_raw": 1, "summary": 1, "table": 1, **ROBUSTNESS}
 FIGURES = {"accuracy": 1, "heat": 1, "paper": 1, "plot_robustness": 1}
-TABLES = {"metrics": 1, "audit_cells": 1, **REGRESSIONS, **FIGURES}
+FIGURES |= {"plot_trends": 1, "plot_early_warning": 1}
+TABLES = {"metrics": 1, "audit_cells": 1, "trends": 1, **REGRESSIONS, **FIGURES}
 
 
 def test_a_second_run_plans_nothing(study):
