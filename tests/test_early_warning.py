@@ -45,6 +45,14 @@ def test_a_signal_that_falls_first_leads() -> None:
     assert behind["lead"] < 0 and behind["p"] < 0.01
 
 
+def test_a_ripple_in_a_rise_is_no_fall() -> None:
+    n, accuracy = 400, drawn(fall(float(X.mean())), 400)
+    means = np.linspace(0, 6, len(X)) - np.where(np.arange(len(X)) == 4, 2, 0)
+    coverage = means[:, None] + np.random.default_rng(0).normal(0, 0.2, (len(X), n))
+    [row] = leads(trajectory(accuracy, coverage=coverage), 0.05)
+    assert row["p_signal_fall"] < 0.05 and "the other way" in row["note"] and np.isnan(row["p"])
+
+
 def test_where_accuracy_does_not_fall_there_is_nothing_to_warn_of() -> None:
     assert {row["note"] for row in study(0.3, task_fall=False)} == {"accuracy does not fall"}
 

@@ -51,7 +51,8 @@ def plot_early_warning(metrics: pd.DataFrame, leads: pd.DataFrame) -> p9.ggplot:
         + p9.geom_vline(
             p9.aes(xintercept="half", color="signal", linetype="signal"), marks, size=0.6, show_legend=False
         )
-        + p9.facet_wrap("panel", ncol=columns, scales="free", labeller=title)
+        + p9.facet_wrap("panel", ncol=columns, scales="free_x")
+        + p9.coord_cartesian(ylim=(-0.4, 1.4))
         + p9.scale_x_log10(labels=lambda ticks: [compact(tick) for tick in ticks])
         + p9.scale_color_manual([look[0] for look in looks], name="", labels=labels)
         + p9.scale_linetype_manual([look[1] for look in looks], name="", labels=labels)
@@ -59,7 +60,9 @@ def plot_early_warning(metrics: pd.DataFrame, leads: pd.DataFrame) -> p9.ggplot:
         + p9.labs(x="Training tokens (log scale)", y="Share of the fall that is left")
         + theme_paper(PAGE_CM if columns > 1 else 11.0, rows * (4.7 if columns > 1 else 6.5) + 1.8)
         + p9.theme(
-            panel_grid_major=p9.element_blank(), axis_ticks_minor=p9.element_line(color=GREY, size=0.3)
+            legend_title=p9.element_blank(),
+            panel_grid_major=p9.element_blank(),
+            axis_ticks_minor=p9.element_line(color=GREY, size=0.3),
         )
     )
 
@@ -74,7 +77,7 @@ def _marks(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panels(marks: pd.DataFrame) -> pd.Categorical:
-    named = marks["task"] + ": " + marks["model"]
+    named = marks["task"].map(title) + ": " + marks["model"]
     return pd.Categorical(named, named.unique(), ordered=True)
 
 

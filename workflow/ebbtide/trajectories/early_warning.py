@@ -8,7 +8,8 @@ below. `D50` is the log10 of the tokens by which half of the fall is lost,
 which for a curve that crosses the middle once is where it does. It does not depend on the scale of
 a metric. The lead of a signal is D50(accuracy) - D50(signal), in decades of tokens: above 0, the signal falls
 first. Examples are resampled jointly for both curves, and lead / (standard deviation of its draws) is
-held against the normal distribution.
+held against the normal distribution. A signal whose fall is less than half of its whole range does not count as
+falling.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from ebbtide.trajectories.trends import counted, holm
 
 OUTCOME = "accuracy"
 SIGNALS = ("margin", "coverage", "choice_probability")
+MAIN = 0.5  # of a signal's whole range: a smaller fall is a ripple in a rise
 COLUMNS = (
     *("model", "parameters_non_embedding", "task", "signal", "checkpoints", "n"),
     *("fall", "p_fall", "fall_from", "fall_to", "signal_fall", "p_signal_fall", "signal_from", "signal_to"),
@@ -110,7 +112,10 @@ def leads(trajectory: Trajectory, alpha: float) -> Iterator[dict[str, Any]]:
             "signal_from": places["checkpoint"][int(other.fall.peak[0])],
             "signal_to": places["checkpoint"][int(other.fall.low[0])],
         }
-        if other.p <= alpha:
+        means = other.values.mean(axis=1)
+        if other.p <= alpha and other.fall.size[0] < MAIN * np.ptp(means):
+            yield row | {"note": f"{signal} moves further the other way than it falls"}
+        elif other.p <= alpha:
             yield row | _lead(own, other, x, alpha)
         else:
             what = "does not fall" if np.ptp(values[trained]) else "is constant"
