@@ -7,8 +7,8 @@ below. `D50` is the log10 of the tokens by which half of the fall is lost,
 
 which for a curve that crosses the middle once is where it does. It does not depend on the scale of
 a metric. The lead of a signal is D50(accuracy) - D50(signal), in decades of tokens: above 0, the signal falls
-first. Examples are resampled jointly for both curves, and lead / (standard deviation of its draws) is
-held against the normal distribution. A signal whose fall is less than half of its whole range does not count as
+first. Examples are resampled jointly for both curves, and lead / (standard deviation of its draws) is held
+against the normal distribution. A signal whose fall is less than half of its whole range does not count as
 falling.
 """
 
