@@ -1,12 +1,11 @@
-"""A suite of many cells through metrics, alarms and trends: seconds and memory, and whether both grow linearly.
+"""A suite of many cells through metrics, alarms and trends: seconds, memory, and how they grow.
 
-    python benchmarks/suite.py                       8 models × 154 checkpoints × 24 tasks × 1,000 examples: 29,568 cells
-    python benchmarks/suite.py --models 2            a quarter of it
+    python benchmarks/suite.py              8 models × 154 checkpoints × 24 tasks × 1,000 examples: 29,568 cells
+    python benchmarks/suite.py --models 2   a quarter of it
 
 Cells are made up (two choices; examples of all difficulties; neighbouring checkpoints alike) and written as
-scoring writes them; that time is not counted. Then each stage runs as its rule does, on two processes:
-measuring checkpoint by checkpoint, alarms and trends over all. Not counted is what Snakemake adds for every job. Stages
-are repeated with a quarter and a half of the models; the last column is the time per cell relative to the smallest.
+scoring writes them; that time is not counted. Then each stage runs as its rule does, on two processes. Not
+counted is what Snakemake adds for every job. Stages are repeated with a quarter and a half of the models.
 """
 
 import argparse
@@ -47,7 +46,7 @@ def write_requests(path: Path, examples: int) -> None:
 
 
 def write_cells(root: Path, model: int, tasks: int, checkpoints: int, examples: int) -> None:
-    """All cells of a model: margins follow the examples' difficulty, the task's course, and an AR(1) process."""
+    """All cells of a model: margins of an example's difficulty, the task's course, and AR(1) noise."""
     rng = np.random.default_rng(model)
     for task in range(tasks):
         requests = root / f"task{task}.parquet"
@@ -157,10 +156,8 @@ def main() -> None:
         for models in sorted({max(1, options.models // part) for part in (4, 2, 1)}):
             cells = models * options.checkpoints * options.tasks
             for name, seconds, memory in stages(root, models, options):
-                print(
-                    f"{cells}\t{name}\t{seconds:.1f} s\t{1000 * seconds / cells:.1f} ms per cell\t{memory:.2f} GB",
-                    flush=True,
-                )
+                each = 1000 * seconds / cells
+                print(f"{cells}\t{name}\t{seconds:.1f} s\t{each:.1f} ms a cell\t{memory:.2f} GB", flush=True)
     finally:
         shutil.rmtree(root)
 

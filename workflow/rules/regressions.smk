@@ -135,6 +135,6 @@ rule robustness:
         "../../envs/ebbtide.yaml"
     params:
         regression=STUDY.config["regression"],
-        code=code_digest("regression"),
+        code=code_digest("regression", "abilities"),
     script:
         "../scripts/robustness.py"

@@ -12,10 +12,10 @@ def main(job) -> None:
     table = robustness(
         read_frame(job.input.metrics, METRICS),
         metric=settings["metric"],
-        metrics_of=settings.get("metrics"),
+        metrics_of=settings["metrics"],
         parameters=settings["parameters"],
         alpha=settings["alpha"],
-        adjust=settings.get("adjust", "bh"),
+        adjust=settings["adjust"],
     )
     write_tsv(table, job.output.robustness)
     write_tsv(surviving(table), job.output.verdicts)

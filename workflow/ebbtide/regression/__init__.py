@@ -15,7 +15,8 @@ at N = 1 and D = 1, far outside the data: their sign says nothing about models o
 """
 
 from ebbtide.regression.design import TERMS, Form, Size
-from ebbtide.regression.fit import COLUMNS, Adjust, adjusted, regress
+from ebbtide.regression.fit import COLUMNS, regress
+from ebbtide.regression.multiplicity import Adjust, adjusted
 from ebbtide.regression.paper import as_tex, as_text, caption, paper_table
 from ebbtide.regression.published import read_published, with_published
 from ebbtide.regression.robustness import ROBUSTNESS_COLUMNS, robustness, surviving

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,7 @@ from ebbtide.regression.design import (
     predictors_of,
     reason_for_none,
 )
-
-Adjust = Literal["bh", "by", "holm", "none"]
+from ebbtide.regression.multiplicity import Adjust, adjusted
 
 RAW_NOTE = "main effects are effects at N = 1, D = 1"
 
@@ -70,18 +68,6 @@ def regress(
     table = pd.concat(results, ignore_index=True)
     table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), adjust)
     return table[list(COLUMNS)]
-
-
-def adjusted(p: np.ndarray, adjust: Adjust) -> np.ndarray:
-    """p corrected over all of them that are no NaN, which count for nothing."""
-    out: np.ndarray = p.copy()
-    tested = ~np.isnan(p)
-    if adjust != "none" and tested.any():
-        from statsmodels.stats.multitest import multipletests
-
-        method = {"bh": "fdr_bh", "by": "fdr_by", "holm": "holm"}[adjust]
-        out[tested] = multipletests(p[tested], method=method)[1]
-    return out
 
 
 def _regress_task(task: str, rows: pd.DataFrame, metric: str, parameters: Size, form: Form) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ebbtide.abilities import abilities
 from ebbtide.regression.choices import Outcome, outcomes
 from ebbtide.regression.design import TERMS, Size
 from ebbtide.regression.multiplicity import Adjust, adjusted
@@ -68,10 +69,9 @@ def robustness(
     """
     of_tasks = {str(task): rows for task, rows in metrics.groupby("task", sort=False)}
     frames = [
-        _rows(task, name, found)
-        for task in of_tasks
-        for name in (metrics_of or {}).get(task, [metric])
-        for found in outcomes(of_tasks[task], name, parameters)
+        _rows(ability.task, ability.metric, found)
+        for ability in abilities(of_tasks, metric, metrics_of)
+        for found in outcomes(of_tasks[ability.task], ability.metric, parameters)
     ]
     if not frames:
         return pd.DataFrame(columns=list(ROBUSTNESS_COLUMNS))
