@@ -13,6 +13,9 @@
 #   results/{study}/metrics.parquet                      one row per model, checkpoint, task, metric
 #   results/{study}/examples/{model}/...                  the metrics of every example of a checkpoint
 #   results/{study}/regressions.tsv, regressions_raw.tsv, verdicts.tsv, summary.txt
+#   results/{study}/trends.tsv, trend_differences.tsv    slope and class of every curve; small against large models
+#   results/{study}/early_warning.tsv                    does margin or coverage fall before accuracy?
+#   results/{study}/figures/trends.{pdf,png}, early_warning.{pdf,png}
 #   results/{study}/table.txt, table.tex                 the regressions as a paper prints them
 #   results/{study}/robustness.tsv, robustness_verdicts.tsv  which verdicts survive another choice
 #   results/{study}/figures/accuracy.{pdf,png}, paper.{pdf,png}, heat.{pdf,png}, robustness.{pdf,png},
@@ -45,6 +48,7 @@ include: "workflow/rules/tasks.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/metrics.smk"
 include: "workflow/rules/regressions.smk"
+include: "workflow/rules/trends.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/forgetting.smk"
 

@@ -14,8 +14,10 @@ MODELS, CHECKPOINTS, TASKS = 2, 3, 3
 CELLS = MODELS * CHECKPOINTS * TASKS
 ROBUSTNESS = {"robustness": 1, "plot_robustness": 1}
 REGRESSIONS = {"regress": 1, "regress_raw": 1, "summary": 1, "table": 1, **ROBUSTNESS, "example_model": 1}
-FIGURES = {"accuracy": 1, "heat": 1, "paper": 1, "plot_robustness": 1, "forgetting_figure": 1}
-TABLES = {"metrics": 1, "audit_cells": 1, **REGRESSIONS, **FIGURES, "forgetting": 1}
+FIGURES = {"accuracy": 1, "heat": 1, "paper": 1, "plot_robustness": 1, "plot_forgetting": 1}
+FIGURES |= {"plot_trends": 1, "plot_early_warning": 1}
+TRAJECTORIES = {"forgetting": 1, "trends": 1}
+TABLES = {"metrics": 1, "audit_cells": 1, **REGRESSIONS, **FIGURES, **TRAJECTORIES}
 
 
 def test_a_second_run_plans_nothing(study):

@@ -63,8 +63,11 @@ TABLES = [
     "forgotten_examples.tsv",
     "forgotten_examples.html",
     "example_model.tsv",
+    "trends.tsv",
+    "trend_differences.tsv",
+    "early_warning.tsv",
 ]
-FIGURES += ["forgetting"]
+FIGURES += ["forgetting", "trends", "early_warning"]
 LEADS = Leads(STUDY)
 FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
 WEIGHTS_PLAN = "resources/ahead/weights.json"

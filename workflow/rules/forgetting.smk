@@ -15,7 +15,7 @@ RERUNS   when the metrics of examples, the settings or the code of trajectories 
 localrules:
     example_model,
     forgetting,
-    forgetting_figure,
+    plot_forgetting,
 
 
 rule forgetting:
@@ -58,7 +58,7 @@ rule forgetting:
         "../scripts/forgetting.py"
 
 
-rule forgetting_figure:
+rule plot_forgetting:
     """Draw the forgotten share over training, beside what flicker gives."""
     input:
         curves=f"{RESULTS}/forgetting_curves.tsv",
@@ -66,11 +66,11 @@ rule forgetting_figure:
         pdf=f"{RESULTS}/figures/forgetting.pdf",
         png=report(
             f"{RESULTS}/figures/forgetting.png",
-            caption="../report/forgetting_figure.rst",
+            caption="../report/plot_forgetting.rst",
             category="Figures",
         ),
     log:
-        f"logs/forgetting_figure/{STUDY.name}.log",
+        f"logs/plot_forgetting/{STUDY.name}.log",
     priority: COMMON
     conda:
         "../../envs/ebbtide.yaml"
@@ -79,7 +79,7 @@ rule forgetting_figure:
         titles=STUDY.config["titles"],
         code=code_digest("figures"),
     script:
-        "../scripts/forgetting_figure.py"
+        "../scripts/plot_forgetting.py"
 
 
 rule example_model:

@@ -1,18 +1,22 @@
 """Figures: one function per figure, from tidy metrics to a plot; `save` writes it for print and screen."""
 
 from ebbtide.figures.accuracy import plot_accuracy
+from ebbtide.figures.early_warning import plot_early_warning
 from ebbtide.figures.frame import as_they_are, shown
 from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
 from ebbtide.figures.robustness import plot_robustness
 from ebbtide.figures.theme import save, sentence, theme_paper
+from ebbtide.figures.trends import plot_trends
 
 __all__ = [
     "as_they_are",
     "plot_accuracy",
+    "plot_early_warning",
     "plot_heat",
     "plot_paper",
     "plot_robustness",
+    "plot_trends",
     "save",
     "sentence",
     "shown",

@@ -1,0 +1,160 @@
+"""Trends of made-up trajectories with a known truth: levels, coverage, power, and which class is found.
+
+PYTHONPATH=workflow python benchmarks/simulate_trends.py [--draws 200]
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+from simulated import simulate
+
+from ebbtide.trajectories.bend import bend_of
+from ebbtide.trajectories.early_warning import leads
+from ebbtide.trajectories.panel import Trajectory
+from ebbtide.trajectories.resampling import bootstrap, named_rng
+from ebbtide.trajectories.shape import CLASSES, classify
+from ebbtide.trajectories.simultaneous import means_of
+from ebbtide.trajectories.slopes import interval, p_of_mean, slope_weights
+
+T = 9
+X = np.linspace(0, 2.4, T)  # log10 tokens
+ALONG = np.linspace(-1, 1, T)
+SHAPES = {
+    "rising": 0.5 + 0.15 * ALONG,
+    "falling": 0.5 - 0.15 * ALONG,
+    "U-shaped": 0.35 + 0.3 * np.abs(ALONG),
+    "inverted-U": 0.65 - 0.3 * np.abs(ALONG),
+    "flat": np.full(T, 0.5),
+    "undecided": 0.5 + 0.15 * (-1.0) ** np.arange(T),  # up and down in turn
+}
+PLATEAU = 0.6 - 0.3 * np.maximum(0, 1 - (ALONG + 1))  # rises, then stays
+SIZES, PERSISTENCE = (200, 1000, 5000), (0.0, 0.5, 0.9)
+Row = dict[str, object]
+
+
+def trends(draws: int = 200) -> pd.DataFrame:
+    """All simulations: `what, setting, nominal, found, draws`."""
+    parts = (_slopes, _classes, _wrong_classes, _bends, _leads)
+    return pd.DataFrame([row for part in parts for row in part(draws)])
+
+
+def _rate(what: str, setting: str, nominal: float, draws: int, hit: Callable[[int], bool]) -> Row:
+    found = float(np.mean([hit(draw) for draw in range(draws)]))
+    return {"what": what, "setting": setting, "nominal": nominal, "found": found, "draws": draws}
+
+
+def _drawn(setting: str, draw: int, means: np.ndarray, n: int, persistence: float) -> np.ndarray:
+    return simulate(named_rng(f"{setting} {draw}"), len(means), n, means, persistence, 1.0)
+
+
+def _settings() -> Iterator[tuple[int, float, str]]:
+    for n in SIZES:
+        for persistence in PERSISTENCE:
+            yield n, persistence, f"n {n}, persistence {persistence}"
+
+
+def _slopes(draws: int) -> Iterator[Row]:
+    weights = slope_weights(X)
+    for n, persistence, setting in _settings():
+        clusters = np.arange(n)
+
+        def covers(draw: int, n: int = n, persistence: float = persistence, s: str = setting) -> bool:
+            values = _drawn(s, draw, SHAPES["rising"], n, persistence)
+            resampled = bootstrap(values, clusters, s, 1000) @ weights  # noqa: B023 (used at once)
+            low, high = interval(resampled, float(weights @ values.mean(axis=1)), n, 0.05)
+            return low <= weights @ SHAPES["rising"] <= high
+
+        def rejects(draw: int, n: int = n, persistence: float = persistence, s: str = setting) -> bool:
+            values = _drawn(s, draw, SHAPES["flat"], n, persistence)
+            return p_of_mean(weights @ values, clusters) < 0.05  # noqa: B023 (used at once)
+
+        yield _rate("interval of the slope covers", setting, 0.95, draws, covers)
+        yield _rate("trend test rejects no trend", setting, 0.05, draws, rejects)
+
+
+def _classes(draws: int) -> Iterator[Row]:
+    """The confusion table: every class that is found for every true shape."""
+    for truth, means in SHAPES.items():
+        for n, persistence, setting in _settings():
+            found = [classify(_drawn(setting, d, means, n, persistence)).name for d in range(draws)]
+            for name in CLASSES:
+                if share := found.count(name) / draws:
+                    yield {
+                        "what": f"{truth} is called {name}",
+                        "setting": setting,
+                        "nominal": 1.0 if name == truth else 0.0,
+                        "found": share,
+                        "draws": draws,
+                    }
+
+
+def _wrong_classes(draws: int) -> Iterator[Row]:
+    for n, persistence, setting in _settings():
+
+        def changes(draw: int, n: int = n, persistence: float = persistence, s: str = setting) -> bool:
+            values = _drawn(s, draw, SHAPES["flat"], n, persistence)
+            found = classify(values)
+            return found.name != "flat" and not found.note.startswith("no change")
+
+        def turns(draw: int, n: int = n, persistence: float = persistence, s: str = setting) -> bool:
+            return classify(_drawn(s, draw, PLATEAU, n, persistence)).name == "inverted-U"
+
+        yield _rate("a change is found in a flat curve", setting, 0.05, draws, changes)
+        yield _rate("a rise to a plateau is called inverted-U (at most)", setting, 0.05, draws, turns)
+
+
+def _bends(draws: int) -> Iterator[Row]:
+    for n, persistence, setting in _settings():
+        clusters = np.arange(n)
+        for knot, change in ((1.2, 0.0), (1.2, -0.25), (1.03, -0.25)):
+            means = 0.6 + change * np.maximum(X - knot, 0)
+            found = []
+            for draw in range(draws):
+                values = _drawn(setting, draw, means, n, persistence)
+                resampled = bootstrap(values, clusters, setting, 1000)
+                found.append(bend_of(means_of(values, clusters, setting, 1000), resampled, X, 0.05))
+            rejected = [bend for bend in found if bend.p <= 0.05]
+            where = f"{setting}, slope changes by {change} at {knot}"
+            row = {"setting": where, "draws": draws}
+            share = len(rejected) / draws
+            yield row | {"what": "bend test rejects", "nominal": 1.0 if change else 0.05, "found": share}
+            if change and rejected:
+                hits = float(np.mean([bend.low <= knot <= bend.high for bend in rejected]))
+                row["draws"] = len(rejected)
+                yield row | {"what": "interval of the bend covers", "nominal": 0.95, "found": hits}
+
+
+def _leads(draws: int) -> Iterator[Row]:
+    """A signal that shares its examples with accuracy and has less noise, over a fall of the same shape."""
+    places = pd.DataFrame(
+        {"checkpoint": [f"c{t}" for t in range(T)], "step": range(T), "tokens": 10**X * 1e6}
+    )
+    for n in (200, 1000):
+        for lead in (0.0, 0.3):
+            setting = f"n {n}, lead {lead} decades"
+            p, covered = [], []
+            for draw in range(draws):
+                rng = named_rng(f"{setting} {draw}")
+                means, signal = (0.4 + 0.3 / (1 + np.exp((X - m) / 0.2)) for m in (1.2, 1.2 - lead))
+                values = simulate(rng, T, n, means, 0.5, 1.0)
+                margin = signal[:, None] + 0.15 * (values - means[:, None])
+                margin += 0.15 * rng.standard_normal((T, n))
+                names = np.arange(n)
+                both = {"accuracy": values, "margin": margin}
+                one = Trajectory("m", setting, places, {"non_embedding": 1}, names, names, both)
+                [row] = leads(one, 0.05)
+                if not np.isnan(row["p"]):
+                    p.append(row["p"])
+                    covered.append(row["low"] <= lead <= row["high"])
+            row = {"setting": setting, "draws": len(p)}
+            nominal = 1.0 if lead else 0.05
+            yield row | {"what": "lead is found", "nominal": nominal, "found": np.mean(np.array(p) < 0.05)}
+            yield row | {"what": "interval of the lead covers", "nominal": 0.95, "found": np.mean(covered)}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=200)
+    print(trends(parser.parse_args().draws).to_string(index=False, float_format="%.3f"))

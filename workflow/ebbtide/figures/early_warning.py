@@ -1,0 +1,95 @@
+"""Falling accuracy beside the signals that may fall before it, each on the scale of its own fall."""
+
+import pandas as pd
+import plotnine as p9
+
+from ebbtide.abilities import title
+from ebbtide.errors import FigureError
+from ebbtide.figures.frame import panel_columns
+from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper
+
+PANELS = 12
+OUTCOME = "accuracy"
+# Colour, line and shape of each curve; colours of Okabe & Ito (2008).
+LOOKS = {
+    "accuracy": ("#000000", "solid", "o"),
+    "margin": ("#0072b2", "dashed", "^"),
+    "coverage": ("#d55e00", "dotted", "s"),
+    "choice_probability": ("#009e73", "dashdot", "D"),
+}
+
+
+def plot_early_warning(metrics: pd.DataFrame, leads: pd.DataFrame) -> p9.ggplot:
+    """Draw the curves of every falling task, scaled from the low after the fall (0) to the peak (1).
+
+    `metrics` is the table of `tables.METRICS`, `leads` that of early_warning.tsv. Vertical lines mark where
+    half of a fall is lost. At most `PANELS` models and tasks, those of the largest falls of accuracy.
+    Raises `FigureError` when no lead was tested.
+    """
+    tested = leads[leads["lead"].notna()]
+    if tested.empty:
+        raise FigureError(
+            "early_warning.tsv: no task has both an accuracy and a signal (margin, coverage, choice "
+            "probability) that fall significantly; there is nothing to compare."
+        )
+    largest = tested.drop_duplicates(["model", "task"]).nlargest(PANELS, "fall", keep="first")
+    marks = _marks(tested.merge(largest[["model", "task"]]))
+    marks["panel"] = _panels(marks)
+    curves = _curves(metrics, marks)
+    known = [name for name in LOOKS if name in set(marks["signal"])]
+    for frame in (curves, marks):
+        frame["signal"] = pd.Categorical(frame["signal"], known, ordered=True)
+    columns = panel_columns(len(largest), 3)
+    rows = -(-len(largest) // columns)
+    looks = [LOOKS[name] for name in known]
+    labels = [title(name) for name in known]
+    return (
+        p9.ggplot(curves, p9.aes("tokens", "scaled", color="signal", linetype="signal", shape="signal"))
+        + p9.geom_hline(yintercept=[0, 0.5, 1], color="#d0d0d0", size=0.4)
+        + p9.geom_line(size=0.6)
+        + p9.geom_point(size=1.4)
+        + p9.geom_vline(
+            p9.aes(xintercept="half", color="signal", linetype="signal"), marks, size=0.6, show_legend=False
+        )
+        + p9.facet_wrap("panel", ncol=columns, scales="free_x")
+        + p9.coord_cartesian(ylim=(-0.4, 1.4))
+        + p9.scale_x_log10(labels=lambda ticks: [compact(tick) for tick in ticks])
+        + p9.scale_color_manual([look[0] for look in looks], name="", labels=labels)
+        + p9.scale_linetype_manual([look[1] for look in looks], name="", labels=labels)
+        + p9.scale_shape_manual([look[2] for look in looks], name="", labels=labels)
+        + p9.labs(x="Training tokens (log scale)", y="Share of the fall that is left")
+        + theme_paper(PAGE_CM if columns > 1 else 11.0, rows * (4.7 if columns > 1 else 6.5) + 1.8)
+        + p9.theme(
+            legend_title=p9.element_blank(),
+            panel_grid_major=p9.element_blank(),
+            axis_ticks_minor=p9.element_line(color=GREY, size=0.3),
+        )
+    )
+
+
+def _marks(tested: pd.DataFrame) -> pd.DataFrame:
+    """One row per curve to draw: where it has its peak and low, and lost half."""
+    names = ["model", "task", "signal", "half", "start", "end"]
+    signals = tested[["model", "task", "signal", "signal_half", "signal_from", "signal_to"]]
+    outcome = tested.drop_duplicates(["model", "task"]).assign(signal=OUTCOME)
+    outcome = outcome[["model", "task", "signal", "half", "fall_from", "fall_to"]]
+    return pd.concat([frame.set_axis(names, axis=1) for frame in (outcome, signals)], ignore_index=True)
+
+
+def _panels(marks: pd.DataFrame) -> pd.Categorical:
+    named = marks["task"].map(title) + ": " + marks["model"]
+    return pd.Categorical(named, named.unique(), ordered=True)
+
+
+def _curves(metrics: pd.DataFrame, marks: pd.DataFrame) -> pd.DataFrame:
+    """The means of the marked curves at checkpoints with training tokens, scaled by their falls."""
+    rows = metrics[metrics["tokens"] > 0].rename(columns={"metric": "signal"})
+    wanted = ["model", "task", "signal"]
+    curves = rows[[*wanted, "checkpoint", "tokens", "value"]].merge(marks, on=wanted)
+    values = curves.set_index([*wanted, "checkpoint"])["value"]
+    top, low = (
+        values.reindex(pd.MultiIndex.from_frame(curves[[*wanted, place]])).to_numpy()
+        for place in ("start", "end")
+    )
+    curves["scaled"] = (curves["value"] - low) / (top - low)
+    return curves.sort_values([*wanted, "tokens"], ignore_index=True)

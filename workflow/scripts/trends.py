@@ -1,0 +1,24 @@
+"""Adapter: trends and early warning, from the metrics of every example; each trajectory is read once."""
+
+from ebbtide.logs import log_to
+from ebbtide.tables import write_tsv
+from ebbtide.trajectories import read_trajectories
+from ebbtide.trajectories.early_warning import lead_table, leads
+from ebbtide.trajectories.trends import difference_table, follow, trend_table
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    params = job.params
+    followed, warnings = [], []
+    for trajectory in read_trajectories(job.input.get("examples", [])):
+        followed += follow(trajectory, params.metrics, params.alpha)
+        warnings += leads(trajectory, params.alpha)
+    write_tsv(trend_table(followed, params.alpha, params.flat), job.output.trends)
+    write_tsv(difference_table(followed, params.alpha), job.output.differences)
+    write_tsv(lead_table(warnings), job.output.early_warning)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)
