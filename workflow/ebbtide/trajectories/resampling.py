@@ -54,13 +54,14 @@ def bootstrap(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = 
 
 def _sums(values: np.ndarray, clusters: np.ndarray, draw: Draw, name: str, draws: int) -> np.ndarray:
     groups = int(clusters.max()) + 1
-    by_group = _grouped(values, clusters, groups).T  # (groups, T)
+    by_group = cluster_sums(values, clusters).T  # (groups, T)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     return np.concatenate([draw(rng, (rows, groups)) @ by_group for rows in _blocks(draws, groups)])
 
 
-def _grouped(values: np.ndarray, clusters: np.ndarray, groups: int) -> np.ndarray:
-    """Sums over the examples of each cluster, (T, groups)."""
+def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Sums over the examples of each cluster, (T, groups); the values themselves, where each is its own."""
+    groups = int(clusters.max()) + 1
     if groups == values.shape[1]:
         return values[:, np.argsort(clusters)]
     return np.stack([np.bincount(clusters, weights=row, minlength=groups) for row in values])
