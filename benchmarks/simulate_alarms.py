@@ -1,4 +1,4 @@
-"""Do the alarms keep their promises? False alarms, false discoveries, coverage and power, with the truth known.
+"""Do the alarms keep their promises? False alarms, false discoveries, coverage, power.
 
 python benchmarks/simulate_alarms.py            the whole table, about twenty minutes
 python benchmarks/simulate_alarms.py --quick    a tenth of the draws
@@ -41,7 +41,7 @@ def trajectory(values: np.ndarray, clusters: np.ndarray | None = None, name: str
 def rates(draw: Callable[[int], Trajectory], draws: int, truth: np.ndarray) -> Mapping[str, float]:
     """Rates of rejection at the last checkpoint, without adjusting p, and coverage of its change.
 
-    `truth` holds the expected accuracies; the change from the best is that from the checkpoint that looked best.
+    `truth` holds the expected accuracies; the best is the checkpoint that looked best.
     """
     found: dict[str, list[bool]] = {}
     for number in range(draws):
@@ -58,18 +58,16 @@ def rates(draw: Callable[[int], Trajectory], draws: int, truth: np.ndarray) -> M
 
 
 def naive(one: Trajectory) -> bool:
-    """Whether the pair of the last checkpoint and the best before, as if that had been named in advance, alarms."""
+    """Whether the last checkpoint fell from the best before, tested as if that had been named in advance."""
     values, clusters = one.counted("accuracy")
     best = values[:-1].mean(axis=1).argmax()
     pair = compare(values[-1:], values[best : best + 1], clusters, ALPHA)
     return bool(pair["p"][0] < ALPHA and pair["change"][0] < 0)
 
 
-def flat(
-    T: int, n: int, persistence: float, draws: int, mean: float = 0.5, size: int = 1, seed: int = 0
-) -> list[Row]:
-    """Trajectories on which nothing happens: false alarms at the last checkpoint, and coverage of no change."""
-    rng = np.random.default_rng([seed, T, n, int(100 * persistence), int(100 * mean), size])
+def flat(T: int, n: int, persistence: float, draws: int, *, mean: float = 0.5, size: int = 1) -> list[Row]:
+    """Trajectories on which nothing happens: false alarms at the last checkpoint, coverage of no change."""
+    rng = np.random.default_rng([0, T, n, int(100 * persistence), int(100 * mean), size])
 
     def draw(number: int) -> Trajectory:
         if size == 1:
@@ -89,7 +87,7 @@ def flat(
 
 
 def covered(T: int, n: int, persistence: float, draws: int) -> list[Row]:
-    """Rising and then falling trajectories: coverage of the change, also from the checkpoint that looked best."""
+    """Rising, then falling trajectories: coverage, also of the change from what looked best."""
     truth = np.interp(np.arange(T), [0, 0.7 * (T - 1), T - 1], [0.3, 0.7, 0.6])
     rng = np.random.default_rng([1, T, n, int(100 * persistence)])
 
@@ -124,16 +122,18 @@ def power(n: int, persistence: float, draws: int, against: str = "predecessor", 
     return [("power at the smallest detectable drop", setting, "0.75 to 0.85", float(np.mean(hits)), draws)]
 
 
-def discoveries(tasks: int, falling: int, n: int, draws: int, together: float = 0.5, T: int = 6) -> list[Row]:
+def discoveries(
+    tasks: int, falling: int, n: int, draws: int, *, together: float = 0.5, T: int = 6
+) -> list[Row]:
     """False discoveries among the alarms of a study: some tasks fall at the end, the others are flat.
 
-    Tasks go together: the share `together` of the noise is one for all tasks (their examples in the same order).
+    Tasks go together: the share `together` of the noise is the same for the examples of all tasks.
     """
     rng = np.random.default_rng([3, tasks, falling, n, int(100 * together)])
     out: dict[str, list[float]] = {"study": [], "checkpoint": []}
     any_false: list[float] = []
     for _ in range(draws):
-        found = list(_study(rng, tasks, falling, n, together, T))
+        found = list(_study(rng, tasks, falling, n, together=together, T=T))
         for family, shares in out.items():
             table = alarms(found, SETTINGS | {"family": family}, {"model": "step0"})
             raised = table[table["severity"] != ""]
@@ -154,7 +154,7 @@ def discoveries(tasks: int, falling: int, n: int, draws: int, together: float = 
 
 
 def _study(
-    rng: np.random.Generator, tasks: int, falling: int, n: int, together: float, T: int
+    rng: np.random.Generator, tasks: int, falling: int, n: int, *, together: float, T: int
 ) -> Iterator[Trajectory]:
     # One example of a "cluster" per task: what a cluster shares, the tasks share.
     level = np.full(T, 0.5)

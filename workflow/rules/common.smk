@@ -47,6 +47,7 @@ CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 FIGURES = ["accuracy", "paper", "robustness"] * STUDY.has_tokens()
 FIGURES += ["heat"] * STUDY.has_chance()
 RAW = ["regressions_raw.tsv"] * (STUDY.config["regression"]["form"] != "raw")
+FIGURES += ["alarms", "changes"]
 TABLES = [
     "regressions.tsv",
     *RAW,
@@ -56,6 +57,7 @@ TABLES = [
     "robustness.tsv",
     "robustness_verdicts.tsv",
     "audit_cells.tsv",
+    "alarms.tsv",
     "summary.txt",
     "forgetting.tsv",
     "forgotten_together.tsv",
@@ -222,6 +224,17 @@ onsuccess:
     # Snakemake removes temporary outputs of its own jobs; these are what an earlier, killed run left.
     for weights in STREAM.passed() if not LOOKING else []:
         remove(weights)
+    # Alarms are no failure of the workflow; they end the run with a status, and without the noise of an error.
+    if any(job.rule.name == "alarms" for job in workflow.dag.jobs):
+        from ebbtide.trajectories.alarm_lines import fails, read_alarms
+
+        settings = STUDY.config["alarms"]
+        if fails(
+            read_alarms(f"{RESULTS}/alarms.tsv"),
+            settings["fail"],
+            settings["watch"],
+        ):
+            sys.exit(1)
 
 
 onerror:
