@@ -45,8 +45,8 @@ def lines(table: pd.DataFrame, watch: str) -> list[str]:
     if rows.empty:
         return ["No two checkpoints with the same examples: nothing was compared."]
     rank = rows["severity"].map({name: i for i, name in enumerate(SEVERITIES)})
-    raised = rows[rank.notna()].assign(rank=rank, size=rows["effect"].abs())
-    raised = raised.sort_values(["rank", "size"], ascending=False, kind="stable")
+    ranked = rows.assign(rank=rank, size=rows["effect"].abs())
+    raised = ranked[rank.notna()].sort_values(["rank", "size"], ascending=False, kind="stable")
     width = max([len(name) for name in SEVERITIES])
     said = [_line(row, width) for row in raised.head(MOST).to_dict("records")]
     if len(raised) > MOST:
