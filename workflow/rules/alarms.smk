@@ -80,6 +80,7 @@ rule alarms_figure:
     conda:
         "../../envs/ebbtide.yaml"
     params:
+        titles=STUDY.config["titles"],
         code=code_digest("figures"),
     script:
         "../scripts/alarms_figure.py"
@@ -103,6 +104,7 @@ rule changes:
         "../../envs/ebbtide.yaml"
     params:
         alpha=STUDY.config["trajectories"]["alpha"],
+        titles=STUDY.config["titles"],
         code=code_digest("figures"),
     script:
         "../scripts/changes.py"

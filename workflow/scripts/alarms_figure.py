@@ -10,7 +10,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     try:
-        plot = plot_alarms(read_alarms(job.input.alarms))
+        plot = plot_alarms(read_alarms(job.input.alarms), job.params.titles)
     except FigureError as error:  # without examples nothing was compared; all else of the study is there
         log.warning("%s", error)
         plot = sentence(error.args[0])

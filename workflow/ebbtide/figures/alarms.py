@@ -1,5 +1,7 @@
 """The strip of alarms: checkpoints across, a row per task and model, coloured by the worst alarm."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import plotnine as p9
@@ -23,7 +25,7 @@ SIZES = {QUIET: 1.0, UNKNOWN: 1.0, "minor": 1.6, "moderate": 2.0, "severe": 2.4,
 _SMALLEST, _LARGEST = 0.25, 1.5  # grey dots
 
 
-def plot_alarms(comparisons: pd.DataFrame) -> p9.ggplot:
+def plot_alarms(comparisons: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
     """Draw the worst alarm of every checkpoint; grey where there is none, and blue the best of the training.
 
     `comparisons` is the table of `trajectories.alarms`. The area of a grey dot is the smallest drop that
@@ -32,7 +34,7 @@ def plot_alarms(comparisons: pd.DataFrame) -> p9.ggplot:
 
     Raises `FigureError` when nothing was compared.
     """
-    laid = lay_out(comparisons)
+    laid = lay_out(comparisons, titles)
     rows, marks = _worst(laid), _marks(laid)
     height = row_height(rows)
     crowded = min(1.0, 90 / (columns_of(rows) * rows["place"].nunique()), height / 0.3)

@@ -1,15 +1,19 @@
 """Comparisons laid out along training: a column per checkpoint, a row per model, a panel per task."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import plotnine as p9
 
+from ebbtide.abilities import title
 from ebbtide.errors import FigureError
-from ebbtide.figures.theme import PAGE_CM, POINTS, compact, title
+from ebbtide.figures.frame import labeller
+from ebbtide.figures.theme import PAGE_CM, POINTS, compact
 
 TICKS = 8  # labels under one panel across the page
 
 
-def lay_out(comparisons: pd.DataFrame) -> pd.DataFrame:
+def lay_out(comparisons: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.DataFrame:
     """Add `place` (the number of the checkpoint in the order of training), `panel` and ordered `model`.
 
     A panel is a task, or one metric of it where several are watched. Models and panels are in the order of
@@ -22,8 +26,9 @@ def lay_out(comparisons: pd.DataFrame) -> pd.DataFrame:
         )
     places = {key: i for i, key in enumerate(sorted(set(_keys(comparisons))))}
     several = comparisons.groupby("task")["metric"].nunique().max() > 1
+    name = labeller(titles)
     panels = [
-        f"{title(task)}: {title(metric).lower()}" if several else title(task)
+        f"{name(task)}: {title(metric).lower()}" if several else name(task)
         for task, metric in zip(comparisons["task"], comparisons["metric"], strict=True)
     ]
     return comparisons.assign(

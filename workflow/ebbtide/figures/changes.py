@@ -1,6 +1,7 @@
 """A map of changes: from each checkpoint to the next, a row per model, a panel per task."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from ebbtide.figures.theme import theme_paper
 from ebbtide.trajectories.alarms import is_worse
 
 
-def plot_changes(comparisons: pd.DataFrame, alpha: float = 0.05) -> p9.ggplot:
+def plot_changes(
+    comparisons: pd.DataFrame, alpha: float = 0.05, titles: Mapping[str, str] | None = None
+) -> p9.ggplot:
     """Draw the change from the checkpoint before as tiles, a dot where p_adjusted is below `alpha`.
 
     `comparisons` is the table of `trajectories.alarms`. The colour is the effect (Cohen's h of shares, else
@@ -27,7 +30,7 @@ def plot_changes(comparisons: pd.DataFrame, alpha: float = 0.05) -> p9.ggplot:
         raise FigureError(
             "alarms.against: this figure shows the changes from the checkpoint before; add predecessor to it."
         )
-    rows = lay_out(rows)
+    rows = lay_out(rows, titles)
     turned = np.where(is_worse(rows), -1, 1) * rows["effect"].abs().to_numpy()
     reach = max(0.1, math.ceil(float(np.abs(turned[np.isfinite(turned)]).max(initial=0.0)) * 10) / 10)
     rows = rows.assign(turned=np.clip(turned, -reach, reach))
