@@ -6,6 +6,7 @@
 #   snakemake -n                                                      what would run, and why
 #   snakemake lock --cores 1                                          pin the hub's checkpoints, where a network is
 #   snakemake audit --cores 1                                         are they what they claim?
+#   snakemake alarms --cores 1                                        what fell in training? the exit status says it
 #
 # Where things lie (never a timestamp in a name):
 #
@@ -19,9 +20,10 @@
 #   results/{study}/table.txt, table.tex                 the regressions as a paper prints them
 #   results/{study}/robustness.tsv, robustness_verdicts.tsv  which verdicts survive another choice
 #   results/{study}/figures/accuracy.{pdf,png}, paper.{pdf,png}, heat.{pdf,png}, robustness.{pdf,png},
-#     forgetting.{pdf,png}
+#     forgetting.{pdf,png}, alarms.{pdf,png}, changes.{pdf,png}
 #   results/{study}/forgetting.tsv, forgotten_together.tsv, forgotten_examples.{tsv,html}, forgetting_curves.tsv
 #   results/{study}/example_model.tsv                    the regressions once more, from single answers
+#   results/{study}/alarms.tsv                           each checkpoint against others, on the same examples
 #   resources/tasks/{task}.parquet, {task}.preview.tsv   frozen tasks: what is asked, and its beginning to read
 #   results/{study}/audit.tsv, audit_cells.tsv           are checkpoints, and their results, what they claim?
 #   resources/checkpoints/{model}/{checkpoint}/          weights made or fetched here
@@ -51,6 +53,7 @@ include: "workflow/rules/regressions.smk"
 include: "workflow/rules/trends.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/forgetting.smk"
+include: "workflow/rules/alarms.smk"
 
 
 rule all:

@@ -1,25 +1,26 @@
 """Made-up trajectories with a known truth: right and wrong answers of every example at every checkpoint.
 
-A probit model: an example is right where difficulty + noise stays below the threshold of the checkpoint. Examples
-differ in difficulty; the noise of an example wanders from checkpoint to checkpoint as in training.
+A probit model: an example is right where difficulty + noise stays below the threshold of the checkpoint.
+Examples differ in difficulty; the noise of an example wanders from checkpoint to checkpoint as in training.
 """
 
 import numpy as np
 from scipy.special import ndtri
 
 
-def simulate(
+def simulate(  # noqa: PLR0917 (the parameters of the model, in its order)
     rng: np.random.Generator, T: int, n: int, means: np.ndarray | float, persistence: float, spread: float
 ) -> np.ndarray:
     """0/1 values (T, n) whose expectation at checkpoint t is `means[t]`.
 
-    x_ti = 1 where u_i + e_ti < Φ⁻¹(means_t) √(1 + spread²), with difficulties u ~ N(0, spread²) and AR(1) noise e of
-    variance 1 and correlation `persistence` between neighbouring checkpoints. `means` 0 and 1 are exact.
+    x_ti = 1 where u_i + e_ti < Φ⁻¹(means_t) √(1 + spread²), with difficulties u ~ N(0, spread²) and AR(1)
+    noise e of variance 1 and correlation `persistence` between neighbouring checkpoints. Means 0 and 1 are
+    exact.
     """
     return _below(spread * rng.standard_normal(n) + _ar(rng, T, n, persistence), means, spread)
 
 
-def simulate_clusters(
+def simulate_clusters(  # noqa: PLR0917
     rng: np.random.Generator,
     T: int,
     n: int,
@@ -31,8 +32,8 @@ def simulate_clusters(
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `simulate`, in clusters of `size` examples; the share `shared` of the noise is the cluster's.
 
-    Returns values (T, n) and clusters (n,). Difficulties and noise are shared alike, so that also the *changes* of
-    the examples of a cluster go together.
+    Returns values (T, n) and clusters (n,). Difficulties and noise are shared alike, so that
+    also the *changes* of the examples of a cluster go together.
     """
     clusters = np.arange(n) // size
     groups = int(clusters[-1]) + 1

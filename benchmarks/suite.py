@@ -1,10 +1,10 @@
 """A suite of many cells through metrics, alarms and trends: seconds, memory, and how they grow.
 
-    python benchmarks/suite.py              8 models × 154 checkpoints × 24 tasks × 1,000 examples: 29,568 cells
+    python benchmarks/suite.py              8 models × 154 checkpoints × 24 tasks: 29,568 cells
     python benchmarks/suite.py --models 2   a quarter of it
 
-Cells are made up (two choices; examples of all difficulties; neighbouring checkpoints alike) and written as
-scoring writes them; that time is not counted. Then each stage runs as its rule does, on two processes. Not
+Cells are made up (1,000 examples of two choices, of all difficulties, neighbouring checkpoints alike) and
+written as scoring writes them; that time is not counted. Then each stage runs as its rule does, on two processes. Not
 counted is what Snakemake adds for every job. Stages are repeated with a quarter and a half of the models.
 """
 

@@ -15,8 +15,8 @@ CELLS = MODELS * CHECKPOINTS * TASKS
 ROBUSTNESS = {"robustness": 1, "plot_robustness": 1}
 REGRESSIONS = {"regress": 1, "regress_raw": 1, "summary": 1, "table": 1, **ROBUSTNESS, "example_model": 1}
 FIGURES = {"accuracy": 1, "heat": 1, "paper": 1, "plot_robustness": 1, "plot_forgetting": 1}
-FIGURES |= {"plot_trends": 1, "plot_early_warning": 1}
-TRAJECTORIES = {"forgetting": 1, "trends": 1}
+FIGURES |= {"plot_trends": 1, "plot_early_warning": 1, "plot_alarms": 1, "plot_changes": 1}
+TRAJECTORIES = {"forgetting": 1, "trends": 1, "compare": 1}
 TABLES = {"metrics": 1, "audit_cells": 1, **REGRESSIONS, **FIGURES, **TRAJECTORIES}
 
 

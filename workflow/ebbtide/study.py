@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ebbtide.baseline import baselines
 from ebbtide.errors import ConfigError
 from ebbtide.exchange.specification import check_row, source_of
 from ebbtide.grid import Checkpoint, Model
@@ -77,6 +78,11 @@ class Study:
             _check_precision(self.models, self.file)
         if self.config["regression"]["parameters"] == "nominal":
             _check_nominal(self.models, self.file)
+        self.baselines()
+
+    def baselines(self) -> dict[str, Checkpoint]:
+        """Model → the checkpoint that alarms compare with, if one is named. Raises `ConfigError`."""
+        return baselines(self.models, self.config["alarms"]["baseline"], self.file)
 
     def checkpoint(self, model: str, name: str) -> Checkpoint:
         """The checkpoint of these names. Raises `KeyError` for names outside the grid."""

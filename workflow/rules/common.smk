@@ -42,32 +42,24 @@ except EbbtideError as error:
 
 RESULTS = f"results/{STUDY.name}"
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
-# Without training tokens there is no axis to draw accuracy against.
-# And without a level of chance, the map has no colours.
-FIGURES = ["accuracy", "paper", "robustness"] * STUDY.has_tokens()
-FIGURES += ["heat"] * STUDY.has_chance()
-RAW = ["regressions_raw.tsv"] * (STUDY.config["regression"]["form"] != "raw")
-TABLES = [
-    "regressions.tsv",
-    *RAW,
-    "verdicts.tsv",
-    "table.txt",
-    "table.tex",
+TABLES = ["regressions.tsv", "verdicts.tsv", "table.txt", "table.tex"]
+TABLES += ["regressions_raw.tsv"] * (STUDY.config["regression"]["form"] != "raw")
+TABLES += [
     "robustness.tsv",
     "robustness_verdicts.tsv",
     "audit_cells.tsv",
     "summary.txt",
-    "forgetting.tsv",
-    "forgotten_together.tsv",
-    "forgetting_curves.tsv",
-    "forgotten_examples.tsv",
-    "forgotten_examples.html",
-    "example_model.tsv",
-    "trends.tsv",
-    "trend_differences.tsv",
-    "early_warning.tsv",
 ]
-FIGURES += ["forgetting", "trends", "early_warning"]
+# Without training tokens there is no axis to draw accuracy against.
+# And without a level of chance, the map has no colours.
+FIGURES = ["accuracy", "paper", "robustness"] * STUDY.has_tokens()
+FIGURES += ["heat"] * STUDY.has_chance()
+# What follows single examples needs cells; imported results are means.
+if any(STUDY.checkpoints()):
+    TABLES += ["alarms.tsv", "trends.tsv", "trend_differences.tsv", "early_warning.tsv"]
+    TABLES += ["forgetting.tsv", "forgotten_together.tsv", "forgetting_curves.tsv"]
+    TABLES += ["forgotten_examples.tsv", "forgotten_examples.html", "example_model.tsv"]
+    FIGURES += ["alarms", "changes", "trends", "early_warning", "forgetting"]
 LEADS = Leads(STUDY)
 FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
 WEIGHTS_PLAN = "resources/ahead/weights.json"
@@ -225,6 +217,17 @@ onsuccess:
     # Snakemake removes temporary outputs of its own jobs; these are what an earlier, killed run left.
     for weights in STREAM.passed() if not LOOKING else []:
         remove(weights)
+    # Alarms are no failure of the workflow; they end the run with a status, and without the noise of an error.
+    if any(job.rule.name == "alarms" for job in workflow.dag.jobs):
+        from ebbtide.trajectories.alarm_lines import fails, read_alarms
+
+        settings = STUDY.config["alarms"]
+        if fails(
+            read_alarms(f"{RESULTS}/alarms.tsv"),
+            settings["fail"],
+            settings["watch"],
+        ):
+            sys.exit(1)
 
 
 onerror:

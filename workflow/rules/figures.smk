@@ -95,7 +95,7 @@ rule plot_robustness:
         pdf=f"{RESULTS}/figures/robustness.pdf",
         png=report(
             f"{RESULTS}/figures/robustness.png",
-            caption="../report/robustness_figure.rst",
+            caption="../report/plot_robustness.rst",
             category="Figures",
         ),
     log:

@@ -53,7 +53,7 @@ rule forgetting:
         forgetting=STUDY.config["forgetting"],
         trajectories=STUDY.config["trajectories"],
         parameters=STUDY.config["regression"]["parameters"],
-        code=code_digest("trajectories", "forgotten_page", "templates"),
+        code=code_digest("trajectories", "multiplicity", "forgotten_page", "templates"),
     script:
         "../scripts/forgetting.py"
 
@@ -102,6 +102,6 @@ rule example_model:
         examples=all_examples(),
         regression=STUDY.config["regression"],
         checkpoints=STUDY.config["example_model"]["checkpoints"],
-        code=code_digest("trajectories"),
+        code=code_digest("trajectories", "multiplicity"),
     script:
         "../scripts/example_model.py"

@@ -43,7 +43,7 @@ rule regress:
         "../../envs/ebbtide.yaml"
     params:
         regression=STUDY.config["regression"],
-        code=code_digest("regression", "abilities"),
+        code=code_digest("regression", "abilities", "multiplicity"),
     script:
         "../scripts/regress.py"
 
@@ -65,7 +65,7 @@ rule regress_raw:
         "../../envs/ebbtide.yaml"
     params:
         regression=STUDY.config["regression"],
-        code=code_digest("regression", "abilities"),
+        code=code_digest("regression", "abilities", "multiplicity"),
     script:
         "../scripts/regress_raw.py"
 
@@ -90,7 +90,7 @@ rule table:
         study=STUDY.name,
         regression=STUDY.config["regression"],
         titles=STUDY.config["titles"],
-        code=code_digest("regression", "abilities"),
+        code=code_digest("regression", "abilities", "multiplicity"),
     script:
         "../scripts/table.py"
 
@@ -135,6 +135,6 @@ rule robustness:
         "../../envs/ebbtide.yaml"
     params:
         regression=STUDY.config["regression"],
-        code=code_digest("regression", "abilities"),
+        code=code_digest("regression", "abilities", "multiplicity"),
     script:
         "../scripts/robustness.py"

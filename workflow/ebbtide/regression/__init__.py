@@ -14,9 +14,9 @@ The t of the interaction is the same in both forms. The main effects of the raw 
 at N = 1 and D = 1, far outside the data: their sign says nothing about models of any size.
 """
 
+from ebbtide.multiplicity import Adjust, adjusted
 from ebbtide.regression.design import TERMS, Form, Size
 from ebbtide.regression.fit import COLUMNS, regress
-from ebbtide.regression.multiplicity import Adjust, adjusted
 from ebbtide.regression.paper import as_tex, as_text, caption, paper_table
 from ebbtide.regression.published import read_published, with_published
 from ebbtide.regression.robustness import ROBUSTNESS_COLUMNS, robustness, surviving

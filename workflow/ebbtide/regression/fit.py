@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.abilities import abilities
+from ebbtide.multiplicity import Adjust, adjusted
 from ebbtide.regression.design import (
     COEFFICIENTS,
     TERMS,
@@ -17,7 +18,6 @@ from ebbtide.regression.design import (
     predictors_of,
     reason_for_none,
 )
-from ebbtide.regression.multiplicity import Adjust, adjusted
 
 RAW_NOTE = "main effects are effects at N = 1, D = 1"
 

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.abilities import abilities
+from ebbtide.multiplicity import Adjust, adjusted
 from ebbtide.regression.choices import Outcome, outcomes
 from ebbtide.regression.design import TERMS, Size
-from ebbtide.regression.multiplicity import Adjust, adjusted
 from ebbtide.regression.verdicts import lower_is_better
 
 GROUPS = ("base", "size", "errors", "model", "left out", "correction")

@@ -8,10 +8,10 @@ In three steps. The effects of examples are conditioned away, which leaves the l
 slopes are regressed on z(log10 N) over models, with t tests of (models - 2) degrees of freedom.
 
 So models are what the tests count, not answers or cells: a model's level and its slope over training may
-differ from what its size says, and the tests hold their level however much. Laplace and variational fits of
-the same formula take the scatter of a few models for known, and call too much significant
-(`benchmarks/simulate_example_model.py`). z is over all cells, with ddof 1, as in `regression`. The test of
-`tokens` takes the examples as given.
+differ from what its size says, and the tests hold their level however much. A Laplace fit of the same formula
+(gpboost 1.8.0) agrees with the estimates (r = .998 in simulation); with eight models its z test rejects a
+true null in 8 %, and 4 of 60 of its standard errors were missing (`benchmarks/simulate_example_model.py`).
+z is over all cells, with ddof 1, as in `regression`. The test of `tokens` takes the examples as given.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ebbtide.trajectories.forgetting import adjusted
+from ebbtide.multiplicity import adjusted
 from ebbtide.trajectories.rasch import cell_log_odds
 
 TERMS = ("parameters", "tokens", "interaction")
@@ -61,7 +61,7 @@ def example_model(tasks: Sequence[Mapping[str, Any]], *, checkpoints: int = 32) 
     import scipy
 
     table = pd.DataFrame([row for task in tasks for row in _of_task(task, checkpoints)])
-    table["p_adjusted"] = adjusted(table["p"]) if len(table) else []
+    table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "bh") if len(table) else []
     table["library"] = f"scipy {scipy.__version__}" if len(table) else []
     return table.reindex(columns=list(COLUMNS))
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ebbtide.multiplicity import adjusted
 from ebbtide.trajectories.flicker import expected_falls, looks_forgotten
 from ebbtide.trajectories.history import STATES, History
 from ebbtide.trajectories.resampling import signs
@@ -58,7 +59,7 @@ def summarise_histories(
         rows = [{"note": "no example was scored here: imported results have none"}]
     table = pd.DataFrame(rows).reindex(columns=list(SUMMARY))
     for name in ("p_flicker", "p_net"):
-        table[f"{name}_adjusted"] = adjusted(table[name])
+        table[f"{name}_adjusted"] = adjusted(table[name].to_numpy(dtype=float), "bh")
     forgets = table["p_net_adjusted"] < alpha
     turns = table["p_flicker_adjusted"] < alpha
     table["verdict"] = np.select([forgets, turns], ["forgets", "turnover"], "no more than flicker")
@@ -87,17 +88,6 @@ def curves(history: History) -> pd.DataFrame:
         forgotten_expected=expected,
     )
     return table[list(CURVES)]
-
-
-def adjusted(p: pd.Series) -> pd.Series:
-    """Benjamini-Hochberg over those that are there."""
-    from scipy.stats import false_discovery_control
-
-    there = p.notna()
-    out = pd.Series(np.nan, index=p.index)
-    if there.any():
-        out[there] = false_discovery_control(p[there].to_numpy(dtype=float))
-    return out
 
 
 def net_test(history: History) -> dict[str, Any]:

@@ -48,10 +48,10 @@ class Trajectory:
         return [name for name in wanted if name in self.values] or list(self.values)[:1]
 
     def counted(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """Values (T, n') and clusters (n',) of the examples that count for a metric."""
+        """Values (T, n') and clusters (n',), numbered without gaps, of examples that count for a metric."""
         values = self.values[metric]
         counts = ~np.isnan(values).any(axis=0)
-        return values[:, counts], self.clusters[counts]
+        return values[:, counts], np.unique(self.clusters[counts], return_inverse=True)[1]
 
 
 def sign_of(metric: str) -> int:

@@ -59,7 +59,7 @@ def _counts(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _sums(values: np.ndarray, clusters: np.ndarray, draw: Draw, name: str, draws: int) -> np.ndarray:
-    by_group = grouped(values, clusters).T  # (groups, T)
+    by_group = cluster_sums(values, clusters).T  # (groups, T)
     groups = len(by_group)
     rng = named_rng(name)
     return np.concatenate([draw(rng, (rows, groups)) @ by_group for rows in _blocks(draws, groups)])
@@ -70,7 +70,7 @@ def named_rng(name: str) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(name.encode()))
 
 
-def grouped(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     """Sums over the examples of each cluster: values (T, n), clusters (n,) → (T, groups)."""
     groups = int(clusters.max()) + 1
     if groups == values.shape[1]:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import norm
 
 from ebbtide.trajectories.panel import is_binary
-from ebbtide.trajectories.resampling import DRAWS, grouped, named_rng, signs
+from ebbtide.trajectories.resampling import DRAWS, cluster_sums, named_rng, signs
 
 _SAME = 1e-12  # of a variance: below, values that are equal differ by rounding
 
@@ -61,7 +61,7 @@ def means_of(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = D
     n = values.shape[1]
     # What an example has at all places cancels in every difference; without it, sums stay exact.
     own = values - values.mean(axis=0)
-    sums = grouped(own, clusters)
+    sums = cluster_sums(own, clusters)
     groups = sums.shape[1]
     sizes = np.bincount(clusters, minlength=groups)
     means = own.mean(axis=1)

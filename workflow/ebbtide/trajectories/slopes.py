@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from ebbtide.trajectories.resampling import grouped
+from ebbtide.trajectories.resampling import cluster_sums
 
 
 def slope_weights(x: np.ndarray) -> np.ndarray:
@@ -31,7 +31,7 @@ def p_of_mean(values: np.ndarray, clusters: np.ndarray) -> float:
     Never below 2^(1 - clusters), what as many signs that all agree can say: a few examples with equal values
     have no scatter, and prove nothing. NaN where there is one cluster only.
     """
-    sums = grouped(values[None], clusters)[0]
+    sums = cluster_sums(values[None], clusters)[0]
     groups = len(sums)
     if groups < 2:
         return np.nan

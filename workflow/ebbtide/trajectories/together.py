@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ebbtide.trajectories.forgetting import adjusted
+from ebbtide.multiplicity import adjusted
 from ebbtide.trajectories.history import History
 
 COLUMNS = (
@@ -45,7 +45,7 @@ def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> 
         rows.append(_row([found[model] for model in largest if model in found], len(largest)))
     table = pd.DataFrame([row for row in rows if row]).reindex(columns=list(COLUMNS))
     for name in ("p", "p_flicker"):
-        table[f"{name}_adjusted"] = adjusted(table[name])
+        table[f"{name}_adjusted"] = adjusted(table[name].to_numpy(dtype=float), "bh")
     return table
 
 

@@ -1,0 +1,95 @@
+"""The strip of alarms: checkpoints across, a row per task and model, coloured by the worst alarm."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from ebbtide.figures.along import axis, columns_of, extent, lay_out, row_height, small_names
+from ebbtide.figures.theme import theme_paper
+from ebbtide.trajectories.alarms import SEVERITIES, is_worse
+
+QUIET, UNKNOWN, BEST = "no alarm", "too few examples to tell", "best of the training"
+# Light to dark as well as yellow to red: told apart by every common kind of colour vision, and in grey.
+COLOURS = {
+    QUIET: "#b8b8b8",
+    UNKNOWN: "#b8b8b8",
+    "minor": "#f0b323",
+    "moderate": "#dd5f12",
+    "severe": "#6b0f1a",
+    BEST: "#1f5fa6",
+}
+SHAPES = {QUIET: "o", UNKNOWN: "x", "minor": "o", "moderate": "s", "severe": "D", BEST: "|"}
+SIZES = {QUIET: 1.0, UNKNOWN: 1.0, "minor": 1.6, "moderate": 2.0, "severe": 2.4, BEST: 3.4}
+_SMALLEST, _LARGEST = 0.25, 1.5  # grey dots
+
+
+def plot_alarms(comparisons: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
+    """Draw the worst alarm of every checkpoint; grey where there is none, and blue the best of the training.
+
+    `comparisons` is the table of `trajectories.alarms`. The area of a grey dot is the smallest drop that
+    would have been found there (80 %), in proportion to the largest of its metric: small dots are sure that
+    little fell. The blue stroke is the high-water mark of the whole training (only with `against: best`).
+
+    Raises `FigureError` when nothing was compared.
+    """
+    laid = lay_out(comparisons, titles)
+    rows, marks = _worst(laid), _marks(laid)
+    height = row_height(rows)
+    crowded = min(1.0, 90 / (columns_of(rows) * rows["place"].nunique()), height / 0.3)
+    kinds = [kind for kind in COLOURS if kind in set(rows["kind"]) | set(marks["kind"])]
+    rows = rows.assign(size=rows["size"] * crowded)
+    marks = marks.assign(size=SIZES[BEST] * min(1.0, height / 0.3))
+    drawn = pd.concat([marks, rows], ignore_index=True)
+    drawn["kind"] = pd.Categorical(drawn["kind"], kinds, ordered=True)
+    drawn = drawn.sort_values("kind", kind="stable")
+    key = p9.guide_legend(nrow=1, override_aes={"size": [SIZES[kind] for kind in kinds]})
+    return (
+        p9.ggplot(drawn, p9.aes("place", "model", color="kind", shape="kind", size="size"))
+        + p9.geom_point()
+        + p9.facet_wrap("panel", ncol=columns_of(rows))
+        + axis(laid, before=bool((marks["place"] < 0).any()))
+        + p9.scale_color_manual([COLOURS[kind] for kind in kinds], name="Worst alarm", guide=key)
+        + p9.scale_shape_manual(
+            [SHAPES[kind] for kind in kinds], name="Worst alarm", guide=p9.guide_legend(nrow=1)
+        )
+        + p9.scale_size_identity()
+        + p9.labs(x="Checkpoint (training tokens)", y="Model")
+        + theme_paper(*extent(rows, height))
+        + small_names(rows)
+    )
+
+
+def _worst(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per panel, model and checkpoint: its worst alarm and the smallest of its detectable drops."""
+    rank = rows["severity"].map({grade: i for i, grade in enumerate(SEVERITIES)}).fillna(-1)
+    largest = rows.groupby("metric")["minimum_detectable_drop"].transform("max")
+    drop = np.sqrt(rows["minimum_detectable_drop"] / largest)
+    by = ["panel", "model", "place"]
+    worst = (
+        rows.assign(rank=rank, drop=drop)
+        .groupby(by, observed=True)
+        .agg(rank=("rank", "max"), drop=("drop", "min"))
+        .reset_index()
+    )
+    quiet = np.where(worst["drop"].isna(), UNKNOWN, QUIET)
+    kind = np.where(worst["rank"] < 0, quiet, np.asarray(SEVERITIES)[worst["rank"].astype(int)])
+    grey = _SMALLEST + (_LARGEST - _SMALLEST) * worst["drop"]
+    size = np.where(kind == QUIET, grey, [SIZES[name] for name in kind])
+    return worst.assign(kind=kind, size=size)[[*by, "kind", "size"]]
+
+
+def _marks(rows: pd.DataFrame) -> pd.DataFrame:
+    """The high-water marks: of the last checkpoint, its reference, or itself where it is the best."""
+    best = rows[rows["against"] == "best"].sort_values("place")
+    last = best.groupby(["panel", "model"], observed=True).tail(1)
+    better = ~is_worse(last) & (last["change"] != 0)
+    places = rows.drop_duplicates(["model", "checkpoint"]).set_index(["model", "checkpoint"])["place"]
+    # The first checkpoint is compared with none, so that it has no place of its own: it lies before the
+    # others.
+    found = [
+        row.place if is_best else places.get((row.model, row.reference), -1)
+        for row, is_best in zip(last.itertuples(), better, strict=True)
+    ]
+    return last[["panel", "model"]].assign(place=pd.Series(found, last.index, dtype=int), kind=BEST)
