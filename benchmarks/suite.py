@@ -4,8 +4,9 @@
     python benchmarks/suite.py --models 2   a quarter of it
 
 Cells are made up (1,000 examples of two choices, of all difficulties, neighbouring checkpoints alike) and
-written as scoring writes them; that time is not counted. Then each stage runs as its rule does, on two processes. Not
-counted is what Snakemake adds for every job. Stages are repeated with a quarter and a half of the models.
+written as scoring writes them; that time is not counted. Then each stage runs as its rule does, on two
+processes. Not counted is what Snakemake adds for every job. Stages are repeated with a quarter and a half of
+the models.
 """
 
 import argparse
@@ -26,7 +27,11 @@ import pandas as pd
 
 from ebbtide.cells import write_cell
 from ebbtide.cli import main as ebbtide
-from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet
+from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet, write_tsv
+from ebbtide.trajectories import read_trajectories
+from ebbtide.trajectories.alarms import alarms
+from ebbtide.trajectories.early_warning import lead_table, leads
+from ebbtide.trajectories.trends import difference_table, follow, trend_table
 
 IDENTITY = {"recipe": 0}
 SIZES = {"parameters_total": 10**8, "parameters_non_embedding": 10**8}
@@ -107,11 +112,38 @@ def examples_of(root: Path, models: int) -> list[Path]:
     return [path for m in range(models) for path in sorted(root.glob(f"examples/m{m}-*"))]
 
 
+def compare(root: Path, models: int) -> None:
+    """What rule `compare` does."""
+    settings = {
+        "metrics": ["accuracy"],
+        "alpha": 0.05,
+        "against": ["predecessor", "best", "baseline"],
+        "family": "study",
+        "effects": {"moderate": 0.1, "severe": 0.3},
+    }
+    found = alarms(read_trajectories(examples_of(root, models)), settings, {})
+    write_tsv(found, root / "alarms.tsv")
+
+
+def follow_all(root: Path, models: int) -> None:
+    """What rule `trends` does."""
+    followed, warnings = [], []
+    for trajectory in read_trajectories(examples_of(root, models)):
+        followed += follow(trajectory, ["accuracy"], 0.05)
+        warnings += leads(trajectory, 0.05)
+    write_tsv(trend_table(followed, 0.05, 0.05), root / "trends.tsv")
+    write_tsv(difference_table(followed, 0.05), root / "trend_differences.tsv")
+    write_tsv(lead_table(warnings), root / "early_warning.tsv")
+
+
+def alarms_or_trends(root: Path, models: int, which: str) -> None:
+    """The two run side by side."""
+    {"alarms": compare, "trends": follow_all}[which](root, models)
+
+
 def peak_gigabytes() -> float:
-    """Most memory of this process, or of one of those it has waited for, in 10^9 bytes."""
-    kilobytes = max(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    """Most memory that any process so far has had, in 10^9 bytes."""
+    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return kilobytes * 1024 / 1e9
 
 
@@ -120,6 +152,7 @@ def stages(root: Path, models: int, options: argparse.Namespace) -> Iterator[tup
     places = [(model, checkpoint) for model in range(models) for checkpoint in range(options.checkpoints)]
     yield timed("measure", partial(measure, root, options.tasks), places)
     yield timed("metrics", partial(gather, root), [models])
+    yield timed("alarms, trends", partial(alarms_or_trends, root, models), ["alarms", "trends"])
 
 
 def timed(name: str, work: Callable[[Any], Any], items: list[Any]) -> tuple[str, float, float]:
@@ -127,12 +160,7 @@ def timed(name: str, work: Callable[[Any], Any], items: list[Any]) -> tuple[str,
     start = time.perf_counter()
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         list(pool.map(work, items, chunksize=1))
-        memory = max(pool.map(_memory, range(PROCESSES)))
-    return name, time.perf_counter() - start, memory
-
-
-def _memory(_: int) -> float:
-    return peak_gigabytes()
+    return name, time.perf_counter() - start, peak_gigabytes()
 
 
 def main() -> None:
