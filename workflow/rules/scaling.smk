@@ -36,7 +36,7 @@ if SCALING:
             "../../envs/ebbtide.yaml"
         params:
             source=SCALING["testbed"]["source"],
-            pins=str(PINS),
+            pins=SCALING["testbed"]["pins"],
         shell:
             "python -m ebbtide fetch-testbed --source {params.source:q} --pins {params.pins:q}"
             " --to {output.testbed:q} 2> {log:q}"
