@@ -139,6 +139,6 @@ if SCALING:
             "../../envs/ebbtide.yaml"
         params:
             scaling=SCALING,
-            code=code_digest("figures"),
+            code=code_digest("figures", "abilities"),
         script:
             "../scripts/scaling_figures.py"

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.figures.theme import PAGE_CM, palette, shapes, theme_paper, title
+from ebbtide.abilities import title
+from ebbtide.figures.theme import PAGE_CM, palette, shapes, theme_paper
 
 FLOPS = "Training compute 6ND (FLOPs)"
 PERCENT = "Relative error, %"
