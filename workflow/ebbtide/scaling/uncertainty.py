@@ -3,7 +3,9 @@
 With normal residuals of one size, an interval of level 95 % should hold the truth in 95 of 100 studies. Of
 Eq. 4 on 6 budgets × 4 ratios (`benchmarks/simulate_scaling.py`) the linearised interval holds it in 94 to 97
 with noise of 0.003 nats on 8, 12 or 24 runs, and in only 89 on 8 runs with noise of 0.03: there take the
-profile. The bootstrap stays below its level (90 to 93), and serves for bands of trends.
+profile (E 95, η 96, but a and b 90). On 6 runs for 4 parameters with that noise no interval holds its level
+(profile: E 93, η 91, a and b 78 to 80): read the verdict instead. The bootstrap stays below its level (90 to
+93), and serves for bands of trends.
 """
 
 from typing import Any
