@@ -24,6 +24,8 @@
 #   results/{study}/forgetting.tsv, forgotten_together.tsv, forgotten_examples.{tsv,html}, forgetting_curves.tsv
 #   results/{study}/example_model.tsv                    the regressions once more, from single answers
 #   results/{study}/alarms.tsv                           each checkpoint against others, on the same examples
+#   results/{study}/predictions.tsv, fits.tsv, sensitivity.tsv, configurations.tsv, exponents.tsv, tradeoff.tsv
+#   results/{study}/figures/scaling_*.{pdf,png}          scaling laws, of a study with `scaling:`
 #   resources/tasks/{task}.parquet, {task}.preview.tsv   frozen tasks: what is asked, and its beginning to read
 #   results/{study}/audit.tsv, audit_cells.tsv           are checkpoints, and their results, what they claim?
 #   resources/checkpoints/{model}/{checkpoint}/          weights made or fetched here
@@ -54,6 +56,7 @@ include: "workflow/rules/trends.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/forgetting.smk"
 include: "workflow/rules/alarms.smk"
+include: "workflow/rules/scaling.smk"
 
 
 rule all:
@@ -65,7 +68,7 @@ rule all:
         cells=all_cells(),
         # Named here, so that they are made when they are missing: their names say which cells they saw.
         parts=all_parts(),
-        metrics=f"{RESULTS}/metrics.parquet",
+        metrics=[f"{RESULTS}/metrics.parquet"] if STUDY.has_metrics() else [],
         tables=expand("{results}/{table}", results=RESULTS, table=TABLES),
         figures=all_figures(),
         audit=[f"{RESULTS}/audit.tsv"] if STUDY.hub else [],

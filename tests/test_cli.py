@@ -15,7 +15,16 @@ from ebbtide.tables import CELL, read_footer, read_frame
 
 VERBS = (
     *("score", "loss", "train", "fetch", "freeze", "measure"),
-    *("lock", "fetch-checkpoint", "pin", "preview", "diff-requests", "export", "import-cells"),
+    *(
+        "lock",
+        "fetch-checkpoint",
+        "pin",
+        "preview",
+        "diff-requests",
+        "export",
+        "import-cells",
+        "fetch-testbed",
+    ),
 )
 
 

@@ -41,6 +41,10 @@ class FigureError(EbbtideError):
     """The metrics at hand cannot be drawn as this figure."""
 
 
+class ScalingError(EbbtideError):
+    """Runs cannot carry the scaling law that is asked of them, or no fit of it converged."""
+
+
 def nearest(word: str, allowed: "list[str] | tuple[str, ...]") -> str:
     """Suffix that names the closest allowed words, or the empty string."""
     import difflib

@@ -120,6 +120,10 @@ class Study:
         """Whether the level of chance is known of any task."""
         return bool(self.tasks) or any(row["chance"] for row in self.imported)
 
+    def has_metrics(self) -> bool:
+        """Whether anything is scored or imported; a study of scaling laws alone has no table of metrics."""
+        return bool((self.models and self.tasks) or self.imported)
+
     def identity(self, checkpoint: Checkpoint, task: str) -> Identity:
         """Identity of a cell: what determines its numbers, as a flat dictionary."""
         scoring = self.config["scoring"]
@@ -226,8 +230,8 @@ def _use(checked: dict[str, Any], use: str, place: Callable[[str], str]) -> None
     if use == "scored":
         checked["imported"] = []
     for key in ("models", "tasks"):
-        if not checked[key] and not checked["imported"]:
-            other = "" if use == "scored" else ", or rows of imported"
+        if not checked[key] and not checked["imported"] and "scaling" not in checked:
+            other = "" if use == "scored" else ", or rows of imported, or scaling"
             raise ConfigError(f"{place(key)}: {key}: found none; allowed: at least one{other}.")
 
 

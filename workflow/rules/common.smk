@@ -19,12 +19,13 @@ from snakemake.exceptions import WorkflowError
 from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
 from ebbtide.logs import last_words, share_terminal
-from ebbtide.files import canonical_json, digest, write_text
+from ebbtide.files import canonical_json, digest, file_sha256, write_text
 from ebbtide.hub.audit import allowed_duplicates
 from ebbtide.hub.disk import remove
 from ebbtide.plan import COMMON, Leads, hint_path, hints
 from ebbtide.provenance import code_digest
 from ebbtide.stream import Stream
+from ebbtide.scaling.pins import find_pins
 from ebbtide.study import load_study
 
 # Targets that look at the hub's checkpoints, and may run when nothing else can.
@@ -41,6 +42,22 @@ except EbbtideError as error:
     sys.exit(str(error))  # the sentence alone, no traceback
 
 RESULTS = f"results/{STUDY.name}"
+SCALING_TABLES = [
+    "predictions.tsv",
+    "fits.tsv",
+    "sensitivity.tsv",
+    "configurations.tsv",
+    "exponents.tsv",
+    "tradeoff.tsv",
+]
+SCALING_FIGURES = [
+    "scaling_laws",
+    "scaling_exponents",
+    "scaling_error",
+    "scaling_relative_error",
+    "scaling_search",
+    "scaling_tradeoff",
+]
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 TABLES = ["regressions.tsv", "verdicts.tsv", "table.txt", "table.tex"]
 TABLES += ["regressions_raw.tsv"] * (STUDY.config["regression"]["form"] != "raw")
@@ -60,6 +77,11 @@ if any(STUDY.checkpoints()):
     TABLES += ["forgetting.tsv", "forgotten_together.tsv", "forgetting_curves.tsv"]
     TABLES += ["forgotten_examples.tsv", "forgotten_examples.html", "example_model.tsv"]
     FIGURES += ["alarms", "changes", "trends", "early_warning", "forgetting"]
+if not STUDY.has_metrics():
+    TABLES, FIGURES = [], []
+if "scaling" in STUDY.config:
+    TABLES += SCALING_TABLES
+    FIGURES += SCALING_FIGURES
 LEADS = Leads(STUDY)
 FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
 WEIGHTS_PLAN = "resources/ahead/weights.json"

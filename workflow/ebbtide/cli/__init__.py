@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.cli.exchange import add_verbs as add_exchange_verbs
 from ebbtide.cli.hub import add_verbs as add_hub_verbs
+from ebbtide.cli.scaling import add_verbs as add_scaling_verbs
 from ebbtide.cli.tasks import add_verbs as add_task_verbs
 from ebbtide.errors import ConfigError, EbbtideError
 
@@ -114,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--to", required=True)
     fetch.set_defaults(verb=_fetch)
 
-    for add in (add_hub_verbs, add_task_verbs, add_exchange_verbs):
+    for add in (add_hub_verbs, add_task_verbs, add_exchange_verbs, add_scaling_verbs):
         add(verbs)
 
     freeze = verbs.add_parser("freeze", help="freeze a task into requests")

@@ -1,0 +1,1 @@
+"""Scaling laws: fitted, judged, and used to predict."""

@@ -1,0 +1,233 @@
+"""Scaling laws as small named objects: formula, parameters with units, prediction, slopes.
+
+N parameters, D training tokens, C = 6ND floating-point operations, M = D/N tokens per parameter,
+L loss in nats per token, Err = 1 − accuracy.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ebbtide.errors import ScalingError
+
+Array = NDArray[Any]
+FLOPS_PER_PARAMETER_AND_TOKEN = 6.0  # forward 2, backward 4 (Kaplan et al. 2020)
+_STEP = 1e-30  # of a complex step: no rounding, because nothing is subtracted
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: its unit, its physical range, and where fits start."""
+
+    name: str
+    unit: str
+    meaning: str
+    starts: tuple[float, ...]
+    low: float = 0.0
+    high: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law: `output` as a function of `inputs` and parameters.
+
+    `function(inputs, values)` must be made of powers, exponentials and sums alone: `jacobian` feeds it
+    complex numbers.
+    """
+
+    name: str
+    formula: str
+    source: str
+    inputs: tuple[str, ...]
+    output: str
+    parameters: tuple[Parameter, ...]
+    function: Callable[[Mapping[str, Array], Any], Array] = field(repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters, in order."""
+        return tuple(p.name for p in self.parameters)
+
+    def starts(self) -> list[tuple[float, ...]]:
+        """Every combination of the parameters' starting values."""
+        return list(product(*(p.starts for p in self.parameters)))
+
+    def vector(self, values: Mapping[str, float] | Sequence[float]) -> Array:
+        """Values in the order of the parameters. Raises `ScalingError` for a missing or unknown name."""
+        if isinstance(values, Mapping):
+            if set(values) != set(self.names):
+                raise ScalingError(
+                    f"law {self.name}: found parameters {', '.join(values)}; needed: {', '.join(self.names)}."
+                )
+            values = [values[name] for name in self.names]
+        return np.asarray(values, dtype=float)
+
+    def predict(self, values: Mapping[str, float] | Sequence[float], **inputs: ArrayLike) -> Array:
+        """The law at these inputs, broadcast against each other."""
+        return np.asarray(self.function(self.arrays(inputs), self.vector(values)))
+
+    def jacobian(self, values: Mapping[str, float] | Sequence[float], **inputs: ArrayLike) -> Array:
+        """Derivatives by the parameters, (points, parameters), exact to rounding (complex step)."""
+        arrays, at = self.arrays(inputs), self.vector(values)
+        columns = []
+        for i in range(len(at)):
+            moved = at.astype(complex)
+            moved[i] += _STEP * 1j
+            columns.append(np.imag(self.function(arrays, moved)) / _STEP)
+        return np.stack(np.broadcast_arrays(*columns), axis=-1)
+
+    def arrays(self, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """Inputs as real arrays. Raises `ScalingError` for a missing or unknown one."""
+        if set(inputs) != set(self.inputs):
+            raise ScalingError(
+                f"law {self.name}: found inputs {', '.join(inputs) or 'none'}; "
+                f"needed: {', '.join(self.inputs)}."
+            )
+        return {name: np.asarray(inputs[name], dtype=float) for name in self.inputs}
+
+
+def _irreducible(name: str, unit: str, *starts: float) -> Parameter:
+    return Parameter(name, unit, "what no scale removes", starts)
+
+
+def _coefficient(name: str, unit: str, *starts: float) -> Parameter:
+    return Parameter(name, unit, "size of what scale removes", starts)
+
+
+def _exponent(name: str, *starts: float) -> Parameter:
+    return Parameter(name, "1", "how fast scale removes it", starts)
+
+
+def _power(name: str, symbol: str, unit: str, start: float, source: str) -> Law:
+    """L = (X/X₀)^−α: a line in log–log coordinates."""
+    return Law(
+        name,
+        f"L = ({symbol}/{symbol}0)^-alpha",
+        source,
+        (symbol,),
+        "L",
+        (
+            Parameter(f"{symbol}0", unit, "scale at which the loss is one nat", (start, start * 1e6)),
+            _exponent("alpha", 0.05, 0.1, 0.3),
+        ),
+        lambda x, v: (x[symbol] / v[0]) ** -v[1],
+    )
+
+
+COMPUTE = Law(
+    "compute",
+    "L = E + lambda C^-eta",
+    "Gadre et al. 2024, Eq. 1",
+    ("C",),
+    "L",
+    (
+        _irreducible("E", "nats", 0.0, 1.0, 2.0),
+        _coefficient("lambda", "nats FLOP^eta", 3e1, 3e2, 3e3),
+        _exponent("eta", 0.05, 0.1, 0.2),
+    ),
+    lambda x, v: v[0] + v[1] * x["C"] ** -v[2],
+)
+
+CHINCHILLA = Law(
+    "chinchilla",
+    "L = E + A N^-alpha + B D^-beta",
+    "Hoffmann et al. 2022; Gadre et al. 2024, Eq. 3",
+    ("N", "D"),
+    "L",
+    (
+        _irreducible("E", "nats", 0.0, 1.0, 2.0),
+        _coefficient("A", "nats parameter^alpha", 1e2, 1e3),
+        _exponent("alpha", 0.2, 0.35, 0.5),
+        _coefficient("B", "nats token^beta", 1e2, 1e3),
+        _exponent("beta", 0.2, 0.35, 0.5),
+    ),
+    lambda x, v: v[0] + v[1] * x["N"] ** -v[2] + v[3] * x["D"] ** -v[4],
+)
+
+OVERTRAINED = Law(
+    "overtrained",
+    "L = E + (a M^eta + b M^-eta) C^-eta",
+    "Gadre et al. 2024, Eq. 4",
+    ("C", "M"),
+    "L",
+    (
+        _irreducible("E", "nats", 0.0, 1.0, 2.0),
+        _coefficient("a", "nats FLOP^eta", 1e2, 1e3),
+        _coefficient("b", "nats FLOP^eta", 1e2, 1e3),
+        _exponent("eta", 0.05, 0.15, 0.25),
+    ),
+    lambda x, v: v[0] + (v[1] * x["M"] ** v[3] + v[2] * x["M"] ** -v[3]) * x["C"] ** -v[3],
+)
+
+# The same law as OVERTRAINED in other parameters. Its grid of 128 starts is the paper's.
+OVERTRAINED_FITTED = Law(
+    "overtrained_fitted",
+    "L = E + a6 N^-2eta + b 6^-eta (M N)^-2eta",
+    "Gadre et al. 2024, Eq. 4 with C = 6 M N^2, as its authors fit it",
+    ("N", "M"),
+    "L",
+    (
+        _irreducible("E", "nats", 0.0, 1.0, 2.0, 10.0),
+        _coefficient("a6", "nats parameter^2eta", 1e2, 3e2, 1e3, 3e3),
+        _coefficient("b", "nats FLOP^eta", 1e2, 3e2, 1e3, 3e3),
+        _exponent("eta", 0.05, 0.15),
+    ),
+    lambda x, v: (
+        v[0]
+        + v[1] * x["N"] ** (-2 * v[3])
+        + v[2] * FLOPS_PER_PARAMETER_AND_TOKEN ** -v[3] * (x["M"] * x["N"]) ** (-2 * v[3])
+    ),
+)
+
+_ERROR_PARAMETERS = (
+    Parameter("epsilon", "share", "error as the loss grows without end", (1.0, 0.7), high=1.0),
+    Parameter("k", "share", "how much error a falling loss removes", (1.0, 3.0)),
+)
+
+ERROR = Law(
+    "error",
+    "Err = epsilon - k exp(-gamma L)",
+    "Gadre et al. 2024, Eq. 5 with L in nats",
+    ("L",),
+    "Err",
+    (*_ERROR_PARAMETERS, Parameter("gamma", "1/nat", "how fast", (1.0, 0.3))),
+    lambda x, v: v[0] - v[1] * np.exp(-v[2] * x["L"]),
+)
+
+ERROR_PERPLEXITY = Law(
+    "error_perplexity",
+    "Err = epsilon - k PP^-gamma",
+    "Gadre et al. 2024, Eq. 6 with PP = exp(L)",
+    ("PP",),
+    "Err",
+    (*_ERROR_PARAMETERS, Parameter("gamma", "1", "how fast", (1.0, 0.3))),
+    lambda x, v: v[0] - v[1] * x["PP"] ** -v[2],
+)
+
+POWER_COMPUTE = _power("power_compute", "C", "FLOP", 1e8, "Kaplan et al. 2020; Ganguli et al. 2022, Fig. 1")
+POWER_TOKENS = _power("power_tokens", "D", "tokens", 1e13, "Kaplan et al. 2020; Ganguli et al. 2022, Fig. 1")
+POWER_PARAMETERS = _power(
+    "power_parameters", "N", "parameters", 1e13, "Kaplan et al. 2020; Ganguli et al. 2022, Fig. 1"
+)
+
+RMSE = Law(
+    "rmse",
+    "RMSE = a N^-b",
+    "Ganguli et al. 2022, Sec. 2.3",
+    ("N",),
+    "RMSE",
+    (_coefficient("a", "rating parameter^b", 1.0, 3.0), _exponent("b", 0.01, 0.1)),
+    lambda x, v: v[0] * x["N"] ** -v[1],
+)
+
+LAWS: dict[str, Law] = {
+    law.name: law
+    for law in (
+        *(COMPUTE, CHINCHILLA, OVERTRAINED, OVERTRAINED_FITTED, ERROR, ERROR_PERPLEXITY),
+        *(POWER_COMPUTE, POWER_TOKENS, POWER_PARAMETERS, RMSE),
+    )
+}

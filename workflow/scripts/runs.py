@@ -1,0 +1,20 @@
+"""Adapter: the testbed's JSON as one table of runs, with averages over tasks."""
+
+from ebbtide.logs import log_to
+from ebbtide.scaling.runs import RUNS
+from ebbtide.scaling.subset import with_averages
+from ebbtide.scaling.testbed import read_chance, read_testbed
+from ebbtide.tables import write_parquet, write_tsv
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    runs = read_testbed(job.input.testbed)
+    runs, tasks = with_averages(runs, read_chance(job.input.testbed), job.params.scaling.get("subset"))
+    write_parquet(runs, job.output.runs, RUNS)
+    write_tsv(tasks, job.output.tasks)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)
