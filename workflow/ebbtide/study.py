@@ -14,6 +14,7 @@ from ebbtide.hub.catalogue import HubModel, allowances, checkpoint_of
 from ebbtide.hub.findings import STOP, Finding
 from ebbtide.hub.lock import Lock, lock_path, read_lock
 from ebbtide.precision import DTYPES
+from ebbtide.scaling.settings import check_scaling
 from ebbtide.scoring.recipe import RECIPE_VERSION
 from ebbtide.series import models_of
 from ebbtide.sources import CHECKOUT, Source, mirrors
@@ -203,6 +204,8 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], use: str 
     models = {n: _locked(row, lock, out) if isinstance(row, HubModel) else row for n, row in rows.items()}
     tasks = {} if unlocked else _tasks(checked["tasks"], place("tasks"))
     _check_worlds(models, tasks)
+    if "scaling" in checked and not unlocked:
+        check_scaling(checked["scaling"], models, tasks, f"{place('scaling')}: scaling")
     study = Study(
         checked["study"],
         checked,

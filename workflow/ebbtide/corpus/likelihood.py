@@ -6,9 +6,11 @@ the luck of the draw alone.
 
 from collections.abc import Callable, Mapping, Sequence
 from math import log
+from typing import Any
 
 from ebbtide.corpus.documents import DOCUMENTS, PATTERN_WORDS
-from ebbtide.corpus.entropy import sentence_probability
+from ebbtide.corpus.entropy import sentence_probability, source_entropy
+from ebbtide.corpus.held_out import HELD_OUT
 from ebbtide.corpus.words import (
     ADJECTIVES,
     CATEGORIES,
@@ -108,6 +110,17 @@ class Likelihood:
         turns = (len(text) - 3) // 2
         whole = text == ("pattern", ":", *text[2:4] * turns, ".") and 3 <= turns <= 6
         return whole * _two(text[2:4], PATTERN_WORDS) / 4
+
+
+def source_of(source: Mapping[str, Any], texts: Sequence[str]) -> tuple[float, float] | None:
+    """Entropy of the source of a task, and the source's own loss on its texts, both in nats per token.
+
+    `source` is that of the task's definition. None when the task is no held-out text of the toy language.
+    """
+    if source.get("toy") != HELD_OUT:
+        return None
+    world, mixture = World(**source["world"]), source["mixture"]
+    return source_entropy(world, mixture).rate, Likelihood(world, mixture).loss(texts)
 
 
 def _quoted(text: Words) -> Sentence:

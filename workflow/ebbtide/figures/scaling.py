@@ -165,10 +165,10 @@ def plot_relative_error(predictions: pd.DataFrame, quantity: str) -> p9.ggplot:
     """Relative error of every run as a map of N × M (the paper's Figure 5); runs of the fit are boxed."""
     table = predictions[predictions["quantity"] == quantity]
     table = table.assign(percent=100 * table["relative_error"], train_set=table["train_set"].map(title))
-    sizes = [f"{n / 1e9:.2g}B" for n in sorted(table["parameters"].unique())]
+    sizes = [_size(n) for n in sorted(table["parameters"].unique())]
     ratios = [f"{M:g}" for M in sorted(table["M"].unique())]
     table = table.assign(
-        size=pd.Categorical([f"{n / 1e9:.2g}B" for n in table["parameters"]], sizes, ordered=True),
+        size=pd.Categorical([_size(n) for n in table["parameters"]], sizes, ordered=True),
         ratio=pd.Categorical([f"{M:g}" for M in table["M"]], ratios, ordered=True),
         text=table["percent"].map("{:.1f}".format),
     )
@@ -218,6 +218,11 @@ def _name(quantity: str, names: Mapping[str, str] = NAMES) -> str:
         return names[quantity]
     kind, of = quantity.split("_", 1)
     return f"{'Loss on' if kind == 'loss' else 'Error on'} {title(of)}"
+
+
+def _size(parameters: float) -> str:
+    """0.011B, as the paper writes it; a laptop's models in thousands."""
+    return f"{parameters / 1e9:.2g}B" if parameters >= 1e6 else f"{parameters / 1e3:.3g}k"
 
 
 def _powers(ticks: list[float]) -> list[str]:
