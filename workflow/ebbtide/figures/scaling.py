@@ -7,7 +7,7 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.abilities import title
-from ebbtide.figures.theme import PAGE_CM, palette, shapes, theme_paper
+from ebbtide.figures.theme import PAGE_CM, palette, sentence, shapes, theme_paper
 
 FLOPS = "Training compute 6ND (FLOPs)"
 PERCENT = "Relative error, %"
@@ -47,6 +47,8 @@ def plot_laws(predictions: pd.DataFrame, curves: pd.DataFrame, train_set: str) -
 def plot_exponents(predictions: pd.DataFrame, exponents: pd.DataFrame, quantity: str) -> p9.ggplot:
     """Reducible loss against compute, a straight line per M (the paper's Figure 2)."""
     fitted = exponents.dropna(subset="eta")
+    if fitted.empty:
+        return sentence(f"No exponents: {'; '.join(exponents['note'].unique())}.")
     runs = predictions[predictions["quantity"] == quantity].merge(fitted, on=["train_set", "M"])
     runs = runs.assign(above=runs["actual"] - runs["E"])
     runs = runs[runs["above"] > 0]
