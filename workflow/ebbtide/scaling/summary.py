@@ -52,14 +52,16 @@ def _fit(name: str, laws: pd.DataFrame, losses: pd.DataFrame) -> str:
 
 
 def _run(run: pd.Series) -> str:
-    kind = "loss" if run["quantity"].startswith("loss_") else "mean error"
+    is_loss = run["quantity"].startswith("loss_")
     between = f" ({run['low']:.3f} to {run['high']:.3f})" if np.isfinite(run["low"]) else ""
     inside = run["low"] <= run["actual"] <= run["high"]
-    verdict = f", {'inside' if inside else 'outside'} the interval" if between else ""
+    # An error may be 0, of which nothing is a share.
+    points = f"{100 * abs(run['predicted'] - run['actual']):.1f} percentage points"
     return (
-        f"{run['model']} (M = {run['M']:g}, {run['compute_ratio']:.2g} times the compute of the fit): {kind} "
-        f"predicted {run['predicted']:.3f}{between}, actual {run['actual']:.3f}: off by "
-        f"{run['relative_error']:.1%}{verdict}."
+        f"{run['model']} (M = {run['M']:g}, {run['compute_ratio']:.2g} times the compute of the fit): "
+        f"{'loss' if is_loss else 'mean error'} predicted {run['predicted']:.3f}{between}, actual "
+        f"{run['actual']:.3f}: off by {format(run['relative_error'], '.1%') if is_loss else points}"
+        f"{', inside the interval' if between and inside else ', outside the interval' if between else ''}."
     )
 
 
