@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import ConfigError, ScalingError
+from ebbtide.figures.scaling import plot_exponents, plot_tradeoff
 from ebbtide.scaling.overtraining import Settings, fit_train_sets, fits_table, predictions
 from ebbtide.scaling.scored import scored_runs
 from ebbtide.scaling.summary import Source, summarise
+from ebbtide.scaling.trends import exponents, tradeoff
 from ebbtide.study import read_study
 from workspace import Workspace, write_small_study
 
@@ -95,6 +97,29 @@ def test_a_loss_below_the_entropy_is_called_impossible():
     text = summarise(*tables(1e-4), "loss_held_out_loss", Source(5.0, 5.0))
     assert "A RUN IS BELOW IT" in text
     assert "entropy" not in summarise(*tables(1e-4), "loss_held_out_loss", None)
+
+
+def test_without_a_run_beyond_the_fit_there_is_nothing_to_trade_off():
+    runs, _ = scored_runs(metrics(models=tuple(FIT)), **CHOSEN)
+    train_sets = fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT}]))
+    table = tradeoff(train_sets, ["err_avg"])
+    assert table.empty and "relative_error" in table
+    assert "nothing to trade off" in plot_tradeoff(table).data["text"].iloc[0].replace("\n", " ")
+
+
+def test_errors_of_0_have_no_relative_error_to_draw():
+    runs, _ = scored_runs(metrics(), **CHOSEN)
+    runs.loc[runs["quantity"].str.startswith("err_") & (runs["model"] == "d64-m20"), "value"] = 0.0
+    table = tradeoff(fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT}])), ["err_avg"])
+    drawn = plot_tradeoff(table).data
+    assert not np.isfinite(table["relative_error"]).all() and np.isfinite(drawn["percent"]).all()
+
+
+def test_without_three_sizes_at_one_ratio_there_are_no_exponents():
+    runs, _ = scored_runs(metrics(models=(*FIT[:8], "d64-m20")), **CHOSEN)
+    table = exponents(fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT[:8]}])))
+    figure = plot_exponents(pd.DataFrame(), table, "loss_held_out_loss")
+    assert "no M has 3 runs" in figure.data["text"].iloc[0]
 
 
 SCALING = {

@@ -90,7 +90,7 @@ def plot_error_of_loss(predictions: pd.DataFrame, curves: pd.DataFrame, quantity
         + p9.facet_wrap("panel", ncol=2, scales="free_y")
         + p9.scale_color_manual(LINE_COLOURS[: len(sets)], name="Train set", labels=list(map(title, sets)))
         + p9.scale_shape_manual(shapes(len(sets)), name="Train set", labels=list(map(title, sets)))
-        + p9.labs(x=f"Loss on {title(quantity.split('_', 1)[1])} (nats per token)", y="Average top-1 error")
+        + p9.labs(x=f"{_name(quantity)} (nats per token)", y="Average top-1 error")
         + theme_paper(PAGE_CM, 8.0)
     )
 
@@ -140,7 +140,9 @@ STATE_COLOURS = ("#b5b5b5", "#0072b2", "#d55e00", "#000000")
 def plot_tradeoff(tradeoff: pd.DataFrame) -> p9.ggplot:
     """Relative error of the prediction of the large runs against compute spent on the fit."""
     table = tradeoff.dropna(subset="relative_error")
-    table = table[table["relative_error"] > 0]
+    table = table[table["relative_error"].astype(float).between(0, np.inf, inclusive="neither")]
+    if table.empty:
+        return sentence("No run beyond the fit costs more than every run of the fit: nothing to trade off.")
     table = table.assign(
         run=table["model"] + ", M = " + table["M"].map("{:g}".format),
         panel=table["quantity"].map(_name),
@@ -219,6 +221,8 @@ def _name(quantity: str, names: Mapping[str, str] = NAMES) -> str:
     if quantity in names:
         return names[quantity]
     kind, of = quantity.split("_", 1)
+    if kind == "loss" and of.endswith("_loss"):  # a task may be called by what is taken of it
+        return title(of)
     return f"{'Loss on' if kind == 'loss' else 'Error on'} {title(of)}"
 
 
@@ -228,4 +232,10 @@ def _size(parameters: float) -> str:
 
 
 def _powers(ticks: list[float]) -> list[str]:
-    return [f"$10^{{{np.log10(tick):g}}}$" for tick in ticks]
+    """10¹², and between the powers 3·10¹²."""
+    labels = []
+    for tick in ticks:
+        power = int(np.floor(np.log10(tick) + 1e-9))
+        times = f"{tick / 10.0**power:.2g}"
+        labels.append(f"$10^{{{power}}}$" if times == "1" else rf"${times}\cdot10^{{{power}}}$")
+    return labels
