@@ -54,10 +54,8 @@ def test_the_text_of_this_training_version_never_changes():
 
 def test_the_requests_never_change():
     """A failure here means: frozen tasks and cells made from them are no longer what they were."""
-    tables = {task: toy_requests(task, WORLD, 100, 0).to_csv() for task in TOY_TASKS}
-    later = hashlib.sha256(tables.pop("story_recall").encode()).hexdigest()[:16]
-    first = hashlib.sha256("".join(tables.values()).encode()).hexdigest()[:16]
-    assert (first, later) == ("9c3696fa1a011bd2", "bd2d84abc4621b7d")
+    rows = [toy_requests(task, WORLD, 100, 0).to_csv() for task in TOY_TASKS]
+    assert hashlib.sha256("".join(rows).encode()).hexdigest()[:16] == "9c3696fa1a011bd2"
 
 
 @settings(max_examples=25, deadline=None)
@@ -235,14 +233,6 @@ def test_questions_of_fact_and_denial_mirror_each_other():
     for prompt, right, wrong in asked.itertuples(index=False):
         assert CATEGORY[prompt.split()[1]] == wrong != right
     assert {p.split()[1] for p in asked.prompt} <= {member for member, _ in WORLD.never_denied}
-
-
-def test_stories_are_recalled_from_what_they_tell():
-    for prompt, right, wrong in requests("story_recall").itertuples(index=False):
-        words = prompt.split()
-        owners = {words[4]: words[0], words[10]: words[6]}
-        assert words[-1] == "?" and owners[words[-2]] == right
-        assert {right, wrong} == {words[0], words[6]}
 
 
 def test_impossible_requests_are_refused():

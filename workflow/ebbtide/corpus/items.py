@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ebbtide.corpus.documents import PATTERN_NOUNS, story
+from ebbtide.corpus.documents import PATTERN_NOUNS
 from ebbtide.corpus.draw import Draw
 from ebbtide.corpus.words import CATEGORIES, ENTITIES, NUMBERS
 from ebbtide.corpus.world import Entity, World
@@ -73,12 +73,6 @@ def arithmetic(world: World, draw: Draw) -> Item:
             return Item(f"{NUMBERS[one]} plus {NUMBERS[addend]} is", NUMBERS[one + addend], NUMBERS[decoy])
 
 
-def story_recall(world: World, draw: Draw) -> Item:
-    """Who has what was asked for? Both owners are named in the story."""
-    *told, owner, _ = story(world, draw)
-    return Item(" ".join(told), owner, told[6] if owner == told[0] else told[0])
-
-
 def negated_qa(world: World, draw: Draw) -> Item:
     """What is it not? Asked only of things the corpus never denies anything of."""
     (member, category), other = _entity_and_other_category(world.never_denied, draw)
@@ -92,10 +86,7 @@ def _entity_and_other_category(entities: tuple[Entity, ...] | list[Entity], draw
 
 _ITEMS: dict[str, Callable[[World, Draw], Item]] = {
     item.__name__: item
-    for item in (
-        *(memo_trap, quote_repetition, pattern_suppression, redefine),
-        *(fact_qa, arithmetic, negated_qa, story_recall),
-    )
+    for item in (memo_trap, quote_repetition, pattern_suppression, redefine, fact_qa, arithmetic, negated_qa)
 }
 TOY_TASKS: tuple[str, ...] = tuple(_ITEMS)
 
