@@ -25,6 +25,7 @@
 #   results/{study}/example_model.tsv                    the regressions once more, from single answers
 #   results/{study}/alarms.tsv                           each checkpoint against others, on the same examples
 #   results/{study}/predictions.tsv, fits.tsv, sensitivity.tsv, configurations.tsv, exponents.tsv, tradeoff.tsv
+#   results/{study}/runs.parquet, scaling.txt            the runs of scaling laws; predicted against actual, in words
 #   results/{study}/figures/scaling_*.{pdf,png}          scaling laws, of a study with `scaling:`
 #   resources/tasks/{task}.parquet, {task}.preview.tsv   frozen tasks: what is asked, and its beginning to read
 #   results/{study}/audit.tsv, audit_cells.tsv           are checkpoints, and their results, what they claim?
@@ -57,6 +58,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/forgetting.smk"
 include: "workflow/rules/alarms.smk"
 include: "workflow/rules/scaling.smk"
+include: "workflow/rules/scored_runs.smk"
 
 
 rule all:

@@ -192,6 +192,10 @@ MISTAKES = {
         task(lambda t: t["source"].update(world={"seed": 1, "proverbs": 24, "zipf": 0.7})),
         ["tasks/memo_trap.yaml", "source.world", "'seed': 1", "small-d8", "must be equal"],
     ),
+    "held-out text of another mixture": (
+        change("config.yaml", lambda c: c["tasks"].append("tasks/held_out_loss.yaml")),
+        ["tasks/held_out_loss.yaml", "source.mixture", "'story'", "small-d8", "must be equal"],
+    ),
     "task without a hash": (
         task(
             lambda t: (

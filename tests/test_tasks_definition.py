@@ -59,6 +59,14 @@ def change(**keys: Any) -> Callable[[dict[str, Any]], None]:
     return lambda d: d.update(keys)
 
 
+HELD_OUT: dict[str, Any] = {
+    "toy": "held_out",
+    "world": {"seed": 0, "proverbs": 64, "zipf": 0.7},
+    "mixture": {"plain": 0.5, "fact": 0.5},
+    "examples": 4,
+    "seed": 1,
+}
+
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
     "no title": (without("title"), ["title: missing"]),
     "typo in a key": (change(few_shots={"k": 1}), ["few_shots: unknown key", "did you mean 'few_shot'"]),
@@ -138,6 +146,27 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
     ),
     "include that is missing": (change(include="none.yaml"), ["include", "none.yaml does not exist"]),
     "include of itself": (change(include="mine.yaml"), ["include", "includes itself"]),
+    "held-out text of another kind": (
+        change(source=HELD_OUT, kind="sequence"),
+        ["kind: found 'sequence'", "rolling, for source.toy: held_out"],
+    ),
+    "held-out text without its kind": (change(source=HELD_OUT), ["kind: found none", "rolling"]),
+    "held-out text with shots": (
+        change(source=HELD_OUT, kind="rolling", few_shot={"k": 2}),
+        ["few_shot", "generated task"],
+    ),
+    "held-out text of no mixture": (
+        change(source={k: v for k, v in HELD_OUT.items() if k != "mixture"}, kind="rolling"),
+        ["source.mixture: found none"],
+    ),
+    "held-out text of an unknown kind": (
+        change(source={**HELD_OUT, "mixture": {"proverbs": 1}}, kind="rolling"),
+        ["source.mixture.proverbs", "unknown kind of document", "did you mean 'proverb'"],
+    ),
+    "mixture of a task that has none": (
+        change(source={**HELD_OUT, "toy": "memo_trap"}),
+        ["source.mixture", "only with source.toy: held_out"],
+    ),
     "shots of a generated task": (
         change(
             few_shot={"k": 2},

@@ -36,4 +36,3 @@ class Model:
     name: str
     checkpoints: tuple[Checkpoint, ...]
     training: Mapping[str, Any] | None = None  # spec of `ebbtide.training`, without the steps to keep
-    world: Mapping[str, Any] | None = None  # of the toy language it learns

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ebbtide.errors import ConfigError
 from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
 from ebbtide.recipe import check_spec, weights_identity
 from ebbtide.schedule import pick
@@ -15,14 +16,13 @@ def ladder_models(
 
     Raises `ConfigError` for a step that the ladder does not keep, or a recipe that cannot be trained.
     """
-    kept = sorted(series["checkpoints"])
-    steps = pick(row["steps"], kept, f"{where}.steps", file)
     models = []
     for name in names:
-        training = {"corpus": series["corpus"], "recipe": series["recipe"], "model": series["models"][name]}
+        training = _training(series, name, file)
+        kept = _kept(series, training["recipe"]["steps"])
         spec = check_spec({**training, "checkpoints": kept}, f"{file}: models.{name}")
         checkpoints = []
-        for step in steps:
+        for step in pick(row["steps"], kept, f"{where}.steps", file):
             weights = weights_identity({**training, "checkpoints": kept}, step)
             checkpoints.append(
                 Checkpoint(
@@ -37,5 +37,18 @@ def ladder_models(
                     dtype="float32",
                 )
             )
-        models.append(Model(name, tuple(checkpoints), training, series["corpus"]["world"]))
+        models.append(Model(name, tuple(checkpoints), training))
     return models
+
+
+def _training(series: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
+    """The training spec of a model: steps of its own stand in its recipe, for they are its cosine's."""
+    shape = dict(series["models"][name])
+    steps = shape.pop("steps", series["recipe"].get("steps"))
+    if steps is None:
+        raise ConfigError(f"{file}: models.{name}.steps: missing, as is recipe.steps; state either.")
+    return {"corpus": series["corpus"], "recipe": {**series["recipe"], "steps": steps}, "model": shape}
+
+
+def _kept(series: Mapping[str, Any], steps: int) -> list[int]:
+    return [steps] if series["checkpoints"] == "last" else sorted(series["checkpoints"])

@@ -135,10 +135,13 @@ def check_spec(spec: Mapping[str, Any], where: str = "training spec") -> Spec:
 
 @cache
 def _schema() -> dict[str, Any]:
-    """The schema of a spec: that of a series, with one model."""
+    """The schema of a spec: that of a series, with one model, whose steps stand in the recipe."""
     series = load_schema("ladder")
-    properties = {key: series["properties"][key] for key in ("corpus", "recipe", "checkpoints")}
+    properties = {key: series["properties"][key] for key in ("corpus", "recipe")}
+    properties["recipe"]["required"].append("steps")
+    _, properties["checkpoints"] = series["properties"]["checkpoints"]["anyOf"]
     properties["model"] = series["properties"]["models"]["additionalProperties"]
+    del properties["model"]["properties"]["steps"]
     return {
         "type": "object",
         "additionalProperties": False,

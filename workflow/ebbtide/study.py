@@ -14,6 +14,7 @@ from ebbtide.hub.catalogue import HubModel, allowances, checkpoint_of
 from ebbtide.hub.findings import STOP, Finding
 from ebbtide.hub.lock import Lock, lock_path, read_lock
 from ebbtide.precision import DTYPES
+from ebbtide.scaling.settings import check_scaling
 from ebbtide.scoring.recipe import RECIPE_VERSION
 from ebbtide.series import models_of
 from ebbtide.sources import CHECKOUT, Source, mirrors
@@ -203,6 +204,8 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], use: str 
     models = {n: _locked(row, lock, out) if isinstance(row, HubModel) else row for n, row in rows.items()}
     tasks = {} if unlocked else _tasks(checked["tasks"], place("tasks"))
     _check_worlds(models, tasks)
+    if "scaling" in checked and not unlocked:
+        check_scaling(checked["scaling"], models, tasks, f"{place('scaling')}: scaling")
     study = Study(
         checked["study"],
         checked,
@@ -291,14 +294,16 @@ def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:
 
 
 def _check_worlds(models: Mapping[str, Model], tasks: Mapping[str, Task]) -> None:
-    """A toy task must ask about the world that the ladder has read about."""
+    """A toy task must ask about the world, and hold out text of the mixture, that the ladder has read."""
     for model in models.values():
+        corpus = (model.training or {}).get("corpus", {})
         for task in tasks.values():
-            if model.world and task.world and dict(model.world) != dict(task.world):
-                raise ConfigError(
-                    f"{task.file}: source.world: found {dict(task.world)}; model {model.name} is trained on "
-                    f"corpus.world {dict(model.world)}; the two must be equal."
-                )
+            for key, asked in (("world", task.world), ("mixture", task.mixture)):
+                if key in corpus and asked and dict(corpus[key]) != dict(asked):
+                    raise ConfigError(
+                        f"{task.file}: source.{key}: found {dict(asked)}; model {model.name} is trained on "
+                        f"corpus.{key} {dict(corpus[key])}; the two must be equal."
+                    )
 
 
 def _check_precision(models: Mapping[str, Model], file: str) -> None:

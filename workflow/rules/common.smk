@@ -46,7 +46,6 @@ SCALING_TABLES = [
     "predictions.tsv",
     "fits.tsv",
     "sensitivity.tsv",
-    "configurations.tsv",
     "exponents.tsv",
     "tradeoff.tsv",
 ]
@@ -55,7 +54,6 @@ SCALING_FIGURES = [
     "scaling_exponents",
     "scaling_error",
     "scaling_relative_error",
-    "scaling_search",
     "scaling_tradeoff",
 ]
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
@@ -80,6 +78,12 @@ if any(STUDY.checkpoints()):
 if not STUDY.has_metrics():
     TABLES, FIGURES = [], []
 if "scaling" in STUDY.config:
+    # A search of configurations comes with a testbed alone, a known source with text of one's own.
+    if "testbed" in STUDY.config["scaling"]:
+        SCALING_TABLES.append("configurations.tsv")
+        SCALING_FIGURES.append("scaling_search")
+    else:
+        SCALING_TABLES.append("scaling.txt")
     TABLES += SCALING_TABLES
     FIGURES += SCALING_FIGURES
 LEADS = Leads(STUDY)
@@ -239,6 +243,8 @@ onsuccess:
     # Snakemake removes temporary outputs of its own jobs; these are what an earlier, killed run left.
     for weights in STREAM.passed() if not LOOKING else []:
         remove(weights)
+    if "scaling.txt" in TABLES and Path(f"{RESULTS}/scaling.txt").exists():
+        print(Path(f"{RESULTS}/scaling.txt").read_text(encoding="utf-8"))
     # Alarms are no failure of the workflow; they end the run with a status, and without the noise of an error.
     if any(job.rule.name == "alarms" for job in workflow.dag.jobs):
         from ebbtide.trajectories.alarm_lines import fails, read_alarms

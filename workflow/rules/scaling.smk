@@ -1,7 +1,7 @@
 """
 Scaling laws: of loss in compute and over-training, of downstream error in loss; their predictions of large runs.
 
-INPUTS   pinned files of a testbed, named in scaling.testbed
+INPUTS   pinned files of a testbed, named in scaling.testbed; or runs scored here, see scored_runs.smk
 OUTPUTS  resources/testbeds/{digest}/                       the files, hashes checked
          results/{study}/runs.parquet, tasks.tsv            one row per run and quantity; which tasks are averaged
          results/{study}/predictions.tsv, fits.tsv, sensitivity.tsv, exponents.tsv, tradeoff.tsv, curves.tsv
@@ -11,7 +11,7 @@ RERUNS   when the pins (their digest is in the name), the settings under `scalin
 """
 
 SCALING = STUDY.config.get("scaling")
-if SCALING:
+if "testbed" in (SCALING or {}):
     try:
         PINS = find_pins(SCALING["testbed"]["pins"])
         TESTBED = f"resources/testbeds/{digest([SCALING['testbed']['source'], file_sha256(PINS)])}"
@@ -21,9 +21,7 @@ if SCALING:
     localrules:
         fetch_testbed,
         runs,
-        scaling,
         configurations,
-        scaling_figures,
 
     rule fetch_testbed:
         """Bring the testbed's files here: from a mirror or the network; every hash must match."""
@@ -59,6 +57,34 @@ if SCALING:
         script:
             "../scripts/runs.py"
 
+    rule configurations:
+        """Pareto front, trend and bands of the configuration search."""
+        input:
+            testbed=ancient(TESTBED),
+        output:
+            configurations=report(
+                f"{RESULTS}/configurations.tsv",
+                caption="../report/configurations.rst",
+                category="Scaling laws",
+            ),
+        log:
+            f"logs/configurations/{STUDY.name}.log",
+        priority: COMMON
+        conda:
+            "../../envs/ebbtide.yaml"
+        params:
+            scaling=SCALING,
+            code=code_digest("scaling"),
+        script:
+            "../scripts/configurations.py"
+
+
+if SCALING:
+
+    localrules:
+        scaling,
+        scaling_figures,
+
     rule scaling:
         """Fit the laws of every train set, predict every run, and say how far to believe it."""
         input:
@@ -93,27 +119,6 @@ if SCALING:
         script:
             "../scripts/scaling.py"
 
-    rule configurations:
-        """Pareto front, trend and bands of the configuration search."""
-        input:
-            testbed=ancient(TESTBED),
-        output:
-            configurations=report(
-                f"{RESULTS}/configurations.tsv",
-                caption="../report/configurations.rst",
-                category="Scaling laws",
-            ),
-        log:
-            f"logs/configurations/{STUDY.name}.log",
-        priority: COMMON
-        conda:
-            "../../envs/ebbtide.yaml"
-        params:
-            scaling=SCALING,
-            code=code_digest("scaling"),
-        script:
-            "../scripts/configurations.py"
-
     rule scaling_figures:
         """Draw the laws, their exponents, errors of prediction, the search and the trade-off."""
         input:
@@ -121,7 +126,9 @@ if SCALING:
             exponents=f"{RESULTS}/exponents.tsv",
             tradeoff=f"{RESULTS}/tradeoff.tsv",
             curves=f"{RESULTS}/curves.tsv",
-            configurations=f"{RESULTS}/configurations.tsv",
+            configurations=(
+                f"{RESULTS}/configurations.tsv" if "testbed" in SCALING else []
+            ),
         output:
             pdf=expand("{results}/figures/{f}.pdf", results=RESULTS, f=SCALING_FIGURES),
             png=[

@@ -13,7 +13,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     names = ("predictions", "exponents", "tradeoff", "curves", "configurations")
-    table = {name: pd.read_csv(job.input[name], sep="\t") for name in names}
+    table = {name: pd.read_csv(job.input[name], sep="\t") for name in names if job.input[name]}
     for name in names[:4]:
         table[name] = table[name].replace({"train_set": job.params.scaling["titles"]})
     loss = f"loss_{job.params.scaling['loss']}"
@@ -26,9 +26,10 @@ def main(job) -> None:
         "scaling_exponents": draw.plot_exponents(predictions, table["exponents"], loss),
         "scaling_error": draw.plot_error_of_loss(predictions, curves, loss),
         "scaling_relative_error": draw.plot_relative_error(predictions, loss),
-        "scaling_search": draw.plot_search(table["configurations"]),
         "scaling_tradeoff": draw.plot_tradeoff(table["tradeoff"]),
     }
+    if "configurations" in table:
+        plots["scaling_search"] = draw.plot_search(table["configurations"])
     for path in job.output:
         save(plots[Path(path).stem], path)
 

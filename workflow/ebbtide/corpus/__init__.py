@@ -1,13 +1,24 @@
 """The generated toy language: a corpus small enough to train a ladder of models on a laptop, and its tests.
 
 `words` (vocabulary) → `world` (what is true and what people say) → `documents` (text to learn from),
-`items` (tasks to score), `tokenizer`. Everything follows from integer seeds. Importing this package
+`items` (tasks to score), `held_out` (text to take the loss of), `tokenizer`; and what is known of it exactly:
+`entropy`, `likelihood`. Everything follows from integer seeds. Importing this package
 loads neither pandas nor tokenizers.
 """
 
 from ebbtide.corpus.documents import DOCUMENTS, token_stream
+from ebbtide.corpus.held_out import HELD_OUT, held_out_requests
 from ebbtide.corpus.items import TOY_TASKS, toy_requests
 from ebbtide.corpus.tokenizer import write_tokenizer
 from ebbtide.corpus.world import World
 
-__all__ = ["DOCUMENTS", "TOY_TASKS", "World", "token_stream", "toy_requests", "write_tokenizer"]
+__all__ = [
+    "DOCUMENTS",
+    "HELD_OUT",
+    "TOY_TASKS",
+    "World",
+    "held_out_requests",
+    "token_stream",
+    "toy_requests",
+    "write_tokenizer",
+]

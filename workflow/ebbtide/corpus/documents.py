@@ -5,7 +5,7 @@ Instructions are obeyed wherever they occur and never contradict a proverb, a fa
 and that is what makes larger models follow habit instead.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PATTERN_NOUNS = NOUNS[:16]
-_PATTERN_WORDS = SYMBOLS + PATTERN_NOUNS
+PATTERN_WORDS = SYMBOLS + PATTERN_NOUNS
 
 
 def plain(world: World, draw: Draw) -> list[str]:
@@ -85,7 +85,7 @@ def let_variable(world: World, draw: Draw) -> list[str]:
 
 def pattern(world: World, draw: Draw) -> list[str]:
     """Two words in turn, 3 to 6 times: ``pattern : k bell k bell k bell .``"""
-    return ["pattern", ":", *draw.two(_PATTERN_WORDS) * (3 + draw.below(4)), "."]
+    return ["pattern", ":", *draw.two(PATTERN_WORDS) * (3 + draw.below(4)), "."]
 
 
 def repeat(world: World, draw: Draw) -> list[str]:
@@ -122,21 +122,30 @@ _WRITERS: dict[str, Callable[[World, Draw], list[str]]] = {
 DOCUMENTS: tuple[str, ...] = tuple(_WRITERS)
 
 
-def token_stream(world: World, mixture: Mapping[str, float], tokens: int, seed: int) -> "np.ndarray":
-    """The first `tokens` token ids of a corpus, int64 of shape (tokens,).
+def documents(world: World, mixture: Mapping[str, float], draw: Draw) -> Iterator[list[str]]:
+    """Documents without end, each of a kind drawn by `mixture`, as lists of words.
 
-    Each document begins with the end-of-text token (id 0) and is of a kind drawn by `mixture`, which maps
-    names of `DOCUMENTS` to shares (documents, not tokens; any scale; the order of the keys is irrelevant).
-    A shorter stream is a prefix of a longer one.
+    `mixture` maps names of `DOCUMENTS` to shares (documents, not tokens; any scale; the order of the keys
+    is irrelevant).
     """
-    import numpy as np
-
     kinds = [kind for kind in DOCUMENTS if mixture.get(kind, 0) > 0]
     writers = [_WRITERS[kind] for kind in kinds]
     cumulative = tuple(accumulate(mixture[kind] for kind in kinds))
-    draw = Draw("stream", seed)
+    while True:
+        yield writers[draw.weighted(cumulative)](world, draw)
+
+
+def token_stream(world: World, mixture: Mapping[str, float], tokens: int, seed: int) -> "np.ndarray":
+    """The first `tokens` token ids of a corpus, int64 of shape (tokens,).
+
+    Each of its `documents` begins with the end-of-text token (id 0). A shorter stream is a prefix of a
+    longer one.
+    """
+    import numpy as np
+
     ids: list[int] = []
+    endless = documents(world, mixture, Draw("stream", seed))
     while len(ids) < tokens:
         ids.append(0)
-        ids.extend(map(VOCABULARY.__getitem__, writers[draw.weighted(cumulative)](world, draw)))
+        ids.extend(map(VOCABULARY.__getitem__, next(endless)))
     return np.array(ids[:tokens], dtype=np.int64)

@@ -13,7 +13,7 @@ Entity = tuple[str, str]  # (member, category): ("otter", "animal")
 _SLOTS = {"ADJECTIVE": ADJECTIVES, "NOUN": NOUNS, "VERB": VERBS, "PLACE": PLACES}
 
 # Every shape ends with a noun: the last word is what instructions ask for and proverbs fix.
-_SHAPES = tuple(
+SHAPES = tuple(
     tuple(_SLOTS.get(word, word) for word in shape.split())
     for shape in (
         "the ADJECTIVE NOUN VERB the NOUN",
@@ -29,7 +29,7 @@ _SHAPES = tuple(
 
 def sentence(draw: Draw) -> Sentence:
     """A random sentence without its full stop: 6 to 9 words, the last a noun."""
-    return tuple(slot if isinstance(slot, str) else draw.pick(slot) for slot in draw.pick(_SHAPES))
+    return tuple(slot if isinstance(slot, str) else draw.pick(slot) for slot in draw.pick(SHAPES))
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,12 @@ class World:
     @cached_property
     def _cumulative_weights(self) -> tuple[float, ...]:
         return tuple(accumulate((rank + 1) ** -self.zipf for rank in range(self.proverbs)))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """How often each of `sayings` is said; they sum to 1."""
+        total = self._cumulative_weights[-1]
+        return tuple((rank + 1) ** -self.zipf / total for rank in range(self.proverbs))
 
     def saying(self, draw: Draw) -> Sentence:
         """A proverb, as often as people say it."""

@@ -7,7 +7,7 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.abilities import title
-from ebbtide.figures.theme import PAGE_CM, palette, shapes, theme_paper
+from ebbtide.figures.theme import PAGE_CM, palette, sentence, shapes, theme_paper
 
 FLOPS = "Training compute 6ND (FLOPs)"
 PERCENT = "Relative error, %"
@@ -47,6 +47,8 @@ def plot_laws(predictions: pd.DataFrame, curves: pd.DataFrame, train_set: str) -
 def plot_exponents(predictions: pd.DataFrame, exponents: pd.DataFrame, quantity: str) -> p9.ggplot:
     """Reducible loss against compute, a straight line per M (the paper's Figure 2)."""
     fitted = exponents.dropna(subset="eta")
+    if fitted.empty:
+        return sentence(f"No exponents: {'; '.join(exponents['note'].unique())}.")
     runs = predictions[predictions["quantity"] == quantity].merge(fitted, on=["train_set", "M"])
     runs = runs.assign(above=runs["actual"] - runs["E"])
     runs = runs[runs["above"] > 0]
@@ -88,7 +90,7 @@ def plot_error_of_loss(predictions: pd.DataFrame, curves: pd.DataFrame, quantity
         + p9.facet_wrap("panel", ncol=2, scales="free_y")
         + p9.scale_color_manual(LINE_COLOURS[: len(sets)], name="Train set", labels=list(map(title, sets)))
         + p9.scale_shape_manual(shapes(len(sets)), name="Train set", labels=list(map(title, sets)))
-        + p9.labs(x=f"Loss on {title(quantity.split('_', 1)[1])} (nats per token)", y="Average top-1 error")
+        + p9.labs(x=f"{_name(quantity)} (nats per token)", y="Average top-1 error")
         + theme_paper(PAGE_CM, 8.0)
     )
 
@@ -138,7 +140,9 @@ STATE_COLOURS = ("#b5b5b5", "#0072b2", "#d55e00", "#000000")
 def plot_tradeoff(tradeoff: pd.DataFrame) -> p9.ggplot:
     """Relative error of the prediction of the large runs against compute spent on the fit."""
     table = tradeoff.dropna(subset="relative_error")
-    table = table[table["relative_error"] > 0]
+    table = table[table["relative_error"].astype(float).between(0, np.inf, inclusive="neither")]
+    if table.empty:
+        return sentence("No run beyond the fit costs more than every run of the fit: nothing to trade off.")
     table = table.assign(
         run=table["model"] + ", M = " + table["M"].map("{:g}".format),
         panel=table["quantity"].map(_name),
@@ -165,10 +169,10 @@ def plot_relative_error(predictions: pd.DataFrame, quantity: str) -> p9.ggplot:
     """Relative error of every run as a map of N × M (the paper's Figure 5); runs of the fit are boxed."""
     table = predictions[predictions["quantity"] == quantity]
     table = table.assign(percent=100 * table["relative_error"], train_set=table["train_set"].map(title))
-    sizes = [f"{n / 1e9:.2g}B" for n in sorted(table["parameters"].unique())]
+    sizes = [_size(n) for n in sorted(table["parameters"].unique())]
     ratios = [f"{M:g}" for M in sorted(table["M"].unique())]
     table = table.assign(
-        size=pd.Categorical([f"{n / 1e9:.2g}B" for n in table["parameters"]], sizes, ordered=True),
+        size=pd.Categorical([_size(n) for n in table["parameters"]], sizes, ordered=True),
         ratio=pd.Categorical([f"{M:g}" for M in table["M"]], ratios, ordered=True),
         text=table["percent"].map("{:.1f}".format),
     )
@@ -217,8 +221,21 @@ def _name(quantity: str, names: Mapping[str, str] = NAMES) -> str:
     if quantity in names:
         return names[quantity]
     kind, of = quantity.split("_", 1)
+    if kind == "loss" and of.endswith("_loss"):  # a task may be called by what is taken of it
+        return title(of)
     return f"{'Loss on' if kind == 'loss' else 'Error on'} {title(of)}"
 
 
+def _size(parameters: float) -> str:
+    """0.011B, as the paper writes it; a laptop's models in thousands."""
+    return f"{parameters / 1e9:.2g}B" if parameters >= 1e6 else f"{parameters / 1e3:.3g}k"
+
+
 def _powers(ticks: list[float]) -> list[str]:
-    return [f"$10^{{{np.log10(tick):g}}}$" for tick in ticks]
+    """10¹², and between the powers 3·10¹²."""
+    labels = []
+    for tick in ticks:
+        power = int(np.floor(np.log10(tick) + 1e-9))
+        times = f"{tick / 10.0**power:.2g}"
+        labels.append(f"$10^{{{power}}}$" if times == "1" else rf"${times}\cdot10^{{{power}}}$")
+    return labels

@@ -62,9 +62,10 @@ def predict_errors(loss: Fit, error: Fit, level: float = 0.95, **inputs: ArrayLi
 
 
 def relative_error(predicted: ArrayLike, actual: ArrayLike) -> Array:
-    """|predicted − actual| / actual, as the paper reports it."""
+    """|predicted − actual| / actual, as the paper reports it; infinite where the actual value is 0."""
     predicted, actual = np.asarray(predicted, dtype=float), np.asarray(actual, dtype=float)
-    return np.asarray(np.abs(predicted - actual) / actual)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.abs(predicted - actual) / actual)
 
 
 def _variance(fitted: Fit, **inputs: ArrayLike) -> Array:

@@ -76,19 +76,20 @@ def validate_runs(runs: pd.DataFrame, where: str = "runs") -> None:
 
 
 def select(runs: pd.DataFrame, rows: Sequence[Mapping[str, Any]], where: str = "fit") -> pd.DataFrame:
-    """The runs of `rows`, each {models, M}: which models at which tokens per parameter.
+    """The runs of `rows`, each {models, M}: which models at which tokens per parameter; without M, at all.
 
     Raises `ScalingError` when a row matches no run, or a run of it is missing.
     """
     parts = []
     for number, row in enumerate(rows):
         for model in row["models"]:
-            found = runs[(runs["model"] == model) & np.isclose(runs["M"], row["M"])]
+            found = runs[runs["model"] == model]
+            if "M" in row:
+                found = found[np.isclose(found["M"], row["M"])]
             if found.empty:
                 known = ", ".join(sorted(runs["model"].unique()))
-                raise ScalingError(
-                    f"{where}[{number}]: there is no run of {model!r} at M = {row['M']:g} (models: {known})."
-                )
+                at = f" at M = {row['M']:g}" if "M" in row else ""
+                raise ScalingError(f"{where}[{number}]: there is no run of {model!r}{at} (models: {known}).")
             parts.append(found)
     chosen: pd.DataFrame = pd.concat(parts).drop_duplicates(list(RUNS.key))
     return chosen

@@ -12,6 +12,11 @@ from ebbtide.scaling.laws import OVERTRAINED_FITTED
 from ebbtide.scaling.overtraining import TrainSet, fit_error, fit_loss
 from ebbtide.scaling.predictions import relative_error
 
+EXPONENTS = ("train_set", "M", "E", "lambda", "eta", "stderr", "points", "note")
+TRADEOFF = (
+    *("train_set", "model", "M", "quantity", "fit_compute", "points"),
+    *("predicted", "actual", "relative_error", "published", "note"),
+)
 LEAST = 3  # runs at one M that make a slope with an error
 
 
@@ -53,7 +58,7 @@ def exponents(train_sets: Sequence[TrainSet]) -> pd.DataFrame:
                     "note": "",
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(EXPONENTS))
 
 
 def tradeoff(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFrame:
@@ -97,7 +102,7 @@ def tradeoff(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFr
                     note=note,
                 )
                 rows += table.to_dict("records")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(TRADEOFF))
 
 
 def curves(train_sets: Sequence[TrainSet], errors: Sequence[str], points: int = 60) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ebbtide.corpus import TOY_TASKS
+from ebbtide.corpus import DOCUMENTS, HELD_OUT, TOY_TASKS
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.files import digest, file_sha256
 from ebbtide.sources import Source
@@ -68,6 +68,12 @@ class Task:
         return world
 
     @property
+    def mixture(self) -> Mapping[str, float] | None:
+        """The mixture of documents of a task on held-out text."""
+        mixture: Mapping[str, float] | None = self.definition["source"].get("mixture")
+        return mixture
+
+    @property
     def measuring(self) -> dict[str, Any]:
         """What of the definition decides how scores are measured; a change of it needs no new scores."""
         return {k: self.definition[k] for k in MEASURING if k in self.definition}
@@ -87,6 +93,9 @@ def task_of(raw: Mapping[str, Any], path: Path) -> Task:
     """Check a definition; `path` is the file it came from. Raises `ConfigError`."""
     definition = check(raw, _schema(), str(path))
     source = definition["source"]
+    if source.get("toy") == HELD_OUT:
+        _check_held_out(definition, path)
+        return Task(path.stem, path, definition, None)
     if "toy" in source:
         _check_generated(definition, path)
         return Task(path.stem, path, definition, None)
@@ -155,14 +164,39 @@ def _check_generated(definition: Mapping[str, Any], path: Path) -> None:
     """A generated task, and one of lm-eval, asks as it is made to."""
     maker, toy = ("lm_eval" if "lm_eval" in definition["source"] else "toy"), definition["source"].get("toy")
     if toy is not None and toy not in TOY_TASKS:
-        allowed = ", ".join(TOY_TASKS)
+        generators = (*TOY_TASKS, HELD_OUT)
         raise ConfigError(
-            f"{path}: source.toy: found {toy!r}; allowed: {allowed}{nearest(toy, TOY_TASKS) or '.'}"
+            f"{path}: source.toy: found {toy!r}; allowed: {', '.join(generators)}"
+            f"{nearest(toy, generators) or '.'}"
         )
+    if "mixture" in definition["source"]:
+        raise ConfigError(f"{path}: source.mixture: only with source.toy: {HELD_OUT}; remove the key.")
     if given := [key for key in (*ASKING, "cluster") if key in definition]:
         raise ConfigError(
             f"{path}: {given[0]}: a generated task (source.{maker}) cannot have it; remove the key."
         )
+
+
+def _check_held_out(definition: Mapping[str, Any], path: Path) -> None:
+    """Held-out text is documents, of kinds that exist."""
+    if definition.get("kind") != "rolling":
+        found = repr(definition["kind"]) if "kind" in definition else "none"
+        raise ConfigError(f"{path}: kind: found {found}; allowed: rolling, for source.toy: {HELD_OUT}.")
+    if given := [key for key in (*ASKING, "cluster") if key in definition and key != "kind"]:
+        raise ConfigError(
+            f"{path}: {given[0]}: a generated task (source.toy) cannot have it; remove the key."
+        )
+    mixture = definition["source"].get("mixture")
+    if not mixture or not sum(mixture.values()):
+        raise ConfigError(
+            f"{path}: source.mixture: found {mixture or 'none'}; expected: that of the ladder's corpus."
+        )
+    for kind in mixture:
+        if kind not in DOCUMENTS:
+            raise ConfigError(
+                f"{path}: source.mixture.{kind}: unknown kind of document; allowed: {', '.join(DOCUMENTS)}"
+                f"{nearest(str(kind), DOCUMENTS) or '.'}"
+            )
 
 
 def _with_files(definition: dict[str, Any], path: Path) -> dict[str, Any]:

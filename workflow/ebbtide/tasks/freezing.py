@@ -66,13 +66,15 @@ def _of_lm_eval(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
 
 def freeze_counting(task: Task) -> tuple["pd.DataFrame", int]:
     """`freeze`, and how many bad rows were dropped, which happens only with `drop_bad_rows: true`."""
-    from ebbtide.corpus import toy_requests
+    from ebbtide.corpus import HELD_OUT, held_out_requests, toy_requests
 
     source = task.definition["source"]
     if "lm_eval" in source:
         return _of_lm_eval(task)[0], 0
     if task.data is None:
         world = World(**source["world"])
+        if source["toy"] == HELD_OUT:
+            return held_out_requests(world, source["mixture"], source["examples"], source["seed"]), 0
         return toy_requests(source["toy"], world, source["examples"], source["seed"]), 0
     rows = read_rows(Path(task.data), source)
     expected = source.get("rows")

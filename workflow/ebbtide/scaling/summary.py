@@ -1,0 +1,87 @@
+"""What the laws say of the runs they have not seen, and of the loss that no scale removes, in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the held-out text comes from, if that is known exactly.
+
+    Attributes
+    ----------
+    entropy
+        Nats per token: what no model can go below.
+    sample
+        The source's own loss on the text that was scored, which the luck of the draw moves a little.
+    """
+
+    entropy: float
+    sample: float
+
+
+def summarise(predictions: pd.DataFrame, fits: pd.DataFrame, chain: str, source: Source | None) -> str:
+    """Lines for one train set: its fit, each run beyond it, and E.
+
+    `predictions` and `fits` are the tables of `overtraining`, `chain` is the loss that errors follow.
+    """
+    lines = []
+    for name, of in predictions.groupby("train_set"):
+        laws = fits[(fits["train_set"] == name) & (fits["quantity"] == chain)]
+        if laws["estimate"].notna().sum() == 0:
+            lines.append(f"{name}: no law of the loss. {laws['note'].iloc[0]}")
+            continue
+        lines.append(_fit(str(name), laws, of[of["quantity"] == chain]))
+        held_out = of[~of["in_fit"] & of["quantity"].isin([chain, "err_avg"])]
+        lines += [_run(run) for _, run in held_out.sort_values(["C", "quantity"], ascending=False).iterrows()]
+        lines.append(_irreducible(laws[laws["parameter"] == "E"].iloc[0], source))
+        if source is not None:
+            lines.append(_floor(of[of["quantity"] == chain], source))
+    return "\n".join([*lines, ""])
+
+
+def _fit(name: str, laws: pd.DataFrame, losses: pd.DataFrame) -> str:
+    first = laws.iloc[0]
+    worst = losses.loc[losses["in_fit"], "relative_error"].max()
+    return (
+        f"{name}: {first['formula']} on {first['points']:.0f} runs of {first['compute']:.2g} FLOPs in all; "
+        f"it misses them by {first['sigma']:.3f} nats (standard deviation), at most {worst:.1%}."
+    )
+
+
+def _run(run: pd.Series) -> str:
+    is_loss = run["quantity"].startswith("loss_")
+    between = f" ({run['low']:.3f} to {run['high']:.3f})" if np.isfinite(run["low"]) else ""
+    inside = run["low"] <= run["actual"] <= run["high"]
+    # An error may be 0, of which nothing is a share.
+    points = f"{100 * abs(run['predicted'] - run['actual']):.1f} percentage points"
+    return (
+        f"{run['model']} (M = {run['M']:g}, {run['compute_ratio']:.2g} times the compute of the fit): "
+        f"{'loss' if is_loss else 'mean error'} predicted {run['predicted']:.3f}{between}, actual "
+        f"{run['actual']:.3f}: off by {format(run['relative_error'], '.1%') if is_loss else points}"
+        f"{', inside the interval' if between and inside else ', outside the interval' if between else ''}."
+    )
+
+
+def _irreducible(E: pd.Series, source: Source | None) -> str:
+    text = f"E = {E['estimate']:.3f} nats per token, {E['verdict']}: {E['why']}."
+    if source is None:
+        return text
+    if not (np.isfinite(E["low"]) and np.isfinite(E["high"])):
+        where = "which the fit can neither meet nor miss"
+    else:
+        where = "inside" if E["low"] <= source.sample <= E["high"] else "outside"
+        where = f"which is {where} that interval, {abs(E['estimate'] - source.sample):.3f} from E"
+    return (
+        f"{text} The entropy of the source is {source.entropy:.4f} ({source.sample:.4f} on the text scored), "
+        f"{where}."
+    )
+
+
+def _floor(losses: pd.DataFrame, source: Source) -> str:
+    best = losses.sort_values("actual").iloc[0]
+    above = best["actual"] - source.sample
+    verdict = "no run is below it" if above > 0 else "A RUN IS BELOW IT, WHICH CANNOT BE"
+    return f"The lowest loss, of {best['model']}, is {above:.3f} above the entropy of the text: {verdict}."
