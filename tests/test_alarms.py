@@ -71,6 +71,13 @@ def test_few_groups_try_all_signs() -> None:
     assert sign_flip(np.array([[1.0, 2.0, -4.0]])) == pytest.approx([0.875])
 
 
+def test_few_terms_among_many_zeros_try_all_signs() -> None:
+    some = np.array([3.0, -1.0, 2.0, 0.5, -0.25, 1.5, 2.5])
+    among = np.zeros((2, 400))
+    among[0, ::60], among[1, 200:207] = some, some
+    assert sign_flip(among) == pytest.approx(np.repeat(sign_flip(some[None]), 2))
+
+
 def test_the_signs_of_many_groups_all_equal() -> None:
     assert sign_flip(np.full((1, 40), 0.25)) == pytest.approx([2.0**-40])
     assert sign_flip(np.r_[np.ones(7), np.zeros(5000)][None]) == pytest.approx([2.0**-7])
@@ -96,9 +103,20 @@ def test_what_can_be_detected_with_a_fifth_of_the_examples_discordant(n: int, dr
     assert float(f"{found:.2g}") == drop
 
 
+@pytest.mark.parametrize("discordant", [0, 2, 6, 7, 20])
+def test_few_discordant_examples_find_the_stated_drop_in_four_of_five(discordant: int) -> None:
+    n = 300
+    [drop] = drop_of_shares(np.array([discordant]), n, np.array([1.959964]))
+    share = max(discordant / n, drop)
+    chances = [(share + drop) / 2, max(share - drop, 0) / 2, 1 - share]
+    lost, gained, _ = np.random.default_rng(0).multinomial(n, chances, 20_000).T
+    assert 0.78 < (mcnemar(lost, gained) < 0.05).mean() < 0.85
+
+
 def test_no_discordant_example_is_no_perfect_test() -> None:
     drops = drop_of_shares(np.array([0, 1, 20]), 200, np.full(3, 1.96))
     assert 5 / 200 < drops[0] == drops[1] < drops[2]
+    assert binom.sf(4, 200, drops[0]) == pytest.approx(0.8)
     # Five that go the same way have a mid-p of 1/32: four examples can never tell.
     few = drop_of_shares(np.array([0]), 4, np.array([1.96]))
     assert np.isnan(few[0]) and drop_of_shares(np.array([0]), 5, np.array([1.96]))[0] > 0.9
