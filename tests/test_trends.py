@@ -11,7 +11,7 @@ from ebbtide.trajectories.resampling import bootstrap
 from ebbtide.trajectories.shape import classify, classify_means
 from ebbtide.trajectories.simultaneous import all_pairs, means_of
 from ebbtide.trajectories.slopes import interval, p_of_line, p_of_mean, slope_weights
-from ebbtide.trajectories.trends import difference_table, follow, holm, trend_table
+from ebbtide.trajectories.trends import difference_table, follow, trend_table
 
 T, N = 9, 1000
 X = np.log10(2.0 ** np.arange(10, 10 + T))
@@ -246,8 +246,3 @@ def test_large_against_small_on_the_same_examples() -> None:
     other = next(iter(follow(trajectory(small[:, :-1], "small", 7), ["accuracy"], 0.05)))
     [row] = difference_table([followed[0], other]).to_dict("records")
     assert "same examples" in row["note"] and np.isnan(row["p"])
-
-
-def test_holm() -> None:
-    assert holm(np.array([0.01, np.nan, 0.04, 0.03])).tolist()[::2] == pytest.approx([0.03, 0.06])
-    assert np.isnan(holm(np.array([0.01, np.nan]))[1])

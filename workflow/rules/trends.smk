@@ -45,7 +45,7 @@ rule trends:
         metrics=STUDY.config["trajectories"]["metrics"],
         alpha=STUDY.config["trajectories"]["alpha"],
         flat=STUDY.config["trends"]["flat"],
-        code=code_digest("trajectories", "metrics", "tables"),
+        code=code_digest("trajectories", "multiplicity", "metrics", "tables"),
     script:
         "../scripts/trends.py"
 

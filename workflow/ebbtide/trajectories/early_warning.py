@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from ebbtide.multiplicity import adjusted
 from ebbtide.trajectories.panel import Trajectory
 from ebbtide.trajectories.resampling import bootstrap
 from ebbtide.trajectories.simultaneous import all_pairs, means_of
-from ebbtide.trajectories.trends import counted, holm
+from ebbtide.trajectories.trends import counted
 
 OUTCOME = "accuracy"
 SIGNALS = ("margin", "coverage", "choice_probability")
@@ -161,5 +162,5 @@ def _lead(outcome: _Described, signal: _Described, x: np.ndarray, alpha: float) 
 def lead_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """All rows of a study, p adjusted by Holm over those that are tested. Columns `COLUMNS`."""
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table["p_adjusted"] = holm(table["p"].to_numpy(dtype=float))
+    table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "holm")
     return table

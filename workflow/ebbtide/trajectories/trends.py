@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.metrics import metric_of
+from ebbtide.multiplicity import adjusted
 from ebbtide.trajectories.bend import FEWEST, Bend, bend_of
 from ebbtide.trajectories.panel import Trajectory, sign_of
 from ebbtide.trajectories.resampling import bootstrap
@@ -128,7 +129,7 @@ def trend_table(followed: Sequence[Followed], alpha: float = 0.05, flat: float =
     """
     curves = max(1, sum(one.pairs is not None for one in followed))
     table = pd.DataFrame([_row(one, alpha, flat, curves) for one in followed], columns=list(COLUMNS))
-    table["p_adjusted"] = holm(table["p"].to_numpy(dtype=float))
+    table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "holm")
     return table
 
 
@@ -224,7 +225,7 @@ def difference_table(followed: Sequence[Followed], alpha: float = 0.05) -> pd.Da
             }
         )
     table = pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
-    table["p_adjusted"] = holm(table["p"].to_numpy(dtype=float))
+    table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "holm")
     return table
 
 
@@ -239,14 +240,3 @@ def _not_comparable(small: Followed, large: Followed) -> str:
 
 def _mean(slopes: np.ndarray) -> float:
     return float(slopes.mean()) if len(slopes) else np.nan
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Adjusted p (Holm 1979); NaN are no tests."""
-    adjusted = np.full(len(p), np.nan)
-    order = [i for i in np.argsort(p) if not np.isnan(p[i])]
-    least = 0.0
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * p[place]))
-        adjusted[place] = least
-    return adjusted
