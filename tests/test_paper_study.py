@@ -102,6 +102,16 @@ def row(edit: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], 
         (lambda c: c.update(regression={"form": "centred"}), "allowed: standardised, raw"),
         (lambda c: c.update(regression={"adjust": "fdr"}), "allowed: bh, by, holm, none"),
         (lambda c: c.update(regression={"published": "no.tsv"}), "published: there is no such file"),
+        (
+            lambda c: c.update(trajectories={"metrics": ["acuracy"]}),
+            "found 'acuracy'.* did you mean 'accuracy'",
+        ),
+        (
+            lambda c: c.update(alarms={"effects": {"moderate": 0.5, "severe": 0.3}}),
+            "moderate 0.5 above severe 0.3",
+        ),
+        (lambda c: c.update(alarms={"effects": {"severe": 0.05}}), "moderate 0.1 above severe 0.05"),
+        (lambda c: c.update(alarms={"against": ["baseline"]}), "leaves nothing to compare; name a baseline"),
     ],
 )
 def test_mistakes_are_sentences(

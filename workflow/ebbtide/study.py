@@ -21,6 +21,7 @@ from ebbtide.sources import CHECKOUT, Source, mirrors
 from ebbtide.store import Identity
 from ebbtide.tasks import Task, load_task
 from ebbtide.validation import check, load_schema, read_yaml, relative
+from ebbtide.watching import check_watching
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], use: str 
 
     mirrors(checked["mirrors"])
     _use(checked, use or checked["use"], place)
+    check_watching(checked, place)
     _find_published(checked["regression"], place("regression"))
     imported = tuple(
         check_row(row, f"{place('imported')}: imported[{number}]")
