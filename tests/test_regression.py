@@ -215,7 +215,7 @@ def test_a_task_without_a_regression_says_why(metrics: pd.DataFrame, reason: str
 
     row = verdicts(pd.concat([metrics, other]), found).set_index("task").loc["t"]
     assert row["verdict"] == "undecided"
-    assert row["note"] == none["note"].iloc[0]
+    assert row["note"].startswith(none["note"].iloc[0])
 
 
 @pytest.mark.parametrize("column", ["tokens", "parameters_non_embedding"])
@@ -276,3 +276,14 @@ def test_one_checkpoint_shows_no_change() -> None:
     assert not found["decreased"]
     assert np.isnan(found["change"])
     assert found["model"] == ""
+
+
+def test_a_largest_model_with_one_checkpoint_is_said_in_words() -> None:
+    metrics = ladder(-0.1, -0.1)
+    largest = metrics["parameters_total"] == metrics["parameters_total"].max()
+    alone = metrics[~largest | (metrics["tokens"] == metrics["tokens"].max())]
+    found = verdicts(alone, regress(alone)).iloc[0]
+    assert found["note"].endswith(
+        "no change of the largest model: it has fewer than two checkpoints with training tokens"
+    )
+    assert verdicts(metrics, regress(metrics)).iloc[0]["note"] == ""

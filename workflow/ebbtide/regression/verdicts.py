@@ -8,6 +8,8 @@ import pandas as pd
 from ebbtide.metrics import metric_of
 from ebbtide.regression.design import Size
 
+NO_ENDS = "no change of the largest model: it has fewer than two checkpoints with training tokens"
+
 
 def verdicts(
     metrics: pd.DataFrame,
@@ -57,7 +59,7 @@ def verdicts(
                 "interaction_p_adjusted": interaction["p_adjusted"],
                 "consistent": consistent,
                 "verdict": _verdict(decreased, clear, sign * tokens["t"], consistent),
-                "note": tokens["note"],
+                "note": "; ".join(filter(None, (tokens["note"], "" if model else NO_ENDS))),
             }
         )
     return pd.DataFrame(out)
