@@ -17,7 +17,7 @@ from ebbtide.trajectories.flicker import expected_falls, looks_forgotten
 from ebbtide.trajectories.forgetting import curves, median_survival, net_test, summarise_histories
 from ebbtide.trajectories.forgetting_tables import forgetting_tables, prompts, shortened, with_texts
 from ebbtide.trajectories.history import History, default_hold, history
-from ebbtide.trajectories.together import forgotten_together, intersection_chance
+from ebbtide.trajectories.together import forgotten_together
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from simulate_forgetting import called
@@ -148,15 +148,24 @@ def test_what_cannot_be_said_is_said_in_words():
     assert empty.summary["note"].str.contains("no example").all() and empty.examples.empty
 
 
-def test_an_intersection_by_chance():
-    """Two sets: the hypergeometric; three: by trying all of them."""
-    from scipy.stats import hypergeom
-
-    assert intersection_chance(20, [7, 9], 5) == pytest.approx(hypergeom.sf(4, 20, 7, 9))
-    sets = [[set(c) for c in itertools.combinations(range(6), size)] for size in (3, 4, 2)]
-    counts = [len(a & b & c) for a in sets[0] for b in sets[1] for c in sets[2]]
-    for least in range(3):
-        assert intersection_chance(6, [3, 4, 2], least) == pytest.approx(np.mean(np.array(counts) >= least))
+@pytest.mark.parametrize("persistence", [0.0, 0.8])
+def test_models_that_share_only_hard_examples_forget_together_by_chance(persistence: float) -> None:
+    """Level where answers drift and examples are hard for all; power where the same examples are lost."""
+    T, n, draws = 12, 300, 40
+    found = {False: 0, True: 0}
+    for draw, same in itertools.product(range(draws), found):
+        rng = np.random.default_rng([draw, same])
+        hard, lost = rng.normal(size=n), np.where(np.arange(n) < 40, 1, 0) * same
+        models = []
+        for name in "abc":
+            noise = [rng.normal(size=n)]
+            for fresh in rng.normal(size=(T - 1, n)):
+                noise.append(persistence * noise[-1] + np.sqrt(1 - persistence**2) * fresh)
+            values = (hard + np.array(noise) + lost * np.linspace(3, -3, T)[:, None] > 0).astype(float)
+            models.append(history(trajectory(values, name), "accuracy", hold=None, size=1))
+        found[same] += forgotten_together(models, ["a", "b", "c"])["p"][0] < 0.05
+    assert found[False] <= 0.12 * draws
+    assert found[True] >= 0.8 * draws
 
 
 def test_forgotten_by_all_large_models():
@@ -167,6 +176,8 @@ def test_forgotten_by_all_large_models():
     [row] = found.together.to_dict("records")
     assert row["models"] == "b, a" and row["forgotten_together"] == 1 and row["forgotten_each"] == "1, 2"
     assert row["expected_independent"] == pytest.approx(3 * 1 / 3 * 2 / 3)
+    # All three are right twice in a, two of them forgotten; in b only the one that is right twice is.
+    assert row["expected_difficulty"] == pytest.approx(2 / 3 * 1)
     examples = found.examples.set_index("example")
     assert examples.loc["e0000", ["in_all_large", "forgotten_in"]].tolist() == ["yes", 2]
     assert examples.loc["e0001", "in_all_large"] == "no"

@@ -11,15 +11,7 @@ from ebbtide.trajectories.history import History
 
 COLUMNS = (
     *("task", "metric", "models", "n", "forgotten_each", "forgotten_together"),
-    *(
-        "expected_independent",
-        "p",
-        "expected_flicker",
-        "p_flicker",
-        "p_adjusted",
-        "p_flicker_adjusted",
-        "note",
-    ),
+    *("expected_independent", "expected_difficulty", "p", "p_adjusted", "note"),
 )
 
 
@@ -32,10 +24,13 @@ def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> 
     """Per task and metric, the examples forgotten by every model of `largest`, columns `COLUMNS`.
 
     `expected_independent`: n ∏ (forgotten share of the model), as if each model forgot its number of examples
-    at random; p is the exact distribution of the intersection (hypergeometric, one model after the other).
-    `expected_flicker`: Σ_i ∏_m P(example i looks forgotten in m by flicker), which allows for examples that
-    are hard for every model, but not for answers that drift slowly; p as in `forgetting`. Both take examples
-    as independent of each other.
+    at random. Examples that are hard for every model are forgotten together more often than that.
+    `expected_difficulty`: Σ_i ∏_m q_m(k_mi), where k_mi counts how often example i is right in model m, and
+    q_m(k) is the share forgotten among the examples with as many right in that model. The count carries what
+    an example's difficulty says of its history (in the Rasch model all of it: models that share nothing but
+    difficulty forget independently given the counts), and as q is found and not assumed, neither a trend nor
+    slow drift disturbs it. p: as many together or more, by the binomial with the same mean, which has heavier
+    tails than the sum of unequal chances (Hoeffding 1956). It takes examples as independent of each other.
     """
     rows = []
     by_task: dict[tuple[str, str], dict[str, History]] = {}
@@ -44,24 +39,16 @@ def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> 
     for found in by_task.values():
         rows.append(_row([found[model] for model in largest if model in found], len(largest)))
     table = pd.DataFrame([row for row in rows if row]).reindex(columns=list(COLUMNS))
-    for name in ("p", "p_flicker"):
-        table[f"{name}_adjusted"] = adjusted(table[name].to_numpy(dtype=float), "bh")
+    table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "bh")
     return table
 
 
-def intersection_chance(n: int, sizes: Sequence[int], at_least: int) -> float:
-    """P(|A_1 ∩ … ∩ A_m| >= at_least) for independent uniformly random subsets of n with these sizes."""
-    from scipy.stats import hypergeom
-
-    chances = np.zeros(n + 1)
-    chances[sizes[0]] = 1.0
-    for size in sizes[1:]:
-        reached = np.flatnonzero(chances > 0)
-        counts = np.arange(min(int(reached.max()), size) + 1)
-        then = chances[reached] @ hypergeom.pmf(counts[None, :], n, reached[:, None], size)
-        chances = np.zeros(n + 1)
-        chances[counts] = then
-    return float(min(1.0, chances[at_least:].sum()))
+def chance_by_difficulty(history: History) -> np.ndarray:
+    """(n,): the share forgotten among the examples that are right as often as each one."""
+    often = history.right.sum(axis=0)
+    _, at, count = np.unique(often, return_inverse=True, return_counts=True)
+    shares: np.ndarray = (np.bincount(at, weights=history.forgotten) / count)[at]
+    return shares
 
 
 def _row(histories: Sequence[History], wanted: int) -> dict[str, Any]:
@@ -82,14 +69,13 @@ def _row(histories: Sequence[History], wanted: int) -> dict[str, Any]:
     masks = np.stack([h.forgotten for h in histories])
     sizes = [int(size) for size in masks.sum(axis=1)]
     both = int(masks.all(axis=0).sum())
-    chances = np.prod([h.flicker for h in histories], axis=0)
+    chances = np.prod([chance_by_difficulty(h) for h in histories], axis=0)
     row |= {
         "forgotten_each": ", ".join(map(str, sizes)),
         "forgotten_together": both,
         "expected_independent": n * float(np.prod([size / n for size in sizes])),
-        "p": intersection_chance(n, sizes, both),
-        "expected_flicker": float(chances.sum()),
-        "p_flicker": _heavier_tail(chances, both),
+        "expected_difficulty": float(chances.sum()),
+        "p": _heavier_tail(chances, both),
         "note": ""
         if len(histories) == wanted
         else f"{len(histories)} of the {wanted} largest models have it",
