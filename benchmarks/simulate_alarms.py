@@ -32,7 +32,11 @@ def trajectory(values: np.ndarray, clusters: np.ndarray | None = None, name: str
     """A trajectory of made-up accuracies."""
     T, n = values.shape
     places = pd.DataFrame(
-        {"checkpoint": [f"step{t}" for t in range(T)], "step": range(T), "tokens": np.arange(T) * 1000}
+        {
+            "checkpoint": [f"step{t}" for t in range(T)],
+            "step": range(1, T + 1),
+            "tokens": np.arange(1, T + 1) * 1000,
+        }
     )
     clusters = np.arange(n) if clusters is None else clusters
     return Trajectory("model", name, places, {}, np.arange(n), clusters, {"accuracy": values})

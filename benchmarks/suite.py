@@ -6,7 +6,7 @@
 Cells are made up (1,000 examples of two choices, of all difficulties, neighbouring checkpoints alike) and
 written as scoring writes them; that time is not counted. Then each stage runs as its rule does, on two
 processes. Not counted is what Snakemake adds for every job. Stages are repeated with a quarter of the models:
-the time per cell should not grow. Seconds of CPU are beside those of the clock, for a machine that is not idle.
+the time per cell should not grow. CPU is counted beside the clock, for a machine that is not idle.
 """
 
 import argparse

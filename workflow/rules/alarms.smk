@@ -82,7 +82,7 @@ rule plot_alarms:
         "../../envs/ebbtide.yaml"
     params:
         titles=STUDY.config["titles"],
-        code=code_digest("figures"),
+        code=code_digest("figures", "abilities"),
     script:
         "../scripts/plot_alarms.py"
 
@@ -106,7 +106,7 @@ rule plot_changes:
     params:
         alpha=STUDY.config["trajectories"]["alpha"],
         titles=STUDY.config["titles"],
-        code=code_digest("figures"),
+        code=code_digest("figures", "abilities"),
     script:
         "../scripts/plot_changes.py"
 

@@ -77,7 +77,7 @@ rule plot_forgetting:
     params:
         parameters=STUDY.config["regression"]["parameters"],
         titles=STUDY.config["titles"],
-        code=code_digest("figures"),
+        code=code_digest("figures", "abilities"),
     script:
         "../scripts/plot_forgetting.py"
 

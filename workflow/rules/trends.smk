@@ -67,7 +67,8 @@ rule plot_trends:
     conda:
         "../../envs/ebbtide.yaml"
     params:
-        code=code_digest("figures"),
+        titles=STUDY.config["titles"],
+        code=code_digest("figures", "abilities"),
     script:
         "../scripts/plot_trends.py"
 
@@ -90,6 +91,7 @@ rule plot_early_warning:
     conda:
         "../../envs/ebbtide.yaml"
     params:
-        code=code_digest("figures"),
+        titles=STUDY.config["titles"],
+        code=code_digest("figures", "abilities"),
     script:
         "../scripts/plot_early_warning.py"

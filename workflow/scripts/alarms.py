@@ -1,7 +1,5 @@
 """Adapter: alarms on the terminal, worst first."""
 
-import sys
-
 from ebbtide.logs import log_to
 from ebbtide.trajectories.alarm_lines import lines, read_alarms
 
@@ -10,7 +8,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     said = lines(read_alarms(job.input.alarms), job.params.watch)
-    print(*said, f"All comparisons: {job.input.alarms}", sep="\n", file=sys.stderr)
+    print(*said, f"All comparisons: {job.input.alarms}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def main(job) -> None:
     log_to(job.log[0])
     try:
         leads = pd.read_csv(job.input.early_warning, sep="\t")
-        plot = plot_early_warning(read_frame(job.input.metrics, METRICS), leads)
+        plot = plot_early_warning(read_frame(job.input.metrics, METRICS), leads, job.params.titles)
     except FigureError as error:  # nothing falls, or no signal is tested: the figure says so
         log.warning("%s", error)
         plot = sentence(error.args[0])

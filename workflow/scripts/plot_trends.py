@@ -11,7 +11,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     try:
-        plot = plot_trends(pd.read_csv(job.input.trends, sep="\t"))
+        plot = plot_trends(pd.read_csv(job.input.trends, sep="\t"), job.params.titles)
     except FigureError as error:  # one checkpoint has no slope; all else of the study is there
         log.warning("%s", error)
         plot = sentence(error.args[0])

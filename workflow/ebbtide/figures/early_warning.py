@@ -1,11 +1,13 @@
 """Falling accuracy beside the signals that may fall before it, each on the scale of its own fall."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import plotnine as p9
 
 from ebbtide.abilities import title
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import panel_columns
+from ebbtide.figures.frame import labeller, panel_columns
 from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper
 
 PANELS = 12
@@ -19,11 +21,14 @@ LOOKS = {
 }
 
 
-def plot_early_warning(metrics: pd.DataFrame, leads: pd.DataFrame) -> p9.ggplot:
+def plot_early_warning(
+    metrics: pd.DataFrame, leads: pd.DataFrame, titles: Mapping[str, str] | None = None
+) -> p9.ggplot:
     """Draw the curves of every falling task, scaled from the low after the fall (0) to the peak (1).
 
-    `metrics` is the table of `tables.METRICS`, `leads` that of early_warning.tsv. Vertical lines mark where
-    half of a fall is lost. At most `PANELS` models and tasks, those of the largest falls of accuracy.
+    `metrics` is the table of `tables.METRICS`, `leads` that of early_warning.tsv, `titles` name tasks.
+    Vertical lines mark where half of a fall is lost. At most `PANELS` models and tasks, those of the largest
+    falls of accuracy.
     Raises `FigureError` when no lead was tested.
     """
     tested = leads[leads["lead"].notna()]
@@ -34,7 +39,7 @@ def plot_early_warning(metrics: pd.DataFrame, leads: pd.DataFrame) -> p9.ggplot:
         )
     largest = tested.drop_duplicates(["model", "task"]).nlargest(PANELS, "fall", keep="first")
     marks = _marks(tested.merge(largest[["model", "task"]]))
-    marks["panel"] = _panels(marks)
+    marks["panel"] = _panels(marks, titles)
     curves = _curves(metrics, marks)
     known = [name for name in LOOKS if name in set(marks["signal"])]
     for frame in (curves, marks):
@@ -52,7 +57,7 @@ def plot_early_warning(metrics: pd.DataFrame, leads: pd.DataFrame) -> p9.ggplot:
             p9.aes(xintercept="half", color="signal", linetype="signal"), marks, size=0.6, show_legend=False
         )
         + p9.facet_wrap("panel", ncol=columns, scales="free_x")
-        + p9.coord_cartesian(ylim=(-0.4, 1.4))
+        + p9.coord_cartesian(ylim=(-0.15, 1.15))
         + p9.scale_x_log10(labels=lambda ticks: [compact(tick) for tick in ticks])
         + p9.scale_color_manual([look[0] for look in looks], name="", labels=labels)
         + p9.scale_linetype_manual([look[1] for look in looks], name="", labels=labels)
@@ -76,8 +81,8 @@ def _marks(tested: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame.set_axis(names, axis=1) for frame in (outcome, signals)], ignore_index=True)
 
 
-def _panels(marks: pd.DataFrame) -> pd.Categorical:
-    named = marks["task"].map(title) + ": " + marks["model"]
+def _panels(marks: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.Categorical:
+    named = marks["task"].map(labeller(titles)) + ": " + marks["model"]
     return pd.Categorical(named, named.unique(), ordered=True)
 
 

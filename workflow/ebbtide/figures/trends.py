@@ -1,11 +1,13 @@
 """Slopes over training as a forest: a panel per task, a row per model, the class of the curve as shape."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import plotnine as p9
 
 from ebbtide.abilities import title
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import panel_columns
+from ebbtide.figures.frame import labeller, panel_columns
 from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper
 
 # Colours of Okabe & Ito (2008), told apart by every common kind of colour vision; the shapes do so without
@@ -20,12 +22,12 @@ LOOKS = {
 }
 
 
-def plot_trends(trends: pd.DataFrame) -> p9.ggplot:
+def plot_trends(trends: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
     """Draw `slope` with `low` and `high` of every row of trends.tsv.
 
     Models are ordered by their non-embedding parameters, the smallest at the top; panels in order of first
-    appearance. Tasks that are watched by different metrics have each their own axis. Raises `FigureError`
-    when no row has a slope.
+    appearance, named by `titles`. Tasks that are watched by different metrics have each their own axis.
+    Raises `FigureError` when no row has a slope.
     """
     rows = trends[trends["slope"].notna()].copy()
     if rows.empty:
@@ -34,7 +36,8 @@ def plot_trends(trends: pd.DataFrame) -> p9.ggplot:
             "and two examples."
         )
     one_metric = rows["metric"].nunique() == 1
-    named = rows["task"] if one_metric else rows["task"] + ": " + rows["metric"].map(title)
+    tasks = rows["task"].map(labeller(titles))
+    named = tasks if one_metric else tasks + ": " + rows["metric"].map(title)
     rows["panel"] = pd.Categorical(named, named.unique(), ordered=True)
     rows["row"], models = _rows(rows)
     classes = [name for name in LOOKS if name in set(rows["class"])]
@@ -51,7 +54,7 @@ def plot_trends(trends: pd.DataFrame) -> p9.ggplot:
             p9.aes(x="low", xend="high", yend="row"), rows[rows["low"].notna()], size=0.5, show_legend=False
         )
         + p9.geom_point(size=1.9)
-        + p9.facet_wrap("panel", ncol=columns, scales="fixed" if one_metric else "free_x", labeller=title)
+        + p9.facet_wrap("panel", ncol=columns, scales="fixed" if one_metric else "free_x")
         + p9.scale_color_manual([colour for _, colour in looks], name="Class of the curve")
         + p9.scale_shape_manual([shape for shape, _ in looks], name="Class of the curve")
         + p9.labs(x=f"{across}: change per tenfold of training tokens", y="Model (non-embedding parameters)")

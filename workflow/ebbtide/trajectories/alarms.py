@@ -47,7 +47,8 @@ def alarms(
     One row per comparison, in the order of training: the columns of `paired.compare` and
 
     against, reference
-        `predecessor`, `best` (so far: the high-water mark) or `baseline`, and which checkpoint that is.
+        `predecessor`, `best` (so far: the high-water mark) or `baseline`, and which checkpoint that is. An
+        untrained one (step 0) is compared with a baseline only, or as one.
     p, low, high
         Against the best, p is that of the surest fall from any earlier checkpoint, by max-T over all of them,
         and the interval holds for all of them at once (see `high_water`).
@@ -86,26 +87,24 @@ def _compare_all(
 ) -> Iterator[pd.DataFrame]:
     wanted = settings["against"]
     for metric in trajectory.watched(settings["metrics"]):
-        values, clusters = trajectory.counted(metric)
-        if not values.size:
+        if not trajectory.counted(metric)[0].size:
             continue
-        one = _Metric(trajectory, metric, values, clusters, settings["alpha"])
-        if len(values) > 1 and "predecessor" in wanted:
-            yield one.rows("predecessor", np.arange(1, len(values)), np.arange(len(values) - 1))
-        if len(values) > 1 and "best" in wanted:
-            yield one.against_best()
+        trained = _Metric(trajectory.trained(), metric, settings["alpha"])
+        checkpoints = np.arange(len(trained.values))
+        if len(checkpoints) > 1 and "predecessor" in wanted:
+            yield trained.rows("predecessor", checkpoints[1:], checkpoints[:-1])
+        if len(checkpoints) > 1 and "best" in wanted:
+            yield trained.against_best()
         if "baseline" in wanted:
-            yield from one.against_baseline(baseline, others)
+            yield from _Metric(trajectory, metric, settings["alpha"]).against_baseline(baseline, others)
 
 
 class _Metric:
     """One metric of one trajectory."""
 
-    def __init__(
-        self, trajectory: Trajectory, metric: str, values: np.ndarray, clusters: np.ndarray, alpha: float
-    ) -> None:
-        self.trajectory, self.metric = trajectory, metric
-        self.values, self.clusters, self.alpha = values, clusters, alpha
+    def __init__(self, trajectory: Trajectory, metric: str, alpha: float) -> None:
+        self.trajectory, self.metric, self.alpha = trajectory, metric, alpha
+        self.values, self.clusters = trajectory.counted(metric)
         self.names = trajectory.places["checkpoint"].to_numpy()
 
     def rows(self, against: str, new: np.ndarray, old: np.ndarray) -> pd.DataFrame:

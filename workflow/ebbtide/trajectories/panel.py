@@ -1,7 +1,7 @@
 """Trajectories: every example of a task at every checkpoint of a model, as arrays."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,14 @@ class Trajectory:
     examples: np.ndarray
     clusters: np.ndarray
     values: Mapping[str, np.ndarray]
+
+    def trained(self) -> "Trajectory":
+        """Without untrained checkpoints (step 0), whose answers are chance; all, if no step is above 0."""
+        counts = (self.places["step"] > 0).to_numpy()
+        if counts.all() or not counts.any():
+            return self
+        values = {name: of[counts] for name, of in self.values.items()}
+        return replace(self, places=self.places[counts].reset_index(drop=True), values=values)
 
     def watched(self, wanted: Sequence[str]) -> list[str]:
         """Those of the wanted metrics that the task has; else the first it has; none if it has none."""
