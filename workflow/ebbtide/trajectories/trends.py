@@ -29,6 +29,9 @@ NOWHERE = Bend(np.nan, np.nan, np.nan, np.nan, np.nan)
 NO_STEP = Step(-1, -1, np.nan, np.nan)
 
 
+FEW_CLUSTERS = 10  # with fewer, 95 % intervals were found to cover 88 to 94 %
+
+
 @dataclass(frozen=True)
 class Followed:
     """What is kept of one metric of a trajectory until all of the study are known.
@@ -75,6 +78,8 @@ def follow(trajectory: Trajectory, metrics: Sequence[str], alpha: float) -> Iter
             notes.append("fewer than two checkpoints with training tokens: no trend")
         elif groups < 2:
             notes.append("fewer than two examples (or clusters) count: nothing is tested")
+        elif groups < FEW_CLUSTERS:
+            notes.append(f"{groups} examples (or clusters): intervals by resampling are too narrow")
         if groups >= 2 and len(places) >= 2:
             means = means_of(values, clusters, trajectory.task)
             pairs = all_pairs(means)
