@@ -24,6 +24,7 @@
 #   results/{study}/forgetting.tsv, forgotten_together.tsv, forgotten_examples.{tsv,html}, forgetting_curves.tsv
 #   results/{study}/example_model.tsv                    the regressions once more, from single answers
 #   results/{study}/alarms.tsv                           each checkpoint against others, on the same examples
+#   results/{study}/scale_trends.tsv, scale_points.tsv, figures/scale_*.{pdf,png}   over compute, with `scale:`
 #   results/{study}/predictions.tsv, fits.tsv, sensitivity.tsv, configurations.tsv, exponents.tsv, tradeoff.tsv
 #   results/{study}/runs.parquet, scaling.txt            the runs of scaling laws; predicted against actual, in words
 #   results/{study}/figures/scaling_*.{pdf,png}          scaling laws, of a study with `scaling:`
@@ -57,6 +58,7 @@ include: "workflow/rules/trends.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/forgetting.smk"
 include: "workflow/rules/alarms.smk"
+include: "workflow/rules/scale.smk"
 include: "workflow/rules/scaling.smk"
 include: "workflow/rules/scored_runs.smk"
 

@@ -22,11 +22,13 @@ from ebbtide.logs import last_words, share_terminal
 from ebbtide.files import canonical_json, digest, file_sha256, write_text
 from ebbtide.hub.audit import allowed_duplicates
 from ebbtide.hub.disk import remove
+from ebbtide.model_series import catalogued
 from ebbtide.plan import COMMON, Leads, hint_path, hints
 from ebbtide.provenance import code_digest
 from ebbtide.stream import Stream
 from ebbtide.scaling.pins import find_pins
 from ebbtide.study import load_study
+from ebbtide.tasks.shots import imported_tasks, shots_of
 
 # Targets that look at the hub's checkpoints, and may run when nothing else can.
 LOOKING = {"lock", "audit"} & set(sys.argv[1:])
@@ -77,6 +79,9 @@ if any(STUDY.checkpoints()):
     FIGURES += ["alarms", "changes", "trends", "early_warning", "forgetting"]
 if not STUDY.has_metrics():
     TABLES, FIGURES = [], []
+if "scale" in STUDY.config and STUDY.has_metrics():
+    TABLES += ["scale_points.tsv", "scale_trends.tsv"]
+    FIGURES += [f"scale_{metric}" for metric in STUDY.config["scale"]["metrics"]]
 if "scaling" in STUDY.config:
     # A search of configurations comes with a testbed alone, a known source with text of one's own.
     if "testbed" in STUDY.config["scaling"]:

@@ -8,6 +8,7 @@ from ebbtide.figures.frame import as_they_are, shown
 from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
 from ebbtide.figures.robustness import plot_robustness
+from ebbtide.figures.scale import plot_scale
 from ebbtide.figures.theme import save, sentence, theme_paper
 from ebbtide.figures.trends import plot_trends
 
@@ -20,6 +21,7 @@ __all__ = [
     "plot_heat",
     "plot_paper",
     "plot_robustness",
+    "plot_scale",
     "plot_trends",
     "save",
     "sentence",

@@ -171,10 +171,15 @@ def _check_generated(definition: Mapping[str, Any], path: Path) -> None:
         )
     if "mixture" in definition["source"]:
         raise ConfigError(f"{path}: source.mixture: only with source.toy: {HELD_OUT}; remove the key.")
-    if given := [key for key in (*ASKING, "cluster") if key in definition]:
+    allowed = ("few_shot",) if maker == "toy" else ()
+    if given := [key for key in (*ASKING, "cluster") if key in definition and key not in allowed]:
         raise ConfigError(
             f"{path}: {given[0]}: a generated task (source.{maker}) cannot have it; remove the key."
         )
+    if "few_shot" in definition:
+        _check_few_shot("choice", definition["few_shot"], path)
+        if "k" not in definition["few_shot"]:
+            raise ConfigError(f"{path}: few_shot: a generated task (source.toy) can only have k.")
 
 
 def _check_held_out(definition: Mapping[str, Any], path: Path) -> None:

@@ -75,7 +75,8 @@ def freeze_counting(task: Task) -> tuple["pd.DataFrame", int]:
         world = World(**source["world"])
         if source["toy"] == HELD_OUT:
             return held_out_requests(world, source["mixture"], source["examples"], source["seed"]), 0
-        return toy_requests(source["toy"], world, source["examples"], source["seed"]), 0
+        asked = toy_requests(source["toy"], world, source["examples"], source["seed"])
+        return _after_shots(asked, task), 0
     rows = read_rows(Path(task.data), source)
     expected = source.get("rows")
     if expected is not None and len(rows) != expected:
@@ -145,8 +146,20 @@ def _with_unconditional(item: Item, context: str) -> Item:
     return replace(item, lines=item.lines + again)
 
 
+def _after_shots(asked: "pd.DataFrame", task: Task) -> "pd.DataFrame":
+    """The requests of a generated task with shots before them, if its definition asks for some."""
+    right = asked[asked["gold"]]
+    pool = [Shot(c, c + word) for c, word in zip(right["context"], right["continuation"], strict=True)]
+    before = _before(pool, task)
+    return asked.assign(context=[before(context) + context for context in asked["context"]])
+
+
 def _shots(items: Sequence[Item], task: Task) -> Callable[[str], str]:
     """What stands before a prompt, as a function of it."""
+    return _before([Shot(i.prompt, i.prompt + i.answer) for i in items if i.answer is not None], task)
+
+
+def _before(pool: Sequence[Shot], task: Task) -> Callable[[str], str]:
     few_shot = task.definition.get("few_shot")
     if few_shot is None:
         return lambda prompt: ""
@@ -154,14 +167,13 @@ def _shots(items: Sequence[Item], task: Task) -> Callable[[str], str]:
     if "prefix" in few_shot:
         prefix = few_shot["prefix"] + separator
         return lambda prompt: prefix
-    pool = [Shot(item.prompt, item.prompt + item.answer) for item in items if item.answer is not None]
     shots = Shots(pool, few_shot["k"], separator, few_shot["seed"])
 
     def before(prompt: str) -> str:
         try:
             return shots.before(prompt)
         except BadRow as error:
-            raise TaskError(f"{task.file}: {error} in {task.data}.") from None
+            raise TaskError(f"{task.file}: {error} in {task.data or 'source.examples'}.") from None
 
     return before
 

@@ -1,0 +1,136 @@
+"""Metrics over training compute: a panel per task, a line per series and number of shots."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from ebbtide.abilities import title
+from ebbtide.errors import FigureError
+from ebbtide.figures.frame import SIZE_TITLES, labeller, panel_columns
+from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, theme_paper
+from ebbtide.metrics import METRICS
+
+Z = 1.96
+SHARES = (-0.02, 1.02)  # the prize's axis for shares
+# The shape says the class of the curve; filled ones are told apart in print.
+SHAPES = {
+    "standard": "^",
+    "inverse": "v",
+    "rising": "^",
+    "falling": "v",
+    "U-shaped": "s",
+    "inverted-U": "D",
+    "flat": "P",
+    "undecided": "o",
+}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")  # Okabe & Ito 2008
+DASHES = ("solid", "dashed", "dotted", "dashdot")
+
+
+def plot_scale(
+    points: pd.DataFrame,
+    trends: pd.DataFrame,
+    metric: str,
+    parameters: str = "non_embedding",
+    titles: Mapping[str, str] | None = None,
+) -> p9.ggplot:
+    """Draw `metric` of scale_points.tsv against training FLOPs, shapes by the classes of scale_trends.tsv.
+
+    Models of equal compute are drawn one above the other, and the line goes through their mean. Losses have a
+    logarithmic axis, shares one from 0 to 1. Raises `FigureError` when no model has a value.
+    """
+    rows = points[(points["metric"] == metric) & points["flops"].notna()].copy()
+    if rows.empty:
+        found = ", ".join(points["metric"].unique()) or "none"
+        raise FigureError(
+            f"scale_points.tsv: no model of known compute has the metric {metric!r} (metrics found: {found})."
+        )
+    keys = ["series", "asked", "shots"]
+    classes = trends[trends["metric"] == metric].rename(columns={"task": "asked"})
+    rows = rows.merge(classes[[*keys, "class"]], on=keys, how="left")
+    name = labeller(titles)
+    asked = list(rows["asked"].unique())
+    panels = [name(task) for task in dict.fromkeys([*(t for t in titles or {} if t in asked), *asked])]
+    rows["panel"] = pd.Categorical(rows["asked"].map(name), panels, ordered=True)
+    rows["shown"] = _ordered(rows["shots"].map(shots_in_words), sorted(rows["shots"].unique(), key=_rank))
+    series = list(rows["series"].unique())
+    rows["series"] = pd.Categorical(rows["series"], series, ordered=True)
+    found = [c for c in SHAPES if c in set(rows["class"])]
+    rows["class"] = pd.Categorical(rows["class"], found, ordered=True)
+    rows["curve"] = rows["series"].astype(str) + "/" + rows["shots"]
+    share, logarithmic = _axes(metric, rows["value"])
+    rows["low"], rows["high"] = rows["value"] - Z * rows["stderr"], rows["value"] + Z * rows["stderr"]
+    if share:
+        rows["low"], rows["high"] = rows["low"].clip(lower=0), rows["high"].clip(upper=1)
+    if logarithmic:  # an interval that reaches 0 has no place on this axis
+        rows["low"] = np.maximum(rows["low"], rows["value"] / 2)
+    lines = rows.groupby(["panel", "series", "shown", "curve", "flops"], observed=True)["value"].mean()
+    chance = rows[rows["chance"].notna()].groupby("panel", observed=True)["chance"].mean()
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(series))]
+    columns = panel_columns(len(panels), 3)
+    height = -(-len(panels) // columns) * (4.2 if columns > 1 else 6.5) + 3.0
+    words = SIZE_TITLES[parameters].removeprefix("Model (").removesuffix(")")
+    plot = (
+        p9.ggplot(rows, p9.aes("flops", "value", color="series"))
+        + p9.geom_hline(
+            p9.aes(yintercept="chance"), chance.reset_index(), linetype="dotted", color=GREY, size=0.6
+        )
+        + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), rows[rows["low"].notna()], size=0.4)
+        + p9.geom_line(p9.aes(linetype="shown", group="curve"), lines.reset_index(), size=0.6)
+        + p9.geom_point(p9.aes(shape="class", fill="series"), size=1.9, stroke=0.2)
+        + p9.facet_wrap("panel", ncol=columns)
+        + p9.scale_x_log10(breaks=_powers, labels=_powers_in_words)
+        + p9.scale_color_manual(colours, name="Series")
+        + p9.scale_fill_manual(colours, name="Series", guide=None)
+        + p9.scale_shape_manual([SHAPES[c] for c in found], name="Class over scale")
+        + p9.scale_linetype_manual(DASHES[: rows["shown"].nunique()], name="Examples in the prompt")
+        + p9.labs(x=f"Training compute 6 N D (FLOPs; N: {words})", y=_axis(metric, logarithmic))
+        + theme_paper(PAGE_CM if columns > 1 else 11.0, height)
+        + p9.theme(legend_box="horizontal", legend_key_width=18, legend_text=p9.element_text(size=POINTS - 1))
+        + p9.guides(
+            color=p9.guide_legend(nrow=2), shape=p9.guide_legend(nrow=2), linetype=p9.guide_legend(nrow=2)
+        )
+    )
+    if share:
+        return plot + p9.coord_cartesian(ylim=SHARES)
+    return plot + p9.scale_y_log10() if logarithmic else plot
+
+
+def shots_in_words(shots: str) -> str:
+    """`0` → zero-shot, `5` → 5 shots, else what it is."""
+    named = {"0": "zero-shot", "1": "1 shot", "prefix": "fixed examples", "own": "as in lm-eval"}
+    return named.get(shots, f"{shots} shots")
+
+
+def _rank(shots: str) -> tuple[bool, int]:
+    return (not shots.isdigit(), int(shots) if shots.isdigit() else 0)
+
+
+def _ordered(words: pd.Series, shots: list[str]) -> pd.Categorical:
+    return pd.Categorical(words, [shots_in_words(s) for s in shots], ordered=True)
+
+
+def _axes(metric: str, values: pd.Series) -> tuple[bool, bool]:
+    """Whether the axis is that of shares, and whether it is logarithmic, as for losses."""
+    known = METRICS.get(metric.partition("[")[0])
+    if known is None:
+        return bool(values.between(0, 1).all()), False
+    share = known.unit in ("share", "probability")
+    return share, not share and known.higher_is_better is False and bool((values > 0).all())
+
+
+def _axis(metric: str, logarithmic: bool) -> str:
+    return f"{title(metric)} (log scale)" if logarithmic else title(metric)
+
+
+def _powers(limits: tuple[float, float]) -> list[float]:
+    """Powers of ten within the limits, at most five."""
+    low, high = np.ceil(np.log10(limits[0])), np.floor(np.log10(limits[1]))
+    every = max(1, int(-(-(high - low) // 4)))
+    return [10.0**p for p in np.arange(low, high + 1, every)]
+
+
+def _powers_in_words(ticks: list[float]) -> list[str]:
+    return [f"$10^{{{round(np.log10(tick))}}}$" for tick in ticks]

@@ -1,0 +1,68 @@
+"""Which tasks ask the same with and without shots, by their definitions."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ebbtide.files import digest
+from ebbtide.tasks.definition import ASKING, CATALOGUE, Task, load_task
+
+NONE = "0"  # no shots
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a task asks, as the name of the one that asks it without shots, and how many shots it shows.
+
+    `shots` is a number as text, `prefix` for a fixed text, or `own` where lm-evaluation-harness decides.
+    """
+
+    asked: str
+    shots: str
+
+
+def shots_of(tasks: Mapping[str, Task], others: Iterable[str] = ()) -> dict[str, Shown]:
+    """For each task, what it asks and how many shots it shows.
+
+    Two tasks ask the same if their definitions agree in all that makes requests but the shots (of
+    lm-evaluation-harness: but `num_fewshot`). The name is that of the one without shots, else of the first.
+
+    Parameters
+    ----------
+    tasks
+        By name.
+    others
+        Names of imported results; those of the catalogue have definitions, and of the rest nothing is known.
+    """
+    known = {name: (CATALOGUE / f"{name}.yaml").is_file() for name in others if name not in tasks}
+    defined = {
+        name: tasks[name].definition if name in tasks else load_task(name, "imported").definition
+        for name in [*tasks, *(n for n, is_known in known.items() if is_known)]
+    }
+    shown = {name: _shown(definition) for name, definition in defined.items()}
+    groups: dict[str, list[str]] = {}
+    for name, definition in defined.items():
+        groups.setdefault(_asked(definition), []).append(name)
+    found: dict[str, Shown] = {}
+    for names in groups.values():
+        first = next((name for name in names if shown[name] == NONE), names[0])
+        found |= {name: Shown(first, shown[name]) for name in names}
+    return found
+
+
+def imported_tasks(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names that rows of `imported` give to tasks."""
+    return list(dict.fromkeys(name for row in rows for name in row.get("tasks", {}).values()))
+
+
+def _shown(definition: Mapping[str, Any]) -> str:
+    if "lm_eval" in definition["source"]:
+        return str(definition["source"].get("num_fewshot", "own"))
+    few_shot = definition.get("few_shot")
+    return NONE if few_shot is None else str(few_shot.get("k", "prefix"))
+
+
+def _asked(definition: Mapping[str, Any]) -> str:
+    source = {k: v for k, v in definition["source"].items() if k != "num_fewshot"}
+    rest = {key: definition.get(key, absent) for key, absent in ASKING.items() if key != "few_shot"}
+    return digest({"source": source, "fields": definition["fields"], **rest})

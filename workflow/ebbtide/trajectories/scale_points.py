@@ -1,0 +1,89 @@
+"""Metrics over scale: one point for each model of a series, by the compute of its training."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ebbtide.tables import EXAMPLES, read_footer
+
+PER_PARAMETER_AND_TOKEN = 6.0  # FLOPs: two forward and four backward (Kaplan et al. 2020)
+
+POINTS = (
+    *("series", "model", "checkpoint", "tokens", "parameters", "flops", "task", "asked", "shots"),
+    *("metric", "value", "stderr", "n", "chance", "source", "note"),
+)
+
+
+def scale_points(
+    metrics: pd.DataFrame,
+    wanted: Sequence[str],
+    series_of: Callable[[str], str],
+    shots: Mapping[str, tuple[str, str]],
+    *,
+    parameters: str = "non_embedding",
+    tokens: int | None = None,
+) -> pd.DataFrame:
+    """One row per model, task and wanted metric, columns `POINTS`, by series, question, shots and compute.
+
+    A model is the last checkpoint of its training, or the last of at most `tokens` training tokens. Compute
+    is C = 6 N D FLOPs, N the parameters as named and D the training tokens. A model whose C is unknown
+    has `flops` NaN, and the reason in `note`.
+
+    Parameters
+    ----------
+    metrics
+        Table of `tables.METRICS`.
+    wanted
+        Metrics; a task has those that it has.
+    series_of
+        Model → its series.
+    shots
+        Task → the task that asks the same without shots, and the shots; one that is not in it is its own.
+    parameters
+        Which count is N: `total`, `non_embedding`, `active`, `nominal`.
+    """
+    rows = metrics[metrics["metric"].isin(list(wanted)) & metrics["value"].notna()]
+    sizes = rows[f"parameters_{parameters}"].fillna(0).astype(float)
+    D = rows["tokens"].fillna(0).astype(float)
+    late = (np.inf if tokens is None else tokens) < D
+    table = rows.assign(
+        tokens=D,
+        parameters=sizes,
+        flops=(PER_PARAMETER_AND_TOKEN * sizes * D).where((sizes > 0) & (D > 0) & ~late),
+        series=rows["model"].map(series_of),
+        asked=[shots.get(task, (task, "0"))[0] for task in rows["task"]],
+        shots=[shots.get(task, (task, "0"))[1] for task in rows["task"]],
+        note=np.select(
+            [late, D <= 0, sizes <= 0],
+            [
+                f"no checkpoint of at most {tokens} training tokens",
+                "training tokens are unknown, or none",
+                f"{parameters} parameters are unknown",
+            ],
+            "",
+        ),
+        order=np.where(late, -1.0, D),
+    )
+    table = table.sort_values(["order", "step"], kind="stable").drop_duplicates(
+        ["model", "task", "metric"], keep="last"
+    )
+    table["asked"] = _in_order(table["asked"], [shots.get(t, (t, ""))[0] for t in metrics["task"].unique()])
+    table["metric"] = _in_order(table["metric"], wanted)
+    table = table.sort_values(
+        ["series", "metric", "asked", "shots", "flops", "model"], ignore_index=True, kind="stable"
+    )
+    return table.astype({"asked": str, "metric": str})[list(POINTS)]
+
+
+def _in_order(names: pd.Series, order: Sequence[str]) -> pd.Categorical:
+    return pd.Categorical(names, list(dict.fromkeys(order)), ordered=True)
+
+
+def parts_of(parts: Iterable[str | Path], points: pd.DataFrame) -> list[str | Path]:
+    """Those tables of examples that hold a scored point. Raises `CellError` for a damaged or foreign one."""
+    scored = points[points["source"] == "scored"]
+    wanted = set(zip(scored["model"], scored["checkpoint"], strict=True))
+    placed = ((part, read_footer(part, EXAMPLES)["place"]) for part in parts)
+    return [part for part, place in placed if (place["model"], place["checkpoint"]) in wanted]

@@ -1,0 +1,33 @@
+"""Adapter: points over training compute, and the class of every curve."""
+
+from ebbtide.logs import log_to
+from ebbtide.model_series import check_named, series_of
+from ebbtide.tables import METRICS, read_frame, write_tsv
+from ebbtide.trajectories import read_trajectories
+from ebbtide.trajectories.scale_points import parts_of, scale_points
+from ebbtide.trajectories.scale_trends import answers_of, scale_trends
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    params, scale = job.params, job.params.scale
+    metrics = read_frame(job.input.metrics, METRICS)
+    check_named(scale["series"], metrics["model"])
+    points = scale_points(
+        metrics,
+        scale["metrics"],
+        lambda model: series_of(model, scale["series"], params.series),
+        params.shots,
+        parameters=params.parameters,
+        tokens=scale["tokens"],
+    )
+    trajectories = read_trajectories(parts_of(job.input.get("examples", []), points))
+    write_tsv(points, job.output.points)
+    write_tsv(
+        scale_trends(points, answers_of(trajectories, points), params.alpha, params.flat), job.output.trends
+    )
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)
