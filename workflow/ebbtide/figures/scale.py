@@ -57,8 +57,8 @@ def plot_scale(
     rows["shown"] = _ordered(rows["shots"].map(shots_in_words), sorted(rows["shots"].unique(), key=_rank))
     series = list(rows["series"].unique())
     rows["series"] = pd.Categorical(rows["series"], series, ordered=True)
-    found = [c for c in SHAPES if c in set(rows["class"])]
-    rows["class"] = pd.Categorical(rows["class"], found, ordered=True)
+    seen = [c for c in SHAPES if c in set(rows["class"])]
+    rows["class"] = pd.Categorical(rows["class"], seen, ordered=True)
     rows["curve"] = rows["series"].astype(str) + "/" + rows["shots"]
     share, logarithmic = _axes(metric, rows["value"])
     rows["low"], rows["high"] = rows["value"] - Z * rows["stderr"], rows["value"] + Z * rows["stderr"]
@@ -84,7 +84,7 @@ def plot_scale(
         + p9.scale_x_log10(breaks=_powers, labels=_powers_in_words)
         + p9.scale_color_manual(colours, name="Series")
         + p9.scale_fill_manual(colours, name="Series", guide=None)
-        + p9.scale_shape_manual([SHAPES[c] for c in found], name="Class over scale")
+        + p9.scale_shape_manual([SHAPES[c] for c in seen], name="Class over scale")
         + p9.scale_linetype_manual(DASHES[: rows["shown"].nunique()], name="Examples in the prompt")
         + p9.labs(x=f"Training compute 6 N D (FLOPs; N: {words})", y=_axis(metric, logarithmic))
         + theme_paper(PAGE_CM if columns > 1 else 11.0, height)
@@ -94,7 +94,7 @@ def plot_scale(
         )
     )
     if share:
-        return plot + p9.coord_cartesian(ylim=SHARES)
+        return plot + p9.scale_y_continuous(expand=(0, 0)) + p9.coord_cartesian(ylim=SHARES)
     return plot + p9.scale_y_log10() if logarithmic else plot
 
 

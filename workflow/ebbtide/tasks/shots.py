@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ebbtide.files import digest
-from ebbtide.tasks.definition import ASKING, CATALOGUE, Task, load_task
+from ebbtide.tasks.definition import ASKING, CATALOGUE, Task, read_definition
+from ebbtide.validation import check, load_schema
 
 NONE = "0"  # no shots
 
@@ -34,11 +35,13 @@ def shots_of(tasks: Mapping[str, Task], others: Iterable[str] = ()) -> dict[str,
     others
         Names of imported results; those of the catalogue have definitions, and of the rest nothing is known.
     """
-    known = {name: (CATALOGUE / f"{name}.yaml").is_file() for name in others if name not in tasks}
-    defined = {
-        name: tasks[name].definition if name in tasks else load_task(name, "imported").definition
-        for name in [*tasks, *(n for n, is_known in known.items() if is_known)]
-    }
+    defined = {name: task.definition for name, task in tasks.items()}
+    for name in others:
+        file = CATALOGUE / f"{name}.yaml"
+        if (
+            name not in defined and file.is_file()
+        ):  # checked alone: what it would be scored with may not be there
+            defined[name] = check(read_definition(file), load_schema("task"), str(file))
     shown = {name: _shown(definition) for name, definition in defined.items()}
     groups: dict[str, list[str]] = {}
     for name, definition in defined.items():

@@ -1,0 +1,317 @@
+"""Metrics over training compute: known curves get their class, chance gets none more often than stated."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from ebbtide.errors import ConfigError, FigureError, TaskError
+from ebbtide.figures import plot_scale, save
+from ebbtide.model_series import ALONE, catalogued, check_named, series_of
+from ebbtide.study import read_study
+from ebbtide.tasks import Task, load_task
+from ebbtide.tasks.definition import task_of
+from ebbtide.tasks.freezing import freeze
+from ebbtide.tasks.shots import Shown, shots_of
+from ebbtide.trajectories import Trajectory
+from ebbtide.trajectories.scale_points import scale_points
+from ebbtide.trajectories.scale_trends import answers_of, scale_trends
+from workspace import ROOT, Workspace
+
+MODELS = 6
+TOKENS = 1_000_000
+CURVES = {
+    "standard": np.linspace(0.3, 0.7, MODELS),
+    "inverse": np.linspace(0.7, 0.3, MODELS),
+    "U-shaped": np.array([0.7, 0.5, 0.3, 0.3, 0.5, 0.7]),
+    "inverted-U": np.array([0.3, 0.5, 0.7, 0.7, 0.5, 0.3]),
+    "undecided": np.array([0.3, 0.6, 0.3, 0.6, 0.3, 0.6]),
+}
+PLAIN = {"series_of": lambda model: "s", "shots": {}}
+
+
+def drawn(means: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
+    """0/1 values (K, n): examples keep a difficulty, half of what decides."""
+    rng = np.random.default_rng(seed)
+    hard = rng.random(n)
+    fresh = rng.random((len(means), n)) < means[:, None]
+    return np.where(rng.random((len(means), n)) < 0.5, hard < means[:, None], fresh).astype(float)
+
+
+def measured(
+    tasks: Mapping[str, np.ndarray], metric: str = "accuracy", source: str = "scored", **columns: object
+) -> tuple[pd.DataFrame, list[Trajectory]]:
+    """Metrics and trajectories of models m0, m1, … of 10, 100, … parameters, one checkpoint each."""
+    rows, found = [], []
+    for task, values in tasks.items():
+        for number, own in enumerate(values):
+            model, size = f"m{number}", 10 ** (number + 1)
+            sizes = dict.fromkeys(("total", "non_embedding", "active", "nominal"), size)
+            place = {"checkpoint": "step9", "step": 9, "tokens": TOKENS}
+            examples = np.array([f"e{i:05}" for i in range(len(own))])
+            found.append(
+                Trajectory(
+                    model,
+                    task,
+                    pd.DataFrame([place]),
+                    sizes,
+                    examples,
+                    np.arange(len(own)),
+                    {metric: own[None]},
+                )
+            )
+            rows.append(
+                {
+                    "model": model,
+                    **place,
+                    **{f"parameters_{k}": v for k, v in sizes.items()},
+                    "task": task,
+                    "metric": metric,
+                    "value": own.mean(),
+                    "stderr": own.std(ddof=1) / np.sqrt(len(own)),
+                    "n": len(own),
+                    "chance": 0.5,
+                    "source": source,
+                    **columns,
+                }
+            )
+    return pd.DataFrame(rows), found
+
+
+def classes(metrics: pd.DataFrame, found: list[Trajectory], metric: str = "accuracy", **keys) -> pd.DataFrame:
+    points = scale_points(metrics, [metric], **{**PLAIN, **keys})
+    return scale_trends(points, answers_of(found, points))
+
+
+@pytest.mark.parametrize("source", ["scored", "imported"])
+def test_curves_get_their_class(source):
+    values = {name: drawn(means, 800) for name, means in CURVES.items()}
+    table = classes(*measured(values, source=source)).set_index("task")
+    assert table["class"].to_dict() == {name: name for name in CURVES}
+    assert (table["flops_from"] == 6 * 10 * TOKENS).all() and (table["flops_to"] == 6e6 * TOKENS).all()
+    inverse = table.loc["inverse"]
+    assert (inverse["fall_from"], inverse["fall_to"], inverse["models"], inverse["n"]) == ("m0", "m5", 6, 800)
+    assert inverse["fall"] == pytest.approx(0.4, abs=0.06) and inverse["p_fall"] < 1e-6
+    assert 6e3 * TOKENS <= table.loc["U-shaped", "turn"] <= 6e4 * TOKENS
+    assert table["note"].str.contains("independent of each other").all() == (source == "imported")
+
+
+def test_flat_needs_examples_and_pairs():
+    """The same answers of all models: nothing can change by more than a few examples."""
+    same = np.repeat(drawn(np.array([0.5]), 500), MODELS, axis=0)
+    many, few = measured({"t": same}), measured({"t": same[:, :20]})
+    assert classes(*many)["class"].tolist() == ["flat"]
+    assert classes(*few)["class"].tolist() == ["undecided"]
+    unpaired, _ = measured({"t": same}, source="imported")
+    [row] = classes(unpaired, []).to_dict("records")
+    assert row["class"] == "undecided" and "are not excluded" in row["note"]
+
+
+def test_a_loss_is_better_when_it_falls():
+    values = {"t": 1 - CURVES["inverse"][:, None] + drawn(np.full(MODELS, 0.5), 500)}
+    [row] = classes(*measured(values, "classification_loss"), metric="classification_loss").to_dict("records")
+    assert (row["class"], row["fall_from"], row["fall_to"]) == ("inverse", "m0", "m5")
+    values = {"t": -values["t"]}
+    [row] = classes(*measured(values, "bias"), metric="bias").to_dict("records")  # neither is better
+    assert row["class"] == "falling"
+
+
+def test_chance_makes_a_class_in_five_percent_of_studies():
+    studies, tasks, alone, together = 50, 8, 0, 0
+    for study in range(studies):
+        values = {f"t{i}": drawn(np.full(4, 0.5), 120, seed=1000 * study + i) for i in range(tasks)}
+        table = classes(*measured(values))
+        least = table[["p_rise", "p_fall"]].to_numpy().min()
+        together += not set(table["class"]) <= {"flat", "undecided"}
+        alone += least / tasks <= 0.05
+    assert binomtest(together, studies, 0.05, alternative="greater").pvalue > 0.01
+    assert alone > 0.15 * studies  # what the table says if each curve is tested alone
+
+
+def test_models_of_equal_compute_are_one_place():
+    metrics, found = measured({"t": drawn(CURVES["inverse"], 600)})
+    for column in [c for c in metrics if c.startswith("parameters_")]:
+        metrics.loc[metrics["model"] == "m5", column] = 10**5  # as m4
+    [row] = classes(metrics, found).to_dict("records")
+    assert (row["class"], row["models"], row["fall_to"]) == ("inverse", 6, "m4, m5")
+    assert "models of equal compute are one place" in row["note"]
+    values = metrics.set_index("model")["value"]
+    assert row["fall"] == pytest.approx(values["m0"] - (values["m4"] + values["m5"]) / 2)
+
+
+def test_a_series_of_its_own_and_one_model():
+    metrics, found = measured({"t": drawn(CURVES["inverse"], 600)})
+    table = classes(metrics, found, series_of=lambda m: "alone" if m == "m0" else "rest").set_index("series")
+    assert table.loc["alone", "class"] == "undecided" and "1 model at 1 known" in table.loc["alone", "note"]
+    assert table.loc["rest", ["class", "models", "fall_from"]].tolist() == ["inverse", 5, "m1"]
+
+
+def test_what_has_no_compute_is_left_out_in_words():
+    metrics, found = measured({"t": drawn(CURVES["standard"], 600)})
+    metrics.loc[metrics["model"] == "m1", "tokens"] = 0
+    metrics.loc[metrics["model"] == "m2", "parameters_non_embedding"] = 0
+    [row] = classes(metrics, found).to_dict("records")
+    assert (row["class"], row["models"]) == ("standard", 4)
+    assert "left out: m1 (training tokens are unknown, or none)" in row["note"]
+    assert "left out: m2 (non_embedding parameters are unknown)" in row["note"]
+    [row] = classes(metrics.assign(tokens=0), found).to_dict("records")
+    assert row["class"] == "undecided" and "0 models at 0 known amounts of compute" in row["note"]
+    points = scale_points(metrics.assign(tokens=0), ["accuracy"], **PLAIN)
+    with pytest.raises(FigureError, match="no model of known compute has the metric 'accuracy'"):
+        plot_scale(points, scale_trends(points, {}), "accuracy")
+
+
+def test_an_unknown_standard_error_is_said():
+    metrics, _ = measured({"t": drawn(CURVES["standard"], 600)}, source="imported", stderr=np.nan)
+    [row] = classes(metrics, []).to_dict("records")
+    assert row["class"] == "undecided" and "a standard error is unknown: nothing is tested" in row["note"]
+
+
+def test_a_metric_from_elsewhere():
+    metrics, _ = measured({"t": drawn(CURVES["standard"], 600)}, "score", "imported")
+    [row] = classes(metrics, [], metric="score").to_dict("records")
+    assert row["class"] == "standard" and "more is taken as better" in row["note"]
+
+
+def test_the_last_checkpoint_counts_or_the_last_of_so_many_tokens():
+    metrics, _ = measured({"t": drawn(CURVES["standard"], 50)})
+    early = metrics.assign(checkpoint="step3", step=3, tokens=TOKENS // 3, value=0.0)
+    untrained = metrics.assign(checkpoint="step0", step=0, tokens=0, value=1.0)
+    both = pd.concat([metrics, early, untrained], ignore_index=True)
+    assert set(scale_points(both, ["accuracy"], **PLAIN)["checkpoint"]) == {"step9"}
+    limited = scale_points(both, ["accuracy"], tokens=TOKENS - 1, **PLAIN)
+    assert set(limited["checkpoint"]) == {"step3"}
+    np.testing.assert_allclose(limited["flops"], [6 * 10.0 ** (i + 1) * (TOKENS // 3) for i in range(MODELS)])
+    none = scale_points(metrics, ["accuracy"], tokens=10, **PLAIN)
+    assert none["flops"].isna().all() and set(none["note"]) == {"no checkpoint of at most 10 training tokens"}
+
+
+def test_series_are_those_of_rows_or_as_named(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    rows = [
+        {"series": "ladder", "sizes": ["ladder-d8"], "steps": "last", "stages": ["pretraining"],
+         "format": "safetensors", "remote_code": False},
+        {"name": "mine", "path": "nowhere"},
+    ]  # fmt: skip
+    known = catalogued(rows)
+    assert known == {"ladder-d8": "ladder"}
+    assert series_of("ladder-d8", {}, known) == "ladder"
+    assert series_of("mine", {}, known) == ALONE
+    assert series_of("mine", {"ours": ["other", "mi*"]}, known) == "ours"
+    assert series_of("ladder-d8", {"small": ["*-d8"], "all": ["*"]}, known) == "small"
+    with pytest.raises(ConfigError, match=r"scale\.series\.ours: found 'mini-\*', which is no model .*mine"):
+        check_named({"ours": ["mini-*"]}, ["mine", "other"])
+
+
+def tasks_of(*names: str) -> dict[str, Task]:
+    return {name: load_task(name, "test") for name in names}
+
+
+def test_shots_are_paired_by_what_is_asked(tmp_path: Path):
+    found = shots_of(tasks_of("isp_neqa_few_shot", "isp_neqa", "isp_memo_trap_few_shot", "memo_trap"))
+    assert found == {
+        "isp_neqa_few_shot": Shown("isp_neqa", "5"),
+        "isp_neqa": Shown("isp_neqa", "0"),
+        "isp_memo_trap_few_shot": Shown("isp_memo_trap_few_shot", "5"),  # alone in this study
+        "memo_trap": Shown("memo_trap", "0"),
+    }
+    definition = dict(load_task("isp_neqa", "test").definition)
+    other = task_of({**definition, "few_shot": {"k": 3}}, Path("another_name.yaml"))
+    inverted = task_of({**definition, "groups": {}, "few_shot": {"k": 3}}, Path("isp_neqa_grouped.yaml"))
+    found = shots_of({**tasks_of("isp_neqa"), other.name: other, inverted.name: inverted})
+    assert found["another_name"] == Shown("isp_neqa", "3")
+    assert found["isp_neqa_grouped"].asked == "isp_neqa_grouped"
+    imported = shots_of({}, ["truthful_qa_prefix", "isp_neqa", "isp_neqa_few_shot", "unheard_of"])
+    assert imported["isp_neqa_few_shot"] == Shown("isp_neqa", "5")
+    assert imported["truthful_qa_prefix"].shots == "prefix" and "unheard_of" not in imported
+
+
+def test_generated_tasks_have_shots():
+    plain, shown = (freeze(load_task(name, "test")) for name in ("arithmetic", "arithmetic_few_shot"))
+    assert load_task("arithmetic", "test").identity != load_task("arithmetic_few_shot", "test").identity
+    assert shown["context"].str.count(r" \. ").eq(2).all()
+    pd.testing.assert_frame_equal(plain.drop(columns="context"), shown.drop(columns="context"))
+    right = plain[plain["gold"]]
+    answers = set(right["context"] + right["continuation"])
+    for context, shots in zip(plain["context"], shown["context"], strict=True):
+        *before, last = shots.split(" . ")
+        assert last == context and set(before) <= answers
+        assert not any(shot.startswith(context) for shot in before)
+    definition = dict(load_task("arithmetic", "test").definition)
+    with pytest.raises(ConfigError, match=r"a generated task .* can only have k"):
+        task_of({**definition, "few_shot": {"prefix": "two plus two is four"}}, Path("a.yaml"))
+    with pytest.raises(TaskError, match=r"few_shot\.k is 500, but there are only 93 .* in source\.examples"):
+        freeze(task_of({**definition, "few_shot": {"k": 500}}, Path("a.yaml")))
+    with pytest.raises(ConfigError, match="groups: a generated task"):
+        task_of({**definition, "groups": {"a": "b"}}, Path("a.yaml"))
+
+
+def test_the_figure_draws_every_curve(tmp_path: Path):
+    shots = {"t_few_shot": ("t", "5"), "t": ("t", "0")}
+    metrics, found = measured(
+        {"t": drawn(CURVES["inverse"], 400), "t_few_shot": drawn(CURVES["U-shaped"], 400)}
+    )
+    points = scale_points(metrics, ["accuracy"], lambda m: "a" if m < "m3" else "b", shots)
+    trends = scale_trends(points, answers_of(found, points))
+    assert trends[["series", "task", "shots"]].to_numpy().tolist() == [
+        ["a", "t", "0"], ["a", "t", "5"], ["b", "t", "0"], ["b", "t", "5"],
+    ]  # fmt: skip
+    plot = plot_scale(points, trends, "accuracy", titles={"t": "Trap"})
+    assert plot.data["curve"].nunique() == 4
+    assert plot.data["shown"].cat.categories.tolist() == [
+        "zero-shot",
+        "5 shots",
+    ]
+    assert plot.data["class"].notna().all()
+    assert plot.data["panel"].unique().tolist() == ["Trap"]
+    save(plot, tmp_path / "scale.png")
+    losses = points.assign(metric="classification_loss", value=points["value"] + 0.1)
+    loss = plot_scale(losses, trends.assign(metric="classification_loss"), "classification_loss")
+    assert loss.labels.y == "Classification loss (log scale)"
+
+
+def test_the_shipped_studies_are_whole(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    prize = read_study("studies/inverse_scaling_prize.yaml")
+    with pytest.raises(
+        ConfigError, match=r"prize\.lock\.json lacks pythia-14m; .* run snakemake with the target"
+    ):
+        prize.check_checkpoints()
+    names = prize.config["tasks"]
+    shown = shots_of(tasks_of(*names))
+    assert len({s.asked for s in shown.values()}) == 11
+    assert sorted(s.shots for s in shown.values()) == ["0"] * 11 + ["5"] * 9
+    assert set(shots_of({}, prize.config["titles"])) == {s.asked for s in shown.values()}
+    known = catalogued(prize.config["models"])
+    assert set(known.values()) == {"pythia", "bloom", "smollm2", "olmo2"} and len(known) == 21
+    smoke = read_study("studies/inverse_scaling_smoke.yaml")
+    assert {len(model.checkpoints) for model in smoke.models.values()} == {1}
+    assert {s.asked for s in shots_of(smoke.tasks).values()} == {t for t in smoke.tasks if "few" not in t}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("workflow")
+def test_the_rule_on_a_small_study(study: Workspace):
+    assert not (study.path / "results/small/scale_trends.tsv").exists()  # without the section, none of it
+    with study.edited("config.yaml") as config:
+        config["scale"] = {"metrics": ["accuracy", "classification_loss", "sequence_loss"]}
+    assert study.planned() == {"scale_trends": 1, "plot_scale": 1}
+    study.run(cores=1)
+    results = study.path / "results/small"
+    table = pd.read_csv(results / "scale_trends.tsv", sep="\t")
+    assert set(table["series"]) == {"series"} and set(table["metric"]) == {"accuracy", "classification_loss"}
+    assert (table["models"] == 2).all() and (table["n"] == 200).all()
+    points = pd.read_csv(results / "scale_points.tsv", sep="\t")
+    assert set(points["checkpoint"]) == {"step256"}
+    np.testing.assert_allclose(points["flops"], 6 * points["parameters"] * 256 * 16 * 64)
+    for metric in ("accuracy", "classification_loss", "sequence_loss"):  # the last is a sentence
+        assert (results / f"figures/scale_{metric}.png").read_bytes().startswith(b"\x89PNG")
+
+    with study.edited("config.yaml") as config:
+        config["scale"]["series"] = {"mine": ["tiny-*"]}
+    told = study.snakemake("--cores", "1", check=False)
+    assert told.returncode != 0
+    assert "scale.series.mine: found 'tiny-*', which is no model of the metrics" in told.stdout
