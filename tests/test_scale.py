@@ -270,7 +270,7 @@ def test_the_figure_draws_every_curve(tmp_path: Path):
     save(plot, tmp_path / "scale.png")
     losses = points.assign(metric="classification_loss", value=points["value"] + 0.1)
     loss = plot_scale(losses, trends.assign(metric="classification_loss"), "classification_loss")
-    assert loss.labels.y == "Classification loss (log scale)"
+    assert loss.labels.y == "Classification loss (log scale; less is better)"
 
 
 def test_the_shipped_studies_are_whole(monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.series import models_of
 
-ALONE = "other models"  # of rows that name no series
+ALONE = "no series"  # the one of all models that have none
 
 
 def catalogued(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -80,7 +80,7 @@ def plot_scale(
         + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), rows[rows["low"].notna()], size=0.4)
         + p9.geom_line(p9.aes(linetype="shown", group="curve"), lines.reset_index(), size=0.6)
         + p9.geom_point(p9.aes(shape="class", fill="series"), size=1.9, stroke=0.2)
-        + p9.facet_wrap("panel", ncol=columns)
+        + p9.facet_wrap("panel", ncol=columns, scales="fixed" if share else "free_y")
         + p9.scale_x_log10(breaks=_powers, labels=_powers_in_words)
         + p9.scale_color_manual(colours, name="Series")
         + p9.scale_fill_manual(colours, name="Series", guide=None)
@@ -95,7 +95,9 @@ def plot_scale(
     )
     if share:
         return plot + p9.scale_y_continuous(expand=(0, 0)) + p9.coord_cartesian(ylim=SHARES)
-    return plot + p9.scale_y_log10() if logarithmic else plot
+    return (
+        plot + p9.scale_y_log10(labels=lambda ticks: [f"{tick:g}" for tick in ticks]) if logarithmic else plot
+    )
 
 
 def shots_in_words(shots: str) -> str:
@@ -122,7 +124,7 @@ def _axes(metric: str, values: pd.Series) -> tuple[bool, bool]:
 
 
 def _axis(metric: str, logarithmic: bool) -> str:
-    return f"{title(metric)} (log scale)" if logarithmic else title(metric)
+    return f"{title(metric)} (log scale; less is better)" if logarithmic else title(metric)
 
 
 def _powers(limits: tuple[float, float]) -> list[float]:
