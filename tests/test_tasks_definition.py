@@ -167,9 +167,9 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
         change(source={**HELD_OUT, "toy": "memo_trap"}),
         ["source.mixture", "only with source.toy: held_out"],
     ),
-    "shots of a generated task": (
+    "a fixed text before a generated task": (
         change(
-            few_shot={"k": 2},
+            few_shot={"prefix": "the lemon is a fruit ."},
             source={"toy": "memo_trap", "world": {"seed": 0, "proverbs": 64, "zipf": 0.7}}
             | {"examples": 4, "seed": 1},
         ),
