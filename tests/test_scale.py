@@ -273,6 +273,15 @@ def test_the_figure_draws_every_curve(tmp_path: Path):
     assert loss.labels.y == "Classification loss (log scale; less is better)"
 
 
+@pytest.mark.parametrize("sizes", [[1.0], [1.0, 1.01], [1.0, 1.5], [0.9, 6.0], [1.0, 1e9]])
+def test_an_axis_of_any_length_is_drawn(tmp_path: Path, sizes: list[float]):
+    metrics, found = measured({"t": drawn(np.full(len(sizes), 0.5), 50)})
+    metrics["parameters_non_embedding"] = [1000 * size for size in sizes]
+    points = scale_points(metrics, ["accuracy"], **PLAIN)
+    save(plot_scale(points, scale_trends(points, answers_of(found, points)), "accuracy"), tmp_path / "s.png")
+    assert (tmp_path / "s.png").stat().st_size > 10_000
+
+
 def test_the_shipped_studies_are_whole(monkeypatch):
     monkeypatch.chdir(ROOT)
     prize = read_study("studies/inverse_scaling_prize.yaml")

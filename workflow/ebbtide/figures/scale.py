@@ -26,6 +26,7 @@ SHAPES = {
     "undecided": "o",
 }
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")  # Okabe & Ito 2008
+MOST_TICKS = 5
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 
 
@@ -81,7 +82,7 @@ def plot_scale(
         + p9.geom_line(p9.aes(linetype="shown", group="curve"), lines.reset_index(), size=0.6)
         + p9.geom_point(p9.aes(shape="class", fill="series"), size=1.9, stroke=0.2)
         + p9.facet_wrap("panel", ncol=columns, scales="fixed" if share else "free_y")
-        + p9.scale_x_log10(breaks=_powers, labels=_powers_in_words)
+        + p9.scale_x_log10(breaks=_powers, labels=_powers_in_words, minor_breaks=[])
         + p9.scale_color_manual(colours, name="Series")
         + p9.scale_fill_manual(colours, name="Series", guide=None)
         + p9.scale_shape_manual([SHAPES[c] for c in seen], name="Class over scale")
@@ -128,11 +129,20 @@ def _axis(metric: str, logarithmic: bool) -> str:
 
 
 def _powers(limits: tuple[float, float]) -> list[float]:
-    """Powers of ten within the limits, at most five."""
-    low, high = np.ceil(np.log10(limits[0])), np.floor(np.log10(limits[1]))
-    every = max(1, int(-(-(high - low) // 4)))
-    return [10.0**p for p in np.arange(low, high + 1, every)]
+    """Powers of ten within the limits, at most five; where there is none or one, also 2 and 5 times such."""
+    low, high = (float(np.log10(limit)) for limit in limits)
+    tens = np.arange(np.ceil(low), np.floor(high) + 1)
+    if len(tens) > 1:
+        return [float(10.0**p) for p in tens[:: -(-len(tens) // MOST_TICKS)]]
+    around = [m * 10.0**p for p in np.arange(np.floor(low), np.ceil(high) + 1) for m in (1, 2, 5)]
+    return [tick for tick in around if limits[0] <= tick <= limits[1]] or [float(limits[0])]
 
 
 def _powers_in_words(ticks: list[float]) -> list[str]:
-    return [f"$10^{{{round(np.log10(tick))}}}$" for tick in ticks]
+    return [_power_in_words(tick) for tick in ticks]
+
+
+def _power_in_words(tick: float) -> str:
+    power = int(np.floor(np.log10(tick) + 1e-9))
+    times = f"{tick / 10.0**power:.2g}"
+    return f"$10^{{{power}}}$" if times == "1" else f"${times}\\cdot 10^{{{power}}}$"
