@@ -74,6 +74,6 @@ if SCALE is not None and STUDY.has_metrics():
             metrics=SCALE["metrics"],
             parameters=STUDY.config["regression"]["parameters"],
             titles=STUDY.config["titles"],
-            code=code_digest("figures", "abilities"),
+            code=code_digest("figures", "abilities", "metrics"),
         script:
             "../scripts/plot_scale.py"
