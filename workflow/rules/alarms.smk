@@ -18,27 +18,6 @@ localrules:
     plot_changes,
 
 
-BASELINES = STUDY.baselines() if not LOOKING else {}
-
-
-def own_baselines():
-    """Model → name of the checkpoint of its own training that later ones are compared with."""
-    return {model: one.name for model, one in BASELINES.items() if one.model == model}
-
-
-def baseline_elsewhere():
-    """Examples of the one checkpoint that all other models are compared with; none, if each has its own."""
-    found = {one for model, one in BASELINES.items() if one.model != model}
-    return [measured("examples", one) for one in found]
-
-
-def comparing():
-    """Settings of the comparison; the others only choose what is said of it."""
-    return {
-        key: STUDY.config["alarms"][key] for key in ("against", "family", "effects")
-    }
-
-
 rule compare:
     """Compare checkpoints on the same examples: what fell, how surely, and what could not have been seen."""
     input:

@@ -92,6 +92,7 @@ if "scaling" in STUDY.config:
     TABLES += SCALING_TABLES
     FIGURES += SCALING_FIGURES
 LEADS = Leads(STUDY)
+BASELINES = STUDY.baselines() if not LOOKING else {}
 FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
 WEIGHTS_PLAN = "resources/ahead/weights.json"
 FREEZING, TRAINING = (
@@ -180,6 +181,24 @@ def all_parts():
 def all_examples():
     """Metrics of every example of every checkpoint."""
     return [measured("examples", checkpoint) for checkpoint in STUDY.checkpoints()]
+
+
+def own_baselines():
+    """Model → name of the checkpoint of its own training that later ones are compared with."""
+    return {model: one.name for model, one in BASELINES.items() if one.model == model}
+
+
+def baseline_elsewhere():
+    """Examples of the one checkpoint that all other models are compared with; none, if each has its own."""
+    found = {one for model, one in BASELINES.items() if one.model != model}
+    return [measured("examples", one) for one in found]
+
+
+def comparing():
+    """Settings of the comparison; the others only choose what is said of it."""
+    return {
+        key: STUDY.config["alarms"][key] for key in ("against", "family", "effects")
+    }
 
 
 def imported_files():
