@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
 
 from ebbtide.errors import CellError, TaskError
 from ebbtide.metrics.segments import Segments
@@ -48,6 +50,13 @@ def join(cell: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         raise CellError("the requests hold no examples.")
     return rows.drop(columns="side")
+
+
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows by (example, choice). By Arrow, which sorts texts several times faster than pandas."""
+    keys = pa.table({key: pa.array(rows[key], from_pandas=True) for key in _KEYS})
+    order = pa.compute.sort_indices(keys, sort_keys=[(key, "ascending") for key in _KEYS])
+    return rows.take(order.to_numpy()).reset_index(drop=True)
 
 
 class Examples:
@@ -206,12 +215,12 @@ class Examples:
 def _asked(joined: pd.DataFrame) -> pd.DataFrame:
     """Rows of the role `choice`, sorted, with the log-likelihoods of their partners beside them."""
     if "role" not in joined:
-        return joined.sort_values(_KEYS, kind="stable", ignore_index=True)
+        return in_order(joined)
     unknown = set(joined["role"].unique()) - {"choice", *_PARTNERS}
     if unknown:
         raise CellError(f"role: found {unknown.pop()!r}, allowed: choice, {', '.join(_PARTNERS)}.")
     of = joined["of"] if "of" in joined else joined["choice"]
-    rows = joined[joined["role"] == "choice"].sort_values(_KEYS, kind="stable", ignore_index=True)
+    rows = in_order(joined[joined["role"] == "choice"])
     for role in _PARTNERS:
         those = joined["role"] == role
         if not those.any():
@@ -237,5 +246,5 @@ def _asked(joined: pd.DataFrame) -> pd.DataFrame:
                 f"example {row['example']}, choice {row['choice']} is half a pair: "
                 f"it has no row of the role {lacks}."
             )
-        rows = both.drop(columns="side").sort_values(_KEYS, kind="stable", ignore_index=True)
+        rows = in_order(both.drop(columns="side"))
     return rows

@@ -11,7 +11,7 @@ from ebbtide.errors import CellError
 from ebbtide.metrics.binary import RATIOS
 from ebbtide.metrics.calibration import reliability_table
 from ebbtide.metrics.errors_of_means import Estimate, estimate, ratio
-from ebbtide.metrics.examples import GROUP, Examples, join
+from ebbtide.metrics.examples import GROUP, Examples, in_order, join
 from ebbtide.metrics.registry import Metric, reported
 from ebbtide.tables import METRICS as TABLE
 
@@ -106,12 +106,13 @@ def placed_rows(rows: pd.DataFrame, footer: Mapping[str, Any], where: Mapping[st
         "parameters_active": footer.get("parameters_active", footer["parameters_non_embedding"]),
         "source": footer.get("source", "scored"),
     }
-    return rows.assign(**columns)[list(TABLE.columns)]
+    held = {name: rows[name] for name in rows.columns}
+    return pd.DataFrame({**held, **columns}, columns=list(TABLE.columns), index=rows.index)
 
 
 def loglikelihoods_sha256(cell: pd.DataFrame) -> str:
     """Hash of a cell's log-likelihoods: float64 bytes in the order of (example, choice)."""
-    ordered = cell.sort_values(["example", "choice"], kind="stable")
+    ordered = in_order(cell[["example", "choice", "loglikelihood"]])
     return hashlib.sha256(ordered["loglikelihood"].to_numpy(dtype="<f8").tobytes()).hexdigest()
 
 
