@@ -3,7 +3,8 @@
     python benchmarks/simulate_scaling.py --studies 1000
 
 Runs follow L = E + (a M^η + b M^−η) C^−η with normal noise on a grid of 6 compute budgets × 4 ratios; each
-study is fitted, and asked for 95 % intervals of E and η and of a run of ten times the compute. Prints a TSV.
+study is fitted, and asked for 95 % intervals of its parameters and of a run of ten times the compute. Prints
+a TSV.
 """
 
 import argparse
@@ -57,13 +58,12 @@ def simulate(
             verdicts, linear = identifiability(found), linear_intervals(found)
             run = predict_runs(found, **TARGET)
             intervals = {"prediction of a new run": (float(run.low), float(run.high), goal + noise)}
-            for name in ("E", "eta"):
-                intervals[f"linear {name}"] = (*linear[name], TRUTH[name])
-                intervals[f"profile {name}"] = (verdicts[name].low, verdicts[name].high, TRUTH[name])
+            for name, value in TRUTH.items():
+                intervals[f"linear {name}"] = (*linear[name], value)
+                intervals[f"profile {name}"] = (verdicts[name].low, verdicts[name].high, value)
             if bootstrap and found.df > 0:
                 ends = np.quantile(residual_bootstrap(found, DRAWS, seed), [0.025, 0.975], axis=0)
-                for i in (0, 3):
-                    name = OVERTRAINED.names[i]
+                for i, name in enumerate(OVERTRAINED.names):
                     intervals[f"bootstrap {name}"] = (*ends[:, i], TRUTH[name])
             for statistic, (low, high, value) in intervals.items():
                 if np.isfinite(low) or np.isfinite(high):
@@ -98,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     tables = [
         simulate(studies=options.studies, points=points, bootstrap=options.bootstrap)
-        for points in (None, 12, 6)
+        for points in (None, 12, 8, 6)
     ]
     print(pd.concat(tables).to_csv(sep="\t", index=False, float_format="%.3g"), end="")
 

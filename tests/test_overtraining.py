@@ -104,6 +104,10 @@ def test_verdicts_say_that_five_points_are_few(train_sets: list[TrainSet]) -> No
         row = table.loc[train_set, "loss_c4_val", "E"]
         assert row["verdict"] != "identified"
         assert "5 points for 4 parameters leave 1 degree of freedom" in row["why"]
+    # At 0 itself the law is a constant, so the profile of C4 stops a hair above it: that is 0 all the same.
+    eta = table.loc["c4_original", "loss_c4_val", "eta"]
+    assert 0 < eta["low"] < 1e-3 * eta["estimate"]
+    assert "not told from 0" in eta["why"]
 
 
 def test_one_start_alone_misleads(train_sets: list[TrainSet]) -> None:

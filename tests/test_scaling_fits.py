@@ -88,6 +88,21 @@ def test_intervals_agree_where_the_law_is_nearly_linear():
     assert draws.std(axis=0) == pytest.approx(np.array(list(found.stderr.values())), rel=0.35)
 
 
+def test_a_profile_that_oversteps_its_limit_comes_back():
+    """The first step below a6 ends at its bound 0, far from any fit; the search must not go on from there."""
+    N = np.array([10_670_000.0, 78_700_000.0, 153_600_000.0, 411_600_000.0, 10_670_000.0])
+    ratio = np.array([20.0, 20.0, 20.0, 20.0, 320.0])
+    law = {"E": 1.734, "a6": 125.1, "b": 246.2, "eta": 0.1272}
+    for seed in range(8):
+        noise = np.random.default_rng(seed).normal(0, 0.005, 5)
+        found = fit(OVERTRAINED_FITTED, OVERTRAINED_FITTED.predict(law, N=N, M=ratio) + noise, N=N, M=ratio)
+        for name, value in found.values.items():
+            low, high = profile_interval(found, name)
+            assert low < value < high, (seed, name)
+            if low > 0:  # the limit itself: no fit with the parameter there is within it, one beside it is
+                assert value - low > 0.5 * found.stderr[name], (seed, name)
+
+
 def test_leaving_one_out_lists_every_point():
     table = leave_one_out(fit(OVERTRAINED, noisy(0.002), C=C, M=M))
     assert len(table) == len(LOSS)

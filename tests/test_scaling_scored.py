@@ -5,11 +5,18 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import ConfigError, ScalingError
-from ebbtide.figures.scaling import plot_exponents, plot_tradeoff
+from ebbtide.figures.scaling import (
+    plot_error_of_loss,
+    plot_exponents,
+    plot_laws,
+    plot_relative_error,
+    plot_tradeoff,
+)
 from ebbtide.scaling.overtraining import Settings, fit_train_sets, fits_table, predictions
 from ebbtide.scaling.scored import scored_runs
+from ebbtide.scaling.sensitivity import sensitivity
 from ebbtide.scaling.summary import Source, summarise
-from ebbtide.scaling.trends import exponents, tradeoff
+from ebbtide.scaling.trends import curves, exponents, tradeoff
 from ebbtide.study import read_study
 from workspace import Workspace, write_small_study
 
@@ -113,6 +120,29 @@ def test_errors_of_0_have_no_relative_error_to_draw():
     table = tradeoff(fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT}])), ["err_avg"])
     drawn = plot_tradeoff(table).data
     assert not np.isfinite(table["relative_error"]).all() and np.isfinite(drawn["percent"]).all()
+
+
+def test_runs_at_one_ratio_are_a_reason_in_every_table_and_figure():
+    """M alone at 20 leaves Eq. 4 without a fit: words, and no missing key."""
+    models = ("d8-m20", "d16-m20", "d32-m20", "d64-m20")
+    runs, _ = scored_runs(metrics(models=models), **CHOSEN)
+    train_sets = fit_train_sets(runs, Settings("held_out_loss", [{"models": list(models[:3])}]))
+    predicted, fits = predictions(train_sets), fits_table(train_sets)
+    traded, lines = tradeoff(train_sets, ["err_avg"]), curves(train_sets, ["err_avg"])
+    tried = sensitivity(train_sets, ["err_avg"])
+    chain, why = "loss_held_out_loss", "3 points for 4 parameters"
+    assert predicted["predicted"].isna().all() and predicted["note"].str.contains(why).all()
+    assert lines.empty and list(lines) == ["train_set", "M", "C", "loss", "quantity", "value"]
+    assert set(traded["quantity"]) == {chain, "err_avg"} and traded["note"].str.contains(why).any()
+    assert tried["predicted"].isna().all() and (tried["note"] != "").all()
+    assert why in summarise(predicted, fits, chain, None)
+    for figure in (
+        plot_laws(predicted, lines, "toy"),
+        plot_error_of_loss(predicted, lines, chain),
+        plot_relative_error(predicted, chain),
+    ):
+        assert why in " ".join(figure.data["text"].iloc[0].split())
+    assert "nothing to trade off" in " ".join(plot_tradeoff(traded).data["text"].iloc[0].split())
 
 
 def test_without_three_sizes_at_one_ratio_there_are_no_exponents():

@@ -21,9 +21,11 @@ LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
 def plot_laws(predictions: pd.DataFrame, curves: pd.DataFrame, train_set: str) -> p9.ggplot:
     """Loss and error of one train set against compute, a line per M (the paper's Figure 1).
 
-    Filled points are in the fit, hollow ones are not; the lines are the laws.
+    Circles are in the fit, crosses are predicted; the lines are the laws.
     """
     points = _of(predictions, train_set, curves["quantity"].unique())
+    if not (curves["train_set"] == train_set).any():
+        return _no_law(predictions, train_set)
     lines = curves[curves["train_set"] == train_set]
     ratios = sorted(points["M"].unique())
     points, lines = _labelled(points, ratios), _labelled(lines, ratios)
@@ -73,6 +75,8 @@ def plot_exponents(predictions: pd.DataFrame, exponents: pd.DataFrame, quantity:
 
 def plot_error_of_loss(predictions: pd.DataFrame, curves: pd.DataFrame, quantity: str) -> p9.ggplot:
     """Average error against measured loss, a curve per train set (the paper's Figure 3)."""
+    if curves.empty:
+        return _no_law(predictions, *predictions["train_set"].unique())
     losses = predictions[predictions["quantity"] == quantity]
     losses = losses[["train_set", "model", "M", "actual"]].rename(columns={"actual": "loss"})
     errors = [name for name in curves["quantity"].unique() if name != quantity]
@@ -168,6 +172,8 @@ def plot_tradeoff(tradeoff: pd.DataFrame) -> p9.ggplot:
 def plot_relative_error(predictions: pd.DataFrame, quantity: str) -> p9.ggplot:
     """Relative error of every run as a map of N × M (the paper's Figure 5); runs of the fit are boxed."""
     table = predictions[predictions["quantity"] == quantity]
+    if table["relative_error"].isna().all():
+        return _no_law(predictions, *table["train_set"].unique())
     table = table.assign(percent=100 * table["relative_error"], train_set=table["train_set"].map(title))
     sizes = [_size(n) for n in sorted(table["parameters"].unique())]
     ratios = [f"{M:g}" for M in sorted(table["M"].unique())]
@@ -195,6 +201,14 @@ def plot_relative_error(predictions: pd.DataFrame, quantity: str) -> p9.ggplot:
         + theme_paper(PAGE_CM, 7.5)
         + p9.theme(panel_grid_major=p9.element_blank(), legend_key_width=70, legend_key_height=7)
     )
+
+
+def _no_law(predictions: pd.DataFrame, *train_sets: str) -> p9.ggplot:
+    """Why there is nothing to draw, in words."""
+    of = predictions[
+        predictions["train_set"].isin(train_sets) & predictions["quantity"].str.startswith("loss")
+    ]
+    return sentence(f"No law of the loss: {'; '.join(of['note'].unique())}")
 
 
 def _squish(values: pd.Series, range: tuple[float, float] = (0.0, 1.0), **_: object) -> np.ndarray:

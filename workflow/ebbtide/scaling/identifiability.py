@@ -10,6 +10,7 @@ from ebbtide.scaling.uncertainty import linear_intervals, profile_interval
 
 Verdict = Literal["identified", "weakly identified", "not identified"]
 WIDE = 0.5  # half an interval above this share of the estimate is weak
+_NOTHING = 1e-3  # an end closer to 0 than this share of the estimate is 0; a profile is known to 1e-4
 FEW = 3  # degrees of freedom below which an interval rests on hardly any residuals
 _RANK = 1e-11  # singular values of the scaled slopes below this share of the largest are none
 
@@ -79,7 +80,8 @@ def _by_interval(value: float, low: float, high: float, level: float) -> tuple[V
     if not (np.isfinite(low) and np.isfinite(high)):
         side = "above" if np.isfinite(low) else "below" if np.isfinite(high) else "above or below"
         return "not identified", f"no value {side} the estimate is excluded ({shown})"
-    nothing = 1e-6 * abs(value)  # an end at the bound 0, up to rounding
+    # Near 0 the law of a power degenerates to a constant: the profile ends just above 0, never at it.
+    nothing = _NOTHING * abs(value)
     if low <= nothing and high >= -nothing:
         return "not identified", f"not told from 0 ({shown})"
     half = (high - low) / 2 / abs(value)

@@ -19,6 +19,11 @@ from ebbtide.scaling.laws import ERROR, OVERTRAINED_FITTED
 from ebbtide.scaling.predictions import Predicted, predict_errors, predict_runs, relative_error
 from ebbtide.scaling.runs import ERROR_OF, LOSS_OF, select, wide
 
+FITS = (
+    *("train_set", "quantity", "law", "formula", "parameter", "unit", "estimate", "stderr", "low", "high"),
+    *("verdict", "why", "points", "df", "sigma", "starts", "converged", "agreeing", "compute", "note"),
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -54,6 +59,12 @@ class TrainSet:
     def compute(self) -> dict[str, float]:
         """FLOPs spent on the runs of the two kinds of fits."""
         return {LOSS_OF: self.loss_points["C"].sum(), ERROR_OF: self.error_points["C"].sum()}
+
+    def fitted(self, quantity: str) -> Fit:
+        """The fit of a quantity. Raises `ScalingError` with the reason where there is none."""
+        if quantity in self.failed:
+            raise ScalingError(self.failed[quantity])
+        return self.fits[quantity]
 
 
 def fit_train_sets(runs: pd.DataFrame, settings: Settings) -> list[TrainSet]:
@@ -171,7 +182,7 @@ def fits_table(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFr
                 rows.append({**common, **a, **ends, "note": "a = a6 6^eta, the a of Eq. 4"})
         for quantity, why in train_set.failed.items():
             rows.append({"train_set": train_set.name, "quantity": quantity, "note": why})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(FITS))
 
 
 def _fit_one(name: str, part: pd.DataFrame, settings: Settings) -> TrainSet:

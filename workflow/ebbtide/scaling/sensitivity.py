@@ -76,7 +76,7 @@ def _choices(
     def error(quantity: str, points: pd.DataFrame, **choices: Any) -> Callable[..., tuple[Fit, Any]]:
         def make(at: pd.DataFrame) -> tuple[Fit, Any]:
             fitted = fit_error(points, quantity, chain, **choices)
-            losses, _ = _at(train_set.fits[chain], at)[::-1]
+            losses, _ = _at(train_set.fitted(chain), at)[::-1]
             return fitted, fitted.predict(L=losses)
 
         return make

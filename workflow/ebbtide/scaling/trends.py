@@ -17,6 +17,7 @@ TRADEOFF = (
     *("train_set", "model", "M", "quantity", "fit_compute", "points"),
     *("predicted", "actual", "relative_error", "published", "note"),
 )
+CURVES = ("train_set", "M", "C", "loss", "quantity", "value")
 LEAST = 3  # runs at one M that make a slope with an error
 
 
@@ -75,21 +76,24 @@ def tradeoff(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFr
         least = len(OVERTRAINED_FITTED.parameters) + 1
         budgets = [(runs.iloc[:n], runs.iloc[:n], False) for n in range(least, len(runs))]
         budgets.append((train_set.loss_points, train_set.error_points, True))
-        start = [list(train_set.fits[train_set.chain].values.values())]
         for points, error_points, own in budgets:
             targets = beyond[beyond["C"] > points["C"].max()]
             try:
+                start = [list(train_set.fitted(train_set.chain).values.values())]
                 loss = fit_loss(points, train_set.chain, starts=start)
                 losses = loss.predict(N=targets["parameters"].to_numpy(), M=targets["M"].to_numpy())
-                found = {train_set.chain: losses}
-                for quantity in errors:
-                    near = [list(train_set.fits[quantity].values.values())]
-                    law = fit_error(error_points, quantity, train_set.chain, starts=near)
-                    found[quantity] = law.predict(L=losses)
-                note = ""
+                without = ""
             except ScalingError as error:
-                found, note = {train_set.chain: np.full(len(targets), np.nan)}, error.args[0]
-            for quantity, values in found.items():
+                losses, without = np.full(len(targets), np.nan), error.args[0]
+            for quantity in (train_set.chain, *errors):
+                values, note = losses, without
+                if quantity != train_set.chain:
+                    try:
+                        near = [list(train_set.fitted(quantity).values.values())]
+                        law = fit_error(error_points, quantity, train_set.chain, starts=near)
+                        values = law.predict(L=losses)
+                    except ScalingError as error:
+                        values, note = np.full(len(targets), np.nan), error.args[0]
                 actual = targets[quantity].to_numpy()
                 table = targets[["train_set", "model", "M"]].assign(
                     quantity=quantity,
@@ -108,10 +112,13 @@ def tradeoff(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFr
 def curves(train_sets: Sequence[TrainSet], errors: Sequence[str], points: int = 60) -> pd.DataFrame:
     """Lines for figures: columns train_set, M, C, quantity, value, in long form; errors also against `loss`.
 
-    One line per M of the runs over the compute of all runs, by Eq. 4 and the chain through Eq. 5.
+    One line per M of the runs over the compute of all runs, by Eq. 4 and the chain through Eq. 5. A train
+    set without a law of the loss has no lines.
     """
     tables = []
     for train_set in train_sets:
+        if train_set.chain in train_set.failed:
+            continue
         low, high = np.log10(train_set.runs["C"].min()), np.log10(train_set.runs["C"].max())
         C = np.logspace(low - 0.1, high + 0.3, points)
         for M in sorted(train_set.runs["M"].unique()):
@@ -121,7 +128,7 @@ def curves(train_sets: Sequence[TrainSet], errors: Sequence[str], points: int = 
             for quantity, value in lines.items():
                 place = {"train_set": train_set.name, "M": M, "C": C, "loss": loss}
                 tables.append(pd.DataFrame({**place, "quantity": quantity, "value": value}))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(CURVES))
 
 
 def _line(group: pd.DataFrame, chain: str, E: float) -> tuple[float, float, float, float]:
