@@ -34,7 +34,8 @@ def simulate(
     points: int | None = None,
     bootstrap: bool = False,
 ) -> pd.DataFrame:
-    """One row per noise and statistic: `coverage`, `median_width`, and of verdicts `lost` and `warned`.
+    """One row per noise and statistic: `coverage`, `median_width`, of verdicts `lost` and `warned`, and
+    `failed`: studies left out because their fit, or a fit of their bootstrap, did not converge.
 
     `points` takes that many runs of the grid at random in each study; `bootstrap` adds its intervals.
     """
@@ -62,7 +63,12 @@ def simulate(
                 intervals[f"linear {name}"] = (*linear[name], value)
                 intervals[f"profile {name}"] = (verdicts[name].low, verdicts[name].high, value)
             if bootstrap and found.df > 0:
-                ends = np.quantile(residual_bootstrap(found, DRAWS, seed), [0.025, 0.975], axis=0)
+                try:
+                    samples = residual_bootstrap(found, DRAWS, seed)
+                except ScalingError:
+                    failed += 1
+                    continue
+                ends = np.quantile(samples, [0.025, 0.975], axis=0)
                 for i, name in enumerate(OVERTRAINED.names):
                     intervals[f"bootstrap {name}"] = (*ends[:, i], TRUTH[name])
             for statistic, (low, high, value) in intervals.items():

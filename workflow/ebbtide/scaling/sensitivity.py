@@ -119,7 +119,7 @@ def _name(run: "pd.Series[Any]") -> str:
 
 def _note(fitted: Fit) -> str:
     if fitted.df == 0:
-        return f"{fitted.points} points for {len(fitted.values)} parameters: the law hits every point"
+        return f"{fitted.points} points for {len(fitted.values)} parameters leave no degrees of freedom"
     return ""
 
 
