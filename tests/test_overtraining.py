@@ -103,6 +103,7 @@ def test_verdicts_say_that_five_points_are_few(train_sets: list[TrainSet]) -> No
     for train_set in TABLE_2:
         row = table.loc[train_set, "loss_c4_val", "E"]
         assert row["verdict"] != "identified"
+        assert row["left_out_low"] < row["estimate"] < row["left_out_high"]
         assert "5 points for 4 parameters leave 1 degree of freedom" in row["why"]
     # At 0 itself the law is a constant, so the profile of C4 stops a hair above it: that is 0 all the same.
     eta = table.loc["c4_original", "loss_c4_val", "eta"]

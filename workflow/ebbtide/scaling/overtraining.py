@@ -18,9 +18,11 @@ from ebbtide.scaling.identifiability import identifiability
 from ebbtide.scaling.laws import ERROR, OVERTRAINED_FITTED
 from ebbtide.scaling.predictions import Predicted, predict_errors, predict_runs, relative_error
 from ebbtide.scaling.runs import ERROR_OF, LOSS_OF, select, wide
+from ebbtide.scaling.uncertainty import leave_one_out
 
 FITS = (
     *("train_set", "quantity", "law", "formula", "parameter", "unit", "estimate", "stderr", "low", "high"),
+    *("left_out_low", "left_out_high"),
     *("verdict", "why", "points", "df", "sigma", "starts", "converged", "agreeing", "compute", "note"),
 )
 
@@ -136,7 +138,8 @@ def fits_table(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFr
     """One row per parameter: estimate, standard error, interval, and how far to believe it.
 
     Columns: train_set, quantity, law, formula, parameter, unit, estimate, stderr, low, high (profile
-    likelihood), verdict, why, points, df, sigma, starts, converged, agreeing, compute (FLOPs), note.
+    likelihood), left_out_low, left_out_high (range of the estimate as each run is left out),
+    verdict, why, points, df, sigma, starts, converged, agreeing, compute (FLOPs), note.
     `a` of Eq. 4 is written beside `a6`, from which it follows.
     """
     rows: list[dict[str, Any]] = []
@@ -160,6 +163,7 @@ def fits_table(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFr
                 "note": "",
             }
             verdicts = identifiability(fitted, level)
+            without = leave_one_out(fitted)
             for parameter in fitted.law.parameters:
                 verdict = verdicts[parameter.name]
                 rows.append(
@@ -171,6 +175,8 @@ def fits_table(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFr
                         "stderr": fitted.stderr[parameter.name],
                         "low": verdict.low,
                         "high": verdict.high,
+                        "left_out_low": without[parameter.name].min(),
+                        "left_out_high": without[parameter.name].max(),
                         "verdict": verdict.verdict,
                         "why": verdict.why,
                         **ends,

@@ -4,7 +4,8 @@ With normal residuals of one size, an interval of level 95 % should hold the tru
 Eq. 4 on 6 budgets × 4 ratios (`benchmarks/simulate_scaling.py`) the profile holds E, a, b and η in 93 to 98
 of 100, on 6 to 24 runs with noise of 0.003 or 0.03 nats: take it. The linearised interval holds them in 93
 to 97, but a and b in only 90 to 93, and E and η in 89 to 96, with noise of 0.03 on 6 or 8 runs. The residual
-bootstrap stays below its level (90 to 93), and serves for bands of trends.
+bootstrap stays below its level (90 to 93; 87 to 90 on 8 runs with noise of 0.03), and serves for bands of
+trends.
 """
 
 from typing import Any
