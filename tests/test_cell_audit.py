@@ -141,9 +141,8 @@ def test_measure_keeps_the_digests_and_the_audit_reads_them(tmp_path) -> None:
             "--requests",
             str(tmp_path / "task.parquet"),
         ]
-        assert (
-            cli.main(["measure", *arguments, "--expected", json.dumps(expected), "--to", str(parts[-1])]) == 0
-        )
+        arguments += ["--expected", json.dumps(expected), "--to", str(parts[-1])]
+        assert cli.main(["measure", *arguments, "--examples", str(tmp_path / "examples.parquet")]) == 0
     assert found(identical(read_digests(parts))) == [("m", "step0", "t"), ("m", "step1", "t")]
 
     write_parquet(read_frame(parts[0], METRICS), tmp_path / "bare.parquet", METRICS)
