@@ -39,7 +39,7 @@ def study(sizes: list[int], disk: float | None, keep: Any = "none") -> Study:
         config,
         {"tiny": Model("tiny", checkpoints)},
         {"t": SimpleNamespace(identity="t", frozen="t.frozen")},
-        (locks.model(range(9)),),
+        hub=(locks.model(range(9)),),
     )  # type: ignore[dict-item]
 
 
