@@ -3,9 +3,8 @@
 import pandas as pd
 
 from ebbtide.abilities import abilities
-from ebbtide.errors import FigureError
-from ebbtide.figures import as_they_are, plot_accuracy, save, sentence, shown
-from ebbtide.logs import log, log_to
+from ebbtide.figures import as_they_are, plot_accuracy, shown, write
+from ebbtide.logs import log_to
 from ebbtide.tables import METRICS, read_frame
 
 
@@ -15,18 +14,15 @@ def main(job) -> None:
     metrics, settings = read_frame(job.input.metrics, METRICS), job.params.regression
     looked_at = abilities(metrics["task"], "accuracy", settings["metrics"], job.params.titles)
     dropped = pd.DataFrame(list(job.params.dropped), columns=["model", "checkpoint", "tokens"])
-    try:
-        plot = plot_accuracy(
+    write(
+        lambda: plot_accuracy(
             shown(metrics, looked_at, "accuracy"),
             parameters=settings["parameters"],
             titles=as_they_are(looked_at),
             dropped=dropped,
-        )
-    except FigureError as error:  # a study of losses has no accuracy; all else of it is there
-        log.warning("%s", error)
-        plot = sentence(error.args[0])
-    for path in job.output:
-        save(plot, path)
+        ),
+        job.output,
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Adapter: accuracy as a map of size × checkpoint."""
 
 from ebbtide.abilities import abilities
-from ebbtide.errors import FigureError
-from ebbtide.figures import as_they_are, plot_heat, save, sentence, shown
-from ebbtide.logs import log, log_to
+from ebbtide.figures import as_they_are, plot_heat, shown, write
+from ebbtide.logs import log_to
 from ebbtide.tables import METRICS, read_frame
 
 
@@ -12,17 +11,14 @@ def main(job) -> None:
     log_to(job.log[0])
     metrics, settings = read_frame(job.input.metrics, METRICS), job.params.regression
     looked_at = abilities(metrics["task"], "accuracy", settings["metrics"], job.params.titles)
-    try:
-        plot = plot_heat(
+    write(
+        lambda: plot_heat(
             shown(metrics, looked_at, "accuracy"),
             parameters=settings["parameters"],
             titles=as_they_are(looked_at),
-        )
-    except FigureError as error:  # a study of losses has no accuracy; all else of it is there
-        log.warning("%s", error)
-        plot = sentence(error.args[0])
-    for path in job.output:
-        save(plot, path)
+        ),
+        job.output,
+    )
 
 
 if __name__ == "__main__":

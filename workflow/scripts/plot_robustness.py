@@ -2,9 +2,8 @@
 
 import pandas as pd
 
-from ebbtide.errors import FigureError
-from ebbtide.figures import plot_robustness, save, sentence
-from ebbtide.logs import log, log_to
+from ebbtide.figures import plot_robustness, write
+from ebbtide.logs import log_to
 
 
 def main(job) -> None:
@@ -12,14 +11,8 @@ def main(job) -> None:
     log_to(job.log[0])
     words = ["verdict", "survives", "note"]
     table = pd.read_csv(job.input.robustness, sep="\t", dtype={name: str for name in words})
-    try:
-        table = table.fillna(dict.fromkeys(words, ""))
-        plot = plot_robustness(table, alpha=job.params.alpha, titles=job.params.titles)
-    except FigureError as error:  # too few cells, or a constant metric; all else of the study is there
-        log.warning("%s", error)
-        plot = sentence(error.args[0])
-    for path in job.output:
-        save(plot, path)
+    table = table.fillna(dict.fromkeys(words, ""))
+    write(lambda: plot_robustness(table, alpha=job.params.alpha, titles=job.params.titles), job.output)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
 from ebbtide.figures.robustness import plot_robustness
 from ebbtide.figures.scale import plot_scale
-from ebbtide.figures.theme import save, sentence, theme_paper
+from ebbtide.figures.theme import save, theme_paper, write
 from ebbtide.figures.trends import plot_trends
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "plot_scale",
     "plot_trends",
     "save",
-    "sentence",
     "shown",
     "theme_paper",
+    "write",
 ]

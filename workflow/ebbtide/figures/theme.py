@@ -1,6 +1,7 @@
 """The look of every figure: type, colours, shapes, names and numbers in words, and how it is saved."""
 
 import textwrap
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,6 +10,7 @@ import plotnine as p9
 
 from ebbtide.errors import FigureError
 from ebbtide.files import atomic
+from ebbtide.logs import log
 
 FONT = "DejaVu Sans"  # ships with matplotlib, so every machine draws the same letters
 POINTS = 7.0  # size of most text: readable when printed at the width drawn
@@ -75,6 +77,17 @@ def save(
         figure = (plot + p9.theme(figure_size=size)).draw()
         with atomic(path) as temporary:
             figure.savefig(temporary, dpi=DPI, metadata=METADATA[path.suffix])
+
+
+def write(draw: Callable[[], p9.ggplot], paths: Iterable[str | Path]) -> None:
+    """Save a figure under every path; where it cannot be drawn, why not: all else of the study is there."""
+    try:
+        plot = draw()
+    except FigureError as error:
+        log.warning("%s", error)
+        plot = sentence(error.args[0])
+    for path in paths:
+        save(plot, path)
 
 
 def sentence(text: str) -> p9.ggplot:
