@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from simulated import simulate, simulate_clusters
 
-from ebbtide.trajectories import Trajectory
-from ebbtide.trajectories.alarms import alarms, is_worse
-from ebbtide.trajectories.paired import compare
+from ebbtide.statistics.alarms.alarms import alarms, is_worse
+from ebbtide.statistics.alarms.paired import compare
+from ebbtide.statistics.panel import Trajectory
 
 COLUMNS = ("what", "setting", "nominal", "found", "draws")
 ALPHA, SPREAD = 0.05, 1.0

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import t as student
 
-from ebbtide.trajectories.example_model import example_model
+from ebbtide.statistics.regression.example_model import example_model
 
 SITUATIONS: Mapping[str, Mapping[str, float]] = {
     "models differ in level and slope": {"levels": 0.4, "slopes": 0.2},

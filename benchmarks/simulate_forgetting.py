@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from simulated import simulate
 
-from ebbtide.trajectories import Trajectory
-from ebbtide.trajectories.forgetting import summarise_histories
-from ebbtide.trajectories.history import history
+from ebbtide.statistics.forgetting.forgetting import summarise_histories
+from ebbtide.statistics.forgetting.history import history
+from ebbtide.statistics.panel import Trajectory
 
 TRUTHS = ("noise", "learning", "forgetting", "peak")
 LOST = 0.15  # share of examples that are truly forgotten, of `forgetting`

@@ -21,8 +21,8 @@ from itertools import takewhile
 import numpy as np
 import pandas as pd
 
-from ebbtide.regression.choices import Outcome, outcomes
-from ebbtide.regression.design import TERMS, standardise
+from ebbtide.statistics.regression.choices import Outcome, outcomes
+from ebbtide.statistics.regression.design import TERMS, standardise
 
 SITUATIONS = ("independent", "by model", "beta-binomial", "unequal")
 SIZES = (18_915_328, 85_056_000, 302_311_424, 805_736_448, 1_208_602_624, 2_517_652_480, 6_444_163_072)

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import ScalingError
-from ebbtide.scaling.fits import fit
-from ebbtide.scaling.identifiability import identifiability
-from ebbtide.scaling.laws import OVERTRAINED
-from ebbtide.scaling.predictions import predict_runs
-from ebbtide.scaling.uncertainty import linear_intervals, residual_bootstrap
+from ebbtide.statistics.scaling_laws.fits import fit
+from ebbtide.statistics.scaling_laws.identifiability import identifiability
+from ebbtide.statistics.scaling_laws.laws import OVERTRAINED
+from ebbtide.statistics.scaling_laws.predictions import predict_runs
+from ebbtide.statistics.scaling_laws.uncertainty import linear_intervals, residual_bootstrap
 
 TRUTH = {"E": 1.8, "a": 200.0, "b": 350.0, "eta": 0.135}
 BUDGETS, RATIOS = np.logspace(17, 21, 6), np.array([5.0, 20.0, 80.0, 320.0])

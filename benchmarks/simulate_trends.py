@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from simulated import simulate
 
-from ebbtide.trajectories.bend import bend_of
-from ebbtide.trajectories.early_warning import leads
-from ebbtide.trajectories.panel import Trajectory
-from ebbtide.trajectories.resampling import bootstrap, named_rng
-from ebbtide.trajectories.shape import CLASSES, classify
-from ebbtide.trajectories.simultaneous import means_of
-from ebbtide.trajectories.slopes import interval, p_of_mean, slope_weights
+from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.resampling import bootstrap, named_rng
+from ebbtide.statistics.shape import CLASSES, classify
+from ebbtide.statistics.simultaneous import means_of
+from ebbtide.statistics.trends.bend import bend_of
+from ebbtide.statistics.trends.early_warning import leads
+from ebbtide.statistics.trends.slopes import interval, p_of_mean, slope_weights
 
 T = 9
 X = np.linspace(0, 2.4, T)  # log10 tokens

@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ebbtide.cells import write_cell
+from ebbtide.cells.cell import write_cell
 from ebbtide.cli import main as ebbtide
+from ebbtide.statistics.alarms.alarms import alarms
+from ebbtide.statistics.panel import read_trajectories
+from ebbtide.statistics.trends.early_warning import lead_table, leads
+from ebbtide.statistics.trends.trends import difference_table, follow, trend_table
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet, write_tsv
-from ebbtide.trajectories import read_trajectories
-from ebbtide.trajectories.alarms import alarms
-from ebbtide.trajectories.early_warning import lead_table, leads
-from ebbtide.trajectories.trends import difference_table, follow, trend_table
 
 IDENTITY = {"recipe": 0}
 SIZES = {"parameters_total": 10**8, "parameters_non_embedding": 10**8}

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ebbtide.hub.catalogue import PRETRAINING, HubModel, Stage
-from ebbtide.hub.lock import Lock, Locked, LockedFile, LockedModel
+from ebbtide.checkpoints.hub.catalogue import PRETRAINING, HubModel, Stage
+from ebbtide.checkpoints.hub.lock import Lock, Locked, LockedFile, LockedModel
 
 CONFIG = {"model_type": "gpt_neox", "hidden_size": 16, "num_hidden_layers": 2, "vocab_size": 64}
 

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from ebbtide.baseline import baselines
 from ebbtide.errors import CellError, ConfigError, FigureError
 from ebbtide.figures import plot_alarms, plot_changes
 from ebbtide.grid import Checkpoint, Model
+from ebbtide.statistics.alarms.alarms import COLUMNS, alarms
+from ebbtide.statistics.alarms.high_water import high_water
+from ebbtide.statistics.alarms.lines import MOST, fails, lines, read_alarms, watched_rows
+from ebbtide.statistics.alarms.paired import compare, drop_of_shares
+from ebbtide.statistics.alarms.paired_tests import SMALLEST, mcnemar, sign_flip
+from ebbtide.statistics.panel import Trajectory
+from ebbtide.study.checks import find_baselines
 from ebbtide.tables import write_tsv
-from ebbtide.trajectories import Trajectory
-from ebbtide.trajectories.alarm_lines import MOST, fails, lines, read_alarms, watched_rows
-from ebbtide.trajectories.alarms import COLUMNS, alarms
-from ebbtide.trajectories.high_water import high_water
-from ebbtide.trajectories.paired import compare, drop_of_shares
-from ebbtide.trajectories.paired_tests import SMALLEST, mcnemar, sign_flip
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from simulate_alarms import SETTINGS, flat, power, trajectory
@@ -298,11 +298,11 @@ def model(name: str, *steps: int) -> Model:
 
 def test_a_baseline_is_a_step_a_name_or_of_another_model() -> None:
     models = {"a": model("a", 1, 2), "b": model("b", 2, 3)}
-    assert baselines(models, None, "f") == {}
+    assert find_baselines(models, None, "f") == {}
     for wanted in (2, "2", "step2"):
-        found = baselines(models, wanted, "f")
+        found = find_baselines(models, wanted, "f")
         assert {m: (c.model, c.step) for m, c in found.items()} == {"a": ("a", 2), "b": ("b", 2)}
-    assert {c.model for c in baselines(models, "b/step3", "f").values()} == {"b"}
+    assert {c.model for c in find_baselines(models, "b/step3", "f").values()} == {"b"}
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_baseline_is_a_step_a_name_or_of_another_model() -> None:
 )
 def test_a_wrong_baseline_is_a_sentence(wanted: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        baselines({"a": model("a", 1, 2), "b": model("b", 2, 3)}, wanted, "study.yaml")
+        find_baselines({"a": model("a", 1, 2), "b": model("b", 2, 3)}, wanted, "study.yaml")
 
 
 # --- figures -----------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ebbtide.hub.catalogue import PRETRAINING
+from ebbtide.checkpoints.hub.catalogue import PRETRAINING
+from ebbtide.checkpoints.series import CATALOGUE as FOLDER
+from ebbtide.checkpoints.series import read_series
 from ebbtide.parameters import Parameters, count
-from ebbtide.series import CATALOGUE as FOLDER
-from ebbtide.series import read_series
 
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not read_series(path)[1])
 

@@ -10,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide import cli
-from ebbtide.cell_audit import ALL, COLUMNS, METRIC, audit, departures, identical, outliers, read_digests
-from ebbtide.cells import write_cell
+from ebbtide.cells.cell import write_cell
+from ebbtide.cells.result_audit import (
+    ALL,
+    COLUMNS,
+    METRIC,
+    audit,
+    departures,
+    identical,
+    outliers,
+    read_digests,
+)
 from ebbtide.errors import CellError
 from ebbtide.metrics import loglikelihoods_sha256
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet, write_tsv
@@ -404,10 +413,10 @@ def test_sampling_noise_raises_no_alarm(count: int, n: int, tasks: int) -> None:
 def test_a_lower_threshold_would_raise_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics, _ = studies(60, 154, 4, seed=0)
     assert outliers(metrics).empty
-    monkeypatch.setattr("ebbtide.cell_audit.ALONE", 2.5)
+    monkeypatch.setattr("ebbtide.cells.result_audit.ALONE", 2.5)
     assert len(outliers(metrics)) >= 3
-    monkeypatch.setattr("ebbtide.cell_audit.ALONE", 4.0)
-    monkeypatch.setattr("ebbtide.cell_audit.TOGETHER", 1.0)
+    monkeypatch.setattr("ebbtide.cells.result_audit.ALONE", 4.0)
+    monkeypatch.setattr("ebbtide.cells.result_audit.TOGETHER", 1.0)
     assert (outliers(metrics)["task"] == ALL).sum() >= 3
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 import tiny
-from ebbtide.cells import read_cell, write_cell
+from ebbtide.cells.cell import read_cell, write_cell
+from ebbtide.cells.store import is_whole
 from ebbtide.errors import CellError
-from ebbtide.store import is_whole
 
 IDENTITY = tiny.identity()
 FOOTER = {"requests": 6, "requests_sha256": "abc", "seconds": 1.5}
@@ -40,7 +40,7 @@ def test_a_frame_and_an_arrow_table_make_the_same_cell(cell: Path, tmp_path: Pat
 def test_a_cell_is_written_without_pandas(tmp_path: Path) -> None:
     program = f"""
 import sys
-from ebbtide.cells import write_cell
+from ebbtide.cells.cell import write_cell
 from ebbtide.tables import CELL, table_of
 rows = table_of({tiny.cell_rows().to_dict("list")!r}, CELL)
 write_cell(rows, sys.argv[1], {IDENTITY!r}, {FOOTER!r})

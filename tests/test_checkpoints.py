@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
-from ebbtide.checkpoints import (
+from ebbtide.checkpoints.load import (
     count_parameters,
     directory_of,
     identities,

@@ -9,7 +9,7 @@ import pytest
 
 import tiny
 from ebbtide import cli
-from ebbtide.checkpoints import identities
+from ebbtide.checkpoints.load import identities
 from ebbtide.logs import log
 from ebbtide.tables import CELL, read_footer, read_frame
 
@@ -142,7 +142,7 @@ def test_an_unknown_option_shows_the_usage(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_only_the_verb_that_computes_imports_torch() -> None:
-    modules = "ebbtide.cli, ebbtide.score, ebbtide.store"
+    modules = "ebbtide.cli, ebbtide.jobs.score_cell, ebbtide.cells.store"
     program = f"import sys, {modules}; print({{'torch', 'pandas', 'pyarrow'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

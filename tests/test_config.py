@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from ebbtide.errors import ConfigError
-from ebbtide.study import Study, read_study
+from ebbtide.study.load import read_study
+from ebbtide.study.study import Study
 from workspace import Workspace, write_small_study
 
 
@@ -241,7 +242,7 @@ def test_snakemake_shows_the_sentence_and_no_traceback(workspace, mistake):
 
 def test_the_file_that_holds_the_key_is_named(workspace):
     """With several config files, the message names the one at fault."""
-    from ebbtide.study import load_study
+    from ebbtide.study.load import load_study
 
     (workspace.path / "more.yaml").write_text("tasks: [nothing]\n")
     merged = {**workspace.read_yaml("config.yaml"), **workspace.read_yaml("more.yaml")}
@@ -287,9 +288,9 @@ def test_models_trained_here_are_scored_in_their_own_precision(workspace):
 
 
 def test_the_schema_allows_what_the_code_knows():
-    from ebbtide.precision import DTYPES
+    from ebbtide.checkpoints.precision import DTYPES
+    from ebbtide.schema import load_schema
     from ebbtide.scoring.encoding import BOS, ENCODINGS, TRUNCATIONS
-    from ebbtide.validation import load_schema
 
     scoring = load_schema("config")["properties"]["scoring"]["properties"]
     known = {"encoding": ENCODINGS, "bos": BOS, "truncation": TRUNCATIONS, "dtype": ("checkpoint", *DTYPES)}

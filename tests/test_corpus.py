@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ebbtide.corpus import DOCUMENTS, TOY_TASKS, World, token_stream, toy_requests, write_tokenizer
 from ebbtide.corpus.words import ENTITIES, NUMBERS, VOCABULARY
 from ebbtide.errors import TaskError
-from ebbtide.recipe import TRAINING_VERSION
+from ebbtide.training.spec import TRAINING_VERSION
 
 WORLD = World()
 EVERY_KIND = dict.fromkeys(DOCUMENTS, 1.0)
@@ -290,7 +290,7 @@ def test_an_unknown_word_raises(tokenizer):
 def test_identities_need_no_heavy_imports():
     """Snakemake asks for identities at parse time, in every one of its processes."""
     code = (
-        "import sys, ebbtide.corpus, ebbtide.recipe, ebbtide.training;"
+        "import sys, ebbtide.corpus, ebbtide.training.spec, ebbtide.training.train;"
         "print({'torch', 'transformers', 'pandas', 'numpy', 'tokenizers'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

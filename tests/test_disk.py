@@ -12,9 +12,9 @@ from typing import IO
 
 import pytest
 
+from ebbtide.checkpoints.hub import disk
+from ebbtide.checkpoints.hub.disk import ROOM, Budget, amount, held_bytes, make_room, partial_of, remove
 from ebbtide.errors import CheckpointError
-from ebbtide.hub import disk
-from ebbtide.hub.disk import ROOM, Budget, amount, held_bytes, make_room, partial_of, remove
 
 NOW = (0.0,)
 
@@ -45,7 +45,7 @@ def mine(root: Path) -> Path:
 def other_process(partial: Path, need: int, budget: Budget) -> Iterator[None]:
     """A second process that holds room until the block ends."""
     code = (
-        "import sys; from pathlib import Path; from ebbtide.hub.disk import *\n"
+        "import sys; from pathlib import Path; from ebbtide.checkpoints.hub.disk import *\n"
         f"budget = Budget(Path({str(budget.root)!r}), {budget.size})\n"
         f"with make_room(Path({str(partial)!r}), {need}, budget):\n"
         "    print('in', flush=True); sys.stdin.read()"
@@ -167,8 +167,8 @@ def test_what_a_living_process_will_hold_counts_and_what_a_dead_one_holds(tmp_pa
 
 
 def test_one_directory_is_filled_by_one_process(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("ebbtide.hub.disk._PAUSE", 0.001)
-    monkeypatch.setattr("ebbtide.hub.disk._TRIES", 200)
+    monkeypatch.setattr("ebbtide.checkpoints.hub.disk._PAUSE", 0.001)
+    monkeypatch.setattr("ebbtide.checkpoints.hub.disk._TRIES", 200)
     with (
         other_process(mine(tmp_path), 10, Budget(tmp_path, 100)),
         pytest.raises(CheckpointError, match=r"\.partial-hub-1 is being filled by another process"),
@@ -197,7 +197,7 @@ WORKER = """
 import sys
 from contextlib import suppress
 from pathlib import Path
-from ebbtide.hub.disk import ROOM, Budget, held_bytes, make_room, partial_of, remove
+from ebbtide.checkpoints.hub.disk import ROOM, Budget, held_bytes, make_room, partial_of, remove
 root, name = Path(sys.argv[1]), sys.argv[2]
 budget = Budget(root, 100, waits=(0.002,) * 20000)
 for turn in range(25):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ebbtide.errors import TaskError
-from ebbtide.lm_eval_tasks import requests_of, results_of
+from ebbtide.tasks.lm_eval import requests_of, results_of
 
 GROUP = yaml.safe_load((Path(__file__).parent.parent / "workflow/tasks/_downstream_17.yaml").read_text())[
     "tasks"

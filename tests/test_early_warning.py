@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from ebbtide.errors import FigureError
 from ebbtide.figures import plot_early_warning, plot_trends
-from ebbtide.trajectories.early_warning import SIGNALS, fall_of, lead_table, leads
+from ebbtide.statistics.trends.early_warning import SIGNALS, fall_of, lead_table, leads
 from test_trends import drawn, trajectory
 
 X = np.log10(1024 * 2.0 ** np.arange(10))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tiny
-from ebbtide.checkpoints import load_model
+from ebbtide.checkpoints.load import load_model
 from ebbtide.cli import main
 from ebbtide.corpus.words import VOCABULARY
 from ebbtide.errors import CheckpointError, ConfigError, ScoringError
@@ -19,7 +19,7 @@ from ebbtide.scoring import memory
 from ebbtide.scoring.documents import score_documents
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.engine import Scorer, load_scorer, score_requests
-from ebbtide.scoring.verify import largest_difference
+from ebbtide.scoring.rescore import largest_difference
 from ebbtide.tables import CELL, LOSSES, TOKENS, read_footer, read_frame
 from test_scoring import plain
 
@@ -251,7 +251,7 @@ def test_an_unknown_dtype_is_a_sentence(checkpoint: Path) -> None:
 
 
 def test_a_model_too_large_needs_accelerate(checkpoint: Path, monkeypatch) -> None:
-    from ebbtide import checkpoints
+    from ebbtide.checkpoints import load as checkpoints
     from ebbtide.scoring import engine
 
     monkeypatch.setattr(engine, "fits_one_device", lambda *_: False)

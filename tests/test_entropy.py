@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from ebbtide.checkpoints.series import read_series
 from ebbtide.corpus import DOCUMENTS, World, held_out_requests
 from ebbtide.corpus.documents import documents
 from ebbtide.corpus.draw import Draw
@@ -16,7 +17,6 @@ from ebbtide.corpus.likelihood import Likelihood
 from ebbtide.corpus.words import END_OF_TEXT
 from ebbtide.corpus.world import SHAPES, sentence
 from ebbtide.errors import TaskError
-from ebbtide.series import read_series
 from workspace import ROOT
 
 LADDER = read_series(ROOT / "workflow/series/ladder.yaml")[0]["corpus"]

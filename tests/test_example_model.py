@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from ebbtide.trajectories import Trajectory
-from ebbtide.trajectories.example_model import TERMS, compare, example_model
-from ebbtide.trajectories.example_tasks import example_tasks
-from ebbtide.trajectories.rasch import _symmetric, cell_log_odds
+from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.regression.example_model import TERMS, compare, example_model
+from ebbtide.statistics.regression.example_tasks import example_tasks
+from ebbtide.statistics.regression.rasch import _symmetric, cell_log_odds
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from simulate_example_model import SITUATIONS, answers, conditional

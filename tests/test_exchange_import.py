@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebbtide.cells import read_cell
+from ebbtide.cells.cell import read_cell
 from ebbtide.errors import CellError, ConfigError, EbbtideError
 from ebbtide.exchange.imports import import_cells, import_metrics
-from ebbtide.regression import regress
+from ebbtide.statistics.regression import regress
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
 SAMPLES = Path(__file__).parent / "samples/exchange"

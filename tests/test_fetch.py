@@ -19,13 +19,13 @@ from safetensors.torch import load_file
 
 import tiny
 from ebbtide import cli
-from ebbtide.checkpoints import directory_of, load_model, verify
+from ebbtide.checkpoints.hub.client import Hub
+from ebbtide.checkpoints.hub.disk import Budget, partial_of
+from ebbtide.checkpoints.hub.fetch import fetch, locked_checkpoint
+from ebbtide.checkpoints.hub.fetched import read_fetched
+from ebbtide.checkpoints.hub.lock import Lock, Locked, LockedFile, LockedModel, write_lock
+from ebbtide.checkpoints.load import directory_of, load_model, verify
 from ebbtide.errors import CheckpointError
-from ebbtide.hub.client import Hub
-from ebbtide.hub.disk import Budget, partial_of
-from ebbtide.hub.fetch import fetch, locked_checkpoint
-from ebbtide.hub.fetched import read_fetched
-from ebbtide.hub.lock import Lock, Locked, LockedFile, LockedModel, write_lock
 from ebbtide.logs import log
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.tables import CELL, read_frame
@@ -464,11 +464,11 @@ def test_too_little_space_is_said_before_anything_is_fetched(
     hub: FakeHub, locked: Locked, tmp_path: Path, monkeypatch
 ) -> None:
     need = locked.room("safetensors")
-    monkeypatch.setattr("ebbtide.hub.fetch.free_bytes", lambda directory: need - 1)
+    monkeypatch.setattr("ebbtide.checkpoints.hub.fetch.free_bytes", lambda directory: need - 1)
     with pytest.raises(CheckpointError, match=r"has [\d.]+ kB left, and [\d.]+ kB are still to come"):
         get(locked, tmp_path / "hub-1")
     assert not asked(hub, "config.json")
-    monkeypatch.setattr("ebbtide.hub.fetch.free_bytes", lambda directory: need)
+    monkeypatch.setattr("ebbtide.checkpoints.hub.fetch.free_bytes", lambda directory: need)
     get(locked, tmp_path / "hub-1")
 
 
@@ -513,7 +513,9 @@ def test_what_was_tampered_with_is_not_loaded(locked: Locked, tmp_path: Path) ->
 
 def test_the_times_of_unchanged_files_save_hashing(locked: Locked, tmp_path: Path, monkeypatch) -> None:
     to = get(locked, tmp_path / "hub-1")
-    monkeypatch.setattr("ebbtide.hub.fetched.digest_of", lambda *_: pytest.fail("a file was hashed"))
+    monkeypatch.setattr(
+        "ebbtide.checkpoints.hub.fetched.digest_of", lambda *_: pytest.fail("a file was hashed")
+    )
     verify(to, locked.weights_identity("safetensors"))
 
 

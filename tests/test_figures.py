@@ -17,11 +17,11 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
-from ebbtide.abilities import abilities, title
 from ebbtide.errors import FigureError
 from ebbtide.figures import as_they_are, plot_accuracy, plot_heat, plot_paper, save, shown
 from ebbtide.figures.accuracy import POINTS_PER_LINE
 from ebbtide.figures.theme import compact, palette, shapes
+from ebbtide.titles import abilities, title
 
 LADDER = {"ladder-d8": 888, "ladder-d16": 6592, "ladder-d32": 25472, "ladder-d64": 150080}
 LABELS = ["ladder-d8 (888)", "ladder-d16 (6.59K)", "ladder-d32 (25.5K)", "ladder-d64 (150K)"]

@@ -11,13 +11,13 @@ import pytest
 
 from ebbtide.errors import FigureError
 from ebbtide.figures.forgetting import plot_forgetting
-from ebbtide.forgotten_page import forgotten_page
-from ebbtide.trajectories import Trajectory
-from ebbtide.trajectories.flicker import expected_falls, looks_forgotten
-from ebbtide.trajectories.forgetting import curves, median_survival, net_test, summarise_histories
-from ebbtide.trajectories.forgetting_tables import forgetting_tables, prompts, shortened, with_texts
-from ebbtide.trajectories.history import History, default_hold, history
-from ebbtide.trajectories.together import forgotten_together
+from ebbtide.report.forgotten_page import forgotten_page
+from ebbtide.statistics.forgetting.flicker import expected_falls, looks_forgotten
+from ebbtide.statistics.forgetting.forgetting import curves, median_survival, net_test, summarise_histories
+from ebbtide.statistics.forgetting.history import History, default_hold, history
+from ebbtide.statistics.forgetting.tables import forgetting_tables, prompts, shortened, with_texts
+from ebbtide.statistics.forgetting.together import forgotten_together
+from ebbtide.statistics.panel import Trajectory
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from simulate_forgetting import called

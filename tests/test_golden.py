@@ -6,7 +6,7 @@ import pytest
 
 import tiny
 from ebbtide.scoring.engine import load_scorer, score_requests
-from ebbtide.scoring.recipe import RECIPE_VERSION
+from ebbtide.scoring.version import RECIPE_VERSION
 
 # RECIPE_VERSION → log-likelihoods of `tiny.ROWS` (nats)
 GOLDEN = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import architectures
-from ebbtide.checkpoints import load_model
+from ebbtide.checkpoints.load import load_model
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.padded import Counters
 from ebbtide.scoring.walk import score_trie

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 import locks
-from ebbtide.hub.audit import audit, dropped, told
-from ebbtide.hub.catalogue import Allowance, Defect, HubModel
-from ebbtide.hub.findings import CLASSES, DROP, STOP, WARN, Finding
-from ebbtide.hub.lock import Lock
-from ebbtide.validation import load_schema
+from ebbtide.checkpoints.hub.audit import audit, dropped, told
+from ebbtide.checkpoints.hub.catalogue import Allowance, Defect, HubModel
+from ebbtide.checkpoints.hub.findings import CLASSES, DROP, STOP, WARN, Finding
+from ebbtide.checkpoints.hub.lock import Lock
+from ebbtide.schema import load_schema
 
 ACTIONS = {name: STOP for name in CLASSES} | {"missing": DROP, "moved": WARN, "defect": WARN}
 STEPS = (0, 1, 8, 16)

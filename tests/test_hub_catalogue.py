@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 import locks
+from ebbtide.checkpoints.hub.catalogue import PRETRAINING, HubModel, Stage, checkpoint_of
+from ebbtide.checkpoints.hub.lock import Lock
+from ebbtide.checkpoints.series import models_of
 from ebbtide.errors import ConfigError
-from ebbtide.hub.catalogue import PRETRAINING, HubModel, Stage, checkpoint_of
-from ebbtide.hub.lock import Lock
-from ebbtide.series import models_of
-from ebbtide.validation import check, load_schema
+from ebbtide.schema import check, load_schema
 
 SERIES: dict[str, Any] = {
     "title": "A tiny series",

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, constants, hf_hub_download
 
+from ebbtide.checkpoints.hub import client
+from ebbtide.checkpoints.hub.client import WINDOWS, Hub, HubFile
+from ebbtide.checkpoints.hub.digests import digest_of, digest_of_bytes
+from ebbtide.checkpoints.hub.lock import LockedFile
 from ebbtide.errors import CheckpointError
-from ebbtide.hub import client
-from ebbtide.hub.client import WINDOWS, Hub, HubFile
-from ebbtide.hub.digests import digest_of, digest_of_bytes
-from ebbtide.hub.lock import LockedFile
 from hub import SIGNATURE, FakeHub, Repo
 
 TOKEN = "hf_ThisTokenMustNotLeak"
@@ -188,7 +188,7 @@ def test_a_broken_download_goes_on_where_it_broke(
 def test_a_killed_download_goes_on_in_the_next_run(hub: FakeHub, repo: Repo, tmp_path: Path) -> None:
     hub.stall("model.safetensors")
     program = (
-        "import pathlib, sys; from ebbtide.hub.client import Hub; "
+        "import pathlib, sys; from ebbtide.checkpoints.hub.client import Hub; "
         "Hub().download('lab/tiny', sys.argv[1], 'model.safetensors', pathlib.Path(sys.argv[2]), "
         "lambda size: print(size, flush=True))"
     )
@@ -276,7 +276,7 @@ def test_the_hub_says_how_long_to_wait(hub: FakeHub, repo: Repo, tmp_path: Path,
 
 
 def test_the_rest_of_a_rate_limits_window_is_waited_for() -> None:
-    from ebbtide.hub.failures import _asked_to_wait
+    from ebbtide.checkpoints.hub.failures import _asked_to_wait
 
     assert _asked_to_wait({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}) == 55
     assert _asked_to_wait({"RateLimit": '"api";r=20;t=55', "Retry-After": "3"}) == 3
@@ -519,7 +519,7 @@ def test_the_token_is_nowhere_but_in_requests_to_the_hub(
 
 def test_importing_the_client_is_cheap() -> None:
     heavy = "{'huggingface_hub', 'httpx2', 'torch', 'pandas'}"
-    program = f"import sys, ebbtide.hub.client; print(sorted({heavy} & sys.modules.keys()))"
+    program = f"import sys, ebbtide.checkpoints.hub.client; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

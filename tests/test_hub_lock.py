@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import locks
+from ebbtide.checkpoints.hub.lock import Locked, is_plain, lock_path, read_lock, write_lock
 from ebbtide.errors import CheckpointError
-from ebbtide.hub.lock import Locked, is_plain, lock_path, read_lock, write_lock
 
 
 def test_a_lock_lies_beside_its_study() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 import locks
+from ebbtide.checkpoints.hub.catalogue import PRETRAINING, HubModel, Stage
+from ebbtide.checkpoints.hub.client import HubFile
+from ebbtide.checkpoints.hub.lock import read_lock
+from ebbtide.checkpoints.hub.resolve import lock_study
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.hub.catalogue import PRETRAINING, HubModel, Stage
-from ebbtide.hub.client import HubFile
-from ebbtide.hub.lock import read_lock
-from ebbtide.hub.resolve import lock_study
 
 NAMES = ("model.safetensors", "config.json", "tokenizer.json", "README.md", "training_args.bin", "code.py")
 

@@ -63,7 +63,7 @@ def test_the_whole_study_with_sockets_closed_in_the_scoring_jobs(
     assert workspace.loads() == 5
     notes = (tmp_path / "guard.log").read_text().splitlines()
     assert {note.split()[0] for note in notes} == {"guarded"}  # every scoring process, and none tried
-    assert any("ebbtide.ahead" in note for note in notes)
+    assert any("ebbtide.jobs.worker" in note for note in notes)
     metrics = pd.read_parquet(workspace.path / "results/small/metrics.parquet")
     assert sorted(metrics["tokens"].unique()) == [1024 * step for step in suite.STEPS]
     assert (workspace.path / "results/small/figures/accuracy.png").exists()

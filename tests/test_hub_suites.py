@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from ebbtide.checkpoints.hub.client import Hub
+from ebbtide.checkpoints.hub.resolve import lock_study
 from ebbtide.errors import ConfigError
-from ebbtide.hub.client import Hub
-from ebbtide.hub.resolve import lock_study
-from ebbtide.study import Study, read_study
-from ebbtide.validation import read_yaml
+from ebbtide.schema import read_yaml
+from ebbtide.study.checks import check_checkpoints
+from ebbtide.study.load import read_study
+from ebbtide.study.study import Study
 from hub import FakeHub
 from workspace import ROOT
 
@@ -50,7 +52,7 @@ def locked(model: str, steps: Any, **row: Any) -> Study:
     with pytest.raises(
         ConfigError, match=rf"s\.lock\.json lacks {model}; run snakemake with the target lock"
     ):
-        asked.check_checkpoints()
+        check_checkpoints(asked)
     assert lock_study(asked.hub, Hub(), asked.lock_file) == []
     return study(model, steps, **row)
 
@@ -65,7 +67,7 @@ def test_a_clean_suite_of_154_checkpoints(hub: FakeHub) -> None:
     found = locked("pythia-70m", "all")
     assert [(f.finding, f.steps, f.severity) for f in found.findings] == [("duplicate", (0, 1), "allowed")]
     assert "EleutherAI/pythia#83" in found.findings[0].reason
-    found.check_checkpoints()
+    check_checkpoints(found)
     grid = found.models["pythia-70m"].checkpoints
     assert [c.step for c in grid] == STEPS
     assert (grid[-1].tokens, grid[-1].nominal, grid[-1].dtype) == (299_892_736_000, 70_000_000, "float16")
@@ -94,10 +96,10 @@ def test_final_weights_on_86_branches_and_the_format_that_is_clean(hub: FakeHub)
     errors = {f.finding: f.steps for f in found.findings if f.severity == "error"}
     assert errors == {"equal_to_main": tuple(final), "duplicate": tuple(other)}
     with pytest.raises(ConfigError, match=r"audit stops the study: .*; and 1 more\."):
-        found.check_checkpoints()
+        check_checkpoints(found)
     clean = study("pythia-2.8b", "all", format="bin")
     assert not [f for f in clean.findings if f.severity == "error"]
-    clean.check_checkpoints()
+    check_checkpoints(clean)
     assert len(list(clean.checkpoints())) == 154
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ebbtide.checkpoints.series import models_of, read_series
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Model
 from ebbtide.parameters import count
-from ebbtide.recipe import TRAINING_VERSION
-from ebbtide.series import models_of, read_series
+from ebbtide.training.spec import TRAINING_VERSION
 from workspace import ROOT, SMALL_SERIES
 
 LAWS = ROOT / "workflow/series/overtraining_ladder.yaml"

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from ebbtide.errors import CellError, TaskError
-from ebbtide.lm_eval_tasks import requests_of, results_of
 from ebbtide.scoring.documents import score_documents
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.engine import Scorer, load_scorer, score_requests
 from ebbtide.scoring.rolling import rolling_windows
 from ebbtide.tables import DOCUMENTS, REQUESTS, write_parquet
+from ebbtide.tasks.lm_eval import requests_of, results_of
 from real_models import smollm2
 from tiny import bpe
 
@@ -340,7 +340,7 @@ def test_a_document_that_is_no_json(lm_eval: Any) -> None:
 
 
 def test_names_that_are_no_task(lm_eval: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ebbtide.lm_eval_tasks import freeze
+    from ebbtide.tasks.lm_eval import freeze
 
     own = freeze.manager
     monkeypatch.setattr(freeze, "manager", lambda paths, why, builtin: own(paths, why, builtin=False))

@@ -8,18 +8,24 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import ConfigError, EbbtideError, ScalingError
-from ebbtide.scaling.algebra import overtrained_from_fitted
-from ebbtide.scaling.fits import fit
-from ebbtide.scaling.laws import OVERTRAINED_FITTED
-from ebbtide.scaling.overtraining import Settings, TrainSet, fit_train_sets, fits_table, predictions
-from ebbtide.scaling.pins import fetch_pinned, read_pins
-from ebbtide.scaling.runs import make_runs
-from ebbtide.scaling.search import configurations, pareto_front
-from ebbtide.scaling.subset import task_subset, with_averages
-from ebbtide.scaling.testbed import read_chance, read_grid, read_testbed
-from ebbtide.scaling.trends import exponents
-from ebbtide.study import read_study
-from ebbtide.validation import read_yaml
+from ebbtide.schema import read_yaml
+from ebbtide.statistics.scaling_laws.algebra import overtrained_from_fitted
+from ebbtide.statistics.scaling_laws.fits import fit
+from ebbtide.statistics.scaling_laws.laws import OVERTRAINED_FITTED
+from ebbtide.statistics.scaling_laws.overtraining import (
+    Settings,
+    TrainSet,
+    fit_train_sets,
+    fits_table,
+    predictions,
+)
+from ebbtide.statistics.scaling_laws.pins import fetch_pinned, read_pins
+from ebbtide.statistics.scaling_laws.runs import make_runs
+from ebbtide.statistics.scaling_laws.search import configurations, pareto_front
+from ebbtide.statistics.scaling_laws.subset import task_subset, with_averages
+from ebbtide.statistics.scaling_laws.testbed import read_chance, read_grid, read_testbed
+from ebbtide.statistics.scaling_laws.trends import exponents
+from ebbtide.study.load import read_study
 from workspace import ROOT
 
 STUDY = ROOT / "studies/overtraining.yaml"

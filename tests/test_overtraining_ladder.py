@@ -8,7 +8,7 @@ import pytest
 
 from ebbtide.corpus import World
 from ebbtide.corpus.entropy import source_entropy
-from ebbtide.scaling.runs import RUNS
+from ebbtide.statistics.scaling_laws.runs import RUNS
 from ebbtide.tables import METRICS, read_frame
 from workspace import SMALL_SERIES, Workspace, write_small_study
 

@@ -12,7 +12,8 @@ from ebbtide.cli import main
 from ebbtide.errors import ConfigError
 from ebbtide.exchange.imports import import_metrics
 from ebbtide.files import file_sha256
-from ebbtide.study import read_study
+from ebbtide.study.checks import check_checkpoints
+from ebbtide.study.load import read_study
 from workspace import ROOT, Workspace
 
 STUDY = ROOT / "studies/emergent_inabilities.yaml"
@@ -137,7 +138,7 @@ def test_one_file_serves_both_uses() -> None:
     with pytest.raises(
         ConfigError, match=r"lock\.json lacks pythia-70m; .*; run snakemake with the target lock"
     ):
-        scored.check_checkpoints()
+        check_checkpoints(scored)
     both = read_study(STUDY, use="both")
     assert (len(both.hub), len(both.imported)) == (8, 3)
 

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
-from ebbtide.abilities import abilities
 from ebbtide.errors import ConfigError
-from ebbtide.regression import (
+from ebbtide.statistics.regression import (
     TERMS,
     as_tex,
     as_text,
@@ -20,7 +19,8 @@ from ebbtide.regression import (
     verdicts,
     with_published,
 )
-from ebbtide.study import read_study
+from ebbtide.study.load import read_study
+from ebbtide.titles import abilities
 from test_regression import noisy, table
 from workspace import ROOT
 

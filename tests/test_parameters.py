@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebbtide.checkpoints import count_parameters
+from ebbtide.checkpoints.load import count_parameters
 from ebbtide.errors import CheckpointError
 from ebbtide.parameters import Parameters, count
 

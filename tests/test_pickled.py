@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tiny
+from ebbtide.checkpoints.hub.pickled import convert, convert_index, converted_from
 from ebbtide.errors import CheckpointError
-from ebbtide.hub.pickled import convert, convert_index, converted_from
 from ebbtide.scoring.engine import load_scorer, score_requests
 
 

@@ -8,8 +8,8 @@ import pytest
 
 import tiny
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.plan import COPY, FOLLOWER, LEAD, Leads, hint_path, hints, missing
-from ebbtide.study import Study
+from ebbtide.jobs.leads import COPY, FOLLOWER, LEAD, Leads, hint_path, hints, missing
+from ebbtide.study.study import Study
 from ebbtide.tasks import Task
 
 TASKS = ("t1", "t2", "t3")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebbtide.regression import COLUMNS, TERMS, regress, verdicts
+from ebbtide.statistics.regression import COLUMNS, TERMS, regress, verdicts
 
 NAMES = {
     "isp_hindsight_neglect": "Hindsight Neglect",

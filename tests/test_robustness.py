@@ -11,12 +11,12 @@ from matplotlib.text import Text
 from ebbtide.errors import FigureError
 from ebbtide.figures import plot_robustness
 from ebbtide.figures.robustness import signed_z
-from ebbtide.multiplicity import adjusted
-from ebbtide.regression import ROBUSTNESS_COLUMNS, TERMS, regress, robustness, surviving
-from ebbtide.regression.covariance import least_squares
-from ebbtide.regression.design import standardise
-from ebbtide.regression.mixed import random_slopes
-from ebbtide.regression.robustness import WORST
+from ebbtide.statistics.multiplicity import adjusted
+from ebbtide.statistics.regression import ROBUSTNESS_COLUMNS, TERMS, regress, robustness, surviving
+from ebbtide.statistics.regression.covariance import least_squares
+from ebbtide.statistics.regression.design import standardise
+from ebbtide.statistics.regression.mixed import random_slopes
+from ebbtide.statistics.regression.robustness import WORST
 from test_regression import grid, noisy, published, table  # noqa: F401  (published is a fixture)
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))

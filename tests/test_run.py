@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from ebbtide.cells.store import failed_mark
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.run import GRACE, Run, read_run
-from ebbtide.store import failed_mark
+from ebbtide.jobs.fetch_plan import GRACE, Run, read_run
 
 LONG_AGO = time.time() - 2 * GRACE
 

@@ -8,17 +8,18 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from ebbtide.checkpoints.model_series import ALONE, catalogued, check_named, series_of
 from ebbtide.errors import ConfigError, FigureError, TaskError
 from ebbtide.figures import plot_scale, save
-from ebbtide.model_series import ALONE, catalogued, check_named, series_of
-from ebbtide.study import read_study
+from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.scaling_trends.points import scale_points
+from ebbtide.statistics.scaling_trends.trends import answers_of, scale_trends
+from ebbtide.study.checks import check_checkpoints
+from ebbtide.study.load import read_study
 from ebbtide.tasks import Task, load_task
 from ebbtide.tasks.definition import task_of
 from ebbtide.tasks.freezing import freeze
 from ebbtide.tasks.shots import Shown, shots_of
-from ebbtide.trajectories import Trajectory
-from ebbtide.trajectories.scale_points import scale_points
-from ebbtide.trajectories.scale_trends import answers_of, scale_trends
 from workspace import ROOT, Workspace
 
 MODELS = 6
@@ -288,7 +289,7 @@ def test_the_shipped_studies_are_whole(monkeypatch):
     with pytest.raises(
         ConfigError, match=r"prize\.lock\.json lacks pythia-14m; .* run snakemake with the target"
     ):
-        prize.check_checkpoints()
+        check_checkpoints(prize)
     names = prize.config["tasks"]
     shown = shots_of(tasks_of(*names))
     assert len({s.asked for s in shown.values()}) == 11

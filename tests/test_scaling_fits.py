@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from ebbtide.errors import ScalingError
-from ebbtide.scaling.fits import fit
-from ebbtide.scaling.identifiability import identifiability, in_words
-from ebbtide.scaling.laws import COMPUTE, ERROR, OVERTRAINED, OVERTRAINED_FITTED
-from ebbtide.scaling.predictions import predict_errors, predict_runs, relative_error
-from ebbtide.scaling.uncertainty import leave_one_out, linear_intervals, profile_interval, residual_bootstrap
+from ebbtide.statistics.scaling_laws.fits import fit
+from ebbtide.statistics.scaling_laws.identifiability import identifiability, in_words
+from ebbtide.statistics.scaling_laws.laws import COMPUTE, ERROR, OVERTRAINED, OVERTRAINED_FITTED
+from ebbtide.statistics.scaling_laws.predictions import predict_errors, predict_runs, relative_error
+from ebbtide.statistics.scaling_laws.uncertainty import (
+    leave_one_out,
+    linear_intervals,
+    profile_interval,
+    residual_bootstrap,
+)
 from workspace import ROOT
 
 TRUTH = {"E": 1.8, "a": 200.0, "b": 350.0, "eta": 0.135}
@@ -75,7 +80,7 @@ def test_bad_input_is_one_sentence(loss, compute, ratio, words):
 
 
 def test_no_convergence_is_an_error(monkeypatch):
-    monkeypatch.setattr("ebbtide.scaling.fits._ROUNDS", 2)
+    monkeypatch.setattr("ebbtide.statistics.scaling_laws.fits._ROUNDS", 2)
     with pytest.raises(ScalingError, match="none of 36 starts converged on 24 points"):
         fit(OVERTRAINED, noisy(0.01), C=C, M=M)
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.errors import ScalingError
-from ebbtide.scaling import algebra
-from ebbtide.scaling.laws import (
+from ebbtide.statistics.scaling_laws import algebra
+from ebbtide.statistics.scaling_laws.laws import (
     CHINCHILLA,
     COMPUTE,
     ERROR,

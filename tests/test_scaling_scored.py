@@ -12,12 +12,12 @@ from ebbtide.figures.scaling import (
     plot_relative_error,
     plot_tradeoff,
 )
-from ebbtide.scaling.overtraining import Settings, fit_train_sets, fits_table, predictions
-from ebbtide.scaling.scored import scored_runs
-from ebbtide.scaling.sensitivity import sensitivity
-from ebbtide.scaling.summary import Source, summarise
-from ebbtide.scaling.trends import curves, exponents, tradeoff
-from ebbtide.study import read_study
+from ebbtide.statistics.scaling_laws.overtraining import Settings, fit_train_sets, fits_table, predictions
+from ebbtide.statistics.scaling_laws.scored import scored_runs
+from ebbtide.statistics.scaling_laws.sensitivity import sensitivity
+from ebbtide.statistics.scaling_laws.summary import Source, summarise
+from ebbtide.statistics.scaling_laws.trends import curves, exponents, tradeoff
+from ebbtide.study.load import read_study
 from workspace import Workspace, write_small_study
 
 SIZES = {"d8": 5224, "d16": 15264, "d32": 42816, "d64": 184768}

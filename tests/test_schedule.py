@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ebbtide.checkpoints.schedule import pick
 from ebbtide.errors import ConfigError
-from ebbtide.schedule import pick
 
 PYTHIA = [0, *(2**k for k in range(10)), *range(1000, 144_000, 1000)]
 

@@ -18,10 +18,12 @@ import pyarrow as pa
 import pytest
 
 import tiny
-from ebbtide import ahead, score, store
-from ebbtide.checkpoints import identities
+from ebbtide.cells import store
+from ebbtide.checkpoints.load import identities
 from ebbtide.errors import ScoringError
 from ebbtide.files import canonical_json
+from ebbtide.jobs import score_cell as score
+from ebbtide.jobs import worker as ahead
 from ebbtide.logs import log
 from ebbtide.tables import CELL, read_footer
 
@@ -275,7 +277,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return {"examples": examples}
 
     monkeypatch.setitem(
-        sys.modules, "ebbtide.scoring.verify", SimpleNamespace(largest_difference=largest_difference)
+        sys.modules, "ebbtide.scoring.rescore", SimpleNamespace(largest_difference=largest_difference)
     )
     return calls
 
@@ -306,7 +308,9 @@ def test_nothing_is_checked_unasked(grid: Grid, verified: list[dict[str, Any]]) 
 
 
 def test_a_worker_starts_without_pandas_and_transformers() -> None:
-    program = "import sys, ebbtide.ahead; print([m for m in ('pandas', 'transformers') if m in sys.modules])"
+    program = (
+        "import sys, ebbtide.jobs.worker; print([m for m in ('pandas', 'transformers') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from ebbtide.checkpoints import load_model
+from ebbtide.checkpoints.load import load_model
 from ebbtide.errors import CellError, ScoringError
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.engine import Scorer, load_scorer, score_requests

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from ebbtide import store
-from ebbtide.cells import write_cell
+from ebbtide.cells import store
+from ebbtide.cells.cell import write_cell
+from ebbtide.files import node_lock
 
 IDENTITY = tiny.identity(recipe=1)
 
@@ -100,10 +101,10 @@ def test_the_mark_lies_beside_the_cell() -> None:
 
 
 def test_a_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:
-    with store.lock(tmp_path, "model") as held, Path(held.name).open("rb") as other:
+    with node_lock(tmp_path, "model") as held, Path(held.name).open("rb") as other:
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        store.lock(tmp_path, "another model").close()  # does not wait
+        node_lock(tmp_path, "another model").close()  # does not wait
 
     with Path(held.name).open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,7 +112,7 @@ def test_a_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:
 
 def test_a_process_that_inherits_the_lock_keeps_it(tmp_path: Path) -> None:
     """A killed lead must not free the lock under its living worker."""
-    with store.lock(tmp_path, "model") as held:
+    with node_lock(tmp_path, "model") as held:
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, pass_fds=[held.fileno()])
     with Path(held.name).open("rb") as other:
         with pytest.raises(BlockingIOError):

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import locks
+from ebbtide.cells.store import path_of
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.store import path_of
-from ebbtide.stream import GB, Stream
-from ebbtide.study import Study
+from ebbtide.jobs.weight_budget import GB, Stream
+from ebbtide.study.study import Study
 
 SIZE = 10
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ebbtide import provenance
+from ebbtide import code_version as provenance
+from ebbtide.code_version import code_digest
 from ebbtide.errors import ConfigError
-from ebbtide.provenance import code_digest
-from ebbtide.summary import summarise
+from ebbtide.report.summary import summarise
 
 METRICS = pd.DataFrame(
     {"model": ["a", "a", "b"], "checkpoint": ["1", "2", "1"], "task": "t", "metric": "accuracy"}

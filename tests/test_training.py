@@ -8,11 +8,12 @@ import stat
 
 import pytest
 
-from ebbtide import recipe, training
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.logs import Progress
-from ebbtide.recipe import check_spec, weights_identity
-from ebbtide.training import train
+from ebbtide.training import spec as recipe
+from ebbtide.training import train as training
+from ebbtide.training.spec import check_spec, weights_identity
+from ebbtide.training.train import train
 
 STEPS = [0, 8, 24, 40]
 SPEC = {

@@ -9,9 +9,9 @@ import pytest
 
 from ebbtide.errors import CellError
 from ebbtide.metrics import example_rows, measure
+from ebbtide.statistics.panel import is_binary, read_trajectories, sign_of
+from ebbtide.statistics.resampling import bootstrap, signs
 from ebbtide.tables import EXAMPLES, write_parquet
-from ebbtide.trajectories import is_binary, read_trajectories, sign_of
-from ebbtide.trajectories.resampling import bootstrap, signs
 
 
 def part(directory: Path, step: int, rows: pd.DataFrame, model: str = "m") -> Path:

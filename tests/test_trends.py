@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from ebbtide.trajectories import Trajectory
-from ebbtide.trajectories.bend import bend_of
-from ebbtide.trajectories.resampling import bootstrap
-from ebbtide.trajectories.shape import classify, classify_means
-from ebbtide.trajectories.simultaneous import all_pairs, means_of
-from ebbtide.trajectories.slopes import interval, p_of_line, p_of_mean, slope_weights
-from ebbtide.trajectories.trends import difference_table, follow, trend_table
+from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.resampling import bootstrap
+from ebbtide.statistics.shape import classify, classify_means
+from ebbtide.statistics.simultaneous import all_pairs, means_of
+from ebbtide.statistics.trends.bend import bend_of
+from ebbtide.statistics.trends.slopes import interval, p_of_line, p_of_mean, slope_weights
+from ebbtide.statistics.trends.trends import difference_table, follow, trend_table
 
 T, N = 9, 1000
 X = np.log10(2.0 ** np.arange(10, 10 + T))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.errors import ConfigError
-from ebbtide.validation import check, key_path, load_schema, read_yaml
+from ebbtide.schema import check, key_path, load_schema, read_yaml
 
 SCHEMA = {
     "type": "object",

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from ebbtide.cells.store import MAGIC, Identity, path_of
 from ebbtide.corpus import write_tokenizer
 from ebbtide.corpus.words import VOCABULARY
-from ebbtide.scoring.recipe import RECIPE_VERSION
-from ebbtide.store import MAGIC, Identity, path_of
+from ebbtide.scoring.version import RECIPE_VERSION
 from ebbtide.tables import REQUESTS, write_parquet
 
 WINDOW = 48  # tokens

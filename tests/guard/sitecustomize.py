@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 
-_SCORING = {"ebbtide.ahead", "score"}
+_SCORING = {"ebbtide.jobs.worker", "score"}
 
 if _SCORING & set(sys.orig_argv) and "GUARD_LOG" in os.environ:
 

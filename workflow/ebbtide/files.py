@@ -1,13 +1,18 @@
 """Files that are whole or absent: atomic writes and digests. Standard library only (a lean module)."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from ebbtide.errors import EbbtideError
 
 
 @contextmanager
@@ -75,3 +80,27 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     """Full sha256 of a file's bytes, in hex."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def node_lock(directory: str | os.PathLike[str], name: str) -> IO[bytes]:
+    """Take the lock `name` of this directory on node-local disk; held until the file object is closed.
+
+    Two nodes may hold the same lock, so what it guards must be harmless when done twice. The lock survives
+    in a child process that inherits the descriptor. Raises `EbbtideError` when the place is not private.
+    """
+    place = Path(tempfile.gettempdir()) / f"ebbtide-{os.getuid()}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    owner = place.lstat()
+    if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.getuid() or owner.st_mode & 0o022:
+        raise EbbtideError(
+            f"{place} is not a private directory of yours; set TMPDIR to another place for locks."
+        )
+    path = place / f"{digest([str(Path(directory).resolve()), name])}.lock"
+    file = open(path, "r+b", opener=open_or_create)  # noqa: SIM115 (the caller holds it)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def open_or_create(path: str, flags: int) -> int:
+    """Open a lock file without following a link or emptying what is there (an opener for `open`)."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)

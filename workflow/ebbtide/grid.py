@@ -24,7 +24,7 @@ class Checkpoint:
     tokenizer: str  # identity of the tokenizer
     ready: str  # what exists when the weights can be loaded; `checkpoints.directory_of` knows where
     size_bytes: int  # of the weights; 0 for a laptop ladder
-    dtype: str  # their own precision (see `ebbtide.precision`)
+    dtype: str  # their own precision (see `ebbtide.checkpoints.precision`)
     room_bytes: int = 0  # that it takes on disk at most, while it is fetched; 0 if it is not
     nominal: int = 0  # parameters by the model's name, which papers regress on; 0 is none
 
@@ -35,4 +35,4 @@ class Model:
 
     name: str
     checkpoints: tuple[Checkpoint, ...]
-    training: Mapping[str, Any] | None = None  # spec of `ebbtide.training`, without the steps to keep
+    training: Mapping[str, Any] | None = None  # spec of `ebbtide.training.train`, without the steps to keep

@@ -20,14 +20,15 @@ from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
 from ebbtide.logs import last_words, share_terminal
 from ebbtide.files import canonical_json, digest, file_sha256, write_text
-from ebbtide.hub.audit import allowed_duplicates
-from ebbtide.hub.disk import remove
-from ebbtide.model_series import catalogued
-from ebbtide.plan import COMMON, Leads, hint_path, hints
-from ebbtide.provenance import code_digest
-from ebbtide.stream import Stream
-from ebbtide.scaling.pins import find_pins
-from ebbtide.study import load_study
+from ebbtide.checkpoints.hub.audit import allowed_duplicates
+from ebbtide.checkpoints.hub.disk import remove
+from ebbtide.checkpoints.model_series import catalogued
+from ebbtide.jobs.leads import COMMON, Leads, hint_path, hints
+from ebbtide.code_version import code_digest
+from ebbtide.jobs.weight_budget import Stream
+from ebbtide.statistics.scaling_laws.pins import find_pins
+from ebbtide.study.checks import baselines, check_checkpoints
+from ebbtide.study.load import load_study
 from ebbtide.tasks.shots import imported_tasks, shots_of
 
 # Targets that look at the hub's checkpoints, and may run when nothing else can.
@@ -38,7 +39,7 @@ try:
     STREAM = Stream(STUDY)
     STREAM.tidy()
     if not LOOKING:
-        STUDY.check_checkpoints()
+        check_checkpoints(STUDY)
         STREAM.check()
 except EbbtideError as error:
     sys.exit(str(error))  # the sentence alone, no traceback
@@ -92,7 +93,7 @@ if "scaling" in STUDY.config:
     TABLES += SCALING_TABLES
     FIGURES += SCALING_FIGURES
 LEADS = Leads(STUDY)
-BASELINES = STUDY.baselines() if not LOOKING else {}
+BASELINES = baselines(STUDY) if not LOOKING else {}
 FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
 WEIGHTS_PLAN = "resources/ahead/weights.json"
 FREEZING, TRAINING = (
@@ -161,7 +162,7 @@ def weights_for(wildcards):
         return []
     if LOOKING:
         try:
-            STUDY.check_checkpoints()
+            check_checkpoints(STUDY)
         except EbbtideError as error:
             raise WorkflowError(str(error))
     return ancient(STUDY.checkpoint(wildcards.model, wildcards.checkpoint).ready)
@@ -271,7 +272,7 @@ onsuccess:
         print(Path(f"{RESULTS}/scaling.txt").read_text(encoding="utf-8"))
     # Alarms are no failure of the workflow; they end the run with a status, and without the noise of an error.
     if any(job.rule.name == "alarms" for job in workflow.dag.jobs):
-        from ebbtide.trajectories.alarm_lines import fails, read_alarms
+        from ebbtide.statistics.alarms.lines import fails, read_alarms
 
         settings = STUDY.config["alarms"]
         if fails(

@@ -8,7 +8,7 @@ RERUNS   when the cell is missing or its identity changes: weights, tokenizer, t
          BOS and truncation policy, maximum length, version of the scoring maths. Not when code, plots or dates change. A cell that
          the store holds is copied, not scored.
 
-One job per cell, one load of weights per checkpoint: see `ebbtide.score`.
+One job per cell, one load of weights per checkpoint: see `ebbtide.jobs.score_cell`.
 """
 
 

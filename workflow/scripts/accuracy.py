@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from ebbtide.abilities import abilities
 from ebbtide.figures import as_they_are, plot_accuracy, shown, write
 from ebbtide.logs import log_to
 from ebbtide.tables import METRICS, read_frame
+from ebbtide.titles import abilities
 
 
 def main(job) -> None:

@@ -1,7 +1,7 @@
 """Adapter: alarms on the terminal, worst first."""
 
 from ebbtide.logs import log_to
-from ebbtide.trajectories.alarm_lines import lines, read_alarms
+from ebbtide.statistics.alarms.lines import lines, read_alarms
 
 
 def main(job) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pandas as pd
 
-from ebbtide.hub.audit import COLUMNS, told
+from ebbtide.checkpoints.hub.audit import COLUMNS, told
 from ebbtide.logs import log_to
 from ebbtide.tables import write_tsv
 

@@ -1,6 +1,6 @@
 """Adapter: what looks wrong in the cells, from the metrics and from the digests beside them."""
 
-from ebbtide.cell_audit import audit, read_digests
+from ebbtide.cells.result_audit import audit, read_digests
 from ebbtide.logs import log_to
 from ebbtide.tables import METRICS, read_frame, write_tsv
 

@@ -1,9 +1,9 @@
 """Adapter: checkpoints compared on the same examples."""
 
 from ebbtide.logs import log_to
+from ebbtide.statistics.alarms.alarms import alarms
+from ebbtide.statistics.panel import read_trajectories
 from ebbtide.tables import write_tsv
-from ebbtide.trajectories import read_trajectories
-from ebbtide.trajectories.alarms import alarms
 
 
 def main(job) -> None:

@@ -1,8 +1,8 @@
 """Adapter: the configuration search."""
 
 from ebbtide.logs import log_to
-from ebbtide.scaling.search import configurations
-from ebbtide.scaling.testbed import read_grid
+from ebbtide.statistics.scaling_laws.search import configurations
+from ebbtide.statistics.scaling_laws.testbed import read_grid
 from ebbtide.tables import write_tsv
 
 

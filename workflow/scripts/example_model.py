@@ -3,10 +3,10 @@
 import pandas as pd
 
 from ebbtide.logs import log_to
+from ebbtide.statistics.panel import read_trajectories
+from ebbtide.statistics.regression.example_model import compare, example_model
+from ebbtide.statistics.regression.example_tasks import example_tasks
 from ebbtide.tables import write_tsv
-from ebbtide.trajectories import read_trajectories
-from ebbtide.trajectories.example_model import compare, example_model
-from ebbtide.trajectories.example_tasks import example_tasks
 
 
 def main(job) -> None:

@@ -1,11 +1,11 @@
 """Adapter: forgetting, from the metrics of every example; its tables and the page to browse them."""
 
 from ebbtide.files import write_text
-from ebbtide.forgotten_page import forgotten_page
 from ebbtide.logs import log_to
+from ebbtide.report.forgotten_page import forgotten_page
+from ebbtide.statistics.forgetting.tables import forgetting_tables, prompts, with_texts
+from ebbtide.statistics.panel import read_trajectories
 from ebbtide.tables import REQUESTS, read_footer, read_frame, write_tsv
-from ebbtide.trajectories import read_trajectories
-from ebbtide.trajectories.forgetting_tables import forgetting_tables, prompts, with_texts
 
 
 def main(job) -> None:

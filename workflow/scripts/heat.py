@@ -1,9 +1,9 @@
 """Adapter: accuracy as a map of size × checkpoint."""
 
-from ebbtide.abilities import abilities
 from ebbtide.figures import as_they_are, plot_heat, shown, write
 from ebbtide.logs import log_to
 from ebbtide.tables import METRICS, read_frame
+from ebbtide.titles import abilities
 
 
 def main(job) -> None:

@@ -1,9 +1,9 @@
 """Adapter: the metric of the regressions over training, in the form of the paper."""
 
-from ebbtide.abilities import abilities
 from ebbtide.figures import as_they_are, plot_paper, shown, write
 from ebbtide.logs import log_to
 from ebbtide.tables import METRICS, read_frame
+from ebbtide.titles import abilities
 
 
 def main(job) -> None:

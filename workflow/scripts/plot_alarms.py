@@ -2,7 +2,7 @@
 
 from ebbtide.figures import plot_alarms, write
 from ebbtide.logs import log_to
-from ebbtide.trajectories.alarm_lines import read_alarms
+from ebbtide.statistics.alarms.lines import read_alarms
 
 
 def main(job) -> None:

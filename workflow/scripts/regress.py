@@ -1,7 +1,7 @@
 """Adapter: regressions in the form of the study, and verdicts, from the table of metrics."""
 
 from ebbtide.logs import log_to
-from ebbtide.regression import read_published, regress, verdicts, with_published
+from ebbtide.statistics.regression import read_published, regress, verdicts, with_published
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
 

@@ -1,7 +1,7 @@
 """Adapter: the regressions in the raw form, beside those of the standardised one."""
 
 from ebbtide.logs import log_to
-from ebbtide.regression import regress
+from ebbtide.statistics.regression import regress
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
 

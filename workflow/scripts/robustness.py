@@ -1,7 +1,7 @@
 """Adapter: every regression under every choice, and what survives, from the table of metrics."""
 
 from ebbtide.logs import log_to
-from ebbtide.regression import robustness, surviving
+from ebbtide.statistics.regression import robustness, surviving
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
 

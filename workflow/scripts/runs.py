@@ -1,9 +1,9 @@
 """Adapter: the testbed's JSON as one table of runs, with averages over tasks."""
 
 from ebbtide.logs import log_to
-from ebbtide.scaling.runs import RUNS
-from ebbtide.scaling.subset import with_averages
-from ebbtide.scaling.testbed import read_chance, read_testbed
+from ebbtide.statistics.scaling_laws.runs import RUNS
+from ebbtide.statistics.scaling_laws.subset import with_averages
+from ebbtide.statistics.scaling_laws.testbed import read_chance, read_testbed
 from ebbtide.tables import write_parquet, write_tsv
 
 

@@ -1,11 +1,11 @@
 """Adapter: points over training compute, and the class of every curve."""
 
+from ebbtide.checkpoints.model_series import check_named, series_of
 from ebbtide.logs import log_to
-from ebbtide.model_series import check_named, series_of
+from ebbtide.statistics.panel import read_trajectories
+from ebbtide.statistics.scaling_trends.points import parts_of, scale_points
+from ebbtide.statistics.scaling_trends.trends import answers_of, scale_trends
 from ebbtide.tables import METRICS, read_frame, write_tsv
-from ebbtide.trajectories import read_trajectories
-from ebbtide.trajectories.scale_points import parts_of, scale_points
-from ebbtide.trajectories.scale_trends import answers_of, scale_trends
 
 
 def main(job) -> None:

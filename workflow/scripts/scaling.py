@@ -1,8 +1,8 @@
 """Adapter: laws, predictions and how far to believe them, from the table of runs."""
 
 from ebbtide.logs import log_to
-from ebbtide.scaling import overtraining, sensitivity, trends
-from ebbtide.scaling.runs import RUNS
+from ebbtide.statistics.scaling_laws import overtraining, sensitivity, trends
+from ebbtide.statistics.scaling_laws.runs import RUNS
 from ebbtide.tables import read_frame, write_tsv
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 from ebbtide.corpus.likelihood import source_of
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
-from ebbtide.scaling.summary import Source, summarise
+from ebbtide.statistics.scaling_laws.summary import Source, summarise
 from ebbtide.tables import REQUESTS, read_footer, read_frame
 
 

@@ -1,8 +1,8 @@
 """Adapter: the study's own metrics as a table of runs."""
 
 from ebbtide.logs import log_to
-from ebbtide.scaling.runs import RUNS
-from ebbtide.scaling.scored import scored_runs
+from ebbtide.statistics.scaling_laws.runs import RUNS
+from ebbtide.statistics.scaling_laws.scored import scored_runs
 from ebbtide.tables import METRICS, read_frame, write_parquet, write_tsv
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
-from ebbtide.summary import summarise
+from ebbtide.report.summary import summarise
 from ebbtide.tables import METRICS, read_frame
 
 

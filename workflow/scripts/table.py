@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from ebbtide.abilities import abilities
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
-from ebbtide.regression import as_tex, as_text, caption, paper_table
+from ebbtide.statistics.regression import as_tex, as_text, caption, paper_table
+from ebbtide.titles import abilities
 
 
 def main(job) -> None:

@@ -1,10 +1,10 @@
 """Adapter: trends and early warning, from the metrics of every example; each trajectory is read once."""
 
 from ebbtide.logs import log_to
+from ebbtide.statistics.panel import read_trajectories
+from ebbtide.statistics.trends.early_warning import lead_table, leads
+from ebbtide.statistics.trends.trends import difference_table, follow, trend_table
 from ebbtide.tables import write_tsv
-from ebbtide.trajectories import read_trajectories
-from ebbtide.trajectories.early_warning import lead_table, leads
-from ebbtide.trajectories.trends import difference_table, follow, trend_table
 
 
 def main(job) -> None:

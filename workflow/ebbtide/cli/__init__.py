@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _score(options: argparse.Namespace) -> None:
     if options.identity is not None:
-        from ebbtide.score import score_cell
+        from ebbtide.jobs.score_cell import score_cell
 
         identity = _json(options.identity, "--identity")
         how = score_cell(
@@ -145,10 +145,10 @@ def _score(options: argparse.Namespace) -> None:
         )
         print(f"{options.to}: {how}", file=sys.stderr)
         return
-    from ebbtide.cells import write_cell
-    from ebbtide.checkpoints import identities
+    from ebbtide.cells.cell import write_cell
+    from ebbtide.checkpoints.load import identities
     from ebbtide.logs import log
-    from ebbtide.scoring.recipe import RECIPE_VERSION
+    from ebbtide.scoring.version import RECIPE_VERSION
     from ebbtide.tables import TOKENS, write_parquet
 
     if options.per_token and Path(options.per_token).resolve() == Path(options.to).resolve():
@@ -160,7 +160,7 @@ def _score(options: argparse.Namespace) -> None:
     scored = score_requests(scorer, options.requests, **settings, per_token=options.per_token is not None)
     footer = scored.footer
     if options.verify:
-        from ebbtide.scoring.verify import largest_difference
+        from ebbtide.scoring.rescore import largest_difference
 
         footer["verified"] = largest_difference(
             directory, options.requests, scored.rows, examples=options.verify, **settings
@@ -189,7 +189,7 @@ def _loss(options: argparse.Namespace) -> None:
     from ebbtide.tables import LOSSES, write_parquet
 
     directory, scorer = _load(options)
-    from ebbtide.checkpoints import identities
+    from ebbtide.checkpoints.load import identities
     from ebbtide.scoring.documents import score_documents
 
     losses = score_documents(
@@ -222,9 +222,9 @@ def _load(options: argparse.Namespace) -> "tuple[Path, Scorer]":
 
     with quick_start():
         from ebbtide.scoring.engine import default_dtype, load_scorer
-    from ebbtide.checkpoints import directory_of, weight_files
+    from ebbtide.checkpoints.load import directory_of, weight_files
+    from ebbtide.checkpoints.precision import own_dtype
     from ebbtide.logs import log_to_stderr
-    from ebbtide.precision import own_dtype
 
     log_to_stderr()
     directory = directory_of(options.model)
@@ -261,7 +261,7 @@ def _json(text: str, option: str) -> dict[str, Any]:
 def _train(options: argparse.Namespace) -> None:
     from ebbtide.files import write_text
     from ebbtide.logs import Progress, log_to_stderr
-    from ebbtide.training import train
+    from ebbtide.training.train import train
 
     log_to_stderr()
     ready = {int(Path(path).parent.name.removeprefix("step")): Path(path) for path in options.ready}
@@ -305,7 +305,7 @@ def _freeze(options: argparse.Namespace) -> None:
 def _measure(options: argparse.Namespace) -> None:
     import pandas as pd
 
-    from ebbtide.cells import read_cell
+    from ebbtide.cells.cell import read_cell
     from ebbtide.metrics import loglikelihoods_sha256, measured, placed_rows
     from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
@@ -320,7 +320,7 @@ def _measure(options: argparse.Namespace) -> None:
         definition = {"kind": asked.get("definition", {}).get("kind", "choice"), **of.get("measuring", {})}
         table = read_frame(requests, REQUESTS)
         if "lm_eval" in asked:
-            from ebbtide.lm_eval_tasks import results_of
+            from ebbtide.tasks.lm_eval import results_of
 
             theirs = results_of(scores, table, asked["lm_eval"], bootstrap_iters=BOOTSTRAP)
             rows.append(placed_rows(theirs, footer, where))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from ebbtide.exchange.export import Exported
     from ebbtide.grid import Checkpoint
-    from ebbtide.study import Study
+    from ebbtide.study.study import Study
 
 
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -40,8 +40,8 @@ def _export(options: argparse.Namespace) -> None:
     from ebbtide.exchange.export import export_checkpoint
     from ebbtide.exchange.specification import PARAMETERS, Place
     from ebbtide.exchange.tidy import read_examples, write_examples, write_metrics_csv
-    from ebbtide.plan import cell_path
-    from ebbtide.study import read_study
+    from ebbtide.jobs.leads import cell_path
+    from ebbtide.study.load import read_study
     from ebbtide.tables import METRICS, read_frame
 
     study, to = read_study(*options.study), Path(options.to)
@@ -79,7 +79,7 @@ def _reliability(cell: "Exported", checkpoint: "Checkpoint") -> "pd.DataFrame":
 
 def _import_cells(options: argparse.Namespace) -> None:
     from ebbtide.exchange.imports import import_cells
-    from ebbtide.study import read_study
+    from ebbtide.study.load import read_study
 
     study, to, count = read_study(*options.study), Path(options.to), 0
     for number, row in enumerate(study.imported):
@@ -92,9 +92,9 @@ def _import_cells(options: argparse.Namespace) -> None:
 
 
 def _exported(study: "Study", checkpoint: "Checkpoint", metrics: "pd.DataFrame") -> "Iterator[Exported]":
-    from ebbtide.cells import read_cell
+    from ebbtide.cells.cell import read_cell
     from ebbtide.exchange.export import Exported
-    from ebbtide.plan import cell_path
+    from ebbtide.jobs.leads import cell_path
     from ebbtide.tables import REQUESTS, read_footer, read_frame
     from ebbtide.tasks.definition import MEASURING
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ebbtide.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ebbtide.hub.disk import Budget
+    from ebbtide.checkpoints.hub.disk import Budget
 
 
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,16 +32,16 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     fetch.add_argument(
         "--to", required=True, metavar="DIR", help="ROOT/MODEL/CHECKPOINT/hub-ID, or any other"
     )
-    fetch.add_argument("--plan", metavar="FILE", help="of a run, see ebbtide.run")
+    fetch.add_argument("--plan", metavar="FILE", help="of a run, see ebbtide.jobs.fetch_plan")
     fetch.set_defaults(verb=_fetch_checkpoint, network=True)
 
 
 def _lock(options: argparse.Namespace) -> None:
-    from ebbtide.hub.client import Hub
-    from ebbtide.hub.lock import read_lock
-    from ebbtide.hub.resolve import lock_study
+    from ebbtide.checkpoints.hub.client import Hub
+    from ebbtide.checkpoints.hub.lock import read_lock
+    from ebbtide.checkpoints.hub.resolve import lock_study
     from ebbtide.logs import log_to_stderr
-    from ebbtide.study import read_study
+    from ebbtide.study.load import read_study
 
     log_to_stderr()
     study = read_study(*options.study, use="both")  # what is scored one day can be locked today
@@ -54,8 +54,8 @@ def _lock(options: argparse.Namespace) -> None:
 
 
 def _fetch_checkpoint(options: argparse.Namespace) -> None:
-    from ebbtide.hub.client import Hub
-    from ebbtide.hub.fetch import fetch, locked_checkpoint
+    from ebbtide.checkpoints.hub.client import Hub
+    from ebbtide.checkpoints.hub.fetch import fetch, locked_checkpoint
     from ebbtide.logs import log_to_stderr
 
     log_to_stderr()
@@ -72,8 +72,8 @@ def _fetch_checkpoint(options: argparse.Namespace) -> None:
 
 def _budget(options: argparse.Namespace) -> "Budget | None":
     """The budget of a run's plan."""
-    from ebbtide.hub.disk import Budget
-    from ebbtide.run import read_run
+    from ebbtide.checkpoints.hub.disk import Budget
+    from ebbtide.jobs.fetch_plan import read_run
 
     if options.plan is None:
         return None

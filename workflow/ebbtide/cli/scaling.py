@@ -14,8 +14,8 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from ebbtide.scaling.pins import fetch_pinned, find_pins, read_pins
     from ebbtide.sources import mirrors
+    from ebbtide.statistics.scaling_laws.pins import fetch_pinned, find_pins, read_pins
 
     pins = read_pins(find_pins(options.pins), options.source)
     fetch_pinned(pins, Path(options.to), mirrors([]))

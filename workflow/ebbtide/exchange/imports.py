@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from ebbtide.cells import write_cell
+from ebbtide.cells.cell import write_cell
 from ebbtide.errors import CellError
 from ebbtide.exchange.lm_eval_json import Results, read_results
 from ebbtide.exchange.samples import read_samples, task_of

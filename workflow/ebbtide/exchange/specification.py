@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import CellError, ConfigError, nearest
+from ebbtide.schema import check, check_name, load_schema
 from ebbtide.sources import Source
-from ebbtide.validation import check, check_name, load_schema
 
 PARAMETERS = ("total", "non_embedding", "active", "nominal")
 

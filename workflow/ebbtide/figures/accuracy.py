@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.abilities import title
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import SIZE_TITLES, choose, labeller, panel_columns, prune
 from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, palette, shapes, theme_paper
-from ebbtide.regression import lower_is_better
+from ebbtide.statistics.regression import lower_is_better
+from ebbtide.titles import title
 
 POINTS_PER_LINE = 14  # more would run into each other
 

@@ -8,7 +8,7 @@ import plotnine as p9
 
 from ebbtide.figures.along import axis, columns_of, extent, lay_out, row_height, small_names
 from ebbtide.figures.theme import theme_paper
-from ebbtide.trajectories.alarms import SEVERITIES, is_worse
+from ebbtide.statistics.alarms.alarms import SEVERITIES, is_worse
 
 QUIET, UNKNOWN, BEST = "no alarm", "too few examples to tell", "best of the training"
 # Light to dark as well as yellow to red: told apart by every common kind of colour vision, and in grey.

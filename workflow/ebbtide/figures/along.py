@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.abilities import title
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import labeller
 from ebbtide.figures.theme import PAGE_CM, POINTS, compact
+from ebbtide.titles import title
 
 TICKS = 8  # labels under one panel across the page
 

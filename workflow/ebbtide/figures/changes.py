@@ -11,7 +11,7 @@ from ebbtide.errors import FigureError
 from ebbtide.figures.along import axis, columns_of, extent, lay_out, row_height, small_names
 from ebbtide.figures.heat import COLOURS, UNKNOWN
 from ebbtide.figures.theme import theme_paper
-from ebbtide.trajectories.alarms import is_worse
+from ebbtide.statistics.alarms.alarms import is_worse
 
 
 def plot_changes(

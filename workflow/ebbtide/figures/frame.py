@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from ebbtide.abilities import Ability, title
 from ebbtide.errors import FigureError
 from ebbtide.figures.theme import compact
+from ebbtide.titles import Ability, title
 
 REALS = ("step", "tokens", "value", "stderr", "chance")
 SIZE_TITLES = {

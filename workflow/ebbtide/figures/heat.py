@@ -8,10 +8,10 @@ import plotnine as p9
 from matplotlib.colors import to_rgb
 from mizani.palettes import gradient_n_pal
 
-from ebbtide.abilities import title
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import choose, labeller, panel_columns
 from ebbtide.figures.theme import PAGE_CM, POINTS, compact, theme_paper
+from ebbtide.titles import title
 
 # Orange below chance, blue above: told apart by every common kind of colour vision.
 COLOURS = ("#a6500a", "#e9a35c", "#f7f7f7", "#7fb2d9", "#1f5fa6")

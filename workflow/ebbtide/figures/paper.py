@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.abilities import title
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import choose, labeller, prune
 from ebbtide.figures.theme import CM_PER_INCH, DPI, FONT, compact, palette, shapes
+from ebbtide.titles import title
 
 WIDTH_CM, HEIGHT_CM = 10 * CM_PER_INCH, 6 * CM_PER_INCH
 COLUMNS = 4

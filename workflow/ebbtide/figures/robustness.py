@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.abilities import title
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import panel_columns
 from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, theme_paper
+from ebbtide.titles import title
 
 GROUP_GAP = 0.6  # rows between groups of choices
 ROW_CM = 0.26

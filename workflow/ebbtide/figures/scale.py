@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.abilities import title
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import SIZE_TITLES, labeller, panel_columns
 from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, theme_paper
 from ebbtide.metrics import METRICS
+from ebbtide.titles import title
 
 Z = 1.96
 SHARES = (-0.02, 1.02)  # the prize's axis for shares

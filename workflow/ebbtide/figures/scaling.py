@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.abilities import title
 from ebbtide.figures.theme import PAGE_CM, palette, sentence, shapes, theme_paper
+from ebbtide.titles import title
 
 FLOPS = "Training compute 6ND (FLOPs)"
 PERCENT = "Relative error, %"

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.abilities import title
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import labeller, panel_columns
 from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper
+from ebbtide.titles import title
 
 # Colours of Okabe & Ito (2008), told apart by every common kind of colour vision; the shapes do so without
 # colour.

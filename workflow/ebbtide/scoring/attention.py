@@ -1,6 +1,7 @@
 """Attention over a tree of tokens: the cache of the path, and queries that see their own past only."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -8,14 +9,47 @@ from torch.nn import functional
 
 from ebbtide.scoring.chunks import Block, Chunk
 
-if TYPE_CHECKING:
-    from ebbtide.scoring.decoder import Decoder
+
+class Heads(Protocol):
+    """What attention needs to know of a decoder."""
+
+    @property
+    def heads(self) -> int:
+        """Query heads of a layer."""
+
+    @property
+    def key_value_heads(self) -> int:
+        """Key and value heads of a layer; fewer than `heads` with grouped queries."""
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+
+    @property
+    def scale(self) -> float:
+        """Factor of the scores, usually 1 / sqrt(head_dim)."""
+
+    @property
+    def attention_softcap(self) -> float | None:
+        """Bound of the scores (Gemma 2); None is no bound."""
+
+    @property
+    def slopes(self) -> Tensor | None:
+        """Slopes (heads,) of ALiBi; None without."""
+
+    @property
+    def embedding(self) -> Tensor:
+        """The token embedding: its device and dtype are those of the model."""
+
+    @property
+    def layers(self) -> Sequence[object]:
+        """The layers; only their number counts here."""
 
 
 class Cache:
     """Keys and values of the path to the current node, and room for a chunk behind them."""
 
-    def __init__(self, decoder: "Decoder") -> None:
+    def __init__(self, decoder: Heads) -> None:
         self._decoder = decoder
         self._buffers: list[Tensor] = []  # per layer: (2, capacity, key_value_heads, h)
         self.length = 0  # slots of the path
@@ -50,7 +84,7 @@ class Cache:
 class Attention:
     """Attention of a chunk's queries, in blocks that read only the slots they may see."""
 
-    def __init__(self, decoder: "Decoder", chunk: Chunk, cache: Cache) -> None:
+    def __init__(self, decoder: Heads, chunk: Chunk, cache: Cache) -> None:
         self._decoder, self._chunk, self._cache = decoder, chunk, cache
         device = decoder.embedding.device
         self._blocks = chunk.blocks(device.type)

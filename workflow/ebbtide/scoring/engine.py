@@ -19,17 +19,17 @@ import pyarrow as pa
 import torch
 
 from ebbtide.arrow import array_of
-from ebbtide.checkpoints import (
+from ebbtide.checkpoints.load import (
     configuration,
     context_window,
     count_parameters,
     load_model,
     weight_files,
 )
+from ebbtide.checkpoints.precision import DTYPES
 from ebbtide.errors import ConfigError, ScoringError
 from ebbtide.logs import log
 from ebbtide.parameters import count
-from ebbtide.precision import DTYPES
 from ebbtide.scoring.body import Body, NativeBody
 from ebbtide.scoring.encoding import Encoded, encode
 from ebbtide.scoring.families import Unsupported, build

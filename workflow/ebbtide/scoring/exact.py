@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebbtide.checkpoints import load_model
+from ebbtide.checkpoints.load import load_model
 
 
 def load_exact(directory: str | Path) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ebbtide.precision import count_values
+from ebbtide.checkpoints.precision import count_values
 
 WEIGHTS_SHARE = 0.9  # of what is free that weights may take
 SHARE = 0.5  # of what is free that a chunk may take; the rest is for what an estimate misses

@@ -15,8 +15,8 @@ from typing import Any
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
+from ebbtide.checkpoints.hub.fetched import runs_code
 from ebbtide.errors import CheckpointError
-from ebbtide.hub.fetched import runs_code
 from ebbtide.scoring.tokenizer_json import read_plainly, state, tokens_around, unreadable
 
 BATCH = 256  # texts whose pieces are held at once

@@ -9,10 +9,10 @@ from typing import Any
 from ebbtide.corpus import DOCUMENTS, HELD_OUT, TOY_TASKS
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.files import digest, file_sha256
+from ebbtide.schema import check, check_name, load_schema, read_yaml, relative
 from ebbtide.sources import Source
 from ebbtide.tasks.kinds import KINDS, check_fields
 from ebbtide.tasks.render import check_template
-from ebbtide.validation import check, check_name, load_schema, read_yaml, relative
 
 CATALOGUE = Path(__file__).parents[2] / "tasks"
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ebbtide.files import digest
+from ebbtide.schema import check, load_schema
 from ebbtide.tasks.definition import ASKING, CATALOGUE, Task, read_definition
-from ebbtide.validation import check, load_schema
 
 NONE = "0"  # no shots
 

@@ -1,0 +1,303 @@
+"""Findings about the hub's checkpoints in a lock, class by class (see `hub.audit`)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+from ebbtide.checkpoints.hub.catalogue import HubModel, Wanted
+from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, MAIN, SHARD, Lock, Locked
+from ebbtide.parameters import count
+
+STOP, DROP, WARN, ALLOWED = "stop", "drop", "warn", "allowed"
+FORMATS = ("safetensors", "bin")
+
+_WORDS_OF_CONFIG = {"transformers_version", "_name_or_path", "use_cache", "architectures"}  # no numbers
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class of findings: how bad it is, and what a user can do."""
+
+    severity: str  # error: wrong numbers or none; warning: look at it; note: good to know
+    remedy: str
+
+
+CLASSES: Mapping[str, Class] = {
+    "duplicate": Class("error", "leave these steps out, or take the other format if it is clean"),
+    "equal_to_main": Class("error", "leave these steps out, or take the other format if it is clean"),
+    "mixed_shards": Class("error", "leave these steps out, or take the other format if it is clean"),
+    "missing": Class("warning", "choose steps that are there, or go on without these (missing: drop)"),
+    "no_weights": Class("error", "take another format, or leave these steps out"),
+    "incomplete": Class("error", "leave these steps out, and tell the authors"),
+    "no_tokenizer": Class("error", "leave these steps out, or use directories on disk with a tokenizer.json"),
+    "tokenizer_changed": Class("warning", "look at what differs; token counts are not comparable"),
+    "config_changed": Class("warning", "look at what differs in config.json"),
+    "formats_disagree": Class("note", "compare both formats at one step before you trust either"),
+    "shape": Class("error", "the repository holds another model than the catalogue says; mend one of them"),
+    "remote_code": Class(
+        "warning", "read the code at this commit; to run it, write remote_code: true in the row"
+    ),
+    "moved": Class("warning", "look at what changed; python -m ebbtide lock --follow takes it"),
+    "defect": Class("warning", "read the thread"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the audit.
+
+    Attributes
+    ----------
+    action
+        `stop`, `drop`, `warn`, or `allowed` when a reason is known.
+    checkpoints, steps
+        What it is about, in the order of training; `main` has no step.
+    reason
+        Why it is allowed, or the thread that reports it.
+    """
+
+    finding: str
+    model: str
+    checkpoints: tuple[str, ...]
+    steps: tuple[int, ...]
+    detail: str
+    format: str = ""
+    severity: str = ""
+    action: str = WARN
+    reason: str = ""
+
+    def row(self) -> dict[str, str]:
+        """The row as text, in the order of the table's columns."""
+        return {
+            "severity": self.severity,
+            "action": self.action,
+            "finding": self.finding,
+            "model": self.model,
+            "format": self.format,
+            "steps": " ".join(map(str, self.steps)),
+            "detail": self.detail,
+            "remedy": CLASSES[self.finding].remedy if self.action != ALLOWED else "none needed",
+            "reason": self.reason,
+        }
+
+
+def findings_of(model: HubModel, lock: Lock) -> Iterator[Finding]:
+    """Everything that is wrong or strange about what a study asks of a model, not yet judged."""
+    wanted = list(model.wanted(lock))
+    there = [w for w in wanted if w.locked]
+    yield from _missing(model, [w for w in wanted if w.locked is None and not w.offered])
+    yield from _incomplete(model, there)
+    for format in FORMATS:
+        yield from _repeated(model, there, lock, format)
+    yield from _dates(model, there)
+    yield from _changes(model, there, lock)
+    yield from _shape(model, there, lock)
+    yield from _code(model, there, lock)
+    yield from _moved(model, there)
+    yield from _defects(model, there)
+
+
+def _about(finding: str, model: HubModel, wanted: Sequence[Wanted], detail: str, **more: str) -> Finding:
+    checkpoints = tuple(w.name for w in wanted)
+    return Finding(finding, model.name, checkpoints, tuple(w.step for w in wanted), detail, **more)
+
+
+def _missing(model: HubModel, absent: Sequence[Wanted]) -> Iterator[Finding]:
+    if absent:
+        known = [w.step for w in absent if w.step in model.gaps]
+        detail = f"{len(absent)} steps of the series have no branch or tag"
+        detail += f" (known gaps: {' '.join(map(str, known))})" if known else ""
+        yield _about("missing", model, absent, detail)
+
+
+def _incomplete(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
+    bare = [w for w in there if not _of(w).weights(model.format)]
+    if bare:
+        others = sorted({f for w in bare for f in FORMATS if _of(w).weights(f)})
+        detail = f"no {model.format} weights; on offer: {' and '.join(others) or 'none'}"
+        yield _about("no_weights", model, bare, detail)
+    for w in there:
+        lacks = [*_lacking_shards(_of(w).weights(model.format))]
+        lacks += [n for n in _needed_beside(_of(w), model.format) if n not in _of(w).files]
+        if lacks:
+            yield _about("incomplete", model, [w], f"the revision lacks {', '.join(lacks)}")
+    mute = [w for w in there if "tokenizer.json" not in _of(w).files]
+    if mute:
+        yield _about("no_tokenizer", model, mute, "the revision has no tokenizer.json")
+
+
+def _needed_beside(locked: Locked, format: str) -> list[str]:
+    """Files that loading takes beside the weights."""
+    sharded = any(match and match["of"] for match in map(SHARD.fullmatch, locked.weights(format)))
+    return [CONFIG, *([INDICES[format]] if sharded else [])]
+
+
+def _lacking_shards(names: Sequence[str]) -> Iterator[str]:
+    """Shards that the numbering of the others promises."""
+    parts = [match for name in names if (match := SHARD.fullmatch(name)) and match["of"]]
+    for stem, of in sorted({(m["stem"], m["of"]) for m in parts}):
+        have = {int(m["number"]) for m in parts if (m["stem"], m["of"]) == (stem, of)}
+        yield from (f"shard {number} of {int(of)}" for number in range(1, int(of) + 1) if number not in have)
+
+
+def _repeated(model: HubModel, there: Sequence[Wanted], lock: Lock, format: str) -> Iterator[Finding]:
+    """Whole checkpoints, and single shards, that are the same at different steps or as `main`."""
+    known = {n: c for n, c in lock.models[model.name].checkpoints.items() if c.step is not None}
+    weights = {name: _digests(locked, format) for name, locked in known.items() if locked.weights(format)}
+    main = _digests(_main(model, lock), format)
+    finals = {w.name for w in there if w.step == _last(model, w, lock)}
+    groups: dict[tuple[str, ...], list[Wanted]] = {}
+    for w in there:
+        if w.name in weights:
+            groups.setdefault(weights[w.name], []).append(w)
+    for digests, group in groups.items():
+        if digests == main:
+            early = [w for w in group if w.name not in finals]
+            if len(early) == 1 and not _main_is_last(model, lock, format):
+                detail = "main is this step; the last step has other weights"
+                yield _about("equal_to_main", model, early, detail, format=format, severity="note")
+            elif early:
+                yield _about("equal_to_main", model, early, "the weights are those of main", format=format)
+        else:
+            others = [name for name, held in weights.items() if held == digests]
+            if len(others) > 1:
+                shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+                detail = f"the same weights at {len(others)} steps ({shown})"
+                yield _about("duplicate", model, group, detail, format=format)
+    early = [w for w in there if w.name in weights and w.name not in finals]
+    for w, detail in _mixed(early, {**weights, MAIN: main}, format):
+        yield _about("mixed_shards", model, [w], detail, format=format)
+
+
+def _mixed(
+    early: Sequence[Wanted], weights: Mapping[str, tuple[str, ...]], format: str
+) -> Iterator[tuple[Wanted, str]]:
+    """Checkpoints that share a shard, but not all of them, with another one or with `main`."""
+    holders: dict[str, list[str]] = {}  # digest of a shard → checkpoints
+    for name, digests in weights.items():
+        for digest in digests:
+            holders.setdefault(digest, []).append(name)
+    for w in early:
+        own = weights[w.name]
+        for name, digest in zip(_of(w).weights(format), own, strict=True):
+            others = [o for o in holders[digest] if o != w.name and weights[o] != own]
+            if len(own) > 1 and others:
+                yield w, f"{name} is that of {' and '.join(others[:3])}, the other shards are not"
+                break
+
+
+def _dates(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
+    apart = []
+    for w in there:
+        dates = [[_of(w).files[n].date for n in _of(w).weights(format)] for format in FORMATS]
+        if all(dates) and all(map(all, dates)):
+            newest = [max(map(date.fromisoformat, days)) for days in dates]
+            if abs((newest[0] - newest[1]).days) > 1:
+                apart.append((w, newest))
+    if apart:
+        (first, (safetensors, pickled)) = apart[0]
+        detail = f"safetensors and bin are of different days ({first.name}: {safetensors}, {pickled})"
+        yield _about("formats_disagree", model, [w for w, _ in apart], detail)
+
+
+def _changes(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:
+    tokenizers = {w.name: _of(w).tokenizer_identity() for w in there if "tokenizer.json" in _of(w).files}
+    yield from _changed(
+        "tokenizer_changed", model, there, tokenizers, "the tokenizer's files are not those of"
+    )
+    configs = {
+        w.name: repr(sorted((k, v) for k, v in lock.config(_of(w)).items() if k not in _WORDS_OF_CONFIG))
+        for w in there
+        if CONFIG in _of(w).files
+    }
+    yield from _changed("config_changed", model, there, configs, "config.json is not that of")
+
+
+def _changed(
+    finding: str, model: HubModel, there: Sequence[Wanted], content: Mapping[str, str], what: str
+) -> Iterator[Finding]:
+    """The checkpoints whose content differs from that of the last one, if there are any."""
+    ordered = [w for w in there if w.name in content]
+    if len(set(content.values())) > 1:
+        last = ordered[-1]
+        other = [w for w in ordered if content[w.name] != content[last.name]]
+        yield _about(finding, model, other, f"{what} {last.name}")
+
+
+def _shape(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:
+    stated = count(model.architecture) if model.architecture else None
+    if stated is None:
+        return
+    for w in there:
+        held = count(lock.config(_of(w))) if lock.config(_of(w)) else None
+        if held and (held.total, held.non_embedding) != (stated.total, stated.non_embedding):
+            detail = (
+                f"config.json makes {held.total:,} parameters ({held.non_embedding:,} without embeddings), "
+                f"the catalogue {stated.total:,} ({stated.non_embedding:,})"
+            )
+            yield _about("shape", model, [w], detail)
+
+
+def _code(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:
+    carrying = [w for w in there if lock.config(_of(w)).get("auto_map")]
+    if model.needs_code:
+        carrying = list(there)
+    if not carrying:
+        return
+    first = _of(carrying[0])
+    files = ", ".join(first.code()) or "none in the repository"
+    if model.remote_code:
+        detail = f"code of {first.repo} at {first.commit[:12]} is allowed to run: {files}"
+        yield _about("remote_code", model, carrying, detail, severity="warning", action=WARN)
+    elif model.needs_code:
+        yield _about("remote_code", model, carrying, f"loading needs code of the repository ({files})")
+    else:
+        detail = f"the repository carries code ({files}); it is neither fetched nor run"
+        yield _about("remote_code", model, carrying, detail, severity="note", action=WARN)
+
+
+def _moved(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
+    moved = [w for w in there if _of(w).moved]
+    if moved:
+        now = str(_of(moved[0]).moved)
+        where = "is gone" if now == "gone" else f"points to {now[:12]} now"
+        detail = f"locked at {_of(moved[0]).commit[:12]}, {moved[0].name} {where}"
+        yield _about("moved", model, moved, detail)
+
+
+def _defects(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
+    for defect in model.defects:
+        hit = [w for w in there if defect.steps is None or w.step in defect.steps]
+        if hit:
+            yield replace(_about("defect", model, hit, defect.note), reason=defect.thread)
+
+
+def _of(wanted: Wanted) -> Locked:
+    if wanted.locked is None:
+        raise ValueError(f"{wanted.name} is not locked")
+    return wanted.locked
+
+
+def _digests(locked: Locked | None, format: str) -> tuple[str, ...]:
+    return tuple(locked.files[name].digest for name in locked.weights(format)) if locked else ()
+
+
+def _main(model: HubModel, lock: Lock) -> Locked | None:
+    found = lock.models.get(model.name)
+    return found.checkpoints.get(MAIN) if found and model.fixed is None else None
+
+
+def _main_is_last(model: HubModel, lock: Lock, format: str) -> bool:
+    """Whether `main` has the weights of a last step; taken for granted where no last step is locked."""
+    found = lock.models[model.name]
+    names = [
+        stage.checkpoint(max(steps)) for stage in model.stages if (steps := found.offered.get(stage.name))
+    ]
+    lasts = [found.checkpoints[name] for name in names if name in found.checkpoints]
+    main = _digests(_main(model, lock), format)
+    return not lasts or any(_digests(last, format) == main for last in lasts)
+
+
+def _last(model: HubModel, wanted: Wanted, lock: Lock) -> int:
+    """The last step of a stage on the hub, which `main` may equal."""
+    return max(lock.models[model.name].offered.get(wanted.stage.name, ()), default=0)

@@ -1,0 +1,148 @@
+"""PyTorch's pickled weights (`pytorch_model*.bin`) → safetensors, without running what a pickle may hold.
+
+`torch.load(weights_only=True)` knows tensors and containers and refuses the rest; only tensors by name pass.
+"""
+
+import errno
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.checkpoints.hub.lock import INDICES, SHARD
+from ebbtide.errors import CheckpointError
+from ebbtide.files import atomic, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SOURCE = "source"  # key of the metadata of a converted file: the digest of what it was made from
+_ZIP = b"PK\x03\x04"
+_NAMED = re.compile(r"GLOBAL ([\w.]+)")  # in the unpickler's message: what it would have called
+
+
+def safetensors_name(name: str) -> str:
+    """The name that the safetensors of a pickled file take: `pytorch_model-….bin` → `model-….safetensors`."""
+    return name.removeprefix("pytorch_").removesuffix(".bin") + ".safetensors"
+
+
+def convert(directory: str | Path, digests: Mapping[str, str] | None = None) -> list[Path]:
+    """Replace every `pytorch_model*.bin` of a directory by safetensors with the same tensors, bit for bit.
+
+    Parameters
+    ----------
+    digests
+        By name of a pickled file: its digest, which the new file keeps (see `converted_from`).
+
+    Returns
+    -------
+    The new files. A pickled file is removed when its own stands beside it, so that what is lost to a kill
+    is one file's work.
+
+    Raises
+    ------
+    CheckpointError
+        A file that holds more than tensors, or is damaged.
+    OSError
+        A full disk.
+    """
+    made = []
+    for path in sorted(Path(directory).glob("pytorch_model*.bin")):
+        if SHARD.fullmatch(path.name):
+            target = path.with_name(safetensors_name(path.name))
+            _write(_load(path), target, (digests or {}).get(path.name, ""))
+            path.unlink()
+            made.append(target)
+    return made
+
+
+def convert_index(directory: str | Path) -> None:
+    """Replace the index of pickled files, if there is one, by that of their safetensors."""
+    path = Path(directory) / INDICES["bin"]
+    if not path.exists():
+        return
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        index["weight_map"] = {key: safetensors_name(name) for key, name in index["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{path} is not an index of weights (JSON with a weight_map).") from None
+    write_text(json.dumps(index, indent=1) + "\n", path.with_name(INDICES["safetensors"]))
+    path.unlink()
+
+
+def converted_from(path: str | Path) -> str | None:
+    """The digest of the pickled file that a file of `convert` was made from; None for any other file."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:  # compares the header with the file's length
+            return (file.metadata() or {}).get(_SOURCE)
+    except Exception:  # SafetensorError derives from Exception alone
+        return None
+
+
+def _load(path: Path) -> "dict[str, Tensor]":
+    """The tensors of a pickled file by name, none of which shares its memory with another."""
+    import torch
+
+    with path.open("rb") as file:
+        mapped = file.read(len(_ZIP)) == _ZIP  # files of PyTorch before 1.6 cannot be memory-mapped
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = _NAMED.search(str(error))
+        what = f" (it names {named[1]})" if named else ""
+        raise CheckpointError(f"{path} holds more than tensors; it was not loaded{what}.") from None
+    except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is not a whole file of PyTorch ({_first_line(error)}).") from None
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(f"{path} holds a value of type {_kind(loaded)}; expected tensors by name.")
+    nested = [name for name, value in loaded.items() if isinstance(value, Mapping)]
+    if nested:
+        raise CheckpointError(
+            f"{path} keeps values under {nested[0]!r}, as a training run does; expected tensors by name."
+        )
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not _is_plain(value):
+            raise CheckpointError(
+                f"{path} holds a value of type {_kind(value)} under {name!r}; expected tensors by name."
+            )
+    tensors: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in loaded.items():
+        tensor = value.detach().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if place in places else tensor
+        places.add(place)
+    return tensors
+
+
+def _is_plain(value: object) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_quantized
+
+
+def _write(tensors: "dict[str, Tensor]", target: Path, source: str) -> None:
+    from safetensors.torch import save_file
+
+    try:
+        with atomic(target) as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt", _SOURCE: source})
+    except OSError:
+        raise
+    except Exception as error:  # SafetensorError derives from Exception alone
+        if f"os error {errno.ENOSPC}" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise CheckpointError(f"{target} cannot be written: {_first_line(error)}.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

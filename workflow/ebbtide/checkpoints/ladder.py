@@ -1,0 +1,54 @@
+"""Local ladders: series of models that are trained here, on a generated language."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ebbtide.checkpoints.schedule import pick
+from ebbtide.errors import ConfigError
+from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
+from ebbtide.training.spec import check_spec, weights_identity
+
+
+def ladder_models(
+    series: Mapping[str, Any], names: list[str], row: Mapping[str, Any], file: str, where: str
+) -> list[Model]:
+    """The models `names` of a checked ladder, with the steps that the row asks for.
+
+    Raises `ConfigError` for a step that the ladder does not keep, or a recipe that cannot be trained.
+    """
+    models = []
+    for name in names:
+        training = _training(series, name, file)
+        kept = _kept(series, training["recipe"]["steps"])
+        spec = check_spec({**training, "checkpoints": kept}, f"{file}: models.{name}")
+        checkpoints = []
+        for step in pick(row["steps"], kept, f"{where}.steps", file):
+            weights = weights_identity({**training, "checkpoints": kept}, step)
+            checkpoints.append(
+                Checkpoint(
+                    model=name,
+                    name=f"step{step}",
+                    step=step,
+                    tokens=spec.tokens(step),
+                    weights=f"trained:{weights}",
+                    tokenizer="toy",
+                    ready=f"{CHECKPOINTS}/{name}/step{step}/trained-{weights}.json",
+                    size_bytes=0,
+                    dtype="float32",
+                )
+            )
+        models.append(Model(name, tuple(checkpoints), training))
+    return models
+
+
+def _training(series: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
+    """The training spec of a model: steps of its own stand in its recipe, for they are its cosine's."""
+    shape = dict(series["models"][name])
+    steps = shape.pop("steps", series["recipe"].get("steps"))
+    if steps is None:
+        raise ConfigError(f"{file}: models.{name}.steps: missing, as is recipe.steps; state either.")
+    return {"corpus": series["corpus"], "recipe": {**series["recipe"], "steps": steps}, "model": shape}
+
+
+def _kept(series: Mapping[str, Any], steps: int) -> list[int]:
+    return [steps] if series["checkpoints"] == "last" else sorted(series["checkpoints"])

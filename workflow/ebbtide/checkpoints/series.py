@@ -1,0 +1,63 @@
+"""Rows of a config as models: a local ladder, a series or a repository of the hub, directories on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ebbtide.checkpoints.hub.catalogue import HubModel, repository_model, series_models
+from ebbtide.checkpoints.ladder import ladder_models
+from ebbtide.checkpoints.on_disk import model_on_disk
+from ebbtide.errors import ConfigError, nearest
+from ebbtide.grid import Model
+from ebbtide.schema import check, load_schema, read_yaml, relative
+
+CATALOGUE = Path(__file__).parents[2] / "series"
+
+
+def models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel]:
+    """What a row of `models:` stands for; `where` is its file and key.
+
+    Raises `ConfigError` for an unknown series, size, step or stage, an invalid series file, or a directory
+    that is no checkpoint.
+    """
+    if "path" in row:
+        return [model_on_disk(row, where)]
+    if "repo" in row:
+        return [repository_model(row, where)]
+    file = _series_file(row["series"], where)
+    series, is_ladder = read_series(file)
+    names = list(series["models"]) if row["sizes"] == "all" else row["sizes"]
+    for name in names:
+        if name not in series["models"]:
+            raise ConfigError(
+                f"{where}.sizes: found {name!r}; allowed: {', '.join(series['models'])} "
+                f"({file}){nearest(name, list(series['models'])) or '.'}"
+            )
+    if is_ladder:
+        if (row["stages"], row["format"], row["remote_code"]) != (["pretraining"], "safetensors", False):
+            raise ConfigError(
+                f"{where}: stages, format and remote_code are for the hub; {file} is trained here."
+            )
+        return [*ladder_models(series, names, row, str(file), where)]
+    return [*series_models(series, names, row, str(file), where)]
+
+
+def read_series(file: str | Path) -> tuple[dict[str, Any], bool]:
+    """A checked series file, and whether it is a local ladder (it has a recipe)."""
+    series = read_yaml(file)
+    is_ladder = "recipe" in series or "corpus" in series
+    return check(series, load_schema("ladder" if is_ladder else "series"), str(file)), is_ladder
+
+
+def _series_file(name: str, where: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).exists():
+            raise ConfigError(f"{where}.series: {name} does not exist.")
+        return Path(name)
+    known = sorted(p.stem for p in CATALOGUE.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(
+            f"{where}.series: found {name!r}; allowed: {', '.join(known)}, or the path of a YAML file"
+            f"{nearest(name, known) or '.'}"
+        )
+    return relative(CATALOGUE / f"{name}.yaml")

@@ -1,0 +1,107 @@
+"""Plans of a run: which cells the store lacks, who leads, and the hint for scoring ahead."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ebbtide.cells import store
+from ebbtide.grid import Checkpoint
+from ebbtide.study.study import Study
+
+# Priorities of rule `score`. A follower that waits for its lead takes a core, so everything else goes first.
+LEAD, COPY, FOLLOWER = 2, 1, 0
+
+COMMON = 1  # priority of every other rule: before followers, after leads
+
+
+class Leads:
+    """Who goes first: the first missing cell of each checkpoint (or model, when scoring ahead of models)."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._missing: dict[tuple[str, str], list[str]] = {}
+
+    def priority(self, model: str, checkpoint: str, task: str) -> int:
+        """Priority of the job of a cell."""
+        if task not in self._missing_tasks(model, checkpoint):
+            return COPY
+        ahead = self._study.config["scoring"]["ahead"]
+        if ahead == "cell":
+            return LEAD
+        if task != self._missing_tasks(model, checkpoint)[0]:
+            return FOLLOWER
+        if ahead == "model" and checkpoint != self._first_checkpoint(model):
+            return FOLLOWER
+        return LEAD
+
+    def is_missing(self, model: str, checkpoint: str, task: str) -> bool:
+        """Whether a cell must be scored, and so needs weights; else it is only copied."""
+        return task in self._missing_tasks(model, checkpoint)
+
+    def _missing_tasks(self, model: str, checkpoint: str) -> list[str]:
+        if (model, checkpoint) not in self._missing:
+            found = self._study.checkpoint(model, checkpoint)
+            self._missing[model, checkpoint] = missing(self._study, found)
+        return self._missing[model, checkpoint]
+
+    def _first_checkpoint(self, model: str) -> str | None:
+        for checkpoint in self._study.models[model].checkpoints:
+            if self._missing_tasks(model, checkpoint.name):
+                return checkpoint.name
+        return None
+
+
+def missing(study: Study, checkpoint: Checkpoint) -> list[str]:
+    """Tasks of this checkpoint that must be scored, in the order of the config.
+
+    Those whose cell is neither in the store nor among the results; all when the store is not trusted.
+    """
+    if study.config["recompute"]:
+        return list(study.tasks)
+    directory = study.config["scoring"]["store"]
+    identities = {task: study.identity(checkpoint, task) for task in study.tasks}
+    places = {t: (store.path_of(directory, i), cell_path(checkpoint, t)) for t, i in identities.items()}
+    return [t for t, i in identities.items() if not any(store.is_whole(p, i) for p in places[t])]
+
+
+def cell_path(checkpoint: Checkpoint, task: str) -> str:
+    """Where the cell lies among the results."""
+    return f"results/scores/{checkpoint.model}/{checkpoint.name}/{task}.parquet"
+
+
+def hint_path(model: str) -> str:
+    """Where the hint of a model lies."""
+    return f"resources/ahead/{model}.json"
+
+
+def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) -> dict[str, dict[str, Any]]:
+    """The hint of each model (see `jobs.worker`): its cells of this run, and since when to trust the store.
+
+    `wanted` are the (model, checkpoint, task) that the run will score; `started` is its Unix time.
+    """
+    ahead = study.config["scoring"]["ahead"]
+    result: dict[str, dict[str, Any]] = {}
+    order = {task: i for i, task in enumerate(study.tasks)}
+    by_model: dict[str, list[tuple[str, str]]] = {}
+    for model, checkpoint, task in wanted:
+        by_model.setdefault(model, []).append((checkpoint, task))
+    for model, pairs in by_model.items():
+        rank = {c.name: i for i, c in enumerate(study.models[model].checkpoints)}
+        cells = []
+        for name, task in sorted(pairs, key=lambda p: (rank[p[0]], order[p[1]])):
+            found = study.checkpoint(model, name)
+            cells.append(
+                {
+                    "name": f"{model}/{name}/{task}",
+                    "checkpoint": found.ready,
+                    "requests": study.tasks[task].frozen,
+                    "identity": dict(study.identity(found, task)),
+                }
+            )
+        result[model] = {
+            "ahead": ahead,
+            "store": study.config["scoring"]["store"],
+            "verify": study.config["scoring"]["verify"],
+            "recompute_before": started if study.config["recompute"] else 0.0,
+            "cells": cells,
+        }
+    return result

@@ -1,0 +1,102 @@
+"""One cell: from the store if it is there, else scored, and its siblings ahead. A lean module.
+
+Rule `score` has one job per cell, but weights are loaded once per checkpoint: the job that comes first
+(the *lead*) takes the checkpoint's lock and starts a worker (`ebbtide.jobs.worker`), which loads the weights,
+scores the lead's cell and then every missing sibling into the store. The siblings' jobs wait for the lock,
+find their cell and copy it, in milliseconds, without importing torch.
+
+The worker is a process of its own that inherits the lock: a crash while scoring ahead never fails the
+lead's own cell, and a killed lead does not free the lock under a living worker.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ebbtide.cells import store
+from ebbtide.errors import ScoringError
+from ebbtide.files import canonical_json, node_lock
+
+
+def score_cell(
+    checkpoint: str,
+    requests: str,
+    identity: store.Identity,
+    target: str,
+    *,
+    hint: str | None = None,
+    threads: int = 1,
+) -> str:
+    """Put the cell of `identity` at `target`; returns how: `copied`, `waited` or `scored`.
+
+    Parameters
+    ----------
+    checkpoint
+        The file that exists when the weights can be loaded (see `checkpoints.directory_of`).
+    requests
+        Frozen task.
+    identity
+        Identity of the cell (see `ebbtide.cells.store`).
+    target
+        Path of the cell among the results.
+    hint
+        JSON written when the run starts: the store, and which siblings are wanted (see `jobs.worker`).
+
+    Raises
+    ------
+    ScoringError
+        If the worker ended without the cell; its own message stands above in the log.
+    """
+    wanted = read_hint(hint)
+    cells = str(wanted.get("store", "cells"))
+    after = float(wanted.get("recompute_before", 0.0))
+    source = store.path_of(cells, identity)
+    if store.is_whole(source, identity, after=after):
+        store.publish(source, target)
+        return "copied"
+    Path(cells).mkdir(parents=True, exist_ok=True)
+    # Ahead of a whole model, one lock per model: its checkpoints would otherwise be loaded side by side.
+    name = hint if hint and wanted.get("ahead") == "model" else str(Path(checkpoint).resolve())
+    with node_lock(cells, name) as held:
+        how = "waited"
+        if not store.is_whole(source, identity, after=after):
+            how = "scored"
+            store.failed_mark(source).unlink(missing_ok=True)
+            job = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity), "cells": cells}
+            status = _work({**job, "hint": hint, "threads": threads}, held.fileno())
+            if not store.is_whole(source, identity, after=after):
+                store.failed_mark(source).touch()
+                raise ScoringError(
+                    f"{target} could not be scored (the worker {_ending(status)}); its message is above."
+                )
+            store.tried(cells, identity).unlink(missing_ok=True)
+    store.publish(source, target)
+    return how
+
+
+def read_hint(path: str | None) -> Mapping[str, Any]:
+    """The hint file, or nothing: a job started by hand has none and scores its own cell only."""
+    if path is None or not Path(path).exists():
+        return {}
+    try:
+        hint: dict[str, Any] = json.loads(Path(path).read_text())
+    except ValueError:
+        raise ScoringError(f"{path} is not JSON; delete it, and run snakemake to write it again.") from None
+    return hint
+
+
+def _work(job: Mapping[str, Any], lock: int) -> int:
+    """Run the worker, which inherits the file descriptor of the lock; returns its status."""
+    command = [sys.executable, "-m", "ebbtide.jobs.worker", canonical_json(job)]
+    sys.stderr.flush()
+    # A checkpoint's own code may run there; it needs no token.
+    environment = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
+    return subprocess.run(command, pass_fds=[lock], env=environment, check=False).returncode
+
+
+def _ending(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"

@@ -1,0 +1,121 @@
+"""How the hub's weights pass through the disk: fetched, scored, evicted, within a budget of bytes.
+
+Snakemake removes temporary weights when their last cell is there. It holds a resource only while a job runs,
+so a budget of what *lies* on disk is kept by the fetching jobs themselves (`checkpoints.hub.disk`): they take
+no core and wait for room. (Edges from scored to fetched checkpoints would do too, but Snakemake walks such a
+chain again and again: minutes for a thousand checkpoints.)
+"""
+
+import os
+import socket
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ebbtide.cells.store import path_of
+from ebbtide.checkpoints.hub.disk import remove
+from ebbtide.checkpoints.hub.fetched import is_fetched
+from ebbtide.errors import ConfigError
+from ebbtide.grid import Checkpoint
+from ebbtide.jobs.leads import cell_path, missing
+from ebbtide.study.study import Study
+
+GB = 10**9  # bytes
+
+
+class Stream:
+    """The fetches of one run."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._weights = study.config["weights"]
+        self._hub = [c for model in study.hub for c in study.models[model.name].checkpoints]
+        self._stay = {c.ready for model in study.hub for c in self._staying(model.name)}
+
+    @property
+    def downloads(self) -> int:
+        """How many checkpoints are fetched at the same time."""
+        return int(self._weights["downloads"])
+
+    def absent(self, *, kept: bool) -> list[str]:
+        """What is not on disk, of the weights that stay (`kept`) or of those that go: ends of paths."""
+        return [Path(c.ready).name for c in self._hub if (c.ready in self._stay) == kept and not _lies(c)]
+
+    def passed(self) -> list[Path]:
+        """Weights on disk that do not stay, and that no cell of the study waits for."""
+        waiting = {c.ready for c in self._hub if missing(self._study, c)}
+        return [Path(c.ready) for c in self._hub if c.ready not in self._stay | waiting and _lies(c)]
+
+    def tidy(self) -> None:
+        """Remove what is left of weights whose removal was cut short, so that they can be fetched again."""
+        for checkpoint in self._hub:
+            if Path(checkpoint.ready).exists() and not _lies(checkpoint):
+                remove(Path(checkpoint.ready))
+
+    def options(self, model: str) -> str:
+        """What `fetch-checkpoint` must know about a model, as options."""
+        [row] = [row for row in self._study.hub if row.name == model]
+        return f"--format {row.format}" + (" --remote-code" if row.remote_code else "")
+
+    def plan(self) -> dict[str, Any]:
+        """What guards the budget while fetching, see `jobs.fetch_plan`: bytes on disk, and what is wanted.
+
+        Cells are named with the requests they answer: a cell whose task could not be frozen is never scored.
+        """
+        budget, store = self._weights["disk_gb"], self._study.config["scoring"]["store"]
+        wanted = {
+            c.ready: [
+                [
+                    cell_path(c, task),
+                    str(path_of(store, self._study.identity(c, task))),
+                    self._study.tasks[task].frozen,
+                ]
+                for task in missing(self._study, c)
+            ]
+            for c in self._needed
+        }
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": time.time(),
+            "budget_bytes": None if budget is None else round(budget * GB),
+            "stay": sorted(self._stay),
+            "wanted": wanted,
+        }
+
+    def check(self) -> None:
+        """Raise `ConfigError` if the budget cannot hold some weights beside those that stay."""
+        if self._weights["disk_gb"] is None:
+            return
+        needed = {c.ready for c in self._needed}
+        staying = {c.ready: c.room_bytes for c in self._hub if c.ready in self._stay}
+        held = sum(size for ready, size in staying.items() if ready in needed or is_fetched(ready))
+        largest = max(self._needed, key=lambda c: c.ready not in self._stay and c.room_bytes, default=None)
+        if largest is None:
+            return
+        own = 0 if largest.ready in self._stay else largest.room_bytes
+        if held + own > round(self._weights["disk_gb"] * GB):
+            raise ConfigError(
+                f"weights.disk_gb: found {self._weights['disk_gb']}, but {largest.model}/{largest.name} "
+                f"needs {largest.room_bytes / GB:.3g} GB beside {held / GB:.3g} GB that stay; allow more"
+                f"{', or keep less (weights.keep)' if held else ''}."
+            )
+
+    @cached_property
+    def _needed(self) -> list[Checkpoint]:
+        """Checkpoints with a cell to score, in order; each directory once."""
+        found = {c.ready: c for c in self._hub if missing(self._study, c)}
+        return list(found.values())
+
+    def _staying(self, model: str) -> tuple[Checkpoint, ...]:
+        checkpoints = self._study.models[model].checkpoints
+        keep = self._weights["keep"]
+        if keep == "all":
+            return checkpoints
+        return () if keep == "none" else checkpoints[-keep:]
+
+
+def _lies(checkpoint: Checkpoint) -> bool:
+    """Whether the weights are there as a whole: their record is written last and read first."""
+    return is_fetched(checkpoint.ready)

@@ -1,0 +1,168 @@
+"""The worker of `ebbtide.jobs.score_cell`: loads weights once and scores a cell, then its wanted siblings.
+
+Run as `python -m ebbtide.jobs.worker JOB`, where JOB is JSON: `checkpoint`, `requests`, `identity`, `cells`
+and `hint` (or null). The hint is a file written when the run starts, not an input of the rule (adding
+a task must not rerun the others):
+
+    {"ahead": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0, "verify": 0,
+     "cells": [{"name": "m/c/t", "checkpoint": FILE, "requests": FILE, "identity": {…}}, …]}
+
+`checkpoint` is the file that exists when the weights can be loaded (see `checkpoints.directory_of`);
+`verify` is how many examples of each scored cell are scored once more, one by one in float64.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.cells import store
+from ebbtide.cells.cell import write_cell
+from ebbtide.checkpoints.load import directory_of, verify
+from ebbtide.environment import quick_start
+from ebbtide.errors import CellError, EbbtideError
+from ebbtide.jobs.score_cell import read_hint
+from ebbtide.logs import Progress, log, log_to_stderr
+from ebbtide.tables import REQUESTS, read_footer
+
+if TYPE_CHECKING:
+    from ebbtide.scoring.engine import Scorer
+
+Job = Mapping[str, Any]
+
+
+def main() -> int:
+    """Score the job's own cell (its error is the exit status), then the siblings (their errors are notes)."""
+    log_to_stderr()
+    job = json.loads(sys.argv[1])
+    hint = read_hint(job["hint"])
+    with quick_start():
+        import ebbtide.scoring.engine  # noqa: F401
+    scorers = _Scorers(job["threads"])
+    try:
+        _score_into_store(scorers, job, job["cells"], int(hint.get("verify", 0)))
+        _score_siblings(scorers, job, hint)
+    except EbbtideError as error:
+        log.error("%s", error)
+        return 1
+    except OSError as error:  # a full disk, a store that may not be written
+        log.error("ScoringError: %s; is the disk full, or %s not writable?", error, job["cells"])
+        return 1
+    return 0
+
+
+class _Scorers:
+    """The checkpoint in memory; one at a time."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._key: tuple[str, str] | None = None
+        self._scorer: Scorer | None = None
+        self.loads = 0
+
+    def get(self, job: Job) -> "Scorer":
+        wanted = (job["checkpoint"], job["identity"]["dtype"])
+        if self._scorer is None or self._key != wanted:
+            self._scorer = None  # free the old weights before loading the new ones
+            started = time.perf_counter()
+            verify(job["checkpoint"], job["identity"]["weights"])
+            directory = directory_of(job["checkpoint"])
+            from ebbtide.scoring.engine import load_scorer
+
+            self._scorer = load_scorer(directory, job["identity"]["dtype"], self._threads)
+            self._key = wanted
+            self.loads += 1
+            log.info("loaded weights of %s in %.1f s", directory, time.perf_counter() - started)
+        return self._scorer
+
+
+def _score_into_store(scorers: _Scorers, job: Job, cells: str, verify_examples: int) -> int:
+    """Score one cell and write it to the store; returns the tokens forwarded."""
+    identity = job["identity"]
+    asked = read_footer(job["requests"], REQUESTS)
+    frozen = asked.get("identity")
+    if frozen != identity["task"]:
+        found, remedy = f"{job['requests']} is task {frozen}", REQUESTS.remedy
+        raise CellError(f"{found}, expected {identity['task']}; {remedy}.")
+    scorer = scorers.get(job)
+    settings = {name: identity[name] for name in ("encoding", "bos", "truncation", "max_length")}
+    rolling = asked.get("definition", {}).get("kind") == "rolling"
+    if rolling:
+        from ebbtide.scoring.documents import score_rolling
+
+        result = score_rolling(scorer, job["requests"], max_length=identity["max_length"])
+    else:
+        from ebbtide.scoring.engine import score_requests
+
+        result = score_requests(scorer, job["requests"], **settings)
+    footer = result.footer
+    if verify_examples and not rolling:  # windows of a document are no requests of their own
+        from ebbtide.scoring.rescore import largest_difference
+
+        directory = directory_of(job["checkpoint"])
+        verified = largest_difference(
+            directory, job["requests"], result.rows, examples=verify_examples, **settings
+        )
+        footer = {**footer, "verified": verified}
+    write_cell(result.rows, store.path_of(cells, identity), identity, footer)
+    return int(result.footer["forwarded_tokens"])
+
+
+def _score_siblings(scorers: _Scorers, own: Job, hint: Job) -> None:
+    """Score the wanted, missing siblings. Rescans: a task may be frozen while others are scored."""
+    cells, after = own["cells"], float(hint.get("recompute_before", 0.0))
+    verify_examples = int(hint.get("verify", 0))
+    progress, started, tokens, done = Progress(), time.perf_counter(), 0, 1
+    for sibling in _pending(own, hint, cells, after):
+        mark = store.tried(cells, sibling["identity"])
+        mark.touch()
+        try:
+            tokens += _score_into_store(scorers, sibling, cells, verify_examples)
+        except EbbtideError as error:
+            # The mark stays: the sibling's own job meets the error again and reports it as its own.
+            log.warning("scoring ahead, %s was left to its own job: %s", sibling["name"], error)
+            continue
+        mark.unlink(missing_ok=True)
+        done += 1
+        seconds = time.perf_counter() - started
+        progress.show(f"{sibling['name']}: {done} cells, {tokens / seconds:,.0f} tokens/s")
+    progress.done(f"scored {done} cells with {scorers.loads} loads of weights")
+
+
+def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
+    """Siblings to score now, each at most once, until a scan of the hint finds none."""
+    wanted = [
+        sibling
+        for sibling in hint.get("cells", [])
+        if hint["ahead"] == "model"
+        or (hint["ahead"] == "checkpoint" and sibling["checkpoint"] == own["checkpoint"])
+    ]
+    # Those of the checkpoint in memory first: the job that came first need not be the first of the hint.
+    wanted.sort(key=lambda sibling: sibling["checkpoint"] != own["checkpoint"])
+    offered = {store.key(own["identity"])}
+    found = True
+    while found:
+        found = False
+        for sibling in wanted:
+            key = store.key(sibling["identity"])
+            if key in offered or not _is_ready(sibling):
+                continue
+            if store.is_whole(store.path_of(cells, sibling["identity"]), sibling["identity"], after=after):
+                continue
+            if store.tried(cells, sibling["identity"]).exists():
+                continue
+            offered.add(key)
+            found = True
+            yield sibling
+
+
+def _is_ready(sibling: Job) -> bool:
+    return Path(sibling["requests"]).exists() and Path(sibling["checkpoint"]).exists()
+
+
+if __name__ == "__main__":
+    os.environ["HF_HUB_OFFLINE"] = "1"  # compute jobs never use the network
+    sys.exit(main())

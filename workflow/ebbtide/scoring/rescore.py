@@ -1,0 +1,70 @@
+"""A second opinion: some examples of a cell again, one request at a time, in float64, by transformers.
+
+It shares nothing with the engine's fast path but the encoding: no trie, no chunks, no forward of our own.
+"""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ebbtide.checkpoints.load import configuration, context_window
+from ebbtide.scoring.encoding import encode
+from ebbtide.scoring.exact import exactly, load_exact
+from ebbtide.scoring.padded import Counters, score_padded
+from ebbtide.scoring.tokenizer import load_tokenizer
+from ebbtide.tables import REQUESTS, read_parquet
+
+
+def largest_difference(
+    directory: str | Path,
+    requests: str | Path,
+    rows: pa.Table,
+    *,
+    examples: int,
+    encoding: str,
+    bos: str,
+    truncation: str,
+    max_length: int | None,
+) -> dict[str, Any]:
+    """How far the rows of a cell are from float64, on a sample of examples.
+
+    Parameters
+    ----------
+    directory
+        The checkpoint.
+    rows
+        The cell, in the order of the requests.
+    examples
+        How many to draw (all, if there are no more); the draw is the same every time.
+
+    Returns
+    -------
+    `examples`, `requests`, and `largest_difference` (nats, of a request's log-likelihood).
+    """
+    model = load_exact(directory)
+    table = read_parquet(requests, REQUESTS, foreign=True)
+    names = table.column("example").to_pylist()
+    distinct = list(dict.fromkeys(names))
+    drawn = set(random.Random(0).sample(distinct, min(examples, len(distinct))))
+    chosen = [row for row, name in enumerate(names) if name in drawn]
+    texts = {name: table.column(name).to_pylist() for name in ("context", "continuation")}
+    encoded = encode(
+        load_tokenizer(directory),
+        [texts["context"][row] for row in chosen],
+        [texts["continuation"][row] for row in chosen],
+        [f"{requests}: example {names[row]}" for row in chosen],
+        encoding=encoding,
+        bos=bos,
+        truncation=truncation,
+        window=max_length or context_window(configuration(directory)),
+        vocabulary=int(model.get_input_embeddings().num_embeddings),
+    )
+    found = rows.column("loglikelihood").to_pylist()
+    differences = []
+    with exactly():
+        for row, request in zip(chosen, encoded, strict=True):
+            [exact] = score_padded(model, [request], Counters())
+            differences.append(abs(found[row] - sum(exact.loglikelihoods)))
+    return {"examples": len(drawn), "requests": len(chosen), "largest_difference": max(differences)}

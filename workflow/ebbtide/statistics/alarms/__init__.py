@@ -1,0 +1,1 @@
+"""Alarms: significant drops between checkpoints, tested on the same examples."""

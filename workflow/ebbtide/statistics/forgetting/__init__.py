@@ -1,0 +1,1 @@
+"""Forgetting: which examples a model learned and lost, compared with chance."""

@@ -1,0 +1,92 @@
+"""Examples that all large models forget: how many, and how many by coincidence."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ebbtide.statistics.forgetting.history import History
+from ebbtide.statistics.multiplicity import adjusted
+
+COLUMNS = (
+    *("task", "metric", "models", "n", "forgotten_each", "forgotten_together"),
+    *("expected_independent", "expected_difficulty", "p", "p_adjusted", "note"),
+)
+
+
+def largest_models(sizes: Mapping[str, int], count: int) -> list[str]:
+    """The `count` largest models, the largest first; of equal ones, and those of unknown size, by name."""
+    return sorted(sizes, key=lambda model: (-sizes[model], model))[:count]
+
+
+def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> pd.DataFrame:
+    """Per task and metric, the examples forgotten by every model of `largest`, columns `COLUMNS`.
+
+    `expected_independent`: n ∏ (forgotten share of the model), as if each model forgot its number of examples
+    at random. Examples that are hard for every model are forgotten together more often than that.
+    `expected_difficulty`: Σ_i ∏_m q_m(k_mi), where k_mi counts how often example i is right in model m, and
+    q_m(k) is the share forgotten among the examples with as many right in that model. The count carries what
+    an example's difficulty says of its history (in the Rasch model all of it: models that share nothing but
+    difficulty forget independently given the counts), and as q is found and not assumed, neither a trend nor
+    slow drift disturbs it. p: as many together or more, by the binomial with the same mean, which has heavier
+    tails than the sum of unequal chances (Hoeffding 1956). It takes examples as independent of each other.
+    """
+    rows = []
+    by_task: dict[tuple[str, str], dict[str, History]] = {}
+    for h in histories:
+        by_task.setdefault((h.task, h.metric), {})[h.model] = h
+    for found in by_task.values():
+        rows.append(_row([found[model] for model in largest if model in found], len(largest)))
+    table = pd.DataFrame([row for row in rows if row]).reindex(columns=list(COLUMNS))
+    table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "bh")
+    return table
+
+
+def chance_by_difficulty(history: History) -> np.ndarray:
+    """(n,): the share forgotten among the examples that are right as often as each one."""
+    often = history.right.sum(axis=0)
+    _, at, count = np.unique(often, return_inverse=True, return_counts=True)
+    shares: np.ndarray = (np.bincount(at, weights=history.forgotten) / count)[at]
+    return shares
+
+
+def _row(histories: Sequence[History], wanted: int) -> dict[str, Any]:
+    if not histories:
+        return {}
+    first = histories[0]
+    n = len(first.examples)
+    row: dict[str, Any] = {
+        "task": first.task,
+        "metric": first.metric,
+        "models": ", ".join(h.model for h in histories),
+        "n": n,
+    }
+    if len(histories) < 2:
+        return row | {"note": "one model: nothing is forgotten together"}
+    if any(not np.array_equal(h.examples, first.examples) for h in histories):
+        return row | {"note": "the models do not have the same examples"}
+    masks = np.stack([h.forgotten for h in histories])
+    sizes = [int(size) for size in masks.sum(axis=1)]
+    both = int(masks.all(axis=0).sum())
+    chances = np.prod([chance_by_difficulty(h) for h in histories], axis=0)
+    row |= {
+        "forgotten_each": ", ".join(map(str, sizes)),
+        "forgotten_together": both,
+        "expected_independent": n * float(np.prod([size / n for size in sizes])),
+        "expected_difficulty": float(chances.sum()),
+        "p": _heavier_tail(chances, both),
+        "note": ""
+        if len(histories) == wanted
+        else f"{len(histories)} of the {wanted} largest models have it",
+    }
+    return row
+
+
+def _heavier_tail(chances: np.ndarray, at_least: int) -> float:
+    from scipy.stats import binom
+
+    possible = chances > 0
+    if not possible.any():
+        return 1.0
+    return float(binom.sf(at_least - 1, int(possible.sum()), chances[possible].mean()))

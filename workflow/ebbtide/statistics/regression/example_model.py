@@ -1,0 +1,177 @@
+"""The regression of cells once more, from single answers: logits, with effects of examples and of models.
+
+    logit P(right) = β0 + βN z(log10 N) + βD z(log10 D) + βND z(log10 N) z(log10 D)
+                     + u_example + v_model + w_model z(log10 D)
+
+In three steps. The effects of examples are conditioned away, which leaves the log odds of each cell
+(`rasch`). Each model gets a line through its cells over z(log10 D): its level v and its slope w. Levels and
+slopes are regressed on z(log10 N) over models, with t tests of (models - 2) degrees of freedom.
+
+So models are what the tests count, not answers or cells: a model's level and its slope over training may
+differ from what its size says, and the tests hold their level however much. A Laplace fit of the same formula
+(gpboost 1.8.0) agrees with the estimates (r = .998 in simulation); with eight models its z test rejects a
+true null in 8 %, and 4 of 60 of its standard errors were missing (`benchmarks/simulate_example_model.py`).
+z is over all cells, with ddof 1, as in `regression`. The test of `tokens` takes the examples as given.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ebbtide.statistics.multiplicity import adjusted
+from ebbtide.statistics.regression.rasch import cell_log_odds
+
+TERMS = ("parameters", "tokens", "interaction")
+COLUMNS = (
+    *("task", "metric", "term", "estimate", "stderr", "statistic", "df", "p", "p_adjusted"),
+    *(
+        "sd_examples",
+        "sd_models",
+        "sd_model_slopes",
+        "n",
+        "models",
+        "cells",
+        "library",
+        "agrees_with_cells",
+        "note",
+    ),
+)
+
+
+def example_model(tasks: Sequence[Mapping[str, Any]], *, checkpoints: int = 32) -> pd.DataFrame:
+    """One row per task and term, columns `COLUMNS` (without `agrees_with_cells`: see `compare`).
+
+    Parameters
+    ----------
+    tasks
+        Per task: `task`, `metric`, and of every model `sizes` (parameters), `tokens` (lists of training
+        tokens, above 0), `answers` (lists of (T, n) zeros and ones, of the same examples); or a `note`.
+    checkpoints
+        Most checkpoints of a model that take part, evenly spread; the time grows with their square.
+
+    Returns
+    -------
+    estimate, stderr
+        Log odds per sd.
+    sd_models, sd_model_slopes
+        Scatter of levels and slopes of models about their lines, with their sampling error in it.
+    """
+    import scipy
+
+    table = pd.DataFrame([row for task in tasks for row in _of_task(task, checkpoints)])
+    table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "bh") if len(table) else []
+    table["library"] = f"scipy {scipy.__version__}" if len(table) else []
+    return table.reindex(columns=list(COLUMNS))
+
+
+def compare(table: pd.DataFrame, regressions: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """`table` with `agrees_with_cells`: whether sign and significance are those over cells.
+
+    Of the raw form of the regression only the interaction can be compared.
+    """
+    cells = {(r["task"], r["metric"], r["term"]): r for r in regressions.to_dict("records")}
+    words = []
+    for row in table.to_dict("records"):
+        cell = cells.get((row["task"], row["metric"], row["term"]), {})
+        tested = np.isfinite([row["p"], cell.get("p_adjusted", np.nan)]).all()
+        tested &= cell.get("form") != "raw" or row["term"] == "interaction"
+        words.append(_agreement(row, cell, alpha) if tested else "")
+    return table.assign(agrees_with_cells=words)
+
+
+def _agreement(row: Mapping[Any, Any], cell: Mapping[Any, Any], alpha: float) -> str:
+    here, there = row["p_adjusted"] < alpha, cell["p_adjusted"] < alpha
+    if np.sign(row["estimate"]) != np.sign(cell["estimate"]):
+        return "no: the signs differ" + ("" if here or there else ", neither is significant")
+    if here == there:
+        return "yes"
+    return "no: significant over examples only" if here else "no: significant over cells only"
+
+
+def _of_task(task: Mapping[str, Any], checkpoints: int) -> list[dict[str, Any]]:
+    sizes = np.array(task.get("sizes", []), dtype=float)
+    kept = [_spread(len(tokens), checkpoints) for tokens in task.get("tokens", [])]
+    tokens = [np.array(t, dtype=float)[k] for t, k in zip(task.get("tokens", []), kept, strict=True)]
+    answers = [np.asarray(a)[k] for a, k in zip(task.get("answers", []), kept, strict=True)]
+    common = {
+        "task": task["task"],
+        "metric": task["metric"],
+        "n": answers[0].shape[1] if answers else 0,
+        "models": len(sizes),
+        "cells": sum(map(len, tokens)),
+    }
+    note = task.get("note") or _reason(sizes, tokens, answers)
+    if note:
+        return [
+            common | {"term": term, **dict.fromkeys(("estimate", "p"), np.nan), "note": note}
+            for term in TERMS
+        ]
+    fitted = _fit(sizes, tokens, np.concatenate(answers))
+    notes = _words(task, kept, answers)
+    return [common | {"term": term, **fitted[term], "note": notes} for term in TERMS]
+
+
+def _fit(sizes: np.ndarray, tokens: Sequence[np.ndarray], right: np.ndarray) -> dict[str, dict[str, Any]]:
+    of = np.repeat(np.arange(len(sizes)), [len(t) for t in tokens])
+    size = np.log10(sizes)
+    place, scale = size[of].mean(), size[of].std(ddof=1)
+    z_size = (size - place) / scale
+    decades = np.log10(np.concatenate(tokens))
+    z_tokens = (decades - decades.mean()) / decades.std(ddof=1)
+    log_odds, sd_examples = cell_log_odds(right)
+    lines = np.array([np.polyfit(z_tokens[of == m], log_odds[of == m], 1)[::-1] for m in range(len(sizes))])
+    design = np.column_stack([np.ones_like(z_size), z_size])
+    inverse = np.linalg.inv(design.T @ design)
+    estimates = inverse @ design.T @ lines  # [at the mean size, per sd of size] × [level, slope]
+    df = len(sizes) - 2
+    scatter = np.sqrt(((lines - design @ estimates) ** 2).sum(axis=0) / df)
+    errors = np.sqrt(np.diag(inverse))[:, None] * scatter
+    sds = {"sd_examples": sd_examples, "sd_models": scatter[0], "sd_model_slopes": scatter[1]}
+    places = {"parameters": (1, 0), "tokens": (0, 1), "interaction": (1, 1)}
+    return {term: sds | _test(estimates[at], errors[at], df) for term, at in places.items()}
+
+
+def _test(estimate: float, stderr: float, df: int) -> dict[str, Any]:
+    from scipy.stats import t
+
+    statistic = estimate / stderr if stderr > 0 else np.sign(estimate) * np.inf
+    p = float(2 * t.sf(abs(statistic), df))
+    return {"estimate": estimate, "stderr": stderr, "statistic": statistic, "df": df, "p": p}
+
+
+def _reason(sizes: np.ndarray, tokens: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> str:
+    """Why there is no model; empty if there is one."""
+    too_few = f"{len(sizes)} models of known size with 2 or more numbers of tokens, at least 3 needed"
+    reasons = {
+        too_few: len(sizes) < 3,
+        "one model size only": len(sizes) > 0 and np.ptp(sizes) == 0,
+        "the models do not have the same examples": len({a.shape[1] for a in answers}) > 1,
+    }
+    reason = next((reason for reason, holds in reasons.items() if holds), "")
+    if not reason:
+        together = np.concatenate(answers)
+        if together.all() or not together.any():
+            reason = f"every answer is {'right' if together.all() else 'wrong'}"
+    return f"no model of examples: {reason}" if reason else ""
+
+
+def _words(task: Mapping[str, Any], kept: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> str:
+    notes = []
+    most = max(len(t) for t in task["tokens"])
+    if most > max(map(len, kept)):
+        notes.append(f"{max(map(len, kept))} of {most} checkpoints, evenly spread")
+    shares = np.concatenate([a.mean(axis=1) for a in answers])
+    if separated := int(((shares == 0) | (shares == 1)).sum()):
+        notes.append(
+            f"all is right or all is wrong in {separated} of {len(shares)} cells, "
+            "whose log odds rest on half an answer"
+        )
+    return "; ".join(notes)
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Indices of at most `most` of `count` places, evenly spread, ends included."""
+    places: np.ndarray = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    return places

@@ -1,0 +1,134 @@
+"""The regressions as a paper prints them: one row per task, one column per effect, as text and as LaTeX.
+
+The form is that of the table of *Emergent inabilities?* (Michaelov & Bergen): `t(60)=-4.22, p<0.001`, where
+the bracket holds the degrees of freedom, t has two decimals, and p three without trailing zeros.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ebbtide.statistics.regression.design import TERMS
+from ebbtide.titles import Ability
+
+HEADINGS = ("Task", "Parameters", "Tokens", "Interaction")
+MARK = "*"
+
+_FORMULAS = {
+    "standardised": "z(metric) ~ z(log10 N) * z(log10 D), z(x) = (x - mean) / sd",
+    "raw": "metric ~ log10 N * log10 D, uncentred: main effects are effects at N = 1, D = 1",
+}
+_SIZES = {
+    "non_embedding": "non-embedding parameters",
+    "total": "all parameters",
+    "active": "active non-embedding parameters",
+    "nominal": "parameters by the model's name",
+}
+_CORRECTIONS = {
+    "bh": "Correction of p: Benjamini-Hochberg over all {tests} tests",
+    "by": "Correction of p: Benjamini-Yekutieli over all {tests} tests",
+    "holm": "Correction of p: Holm over all {tests} tests",
+    "none": "Correction of p: none ({tests} tests)",
+}
+_SPECIAL = str.maketrans(
+    {**{c: f"\\{c}" for c in "&%$#_{}"}, "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
+)
+
+
+def printed_p(p: float) -> str:
+    """`p<0.001`, or p to three decimals without trailing zeros: `p=0.01`."""
+    if p < 0.001:
+        return "p<0.001"
+    return f"p={f'{p:.3f}'.rstrip('0').rstrip('.')}"
+
+
+def paper_table(regressions: pd.DataFrame, shown: Sequence[Ability], alpha: float = 0.05) -> pd.DataFrame:
+    """One row per ability, columns task (its name), parameters, tokens, interaction, and significant.
+
+    Parameters
+    ----------
+    regressions
+        The table of `regress`.
+    shown
+        Which rows, in which order, under which names.
+    alpha
+        `significant` holds, for each of the three effects, whether its adjusted p is below.
+
+    Returns
+    -------
+    Cells are `t(df)=x.xx, p<0.001`; where a task has no regression, the first says so and the others are
+    empty.
+    """
+    rows = []
+    table = regressions.set_index(["task", "metric", "term"])
+    for ability in shown:
+        terms: list[Any] = [table.loc[(ability.task, ability.metric, term), :] for term in TERMS]
+        if np.isnan(terms[0]["t"]):
+            cells = [str(terms[0]["note"]), "", ""]
+        else:
+            cells = [f"t({t['df']:.0f})={t['t']:.2f}, {printed_p(t['p_adjusted'])}" for t in terms]
+        significant = tuple(bool(t["p_adjusted"] < alpha) for t in terms)
+        rows.append(
+            {"task": ability.name, **dict(zip(TERMS, cells, strict=True)), "significant": significant}
+        )
+    return pd.DataFrame(rows, columns=["task", *TERMS, "significant"])
+
+
+def caption(regressions: pd.DataFrame, settings: Mapping[str, str], alpha: float) -> list[str]:
+    """What the table shows, in sentences: formula, N and D, degrees of freedom, correction.
+
+    `settings` holds `parameters` and `adjust` of `regress`.
+    """
+    form = str(regressions["form"].iloc[0])
+    cells = sorted({int(n) for n in regressions.loc[regressions["t"].notna(), "cells"]})
+    tests = int(regressions["t"].notna().sum())
+    over = f"{cells[0]}" if len(cells) == 1 else f"{cells[0]} to {cells[-1]}" if cells else "no"
+    return [
+        f"Per task, {_FORMULAS[form]}.",
+        f"N: {_SIZES[settings['parameters']]}; D: training tokens.",
+        f"Ordinary least squares over {over} cells (model and checkpoint); t(df) with df = cells - 4.",
+        f"{_CORRECTIONS[settings['adjust']].format(tests=tests)}; below {alpha:g}: {{mark}}.",
+    ]
+
+
+def as_text(table: pd.DataFrame, sentences: Sequence[str]) -> str:
+    """The table in columns, a star behind what is significant, and the caption below."""
+    rows = [HEADINGS, *(_marked(row) for row in table.to_dict("records"))]
+    # A sentence in the first column says why there is no regression; it may run over the others.
+    widths = [max(len(row[i]) for row in rows if i != 1 or row[2] or row is HEADINGS) for i in range(4)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join([*lines, "", *(s.format(mark=MARK) for s in sentences), ""])
+
+
+def as_tex(table: pd.DataFrame, sentences: Sequence[str], label: str) -> str:
+    """A LaTeX table that needs no package; what is significant is bold. `label` is for \\ref."""
+    lines = [" & ".join(HEADINGS) + r" \\", r"\hline"]
+    for row in table.to_dict("records"):
+        name = str(row["task"]).translate(_SPECIAL)
+        if not row["tokens"]:
+            lines.append(
+                rf"{name} & \multicolumn{{3}}{{l}}{{{str(row['parameters']).translate(_SPECIAL)}}} \\"
+            )
+            continue
+        cells = [_math(row[t], bold) for t, bold in zip(TERMS, row["significant"], strict=True)]
+        lines.append(" & ".join([name, *cells]) + r" \\")
+    text = " ".join(s.format(mark="bold").translate(_SPECIAL) for s in sentences)
+    return "\n".join(
+        [
+            *(r"\begin{table}", r"\centering", rf"\caption{{{text}}}", rf"\label{{tab:{label}}}"),
+            *(r"\begin{tabular}{llll}", r"\hline", *lines, r"\hline", r"\end{tabular}", r"\end{table}", ""),
+        ]
+    )
+
+
+def _marked(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    stars = [MARK if flag else "" for flag in row["significant"]]
+    return (str(row["task"]), *(f"{row[t]}{star}" for t, star in zip(TERMS, stars, strict=True)))
+
+
+def _math(cell: str, bold: bool) -> str:
+    t, p = cell.replace("inf", r"\infty").split(", ")
+    return rf"{{\boldmath${t}$, ${p}$}}" if bold else f"${t}$, ${p}$"

@@ -1,0 +1,220 @@
+"""Does the finding depend on the choices made? Every regression again, with one choice changed at a time.
+
+    group        choices
+    base         z(y) ~ z(log10 N) * z(log10 D), least squares, p adjusted over all tests of the table
+    size         N as total, non-embedding, active, nominal parameters
+    errors       HC3 (noise that differs by cell), CR2 by model (cells of a model that stray together)
+    model        random slopes (models that differ in slope), quasi-binomial (shares as shares)
+    left out     each model in turn, and the worst of these
+    correction   Benjamini–Hochberg per task, over all tests, Benjamini–Yekutieli, Holm, none: of the base's p
+
+Which choice holds its level in which situation stands in `covariance`, `mixed` and `quasi_binomial`: where
+models stray from the common line each in its own way, only CR2 and random slopes do; the base does not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ebbtide.statistics.multiplicity import Adjust, adjusted
+from ebbtide.statistics.regression.choices import Outcome, outcomes
+from ebbtide.statistics.regression.design import TERMS, Size
+from ebbtide.statistics.regression.verdicts import lower_is_better
+from ebbtide.titles import abilities
+
+GROUPS = ("base", "size", "errors", "model", "left out", "correction")
+WORST = "worst of leaving one out"
+ROBUSTNESS_COLUMNS = (
+    *("task", "metric", "choice", "group", "term", "cells", "models", "estimate", "stderr", "t", "df"),
+    *("p", "p_adjusted", "verdict", "survives", "note"),
+)
+# Name of each correction, its method, and whether a task is a family of its own.
+CORRECTIONS: dict[str, tuple[Adjust, bool]] = {
+    "BH per task": ("bh", True),
+    "BH over all": ("bh", False),
+    "BY over all": ("by", False),
+    "Holm over all": ("holm", False),
+    "no correction": ("none", False),
+}
+
+
+def robustness(
+    metrics: pd.DataFrame,
+    *,
+    metric: str = "accuracy",
+    metrics_of: Mapping[str, Sequence[str]] | None = None,
+    parameters: Size = "non_embedding",
+    alpha: float = 0.05,
+    adjust: Adjust = "bh",
+) -> pd.DataFrame:
+    """One row per (task, metric, choice, term), columns `ROBUSTNESS_COLUMNS`.
+
+    Parameters
+    ----------
+    metrics
+        Long table (`tables.METRICS`), as for `regress`.
+    metric, metrics_of
+        The metric of every task, and those of single tasks instead.
+    adjust
+        How the base, and every choice but the corrections, adjusts p over all tests with that choice.
+
+    Returns
+    -------
+    `verdict` is `consistent` or `not consistent` for the interaction (as in `verdicts`: t < 0 and adjusted
+    p < `alpha`), and for the main effects `rises`, `falls` or `unclear`, of the ability: turned for losses.
+    It `survives` (yes, no) where it is that of the base. Where a choice cannot be computed, numbers are NaN,
+    verdict and survives are empty, and `note` says why.
+    """
+    of_tasks = {str(task): rows for task, rows in metrics.groupby("task", sort=False)}
+    frames = [
+        _rows(ability.task, ability.metric, found)
+        for ability in abilities(of_tasks, metric, metrics_of)
+        for found in outcomes(of_tasks[ability.task], ability.metric, parameters)
+    ]
+    if not frames:
+        return pd.DataFrame(columns=list(ROBUSTNESS_COLUMNS))
+    table = pd.DataFrame([row for rows in frames for row in rows])
+    table["p_adjusted"] = adjusted(_array(table["p"]), adjust, _array(table["choice"]))
+    base = table[table["group"] == "base"]
+    table = pd.concat([table, *_corrected(base, adjust)], ignore_index=True)
+    table = _judged(table, alpha)
+    table = pd.concat([table, _worst(table)], ignore_index=True)
+    return _in_order(table)[list(ROBUSTNESS_COLUMNS)]
+
+
+def _rows(task: str, metric: str, found: Outcome) -> Iterator[dict[str, Any]]:
+    nothing = np.full(len(TERMS), np.nan)
+    numbers = {name: nothing for name in ("estimate", "stderr", "t", "df", "p")}
+    if found.estimates is not None:
+        numbers = {name: getattr(found.estimates, name) for name in numbers}
+    for place, term in enumerate(TERMS):
+        of_term = {name: float(values[place]) for name, values in numbers.items()}
+        note = found.note
+        if np.isnan(of_term["p"]) and found.estimates is not None:
+            note = "; ".join(n for n in (note, "no variation is left to judge this term by") if n)
+        yield {
+            "task": task,
+            "metric": metric,
+            "choice": found.choice,
+            "group": found.group,
+            "term": term,
+            "cells": found.cells,
+            "models": found.models,
+            **of_term,
+            "note": note,
+        }
+
+
+def _corrected(base: pd.DataFrame, adjust: Adjust) -> Iterator[pd.DataFrame]:
+    """The base's tests, corrected otherwise."""
+    for name, (method, by_task) in CORRECTIONS.items():
+        p = adjusted(_array(base["p"]), method, _array(base["task"]) if by_task else None)
+        note = base["note"]
+        if method == adjust and not by_task:
+            note = note.where(note != "", "as the base")
+        yield base.assign(choice=name, group="correction", p_adjusted=p, note=note)
+
+
+def _judged(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Add verdicts, and whether they are those of the base."""
+    sign = table["metric"].map(_sign)
+    direction = np.sign(table["t"] * sign)
+    clear = table["p_adjusted"] < alpha
+    main = np.select([clear & (direction > 0), clear & (direction < 0)], ["rises", "falls"], "unclear")
+    crossed = np.where(clear & (direction < 0), "consistent", "not consistent")
+    verdict = np.where(table["term"] == "interaction", crossed, main)
+    table = table.assign(verdict=np.where(table["p_adjusted"].isna(), "", verdict))
+    of_base = table[table["group"] == "base"].set_index(["task", "metric", "term"])["verdict"]
+    wanted = of_base.loc[pd.MultiIndex.from_frame(table[["task", "metric", "term"]])].to_numpy()
+    same = np.where(table["verdict"] == wanted, "yes", "no")
+    return table.assign(survives=np.where((table["verdict"] == "") | (wanted == ""), "", same))
+
+
+def _array(column: pd.Series) -> np.ndarray:
+    return column.to_numpy(dtype=float if column.name == "p" else object)
+
+
+def _sign(metric: str) -> int:
+    """−1 for a metric that falls when the ability rises."""
+    return -1 if lower_is_better(metric) else 1
+
+
+def _worst(table: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows with a model left out, per test, the one that speaks least for the base's verdict."""
+    worst: list[dict[Any, Any]] = []
+    for (_, metric, _), rows in table.groupby(["task", "metric", "term"], sort=False):
+        base = rows[rows["group"] == "base"].iloc[0]
+        left_out = rows[rows["group"] == "left out"]
+        known = left_out[left_out["survives"] != ""]
+        if known.empty:
+            note = base["note"] or "no regression: with a model left out there is none"
+            numbers = {name: np.nan for name in ("estimate", "stderr", "t", "df", "p", "p_adjusted")}
+            row = base.to_dict() | numbers | {"verdict": "", "survives": "", "note": note}
+        else:
+            against = known["t"] * _sign(str(metric))
+            if base["verdict"] in ("rises", "not consistent"):
+                against = -against
+            elif base["verdict"] == "unclear":
+                against = against.abs()
+            changed = known["survives"] == "no"
+            candidates = against[changed] if changed.any() else against
+            row = known.loc[[candidates.idxmax()]].to_dict("records")[0]
+            row["note"] = f"{row['choice']}; the verdict changes in {changed.sum()} of {len(left_out)}"
+        worst.append({**row, "choice": WORST, "group": "left out"})
+    return pd.DataFrame(worst)
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """By task and metric as given, then by group, the choices and terms in the order they came."""
+    group = table["group"].map({name: place for place, name in enumerate(GROUPS)})
+    term = table["term"].map({name: place for place, name in enumerate(TERMS)})
+    test = table.groupby(["task", "metric"], sort=False).ngroup()
+    choice = table.groupby(["task", "metric", "choice"], sort=False).ngroup()
+    order = pd.DataFrame({"test": test, "group": group, "choice": choice, "term": term})
+    return table.loc[order.sort_values(list(order.columns)).index].reset_index(drop=True)
+
+
+def surviving(table: pd.DataFrame) -> pd.DataFrame:
+    """In words, which choices the verdict on the interaction survives: one row per (task, metric).
+
+    `table` is that of `robustness`. Columns: `task, metric, base` (the verdict), one per group of choices
+    (`size, errors, model, left_out, correction`), `survives` (`15 of 17`: choices with the base's verdict,
+    of those that could be computed; the worst of leaving one out is one of them already), `note`.
+    """
+    rows = table[(table["term"] == "interaction") & (table["choice"] != WORST)]
+    out = []
+    for (task, metric), choices in rows.groupby(["task", "metric"], sort=False):
+        base = choices[choices["group"] == "base"].iloc[0]
+        others = choices[choices["group"] != "base"]
+        known = others[others["survives"] != ""]
+        groups = {g.replace(" ", "_"): _in_words(others[others["group"] == g]) for g in GROUPS[1:]}
+        if not base["verdict"]:
+            groups = dict.fromkeys(groups, "")
+        out.append(
+            {
+                "task": task,
+                "metric": metric,
+                "base": base["verdict"],
+                **groups,
+                "survives": f"{(known['survives'] == 'yes').sum()} of {len(known)}",
+                "note": base["note"],
+            }
+        )
+    columns = ["task", "metric", "base", *(g.replace(" ", "_") for g in GROUPS[1:]), "survives", "note"]
+    return pd.DataFrame(out, columns=columns)
+
+
+def _in_words(choices: pd.DataFrame) -> str:
+    """`survives all 4`; `lost: HC3 (1 of 2)`; `not computed: quasi-binomial`."""
+    known, unknown = choices[choices["survives"] != ""], choices[choices["survives"] == ""]
+    changed = known.loc[known["survives"] == "no", "choice"]
+    words = []
+    if len(changed):
+        words.append(f"changes under {', '.join(changed)} ({len(changed)} of {len(known)})")
+    elif len(known):
+        words.append(f"survives all {len(known)}")
+    if len(unknown):
+        words.append(f"not computed: {', '.join(unknown['choice'])}")
+    return "; ".join(words)

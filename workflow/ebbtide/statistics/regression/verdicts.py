@@ -1,0 +1,92 @@
+"""What became of each task: the two rules of *Emergent inabilities?*, and a verdict."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ebbtide.metrics import metric_of
+from ebbtide.statistics.regression.design import Size
+
+NO_ENDS = "no change of the largest model: it has fewer than two checkpoints with training tokens"
+
+
+def verdicts(
+    metrics: pd.DataFrame,
+    regressions: pd.DataFrame,
+    *,
+    parameters: Size = "non_embedding",
+    alpha: float = 0.05,
+) -> pd.DataFrame:
+    """What became of each task: one row per task and metric.
+
+    `regressions` are of the standardised form: in the raw one, the slope over tokens is that at N = 1.
+
+    `decreased`: the largest model is strictly worse at its last checkpoint than at its first trained one.
+    `consistent`: the interaction has t < 0 and adjusted p < `alpha`: the larger the model, the
+    more it loses with training. Both rules are those of *Emergent inabilities?* (final version).
+
+    `verdict` is `ebbs` (decreased, and the slope over tokens is negative at `alpha`), `ebbs with size` (ebbs
+    and consistent), `rises` (positive slope at `alpha`, and not decreased) or `undecided`. For a loss,
+    worse is higher: the signs of change and t are turned before they are judged, but not in the columns.
+    """
+    rows = metrics[metrics["tokens"] > 0]
+    out = []
+    for (task, metric), terms in regressions.groupby(["task", "metric"], sort=False):
+        sign = -1 if lower_is_better(str(metric)) else 1
+        term = terms.set_index("term")
+        cells = rows[(rows["task"] == task) & (rows["metric"] == metric)]
+        model, first, last = _ends_of_largest(cells, f"parameters_{parameters}")
+        decreased = sign * (last["value"] - first["value"]) < 0
+        tokens: Any = term.loc["tokens"]
+        interaction: Any = term.loc["interaction"]
+        consistent = bool(sign * interaction["t"] < 0 and interaction["p_adjusted"] < alpha)
+        clear = bool(tokens["p_adjusted"] < alpha)
+        out.append(
+            {
+                "task": task,
+                "metric": metric,
+                "model": model,
+                "first_checkpoint": first["checkpoint"],
+                "last_checkpoint": last["checkpoint"],
+                "first": first["value"],
+                "last": last["value"],
+                "change": last["value"] - first["value"],
+                "decreased": decreased,
+                "tokens_t": tokens["t"],
+                "tokens_p_adjusted": tokens["p_adjusted"],
+                "interaction_t": interaction["t"],
+                "interaction_p_adjusted": interaction["p_adjusted"],
+                "consistent": consistent,
+                "verdict": _verdict(decreased, clear, sign * tokens["t"], consistent),
+                "note": "; ".join(filter(None, (tokens["note"], "" if model else NO_ENDS))),
+            }
+        )
+    return pd.DataFrame(out)
+
+
+def _ends_of_largest(cells: pd.DataFrame, size: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The largest model (by name, of equals), its first and last checkpoint; nothing if it has only one."""
+    largest = cells[cells[size] == cells[size].max()]
+    largest = largest[largest["model"] == largest["model"].min()].sort_values("tokens")
+    if len(largest) < 2:
+        nothing = {"checkpoint": "", "value": np.nan}
+        return "", nothing, nothing
+    ends = largest[["checkpoint", "value"]].iloc[[0, -1]].to_dict("records")
+    return str(largest["model"].iloc[0]), ends[0], ends[1]
+
+
+def _verdict(decreased: bool, clear: bool, t: float, consistent: bool) -> str:
+    if decreased and clear and t < 0:
+        return "ebbs with size" if consistent else "ebbs"
+    if clear and t > 0 and not decreased:
+        return "rises"
+    return "undecided"
+
+
+def lower_is_better(metric: str) -> bool:
+    """Of a metric that is not ours (lm-eval's, imported), only losses and perplexities are known to fall."""
+    try:
+        return metric_of(metric).higher_is_better is False
+    except KeyError:
+        return any(word in metric for word in ("loss", "perplexity", "bits_per_byte", "brier"))

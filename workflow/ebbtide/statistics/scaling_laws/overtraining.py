@@ -1,0 +1,230 @@
+"""The over-training study: laws fitted to few small runs of a train set, and what they say of all its runs.
+
+L(C, M) by Eq. 4 from the runs of `fit`; Err(L) by Eq. 5 from measured losses and errors of the runs of
+`fit` and `error_fit_adds`; errors of a run are predicted from its *predicted* loss (Gadre et al. 2024).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ebbtide.errors import ScalingError
+from ebbtide.statistics.scaling_laws.algebra import overtrained_from_fitted
+from ebbtide.statistics.scaling_laws.fits import Fit, fit
+from ebbtide.statistics.scaling_laws.identifiability import identifiability
+from ebbtide.statistics.scaling_laws.laws import ERROR, OVERTRAINED_FITTED
+from ebbtide.statistics.scaling_laws.predictions import (
+    Predicted,
+    predict_errors,
+    predict_runs,
+    relative_error,
+)
+from ebbtide.statistics.scaling_laws.runs import ERROR_OF, LOSS_OF, select, wide
+from ebbtide.statistics.scaling_laws.uncertainty import leave_one_out
+
+FITS = (
+    *("train_set", "quantity", "law", "formula", "parameter", "unit", "estimate", "stderr", "low", "high"),
+    *("left_out_low", "left_out_high"),
+    *("verdict", "why", "points", "df", "sigma", "starts", "converged", "agreeing", "compute", "note"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the study fits: the evaluation set of the chain, and the runs, as rows of {models, M}."""
+
+    loss: str
+    fit: Sequence[Mapping[str, Any]]
+    error_fit_adds: Sequence[Mapping[str, Any]] = ()
+    level: float = 0.95
+
+    @property
+    def quantity(self) -> str:
+        """The loss that errors are predicted from."""
+        return LOSS_OF + self.loss
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """One train set: its runs (one row each, `runs.wide`), and its fits by quantity.
+
+    `failed` says in words why a quantity has no fit.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    loss_points: pd.DataFrame
+    error_points: pd.DataFrame
+    chain: str
+    fits: dict[str, Fit] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def compute(self) -> dict[str, float]:
+        """FLOPs spent on the runs of the two kinds of fits."""
+        return {LOSS_OF: self.loss_points["C"].sum(), ERROR_OF: self.error_points["C"].sum()}
+
+    def fitted(self, quantity: str) -> Fit:
+        """The fit of a quantity. Raises `ScalingError` with the reason where there is none."""
+        if quantity in self.failed:
+            raise ScalingError(self.failed[quantity])
+        return self.fits[quantity]
+
+
+def fit_train_sets(runs: pd.DataFrame, settings: Settings) -> list[TrainSet]:
+    """Fit every loss and every error of every train set.
+
+    Raises `ScalingError` when the runs named in the settings are not there.
+    """
+    return [_fit_one(str(name), part, settings) for name, part in runs.groupby("train_set")]
+
+
+def fit_loss(points: pd.DataFrame, quantity: str, **choices: Any) -> Fit:
+    """Eq. 4 on runs of one train set, in the form and from the starts of its authors."""
+    N, M = points["parameters"].to_numpy(), points["M"].to_numpy()
+    return fit(OVERTRAINED_FITTED, points[quantity].to_numpy(), N=N, M=M, **choices)
+
+
+def fit_error(points: pd.DataFrame, quantity: str, chain: str, **choices: Any) -> Fit:
+    """Eq. 5 on measured losses and errors."""
+    return fit(ERROR, points[quantity].to_numpy(), L=points[chain].to_numpy(), **choices)
+
+
+def predict(train_set: TrainSet, quantity: str, at: pd.DataFrame, level: float) -> Predicted:
+    """A quantity of the runs `at`; an error goes through the predicted loss."""
+    where = {"N": at["parameters"].to_numpy(), "M": at["M"].to_numpy()}
+    if quantity.startswith(LOSS_OF):
+        return predict_runs(train_set.fits[quantity], level, **where)
+    return predict_errors(train_set.fits[train_set.chain], train_set.fits[quantity], level, **where)
+
+
+def predictions(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFrame:
+    """Every quantity of every run, predicted and actual.
+
+    Columns: train_set, model, parameters, tokens, M, C, quantity, predicted, low, high, actual,
+    relative_error, in_fit (whether the fit has seen the run), fit_compute (FLOPs of the runs it has seen),
+    compute_ratio (C of the run / fit_compute), note.
+    """
+    tables = []
+    for train_set in train_sets:
+        places = train_set.runs[["train_set", "model", "parameters", "tokens", "M", "C"]]
+        for quantity in _quantities(train_set.runs):
+            seen, spent = _seen(train_set, quantity)
+            table = places.assign(quantity=quantity)
+            broken = train_set.failed.get(quantity) or (
+                train_set.failed.get(train_set.chain) if quantity.startswith(ERROR_OF) else None
+            )
+            if broken:
+                found = Predicted(*(np.full(len(places), np.nan) for _ in range(4)))
+            else:
+                found = predict(train_set, quantity, train_set.runs, level)
+            actual = train_set.runs[quantity].to_numpy()
+            note = broken or ("" if np.isfinite(found.low).all() else "no interval: no degrees of freedom")
+            tables.append(
+                table.assign(
+                    predicted=found.value,
+                    low=found.low,
+                    high=found.high,
+                    actual=actual,
+                    relative_error=relative_error(found.value, np.where(actual > 0, actual, np.nan)),
+                    in_fit=seen,
+                    fit_compute=spent,
+                    compute_ratio=places["C"] / spent,
+                    note=note,
+                )
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def fits_table(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFrame:
+    """One row per parameter: estimate, standard error, interval, and how far to believe it.
+
+    Columns: train_set, quantity, law, formula, parameter, unit, estimate, stderr, low, high (profile
+    likelihood), left_out_low, left_out_high (range of the estimate as each run is left out),
+    verdict, why, points, df, sigma, starts, converged, agreeing, compute (FLOPs), note.
+    `a` of Eq. 4 is written beside `a6`, from which it follows.
+    """
+    rows: list[dict[str, Any]] = []
+    for train_set in train_sets:
+        for quantity, fitted in train_set.fits.items():
+            _, spent = _seen(train_set, quantity)
+            common = {
+                "train_set": train_set.name,
+                "quantity": quantity,
+                "law": fitted.law.name,
+                "formula": fitted.law.formula,
+            }
+            ends = {
+                "points": fitted.points,
+                "df": fitted.df,
+                "sigma": fitted.sigma,
+                "starts": fitted.starts,
+                "converged": fitted.converged,
+                "agreeing": fitted.agreeing,
+                "compute": spent,
+                "note": "",
+            }
+            verdicts = identifiability(fitted, level)
+            without = leave_one_out(fitted)
+            for parameter in fitted.law.parameters:
+                verdict = verdicts[parameter.name]
+                rows.append(
+                    {
+                        **common,
+                        "parameter": parameter.name,
+                        "unit": parameter.unit,
+                        "estimate": fitted.values[parameter.name],
+                        "stderr": fitted.stderr[parameter.name],
+                        "low": verdict.low,
+                        "high": verdict.high,
+                        "left_out_low": without[parameter.name].min(),
+                        "left_out_high": without[parameter.name].max(),
+                        "verdict": verdict.verdict,
+                        "why": verdict.why,
+                        **ends,
+                    }
+                )
+            if fitted.law is OVERTRAINED_FITTED:
+                a = {"parameter": "a", "unit": "nats FLOP^eta"}
+                a |= {"estimate": overtrained_from_fitted(fitted.values)["a"]}  # type: ignore[dict-item]
+                rows.append({**common, **a, **ends, "note": "a = a6 6^eta, the a of Eq. 4"})
+        for quantity, why in train_set.failed.items():
+            rows.append({"train_set": train_set.name, "quantity": quantity, "note": why})
+    return pd.DataFrame(rows, columns=list(FITS))
+
+
+def _fit_one(name: str, part: pd.DataFrame, settings: Settings) -> TrainSet:
+    table = wide(part)
+    points = wide(select(part, settings.fit, f"{name}: scaling.fit"))
+    more = [*settings.fit, *settings.error_fit_adds]
+    error_points = wide(select(part, more, f"{name}: scaling.error_fit_adds"))
+    if settings.quantity not in table:
+        known = ", ".join(q.removeprefix(LOSS_OF) for q in _quantities(table) if q.startswith(LOSS_OF))
+        raise ScalingError(f"scaling.loss: found {settings.loss!r}; {name} has: {known or 'no losses'}.")
+    train_set = TrainSet(name, table, points, error_points, settings.quantity)
+    for quantity in _quantities(table):
+        try:
+            if quantity.startswith(LOSS_OF):
+                train_set.fits[quantity] = fit_loss(points, quantity)
+            else:
+                train_set.fits[quantity] = fit_error(error_points, quantity, settings.quantity)
+        except ScalingError as error:  # said in the tables; the other quantities are there
+            train_set.failed[quantity] = error.args[0]
+    return train_set
+
+
+def _quantities(table: pd.DataFrame) -> list[str]:
+    return [name for name in table.columns if name.startswith((LOSS_OF, ERROR_OF))]
+
+
+def _seen(train_set: TrainSet, quantity: str) -> tuple["pd.Series[bool]", float]:
+    """Which runs the fit of this quantity has seen, and what they cost in FLOPs."""
+    is_loss = quantity.startswith(LOSS_OF)
+    points = train_set.loss_points if is_loss else train_set.error_points
+    spent = train_set.compute[LOSS_OF if is_loss else ERROR_OF]
+    keys = set(zip(points["model"], points["M"], strict=True))
+    seen = [(m, M) in keys for m, M in zip(train_set.runs["model"], train_set.runs["M"], strict=True)]
+    return pd.Series(seen, index=train_set.runs.index), float(spent)

@@ -1,0 +1,111 @@
+"""The public testbed of Gadre et al. 2024: its JSON files as a table of runs.
+
+A directory as the repository has it: `models/*.json` (a run each: size, tokens, losses),
+`evals/evaluation_*_heavy.json` (accuracy by task), `eval_metadata.csv` (chance levels), `grid.json` (losses
+of the configuration search).
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ebbtide.errors import ScalingError
+from ebbtide.statistics.scaling_laws.runs import ERROR_OF, LOSS_OF, make_runs
+
+# "Optimal" in the testbed's terms is 20 tokens per parameter; runs are named by multiples of it.
+TOKENS_PER_PARAMETER = 20.0
+
+
+def read_testbed(directory: str | Path) -> pd.DataFrame:
+    """Every run of the testbed: losses by evaluation set, errors by task; see `runs.RUNS`.
+
+    Raises `ScalingError` when a file is missing or is not what it should be.
+    """
+    directory = Path(directory)
+    files = sorted((directory / "models").glob("*.json"))
+    if not files:
+        raise ScalingError(f"{directory}: found no models/*.json; expected the testbed's directory exp_data.")
+    rows = [row for file in files for row in _run(file, directory / "evals")]
+    return make_runs(rows, str(directory))
+
+
+def read_chance(directory: str | Path) -> pd.Series:
+    """Accuracy at chance by task, a share."""
+    file = Path(directory) / "eval_metadata.csv"
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        return pd.Series({row["Eval Task"]: float(row["Random baseline"]) / 100 for row in rows})
+    except (OSError, KeyError, ValueError) as error:
+        raise ScalingError(f"{file} is not the testbed's table of tasks: {error}.") from error
+
+
+def read_grid(directory: str | Path) -> pd.DataFrame:
+    """The configuration search: configuration, warmup, parameters, tokens, C, loss; one row per run.
+
+    A run is named `d=…_l=…_h=…-batch-lr-wd-batch-tokens-warmup-cooldown`, and has 20 tokens per parameter.
+    """
+    rows = []
+    for name, loss in _json(Path(directory) / "grid.json").items():
+        # The cooldown is written 3e-05, so the name is split from the left.
+        parts = name.split("-")
+        if len(parts) < 7 or not (parts[5].isdigit() and parts[6].isdigit()):
+            raise ScalingError(f"{directory}/grid.json: {name!r} is no name of a run of the search.")
+        tokens = int(parts[5])
+        size = tokens / TOKENS_PER_PARAMETER
+        rows.append(
+            {
+                "configuration": parts[0],
+                "warmup": int(parts[6]),
+                "parameters": round(size),
+                "tokens": tokens,
+                "C": 6.0 * size * tokens,
+                "loss": float(loss),
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["C", "loss"], ignore_index=True, kind="stable")
+
+
+def _run(file: Path, evaluations: Path) -> Iterator[dict[str, Any]]:
+    document = _json(file)
+    try:
+        settings = document["hyperparameters"]
+        run = {
+            "train_set": document["dataset_name"],
+            "model": Path(settings["model"]).name,
+            "parameters": int(settings["params"]),
+            "tokens": int(settings["tokens"]),
+            "M": TOKENS_PER_PARAMETER * float(settings["chinchilla_multiplier"]),
+        }
+        run["model"] = run["model"].split(".")[0]
+        for result in document["results"]:
+            yield {
+                **run,
+                "quantity": LOSS_OF + _evaluation_set(result["val_data"][0]),
+                "value": result["loss"],
+            }
+        accuracy = _json(evaluations / f"evaluation_{file.stem}_heavy.json")["eval_metrics"]["icl"]
+        for task, value in accuracy.items():
+            yield {**run, "quantity": ERROR_OF + task, "value": 1.0 - float(value)}
+    except (KeyError, TypeError, IndexError) as error:
+        raise ScalingError(f"{file} is not a run of the testbed: {error!r}.") from error
+
+
+def _evaluation_set(path: str) -> str:
+    """`…/c4_val/shard-….tar` → `c4_val`; the German set is named by its file."""
+    place = Path(path)
+    return place.name.removesuffix(".tar") if place.parent.name == "de-en" else place.parent.name
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScalingError(f"{file} cannot be read as JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise ScalingError(f"{file}: found {type(document).__name__}, expected keys and values.")
+    return document

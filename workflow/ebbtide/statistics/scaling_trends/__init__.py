@@ -1,0 +1,1 @@
+"""Scaling trends: metrics over training compute, and the class of each curve."""

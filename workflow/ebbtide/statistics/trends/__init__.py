@@ -1,0 +1,1 @@
+"""Trends: slopes over training, the class of each curve, and early warning."""

@@ -1,0 +1,1 @@
+"""The study: a checked configuration and its grid of model × checkpoint × task."""

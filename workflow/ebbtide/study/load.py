@@ -1,0 +1,154 @@
+"""From configuration files to a checked study."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ebbtide.checkpoints.hub.audit import audit, dropped
+from ebbtide.checkpoints.hub.catalogue import HubModel, allowances, checkpoint_of
+from ebbtide.checkpoints.hub.lock import Lock, lock_path, read_lock
+from ebbtide.checkpoints.series import models_of
+from ebbtide.errors import ConfigError
+from ebbtide.exchange.specification import check_row
+from ebbtide.grid import Model
+from ebbtide.schema import check, load_schema, read_yaml, relative
+from ebbtide.sources import mirrors
+from ebbtide.study.checks import (
+    apply_results_choice,
+    check_checkpoints,
+    check_scaling,
+    check_watching,
+    check_worlds,
+    find_published,
+)
+from ebbtide.study.study import Study
+from ebbtide.tasks import Task, load_task
+
+
+def load_study(config: Mapping[str, Any], files: Sequence[str | Path], use: str | None = None) -> Study:
+    """Check a config and resolve its grid.
+
+    Parameters
+    ----------
+    config
+        The merged configuration.
+    files
+        The files it came from; messages name the one that holds the key at fault.
+    use
+        `scored`, `imported` or `both`, over what the config says.
+
+    Raises
+    ------
+    ConfigError
+        One sentence: file, key, found, allowed.
+    """
+    raw = {str(relative(file)): read_yaml(file) for file in files}
+
+    def place(key: str) -> str:
+        """The file that has the last word on a top-level key; the command line if no file says so."""
+        holders = [file for file, content in raw.items() if key in content]
+        if holders and raw[holders[-1]][key] == config.get(key):
+            return holders[-1]
+        return "--config" if key in config or not raw else list(raw)[-1]
+
+    checked = check(config, load_schema("config"), place)
+    checked["recompute"] = checked["recompute"] in (True, "true")  # `--config recompute=true` gives text
+    checked["scoring"]["store"] = str(Path(checked["scoring"]["store"]).expanduser())
+
+    mirrors(checked["mirrors"])
+    apply_results_choice(checked, use or checked["use"], place)
+    check_watching(checked, place)
+    find_published(checked["regression"], place("regression"))
+    imported = tuple(
+        check_row(row, f"{place('imported')}: imported[{number}]")
+        for number, row in enumerate(checked["imported"])
+    )
+    rows = _rows(checked["models"], place("models"))
+    hub = tuple(row for row in rows.values() if isinstance(row, HubModel))
+    lock_file = str(lock_path(list(raw)[-1])) if raw else ""
+    lock = read_lock(lock_file) if hub else Lock()
+    unlocked = tuple(_unlocked(hub, lock))
+    locked = [model for model in hub if model.is_listed(lock)]
+    findings = tuple(audit(locked, lock, checked["audit"], allowances(checked["audit"]["allow"])))
+    out = dropped(findings)
+    models = {n: _locked(row, lock, out) if isinstance(row, HubModel) else row for n, row in rows.items()}
+    tasks = {} if unlocked else _tasks(checked["tasks"], place("tasks"))
+    check_worlds(models, tasks)
+    if "scaling" in checked and not unlocked:
+        check_scaling(checked["scaling"], models, tasks, f"{place('scaling')}: scaling")
+    study = Study(
+        checked["study"],
+        checked,
+        models,
+        tasks,
+        imported,
+        hub,
+        lock_file,
+        findings,
+        unlocked,
+        place("scoring"),
+    )
+    if not hub:  # else after the audit: locking and auditing must be possible
+        check_checkpoints(study)
+    return study
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], file: str) -> dict[str, Model | HubModel]:
+    models: dict[str, Model | HubModel] = {}
+    for number, row in enumerate(rows):
+        where = f"{file}: models[{number}]"
+        for model in models_of(row, where):
+            if model.name in models:
+                raise ConfigError(f"{where}: found a second model named {model.name!r}; names must differ.")
+            models[model.name] = model
+    return models
+
+
+def _unlocked(hub: Sequence[HubModel], lock: Lock) -> Iterator[str]:
+    """What the lock should hold and does not."""
+    for model in hub:
+        if not model.is_listed(lock):
+            model.steps({})  # a step that the series does not have is said before anybody asks the hub
+            yield model.name
+            continue
+        steps = [str(w.step) for w in model.wanted(lock) if w.locked is None and w.offered]
+        if steps:
+            yield f"{model.name} step {', '.join(steps[:5])}{' …' if len(steps) > 5 else ''}"
+
+
+def _locked(model: HubModel, lock: Lock, out: set[tuple[str, str]]) -> Model:
+    """The row of the grid: what is locked, can be loaded, and is not dropped."""
+    checkpoints = [
+        checkpoint_of(model, wanted, wanted.locked, lock)
+        for wanted in (model.wanted(lock) if model.is_listed(lock) else ())
+        if wanted.locked and (model.name, wanted.name) not in out
+    ]
+    return Model(model.name, tuple(checkpoints))
+
+
+def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:
+    tasks: dict[str, Task] = {}
+    for number, name in enumerate(names):
+        task = load_task(name, f"{file}: tasks[{number}]")
+        if task.name in tasks:
+            raise ConfigError(f"{file}: tasks[{number}]: found a second task named {task.name!r}.")
+        tasks[task.name] = task
+    return tasks
+
+
+def read_study(*files: str | Path, use: str | None = None) -> Study:
+    """Load a study from its YAML files alone (outside Snakemake); later files have the last word."""
+    config: dict[str, Any] = {}
+    for file in files:
+        config = _merged(config, read_yaml(file))
+    return load_study(config, files, use)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, key by key, as Snakemake merges several --configfile."""
+    nested = {k: _merged(base[k], v) for k, v in over.items() if _both_are_mappings(base.get(k), v)}
+    return {**base, **over, **nested}
+
+
+def _both_are_mappings(one: Any, other: Any) -> bool:
+    return isinstance(one, Mapping) and isinstance(other, Mapping)

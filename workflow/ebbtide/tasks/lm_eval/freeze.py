@@ -1,0 +1,248 @@
+"""From the name of a task of lm-eval to frozen requests, through lm-eval's own task code."""
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.errors import TaskError, nearest
+from ebbtide.files import digest
+from ebbtide.logs import log
+from ebbtide.tasks.lm_eval.description import describe
+from ebbtide.tasks.lm_eval.harness import (
+    builtin_file,
+    builtin_tasks,
+    first_line,
+    installed_version,
+    manager,
+    well_behaved,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What lm-eval calls output types, and the kind of task each is here.
+KINDS = {"multiple_choice": "choice", "loglikelihood": "sequence", "loglikelihood_rolling": "rolling"}
+
+
+def requests_of(
+    name: str,
+    *,
+    include_path: str | Path | Sequence[str | Path] | None = None,
+    num_fewshot: int | None = None,
+    seed: int = 1234,
+    limit: int | None = None,
+) -> "tuple[pd.DataFrame, dict[str, Any]]":
+    """Requests of a task of lm-eval, and the record of how they were made.
+
+    Documents, prompts, few-shot examples and choices are those of `lm_eval.simple_evaluate` with the same
+    arguments. Fetching the data set is lm-eval's affair, and may need a network.
+
+    Parameters
+    ----------
+    name
+        Of a single task, as in `lm_eval --tasks`.
+    include_path
+        Directories with YAML tasks of one's own; they come before lm-eval's.
+    num_fewshot, seed
+        Examples before the question, and the seed they are drawn with; the task's own number when None.
+    limit
+        Only the first so many documents.
+
+    Returns
+    -------
+    One row per request: `example` (lm-eval's doc id), `choice` (its index there), `context`, `continuation`,
+    `gold`, and `doc`: the document as JSON on the first row of each example, empty on the others. Tasks with
+    `acc_mutual_info` have `role` (choice, unconditional) and `of`, the choice a row is about.
+
+    The record holds `lm_eval` (version), `task`, `version`, `file`, `kind` (choice, sequence, rolling),
+    `output_type`, `config`, `own_process_results` (gold may then mean little), `num_fewshot`, `seed`,
+    `limit`, `dataset`, `documents` and `documents_sha256`.
+
+    Raises
+    ------
+    TaskError
+        lm-eval is missing; no such task, or a group; a task that generates; a task written as a Python class;
+        a task that lm-eval cannot build; a document that has no gold or is not JSON; an empty continuation.
+    """
+    paths = [include_path] if isinstance(include_path, str | Path) else list(include_path or [])
+    why = f"lm_eval: {name}"
+    index, entry = _find(name, paths, why)
+    file = _name_of(entry.yaml_path)
+    where = f"{why} ({file})"
+    kind = KINDS[_output_type(entry, where)]
+    if num_fewshot and entry.cfg.get("num_fewshot") == 0:
+        raise TaskError(
+            f"{where}: num_fewshot: found {num_fewshot}, but the task fixes 0 and lm-eval keeps it."
+        )
+    with well_behaved():
+        try:
+            task = index.load(name)["tasks"][name]
+            own = task.config.num_fewshot or 0
+            task.set_config("num_fewshot", own if num_fewshot is None else num_fewshot)
+            task.set_fewshot_seed(seed)
+            task.build_all_requests(limit=limit)
+            documents = dict(task.doc_iterator(limit=limit))
+        except Exception as error:  # a task is a stranger's code
+            raise TaskError(f"{where}: lm-eval cannot build it ({first_line(error)}).") from error
+        texts = {number: _json(doc, f"{where}: document {number}") for number, doc in documents.items()}
+        rows = _rows(task, kind, documents, texts, where)
+    if _shows_answers(task.config):
+        log.warning(
+            "%s: lm-eval draws the examples from the questions, a question itself not left out; "
+            "a copy of the task with `fewshot_split: %s` leaves it out",
+            where,
+            task.config.test_split,
+        )
+    record = {
+        "lm_eval": installed_version(),
+        "task": name,
+        "version": task.VERSION,
+        "file": file,
+        "kind": kind,
+        "output_type": task.OUTPUT_TYPE,
+        "config": describe(task.config),
+        "own_process_results": task.config.process_results is not None,
+        "num_fewshot": task.config.num_fewshot,
+        "seed": seed,
+        "limit": limit,
+        "dataset": _dataset(task),
+        "documents": len(documents),
+        "documents_sha256": digest(list(texts.values())),
+    }
+    return rows, record
+
+
+def _find(name: str, paths: list[str | Path], why: str) -> tuple[Any, Any]:
+    """lm-eval's index and its entry for a task. One's own directories first: they are small."""
+    for path in paths:
+        if not Path(path).is_dir():
+            raise TaskError(f"{why}: include_path: {path} is not a directory.")
+    index = manager(paths, why, builtin=False)
+    if name not in index.all_subtasks and (file := builtin_file(name)):
+        index = manager([file.parent], why, builtin=False)
+    if name not in index.task_index:
+        index = manager(paths, why, builtin=True)
+    if name not in index.task_index:
+        places = "".join(f", {path}" for path in paths)
+        raise TaskError(
+            f"{why}: no such task in lm-eval {installed_version()}{places}"
+            f"{nearest(name, index.all_subtasks) or '; lm-eval passes over YAML files with errors.'}"
+        )
+    entry = index.task_index[name]
+    if name not in index.all_subtasks:
+        members = sorted(entry.tags) if name in index.all_tags else _members(entry.cfg.get("task"))
+        raise TaskError(
+            f"{why} is a group, name its tasks one by one: {', '.join(members[:5])}"
+            f"{f' and {len(members) - 5} more' if len(members) > 5 else ''}."
+        )
+    return index, entry
+
+
+def _members(tasks: Any) -> list[str]:
+    listed = tasks if isinstance(tasks, list) else [tasks]
+    return [
+        str(each.get("task") or each.get("group")) if isinstance(each, dict) else str(each) for each in listed
+    ]
+
+
+def _output_type(entry: Any, where: str) -> str:
+    if "class" in entry.cfg:
+        raise TaskError(
+            f"{where} is a Python class, not to be measured without its data set; allowed: tasks in YAML."
+        )
+    output_type = str(entry.cfg.get("output_type", "generate_until"))  # lm-eval's default
+    if output_type not in KINDS:
+        raise TaskError(f"{where}: output_type: found {output_type!r}, allowed: {', '.join(KINDS)}.")
+    return output_type
+
+
+def _name_of(path: Path) -> str:
+    """`lm_eval/tasks/…` for a file of lm-eval, whose place differs from machine to machine."""
+    if path.is_relative_to(builtin_tasks()):
+        return f"lm_eval/tasks/{path.relative_to(builtin_tasks()).as_posix()}"
+    return path.as_posix()
+
+
+def _rows(
+    task: Any, kind: str, documents: dict[int, Any], texts: dict[int, str], where: str
+) -> "pd.DataFrame":
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {
+        key: [] for key in ("example", "choice", "context", "continuation", "gold", "role", "of", "doc")
+    }
+    for number, group in groupby(task.instances, key=lambda instance: instance.doc_id):
+        here = f"{where}: document {number}"
+        instances = sorted(group, key=lambda instance: instance.idx)
+        gold = {0}
+        choices = 1
+        if kind == "choice":
+            choices = len(task.doc_to_choice(documents[number]))
+            gold = _gold(task, documents[number], choices, here)
+        for instance in instances:
+            if not all(isinstance(text, str) for text in instance.args) or len(instance.args) > 2:
+                raise TaskError(f"{here} asks for more than text, which cannot be scored.")
+            context, continuation = ("", *instance.args)[-2:]
+            if not continuation and kind != "rolling":
+                raise TaskError(f"{here}, choice {instance.idx} is empty.")
+            asked = instance.idx < choices
+            columns["example"].append(str(number))
+            columns["choice"].append(instance.idx)
+            columns["context"].append(context)
+            columns["continuation"].append(continuation)
+            columns["gold"].append(asked and instance.idx in gold)
+            columns["role"].append("choice" if asked else "unconditional")
+            columns["of"].append(instance.idx % choices)
+            columns["doc"].append("" if instance.idx else texts[number])
+    rows = pd.DataFrame(columns)
+    return rows if (rows["role"] != "choice").any() else rows.drop(columns=["role", "of"])
+
+
+def _gold(task: Any, doc: Any, choices: int, where: str) -> set[int]:
+    """Indices of the right choices, as lm-eval reads them; none where a task's own code alone knows them."""
+    target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    if isinstance(target, str):
+        texts = task.doc_to_choice(doc)
+        target = texts.index(target) if target in texts else target
+    indices = target if isinstance(target, list) else [target]
+    if indices and all(hasattr(i, "__index__") and 0 <= i < choices for i in indices):
+        return {int(i) for i in indices}
+    if task.config.process_results is not None:
+        return set()
+    raise TaskError(
+        f"{where}: the right choice is {target!r}, allowed: 0 to {choices - 1} or one of the choices."
+    )
+
+
+def _shows_answers(config: Any) -> bool:
+    """Whether a question may be among its own examples: lm-eval leaves it out only if it knows the split."""
+    elsewhere = (config.training_split, config.validation_split, config.fewshot_config.split)
+    own = config.fewshot_config.samples
+    return bool(config.num_fewshot and config.test_split and not any(elsewhere) and own is None)
+
+
+def _json(doc: Any, where: str) -> str:
+    try:
+        return json.dumps(doc, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"{where} cannot be kept as JSON ({error}).") from None
+
+
+def _dataset(task: Any) -> dict[str, Any]:
+    """Which data came: path, the hub's commit where there is one, and the fingerprint of `datasets`."""
+    config = task.config
+    split = config.test_split if task.has_test_docs() else config.validation_split
+    data = task.dataset[split]
+    info = getattr(data, "info", None)
+    urls = " ".join(map(str, getattr(info, "download_checksums", None) or ()))
+    commit = re.search(r"@([0-9a-f]{40})/", urls)
+    return {
+        "path": config.dataset_path,
+        "name": config.dataset_name,
+        "split": split,
+        "revision": commit[1] if commit else (config.dataset_kwargs or {}).get("revision"),
+        "fingerprint": getattr(data, "_fingerprint", None),
+    }

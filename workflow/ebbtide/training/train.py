@@ -1,0 +1,114 @@
+"""Trains one model of the ladder on the toy corpus and keeps checkpoints in Hugging Face layout.
+
+The directory of a model holds
+
+    step16/          a whole checkpoint: weights, config, tokenizer, and `checkpoint.json`, its record
+    trained.json     written last: the spec, and the record of every checkpoint asked for
+
+and, until training has ended, the state from which a killed run goes on. Whatever is there and whole
+and of the same recipe is kept; everything else is made again.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.corpus import write_tokenizer
+from ebbtide.files import atomic_directory, file_sha256, node_lock, write_text
+from ebbtide.logs import Progress, log
+from ebbtide.training.spec import TRAINING_VERSION, Spec, check_spec, weights_identity
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["TRAINING_VERSION", "train", "weights_identity"]
+
+_RECORD = "checkpoint.json"
+_STATE = "training_state.safetensors"
+
+
+def train(spec: Mapping[str, Any], directory: Path, progress: Progress | None = None) -> None:
+    """Make the checkpoints that `spec` asks for: `directory/step{N}/`, then `directory/trained.json`.
+
+    `spec` is described in `training.spec`. The same spec gives the same weights, bit for bit on one kernel
+    path, also when the run was killed in between or asks for more checkpoints than an earlier one.
+    Checkpoints of another recipe in `directory` are removed. One process per node trains in a directory.
+
+    Raises `ConfigError` for a spec that is not valid, `CheckpointError` when training diverges.
+    """
+    checked = check_spec(spec)
+    progress = progress or Progress()
+    directory.mkdir(parents=True, exist_ok=True)
+    with node_lock(directory, "training"):
+        wanted = {step: checked.identity(step) for step in checked.checkpoints}
+        for step, path in _checkpoints_in(directory):
+            record = _record(path)
+            if record and record["weights"] != checked.identity(step):
+                log.info("%s has another recipe and is removed", path)
+                shutil.rmtree(path)
+        missing = [
+            step for step, weights in wanted.items() if not _is_whole(directory / f"step{step}", weights)
+        ]
+        state = directory / _STATE
+        if missing:
+            # torch and transformers are worth loading only now.
+            from ebbtide.training.run import run
+
+            run(checked, missing, state, partial(_save, checked, directory), progress)
+        trained = {
+            "training_version": TRAINING_VERSION,
+            "spec": dict(spec),
+            "checkpoints": [_record(directory / f"step{step}") for step in wanted],
+        }
+        write_text(json.dumps(trained, indent=2) + "\n", directory / "trained.json")
+        state.unlink(missing_ok=True)
+    progress.done(f"{directory}: {len(wanted)} checkpoints, {len(missing)} of them new")
+
+
+def _save(spec: Spec, directory: Path, step: int, model: "PreTrainedModel", held_out_loss: float) -> None:
+    from safetensors.torch import save as serialize
+
+    with atomic_directory(directory / f"step{step}") as folder:
+        # Not `save_file`, which makes files that only their owner may read.
+        weights = serialize(model.state_dict(), metadata={"format": "pt"})
+        (folder / "model.safetensors").write_bytes(weights)
+        model.config.save_pretrained(folder)
+        write_tokenizer(folder)
+        files = sorted(folder.iterdir())
+        record = {
+            "weights": spec.identity(step),
+            "step": step,
+            "tokens": spec.tokens(step),
+            "held_out_loss": held_out_loss,  # nats per token, on unseen text of the same mixture
+            "files": {path.name: file_sha256(path) for path in files},
+        }
+        (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _checkpoints_in(directory: Path) -> list[tuple[int, Path]]:
+    found = ((re.fullmatch(r"step(\d+)", path.name), path) for path in directory.iterdir())
+    return [(int(match[1]), path) for match, path in found if match]
+
+
+def _record(checkpoint: Path) -> dict[str, Any] | None:
+    """The record of a checkpoint, or None when it has none that can be read."""
+    try:
+        record = json.loads((checkpoint / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and {"weights", "files"} <= record.keys() else None
+
+
+def _is_whole(checkpoint: Path, weights: str) -> bool:
+    record = _record(checkpoint)
+    if record is None or record["weights"] != weights:
+        return False
+    files = {name: checkpoint / name for name in record["files"]}
+    if all(path.is_file() and file_sha256(path) == record["files"][name] for name, path in files.items()):
+        return True
+    log.info("%s is damaged and is made again", checkpoint)
+    return False
