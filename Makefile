@@ -48,7 +48,7 @@ $(VENV)/bin/python:
 lock:
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 -e ".[test,slurm,bench]"
-	$(VENV)/lock/bin/python tests/lock.py > envs/cpu.txt
+	$(VENV)/lock/bin/python envs/lock.py > envs/cpu.txt
 	rm -rf $(VENV)/lock
 
 clean:

@@ -22,14 +22,14 @@ from typing import Any
 
 import pandas as pd
 import torch
+
+from ebbtide.scoring.engine import load_scorer
+from ebbtide.tables import write_tsv
 from exact import Exact
 from machine import describe, run
 from measure import BenchmarkError, Clock, compare, matmul_peak
 from peer import Peer
 from workloads import Data, MissingError, Request
-
-from ebbtide.scoring.engine import load_scorer
-from ebbtide.tables import write_tsv
 
 VOCABULARY = 50_304
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from exact import Exact
-from peer import Encoded as PeerEncoded
-from peer import Peer, head_parameters, matmul_parameters
-from workloads import Request
 
 from ebbtide.errors import EbbtideError
 from ebbtide.scoring.encoding import Encoded, encode
 from ebbtide.scoring.engine import Scorer
 from ebbtide.scoring.padded import Counters
+from exact import Exact
+from peer import Encoded as PeerEncoded
+from peer import Peer, head_parameters, matmul_parameters
+from workloads import Request
 
 MFU_MUST, MFU_STRETCH = 0.70, 0.80
 ERROR_MUST, ERROR_STRETCH = 1e-4, 3e-5  # nats per request, against float64

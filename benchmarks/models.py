@@ -4,11 +4,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ebbtide.errors import ConfigError
 from workloads import MissingError
 
-from ebbtide.errors import ConfigError
-
-TESTS = Path(__file__).resolve().parent.parent / "tests"
+TESTS = Path(__file__).resolve().parent.parent / "tests/helpers"
 MODELS = {"smollm2": "SmolLM2-135M", "gemma3": "Gemma 3 270M"}
 
 

@@ -19,6 +19,9 @@ from typing import Any
 
 import pandas as pd
 import torch
+
+from ebbtide.scoring.engine import Scorer, load_scorer
+from ebbtide.tables import write_tsv
 from exact import Exact
 from figure import save_ratios
 from machine import describe, run
@@ -36,9 +39,6 @@ from models import MODELS, model_directory, named_directories
 from peer import Peer
 from startup import MUST, STRETCH, measure_startup
 from workloads import WORKLOADS, Data, MissingError, Workload
-
-from ebbtide.scoring.engine import Scorer, load_scorer
-from ebbtide.tables import write_tsv
 
 STARTUP = "startup"
 BATCH_SIZES = (8, 16, 32)

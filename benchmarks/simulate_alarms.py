@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from simulated import simulate, simulate_clusters
 
 from ebbtide.statistics.alarms.alarms import alarms, is_worse
 from ebbtide.statistics.alarms.paired import compare
 from ebbtide.statistics.panel import Trajectory
+from simulated import simulate, simulate_clusters
 
 COLUMNS = ("what", "setting", "nominal", "found", "draws")
 ALPHA, SPREAD = 0.05, 1.0

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from simulated import simulate
 
 from ebbtide.statistics.forgetting.forgetting import summarise_histories
 from ebbtide.statistics.forgetting.history import history
 from ebbtide.statistics.panel import Trajectory
+from simulated import simulate
 
 TRUTHS = ("noise", "learning", "forgetting", "peak")
 LOST = 0.15  # share of examples that are truly forgotten, of `forgetting`

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
-from simulated import simulate
 
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resampling import bootstrap, named_rng
@@ -17,6 +16,7 @@ from ebbtide.statistics.simultaneous import means_of
 from ebbtide.statistics.trends.bend import bend_of
 from ebbtide.statistics.trends.early_warning import leads
 from ebbtide.statistics.trends.slopes import interval, p_of_mean, slope_weights
+from simulated import simulate
 
 T = 9
 X = np.linspace(0, 2.4, T)  # log10 tokens

@@ -15,13 +15,13 @@ from unittest.mock import patch
 
 import pandas as pd
 import torch
+
+from ebbtide.scoring import chunks, head, memory
+from ebbtide.scoring.engine import load_scorer
 from machine import describe, run
 from measure import WARM_UP, encode_ours
 from models import model_directory, named_directories
 from workloads import WORKLOADS, Data
-
-from ebbtide.scoring import chunks, head, memory
-from ebbtide.scoring.engine import load_scorer
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
 from measure import BenchmarkError
 
 MUST, STRETCH = 2.5, 2.0  # seconds of CPU

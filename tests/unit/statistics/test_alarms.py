@@ -1,0 +1,342 @@
+"""Alarms: p against enumeration and binomials, levels and power by simulation, tables and sentences."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from ebbtide.errors import CellError, ConfigError, FigureError
+from ebbtide.figures import plot_alarms, plot_changes
+from ebbtide.grid import Checkpoint, Model
+from ebbtide.statistics.alarms.alarms import COLUMNS, alarms
+from ebbtide.statistics.alarms.high_water import high_water
+from ebbtide.statistics.alarms.lines import MOST, fails, lines, read_alarms, watched_rows
+from ebbtide.statistics.alarms.paired import compare, drop_of_shares
+from ebbtide.statistics.alarms.paired_tests import SMALLEST, mcnemar, sign_flip
+from ebbtide.statistics.panel import Trajectory
+from ebbtide.study.checks import find_baselines
+from ebbtide.tables import write_tsv
+from simulate_alarms import SETTINGS, flat, power, trajectory
+from simulated import simulate, simulate_clusters
+
+
+def answers(right: int, n: int) -> np.ndarray:
+    return (np.arange(n) < right).astype(float)[None]
+
+
+# --- p -------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_mid_p_of_a_binomial(lost: int, gained: int) -> None:
+    k, m = min(lost, gained), lost + gained
+    expected = 1.0 if lost == gained else 2 * binom.cdf(k - 1, m, 0.5) + binom.pmf(k, m, 0.5)
+    assert mcnemar(np.array([lost]), np.array([gained]))[0] == pytest.approx(expected)
+
+
+def test_mcnemar_reaches_into_the_tails() -> None:
+    far = mcnemar(np.array([10_000, 1000, 2000]), np.array([9000, 0, 0]))
+    assert far[0] == pytest.approx(2 * binom.cdf(8999, 19_000, 0.5) + binom.pmf(9000, 19_000, 0.5))
+    assert far[1] == pytest.approx(2.0**-1000) and far[2] == pytest.approx(SMALLEST)
+
+
+@pytest.mark.parametrize("kind", ["normal", "whole", "skewed"])
+def test_the_saddlepoint_agrees_with_trying_all_signs(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    d = {
+        "normal": rng.normal(0.3, 1, (60, 16)),
+        "whole": rng.integers(-2, 4, (60, 16)).astype(float),
+        "skewed": rng.exponential(1, (60, 16)) * rng.choice([-1, 1], (60, 16), p=[0.3, 0.7]),
+    }[kind]
+    patterns = 1.0 - 2.0 * (np.arange(2**16)[:, None] >> np.arange(16) & 1)
+    null, observed = np.abs(d @ patterns.T), np.abs(d.sum(axis=1))[:, None]
+    equal = np.abs(null - observed) < 1e-9
+    exact = (null > observed + 1e-9).mean(axis=1) + 0.5 * equal.mean(axis=1)
+    small = exact < 0.5
+    ratio = sign_flip(d)[small] / exact[small]
+    assert np.median(np.abs(np.log(ratio))) < 0.04 and np.abs(np.log(ratio)).max() < 0.35
+
+
+def test_few_groups_try_all_signs() -> None:
+    assert sign_flip(np.ones((1, 5))) == pytest.approx([2.0**-5])
+    assert sign_flip(np.array([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]])) == pytest.approx([0.125, 1.0])
+    # 1 + 2 - 4 = -1: six of the eight patterns are farther from 0, two are as far.
+    assert sign_flip(np.array([[1.0, 2.0, -4.0]])) == pytest.approx([0.875])
+
+
+def test_few_terms_among_many_zeros_try_all_signs() -> None:
+    some = np.array([3.0, -1.0, 2.0, 0.5, -0.25, 1.5, 2.5])
+    among = np.zeros((2, 400))
+    among[0, ::60], among[1, 200:207] = some, some
+    assert sign_flip(among) == pytest.approx(np.repeat(sign_flip(some[None]), 2))
+
+
+def test_the_signs_of_many_groups_all_equal() -> None:
+    assert sign_flip(np.full((1, 40), 0.25)) == pytest.approx([2.0**-40])
+    assert sign_flip(np.r_[np.ones(7), np.zeros(5000)][None]) == pytest.approx([2.0**-7])
+
+
+# --- one comparison --------------------------------------------------------------------------
+
+
+def test_the_interval_of_shares_by_hand() -> None:
+    new, old = answers(50, 100), answers(60, 100)
+    [row] = compare(new, old, np.arange(100), 0.05).to_dict("records")
+    centre = -10 / 102
+    reach = 1.959964 * np.sqrt((12 / 102 - centre**2) / 102)
+    assert (row["low"], row["high"]) == pytest.approx((centre - reach, centre + reach))
+    assert row["change"] == pytest.approx(-0.1) and row["discordant"] == 10
+    assert row["p"] == pytest.approx(2.0**-10)
+    assert row["effect"] == pytest.approx(2 * np.arcsin(np.sqrt(0.5)) - 2 * np.arcsin(np.sqrt(0.6)))
+
+
+@pytest.mark.parametrize(("n", "drop"), [(300, 0.072), (936, 0.041), (20_897, 0.0087)])
+def test_what_can_be_detected_with_a_fifth_of_the_examples_discordant(n: int, drop: float) -> None:
+    found = drop_of_shares(np.array([0.2 * n]), n, np.array([1.959964]))[0]
+    assert float(f"{found:.2g}") == drop
+
+
+@pytest.mark.parametrize("discordant", [0, 2, 6, 7, 20])
+def test_few_discordant_examples_find_the_stated_drop_in_four_of_five(discordant: int) -> None:
+    n = 300
+    [drop] = drop_of_shares(np.array([discordant]), n, np.array([1.959964]))
+    share = max(discordant / n, drop)
+    chances = [(share + drop) / 2, max(share - drop, 0) / 2, 1 - share]
+    lost, gained, _ = np.random.default_rng(0).multinomial(n, chances, 20_000).T
+    assert 0.78 < (mcnemar(lost, gained) < 0.05).mean() < 0.85
+
+
+def test_no_discordant_example_is_no_perfect_test() -> None:
+    drops = drop_of_shares(np.array([0, 1, 20]), 200, np.full(3, 1.96))
+    assert 5 / 200 < drops[0] == drops[1] < drops[2]
+    assert binom.sf(4, 200, drops[0]) == pytest.approx(0.8)
+    # Five that go the same way have a mid-p of 1/32: four examples can never tell.
+    few = drop_of_shares(np.array([0]), 4, np.array([1.96]))
+    assert np.isnan(few[0]) and drop_of_shares(np.array([0]), 5, np.array([1.96]))[0] > 0.9
+
+
+def test_what_cannot_be_said_is_said_in_words() -> None:
+    one = compare(np.ones((1, 1)), np.zeros((1, 1)), np.zeros(1, int), 0.05)
+    assert one["note"][0] == "too few examples to find any drop"
+    constant = compare(np.full((1, 9), 2.5), np.full((1, 9), 0.5), np.arange(9), 0.05)
+    assert constant["note"][0].startswith("all examples changed alike, so there is no interval")
+    assert constant["low"].isna().all() and constant["p"][0] == pytest.approx(2.0**-9)
+    same = compare(np.full((1, 9), 2.5), np.full((1, 9), 2.5), np.arange(9), 0.05)
+    assert same["p"][0] == 1.0 and "no example changed" in same["note"][0] and same["effect"][0] == 0
+
+
+def test_clusters_count_together() -> None:
+    rng = np.random.default_rng(1)
+    x, clusters = simulate_clusters(rng, 2, 400, 0.5, 0.0, 1.0, 20)
+    alone = compare(x[1:], x[:1], np.arange(400), 0.05)
+    together = compare(x[1:], x[:1], clusters, 0.05)
+    assert (together["high"] - together["low"])[0] > 1.3 * (alone["high"] - alone["low"])[0]
+    assert together["minimum_detectable_drop"][0] > 1.3 * alone["minimum_detectable_drop"][0]
+
+
+# --- the high-water mark -----------------------------------------------------------------------
+
+
+def test_the_best_so_far_is_tested_as_the_best_of_several() -> None:
+    x = simulate(np.random.default_rng(3), 12, 150, 0.5, 0.0, 1.0)
+    mark = high_water(x, np.arange(150), "task", 0.05)
+    means = x.mean(axis=1)
+    assert mark.best.tolist() == [means[:t].argmax() for t in range(1, 12)]
+    pair = compare(x[1:], x[mark.strongest], np.arange(150), 0.05)["p"]
+    t = np.arange(1, 12)
+    assert (mark.p[1:] > pair[1:] - 0.01).all() and (mark.p <= np.minimum(1.3 * t * pair + 0.01, 1)).all()
+    assert mark.critical[0] == pytest.approx(1.96, abs=0.001) and 2.5 < mark.critical[-1] < 3.2
+
+
+def test_checkpoints_that_go_together_need_less_correction() -> None:
+    rng = np.random.default_rng(4)
+    critical = [
+        high_water(simulate(rng, 20, 300, 0.5, rho, 1.0), np.arange(300), "t", 0.05).critical[-1]
+        for rho in (0.0, 0.99)
+    ]
+    assert critical[1] < critical[0]
+
+
+def test_a_deep_fall_has_a_deep_p() -> None:
+    """Two thousand draws end at 0.0005; Bonferroni over the earlier checkpoints goes on."""
+    rng = np.random.default_rng(5)
+    x = simulate(rng, 6, 400, [0.5, 0.5, 0.5, 0.5, 0.9, 0.2], 0.3, 1.0)
+    table = alarms([trajectory(x)], SETTINGS)
+    last = table[table["against"] == "best"].iloc[-1]
+    assert last["reference"] == "step4" and last["p"] < 1e-20 and last["severity"] == "severe"
+
+
+def test_a_flat_training_raises_few_alarms_where_naive_comparisons_raise_many() -> None:
+    found = {row[0]: row[3] for row in flat(16, 60, 0.0, 150)}
+    for what in ("predecessor: p < 0.05", "best: p < 0.05"):
+        assert found[what] < 0.1
+    assert found["best: coverage"] > 0.93
+    assert found["best, naively: and a drop"] > 0.1
+    assert found["best: and a drop"] < 0.08
+
+
+def test_a_drop_of_the_stated_size_is_found() -> None:
+    [(_, _, _, rate, _)] = power(150, 0.5, 200)
+    assert 0.7 < rate < 0.9
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+
+def falling(name: str = "task", model: str = "model", seed: int = 0) -> Trajectory:
+    x = simulate(np.random.default_rng(seed), 4, 200, [0.5, 0.6, 0.3, 0.3], 0.5, 1.0)
+    one = trajectory(x, name=name)
+    return Trajectory(model, name, one.places, {}, one.examples, one.clusters, one.values)
+
+
+def test_one_row_per_comparison() -> None:
+    table = alarms([falling()], SETTINGS, {"model": "step1"})
+    assert tuple(table.columns) == COLUMNS
+    pairs = table.groupby("against", sort=False)[["checkpoint", "reference"]].agg(list)
+    assert pairs.loc["predecessor", "reference"] == ["step0", "step1", "step2"]
+    assert pairs.loc["best"].tolist() == [["step1", "step2", "step3"], ["step0", "step1", "step1"]]
+    assert pairs.loc["baseline"].tolist() == [["step2", "step3"], ["step1", "step1"]]
+    assert np.allclose(table["value"] - table["reference_value"], table["change"])
+    assert set(table.loc[table["severity"] != "", "checkpoint"]) == {"step2", "step3"}
+
+
+def test_a_baseline_of_another_model_is_for_all_checkpoints() -> None:
+    other = falling(model="other", seed=1)
+    one = Trajectory(
+        "other", "task", other.places.iloc[[1]], {}, other.examples, other.clusters,
+        {"accuracy": other.values["accuracy"][[1]]},
+    )  # fmt: skip
+    settings = SETTINGS | {"against": ["baseline"]}
+    table = alarms([falling()], settings, {}, [one])
+    assert table["checkpoint"].tolist() == ["step0", "step1", "step2", "step3"]
+    assert set(table["reference"]) == {"other/step1"}
+    shorter = Trajectory("m", "task", one.places, {}, one.examples[1:], one.clusters[1:], one.values)
+    with pytest.raises(CellError, match="not asked the same examples"):
+        alarms([falling()], settings, {}, [shorter])
+
+
+def test_a_loss_that_rises_is_an_alarm() -> None:
+    rng = np.random.default_rng(6)
+    loss = rng.gamma(2, 1, (3, 300)) + np.array([0.0, -1.0, 1.0])[:, None]
+    one = trajectory(loss)
+    one = Trajectory("m", "t", one.places, {}, one.examples, one.clusters, {"classification_loss": loss})
+    table = alarms([one], SETTINGS | {"metrics": ["classification_loss"], "against": ["best"]})
+    assert table["reference"].tolist() == ["step0", "step1"]
+    assert table["severity"].tolist() == ["", "severe"]
+    assert "above its best (step1)" in lines(table, "all")[0]
+
+
+def test_families() -> None:
+    """With one family per checkpoint, what was said stays as checkpoints come."""
+    whole, settings = falling(), SETTINGS | {"family": "checkpoint"}
+    part = Trajectory(
+        "model", "task", whole.places.iloc[:3], {}, whole.examples, whole.clusters,
+        {"accuracy": whole.values["accuracy"][:3]},
+    )  # fmt: skip
+    first = alarms([part], settings)
+    then = alarms([whole], settings)
+    both = first.merge(then, on=["checkpoint", "against", "reference"])
+    assert len(both) == len(first) and (both["p_adjusted_x"] == both["p_adjusted_y"]).all()
+    by_study = alarms([whole], SETTINGS)["p_adjusted"]
+    assert (by_study != then["p_adjusted"]).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 1), (3, 2)])
+def test_few_checkpoints_and_few_examples(shape: tuple[int, int]) -> None:
+    table = alarms([trajectory(np.ones(shape))], SETTINGS)
+    assert len(table) == 2 * (shape[0] - 1)
+    if shape[0] > 1:
+        assert table["note"].str.contains("too few examples to find any drop").all()
+        assert "No comparison of accuracy has examples enough" in lines(table, "all")[-1]
+
+
+# --- sentences ---------------------------------------------------------------------------------
+
+
+def test_lines_and_status(tmp_path: Path) -> None:
+    table = alarms([falling(), falling("steady", "flat", 7)], SETTINGS)
+    write_tsv(table, tmp_path / "alarms.tsv")
+    read = read_alarms(tmp_path / "alarms.tsv")
+    pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=1e-8)
+    said = lines(read, "all")
+    assert said[0].startswith("severe    ") and said[0].split()[1] in ("task", "steady")
+    assert "below its best (step1): p_adj" in "\n".join(said)
+    assert "80 %" in said[-1] and said[-2].startswith("12 comparisons of 2 models on 2 tasks: ")
+    assert fails(read, "minor", "all") and fails(read, "severe", "all") and not fails(read, "never", "all")
+    assert set(watched_rows(read, "last")["checkpoint"]) == {"step3"}
+    early = read[read["checkpoint"] != "step3"].assign(severity="")
+    late = pd.concat(
+        [early.assign(severity="severe"), read[read["checkpoint"] == "step3"].assign(severity="")]
+    )
+    assert fails(late, "moderate", "all") and not fails(late, "moderate", "last")
+    many = pd.concat([read[read["severity"] == "severe"]] * 30)
+    assert len(lines(many, "all")) <= MOST + 4
+
+
+def test_nothing_compared() -> None:
+    empty = alarms([], SETTINGS)
+    assert tuple(empty.columns) == COLUMNS and not fails(empty, "minor", "last")
+    assert lines(empty, "all") == ["No two checkpoints with the same examples: nothing was compared."]
+    for plot in (plot_alarms, plot_changes):
+        with pytest.raises(FigureError, match="nothing was compared"):
+            plot(empty)
+
+
+# --- the baseline ------------------------------------------------------------------------------
+
+
+def model(name: str, *steps: int) -> Model:
+    return Model(name, tuple(Checkpoint(name, f"step{s}", s, s, "w", "t", "r", 0, "float32") for s in steps))
+
+
+def test_a_baseline_is_a_step_a_name_or_of_another_model() -> None:
+    models = {"a": model("a", 1, 2), "b": model("b", 2, 3)}
+    assert find_baselines(models, None, "f") == {}
+    for wanted in (2, "2", "step2"):
+        found = find_baselines(models, wanted, "f")
+        assert {m: (c.model, c.step) for m, c in found.items()} == {"a": ("a", 2), "b": ("b", 2)}
+    assert {c.model for c in find_baselines(models, "b/step3", "f").values()} == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        (
+            "step3",
+            "found 'step3', which a has not; allowed: a checkpoint of every model .a has step1, step2.",
+        ),
+        ("c/step3", "found 'c/step3', but there is no model 'c'"),
+        ("b/step9", "found 'b/step9', which b has not"),
+    ],
+)
+def test_a_wrong_baseline_is_a_sentence(wanted: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        find_baselines({"a": model("a", 1, 2), "b": model("b", 2, 3)}, wanted, "study.yaml")
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def test_the_strip_shows_the_worst_alarm_of_each_checkpoint() -> None:
+    table = alarms([falling(), falling("steady", seed=2)], SETTINGS)
+    drawn = plot_alarms(table).data
+    worst = drawn[drawn["kind"].isin(["minor", "moderate", "severe"])]
+    expected = table[table["severity"] != ""].drop_duplicates(["task", "checkpoint"])
+    assert len(worst) == len(expected)
+    best = drawn[drawn["kind"] == "best of the training"]
+    # step1 is the first that was compared; step0, if it is the best, lies before it.
+    means = [falling(seed=s).values["accuracy"].mean(axis=1).argmax() - 1 for s in (0, 2)]
+    assert best["place"].tolist() == means
+    assert len(plot_alarms(table).draw().axes) == 2
+
+
+def test_the_map_shows_the_changes_from_the_checkpoint_before() -> None:
+    table = alarms([falling()], SETTINGS)
+    drawn = plot_changes(table).data
+    assert drawn["turned"].tolist() == pytest.approx(table.loc[table["against"] == "predecessor", "effect"])
+    with pytest.raises(FigureError, match="add predecessor"):
+        plot_changes(table[table["against"] == "best"])

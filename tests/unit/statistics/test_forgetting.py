@@ -1,0 +1,227 @@
+"""Forgetting: what is counted, what noise gives, and that noise is not called forgetting."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ebbtide.errors import FigureError
+from ebbtide.figures.forgetting import plot_forgetting
+from ebbtide.report.forgotten_page import forgotten_page
+from ebbtide.statistics.forgetting.flicker import expected_falls, looks_forgotten
+from ebbtide.statistics.forgetting.forgetting import curves, median_survival, net_test, summarise_histories
+from ebbtide.statistics.forgetting.history import History, default_hold, history
+from ebbtide.statistics.forgetting.tables import forgetting_tables, prompts, shortened, with_texts
+from ebbtide.statistics.forgetting.together import forgotten_together
+from ebbtide.statistics.panel import Trajectory
+from simulate_forgetting import called
+from simulated import simulate
+
+
+def trajectory(
+    values: np.ndarray, model: str = "m", size: int = 7, tokens: Sequence[int] | None = None
+) -> Trajectory:
+    T, n = values.shape
+    steps = [2**t for t in range(T)]
+    places = pd.DataFrame(
+        {
+            "checkpoint": [f"step{s}" for s in steps],
+            "step": steps,
+            "tokens": tokens or [10 * s for s in steps],
+        }
+    )
+    names = np.array([f"e{i:04}" for i in range(n)])
+    return Trajectory(
+        model, "t", places, {"total": size}, names, np.arange(n), {"accuracy": values.astype(float)}
+    )
+
+
+def of(*strips: str, hold: int | None = None, **more: object) -> History:
+    values = np.array([[c == "1" for c in strip] for strip in strips]).T
+    found = history(trajectory(values, **more), "accuracy", hold=hold, size=7)
+    assert isinstance(found, History)
+    return found
+
+
+def tables(*trajectories: Trajectory, largest: int = 3, hold: int | None = None):
+    return forgetting_tables(
+        trajectories, metrics=["accuracy"], parameters="total", largest=largest, hold=hold, alpha=0.05
+    )
+
+
+def test_states_of_examples():
+    found = of("11111111", "00011111", "01100000", "01010101", "01100001", hold=2)
+    assert found.states.tolist() == ["always", "learned", "forgotten", "never", "wavering"]
+    learned, lost = found.spans()
+    assert learned.tolist() == [0, 3, 1, -1, 1] and lost.tolist() == [-1, -1, 3, -1, 3]
+
+
+def test_untrained_checkpoints_do_not_count():
+    values = np.array([[1, 1], [1, 0], [1, 0], [0, 0], [0, 0]])
+    whole = trajectory(values)
+    whole.places.loc[0, ["step", "tokens"]] = 0
+    found = history(whole, "accuracy", hold=2, size=7)
+    assert isinstance(found, History)
+    assert found.right.shape == (4, 2) and found.forgotten.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("T", "hold"), [(4, 1), (6, 2), (8, 2), (9, 3)])
+def test_the_chance_of_looking_forgotten_is_a_count_of_orders(T, hold):
+    for k in range(T + 1):
+        orders = [
+            "".join("1" if t in ones else "0" for t in range(T))
+            for ones in itertools.combinations(range(T), k)
+        ]
+        hits = sum("1" * hold in order and order.endswith("0" * hold) for order in orders)
+        assert looks_forgotten(T, hold)[k] == pytest.approx(hits / len(orders))
+        falls = sum(order.count("10") for order in orders) / len(orders)
+        assert expected_falls(np.array([[c == "1"] for c in orders[0]])) == pytest.approx(falls)
+
+
+def test_long_trajectories_have_chances_between_0_and_1():
+    chances = looks_forgotten(154, default_hold(154))
+    assert ((chances >= 0) & (chances <= 1)).all() and default_hold(154) == 7
+    assert [default_hold(T) for T in (2, 3, 4, 9, 16, 17)] == [1, 1, 2, 2, 2, 3]
+
+
+@pytest.mark.parametrize("persistence", [0.0, 0.9])
+def test_noise_is_not_called_forgetting(persistence):
+    """At most 5 % where nothing moves; 150 draws see 5 ± 3.6 %."""
+    assert called("noise", 8, 150, persistence, draws=150)["forgets"] <= 0.09
+
+
+def test_forgetting_is_found_and_turnover_is_not_taken_for_it():
+    assert called("forgetting", 8, 150, 0.5, draws=30)["forgets"] >= 0.9
+    learning = called("learning", 8, 150, 0.5, draws=30)
+    assert learning["forgets"] == 0
+    drifting = called("noise", 16, 400, 0.9, draws=20)
+    assert drifting["turnover"] >= 0.5 and drifting["forgets"] <= 0.2
+
+
+def test_examples_of_a_cluster_count_once():
+    """Ten copies of each example say no more than one."""
+    values = simulate(np.random.default_rng(3), 8, 40, np.linspace(0.6, 0.4, 8), 0.5, 1.0)
+    once = of(*["".join(str(int(x)) for x in column) for column in values.T])
+    copies = np.repeat(values, 10, axis=1)
+    many = trajectory(copies)
+    clustered = Trajectory(
+        *[getattr(many, f) for f in ("model", "task", "places", "parameters", "examples")],
+        np.repeat(np.arange(40), 10),
+        many.values,
+    )
+    found = history(clustered, "accuracy", hold=None, size=7)
+    assert isinstance(found, History)
+    assert net_test(found)["p_net"] == pytest.approx(net_test(once)["p_net"], abs=0.01)
+
+
+def test_median_time_counts_what_was_not_lost():
+    assert median_survival(np.array([1.0, 2.0, 3.0]), np.array([True] * 3)) == 2.0
+    assert median_survival(np.array([1.0, 2.0, 2.5, 2.5]), np.array([True, True, False, False])) == 2.0
+    assert np.isnan(median_survival(np.array([1.0, 2.0, 2.0]), np.array([True, False, False])))
+
+
+def test_time_to_forget_is_in_decades_of_tokens():
+    table = summarise_histories([of("11000000", "11110000", "11111111", hold=2)], 0.05)
+    assert table["median_decades_to_forget"][0] == pytest.approx(np.log10(2**4))
+    assert table[["ever_held", "ever_lost", "not_lost"]].values.tolist() == [[3, 2, 1]]
+    unknown = summarise_histories([of("1100", tokens=[0, 0, 0, 0])], 0.05)
+    assert "tokens are unknown" in unknown["note"][0] and np.isnan(unknown["median_decades_to_forget"][0])
+
+
+def test_what_cannot_be_said_is_said_in_words():
+    constant = of("11111111", "11111111")
+    row = summarise_histories([constant], 0.05).iloc[0]
+    assert row["p_net"] == 1 and row["p_flicker"] == 1 and "every answer is right" in row["note"]
+    assert history(trajectory(np.ones((1, 3))), "accuracy", hold=None, size=7).startswith(
+        "no forgetting: 1 trained"
+    )
+    assert "not right or wrong" in history(trajectory(np.full((3, 2), 0.5)), "accuracy", hold=None, size=7)
+    notes = tables(trajectory(np.full((3, 2), 0.5))).summary["note"]
+    assert notes.tolist() == ["no forgetting: accuracy is not right or wrong, example by example"]
+    empty = tables()
+    assert empty.summary["note"].str.contains("no example").all() and empty.examples.empty
+
+
+@pytest.mark.parametrize("persistence", [0.0, 0.8])
+def test_models_that_share_only_hard_examples_forget_together_by_chance(persistence: float) -> None:
+    """Level where answers drift and examples are hard for all; power where the same examples are lost."""
+    T, n, draws = 12, 300, 40
+    found = {False: 0, True: 0}
+    for draw, same in itertools.product(range(draws), found):
+        rng = np.random.default_rng([draw, same])
+        hard, lost = rng.normal(size=n), np.where(np.arange(n) < 40, 1, 0) * same
+        models = []
+        for name in "abc":
+            noise = [rng.normal(size=n)]
+            for fresh in rng.normal(size=(T - 1, n)):
+                noise.append(persistence * noise[-1] + np.sqrt(1 - persistence**2) * fresh)
+            values = (hard + np.array(noise) + lost * np.linspace(3, -3, T)[:, None] > 0).astype(float)
+            models.append(history(trajectory(values, name), "accuracy", hold=None, size=1))
+        found[same] += forgotten_together(models, ["a", "b", "c"])["p"][0] < 0.05
+    assert found[False] <= 0.12 * draws
+    assert found[True] >= 0.8 * draws
+
+
+def test_forgotten_by_all_large_models():
+    a = trajectory(np.array([[1, 1, 1], [1, 1, 0], [0, 0, 0], [0, 0, 1]]), "a", 10)
+    b = trajectory(np.array([[1, 0, 1], [1, 0, 1], [0, 0, 1], [0, 0, 1]]), "b", 20)
+    small = trajectory(np.array([[0, 0, 0]] * 4), "s", 1)
+    found = tables(small, a, b, largest=2)
+    [row] = found.together.to_dict("records")
+    assert row["models"] == "b, a" and row["forgotten_together"] == 1 and row["forgotten_each"] == "1, 2"
+    assert row["expected_independent"] == pytest.approx(3 * 1 / 3 * 2 / 3)
+    # All three are right twice in a, two of them forgotten; in b only the one that is right twice is.
+    assert row["expected_difficulty"] == pytest.approx(2 / 3 * 1)
+    examples = found.examples.set_index("example")
+    assert examples.loc["e0000", ["in_all_large", "forgotten_in"]].tolist() == ["yes", 2]
+    assert examples.loc["e0001", "in_all_large"] == "no"
+    assert examples.loc["e0000", "when"] == "a: step1 → step4; b: step1 → step4"
+    assert "a ●●○○" in examples.loc["e0000", "strips"]
+    assert "one model" in forgotten_together([of("1100")], ["m"])["note"][0]
+
+
+def test_prompts_have_their_right_answer():
+    asked = pd.DataFrame(
+        {
+            "example": ["x", "x", "y", "y"],
+            "choice": [0, 1, 0, 1],
+            "context": ["a\nb", "a\nb", "c" * 400, "c" * 400],
+            "continuation": [" no", " yes", " one", " two"],
+            "gold": [False, True, True, False],
+        }
+    )
+    shown = prompts(asked).set_index("example")
+    assert shown.loc["x"].tolist() == ["a⏎b", " yes"] and shown.loc["y", "answer"] == " one"
+    assert len(shown.loc["y", "prompt"]) < 240
+    assert prompts(asked, invert=True).set_index("example").loc["x", "answer"] == " no"
+    assert shortened("abcdefgh", 2, 1) == "ab … h"
+
+
+def test_the_page_escapes_texts_and_is_bounded():
+    values = np.array([[1] * 5, [1] * 5, [0] * 5, [0] * 5])
+    found = tables(trajectory(values), trajectory(values, "<b>"))
+    texts = pd.DataFrame(
+        {"example": found.examples["example"], "prompt": "<script>alert(1)</script>", "answer": "&"}
+    )
+    examples = with_texts(found.examples, {"t": texts})
+    page = forgotten_page(examples, found.summary, "s", rows=3)
+    assert page.count("<script>") == 1 and "&lt;script&gt;alert(1)" in page and "&lt;b&gt; ●●○○" in page
+    assert page.count("<tr><td>") == 3 and "2 of t" in page
+    assert "http" not in page.replace("http-equiv", "")
+    none = tables(trajectory(np.ones((4, 2))))
+    assert "No example was forgotten" in forgotten_page(none.examples, none.summary, "s", rows=3)
+
+
+def test_curves_end_where_the_table_ends():
+    found = of("01100000", "11111111", "01010101", hold=2)
+    table = curves(found)
+    assert table["forgotten"].iloc[-1] == found.forgotten.mean()
+    assert table["forgotten_expected"].iloc[-1] == pytest.approx(found.flicker.mean())
+    assert table["right"].tolist() == found.right.mean(axis=1).tolist()
+    plot_forgetting(table).draw()
+    with pytest.raises(FigureError, match="nothing to draw"):
+        plot_forgetting(table.assign(tokens=0))
+    with pytest.raises(FigureError, match="nothing to draw"):
+        plot_forgetting(table.iloc[:0])

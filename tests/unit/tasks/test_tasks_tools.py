@@ -1,0 +1,268 @@
+"""Previews, differences between freezes, and pins."""
+
+import hashlib
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from ebbtide.corpus import write_tokenizer
+from ebbtide.download import build_opener
+from ebbtide.errors import CellError, ConfigError, SourceError, TaskError
+from ebbtide.tables import REQUESTS, write_parquet
+from ebbtide.tasks import Task, footer, freeze, load_task
+from ebbtide.tasks.diff import described, diff_files, diff_requests
+from ebbtide.tasks.pin import pin
+from ebbtide.tasks.preview import preview
+from task_data import WHERE, define, json_lines
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SAMPLES = Path(__file__).parents[2] / "samples/tasks"
+ROWS = [
+    {"prompt": f"Line\tone\nQ{n}:", "classes": [" two\r\n", " ten"], "answer_index": n % 2} for n in range(7)
+]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_preview_marks_the_border_and_stays_on_its_lines() -> None:
+    shown = preview(freeze(define(ROWS)))
+    assert list(shown.columns) == ["example", "choice", "gold", "text"]
+    assert list(shown["example"].unique()) == list("01234")
+    assert list(shown["text"][:2]) == ["Line⇥one⏎Q0:‖ two␍⏎", "Line⇥one⏎Q0:‖ ten"]
+    assert not shown["text"].str.contains(r"[\t\r\n]").any()
+
+
+def test_preview_shows_the_end_of_a_long_context_and_the_beginning_of_a_long_text() -> None:
+    row = {"prompt": "a" * 5000 + "end:", "completion": " start" + "b" * 5000}
+    [text] = preview(freeze(define([row], kind="sequence")))["text"]
+    context, continuation = text.split("‖")
+    assert context.startswith("…") and context.endswith("end:")
+    assert continuation.startswith(" start") and continuation.endswith("…")
+    assert len(text) < 4100
+
+
+def test_preview_shows_roles() -> None:
+    assert (
+        list(preview(freeze(define(ROWS, unconditional="A:")), 1)["role"])
+        == ["choice"] * 2 + ["unconditional"] * 2
+    )
+
+
+def test_preview_in_tokens() -> None:
+    task = load_task("arithmetic", WHERE)
+    Path("tokenizer").mkdir()
+    write_tokenizer(Path("tokenizer"))
+    requests = freeze(task)
+    shown = preview(requests, 2, "tokenizer")
+    for text, tokens in zip(
+        requests["context"] + "‖" + requests["continuation"], shown["tokens"], strict=False
+    ):
+        context, continuation = (part.split() for part in text.split("‖"))
+        given, scored = tokens.split("‖")
+        assert [t.strip() for t in given.split("·")][-len(context) :] == context
+        assert [t.strip() for t in scored.split("·")] == continuation
+
+
+def test_no_difference() -> None:
+    requests = freeze(define(ROWS))
+    difference = diff_requests(requests, requests.copy())
+    assert not difference
+    assert difference.same == 7
+
+
+def test_a_row_put_first_is_one_addition() -> None:
+    new = {"prompt": "New:", "classes": [" a", " b"], "answer_index": 0}
+    difference = diff_requests(freeze(define(ROWS)), freeze(define([new, *ROWS])))
+    assert (difference.same, difference.moved, len(difference.changed)) == (7, 7, 0)
+    assert (len(difference.added), len(difference.removed)) == (1, 0)
+
+
+def test_changed_added_and_removed_examples() -> None:
+    rows = [dict(row) for row in ROWS[:-1]]
+    rows[2]["answer_index"] = 1
+    rows[3]["prompt"] = "Line\tone\nQ3 anew:"
+    rows[4]["classes"] = [" two\r\n", " ten", " six"]
+    difference = diff_requests(freeze(define(ROWS)), freeze(define(rows)))
+    assert (difference.same, difference.moved, difference.removed, difference.added) == (3, 0, ("6",), ())
+    assert [(c.example, c.column) for c in difference.changed] == [
+        ("2", "gold"),
+        ("3", "context"),
+        ("4", "number of requests"),
+    ]
+    lines = described(difference)
+    assert lines[0] == "examples: 3 same (0 with another id), 3 changed, 0 added, 1 removed"
+    assert r"example 3, choice 0, context: Line\tone\nQ3: → Line\tone\nQ3 anew:" in lines
+    assert "removed: 6" in lines
+
+
+def test_repeated_examples_are_counted_apart() -> None:
+    one, two = freeze(define([ROWS[0]] * 2)), freeze(define([ROWS[0]] * 3))
+    difference = diff_requests(one, two)
+    assert (difference.same, difference.moved, difference.added) == (2, 0, ("2",))
+
+
+def frozen(task: Task, name: str) -> str:
+    requests: pd.DataFrame = freeze(task)
+    write_parquet(requests, name, REQUESTS, footer(task, len(requests), requests["example"].nunique()))
+    return name
+
+
+def test_difference_of_files_names_what_was_defined_anew() -> None:
+    old = frozen(define(ROWS), "old.parquet")
+    new = frozen(define(ROWS, title="Other", few_shot={"k": 1}, groups={"part": "prompt"}), "new.parquet")
+    text = diff_files(old, new, show=2)
+    assert diff_files(old, old) == ""
+    assert "definition, few_shot: none → {'k': 1" in text
+    assert "title" not in text
+    assert "columns of one only: group_part" in text
+    assert "0 same (0 with another id), 7 changed" in text
+    assert text.count("\nexample ") == 2
+    Path("none.parquet").write_text("x")
+    with pytest.raises(CellError, match=r"none\.parquet is not a whole Parquet file"):
+        diff_files(old, "none.parquet")
+
+
+class Hub:
+    """A loopback server that answers as the hub does."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.answers: dict[str, bytes] = {}
+
+    def offer(self, dataset: str, files: dict[str, bytes]) -> None:
+        listing = {"sha": COMMIT, "siblings": [{"rfilename": name} for name in (".gitattributes", *files)]}
+        self.answers[f"/api/datasets/{dataset}"] = json.dumps(listing).encode()
+        for name, content in files.items():
+            self.answers[f"/datasets/{dataset}/resolve/{COMMIT}/{name}"] = content
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = served.answers.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served = Hub(http.server_port)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{served.port}")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield served
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def opener() -> urllib.request.OpenerDirector:
+    return build_opener(plain=urllib.request.HTTPHandler())
+
+
+@pytest.mark.parametrize("name", ["redefine-math", "quote-repetition"])
+def test_task_of_the_catalogue_is_pinned_and_frozen(name: str, hub: Hub) -> None:
+    sample = (SAMPLES / f"{name}.sample.csv").read_bytes()
+    rows = 4 if name == "redefine-math" else 3
+    hub.offer(f"inverse-scaling/{name}", {"README.md": b"", f"{name}.csv": sample})
+    task = f"isp_{name.replace('-', '_')}"
+    with pytest.raises(TaskError, match=rf"source\.rows: found \d00, but .*{name}\.csv has {rows} rows"):
+        pin(task, Path("pinned.yaml"), [], opener())
+    assert not Path("pinned.yaml").exists()
+    Path("short.yaml").write_text(yaml.safe_dump({"include": f"{task}.yaml", "source": {"rows": rows}}))
+    pin("short.yaml", Path("pinned.yaml"), [], opener())
+    pinned = load_task("pinned.yaml", WHERE)
+    assert pinned.source and pinned.data
+    assert pinned.source.text == f"hf:datasets/inverse-scaling/{name}@{COMMIT}:{name}.csv"
+    assert pinned.source.sha256 == hashlib.sha256(sample).hexdigest()
+    assert pinned.definition["source"] | {"rows": rows, "format": "csv"} == pinned.definition["source"]
+    Path(pinned.data).parent.mkdir(parents=True)
+    Path(pinned.data).write_bytes(sample)
+    assert freeze(pinned)["example"].nunique() == rows
+
+
+def test_pin_of_a_file_beside_it() -> None:
+    Path("my_text.txt").write_text("One.\n\nTwo.\n")
+    Path("prefix.txt").write_text("P")
+    mine = {"include": "_held_out_loss.yaml", "title": "Mine"}
+    source = {"file": "my_text.txt", "separator": "\n\n"}
+    Path("mine.yaml").write_text(yaml.safe_dump({**mine, "source": source}))
+    pin("mine.yaml", Path("mine.yaml"), [])
+    task = load_task("mine.yaml", WHERE)
+    assert (task.definition["kind"], task.definition["source"]["rows"]) == ("rolling", 2)
+    assert task.source and task.source.sha256 == hashlib.sha256(b"One.\n\nTwo.\n").hexdigest()
+
+
+def test_pinned_copy_elsewhere_finds_its_prefix() -> None:
+    Path("data.jsonl").write_bytes(json_lines(ROWS))
+    Path("prefix.txt").write_text("P")
+    definition = {"title": "T", "source": {"file": "data.jsonl"}, "few_shot": {"prefix_file": "prefix.txt"}}
+    Path("mine.yaml").write_text(yaml.safe_dump(definition))
+    Path("pinned").mkdir()
+    pin("mine.yaml", Path("pinned/mine.yaml"), [])
+    assert load_task("pinned/mine.yaml", WHERE).definition["few_shot"]["prefix"] == "P"
+
+
+REFUSED = {
+    "no such data set": (
+        {"source": {"dataset": "a/none", "files": "*"}},
+        SourceError,
+        ["source.dataset", "/api/datasets/a/none", "404"],
+    ),
+    "several files": (
+        {"source": {"dataset": "a/b", "files": "*.csv"}},
+        ConfigError,
+        ["source.files: '*.csv' matches one.csv, two.csv in a/b"],
+    ),
+    "no file": (
+        {"source": {"dataset": "a/b", "files": "*.json"}},
+        ConfigError,
+        ["matches none of .gitattributes, README.md, one.csv, two.csv"],
+    ),
+    "no source": ({}, ConfigError, ["neither file nor dataset"]),
+    "broken otherwise": (
+        {"kind": "choices", "source": {"file": "data.jsonl"}},
+        ConfigError,
+        ["mine.yaml: kind: found 'choices'"],
+    ),
+    "another file than before": (
+        {"source": {"file": "data.jsonl", "sha256": "1" * 64}},
+        SourceError,
+        ["expected " + "1" * 64],
+    ),
+    "generated": ({"source": {"toy": "memo_trap"}}, ConfigError, ["source.toy", "no data to pin"]),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_what_cannot_be_pinned_is_said_and_nothing_is_written(mistake: str, hub: Hub) -> None:
+    keys, error, parts = REFUSED[mistake]
+    hub.offer("a/b", {"README.md": b"", "one.csv": b"", "two.csv": b""})
+    Path("data.jsonl").write_bytes(json_lines(ROWS))
+    Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", **keys}))
+    with pytest.raises(error) as caught:
+        pin("mine.yaml", Path("pinned.yaml"), [], opener())
+    for part in parts:
+        assert part in str(caught.value)
+    assert not Path("pinned.yaml").exists()
+
+
+def test_pin_goes_to_a_yaml_file() -> None:
+    with pytest.raises(ConfigError, match="allowed: the path of a YAML file"):
+        pin("isp_redefine_math", Path("pinned"), [])
