@@ -39,7 +39,7 @@ def study(path: Path, hub: FakeHub, *rows: dict[str, Any], **config: Any) -> Wor
     with workspace.edited("config.yaml") as written:
         written["models"] = list(rows) or [row()]
         written["tasks"] = ["tasks/memo_trap.yaml", "tasks/fact_qa.yaml"]
-        written["scoring"] = {"dtype": "float32", "ahead": "checkpoint"}
+        written["scoring"] = {"dtype": "float32", "load_once_per": "checkpoint"}
         written.update(config)
     workspace.env.update(hub.environment())
     return workspace

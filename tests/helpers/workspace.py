@@ -53,7 +53,7 @@ SMALL_STUDY = {
     "study": "small",
     "models": [{"series": "series.yaml", "steps": [0, 16, 256]}],
     "tasks": ["tasks/memo_trap.yaml", "tasks/fact_qa.yaml", "tasks/quote_repetition.yaml"],
-    "scoring": {"ahead": "model"},
+    "scoring": {"load_once_per": "model"},
 }
 
 

@@ -24,7 +24,7 @@ from ebbtide.checkpoints.hub.disk import Budget, partial_of
 from ebbtide.checkpoints.hub.fetch import fetch, locked_checkpoint
 from ebbtide.checkpoints.hub.fetched import read_fetched
 from ebbtide.checkpoints.hub.lock import Lock, Locked, LockedFile, LockedModel, write_lock
-from ebbtide.checkpoints.load import directory_of, load_model, verify
+from ebbtide.checkpoints.load import check_weights, directory_of, load_model
 from ebbtide.errors import CheckpointError
 from ebbtide.logs import log
 from ebbtide.scoring.engine import load_scorer, score_requests
@@ -146,7 +146,7 @@ def test_what_loading_takes_is_fetched_and_nothing_else(
     assert {name: file.digest for name, file in record.files.items()} == {
         name: locked.files[name].digest for name in locked.needed("safetensors")
     }
-    verify(to, record.weights)
+    check_weights(to, record.weights)
     assert directory_of(to / "fetched.json") == to
 
 
@@ -168,9 +168,9 @@ def test_shards_of_both_formats_score_the_same(
     shard = record.files["model-00001-of-00002.safetensors"]
     if format == "bin":
         assert shard.of == locked.files["pytorch_model-00001-of-00002.bin"].digest
-    verify(to, record.weights)
+    check_weights(to, record.weights)
     os.utime(to / "model-00001-of-00002.safetensors", (1, 1))
-    verify(to, record.weights)
+    check_weights(to, record.weights)
 
 
 def test_a_second_fetch_asks_for_nothing(hub: FakeHub, locked: Locked, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_directory_that_has_changed_is_fetched_again(locked: Locked, tmp_path:
     to = get(locked, tmp_path / "hub-1")
     (to / "config.json").write_text("{}")
     get(locked, to)
-    verify(to, locked.weights_identity("safetensors"))
+    check_weights(to, locked.weights_identity("safetensors"))
 
 
 def test_another_tokenizer_is_fetched_although_the_weights_are_there(
@@ -241,7 +241,7 @@ def test_an_index_that_leads_elsewhere_is_refused(hub: FakeHub, checkpoint: Path
 def test_a_truncated_download_goes_on_where_it_ended(hub: FakeHub, locked: Locked, tmp_path: Path) -> None:
     hub.truncate("model.safetensors")
     to = get(locked, tmp_path / "hub-1")
-    verify(to, locked.weights_identity("safetensors"))
+    check_weights(to, locked.weights_identity("safetensors"))
     assert any(r.range for r in hub.requests)
     assert served(hub, "model.safetensors", locked.files["model.safetensors"].size)
 
@@ -251,7 +251,7 @@ def test_other_bytes_than_the_lock_has_are_fetched_once_more(
 ) -> None:
     hub.corrupt("model.safetensors", times=1)
     to = get(locked, tmp_path / "hub-1")
-    verify(to, locked.weights_identity("safetensors"))
+    check_weights(to, locked.weights_identity("safetensors"))
     assert asked(hub, "model.safetensors") == 2
 
 
@@ -314,7 +314,7 @@ def test_links_in_what_a_killed_fetch_left_are_not_followed(
     get(locked, to)
     assert outside.read_bytes() == before
     assert not any(path.is_symlink() for path in to.iterdir())
-    verify(to, locked.weights_identity("safetensors"))
+    check_weights(to, locked.weights_identity("safetensors"))
 
 
 def command(lock: Path, to: Path, *more: str) -> list[str]:
@@ -384,7 +384,7 @@ def test_the_verb_needs_no_setting_and_uses_the_network(hub: FakeHub, locked: Lo
     environment = {k: v for k, v in {**os.environ, **hub.environment()}.items() if "OFFLINE" not in k}
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    verify(to, locked.weights_identity("safetensors"))
+    check_weights(to, locked.weights_identity("safetensors"))
 
 
 PLAN = {"host": "h", "pid": 1, "started": 0.0, "budget_bytes": 10**9, "stay": [], "wanted": {}}
@@ -493,7 +493,7 @@ def test_old_weights_go_for_new_ones_unless_they_are_kept(locked: Locked, tmp_pa
     assert old.exists()
     get(locked, new, budget=Budget(root, room + 10, waits=()))
     assert not old.exists()
-    verify(new, locked.weights_identity("safetensors"))
+    check_weights(new, locked.weights_identity("safetensors"))
 
 
 # What was fetched, later.
@@ -504,11 +504,11 @@ def test_what_was_tampered_with_is_not_loaded(locked: Locked, tmp_path: Path) ->
     to = get(locked, tmp_path / "hub-1")
     data = bytearray((to / "model.safetensors").read_bytes())
     os.utime(to / "model.safetensors")  # another time, the same bytes
-    verify(to, weights)
+    check_weights(to, weights)
     data[-1] ^= 1
     (to / "model.safetensors").write_bytes(data)
     with pytest.raises(CheckpointError, match=r"model\.safetensors is sha256:\w+, fetched was sha256:"):
-        verify(to, weights)
+        check_weights(to, weights)
 
 
 def test_the_times_of_unchanged_files_save_hashing(locked: Locked, tmp_path: Path, monkeypatch) -> None:
@@ -516,7 +516,7 @@ def test_the_times_of_unchanged_files_save_hashing(locked: Locked, tmp_path: Pat
     monkeypatch.setattr(
         "ebbtide.checkpoints.hub.fetched.digest_of", lambda *_: pytest.fail("a file was hashed")
     )
-    verify(to, locked.weights_identity("safetensors"))
+    check_weights(to, locked.weights_identity("safetensors"))
 
 
 def link_elsewhere(path: Path) -> None:
@@ -541,16 +541,16 @@ def test_a_directory_that_has_changed_is_not_loaded(
     to = get(locked, tmp_path / "hub-1")
     change(to)
     if what is None:
-        verify(to, locked.weights_identity("safetensors"))
+        check_weights(to, locked.weights_identity("safetensors"))
         return
     with pytest.raises(CheckpointError, match=what):
-        verify(to, locked.weights_identity("safetensors"))
+        check_weights(to, locked.weights_identity("safetensors"))
 
 
 def test_other_weights_than_planned_are_not_loaded(locked: Locked, tmp_path: Path) -> None:
     to = get(locked, tmp_path / "hub-1")
     with pytest.raises(CheckpointError, match=r"holds weights hub:\w+, the run was planned with hub:0"):
-        verify(to, "hub:0")
+        check_weights(to, "hub:0")
 
 
 # Code of the repository's own.
@@ -617,7 +617,7 @@ def test_code_in_a_directory_without_a_record_is_not_run(
 def test_code_runs_with_permission(with_code: Callable[..., Locked], hub: FakeHub, tmp_path: Path) -> None:
     locked = with_code()
     to = get(locked, tmp_path / "hub-1", remote_code=True)
-    verify(to, locked.weights_identity("safetensors", remote_code=True))
+    check_weights(to, locked.weights_identity("safetensors", remote_code=True))
     done = score(to, tmp_path, hub)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ran").exists()

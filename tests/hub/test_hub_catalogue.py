@@ -157,7 +157,7 @@ def test_the_grid_holds_what_is_locked() -> None:
     assert locked is not None
     row = checkpoint_of(model, wanted["step8"], locked, lock)
     assert (row.step, row.tokens, row.size_bytes) == (8, 800, 1000)
-    assert row.weights.startswith("hub:") and row.ready.startswith("resources/checkpoints/tiny/step8/hub-")
+    assert row.weights.startswith("hub:") and row.marker.startswith("resources/checkpoints/tiny/step8/hub-")
     assert row.dtype == "unknown"  # its config.json does not say
 
 

@@ -87,7 +87,7 @@ def test_a_tiny_disk_sees_all_checkpoints_pass(tmp_path: Path, hub: FakeHub, wei
     size = sum(p.stat().st_size for p in (weights / "lab-tiny-1m-0").iterdir()) + 16_384
     budget = int(2.5 * size)
     workspace = suite.study(
-        tmp_path / "study", hub, weights={"keep": "none", "disk_gb": budget / 1e9, "downloads": 2}
+        tmp_path / "study", hub, weights={"keep": "none", "disk_gb": budget / 1e9, "parallel_downloads": 2}
     )
     suite.lock(workspace)
     most, stop = [0], threading.Event()
@@ -119,9 +119,8 @@ def test_a_failing_checkpoint_makes_room_for_others(tmp_path: Path, hub: FakeHub
     broken = (weights / "lab-tiny-1m-1" / "model.safetensors").read_bytes()
     repo.commit("step1", {"model.safetensors": broken[:100] + bytes(len(broken) - 100)})
     size = sum(p.stat().st_size for p in (weights / "lab-tiny-1m-0").iterdir()) + 16_384
-    workspace = suite.study(
-        tmp_path / "study", hub, weights={"keep": "none", "disk_gb": 1.2 * size / 1e9, "downloads": 1}
-    )
+    weights = {"keep": "none", "disk_gb": 1.2 * size / 1e9, "parallel_downloads": 1}
+    workspace = suite.study(tmp_path / "study", hub, weights=weights)
     suite.lock(workspace)
     workspace.env["EBBTIDE_GRACE"] = "1"
     done = workspace.snakemake("--cores", "2", "--keep-going", check=False)

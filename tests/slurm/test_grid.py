@@ -18,7 +18,7 @@ CHECKPOINTS, TASKS = 3, 3
 def test_a_small_grid(slurm, finished_study, tmp_path):
     study = write_small_study(tmp_path)
     with study.edited("config.yaml") as config:
-        config["scoring"]["ahead"] = "checkpoint"
+        config["scoring"]["load_once_per"] = "checkpoint"
         config["models"][0]["sizes"] = ["small-d16"]
     shutil.copytree(finished_study.path / "resources", tmp_path / "resources")
     study.env = {**slurm.environment, **{k: study.env[k] for k in ("OMP_NUM_THREADS", "PYTHONPATH")}}

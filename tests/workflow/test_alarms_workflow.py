@@ -27,7 +27,7 @@ def test_the_exit_status_says_whether_something_fell(study):
     assert not list((study.path / ".snakemake").glob("locks/*"))
 
     with study.edited("config.yaml") as config:
-        config["alarms"] = {"fail": "never"}
+        config["alarms"] = {"fail_on": "never"}
     assert study.snakemake("--cores", "1", "alarms").returncode == 0
     with study.edited("config.yaml") as config:
         config["alarms"] = {"baseline": 17}

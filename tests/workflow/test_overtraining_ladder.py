@@ -35,7 +35,7 @@ def write_ladder_study(path: Path) -> Workspace:
         config |= {
             "models": [{"series": "series.yaml"}],
             "tasks": ["tasks/held_out_loss.yaml", "tasks/fact_qa.yaml", "tasks/memo_trap.yaml"],
-            "scaling": {
+            "scaling_laws": {
                 "scored": {"errors": ["fact_qa", "memo_trap"]},
                 "loss": "held_out_loss",
                 "fit": [{"models": list(STEPS)}],

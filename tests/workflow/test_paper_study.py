@@ -97,9 +97,9 @@ def row(edit: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], 
             row(lambda r: (r.update(format="lm_eval_samples"), r.pop("columns"), r.pop("metric"))),
             "source: not for",
         ),
-        (lambda c: c.update(use="scored"), "models: found none; allowed: at least one"),
-        (lambda c: c.update(use="imported", imported=[]), "imported: found none with use: imported"),
-        (lambda c: c.update(use="neither"), "use: found 'neither'; allowed: both, scored, imported"),
+        (lambda c: c.update(results="scored"), "models: found none; allowed: at least one"),
+        (lambda c: c.update(results="imported", imported=[]), "imported: found none with results: imported"),
+        (lambda c: c.update(results="neither"), "results: found 'neither'; allowed: both, scored, imported"),
         (lambda c: c.update(regression={"form": "centred"}), "allowed: standardised, raw"),
         (lambda c: c.update(regression={"adjust": "fdr"}), "allowed: bh, by, holm, none"),
         (lambda c: c.update(regression={"published": "no.tsv"}), "published: there is no such file"),
@@ -130,7 +130,7 @@ def test_one_file_serves_both_uses() -> None:
     assert not imported.tasks
     assert not imported.unlocked  # no lock is asked for
     assert (imported.has_tokens(), imported.has_chance()) == (True, True)
-    scored = read_study(STUDY, use="scored")
+    scored = read_study(STUDY, results="scored")
     assert len(scored.hub) == 8
     assert not scored.imported
     assert not scored.has_chance()
@@ -139,13 +139,13 @@ def test_one_file_serves_both_uses() -> None:
         ConfigError, match=r"lock\.json lacks pythia-70m; .*; run snakemake with the target lock"
     ):
         check_checkpoints(scored)
-    both = read_study(STUDY, use="both")
+    both = read_study(STUDY, results="both")
     assert (len(both.hub), len(both.imported)) == (8, 3)
 
 
 @pytest.mark.parametrize(("file", "sizes", "tasks"), [(STUDY, 8, 11), (V1, 7, 4)])
 def test_the_grid_is_that_of_the_paper(file: Path, sizes: int, tasks: int) -> None:
-    study = read_study(file, use="scored")
+    study = read_study(file, results="scored")
     assert len(study.hub) == sizes
     assert len(study.config["tasks"]) == tasks
     assert [m.nominal for m in study.hub] == [7e7, 1.6e8, 4.1e8, 1e9, 1.4e9, 2.8e9, 6.9e9, 1.2e10][:sizes]

@@ -126,7 +126,7 @@ def test_another_way_to_encode_plans_everything(study):
 
 def test_a_check_of_new_cells_and_the_name_of_the_precision_plan_nothing(study):
     with study.edited("config.yaml") as config:
-        config["scoring"] |= {"verify": 2, "dtype": "float32"}
+        config["scoring"] |= {"rescore_examples": 2, "dtype": "float32"}
     assert study.planned() == {}
 
 

@@ -164,11 +164,14 @@ SCALING = {
     [
         ({"scored": None}, "scaling: found neither; allowed: one of testbed, scored"),
         ({"testbed": {"source": "a", "pins": "b"}}, "found testbed and scored"),
-        ({"loss": "held_out"}, "scaling.loss: found 'held_out'; allowed: memo_trap"),
-        ({"scored": {"errors": ["fact_q"]}}, "scaling.scored.errors: found 'fact_q'.*did you mean 'fact_qa'"),
+        ({"loss": "held_out"}, "scaling_laws.loss: found 'held_out'; allowed: memo_trap"),
+        (
+            {"scored": {"errors": ["fact_q"]}},
+            "scaling_laws.scored.errors: found 'fact_q'.*did you mean 'fact_qa'",
+        ),
         (
             {"fit": [{"models": ["small-d9"]}]},
-            r"scaling.fit\[0\].models: found 'small-d9'; allowed: small-d8",
+            r"scaling_laws.fit\[0\].models: found 'small-d9'; allowed: small-d8",
         ),
     ],
 )
@@ -176,6 +179,6 @@ def test_a_config_that_names_no_runs_is_refused(tmp_path, monkeypatch, changes, 
     monkeypatch.chdir(tmp_path)
     workspace: Workspace = write_small_study(tmp_path)
     with workspace.edited("config.yaml") as config:
-        config["scaling"] = {k: v for k, v in {**SCALING, **changes}.items() if v is not None}
+        config["scaling_laws"] = {k: v for k, v in {**SCALING, **changes}.items() if v is not None}
     with pytest.raises(ConfigError, match=message):
         read_study("config.yaml")

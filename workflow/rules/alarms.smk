@@ -101,6 +101,6 @@ rule alarms:
     conda:
         "../../envs/ebbtide.yaml"
     params:
-        watch=STUDY.config["alarms"]["watch"],
+        checkpoints=STUDY.config["alarms"]["checkpoints"],
     script:
         "../scripts/alarms.py"

@@ -29,7 +29,7 @@ for trained in untrained_models():
         name:
             f"train_{trained.name}"
         output:
-            ready=[checkpoint.ready for checkpoint in trained.checkpoints],
+            marker=[checkpoint.marker for checkpoint in trained.checkpoints],
         log:
             f"logs/train/{trained.name}.log",
         benchmark:
@@ -45,7 +45,7 @@ for trained in untrained_models():
         params:
             spec=canonical_json(trained.training),
         shell:
-            "python -m ebbtide train --spec {params.spec:q} --ready {output.ready:q} 2> {log:q}"
+            "python -m ebbtide train --spec {params.spec:q} --markers {output.marker:q} 2> {log:q}"
 
 
 rule lock:

@@ -80,12 +80,12 @@ if any(STUDY.checkpoints()):
     FIGURES += ["alarms", "changes", "trends", "early_warning", "forgetting"]
 if not STUDY.has_metrics():
     TABLES, FIGURES = [], []
-if "scale" in STUDY.config and STUDY.has_metrics():
+if "scaling_trends" in STUDY.config and STUDY.has_metrics():
     TABLES += ["scale_points.tsv", "scale_trends.tsv"]
-    FIGURES += [f"scale_{metric}" for metric in STUDY.config["scale"]["metrics"]]
-if "scaling" in STUDY.config:
+    FIGURES += [f"scale_{metric}" for metric in STUDY.config["scaling_trends"]["metrics"]]
+if "scaling_laws" in STUDY.config:
     # A search of configurations comes with a testbed alone, a known source with text of one's own.
-    if "testbed" in STUDY.config["scaling"]:
+    if "testbed" in STUDY.config["scaling_laws"]:
         SCALING_TABLES.append("configurations.tsv")
         SCALING_FIGURES.append("scaling_search")
     else:
@@ -117,7 +117,7 @@ def any_of(names):
 def untrained_models():
     """Models of local ladders that lack a checkpoint."""
     models = (model for model in STUDY.models.values() if model.training)
-    return [m for m in models if not all(Path(c.ready).exists() for c in m.checkpoints)]
+    return [m for m in models if not all(Path(c.marker).exists() for c in m.checkpoints)]
 
 
 wildcard_constraints:
@@ -165,7 +165,7 @@ def weights_for(wildcards):
             check_checkpoints(STUDY)
         except EbbtideError as error:
             raise WorkflowError(str(error))
-    return ancient(STUDY.checkpoint(wildcards.model, wildcards.checkpoint).ready)
+    return ancient(STUDY.checkpoint(wildcards.model, wildcards.checkpoint).marker)
 
 
 def measured(what, checkpoint):
@@ -238,7 +238,7 @@ def all_figures():
 def score_memory_mb(wildcards, attempt):
     """Memory of a scoring job: Python, torch, weights in float32 (in float64 to verify); more at each try."""
     weights = STUDY.checkpoint(wildcards.model, wildcards.checkpoint).size_bytes
-    copies = 3 + 4 * bool(STUDY.config["scoring"]["verify"])
+    copies = 3 + 4 * bool(STUDY.config["scoring"]["rescore_examples"])
     return attempt * (2000 + copies * weights // 2**20)
 
 
@@ -277,8 +277,8 @@ onsuccess:
         settings = STUDY.config["alarms"]
         if fails(
             read_alarms(f"{RESULTS}/alarms.tsv"),
-            settings["fail"],
-            settings["watch"],
+            settings["fail_on"],
+            settings["checkpoints"],
         ):
             sys.exit(1)
 

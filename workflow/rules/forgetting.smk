@@ -101,7 +101,7 @@ rule example_model:
     params:
         examples=all_examples(),
         regression=STUDY.config["regression"],
-        checkpoints=STUDY.config["example_model"]["checkpoints"],
+        checkpoints=STUDY.config["regression"]["example_model"]["checkpoints"],
         code=code_digest("trajectories", "multiplicity"),
     script:
         "../scripts/example_model.py"

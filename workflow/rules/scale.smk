@@ -9,7 +9,7 @@ RERUNS   when metrics are new, the grid, the settings under `scale:` or the code
          `scale:` has none of this.
 """
 
-SCALE = STUDY.config.get("scale")
+SCALE = STUDY.config.get("scaling_trends")
 if SCALE is not None and STUDY.has_metrics():
     try:
         SERIES = catalogued(STUDY.config["models"])
@@ -45,7 +45,7 @@ if SCALE is not None and STUDY.has_metrics():
             shots={name: [s.asked, s.shots] for name, s in SHOTS.items()},
             parameters=STUDY.config["regression"]["parameters"],
             alpha=STUDY.config["trajectories"]["alpha"],
-            flat=STUDY.config["trends"]["flat"],
+            flat=STUDY.config["trends"]["equivalence_margin"],
             code=code_digest("trajectories", "metrics", "tables", "model_series"),
         script:
             "../scripts/scale_trends.py"

@@ -10,7 +10,7 @@ OUTPUTS  resources/testbeds/{digest}/                       the files, hashes ch
 RERUNS   when the pins (their digest is in the name), the settings under `scaling:` or the code change.
 """
 
-SCALING = STUDY.config.get("scaling")
+SCALING = STUDY.config.get("scaling_laws")
 if "testbed" in (SCALING or {}):
     try:
         PINS = find_pins(SCALING["testbed"]["pins"])

@@ -36,7 +36,7 @@ rule score:
     params:
         checkpoint=lambda wildcards: STUDY.checkpoint(
             wildcards.model, wildcards.checkpoint
-        ).ready,
+        ).marker,
         identity=lambda wildcards: canonical_json(
             STUDY.identity(
                 STUDY.checkpoint(wildcards.model, wildcards.checkpoint), wildcards.task

@@ -44,7 +44,7 @@ rule trends:
         examples=all_examples(),  # one less is a change, too
         metrics=STUDY.config["trajectories"]["metrics"],
         alpha=STUDY.config["trajectories"]["alpha"],
-        flat=STUDY.config["trends"]["flat"],
+        flat=STUDY.config["trends"]["equivalence_margin"],
         code=code_digest("trajectories", "multiplicity", "metrics", "tables"),
     script:
         "../scripts/trends.py"

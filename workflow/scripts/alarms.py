@@ -7,7 +7,7 @@ from ebbtide.statistics.alarms.lines import lines, read_alarms
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    said = lines(read_alarms(job.input.alarms), job.params.watch)
+    said = lines(read_alarms(job.input.alarms), job.params.checkpoints)
     print(*said, f"All comparisons: {job.input.alarms}", sep="\n")
 
 

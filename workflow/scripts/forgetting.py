@@ -17,7 +17,7 @@ def main(job) -> None:
         metrics=watch["metrics"],
         parameters=job.params.parameters,
         largest=settings["largest"],
-        hold=settings["hold"],
+        hold=settings["streak"],
         alpha=watch["alpha"],
     )
     texts = {
@@ -31,7 +31,9 @@ def main(job) -> None:
     write_tsv(tables.together, job.output.together)
     write_tsv(tables.curves, job.output.curves)
     write_tsv(examples, job.output.examples)
-    write_text(forgotten_page(examples, tables.summary, job.params.study, settings["rows"]), job.output.page)
+    write_text(
+        forgotten_page(examples, tables.summary, job.params.study, settings["page_rows"]), job.output.page
+    )
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from ebbtide.checkpoints.load import (
+    check_weights,
     count_parameters,
     directory_of,
     identities,
     load_model,
     locate,
-    verify,
     weight_files,
 )
 from ebbtide.errors import CheckpointError
@@ -178,7 +178,7 @@ def test_a_directory_that_is_gone_keeps_its_identity(damaged: Path, tmp_path: Pa
     shutil.rmtree(damaged)
     assert locate(damaged, record) == before
     with pytest.raises(CheckpointError, match="is not a directory"):
-        verify(record, before.weights)
+        check_weights(record, before.weights)
     record.unlink()
     with pytest.raises(CheckpointError, match="is not a directory"):
         locate(damaged, record)
@@ -244,7 +244,7 @@ def test_a_directory_that_is_gone_keeps_its_precision(damaged: Path, tmp_path: P
 def test_weights_that_changed_since_the_plan_are_not_scored(damaged: Path, tmp_path: Path) -> None:
     record = tmp_path / "located.json"
     planned = locate(damaged, record).weights
-    verify(record, planned)
+    check_weights(record, planned)
     rewrite(damaged, **{HEAD: load_file(damaged / "model.safetensors")[HEAD] + 1})
     with pytest.raises(CheckpointError, match=f"the run was planned with {planned}; run snakemake again"):
-        verify(record, planned)
+        check_weights(record, planned)

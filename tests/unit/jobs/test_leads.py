@@ -23,7 +23,7 @@ def checkpoint(model: str, step: int) -> Checkpoint:
         tokens=step * 10,
         weights=f"trained:{model}-{step}",
         tokenizer="toy",
-        ready=f"resources/checkpoints/{model}/step{step}/trained-0.json",
+        marker=f"resources/checkpoints/{model}/step{step}/trained-0.json",
         size_bytes=0,
         dtype="bfloat16",
     )
@@ -40,10 +40,12 @@ def study(tmp_path: Path) -> Study:
         "bos": "tokenizer",
         "truncation": "left",
         "max_length": None,
-        "verify": 0,
+        "rescore_examples": 0,
         "store": str(tmp_path / "cells"),
     }
-    return Study("s", {"scoring": {**scoring, "ahead": "checkpoint"}, "recompute": False}, models, tasks)
+    return Study(
+        "s", {"scoring": {**scoring, "load_once_per": "checkpoint"}, "recompute": False}, models, tasks
+    )
 
 
 def with_(study: Study, *, recompute: bool = False, **scoring: Any) -> Study:
@@ -84,7 +86,7 @@ def test_priorities_are_ordered() -> None:
     ],
 )
 def test_the_first_missing_cell_leads(study: Study, ahead: str, step0: list[int], step8: list[int]) -> None:
-    study = with_(study, ahead=ahead)
+    study = with_(study, load_once_per=ahead)
     put(study, "small", "step0", "t1")
     assert priorities(study, "small", "step0") == step0
     assert priorities(study, "small", "step8") == step8
@@ -93,7 +95,7 @@ def test_the_first_missing_cell_leads(study: Study, ahead: str, step0: list[int]
 
 
 def test_a_whole_checkpoint_hands_the_lead_of_its_model_on(study: Study) -> None:
-    study = with_(study, ahead="model")
+    study = with_(study, load_once_per="model")
     put(study, "small", "step0", *TASKS)
     assert priorities(study, "small", "step0") == [COPY, COPY, COPY]
     assert priorities(study, "small", "step8") == [LEAD, FOLLOWER, FOLLOWER]
@@ -115,14 +117,14 @@ def test_a_hint_holds_the_wanted_cells_in_the_order_of_training_and_tasks(study:
     assert set(found) == {"small", "large"}
     small = found["small"]
     assert [cell["name"] for cell in small["cells"]] == ["small/step0/t1", "small/step0/t3", "small/step8/t1"]
-    assert small["ahead"] == "checkpoint"
+    assert small["load_once_per"] == "checkpoint"
     assert small["store"] == study.config["scoring"]["store"]
     assert small["recompute_before"] == 0.0
-    assert small["verify"] == 0
+    assert small["rescore_examples"] == 0
     step8 = study.checkpoint("small", "step8")
     assert small["cells"][2] == {
         "name": "small/step8/t1",
-        "checkpoint": step8.ready,
+        "checkpoint": step8.marker,
         "requests": study.tasks["t1"].frozen,
         "identity": study.identity(step8, "t1"),
     }
@@ -135,8 +137,10 @@ def test_to_recompute_the_store_is_trusted_from_the_start_of_the_run(study: Stud
 
 def test_what_a_cell_is_checked_with_is_no_identity(study: Study) -> None:
     wanted = [("small", "step0", "t1")]
-    [plain], [checked] = (hints(with_(study, verify=n), wanted, started=0.0).values() for n in (0, 2))
-    assert checked["verify"] == 2
+    [plain], [checked] = (
+        hints(with_(study, rescore_examples=n), wanted, started=0.0).values() for n in (0, 2)
+    )
+    assert checked["rescore_examples"] == 2
     assert checked["cells"] == plain["cells"]
 
 

@@ -55,7 +55,7 @@ class Grid:
     def hint(self, ahead: str = "checkpoint", **changes: Any) -> str:
         path = self.root / "hint.json"
         store = str(self.root / "cells")
-        path.write_text(json.dumps({"ahead": ahead, "store": store, "cells": self.cells, **changes}))
+        path.write_text(json.dumps({"load_once_per": ahead, "store": store, "cells": self.cells, **changes}))
         return str(path)
 
     def score(self, cell: Mapping[str, Any], hint: str) -> str:
@@ -249,7 +249,7 @@ def test_without_a_hint_a_job_scores_its_own_cell(
 
 def test_a_hint_that_is_not_json_is_an_error(grid: Grid) -> None:
     cell = grid.add("c1", "t1")
-    (grid.root / "hint.json").write_text('{"ahead"')
+    (grid.root / "hint.json").write_text('{"load_once_per"')
     with pytest.raises(ScoringError, match=r"hint\.json is not JSON; delete it"):
         grid.score(cell, str(grid.root / "hint.json"))
 
@@ -286,7 +286,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_cells_are_checked_as_many_times_as_the_hint_says(grid: Grid, verified: list[dict[str, Any]]) -> None:
     cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
     sibling["identity"] |= {"encoding": "joint", "bos": "always", "truncation": "refuse", "max_length": 40}
-    assert grid.score(cell, grid.hint(verify=2)) == "scored"
+    assert grid.score(cell, grid.hint(rescore_examples=2)) == "scored"
     own = {"encoding": "harness", "bos": "tokenizer", "truncation": "left", "max_length": None}
     assert verified == [
         {"directory": grid.root / "c1", "requests": cell["requests"], "rows": len(tiny.ROWS), **own},
@@ -302,7 +302,7 @@ def test_cells_are_checked_as_many_times_as_the_hint_says(grid: Grid, verified: 
 @pytest.mark.usefixtures("here")
 def test_nothing_is_checked_unasked(grid: Grid, verified: list[dict[str, Any]]) -> None:
     cell = grid.add("c1", "t1")
-    grid.score(cell, grid.hint(verify=0))
+    grid.score(cell, grid.hint(rescore_examples=0))
     assert not verified
     assert "verified" not in read_footer(grid.path(cell), CELL)
 

@@ -27,7 +27,7 @@ def study(sizes: list[int], disk: float | None, keep: Any = "none") -> Study:
         for n, size in enumerate(sizes)
     )
     config = {
-        "weights": {"keep": keep, "disk_gb": None if disk is None else disk / GB, "downloads": 2},
+        "weights": {"keep": keep, "disk_gb": None if disk is None else disk / GB, "parallel_downloads": 2},
         "scoring": {
             **dict.fromkeys(("dtype", "encoding", "bos", "truncation", "max_length")),
             "store": "cells",

@@ -191,7 +191,7 @@ def test_the_command_line_writes_tokens_and_a_second_opinion(
 ) -> None:
     cell, tokens = tmp_path / "cell.parquet", tmp_path / "tokens.parquet"
     arguments = ["score", "--model", str(checkpoint), "--requests", str(requests), "--to", str(cell)]
-    assert main([*arguments, "--per-token", str(tokens), "--verify", "1", "--bos", "never"]) == 0
+    assert main([*arguments, "--per-token", str(tokens), "--rescore-examples", "1", "--bos", "never"]) == 0
     assert "2 requests differ by at most" in capsys.readouterr().err
     footer = read_footer(cell, CELL)
     assert footer["verified"]["largest_difference"] < 1e-4
@@ -216,7 +216,10 @@ def test_the_command_line_measures_losses(checkpoint: Path, tmp_path: Path, caps
     [
         (["--threads", "0"], "argument --threads: found '0', allowed: a whole number from 1 on"),
         (["--max-length", "0"], "argument --max-length: found '0', allowed: a whole number from 1 on"),
-        (["--verify", "-1"], "argument --verify: found '-1', allowed: a whole number from 0 on"),
+        (
+            ["--rescore-examples", "-1"],
+            "argument --rescore-examples: found '-1', allowed: a whole number from 0 on",
+        ),
     ],
 )
 def test_bad_numbers_are_a_sentence(options: list[str], message: str, capsys) -> None:

@@ -29,7 +29,7 @@ from ebbtide.study.load import read_study
 from workspace import ROOT
 
 STUDY = ROOT / "studies/overtraining.yaml"
-CONFIG = read_yaml(STUDY)["scaling"]
+CONFIG = read_yaml(STUDY)["scaling_laws"]
 # Relative error in percent at 6.9B, M = 20: Gadre et al. 2024, Table 2.
 TABLE_2 = {
     "c4_original": (28.96, 15.01, 16.80, 79.58, 0.14),
@@ -204,4 +204,4 @@ def test_bad_runs_are_sentences(rows: list[dict[str, object]], words: str) -> No
 def test_a_study_may_be_of_scaling_laws_alone() -> None:
     study = read_study(STUDY)
     assert not study.has_metrics()
-    assert study.config["scaling"]["level"] == 0.95
+    assert study.config["scaling_laws"]["level"] == 0.95

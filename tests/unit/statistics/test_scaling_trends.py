@@ -307,7 +307,7 @@ def test_the_shipped_studies_are_whole(monkeypatch):
 def test_the_rule_on_a_small_study(study: Workspace):
     assert not (study.path / "results/small/scale_trends.tsv").exists()  # without the section, none of it
     with study.edited("config.yaml") as config:
-        config["scale"] = {"metrics": ["accuracy", "classification_loss", "sequence_loss"]}
+        config["scaling_trends"] = {"metrics": ["accuracy", "classification_loss", "sequence_loss"]}
     assert study.planned() == {"scale_trends": 1, "plot_scale": 1}
     study.run(cores=1)
     results = study.path / "results/small"
@@ -321,7 +321,7 @@ def test_the_rule_on_a_small_study(study: Workspace):
         assert (results / f"figures/scale_{metric}.png").read_bytes().startswith(b"\x89PNG")
 
     with study.edited("config.yaml") as config:
-        config["scale"]["series"] = {"mine": ["tiny-*"]}
+        config["scaling_trends"]["series"] = {"mine": ["tiny-*"]}
     told = study.snakemake("--cores", "1", check=False)
     assert told.returncode != 0
-    assert "scale.series.mine: found 'tiny-*', which is no model of the metrics" in told.stdout
+    assert "scaling_trends.series.mine: found 'tiny-*', which is no model of the metrics" in told.stdout

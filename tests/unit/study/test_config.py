@@ -138,12 +138,12 @@ MISTAKES = {
         ["config.yaml", "scoring.max_length", "1", "at least 2"],
     ),
     "negative number of checks": (
-        config(lambda c: c["scoring"].update(verify=-1)),
-        ["config.yaml", "scoring.verify", "-1", "at least 0"],
+        config(lambda c: c["scoring"].update(rescore_examples=-1)),
+        ["config.yaml", "scoring.rescore_examples", "-1", "at least 0"],
     ),
     "checks that are no number": (
-        config(lambda c: c["scoring"].update(verify="all")),
-        ["config.yaml", "scoring.verify", "'all'", "integer"],
+        config(lambda c: c["scoring"].update(rescore_examples="all")),
+        ["config.yaml", "scoring.rescore_examples", "'all'", "integer"],
     ),
     "negative step": (
         config(lambda c: c["models"][0].update(steps=[-1])),

@@ -32,7 +32,7 @@ def ladder_models(
                     tokens=spec.tokens(step),
                     weights=f"trained:{weights}",
                     tokenizer="toy",
-                    ready=f"{CHECKPOINTS}/{name}/step{step}/trained-{weights}.json",
+                    marker=f"{CHECKPOINTS}/{name}/step{step}/trained-{weights}.json",
                     size_bytes=0,
                     dtype="float32",
                 )

@@ -102,7 +102,7 @@ def directory_of(checkpoint: str | Path) -> Path:
     return path.parent
 
 
-def verify(checkpoint: str | Path, weights: str) -> None:
+def check_weights(checkpoint: str | Path, weights: str) -> None:
     """Check, before loading, that the weights are still those that the run was planned with.
 
     Raises `CheckpointError` when the files have changed since, or are gone.

@@ -42,6 +42,6 @@ def check_named(named: Mapping[str, Sequence[str]], models: Iterable[str]) -> No
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ConfigError(
-                    f"scale.series.{series}: found {pattern!r}, which is no model of the metrics; "
+                    f"scaling_trends.series.{series}: found {pattern!r}, which is no model of the metrics; "
                     f"allowed: {', '.join(names)}, with * and ?{nearest(pattern, names) or '.'}"
                 )

@@ -27,9 +27,9 @@ def model_on_disk(row: Mapping[str, Any], where: str) -> Model:
     for step in sorted(steps or [0]):
         directory = Path(pattern.replace("{step}", str(step))).expanduser()
         name = f"step{step}" if steps else "main"
-        ready = f"{CHECKPOINTS}/{row['name']}/{name}/{LOCATED}"
+        marker = f"{CHECKPOINTS}/{row['name']}/{name}/{LOCATED}"
         try:
-            located = locate(directory, ready)
+            located = locate(directory, marker)
         except CheckpointError as error:
             raise ConfigError(f"{where}.path: {error.args[0]}") from error
         checkpoints.append(
@@ -40,7 +40,7 @@ def model_on_disk(row: Mapping[str, Any], where: str) -> Model:
                 tokens=step * row["tokens_per_step"],
                 weights=located.weights,
                 tokenizer=located.tokenizer,
-                ready=ready,
+                marker=marker,
                 size_bytes=located.size_bytes,
                 dtype=located.dtype,
             )

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--per-token", metavar="FILE", help="write log-likelihood and rank of every continuation token, too"
     )
     score.add_argument(
-        "--verify",
+        "--rescore-examples",
         type=_count,
         default=0,
         metavar="N",
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     train = verbs.add_parser("train", help="train one model of a local ladder")
     train.add_argument("--spec", required=True, help="JSON: corpus, recipe, model")
     train.add_argument(
-        "--ready", nargs="+", required=True, help="DIR/stepN/trained-ID.json, one per checkpoint"
+        "--markers", nargs="+", required=True, help="DIR/stepN/trained-ID.json, one per checkpoint"
     )
     train.set_defaults(verb=_train)
 
@@ -159,11 +159,11 @@ def _score(options: argparse.Namespace) -> None:
     settings = {name: getattr(options, name) for name in ("encoding", "bos", "truncation", "max_length")}
     scored = score_requests(scorer, options.requests, **settings, per_token=options.per_token is not None)
     footer = scored.footer
-    if options.verify:
+    if options.rescore_examples:
         from ebbtide.scoring.rescore import largest_difference
 
         footer["verified"] = largest_difference(
-            directory, options.requests, scored.rows, examples=options.verify, **settings
+            directory, options.requests, scored.rows, examples=options.rescore_examples, **settings
         )
         log.info(
             "float64, one by one: %(requests)d requests differ by at most %(largest_difference).2g nats",
@@ -264,10 +264,10 @@ def _train(options: argparse.Namespace) -> None:
     from ebbtide.training.train import train
 
     log_to_stderr()
-    ready = {int(Path(path).parent.name.removeprefix("step")): Path(path) for path in options.ready}
-    spec = {**_json(options.spec, "--spec"), "checkpoints": sorted(ready)}
-    train(spec, next(iter(ready.values())).parent.parent, Progress())
-    for step, path in ready.items():
+    markers = {int(Path(path).parent.name.removeprefix("step")): Path(path) for path in options.markers}
+    spec = {**_json(options.spec, "--spec"), "checkpoints": sorted(markers)}
+    train(spec, next(iter(markers.values())).parent.parent, Progress())
+    for step, path in markers.items():
         for stale in path.parent.glob("trained-*.json"):
             stale.unlink()
         write_text(json.dumps({**spec, "step": step}, indent=1) + "\n", path)

@@ -44,7 +44,7 @@ def _lock(options: argparse.Namespace) -> None:
     from ebbtide.study.load import read_study
 
     log_to_stderr()
-    study = read_study(*options.study, use="both")  # what is scored one day can be locked today
+    study = read_study(*options.study, results="both")  # what is scored one day can be locked today
     messages = lock_study(study.hub, Hub(), study.lock_file, options.follow)
     for message in messages:
         print(message)

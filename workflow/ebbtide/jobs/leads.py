@@ -24,12 +24,12 @@ class Leads:
         """Priority of the job of a cell."""
         if task not in self._missing_tasks(model, checkpoint):
             return COPY
-        ahead = self._study.config["scoring"]["ahead"]
-        if ahead == "cell":
+        load_once_per = self._study.config["scoring"]["load_once_per"]
+        if load_once_per == "cell":
             return LEAD
         if task != self._missing_tasks(model, checkpoint)[0]:
             return FOLLOWER
-        if ahead == "model" and checkpoint != self._first_checkpoint(model):
+        if load_once_per == "model" and checkpoint != self._first_checkpoint(model):
             return FOLLOWER
         return LEAD
 
@@ -78,7 +78,7 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
 
     `wanted` are the (model, checkpoint, task) that the run will score; `started` is its Unix time.
     """
-    ahead = study.config["scoring"]["ahead"]
+    load_once_per = study.config["scoring"]["load_once_per"]
     result: dict[str, dict[str, Any]] = {}
     order = {task: i for i, task in enumerate(study.tasks)}
     by_model: dict[str, list[tuple[str, str]]] = {}
@@ -92,15 +92,15 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
             cells.append(
                 {
                     "name": f"{model}/{name}/{task}",
-                    "checkpoint": found.ready,
+                    "checkpoint": found.marker,
                     "requests": study.tasks[task].frozen,
                     "identity": dict(study.identity(found, task)),
                 }
             )
         result[model] = {
-            "ahead": ahead,
+            "load_once_per": load_once_per,
             "store": study.config["scoring"]["store"],
-            "verify": study.config["scoring"]["verify"],
+            "rescore_examples": study.config["scoring"]["rescore_examples"],
             "recompute_before": started if study.config["recompute"] else 0.0,
             "cells": cells,
         }

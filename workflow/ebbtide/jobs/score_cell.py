@@ -60,7 +60,7 @@ def score_cell(
         return "copied"
     Path(cells).mkdir(parents=True, exist_ok=True)
     # Ahead of a whole model, one lock per model: its checkpoints would otherwise be loaded side by side.
-    name = hint if hint and wanted.get("ahead") == "model" else str(Path(checkpoint).resolve())
+    name = hint if hint and wanted.get("load_once_per") == "model" else str(Path(checkpoint).resolve())
     with node_lock(cells, name) as held:
         how = "waited"
         if not store.is_whole(source, identity, after=after):

@@ -31,27 +31,27 @@ class Stream:
         self._study = study
         self._weights = study.config["weights"]
         self._hub = [c for model in study.hub for c in study.models[model.name].checkpoints]
-        self._stay = {c.ready for model in study.hub for c in self._staying(model.name)}
+        self._stay = {c.marker for model in study.hub for c in self._staying(model.name)}
 
     @property
     def downloads(self) -> int:
         """How many checkpoints are fetched at the same time."""
-        return int(self._weights["downloads"])
+        return int(self._weights["parallel_downloads"])
 
     def absent(self, *, kept: bool) -> list[str]:
         """What is not on disk, of the weights that stay (`kept`) or of those that go: ends of paths."""
-        return [Path(c.ready).name for c in self._hub if (c.ready in self._stay) == kept and not _lies(c)]
+        return [Path(c.marker).name for c in self._hub if (c.marker in self._stay) == kept and not _lies(c)]
 
     def passed(self) -> list[Path]:
         """Weights on disk that do not stay, and that no cell of the study waits for."""
-        waiting = {c.ready for c in self._hub if missing(self._study, c)}
-        return [Path(c.ready) for c in self._hub if c.ready not in self._stay | waiting and _lies(c)]
+        waiting = {c.marker for c in self._hub if missing(self._study, c)}
+        return [Path(c.marker) for c in self._hub if c.marker not in self._stay | waiting and _lies(c)]
 
     def tidy(self) -> None:
         """Remove what is left of weights whose removal was cut short, so that they can be fetched again."""
         for checkpoint in self._hub:
-            if Path(checkpoint.ready).exists() and not _lies(checkpoint):
-                remove(Path(checkpoint.ready))
+            if Path(checkpoint.marker).exists() and not _lies(checkpoint):
+                remove(Path(checkpoint.marker))
 
     def options(self, model: str) -> str:
         """What `fetch-checkpoint` must know about a model, as options."""
@@ -65,7 +65,7 @@ class Stream:
         """
         budget, store = self._weights["disk_gb"], self._study.config["scoring"]["store"]
         wanted = {
-            c.ready: [
+            c.marker: [
                 [
                     cell_path(c, task),
                     str(path_of(store, self._study.identity(c, task))),
@@ -88,24 +88,25 @@ class Stream:
         """Raise `ConfigError` if the budget cannot hold some weights beside those that stay."""
         if self._weights["disk_gb"] is None:
             return
-        needed = {c.ready for c in self._needed}
-        staying = {c.ready: c.room_bytes for c in self._hub if c.ready in self._stay}
-        held = sum(size for ready, size in staying.items() if ready in needed or is_fetched(ready))
-        largest = max(self._needed, key=lambda c: c.ready not in self._stay and c.room_bytes, default=None)
+        needed = {c.marker for c in self._needed}
+        staying = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker in self._stay}
+        held = sum(size for marker, size in staying.items() if marker in needed or is_fetched(marker))
+        passing = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker not in self._stay}
+        largest = max(self._needed, key=lambda c: passing.get(c.marker, 0), default=None)
         if largest is None:
             return
-        own = 0 if largest.ready in self._stay else largest.room_bytes
+        own = 0 if largest.marker in self._stay else largest.peak_disk_bytes
         if held + own > round(self._weights["disk_gb"] * GB):
             raise ConfigError(
                 f"weights.disk_gb: found {self._weights['disk_gb']}, but {largest.model}/{largest.name} "
-                f"needs {largest.room_bytes / GB:.3g} GB beside {held / GB:.3g} GB that stay; allow more"
+                f"needs {largest.peak_disk_bytes / GB:.3g} GB beside {held / GB:.3g} GB that stay; allow more"
                 f"{', or keep less (weights.keep)' if held else ''}."
             )
 
     @cached_property
     def _needed(self) -> list[Checkpoint]:
         """Checkpoints with a cell to score, in order; each directory once."""
-        found = {c.ready: c for c in self._hub if missing(self._study, c)}
+        found = {c.marker: c for c in self._hub if missing(self._study, c)}
         return list(found.values())
 
     def _staying(self, model: str) -> tuple[Checkpoint, ...]:
@@ -118,4 +119,4 @@ class Stream:
 
 def _lies(checkpoint: Checkpoint) -> bool:
     """Whether the weights are there as a whole: their record is written last and read first."""
-    return is_fetched(checkpoint.ready)
+    return is_fetched(checkpoint.marker)

@@ -4,11 +4,12 @@ Run as `python -m ebbtide.jobs.worker JOB`, where JOB is JSON: `checkpoint`, `re
 and `hint` (or null). The hint is a file written when the run starts, not an input of the rule (adding
 a task must not rerun the others):
 
-    {"ahead": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0, "verify": 0,
+    {"load_once_per": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
+     "rescore_examples": 0,
      "cells": [{"name": "m/c/t", "checkpoint": FILE, "requests": FILE, "identity": {…}}, …]}
 
 `checkpoint` is the file that exists when the weights can be loaded (see `checkpoints.directory_of`);
-`verify` is how many examples of each scored cell are scored once more, one by one in float64.
+`rescore_examples` is how many examples of each scored cell are scored once more, one by one in float64.
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.cells import store
 from ebbtide.cells.cell import write_cell
-from ebbtide.checkpoints.load import directory_of, verify
+from ebbtide.checkpoints.load import check_weights, directory_of
 from ebbtide.environment import quick_start
 from ebbtide.errors import CellError, EbbtideError
 from ebbtide.jobs.score_cell import read_hint
@@ -43,7 +44,7 @@ def main() -> int:
         import ebbtide.scoring.engine  # noqa: F401
     scorers = _Scorers(job["threads"])
     try:
-        _score_into_store(scorers, job, job["cells"], int(hint.get("verify", 0)))
+        _score_into_store(scorers, job, job["cells"], int(hint.get("rescore_examples", 0)))
         _score_siblings(scorers, job, hint)
     except EbbtideError as error:
         log.error("%s", error)
@@ -68,7 +69,7 @@ class _Scorers:
         if self._scorer is None or self._key != wanted:
             self._scorer = None  # free the old weights before loading the new ones
             started = time.perf_counter()
-            verify(job["checkpoint"], job["identity"]["weights"])
+            check_weights(job["checkpoint"], job["identity"]["weights"])
             directory = directory_of(job["checkpoint"])
             from ebbtide.scoring.engine import load_scorer
 
@@ -79,7 +80,7 @@ class _Scorers:
         return self._scorer
 
 
-def _score_into_store(scorers: _Scorers, job: Job, cells: str, verify_examples: int) -> int:
+def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples: int) -> int:
     """Score one cell and write it to the store; returns the tokens forwarded."""
     identity = job["identity"]
     asked = read_footer(job["requests"], REQUESTS)
@@ -99,12 +100,12 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, verify_examples: 
 
         result = score_requests(scorer, job["requests"], **settings)
     footer = result.footer
-    if verify_examples and not rolling:  # windows of a document are no requests of their own
+    if rescore_examples and not rolling:  # windows of a document are no requests of their own
         from ebbtide.scoring.rescore import largest_difference
 
         directory = directory_of(job["checkpoint"])
         verified = largest_difference(
-            directory, job["requests"], result.rows, examples=verify_examples, **settings
+            directory, job["requests"], result.rows, examples=rescore_examples, **settings
         )
         footer = {**footer, "verified": verified}
     write_cell(result.rows, store.path_of(cells, identity), identity, footer)
@@ -114,13 +115,13 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, verify_examples: 
 def _score_siblings(scorers: _Scorers, own: Job, hint: Job) -> None:
     """Score the wanted, missing siblings. Rescans: a task may be frozen while others are scored."""
     cells, after = own["cells"], float(hint.get("recompute_before", 0.0))
-    verify_examples = int(hint.get("verify", 0))
+    rescore_examples = int(hint.get("rescore_examples", 0))
     progress, started, tokens, done = Progress(), time.perf_counter(), 0, 1
     for sibling in _pending(own, hint, cells, after):
         mark = store.tried(cells, sibling["identity"])
         mark.touch()
         try:
-            tokens += _score_into_store(scorers, sibling, cells, verify_examples)
+            tokens += _score_into_store(scorers, sibling, cells, rescore_examples)
         except EbbtideError as error:
             # The mark stays: the sibling's own job meets the error again and reports it as its own.
             log.warning("scoring ahead, %s was left to its own job: %s", sibling["name"], error)
@@ -137,8 +138,8 @@ def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
     wanted = [
         sibling
         for sibling in hint.get("cells", [])
-        if hint["ahead"] == "model"
-        or (hint["ahead"] == "checkpoint" and sibling["checkpoint"] == own["checkpoint"])
+        if hint["load_once_per"] == "model"
+        or (hint["load_once_per"] == "checkpoint" and sibling["checkpoint"] == own["checkpoint"])
     ]
     # Those of the checkpoint in memory first: the job that came first need not be the first of the hint.
     wanted.sort(key=lambda sibling: sibling["checkpoint"] != own["checkpoint"])

@@ -16,6 +16,39 @@ if TYPE_CHECKING:
     from ebbtide.tasks import Task
 
 
+RENAMED = {
+    "scale": "scaling_trends",
+    "scaling": "scaling_laws",
+    "use": "results",
+    "example_model": "regression.example_model",
+    "scoring.ahead": "scoring.load_once_per",
+    "scoring.verify": "scoring.rescore_examples",
+    "alarms.fail": "alarms.fail_on",
+    "alarms.watch": "alarms.checkpoints",
+    "forgetting.hold": "forgetting.streak",
+    "forgetting.rows": "forgetting.page_rows",
+    "trends.flat": "trends.equivalence_margin",
+    "weights.downloads": "weights.parallel_downloads",
+}  # old key → new key
+
+
+def refuse_old_names(config: Mapping[str, Any], place: Callable[[str], str]) -> None:
+    """Raise `ConfigError` for a key that has been renamed, naming its new name.
+
+    Parameters
+    ----------
+    config
+        The configuration as it was written.
+    place
+        Top-level key → the file that holds it.
+    """
+    for old, new in RENAMED.items():
+        section, _, key = old.partition(".")
+        held = config.get(section) if key else config
+        if isinstance(held, Mapping) and (key or section) in held:
+            raise ConfigError(f"{place(section)}: {old}: this key is now called {new}; rename it.")
+
+
 def check_checkpoints(study: "Study") -> None:
     """Raise `ConfigError` for an incomplete lock, an audit that stops, or checkpoints that do not fit."""
     if study.unlocked:
@@ -168,18 +201,18 @@ def check_scaling(
                 )
 
 
-def apply_results_choice(checked: dict[str, Any], use: str, place: Callable[[str], str]) -> None:
-    """Empty what `use` leaves out: models and tasks, or imported rows. Something must be left."""
-    if use == "imported":
+def apply_results_choice(checked: dict[str, Any], results: str, place: Callable[[str], str]) -> None:
+    """Empty what `results` leaves out: models and tasks, or imported rows. Something must be left."""
+    if results == "imported":
         checked |= {"models": [], "tasks": []}
         if not checked["imported"]:
-            raise ConfigError(f"{place('imported')}: imported: found none with use: imported; give rows.")
+            raise ConfigError(f"{place('imported')}: imported: found none with results: imported; give rows.")
         return
-    if use == "scored":
+    if results == "scored":
         checked["imported"] = []
     for key in ("models", "tasks"):
-        if not checked[key] and not checked["imported"] and "scaling" not in checked:
-            other = "" if use == "scored" else ", or rows of imported, or scaling"
+        if not checked[key] and not checked["imported"] and "scaling_laws" not in checked:
+            other = "" if results == "scored" else ", or rows of imported, or scaling_laws"
             raise ConfigError(f"{place(key)}: {key}: found none; allowed: at least one{other}.")
 
 

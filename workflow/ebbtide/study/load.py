@@ -20,12 +20,13 @@ from ebbtide.study.checks import (
     check_watching,
     check_worlds,
     find_published,
+    refuse_old_names,
 )
 from ebbtide.study.study import Study
 from ebbtide.tasks import Task, load_task
 
 
-def load_study(config: Mapping[str, Any], files: Sequence[str | Path], use: str | None = None) -> Study:
+def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: str | None = None) -> Study:
     """Check a config and resolve its grid.
 
     Parameters
@@ -34,7 +35,7 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], use: str 
         The merged configuration.
     files
         The files it came from; messages name the one that holds the key at fault.
-    use
+    results
         `scored`, `imported` or `both`, over what the config says.
 
     Raises
@@ -51,12 +52,13 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], use: str 
             return holders[-1]
         return "--config" if key in config or not raw else list(raw)[-1]
 
+    refuse_old_names(config, place)
     checked = check(config, load_schema("config"), place)
     checked["recompute"] = checked["recompute"] in (True, "true")  # `--config recompute=true` gives text
     checked["scoring"]["store"] = str(Path(checked["scoring"]["store"]).expanduser())
 
     mirrors(checked["mirrors"])
-    apply_results_choice(checked, use or checked["use"], place)
+    apply_results_choice(checked, results or checked["results"], place)
     check_watching(checked, place)
     find_published(checked["regression"], place("regression"))
     imported = tuple(
@@ -74,8 +76,8 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], use: str 
     models = {n: _locked(row, lock, out) if isinstance(row, HubModel) else row for n, row in rows.items()}
     tasks = {} if unlocked else _tasks(checked["tasks"], place("tasks"))
     check_worlds(models, tasks)
-    if "scaling" in checked and not unlocked:
-        check_scaling(checked["scaling"], models, tasks, f"{place('scaling')}: scaling")
+    if "scaling_laws" in checked and not unlocked:
+        check_scaling(checked["scaling_laws"], models, tasks, f"{place('scaling_laws')}: scaling_laws")
     study = Study(
         checked["study"],
         checked,
@@ -136,12 +138,12 @@ def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:
     return tasks
 
 
-def read_study(*files: str | Path, use: str | None = None) -> Study:
+def read_study(*files: str | Path, results: str | None = None) -> Study:
     """Load a study from its YAML files alone (outside Snakemake); later files have the last word."""
     config: dict[str, Any] = {}
     for file in files:
         config = _merged(config, read_yaml(file))
-    return load_study(config, files, use)
+    return load_study(config, files, results)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -194,10 +194,10 @@ def checkpoint_of(model: HubModel, wanted: Wanted, locked: Locked, lock: Lock) -
         tokens=wanted.stage.tokens(wanted.step),
         weights=weights,
         tokenizer=tokenizer,
-        ready=f"{CHECKPOINTS}/{model.name}/{wanted.name}/hub-{digest([weights, tokenizer])}",
+        marker=f"{CHECKPOINTS}/{model.name}/{wanted.name}/hub-{digest([weights, tokenizer])}",
         size_bytes=locked.size(model.format),
         dtype=dtype_of(lock.config(locked)) or "unknown",
-        room_bytes=locked.room(model.format, remote_code=model.remote_code),
+        peak_disk_bytes=locked.room(model.format, remote_code=model.remote_code),
         nominal=model.nominal,
     )
 

@@ -198,12 +198,12 @@ def fits_table(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFr
 
 def _fit_one(name: str, part: pd.DataFrame, settings: Settings) -> TrainSet:
     table = wide(part)
-    points = wide(select(part, settings.fit, f"{name}: scaling.fit"))
+    points = wide(select(part, settings.fit, f"{name}: scaling_laws.fit"))
     more = [*settings.fit, *settings.error_fit_adds]
-    error_points = wide(select(part, more, f"{name}: scaling.error_fit_adds"))
+    error_points = wide(select(part, more, f"{name}: scaling_laws.error_fit_adds"))
     if settings.quantity not in table:
         known = ", ".join(q.removeprefix(LOSS_OF) for q in _quantities(table) if q.startswith(LOSS_OF))
-        raise ScalingError(f"scaling.loss: found {settings.loss!r}; {name} has: {known or 'no losses'}.")
+        raise ScalingError(f"scaling_laws.loss: found {settings.loss!r}; {name} has: {known or 'no losses'}.")
     train_set = TrainSet(name, table, points, error_points, settings.quantity)
     for quantity in _quantities(table):
         try:

@@ -17,7 +17,7 @@ def find_pins(path: str) -> Path:
         if (base / path).is_file():
             return base / path
     raise ConfigError(
-        f"scaling.testbed.pins: there is no file {path!r}, neither here nor in {CHECKOUT}; make it with "
+        f"scaling_laws.testbed.pins: there is no file {path!r}, neither here nor in {CHECKOUT}; make it with "
         "sha256sum in the directory that source names."
     )
 

@@ -13,7 +13,7 @@ _DIGITS = 3  # of M: 51 steps of 1,024 tokens are 9.997 tokens per parameter, an
 
 
 def scored_runs(
-    metrics: pd.DataFrame, *, train_set: str, loss: str, errors: Sequence[str], where: str = "scaling"
+    metrics: pd.DataFrame, *, train_set: str, loss: str, errors: Sequence[str], where: str = "scaling_laws"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table of runs, and the tasks of its errors, from metrics (`tables.METRICS`).
 
