@@ -1,111 +1,78 @@
 """
-Figures: accuracy over training, ours, in the form of a paper, and as a map; regressions under every choice.
+Figures: every figure of the study, drawn by one process.
 
-INPUTS   results/{study}/metrics.parquet, robustness.tsv
-OUTPUTS  results/{study}/figures/{accuracy,paper,heat,robustness}.{pdf,png}
-RERUNS   when the tables, titles, what the audit drops or the code of the figures change.
+INPUTS   the tables that the figures show
+OUTPUTS  results/{study}/figures/{figure}.{pdf,png}
+RERUNS   when the tables, titles, settings that a figure shows, what the audit drops, or the code of the figures
+         change. Importing the drawing library costs as much as drawing a figure, so one job draws all of them.
+
+Stages register their own figures; those here show the metrics themselves.
 """
+
+OUTPUTS.figures(
+    "figures",
+    {
+        "accuracy": "accuracy against training tokens, a line per size",
+        "paper": "the metric of the regressions, in the form of the paper",
+    },
+    when=STUDY.has_metrics() and STUDY.has_tokens(),
+    condition="training tokens known",
+)
+OUTPUTS.figures(
+    "figures",
+    {"heat": "accuracy as a map of sizes and checkpoints"},
+    when=STUDY.has_metrics() and STUDY.has_chance(),
+    condition="level of chance known",
+)
+# Tables that the figures of this study show, by the names that `scripts/plot.py` gives them.
+SHOWN = {
+    name: f"{RESULTS}/{file}"
+    for name, file in {
+        "metrics": "metrics.parquet",
+        "robustness": "robustness.tsv",
+        "alarms": "alarms.tsv",
+        "trends": "trends.tsv",
+        "early_warning": "early_warning.tsv",
+        "forgetting_curves": "forgetting_curves.tsv",
+        "scale_points": "scale_points.tsv",
+        "scale_trends": "scale_trends.tsv",
+        "predictions": "predictions.tsv",
+        "exponents": "exponents.tsv",
+        "tradeoff": "tradeoff.tsv",
+        "curves": "curves.tsv",
+        "configurations": "configurations.tsv",
+    }.items()
+    if OUTPUTS.has(file)
+}
 
 
 localrules:
-    accuracy,
-    heat,
-    paper,
-    plot_robustness,
+    plot,
 
 
-rule accuracy:
-    """Draw accuracy against training tokens: a line per size, a facet per task."""
+rule plot:
+    """Draw every figure, or say in its place why it cannot be drawn."""
     input:
-        metrics=f"{RESULTS}/metrics.parquet",
+        **SHOWN,
     output:
-        pdf=f"{RESULTS}/figures/accuracy.pdf",
-        png=report(
-            f"{RESULTS}/figures/accuracy.png",
-            caption="../report/accuracy.rst",
-            category="Figures",
-        ),
+        pdf=[OUTPUTS.figure(name, "pdf") for name in OUTPUTS.figure_names()],
+        png=[
+            report(
+                OUTPUTS.figure(name, "png"),
+                caption=f"../report/figures/{'scale' if name.startswith('scale_') else name}.rst",
+                category="Figures",
+            )
+            for name in OUTPUTS.figure_names()
+        ],
     log:
-        f"logs/accuracy/{STUDY.name}.log",
+        f"logs/plot/{STUDY.name}.log",
     priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
     params:
-        regression=STUDY.config["regression"],
         titles=STUDY.config["titles"],
+        regression=REGRESSION,
+        alpha=STUDY.config["trajectories"]["alpha"],
+        scaling_laws=SCALING_LAWS,
         dropped=STUDY.dropped(),
-        code=code_digest("figures", "abilities"),
+        code=CODE.script("plot"),
     script:
-        "../scripts/accuracy.py"
-
-
-rule paper:
-    """Draw the metric of the regressions in the form of the paper: four panels side by side, own y axes."""
-    input:
-        metrics=f"{RESULTS}/metrics.parquet",
-    output:
-        pdf=f"{RESULTS}/figures/paper.pdf",
-        png=report(
-            f"{RESULTS}/figures/paper.png",
-            caption="../report/paper.rst",
-            category="Figures",
-        ),
-    log:
-        f"logs/paper/{STUDY.name}.log",
-    priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
-    params:
-        regression=STUDY.config["regression"],
-        titles=STUDY.config["titles"],
-        code=code_digest("figures", "abilities"),
-    script:
-        "../scripts/paper.py"
-
-
-rule heat:
-    """Draw accuracy as a map: sizes up, checkpoints across."""
-    input:
-        metrics=f"{RESULTS}/metrics.parquet",
-    output:
-        pdf=f"{RESULTS}/figures/heat.pdf",
-        png=report(
-            f"{RESULTS}/figures/heat.png",
-            caption="../report/heat.rst",
-            category="Figures",
-        ),
-    log:
-        f"logs/heat/{STUDY.name}.log",
-    priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
-    params:
-        regression=STUDY.config["regression"],
-        titles=STUDY.config["titles"],
-        code=code_digest("figures", "abilities"),
-    script:
-        "../scripts/heat.py"
-
-
-rule plot_robustness:
-    """Draw the interaction of every regression under every choice: a row per choice, a panel per task."""
-    input:
-        robustness=f"{RESULTS}/robustness.tsv",
-    output:
-        pdf=f"{RESULTS}/figures/robustness.pdf",
-        png=report(
-            f"{RESULTS}/figures/robustness.png",
-            caption="../report/plot_robustness.rst",
-            category="Figures",
-        ),
-    log:
-        f"logs/plot_robustness/{STUDY.name}.log",
-    priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
-    params:
-        alpha=STUDY.config["regression"]["alpha"],
-        titles=STUDY.config["titles"],
-        code=code_digest("figures", "abilities"),
-    script:
-        "../scripts/plot_robustness.py"
+        "../scripts/plot.py"

@@ -6,23 +6,64 @@ OUTPUTS  resources/sources/{sha256}/{file}                                 a pin
          results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet   one checkpoint
          results/{study}/examples/{model}/{checkpoint}-{expected}.parquet  the same, example by example
          results/{study}/metrics.parquet                                   all: long, one row per metric
-         results/{study}/audit_cells.tsv                                   what looks wrong; often only a header
+         results/{study}/result_audit.tsv                                  what looks wrong; often only a header
 RERUNS   when a cell is new, the grid changes, or the code of the metrics or of the audit changes. `expected` is a
          digest of the identities that the cells must have, so that also without Snakemake's records nothing stale
          passes.
 """
 
+# Parts are listed, so that they are made when they are missing: their names say which cells they saw.
+OUTPUTS.files(
+    "metrics",
+    "results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet",
+    "metrics of one checkpoint",
+    all_measured("metrics"),
+)
+OUTPUTS.files(
+    "metrics",
+    "results/{study}/examples/{model}/{checkpoint}-{expected}.parquet",
+    "metrics of every example of one checkpoint",
+    all_measured("examples"),
+)
+OUTPUTS.tables(
+    "metrics",
+    {
+        "metrics.parquet": "one row per model, checkpoint, task and metric",
+        "result_audit.tsv": "equal results at different steps; checkpoints unlike their neighbours",
+    },
+    when=STUDY.has_metrics(),
+    condition="anything scored or imported",
+)
+IMPORTED_FILES = sorted(
+    {
+        f
+        for row in STUDY.imported
+        for p in row.get("files", [])
+        for f in glob(p, recursive=True)
+    }
+)
+
 
 localrules:
-    audit_cells,
+    audit_results,
     fetch_imported,
     metrics,
+
+
+def parts_of(table):
+    """An input function: `metrics` or `examples` of every checkpoint."""
+
+    def parts(wildcards):
+        require_checkpoints()
+        return all_measured(table)
+
+    return parts
 
 
 rule measure:
     """Measure all tasks of one checkpoint. Ties its cells into one submission on a cluster."""
     input:
-        cells=lambda wildcards: cells_of(wildcards.model, wildcards.checkpoint),
+        cells=cells_of,
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
     output:
         metrics=f"{RESULTS}/metrics/{{model}}/{{checkpoint}}-{{expected}}.parquet",
@@ -32,8 +73,6 @@ rule measure:
     priority: COMMON
     group:
         "checkpoint"
-    conda:
-        "../../envs/ebbtide.yaml"
     threads: 1
     resources:
         slot=0,
@@ -41,9 +80,9 @@ rule measure:
         runtime=5,
     params:
         expected=lambda wildcards: canonical_json(
-            STUDY.expected(STUDY.checkpoint(wildcards.model, wildcards.checkpoint))
+            STUDY.expected(checkpoint_of(wildcards))
         ),
-        code=code_digest("metrics", "lm_eval_tasks", "cells", "tables"),
+        code=CODE.module("metrics.of_cell"),
     shell:
         "python -m ebbtide measure --cells {input.cells:q} --requests {input.requests:q}"
         " --expected {params.expected:q} --to {output.metrics:q}"
@@ -65,8 +104,6 @@ rule fetch_imported:
             and source.fetched not in [task.data for task in STUDY.tasks.values()]
         ),
     priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
     params:
         source=lambda wildcards: STUDY.sources()[wildcards.sha256].text,
     shell:
@@ -77,44 +114,45 @@ rule fetch_imported:
 rule metrics:
     """Put the metrics of all checkpoints, and those imported, into one long table."""
     input:
-        parts=all_parts(),
-        imported=imported_files(),
-        sources=imported_sources(),
+        parts=parts_of("metrics"),
+        imported=IMPORTED_FILES,
+        # Ancient: their hashes are in their names.
+        sources=[ancient(source.fetched) for source in STUDY.sources().values()],
     output:
-        metrics=f"{RESULTS}/metrics.parquet",
+        metrics=METRICS,
     log:
         f"logs/metrics/{STUDY.name}.log",
     priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
     params:
-        parts=all_parts(),  # one less is a change, too
+        parts=all_measured("metrics"),  # one less is a change, too
         imported=STUDY.config["imported"],
-        files=states(imported_files()),  # an old file that comes, or one that goes, is a change, too
-        code=code_digest("tables", "exchange", "sources"),
+        # An old file that comes, or one that goes, is a change, too.
+        files=[
+            [f, Path(f).stat().st_size, Path(f).stat().st_mtime_ns]
+            for f in IMPORTED_FILES
+        ],
+        code=CODE.script("metrics"),
     script:
         "../scripts/metrics.py"
 
 
-rule audit_cells:
+rule audit_results:
     """Look for equal results at different steps, and for checkpoints unlike their neighbours."""
     input:
-        metrics=f"{RESULTS}/metrics.parquet",
-        parts=all_parts(),
+        metrics=METRICS,
+        parts=parts_of("metrics"),
     output:
         audit=report(
-            f"{RESULTS}/audit_cells.tsv",
-            caption="../report/audit_cells.rst",
+            f"{RESULTS}/result_audit.tsv",
+            caption="../report/result_audit.rst",
             category="Checkpoints",
         ),
     log:
-        f"logs/audit_cells/{STUDY.name}.log",
+        f"logs/audit_results/{STUDY.name}.log",
     priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
     params:
-        parts=all_parts(),
+        parts=all_measured("metrics"),
         allowed=allowed_duplicates(STUDY.findings),
-        code=code_digest("cell_audit"),
+        code=CODE.script("audit_results"),
     script:
-        "../scripts/audit_cells.py"
+        "../scripts/audit_results.py"

@@ -10,12 +10,37 @@ RERUNS   when the requests of this identity are missing: hashes and identities a
          match missing files only (see checkpoints.smk for why). A new title or comment changes nothing.
 """
 
+OUTPUTS.files(
+    "tasks",
+    "resources/tasks/{task}.parquet",
+    "the requests of a task, one row per example and choice",
+    [f"resources/tasks/{task}.parquet" for task in STUDY.tasks],
+)
+OUTPUTS.files(
+    "tasks",
+    "resources/tasks/{task}.preview.tsv",
+    "its first examples, as a model sees them",
+    [f"resources/tasks/{task}.preview.tsv" for task in STUDY.tasks],
+)
+
 
 localrules:
     fetch,
     freeze,
-    name_task,
+    publish_task,
     preview,
+
+
+def task_of_data(sha256):
+    """A task that uses the data file of this hash."""
+    return next(
+        t for t in STUDY.tasks.values() if t.source and t.source.sha256 == sha256
+    )
+
+
+def data_of(task):
+    """The fetched data of a task; nothing for a generated one. Ancient: its hash is in its name."""
+    return ancient(STUDY.tasks[task].data) if STUDY.tasks[task].data else []
 
 
 rule fetch:
@@ -26,9 +51,13 @@ rule fetch:
         data="resources/sources/{sha256}/{file}",
     log:
         "logs/fetch/{sha256}/{file}.log",
+    wildcard_constraints:
+        sha256=any_of(
+            t.source.sha256
+            for t in STUDY.tasks.values()
+            if t.data and not Path(t.data).exists()
+        ),
     priority: FREEZING
-    conda:
-        "../../envs/ebbtide.yaml"
     shell:
         "python -m ebbtide fetch --task {input.definition:q} --to {output.data:q} 2> {log:q}"
 
@@ -42,24 +71,25 @@ rule freeze:
         requests="resources/tasks/frozen/{task}-{identity}.parquet",
     log:
         "logs/freeze/{task}-{identity}.log",
+    wildcard_constraints:
+        # Only what is missing can be made: see checkpoints.smk.
+        identity=any_of(
+            t.identity for t in STUDY.tasks.values() if not Path(t.frozen).exists()
+        ),
     priority: FREEZING
-    conda:
-        "../../envs/ebbtide.yaml"
     shell:
         "python -m ebbtide freeze --task {input.definition:q} --to {output.requests:q} 2> {log:q}"
 
 
-rule name_task:
-    """Give the frozen task its plain name."""
+rule publish_task:
+    """Copy the frozen task to its plain name."""
     input:
         requests=lambda wildcards: STUDY.tasks[wildcards.task].frozen,
     output:
         requests="resources/tasks/{task}.parquet",
     log:
-        "logs/name_task/{task}.log",
+        "logs/publish_task/{task}.log",
     priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
     shell:
         "cp {input.requests:q} {output.requests:q}.part 2> {log:q}"
         " && mv {output.requests:q}.part {output.requests:q} 2>> {log:q}"
@@ -78,9 +108,7 @@ rule preview:
     log:
         "logs/preview/{task}.log",
     priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
     params:
-        code=code_digest("tasks"),
+        code=CODE.script("preview"),
     script:
         "../scripts/preview.py"

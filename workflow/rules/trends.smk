@@ -1,7 +1,7 @@
 """
 Trends: slopes over training, the class of every curve, bends, and what falls before accuracy does.
 
-INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet, metrics.parquet for the figures
+INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
 OUTPUTS  results/{study}/trends.tsv              one row per model, task, watched metric
          results/{study}/trend_differences.tsv   largest against smallest model, per task
          results/{study}/early_warning.tsv       one row per model, task, signal
@@ -10,17 +10,35 @@ RERUNS   when an example's metrics are new, the grid, the settings under `trajec
          changes.
 """
 
+OUTPUTS.tables(
+    "trends",
+    {
+        "trends.tsv": "slope and class of every curve",
+        "trend_differences.tsv": "the largest model against the smallest",
+        "early_warning.tsv": "whether margin or coverage fall before accuracy",
+    },
+    when=STUDY.has_examples(),
+    condition="cells scored",
+)
+OUTPUTS.figures(
+    "trends",
+    {
+        "trends": "slopes with their intervals",
+        "early_warning": "falling accuracy beside the signals that may fall before it",
+    },
+    when=STUDY.has_examples(),
+    condition="cells scored",
+)
+
 
 localrules:
     trends,
-    plot_trends,
-    plot_early_warning,
 
 
 rule trends:
     """Follow every example through training: slopes, classes, bends, early warning."""
     input:
-        examples=all_examples(),
+        examples=parts_of("examples"),
     output:
         trends=report(
             f"{RESULTS}/trends.tsv", caption="../report/trends.rst", category="Trends"
@@ -38,60 +56,11 @@ rule trends:
     log:
         f"logs/trends/{STUDY.name}.log",
     priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
     params:
-        examples=all_examples(),  # one less is a change, too
+        examples=all_measured("examples"),  # one less is a change, too
         metrics=STUDY.config["trajectories"]["metrics"],
         alpha=STUDY.config["trajectories"]["alpha"],
-        flat=STUDY.config["trends"]["equivalence_margin"],
-        code=code_digest("trajectories", "multiplicity", "metrics", "tables"),
+        equivalence_margin=STUDY.config["trends"]["equivalence_margin"],
+        code=CODE.script("trends"),
     script:
         "../scripts/trends.py"
-
-
-rule plot_trends:
-    """Draw the slopes with their intervals: a panel per task, a row per model."""
-    input:
-        trends=f"{RESULTS}/trends.tsv",
-    output:
-        pdf=f"{RESULTS}/figures/trends.pdf",
-        png=report(
-            f"{RESULTS}/figures/trends.png",
-            caption="../report/plot_trends.rst",
-            category="Figures",
-        ),
-    log:
-        f"logs/plot_trends/{STUDY.name}.log",
-    priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
-    params:
-        titles=STUDY.config["titles"],
-        code=code_digest("figures", "abilities"),
-    script:
-        "../scripts/plot_trends.py"
-
-
-rule plot_early_warning:
-    """Draw falling accuracy beside the signals that may fall before it."""
-    input:
-        metrics=f"{RESULTS}/metrics.parquet",
-        early_warning=f"{RESULTS}/early_warning.tsv",
-    output:
-        pdf=f"{RESULTS}/figures/early_warning.pdf",
-        png=report(
-            f"{RESULTS}/figures/early_warning.png",
-            caption="../report/plot_early_warning.rst",
-            category="Figures",
-        ),
-    log:
-        f"logs/plot_early_warning/{STUDY.name}.log",
-    priority: COMMON
-    conda:
-        "../../envs/ebbtide.yaml"
-    params:
-        titles=STUDY.config["titles"],
-        code=code_digest("figures", "abilities"),
-    script:
-        "../scripts/plot_early_warning.py"

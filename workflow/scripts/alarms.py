@@ -1,14 +1,17 @@
-"""Adapter: alarms on the terminal, worst first."""
+"""Adapter: checkpoints compared on the same examples."""
 
 from ebbtide.logs import log_to
-from ebbtide.statistics.alarms.lines import lines, read_alarms
+from ebbtide.statistics.alarms.alarms import alarms
+from ebbtide.statistics.panel import read_trajectories
+from ebbtide.tables import write_tsv
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    said = lines(read_alarms(job.input.alarms), job.params.checkpoints)
-    print(*said, f"All comparisons: {job.input.alarms}", sep="\n")
+    others = list(read_trajectories(job.input.baseline))
+    trajectories = read_trajectories(job.input.examples)
+    write_tsv(alarms(trajectories, job.params.settings, job.params.baselines, others), job.output.alarms)
 
 
 if __name__ == "__main__":

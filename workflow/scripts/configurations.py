@@ -9,7 +9,7 @@ from ebbtide.tables import write_tsv
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    settings = job.params.scaling
+    settings = job.params.scaling_laws
     chosen = [model for row in settings["fit"] for model in row["models"]]
     drop = tuple(settings["search_drop"]) if settings["search_drop"] else None
     table, _ = configurations(read_grid(job.input.testbed), drop=drop, chosen=chosen, level=settings["level"])

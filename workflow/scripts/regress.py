@@ -1,8 +1,19 @@
-"""Adapter: regressions in the form of the study, and verdicts, from the table of metrics."""
+"""Adapter: regressions in both forms, verdicts, and the table of a paper, from the table of metrics."""
 
+from ebbtide.files import write_text
 from ebbtide.logs import log_to
-from ebbtide.statistics.regression import read_published, regress, verdicts, with_published
+from ebbtide.statistics.regression import (
+    as_tex,
+    as_text,
+    caption,
+    paper_table,
+    read_published,
+    regress,
+    verdicts,
+    with_published,
+)
 from ebbtide.tables import METRICS, read_frame, write_tsv
+from ebbtide.titles import abilities
 
 
 def main(job) -> None:
@@ -11,14 +22,20 @@ def main(job) -> None:
     metrics, settings = read_frame(job.input.metrics, METRICS), job.params.regression
     choice = {key: settings[key] for key in ("metric", "parameters", "adjust")}
     choice["metrics_of"] = settings["metrics"]
-    standardised = regress(metrics, **choice)
-    raw = settings["form"] == "raw"
-    regressions = regress(metrics, **choice, form="raw") if raw else standardised
+    standardised, raw = (regress(metrics, **choice, form=form) for form in ("standardised", "raw"))
+    regressions = raw if settings["form"] == "raw" else standardised
     for file in job.input.published:
         regressions = with_published(regressions, read_published(file), file)
     write_tsv(regressions, job.output.regressions)
+    if job.output.raw:
+        write_tsv(raw, job.output.raw)
     judged = {"parameters": settings["parameters"], "alpha": settings["alpha"]}
     write_tsv(verdicts(metrics, standardised, **judged), job.output.verdicts)
+    found = abilities(regressions["task"], settings["metric"], settings["metrics"], job.params.titles)
+    table = paper_table(regressions, found, settings["alpha"])
+    sentences = caption(regressions, settings, settings["alpha"])
+    write_text(as_text(table, sentences), job.output.text)
+    write_text(as_tex(table, sentences, job.params.study), job.output.tex)
 
 
 if __name__ == "__main__":

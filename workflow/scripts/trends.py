@@ -15,7 +15,7 @@ def main(job) -> None:
     for trajectory in read_trajectories(job.input.get("examples", [])):
         followed += follow(trajectory, params.metrics, params.alpha)
         warnings += leads(trajectory, params.alpha)
-    write_tsv(trend_table(followed, params.alpha, params.flat), job.output.trends)
+    write_tsv(trend_table(followed, params.alpha, params.equivalence_margin), job.output.trends)
     write_tsv(difference_table(followed, params.alpha), job.output.differences)
     write_tsv(lead_table(warnings), job.output.early_warning)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ebbtide.cells.store import path_of
 from ebbtide.checkpoints.hub.disk import remove
-from ebbtide.checkpoints.hub.fetched import is_fetched
+from ebbtide.checkpoints.hub.fetched import first_place, is_fetched
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.leads import cell_path, missing
@@ -33,6 +33,8 @@ class Stream:
         self._hub = [c for model in study.hub for c in study.models[model.name].checkpoints]
         self._stay = {c.marker for model in study.hub for c in self._staying(model.name)}
 
+    plan_file = "resources/ahead/weights.json"  # what `plan` returns, for the fetches of a run
+
     @property
     def downloads(self) -> int:
         """How many checkpoints are fetched at the same time."""
@@ -47,11 +49,20 @@ class Stream:
         waiting = {c.marker for c in self._hub if missing(self._study, c)}
         return [Path(c.marker) for c in self._hub if c.marker not in self._stay | waiting and _lies(c)]
 
-    def tidy(self) -> None:
-        """Remove what is left of weights whose removal was cut short, so that they can be fetched again."""
+    def settle(self) -> None:
+        """At the end of a run, remove weights that no cell waits for, and leftovers of earlier removals.
+
+        Snakemake removes temporary outputs of its own jobs; what remains here is from killed runs. Weights
+        that were fetched beside such a leftover (see `hub.fetched.place_for`) get its name.
+        """
+        for weights in self.passed():
+            remove(weights)
         for checkpoint in self._hub:
-            if Path(checkpoint.marker).exists() and not _lies(checkpoint):
-                remove(Path(checkpoint.marker))
+            directory = first_place(checkpoint.marker)
+            if directory.exists() and not is_fetched(directory):
+                remove(directory)
+                if is_fetched(checkpoint.marker):
+                    Path(checkpoint.marker).rename(directory)
 
     def options(self, model: str) -> str:
         """What `fetch-checkpoint` must know about a model, as options."""

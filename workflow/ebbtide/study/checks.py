@@ -49,6 +49,15 @@ def refuse_old_names(config: Mapping[str, Any], place: Callable[[str], str]) -> 
             raise ConfigError(f"{place(section)}: {old}: this key is now called {new}; rename it.")
 
 
+def problem_of(check: Callable[[], None]) -> str | None:
+    """The sentence of the error that a check raises, or None."""
+    try:
+        check()
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def check_checkpoints(study: "Study") -> None:
     """Raise `ConfigError` for an incomplete lock, an audit that stops, or checkpoints that do not fit."""
     if study.unlocked:

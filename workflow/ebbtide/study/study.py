@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ebbtide.cells.store import Identity
@@ -86,6 +87,15 @@ class Study:
     def has_chance(self) -> bool:
         """Whether the level of chance is known of any task."""
         return bool(self.tasks) or any(row["chance"] for row in self.imported)
+
+    def has_examples(self) -> bool:
+        """Whether single examples can be followed: cells are scored; imported results are means."""
+        return self.has_metrics() and any(True for _ in self.checkpoints())
+
+    def untrained_models(self) -> list[Model]:
+        """Models of local ladders that lack a checkpoint on disk."""
+        trained_here = (model for model in self.models.values() if model.training)
+        return [m for m in trained_here if not all(Path(c.marker).exists() for c in m.checkpoints)]
 
     def has_metrics(self) -> bool:
         """Whether anything is scored or imported; a study of scaling laws alone has no table of metrics."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ebbtide.checkpoints.hub.fetched import place_for
 from ebbtide.checkpoints.hub.lock import MAIN, Lock, Locked
 from ebbtide.checkpoints.precision import dtype_of
 from ebbtide.checkpoints.schedule import Schedule, pick
@@ -194,7 +195,7 @@ def checkpoint_of(model: HubModel, wanted: Wanted, locked: Locked, lock: Lock) -
         tokens=wanted.stage.tokens(wanted.step),
         weights=weights,
         tokenizer=tokenizer,
-        marker=f"{CHECKPOINTS}/{model.name}/{wanted.name}/hub-{digest([weights, tokenizer])}",
+        marker=place_for(f"{CHECKPOINTS}/{model.name}/{wanted.name}/hub-{digest([weights, tokenizer])}"),
         size_bytes=locked.size(model.format),
         dtype=dtype_of(lock.config(locked)) or "unknown",
         peak_disk_bytes=locked.room(model.format, remote_code=model.remote_code),

@@ -17,6 +17,7 @@ from ebbtide.errors import CheckpointError
 from ebbtide.files import write_text
 
 FETCHED = "fetched.json"
+_BESIDE = ".beside"
 _CONFIGURATIONS = ("config.json", "tokenizer_config.json")
 _OWN_CLASS = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")  # module.Class, of the directory itself
 
@@ -64,6 +65,24 @@ class Fetched:
 def is_fetched(directory: str | Path) -> bool:
     """Whether a directory has the record of a fetch."""
     return (Path(directory) / FETCHED).is_file()
+
+
+def place_for(directory: str) -> str:
+    """Where weights of an identity lie, or may be fetched to: `directory`, or a name beside it.
+
+    A removal that was cut short leaves a directory that holds no checkpoint. Planning deletes nothing, so
+    such a checkpoint is fetched beside it; `jobs.weight_budget` cleans up when the run has ended.
+    """
+    place, number = directory, 1
+    while Path(place).exists() and not is_fetched(place):
+        number += 1
+        place = f"{directory}{_BESIDE}{number}"
+    return place
+
+
+def first_place(place: str) -> Path:
+    """The directory that `place_for` was asked for."""
+    return Path(re.sub(rf"{re.escape(_BESIDE)}\d+$", "", place))
 
 
 def write_fetched(fetched: Fetched, directory: Path) -> None:

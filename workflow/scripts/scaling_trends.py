@@ -11,7 +11,7 @@ from ebbtide.tables import METRICS, read_frame, write_tsv
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    params, scale = job.params, job.params.scale
+    params, scale = job.params, job.params.scaling_trends
     metrics = read_frame(job.input.metrics, METRICS)
     check_named(scale["series"], metrics["model"])
     points = scale_points(
@@ -25,7 +25,8 @@ def main(job) -> None:
     trajectories = read_trajectories(parts_of(job.input.get("examples", []), points))
     write_tsv(points, job.output.points)
     write_tsv(
-        scale_trends(points, answers_of(trajectories, points), params.alpha, params.flat), job.output.trends
+        scale_trends(points, answers_of(trajectories, points), params.alpha, params.equivalence_margin),
+        job.output.trends,
     )
 
 

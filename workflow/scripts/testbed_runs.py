@@ -11,7 +11,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     runs = read_testbed(job.input.testbed)
-    runs, tasks = with_averages(runs, read_chance(job.input.testbed), job.params.scaling.get("subset"))
+    runs, tasks = with_averages(runs, read_chance(job.input.testbed), job.params.scaling_laws.get("subset"))
     write_parquet(runs, job.output.runs, RUNS)
     write_tsv(tasks, job.output.tasks)
 

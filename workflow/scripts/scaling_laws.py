@@ -10,7 +10,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     runs = read_frame(job.input.runs, RUNS)
-    chosen = {key: job.params.scaling[key] for key in ("loss", "fit", "error_fit_adds", "level")}
+    chosen = {key: job.params.scaling_laws[key] for key in ("loss", "fit", "error_fit_adds", "level")}
     settings = overtraining.Settings(**chosen)
     train_sets = overtraining.fit_train_sets(runs, settings)
     errors = sensitivity.errors_of(runs, ["avg_subset", "avg"])

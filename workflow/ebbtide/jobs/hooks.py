@@ -1,0 +1,21 @@
+"""The start of a run: what scoring jobs and fetches must know of it is written to files."""
+
+import time
+from typing import Any
+
+from ebbtide.files import canonical_json, write_text
+from ebbtide.jobs.leads import hint_path, hints
+from ebbtide.jobs.snakemake_internals import jobs_to_run
+from ebbtide.jobs.weight_budget import Stream
+from ebbtide.study.study import Study
+
+
+def on_start(study: Study, budget: Stream, workflow: Any) -> None:
+    """Write the plan of the weights on disk, and for each model which cells this run will score.
+
+    They are hints and no inputs of a rule: adding a task must not rerun the others.
+    """
+    wanted = [(w.model, w.checkpoint, w.task) for w in jobs_to_run(workflow, "score")]
+    write_text(canonical_json(budget.plan()), budget.plan_file)
+    for model, hint in hints(study, wanted, started=time.time()).items():
+        write_text(canonical_json(hint), hint_path(model))

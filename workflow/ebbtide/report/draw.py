@@ -1,0 +1,171 @@
+"""Every figure of a study: which tables and settings it shows, and where it is written."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import pandas as pd
+import plotnine as p9
+
+from ebbtide.figures import scaling
+from ebbtide.figures.accuracy import plot_accuracy
+from ebbtide.figures.alarms import plot_alarms
+from ebbtide.figures.changes import plot_changes
+from ebbtide.figures.early_warning import plot_early_warning
+from ebbtide.figures.forgetting import plot_forgetting
+from ebbtide.figures.frame import as_they_are, shown
+from ebbtide.figures.heat import plot_heat
+from ebbtide.figures.paper import plot_paper
+from ebbtide.figures.robustness import plot_robustness
+from ebbtide.figures.scale import plot_scale
+from ebbtide.figures.theme import write
+from ebbtide.figures.trends import plot_trends
+from ebbtide.logs import log
+from ebbtide.statistics.alarms.lines import read_alarms
+from ebbtide.tables import METRICS, read_frame
+from ebbtide.titles import abilities
+
+SCALE = "scale_"  # a figure per metric: scale_accuracy, …
+
+
+def draw_figures(
+    names: Sequence[str], tables: Mapping[str, str], settings: Mapping[str, Any], outputs: Sequence[str]
+) -> None:
+    """Draw figures into their files, each in every format; a figure without data says why in its place.
+
+    Parameters
+    ----------
+    names
+        Figures: methods of `Figures`, or `scale_{metric}`.
+    tables
+        Name → file of the tables that the study has.
+    settings
+        `titles`, `regression`, `alpha`, `scaling_laws`, `dropped`: see `rules/figures.smk`.
+    outputs
+        Files; those of a figure are named after it.
+    """
+    figures = Figures(tables, settings)
+    for name in names:
+        paths = [path for path in outputs if path.rpartition("/")[2].rpartition(".")[0] == name]
+        log.info("%s", name)
+        write(figures.function(name), paths)
+
+
+class Figures:
+    """The figures of a study, one method each; tables are read when a figure needs them."""
+
+    def __init__(self, tables: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+        self._tables, self._settings = tables, settings
+        self._regression: Mapping[str, Any] = settings["regression"]
+        self._titles: Mapping[str, str] = settings["titles"]
+
+    def function(self, name: str) -> Callable[[], p9.ggplot]:
+        """The function that draws a figure."""
+        if name.startswith(SCALE):
+            return partial(self.scale, name.removeprefix(SCALE))
+        found: Callable[[], p9.ggplot] = getattr(self, name)
+        return found
+
+    def accuracy(self) -> p9.ggplot:
+        """Accuracy against training tokens."""
+        columns = ["model", "checkpoint", "tokens"]
+        dropped = pd.DataFrame(list(self._settings["dropped"]), columns=columns)
+        rows, options = self._metric("accuracy")
+        return plot_accuracy(rows, dropped=dropped, **options)
+
+    def paper(self) -> p9.ggplot:
+        """The metric of the regressions in the form of the paper."""
+        metric = self._regression["metric"]
+        rows, options = self._metric(metric)
+        return plot_paper(rows, metric, **options)
+
+    def heat(self) -> p9.ggplot:
+        """Accuracy as a map of sizes and checkpoints."""
+        rows, options = self._metric("accuracy")
+        return plot_heat(rows, **options)
+
+    def robustness(self) -> p9.ggplot:
+        """The interaction of every regression under every choice."""
+        words = ["verdict", "survives", "note"]
+        table = self._tsv("robustness", dtype=dict.fromkeys(words, str)).fillna(dict.fromkeys(words, ""))
+        return plot_robustness(table, alpha=self._regression["alpha"], titles=self._titles)
+
+    def alarms(self) -> p9.ggplot:
+        """Alarms along training."""
+        return plot_alarms(self._alarms, self._titles)
+
+    def changes(self) -> p9.ggplot:
+        """Changes from checkpoint to checkpoint."""
+        return plot_changes(self._alarms, self._settings["alpha"], self._titles)
+
+    def trends(self) -> p9.ggplot:
+        """Slopes with their intervals."""
+        return plot_trends(self._tsv("trends"), self._titles)
+
+    def early_warning(self) -> p9.ggplot:
+        """Falling accuracy beside the signals that may fall before it."""
+        return plot_early_warning(self._metrics, self._tsv("early_warning"), self._titles)
+
+    def forgetting(self) -> p9.ggplot:
+        """The forgotten share over training."""
+        curves = self._tsv("forgetting_curves", keep_default_na=False, na_values=[""])
+        return plot_forgetting(curves, self._regression["parameters"], self._titles)
+
+    def scale(self, metric: str) -> p9.ggplot:
+        """A metric over training compute."""
+        text = dict.fromkeys(("model", "series", "task", "shots", "class", "note"), str)
+        points, trends = (self._tsv(name, dtype=text) for name in ("scale_points", "scale_trends"))
+        return plot_scale(points, trends, metric, self._regression["parameters"], self._titles)
+
+    def scaling_laws(self) -> p9.ggplot:
+        """The laws of the loss; the train set of the largest held-out runs is shown in full."""
+        predictions = self._law("predictions")
+        of_loss = predictions[predictions["quantity"] == self._loss]
+        most = of_loss.groupby("train_set")["C"].nlargest(2).groupby(level=0)
+        return scaling.plot_laws(predictions, self._law("curves"), str(most.sum().idxmax()))
+
+    def scaling_exponents(self) -> p9.ggplot:
+        """Exponents at each ratio of tokens to parameters."""
+        return scaling.plot_exponents(self._law("predictions"), self._law("exponents"), self._loss)
+
+    def scaling_error(self) -> p9.ggplot:
+        """Downstream error against loss."""
+        return scaling.plot_error_of_loss(self._law("predictions"), self._law("curves"), self._loss)
+
+    def scaling_relative_error(self) -> p9.ggplot:
+        """Relative error of prediction."""
+        return scaling.plot_relative_error(self._law("predictions"), self._loss)
+
+    def scaling_tradeoff(self) -> p9.ggplot:
+        """Error of prediction against compute spent."""
+        return scaling.plot_tradeoff(self._law("tradeoff"))
+
+    def scaling_search(self) -> p9.ggplot:
+        """The configuration search."""
+        return scaling.plot_search(self._tsv("configurations"))
+
+    @cached_property
+    def _metrics(self) -> pd.DataFrame:
+        return read_frame(self._tables["metrics"], METRICS)
+
+    @cached_property
+    def _alarms(self) -> pd.DataFrame:
+        return read_alarms(self._tables["alarms"])
+
+    @property
+    def _loss(self) -> str:
+        return f"loss_{self._settings['scaling_laws']['loss']}"
+
+    def _tsv(self, name: str, **options: Any) -> pd.DataFrame:
+        table: pd.DataFrame = pd.read_csv(self._tables[name], sep="\t", **options)
+        return table
+
+    def _law(self, name: str) -> pd.DataFrame:
+        """A table of the scaling laws, with the titles of its train sets."""
+        return self._tsv(name).replace({"train_set": self._settings["scaling_laws"]["titles"]})
+
+    def _metric(self, metric: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """The rows of a metric, a panel for each ability, and the options that go with them."""
+        found = abilities(self._metrics["task"], metric, self._regression["metrics"], self._titles)
+        options = {"parameters": self._regression["parameters"], "titles": as_they_are(found)}
+        return shown(self._metrics, found, metric), options

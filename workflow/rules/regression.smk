@@ -1,0 +1,161 @@
+"""
+Regression: accuracy on log10 parameters times log10 tokens, per task; verdicts; the same from single answers.
+
+INPUTS   results/{study}/metrics.parquet, a paper's printed values, results/{study}/examples/…
+OUTPUTS  results/{study}/regressions.tsv       in the form of the study, p adjusted over all tests
+         results/{study}/regressions_raw.tsv   raw form, beside the standardised one
+         results/{study}/table.{txt,tex}       regressions.tsv as a paper prints it
+         results/{study}/verdicts.tsv, summary.txt
+         results/{study}/robustness.tsv        every regression under every choice, one changed at a time
+         results/{study}/robustness_verdicts.tsv
+         results/{study}/example_model.tsv     effects of size and tokens on single answers
+         results/{study}/figures/robustness.{pdf,png}
+RERUNS   when the metrics, the settings under `regression:`, titles or the code of the statistics change.
+"""
+
+REGRESSION = STUDY.config["regression"]
+OUTPUTS.tables(
+    "regression",
+    {
+        "regressions.tsv": "a regression per task and metric, p adjusted over all tests",
+        "verdicts.tsv": "what became of each task",
+        "table.txt": "the regressions as a paper prints them",
+        "table.tex": "the same for LaTeX",
+        "robustness.tsv": "every regression under every choice, one changed at a time",
+        "robustness_verdicts.tsv": "which verdicts survive",
+        "summary.txt": "what was found, in five lines",
+    },
+    when=STUDY.has_metrics(),
+    condition="anything scored or imported",
+)
+OUTPUTS.tables(
+    "regression",
+    {"regressions_raw.tsv": "the same regressions in the raw form"},
+    when=STUDY.has_metrics() and REGRESSION["form"] != "raw",
+    condition="`regression.form: standardised`",
+)
+OUTPUTS.tables(
+    "regression",
+    {"example_model.tsv": "the regression once more, from single answers"},
+    when=STUDY.has_examples(),
+    condition="cells scored",
+)
+OUTPUTS.figures(
+    "regression",
+    {"robustness": "the interaction of every regression under every choice"},
+    when=STUDY.has_metrics() and STUDY.has_tokens(),
+    condition="training tokens known",
+)
+
+
+localrules:
+    regress,
+    robustness,
+    example_model,
+    summary,
+
+
+rule regress:
+    """Fit one regression per task and metric, say what became of each task, and print the table of a paper."""
+    input:
+        metrics=METRICS,
+        published=[REGRESSION["published"]] if REGRESSION["published"] else [],
+    output:
+        regressions=report(
+            f"{RESULTS}/regressions.tsv",
+            caption="../report/regressions.rst",
+            category="Regression",
+        ),
+        raw=(
+            report(
+                f"{RESULTS}/regressions_raw.tsv",
+                caption="../report/regressions_raw.rst",
+                category="Regression",
+            )
+            if REGRESSION["form"] != "raw"
+            else []
+        ),
+        verdicts=report(
+            f"{RESULTS}/verdicts.tsv",
+            caption="../report/verdicts.rst",
+            category="Regression",
+        ),
+        text=report(
+            f"{RESULTS}/table.txt",
+            caption="../report/table.rst",
+            category="Regression",
+        ),
+        tex=f"{RESULTS}/table.tex",
+    log:
+        f"logs/regress/{STUDY.name}.log",
+    priority: COMMON
+    params:
+        study=STUDY.name,
+        regression=REGRESSION,
+        titles=STUDY.config["titles"],
+        code=CODE.script("regress"),
+    script:
+        "../scripts/regress.py"
+
+
+rule robustness:
+    """Fit every regression again with one choice changed at a time, and say which verdicts survive."""
+    input:
+        metrics=METRICS,
+    output:
+        robustness=report(
+            f"{RESULTS}/robustness.tsv",
+            caption="../report/robustness.rst",
+            category="Regression",
+        ),
+        verdicts=report(
+            f"{RESULTS}/robustness_verdicts.tsv",
+            caption="../report/robustness_verdicts.rst",
+            category="Regression",
+        ),
+    log:
+        f"logs/robustness/{STUDY.name}.log",
+    priority: COMMON
+    params:
+        regression=REGRESSION,
+        code=CODE.script("robustness"),
+    script:
+        "../scripts/robustness.py"
+
+
+rule example_model:
+    """Fit size and tokens to single answers, and compare with the regression of cells."""
+    input:
+        examples=parts_of("examples"),
+        regressions=f"{RESULTS}/regressions.tsv",
+    output:
+        table=report(
+            f"{RESULTS}/example_model.tsv",
+            caption="../report/example_model.rst",
+            category="Regression",
+        ),
+    log:
+        f"logs/example_model/{STUDY.name}.log",
+    priority: COMMON
+    params:
+        examples=all_measured("examples"),
+        regression=REGRESSION,
+        code=CODE.script("example_model"),
+    script:
+        "../scripts/example_model.py"
+
+
+rule summary:
+    """Say in five lines what was found and where it lies."""
+    input:
+        metrics=METRICS,
+        verdicts=f"{RESULTS}/verdicts.tsv",
+    output:
+        summary=f"{RESULTS}/summary.txt",
+    log:
+        f"logs/summary/{STUDY.name}.log",
+    priority: COMMON
+    params:
+        code=CODE.script("summary"),
+    script:
+        "../scripts/summary.py"

@@ -1,0 +1,71 @@
+"""
+Scaling trends: metrics over training compute, a point per model of a series, and the class of every curve.
+
+INPUTS   results/{study}/metrics.parquet, results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
+OUTPUTS  results/{study}/scale_points.tsv              one row per model, task, metric, with its compute
+         results/{study}/scale_trends.tsv              one row per series, task, shots, metric: the class
+         results/{study}/figures/scale_{metric}.{pdf,png}
+RERUNS   when metrics are new, the grid, the settings under `scaling_trends:` or the code changes. A study without
+         `scaling_trends:` has none of this.
+"""
+
+SCALING_TRENDS = STUDY.config.get("scaling_trends")
+HAS_SCALING_TRENDS = SCALING_TRENDS is not None and STUDY.has_metrics()
+OUTPUTS.tables(
+    "scaling_trends",
+    {
+        "scale_points.tsv": "metrics at the training compute of each model",
+        "scale_trends.tsv": "the class of every curve over compute",
+    },
+    when=HAS_SCALING_TRENDS,
+    condition="section `scaling_trends:`",
+)
+OUTPUTS.figures(
+    "scaling_trends",
+    {
+        f"scale_{metric}": f"{metric} over training compute"
+        for metric in (SCALING_TRENDS or {"metrics": ["{metric}"]})["metrics"]
+    },
+    when=HAS_SCALING_TRENDS,
+    condition="section `scaling_trends:`",
+)
+
+if HAS_SCALING_TRENDS:
+    from ebbtide.checkpoints.model_series import catalogued
+    from ebbtide.tasks.shots import imported_tasks, shots_of
+
+    try:
+        SERIES = catalogued(STUDY.config["models"])
+        SHOTS = shots_of(STUDY.tasks, imported_tasks(STUDY.imported))
+    except EbbtideError as error:
+        sys.exit(str(error))
+
+    localrules:
+        scaling_trends,
+
+    rule scaling_trends:
+        """Put every model at its training compute, and classify every curve."""
+        input:
+            metrics=METRICS,
+            examples=parts_of("examples"),
+        output:
+            points=f"{RESULTS}/scale_points.tsv",
+            trends=report(
+                f"{RESULTS}/scale_trends.tsv",
+                caption="../report/scale_trends.rst",
+                category="Scaling trends",
+            ),
+        log:
+            f"logs/scaling_trends/{STUDY.name}.log",
+        priority: COMMON
+        params:
+            examples=all_measured("examples"),  # one less is a change, too
+            scaling_trends=SCALING_TRENDS,
+            series=SERIES,
+            shots={name: [s.asked, s.shots] for name, s in SHOTS.items()},
+            parameters=REGRESSION["parameters"],
+            alpha=STUDY.config["trajectories"]["alpha"],
+            equivalence_margin=STUDY.config["trends"]["equivalence_margin"],
+            code=CODE.script("scaling_trends"),
+        script:
+            "../scripts/scaling_trends.py"

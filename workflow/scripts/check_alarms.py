@@ -1,0 +1,15 @@
+"""Adapter: alarms on the terminal, worst first."""
+
+from ebbtide.logs import log_to
+from ebbtide.statistics.alarms.lines import lines, read_alarms
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    said = lines(read_alarms(job.input.alarms), job.params.checkpoints)
+    print(*said, f"All comparisons: {job.input.alarms}", sep="\n")
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)
