@@ -173,7 +173,9 @@ def test_every_planted_defect_is_found_and_nothing_else(tmp_path: Path, hub: Fak
     assert workspace.cells() == [] and fetched(workspace) == []
 
     shown = workspace.snakemake("--cores", "1", "audit").stdout
-    table = pd.read_csv(workspace.path / "results/small/audit.tsv", sep="\t", keep_default_na=False)
+    table = pd.read_csv(
+        workspace.path / "results/small/checkpoint_audit.tsv", sep="\t", keep_default_na=False
+    )
     found = {(row.finding, row.steps): row.action for row in table.itertuples()}
     assert found == {
         ("duplicate", "0 1"): "stop",
@@ -211,7 +213,7 @@ def test_a_moved_branch_is_reported_and_not_followed(tmp_path: Path, hub: FakeHu
     workspace.run()
     assert hub.count(f"/{suite.REPO}/resolve/{old}/model.safetensors") == 1
     assert hub.count(f"/{suite.REPO}/resolve/{new}/.*") == 0
-    audit = pd.read_csv(workspace.path / "results/small/audit.tsv", sep="\t")
+    audit = pd.read_csv(workspace.path / "results/small/checkpoint_audit.tsv", sep="\t")
     assert list(audit["finding"]) == ["moved"]
 
 
@@ -234,7 +236,7 @@ def test_a_missing_revision_is_a_gap_and_no_crash(tmp_path: Path, hub: FakeHub, 
     suite.lock(workspace)
     workspace.run()
     assert sorted({p.parent.name for p in workspace.cells()}) == ["step16", "step32"]
-    audit = pd.read_csv(workspace.path / "results/small/audit.tsv", sep="\t", dtype=str)
+    audit = pd.read_csv(workspace.path / "results/small/checkpoint_audit.tsv", sep="\t", dtype=str)
     assert audit[["finding", "action", "steps"]].to_numpy().tolist() == [["missing", "drop", "8"]]
 
 

@@ -1,4 +1,4 @@
-"""The target `alarms` as a user runs it: what it says, and the exit status."""
+"""The target `check_alarms` as a user runs it: what it says, and the exit status."""
 
 import pandas as pd
 import pytest
@@ -19,7 +19,7 @@ def test_alarms_are_a_table_and_figures_of_every_study(finished_study):
 
 
 def test_the_exit_status_says_whether_something_fell(study):
-    run = study.snakemake("--cores", "1", "alarms", check=False)
+    run = study.snakemake("--cores", "1", "check_alarms", check=False)
     assert run.returncode == 1
     assert "severe    memo_trap  small-d16  step256: accuracy" in run.stdout
     assert "12 comparisons of 2 models on 3 tasks" in run.stdout
@@ -28,10 +28,10 @@ def test_the_exit_status_says_whether_something_fell(study):
 
     with study.edited("config.yaml") as config:
         config["alarms"] = {"fail_on": "never"}
-    assert study.snakemake("--cores", "1", "alarms").returncode == 0
+    assert study.snakemake("--cores", "1", "check_alarms").returncode == 0
     with study.edited("config.yaml") as config:
         config["alarms"] = {"baseline": 17}
-    wrong = study.snakemake("--cores", "1", "alarms", check=False)
+    wrong = study.snakemake("--cores", "1", "check_alarms", check=False)
     assert wrong.returncode != 0
     assert "alarms.baseline: found 17, which small-d8 has not" in wrong.stdout
 
@@ -40,7 +40,7 @@ def test_other_settings_rerun_the_comparison_alone(study):
     with study.edited("config.yaml") as config:
         config["alarms"] = {"baseline": "small-d8/step16", "family": "checkpoint"}
     planned = study.planned()
-    assert planned == {"compare": 1, "plot_alarms": 1, "plot_changes": 1}
+    assert planned == {"alarms": 1, "plot": 1}
     study.run()
     table = pd.read_csv(study.path / "results/small/alarms.tsv", sep="\t")
     baseline = table[table["against"] == "baseline"]

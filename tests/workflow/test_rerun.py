@@ -12,12 +12,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]
 
 MODELS, CHECKPOINTS, TASKS = 2, 3, 3
 CELLS = MODELS * CHECKPOINTS * TASKS
-ROBUSTNESS = {"robustness": 1, "plot_robustness": 1}
-REGRESSIONS = {"regress": 1, "regress_raw": 1, "summary": 1, "table": 1, **ROBUSTNESS, "example_model": 1}
-FIGURES = {"accuracy": 1, "heat": 1, "paper": 1, "plot_robustness": 1, "plot_forgetting": 1}
-FIGURES |= {"plot_trends": 1, "plot_early_warning": 1, "plot_alarms": 1, "plot_changes": 1}
-TRAJECTORIES = {"forgetting": 1, "trends": 1, "compare": 1}
-TABLES = {"metrics": 1, "audit_cells": 1, **REGRESSIONS, **FIGURES, **TRAJECTORIES}
+REGRESSIONS = {"regress": 1, "summary": 1, "robustness": 1, "example_model": 1}
+FIGURES = {"plot": 1}
+TRAJECTORIES = {"forgetting": 1, "trends": 1, "alarms": 1}
+TABLES = {"metrics": 1, "audit_results": 1, **REGRESSIONS, **FIGURES, **TRAJECTORIES}
 
 
 def test_a_second_run_plans_nothing(study):
@@ -40,7 +38,7 @@ def test_a_new_task_plans_exactly_its_column(study):
     with study.edited("config.yaml") as config:
         config["tasks"].append("tasks/arithmetic.yaml")
     column = MODELS * CHECKPOINTS
-    planned = {"freeze": 1, "name_task": 1, "preview": 1, "score": column, "measure": column, **TABLES}
+    planned = {"freeze": 1, "publish_task": 1, "preview": 1, "score": column, "measure": column, **TABLES}
     assert study.planned() == planned
 
 
@@ -48,7 +46,7 @@ def test_a_changed_definition_plans_its_column_and_reverting_it_scores_nothing(s
     column = MODELS * CHECKPOINTS
     with study.edited("tasks/memo_trap.yaml") as task:
         task["source"]["seed"] = 2
-    planned = {"freeze": 1, "name_task": 1, "preview": 1, "score": column, "measure": column, **TABLES}
+    planned = {"freeze": 1, "publish_task": 1, "preview": 1, "score": column, "measure": column, **TABLES}
     assert study.planned() == planned
     study.run("--until", "measure")
     with study.edited("tasks/memo_trap.yaml") as task:
@@ -97,7 +95,7 @@ def test_cells_alone_are_enough_for_everything_after_them(study):
     shutil.rmtree(study.path / "resources/checkpoints")
     shutil.rmtree(study.path / "cells")
     (study.path / "results/small/figures/heat.pdf").unlink()
-    assert study.planned() == {"heat": 1}
+    assert study.planned() == FIGURES
 
 
 def test_an_edited_plot_plans_figures_only(study, tmp_path):
@@ -105,15 +103,20 @@ def test_an_edited_plot_plans_figures_only(study, tmp_path):
     assert edited.planned() == FIGURES
 
 
+def test_a_new_comment_plans_nothing(study, tmp_path):
+    edited = edit_package(study, tmp_path, "statistics/regression/fit.py", "# a comment")
+    assert edited.planned() == {}
+
+
 def test_an_edited_regression_plans_tables_only(study, tmp_path):
-    edited = edit_package(study, tmp_path, "regression/fit.py")
-    assert edited.planned() == REGRESSIONS
+    edited = edit_package(study, tmp_path, "statistics/regression/fit.py")
+    assert edited.planned() == {**REGRESSIONS, **FIGURES}
 
 
 def test_an_edited_engine_plans_nothing_and_a_bumped_recipe_everything(study, tmp_path):
     edited = edit_package(study, tmp_path, "scoring/padded.py")
     assert edited.planned() == {}
-    recipe = tmp_path / "clone/workflow/ebbtide/scoring/recipe.py"
+    recipe = tmp_path / "clone/workflow/ebbtide/scoring/version.py"
     recipe.write_text(recipe.read_text().replace("RECIPE_VERSION = 1", "RECIPE_VERSION = 2"))
     assert edited.planned() == {"score": CELLS, "measure": MODELS * CHECKPOINTS, **TABLES}
 
@@ -157,7 +160,7 @@ def test_an_edited_command_upstream_hides_no_cell(study, tmp_path, rule):
     edited = edit_package(study, tmp_path, "scoring/padded.py")
     for rules in (tmp_path / "clone/workflow/rules").glob("*.smk"):
         rules.write_text(rules.read_text().replace(f"ebbtide {rule} ", f"ebbtide  {rule} "))
-    recipe = tmp_path / "clone/workflow/ebbtide/scoring/recipe.py"
+    recipe = tmp_path / "clone/workflow/ebbtide/scoring/version.py"
     recipe.write_text(recipe.read_text().replace("RECIPE_VERSION = 1", "RECIPE_VERSION = 2"))
     assert edited.planned()["score"] == CELLS
 
@@ -172,7 +175,7 @@ def test_without_history_a_changed_task_is_scored_again(study):
 def test_without_history_a_stale_cell_is_found_and_named(study, tmp_path):
     shutil.rmtree(study.path / ".snakemake")
     edited = edit_package(study, tmp_path, "scoring/padded.py")
-    recipe = tmp_path / "clone/workflow/ebbtide/scoring/recipe.py"
+    recipe = tmp_path / "clone/workflow/ebbtide/scoring/version.py"
     recipe.write_text(recipe.read_text().replace("RECIPE_VERSION = 1", "RECIPE_VERSION = 2"))
     done = edited.snakemake("--cores", "2", check=False)
     assert done.returncode != 0
@@ -189,15 +192,14 @@ def test_a_second_study_shares_the_cells(study):
     assert planned["measure"] == MODELS * CHECKPOINTS
 
 
-def edit_package(study: Workspace, tmp_path, module: str) -> Workspace:
-    """The study under a checkout of its own in which `module` has a new comment."""
+def edit_package(study: Workspace, tmp_path, module: str, line: str = "EDITED = True") -> Workspace:
+    """The study under a checkout of its own in which `module` ends with `line`."""
     clone = tmp_path / "clone"
     shutil.copytree(ROOT / "workflow", clone / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "profiles", clone / "profiles")
-    shutil.copytree(ROOT / "envs", clone / "envs")
     shutil.copy2(ROOT / "Snakefile", clone / "Snakefile")
     path = clone / "workflow/ebbtide" / module
-    path.write_text(path.read_text() + "\n# edited\n")
+    path.write_text(f"{path.read_text()}\n{line}\n")
     edited = Workspace(study.path)
     command = edited.command()
     edited.command = lambda: [a.replace(str(ROOT / "Snakefile"), str(clone / "Snakefile")) for a in command]

@@ -10,6 +10,7 @@ import pytest
 
 import locks
 from ebbtide.cells.store import path_of
+from ebbtide.checkpoints.hub.fetched import place_for
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.jobs.weight_budget import GB, Stream
@@ -95,7 +96,30 @@ def test_what_a_removal_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.
         Path("r/tiny", name).mkdir(parents=True)
         Path("r/tiny", name, "model.safetensors").touch()
     Path("r/tiny/step1/hub-1/fetched.json").touch()
-    stream = Stream(study([SIZE] * 2, None))
-    stream.tidy()
+    budget = Stream(study([SIZE] * 2, None))
+    assert budget.absent(kept=False) == ["hub-0"]
+    budget.settle()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-1"]
-    assert stream.absent(kept=False) == ["hub-0"]
+    assert budget.absent(kept=False) == ["hub-0"]
+
+
+def test_weights_fetched_beside_a_leftover_get_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    leftover = Path("r/tiny/step0/hub-0")
+    assert place_for(str(leftover)) == str(leftover)
+    leftover.mkdir(parents=True)
+    (leftover / "model.safetensors").touch()
+    place = place_for(str(leftover))
+    assert place != str(leftover) and leftover.exists()  # planning deletes nothing
+    Path(place).mkdir()
+    (Path(place) / "fetched.json").touch()
+    assert place_for(str(leftover)) == place  # the same for every job of the run
+
+    planned = study([SIZE], None, "all")
+    [checkpoint] = planned.checkpoints()
+    row = Model("tiny", (replace(checkpoint, marker=place),))
+    Stream(replace(planned, models={"tiny": row})).settle()
+    assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-0"]
+    assert place_for(str(leftover)) == str(leftover)

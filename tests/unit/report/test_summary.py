@@ -1,14 +1,8 @@
-"""The five lines at the end, and the digests that rerun the cheap rules."""
-
-import shutil
-from pathlib import Path
+"""The five lines at the end."""
 
 import pandas as pd
 import pytest
 
-from ebbtide import code_version as provenance
-from ebbtide.code_version import code_digest
-from ebbtide.errors import ConfigError
 from ebbtide.report.summary import summarise
 
 METRICS = pd.DataFrame(
@@ -49,22 +43,3 @@ def test_without_training_nothing_has_changed(nothing: object) -> None:
     assert summarise(imported, VERDICTS, "r").startswith("2 cells scored, 1 imported: 2 models")
     assert lines[1] == "Ebbs with training: none."
     assert lines[3] == "Undecided: w."
-
-
-def test_a_digest_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(provenance.PACKAGE, tmp_path / "ebbtide")
-    before = {name: code_digest(name) for name in ("metrics", "figures", "tables")}
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "ebbtide")
-    assert {name: code_digest(name) for name in before} == before  # not where the checkout lies
-
-    for edited in ("metrics/choice.py", "figures/heat.py"):
-        with (tmp_path / "ebbtide" / edited).open("a") as file:
-            file.write("\n# edited\n")
-    changed = {name for name in before if code_digest(name) != before[name]}
-    assert changed == {"metrics", "figures"}
-    assert code_digest("metrics", "tables") not in before.values()
-
-
-def test_an_unknown_module_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"no module ebbtide\.metricks"):
-        code_digest("tables", "metricks")
