@@ -11,15 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
-from ebbtide.checkpoints.load import (
-    check_weights,
-    count_parameters,
-    directory_of,
-    identities,
-    load_model,
-    locate,
-    weight_files,
-)
+from ebbtide.checkpoints.directory import check_weights, directory_of, identities, locate, weight_files
+from ebbtide.checkpoints.load import count_parameters, load_model
 from ebbtide.errors import CheckpointError
 from ebbtide.scoring.engine import load_scorer
 

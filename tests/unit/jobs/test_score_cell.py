@@ -19,7 +19,7 @@ import pytest
 
 import tiny
 from ebbtide.cells import store
-from ebbtide.checkpoints.load import identities
+from ebbtide.checkpoints.directory import identities
 from ebbtide.errors import ScoringError
 from ebbtide.files import canonical_json
 from ebbtide.jobs import score_cell as score
