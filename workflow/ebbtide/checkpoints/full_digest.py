@@ -25,7 +25,7 @@ from ebbtide.errors import CheckpointError
 from ebbtide.files import file_sha256, write_text
 
 HASHED = "hashed.json"  # cache of full digests, beside the record of a directory
-THREADS = 4  # files hashed side by side
+THREADS = 4  # files hashed side by side: one core hashes 0.5 to 2 GB/s, and loading should not wait
 
 
 def check_full_digests(checkpoint: str | Path, weights: str, cells: str | Path) -> dict[str, str]:
