@@ -2,7 +2,7 @@
 
     python benchmarks/planning_on_disk.py                   100 checkpoints of 13.5 GB, sparse files
     python benchmarks/planning_on_disk.py --checkpoints 10
-    python benchmarks/planning_on_disk.py --load            a checkpoint of 2.7 GB: loading, hashing, both
+    python benchmarks/planning_on_disk.py --load            a checkpoint of 2.5 GB: loading, hashing, both
 
 The files are sparse: they have the sizes and headers of a Llama of 6.7 billion parameters and take no room.
 `cold` is the first `snakemake -n`, without records; `warm` is the second, which finds them. Bytes are what
@@ -13,12 +13,14 @@ import argparse
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from ebbtide.checkpoints.full_digest import check_full_digests
@@ -84,11 +86,21 @@ def write_checkpoint(
     return sum(sizes)
 
 
-def dry_run(directory: Path) -> tuple[float, int]:
-    """Seconds of a dry run in a directory with `study.yaml`, and the bytes that it read."""
+@dataclass(frozen=True)
+class DryRun:
+    """A dry run: seconds on the clock, CPU seconds (user and system), and bytes read."""
+
+    seconds: float
+    cpu: float
+    read: int
+
+
+def dry_run(directory: Path) -> DryRun:
+    """Plan the study `study.yaml` in a directory."""
     command = [sys.executable, "-m", "snakemake", "--dry-run"]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(directory)]
     command += ["--configfile", str(directory / "study.yaml")]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with (directory / "output.txt").open("w") as output:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -97,7 +109,9 @@ def dry_run(directory: Path) -> tuple[float, int]:
         counters = Path(f"/proc/{process.pid}/io").read_text()
     if process.wait() != 0:
         sys.exit((directory / "output.txt").read_text()[-3000:])
-    return seconds, int(dict(line.split(": ") for line in counters.splitlines())["rchar"])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return DryRun(seconds, cpu, int(dict(line.split(": ") for line in counters.splitlines())["rchar"]))
 
 
 def write_study(directory: Path, checkpoints: int) -> int:
@@ -114,8 +128,8 @@ def planning(checkpoints: int) -> Iterator[str]:
         size = write_study(Path(folder), checkpoints)
         yield f"{checkpoints} checkpoints, {size / 1e9:,.0f} GB"
         for kind in ("cold", "warm"):
-            seconds, read = dry_run(Path(folder))
-            yield f"{kind}: {seconds:.1f} s, {read / 1e6:,.0f} MB read"
+            run = dry_run(Path(folder))
+            yield f"{kind}: {run.seconds:.1f} s, {run.cpu:.1f} s of CPU, {run.read / 1e6:,.0f} MB read"
 
 
 def loading() -> Iterator[str]:
@@ -130,19 +144,26 @@ def loading() -> Iterator[str]:
             content = path.read_bytes()
             path.write_bytes(content)
         yield f"{size / 1e9:.1f} GB, bfloat16, {os.cpu_count()} cores"
-        for repeat in range(3):
-            store, weights = Path(folder, f"store{repeat}"), "sampled:0"
-            started = time.perf_counter()
+        weights = "sampled:0"
+
+        def load() -> None:
             load_scorer(directory, "bfloat16")
-            loaded = time.perf_counter()
-            check_full_digests(directory, weights, store)
-            hashed = time.perf_counter()
+
+        def hash_all() -> None:
+            check_full_digests(directory, weights, Path(folder, "store"))
+
+        def both() -> None:
             with ThreadPoolExecutor(1) as pool:
-                hashing = pool.submit(check_full_digests, directory, weights, store)
-                load_scorer(directory, "bfloat16")
+                hashing = pool.submit(hash_all)
+                load()
                 hashing.result()
-            both = time.perf_counter()
-            yield f"load {loaded - started:.1f} s, hash {hashed - loaded:.1f} s, both {both - hashed:.1f} s"
+
+        for _ in range(5):
+            for name, work in (("load", load), ("hash", hash_all), ("both", both)):
+                started, cpu = time.perf_counter(), time.process_time()
+                work()
+                seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+                yield f"{name}: {seconds:.1f} s, {cpu:.1f} s of CPU"
 
 
 def main() -> None:
