@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 import tiny
 from ebbtide.checkpoints import fingerprint
 from ebbtide.checkpoints.directory import check_weights, identities, locate
-from ebbtide.checkpoints.fingerprint import BLOCK, SAMPLED_BYTES, blocks_of_tensor, share_of_tensor
+from ebbtide.checkpoints.fingerprint import (
+    BLOCK,
+    SAMPLED_BYTES,
+    WHOLE_BYTES,
+    blocks_of_tensor,
+    share_of_tensor,
+)
 from ebbtide.checkpoints.header import read_header
 from ebbtide.checkpoints.on_disk import model_on_disk
 from ebbtide.errors import CheckpointError, ConfigError
@@ -37,8 +43,8 @@ def directory(checkpoint: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sample even the tiny checkpoint: no tensor but the smallest is read as a whole."""
-    monkeypatch.setattr(fingerprint, "SAMPLED_BYTES", 5_000)
-    monkeypatch.setattr(fingerprint, "BLOCK", 16)
+    for name, value in (("WHOLE_BYTES", 10_000), ("SAMPLED_BYTES", 5_000), ("BLOCK", 16)):
+        monkeypatch.setattr(fingerprint, name, value)
 
 
 def weights_of(directory: Path) -> str:
@@ -140,11 +146,12 @@ def test_a_large_checkpoint_is_read_within_the_bound_and_only_once(tmp_path: Pat
     assert locate(tmp_path / "large", record) == before
 
 
-@pytest.mark.parametrize("limit", [SAMPLED_BYTES, 5_000])
+@pytest.mark.parametrize("limit", [WHOLE_BYTES, 10_000])
 def test_a_second_look_opens_no_weight_file(
     directory: Path, tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprint, "SAMPLED_BYTES", limit)
+    monkeypatch.setattr(fingerprint, "WHOLE_BYTES", limit)
+    monkeypatch.setattr(fingerprint, "SAMPLED_BYTES", 5_000)
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps({k: v for k, v in config.items() if "dtype" not in k}))
     record = tmp_path / "located.json"
@@ -155,12 +162,13 @@ def test_a_second_look_opens_no_weight_file(
     assert record.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("limit", [SAMPLED_BYTES, 5_000])
+@pytest.mark.parametrize("limit", [WHOLE_BYTES, 10_000])
 @pytest.mark.parametrize("how", ["in place", "another file"])
 def test_weights_replaced_under_the_same_size_and_time_are_noticed(
     directory: Path, tmp_path: Path, limit: int, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprint, "SAMPLED_BYTES", limit)
+    monkeypatch.setattr(fingerprint, "WHOLE_BYTES", limit)
+    monkeypatch.setattr(fingerprint, "SAMPLED_BYTES", 5_000)
     file, record = directory / WEIGHTS, tmp_path / "located.json"
     before = locate(directory, record)
     if how == "another file":

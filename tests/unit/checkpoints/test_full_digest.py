@@ -26,8 +26,8 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sample even the tiny checkpoint."""
-    monkeypatch.setattr(fingerprint, "SAMPLED_BYTES", 5_000)
-    monkeypatch.setattr(fingerprint, "BLOCK", 16)
+    for name, value in (("WHOLE_BYTES", 10_000), ("SAMPLED_BYTES", 5_000), ("BLOCK", 16)):
+        monkeypatch.setattr(fingerprint, name, value)
 
 
 def unsampled_place(directory: Path) -> int:

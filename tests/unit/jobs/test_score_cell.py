@@ -316,6 +316,7 @@ def test_the_footer_has_the_full_digest_of_the_weights_and_cells_of_others_are_r
     grid: Grid, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A directory that planning knows by a sample, whose bytes change where the sample has none."""
+    monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 10_000)
     monkeypatch.setattr(fingerprint, "SAMPLED_BYTES", 5_000)
     cells = [grid.add("c1", task) for task in ("t1", "t2", "t3")]
     file, record = grid.root / "c1" / "model.safetensors", grid.root / "located.json"

@@ -3,7 +3,7 @@
 The identity of a directory's weights is one of two:
 
 * `files:…`, from the full digest of every weight file, where the weights have at most
-  `fingerprint.SAMPLED_BYTES` in total. It is also kept for larger ones that an earlier version hashed in
+  `fingerprint.WHOLE_BYTES` in total. It is also kept for larger ones that an earlier version hashed in
   full, as long as the record has those digests and the files are the same: by path, size and modification
   time when a record of that version is met first, by the sample of their bytes ever after.
 * `sampled:…`, from a sample of every tensor, for all other directories: planning reads no more than that.

@@ -15,14 +15,15 @@ from pathlib import Path
 from ebbtide.checkpoints.header import Header, read_header
 from ebbtide.files import canonical_json
 
-SAMPLED_BYTES = 50_000_000  # of the weights of a checkpoint at most, beside the headers
-BLOCK = 32_768  # bytes; small enough for several blocks a tensor, large enough for a disk on the network
+WHOLE_BYTES = 50_000_000  # weights of at most this size are hashed in full instead
+SAMPLED_BYTES = 25_000_000  # of the weights of a checkpoint at most, beside the headers
+BLOCK = 16_384  # bytes; small enough for several blocks a tensor, large enough for a disk on the network
 PIECE = 1 << 20  # bytes read at once, of a tensor that is read whole
 
 
 def is_read_whole(size: int) -> bool:
     """Whether weights of this many bytes are so small that they are hashed in full."""
-    return size <= SAMPLED_BYTES
+    return size <= WHOLE_BYTES
 
 
 def fingerprint(files: Sequence[Path]) -> str:
