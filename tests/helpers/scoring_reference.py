@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from ebbtide.checkpoints.load import configuration
+from ebbtide.checkpoints.directory import configuration
 from ebbtide.scoring.body import NativeBody
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.families import build

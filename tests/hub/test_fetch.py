@@ -19,12 +19,13 @@ from safetensors.torch import load_file
 
 import tiny
 from ebbtide import cli
+from ebbtide.checkpoints.directory import check_weights, directory_of
 from ebbtide.checkpoints.hub.client import Hub
 from ebbtide.checkpoints.hub.disk import Budget, partial_of
 from ebbtide.checkpoints.hub.fetch import fetch, locked_checkpoint
 from ebbtide.checkpoints.hub.fetched import read_fetched
 from ebbtide.checkpoints.hub.lock import Lock, Locked, LockedFile, LockedModel, write_lock
-from ebbtide.checkpoints.load import check_weights, directory_of, load_model
+from ebbtide.checkpoints.load import load_model
 from ebbtide.errors import CheckpointError
 from ebbtide.logs import log
 from ebbtide.scoring.engine import load_scorer, score_requests

@@ -9,7 +9,7 @@ import pytest
 
 import tiny
 from ebbtide import cli
-from ebbtide.checkpoints.load import identities
+from ebbtide.checkpoints.directory import identities
 from ebbtide.logs import log
 from ebbtide.tables import CELL, read_footer, read_frame
 

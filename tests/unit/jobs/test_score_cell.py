@@ -19,13 +19,17 @@ import pytest
 
 import tiny
 from ebbtide.cells import store
-from ebbtide.checkpoints.load import identities
+from ebbtide.checkpoints import fingerprint
+from ebbtide.checkpoints.directory import identities, locate
+from ebbtide.checkpoints.header import read_header
 from ebbtide.errors import ScoringError
-from ebbtide.files import canonical_json
+from ebbtide.files import canonical_json, file_sha256
 from ebbtide.jobs import score_cell as score
 from ebbtide.jobs import worker as ahead
 from ebbtide.logs import log
+from ebbtide.scoring.engine import load_scorer
 from ebbtide.tables import CELL, read_footer
+from reading import flip, opened
 
 HEAVY = ("torch", "transformers", "pandas", "numpy", "pyarrow")
 
@@ -305,6 +309,40 @@ def test_nothing_is_checked_unasked(grid: Grid, verified: list[dict[str, Any]]) 
     grid.score(cell, grid.hint(rescore_examples=0))
     assert not verified
     assert "verified" not in read_footer(grid.path(cell), CELL)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_footer_has_the_full_digest_of_the_weights_and_cells_of_others_are_refused(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A directory that planning knows by a sample, whose bytes change where the sample has none."""
+    monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 10_000)
+    monkeypatch.setattr(fingerprint, "SAMPLED_BYTES", 5_000)
+    cells = [grid.add("c1", task) for task in ("t1", "t2", "t3")]
+    file, record = grid.root / "c1" / "model.safetensors", grid.root / "located.json"
+    located = locate(grid.root / "c1", record)
+    assert located.weights.startswith("sampled:")
+    for cell in cells:
+        cell["checkpoint"] = str(record)
+        cell["identity"]["weights"] = located.weights
+
+    hint = grid.hint("cell")
+    assert grid.score(cells[0], hint) == "scored"
+    digests = {file.name: file_sha256(file)}
+    assert read_footer(grid.target(cells[0]), CELL)["weights_sha256"] == digests
+    assert opened(lambda: grid.score(cells[1], hint)).count(file.name) == opened(
+        lambda: load_scorer(grid.root / "c1")
+    ).count(file.name)  # no further open than loading's: the digest of the first job is cached
+
+    largest = max(read_header(file).tensors, key=lambda t: t.end - t.begin)
+    flip(file, largest.begin + (largest.end - largest.begin) // 4)
+    with pytest.raises(ScoringError, match=r"t3\.parquet could not be scored"):
+        grid.score(cells[2], hint)
+    error = capsys.readouterr().err
+    assert f"{file} has the sha256 {file_sha256(file)}" in error
+    assert f"{located.weights} was scored with {digests[file.name]}; restore the file" in error
+    assert grid.stored() == {"m/c1/t1", "m/c1/t2"}
+    assert not grid.target(cells[2]).exists()
 
 
 def test_a_worker_starts_without_pandas_and_transformers() -> None:

@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import architectures
 import tiny
-from ebbtide.checkpoints.load import configuration, count_parameters, load_model
+from ebbtide.checkpoints.directory import configuration
+from ebbtide.checkpoints.load import count_parameters, load_model
 from ebbtide.errors import CheckpointError, ScoringError
 from ebbtide.scoring.attention import Cache
 from ebbtide.scoring.body import NativeBody

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ebbtide.checkpoints.header import read_header
 from ebbtide.errors import CheckpointError
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 _SAFETENSORS = {"F32": "float32", "F64": "float64", "BF16": "bfloat16", "F16": "float16"}
-_LONGEST_HEADER = 100_000_000  # bytes, by the definition of the format
 
 
 def own_dtype(directory: str | Path, weights: Iterable[Path]) -> str:
@@ -50,14 +50,7 @@ def count_values(weights: Iterable[Path]) -> Counter[str]:
 
 def _values(path: Path) -> Counter[str]:
     """How many values of each type a safetensors file holds, by its header."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, _LONGEST_HEADER)))
-        values: Counter[str] = Counter()
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                values[tensor["dtype"]] += math.prod(tensor["shape"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file.") from error
+    values: Counter[str] = Counter()
+    for tensor in read_header(path).tensors:
+        values[tensor.dtype] += math.prod(tensor.shape)
     return values

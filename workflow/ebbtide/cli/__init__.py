@@ -146,7 +146,7 @@ def _score(options: argparse.Namespace) -> None:
         print(f"{options.to}: {how}", file=sys.stderr)
         return
     from ebbtide.cells.cell import write_cell
-    from ebbtide.checkpoints.load import identities
+    from ebbtide.checkpoints.directory import identities
     from ebbtide.logs import log
     from ebbtide.scoring.version import RECIPE_VERSION
     from ebbtide.tables import TOKENS, write_parquet
@@ -189,7 +189,7 @@ def _loss(options: argparse.Namespace) -> None:
     from ebbtide.tables import LOSSES, write_parquet
 
     directory, scorer = _load(options)
-    from ebbtide.checkpoints.load import identities
+    from ebbtide.checkpoints.directory import identities
     from ebbtide.scoring.documents import score_documents
 
     losses = score_documents(
@@ -222,7 +222,7 @@ def _load(options: argparse.Namespace) -> "tuple[Path, Scorer]":
 
     with quick_start():
         from ebbtide.scoring.engine import default_dtype, load_scorer
-    from ebbtide.checkpoints.load import directory_of, weight_files
+    from ebbtide.checkpoints.directory import directory_of, weight_files
     from ebbtide.checkpoints.precision import own_dtype
     from ebbtide.logs import log_to_stderr
 

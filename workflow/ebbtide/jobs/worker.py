@@ -17,12 +17,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.cells import store
 from ebbtide.cells.cell import write_cell
-from ebbtide.checkpoints.load import check_weights, directory_of
+from ebbtide.checkpoints.directory import check_weights, directory_of
+from ebbtide.checkpoints.full_digest import check_full_digests
 from ebbtide.environment import quick_start
 from ebbtide.errors import CellError, EbbtideError
 from ebbtide.jobs.score_cell import read_hint
@@ -63,17 +65,23 @@ class _Scorers:
         self._key: tuple[str, str] | None = None
         self._scorer: Scorer | None = None
         self.loads = 0
+        self.digests: dict[str, str] = {}  # full sha256 of the weight files in memory, by name
 
-    def get(self, job: Job) -> "Scorer":
+    def get(self, job: Job, cells: str) -> "Scorer":
         wanted = (job["checkpoint"], job["identity"]["dtype"])
         if self._scorer is None or self._key != wanted:
             self._scorer = None  # free the old weights before loading the new ones
             started = time.perf_counter()
-            check_weights(job["checkpoint"], job["identity"]["weights"])
+            weights = job["identity"]["weights"]
+            check_weights(job["checkpoint"], weights)
             directory = directory_of(job["checkpoint"])
             from ebbtide.scoring.engine import load_scorer
 
-            self._scorer = load_scorer(directory, job["identity"]["dtype"], self._threads)
+            with ThreadPoolExecutor(1) as pool:  # hashes the bytes while they are loaded
+                hashing = pool.submit(check_full_digests, job["checkpoint"], weights, cells)
+                scorer = load_scorer(directory, job["identity"]["dtype"], self._threads)
+                self.digests = hashing.result()
+            self._scorer = scorer
             self._key = wanted
             self.loads += 1
             log.info("loaded weights of %s in %.1f s", directory, time.perf_counter() - started)
@@ -88,7 +96,7 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples:
     if frozen != identity["task"]:
         found, remedy = f"{job['requests']} is task {frozen}", REQUESTS.remedy
         raise CellError(f"{found}, expected {identity['task']}; {remedy}.")
-    scorer = scorers.get(job)
+    scorer = scorers.get(job, cells)
     settings = {name: identity[name] for name in ("encoding", "bos", "truncation", "max_length")}
     rolling = asked.get("definition", {}).get("kind") == "rolling"
     if rolling:
@@ -99,7 +107,9 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples:
         from ebbtide.scoring.engine import score_requests
 
         result = score_requests(scorer, job["requests"], **settings)
-    footer = result.footer
+    footer = dict(result.footer)
+    if scorers.digests:
+        footer["weights_sha256"] = scorers.digests
     if rescore_examples and not rolling:  # windows of a document are no requests of their own
         from ebbtide.scoring.rescore import largest_difference
 
@@ -107,7 +117,7 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples:
         verified = largest_difference(
             directory, job["requests"], result.rows, examples=rescore_examples, **settings
         )
-        footer = {**footer, "verified": verified}
+        footer["verified"] = verified
     write_cell(result.rows, store.path_of(cells, identity), identity, footer)
     return int(result.footer["forwarded_tokens"])
 

@@ -19,13 +19,8 @@ import pyarrow as pa
 import torch
 
 from ebbtide.arrow import array_of
-from ebbtide.checkpoints.load import (
-    configuration,
-    context_window,
-    count_parameters,
-    load_model,
-    weight_files,
-)
+from ebbtide.checkpoints.directory import configuration, context_window, weight_files
+from ebbtide.checkpoints.load import count_parameters, load_model
 from ebbtide.checkpoints.precision import DTYPES
 from ebbtide.errors import ConfigError, ScoringError
 from ebbtide.logs import log

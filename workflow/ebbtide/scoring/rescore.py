@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ebbtide.checkpoints.load import configuration, context_window
+from ebbtide.checkpoints.directory import configuration, context_window
 from ebbtide.scoring.encoding import encode
 from ebbtide.scoring.exact import exactly, load_exact
 from ebbtide.scoring.padded import Counters, score_padded

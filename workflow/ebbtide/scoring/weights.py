@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebbtide.checkpoints.load import weight_files
+from ebbtide.checkpoints.directory import weight_files
 from ebbtide.errors import CheckpointError
 
 # Buffers that older versions of transformers saved; they hold masks and rotary frequencies, not weights.

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from ebbtide.checkpoints.directory import weight_files
 from ebbtide.checkpoints.hub.digests import digest_of, kind_of
 from ebbtide.checkpoints.hub.disk import (
     ROOM,
@@ -34,7 +35,6 @@ from ebbtide.checkpoints.hub.fetched import (
 )
 from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, Locked, LockedFile, read_lock
 from ebbtide.checkpoints.hub.pickled import convert, convert_index, converted_from, safetensors_name
-from ebbtide.checkpoints.load import weight_files
 from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.errors import CheckpointError, nearest
 from ebbtide.logs import Progress, log

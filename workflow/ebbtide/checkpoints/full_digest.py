@@ -1,0 +1,133 @@
+"""The full digests of a directory's weight files, computed by the job that loads them.
+
+Planning identifies a large directory by a sample of its bytes (`ebbtide.checkpoints.directory`). Loading
+reads all bytes, so the job hashes them too, before it scores. The digests are recorded in the footer of the
+cell and compared with those that the identity was used with before. They are cached beside the record of the
+directory, so that the next job hashes nothing.
+"""
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ebbtide.checkpoints.directory import (
+    INDEX,
+    LOCATED,
+    directory_of,
+    files_identity,
+    read_record,
+    stamp,
+    weight_files,
+)
+from ebbtide.errors import CheckpointError
+from ebbtide.files import file_sha256, write_text
+
+HASHED = "hashed.json"  # cache of full digests, beside the record of a directory
+THREADS = 4  # files hashed side by side: one core hashes 0.5 to 2 GB/s, and loading should not wait
+
+
+def check_full_digests(checkpoint: str | Path, weights: str, cells: str | Path) -> dict[str, str]:
+    """Full sha256 of each weight file, by name, once they are known to fit the identity `weights`.
+
+    Empty for weights that were trained or fetched, whose identity does not come from a directory on disk.
+
+    Parameters
+    ----------
+    checkpoint
+        What `directory_of` takes.
+    weights
+        Identity that the run was planned with.
+    cells
+        The cell store. It keeps the digests that each `sampled:` identity was first scored with.
+
+    Raises
+    ------
+    CheckpointError
+        The identity stands for other bytes, or a file changed while it was read.
+    """
+    kind = weights.partition(":")[0]
+    if kind not in ("files", "sampled"):
+        return {}
+    directory = directory_of(checkpoint)
+    record = Path(checkpoint) if Path(checkpoint).name == LOCATED else None
+    found = _digests(directory, record, weights)
+    if kind == "sampled":
+        _check_first(directory, weights, found, Path(cells))
+    else:
+        _check_identity(directory, weights, found, record)
+    return found
+
+
+def _check_first(directory: Path, weights: str, found: Mapping[str, str], cells: Path) -> None:
+    """Compare with the digests of the first job that scored this identity, or be the first."""
+    path = cells / "weights" / f"{weights.partition(':')[2]}.json"
+    if not path.exists():
+        first = {"weights": weights, "directory": str(directory.resolve()), "sha256": dict(found)}
+        write_text(json.dumps(first, indent=1) + "\n", path)
+        return
+    try:
+        expected = dict(json.loads(path.read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not a record of digests ({type(error).__name__}: {error}); "
+            "delete it, and score again with --config recompute=true."
+        ) from None
+    for name in found:
+        if found[name] != expected.get(name):
+            raise CheckpointError(
+                f"{directory / name} has the sha256 {found[name]}, but {path} says that {weights} was scored "
+                f"with {expected.get(name)}; restore the file, or set scoring.store to another directory."
+            )
+
+
+def _check_identity(directory: Path, weights: str, found: Mapping[str, str], record: Path | None) -> None:
+    """Compare with an identity that is itself made of full digests."""
+    beside = [directory / name for name in ("config.json", INDEX) if (directory / name).exists()]
+    files = {path.name: {"sha256": file_sha256(path)} for path in beside}
+    files |= {name: {"sha256": sha256} for name, sha256 in found.items()}
+    if files_identity(directory, files) == weights:
+        return
+    known = read_record(record).get("files", {}) if record else {}
+    for name, sha256 in found.items():
+        expected = known.get(name, {}).get("sha256", sha256)
+        if sha256 != expected:
+            raise CheckpointError(
+                f"{directory / name} has the sha256 {sha256}, {record} says {expected}; restore the file, or "
+                f"delete {record} and run snakemake again."
+            )
+    raise CheckpointError(
+        f"{directory} holds weights {files_identity(directory, files)}, the run was planned with {weights}; "
+        "run snakemake again."
+    )
+
+
+def _digests(directory: Path, record: Path | None, weights: str) -> dict[str, str]:
+    """Full digests of the weight files by name; hashes those that neither record has as they are now."""
+    paths = weight_files(directory)
+    stamps = {path.name: stamp(path) for path in paths}
+    place = str(directory.resolve())
+    known: dict[str, Any] = {}
+    if record:
+        located, hashed = read_record(record), read_record(record.with_name(HASHED))
+        for cache in (located, hashed):
+            # With a sample, digests of the record itself are older than the stamps beside them.
+            if cache.get("directory") == place and "sample" not in cache:
+                known |= cache.get("files", {})
+    found = {
+        name: known[name]["sha256"]
+        for name, seen in stamps.items()
+        if {**seen, "sha256": known.get(name, {}).get("sha256")} == known.get(name)
+    }
+    missing = [path for path in paths if path.name not in found]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found |= dict(zip((path.name for path in missing), pool.map(file_sha256, missing), strict=True))
+    for path in missing:
+        if stamp(path) != stamps[path.name]:
+            raise CheckpointError(f"{path} changed while it was read; run snakemake again.")
+    if record and missing:
+        files = {name: {**seen, "sha256": found[name]} for name, seen in stamps.items()}
+        content = {"directory": place, "weights": weights, "files": files}
+        write_text(json.dumps(content, indent=1) + "\n", record.with_name(HASHED))
+    return found

@@ -1,0 +1,62 @@
+"""The header of a safetensors file: which tensors the file holds, and where. A lean module."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ebbtide.errors import CheckpointError
+
+_LONGEST_HEADER = 100_000_000  # bytes, by the definition of the format
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of a file: bytes `begin` to `end`, counted from the start of the file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header as bytes (with the eight that state its length), and the tensors in order of their place."""
+
+    raw: bytes
+    tensors: tuple[Stored, ...]
+
+
+def read_header(path: str | Path) -> Header:
+    """Read the header of a safetensors file.
+
+    Raises `CheckpointError` when it is not one, or when the file is shorter or longer than its tensors.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            prefix = file.read(8)
+            length = int.from_bytes(prefix, "little")
+            text = file.read(min(length, _LONGEST_HEADER))
+        start = 8 + length
+        tensors = [
+            Stored(
+                name,
+                str(entry["dtype"]),
+                tuple(map(int, entry["shape"])),
+                *(start + offset for offset in entry["data_offsets"]),
+            )
+            for name, entry in json.loads(text).items()
+            if name != "__metadata__"
+        ]
+        tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file.") from error
+    if any(not start <= tensor.begin <= tensor.end for tensor in tensors):
+        raise CheckpointError(f"{path} is not a whole safetensors file.")
+    expected = max((tensor.end for tensor in tensors), default=start)
+    if size != expected:
+        raise CheckpointError(f"{path} has {size} bytes, its header says {expected}; copy the file again.")
+    return Header(prefix + text, tuple(tensors))
