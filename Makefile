@@ -3,6 +3,7 @@
 # make lint    style, types, workflow lint
 # make bench   the engine against lm-evaluation-harness (options: BENCH="--rows memotrap")
 # make lock    resolve the dependencies of pyproject.toml anew into envs/cpu.txt
+# make outputs  write docs/outputs.md from what the rule files register
 # make clean   remove results and logs of all studies (weights, tasks and the cell store stay)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ CORES ?= all
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench lock outputs clean
 
 demo: $(VENV)/.installed
 	snakemake --cores $(CORES) --quiet rules reason
@@ -24,7 +25,7 @@ lint: $(VENV)/.installed-test
 	ruff check . && ruff format --check .
 	mypy
 	snakefmt --check Snakefile workflow
-	snakemake --lint
+	python tests/helpers/workflow_lint.py
 
 $(VENV)/.installed: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
 	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e .
@@ -50,6 +51,9 @@ lock:
 	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 -e ".[test,slurm,bench]"
 	$(VENV)/lock/bin/python envs/lock.py > envs/cpu.txt
 	rm -rf $(VENV)/lock
+
+outputs: $(VENV)/.installed
+	snakemake outputs_page --forcerun outputs_page --cores 1 --quiet all
 
 clean:
 	rm -rf results logs

@@ -51,4 +51,16 @@ rule all:
         everything,
 
 
+rule outputs_page:
+    """Write what the stages registered as a page of the docs. Run it by name, in the checkout."""
+    output:
+        page="docs/outputs.md",
+    log:
+        "logs/outputs_page.log",
+    params:
+        page=lambda wildcards: OUTPUTS.page(),
+    script:
+        "workflow/scripts/outputs_page.py"
+
+
 CODE.save()

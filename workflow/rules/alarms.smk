@@ -41,7 +41,7 @@ rule alarms:
         examples=parts_of("examples"),
         # The one checkpoint that all other models are compared with; none, if each has its own.
         baseline=[
-            measured("examples", one)
+            STUDY.part("examples", one)
             for one in {c for model, c in BASELINES.items() if c.model != model}
         ],
     output:
@@ -54,7 +54,7 @@ rule alarms:
         f"logs/alarms/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=all_measured("examples"),  # one less is a change, too
+        examples=STUDY.parts("examples"),  # one less is a change, too
         # The other settings only choose what is reported.
         settings={
             **STUDY.config["trajectories"],

@@ -18,7 +18,7 @@ from ebbtide.checkpoints.hub.audit import allowed_duplicates
 from ebbtide.code_version import CodeVersions
 from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
-from ebbtide.files import canonical_json, digest, file_sha256
+from ebbtide.files import canonical_json
 from ebbtide.jobs.hooks import on_start
 from ebbtide.jobs.leads import COMMON, Leads
 from ebbtide.jobs.resources import memory_mb, minutes
@@ -67,6 +67,7 @@ wildcard_constraints:
 
 localrules:
     all,
+    outputs_page,
 
 
 def require_checkpoints():
@@ -81,15 +82,29 @@ def everything(wildcards):
     return OUTPUTS.targets()
 
 
-def measured(table, checkpoint):
-    """`metrics` or `examples` of one checkpoint; the digest of what its cells must be is in the name."""
-    expected = digest(STUDY.expected(checkpoint))
-    return f"{RESULTS}/{table}/{checkpoint.model}/{checkpoint.name}-{expected}.parquet"
+def checkpoint_of(wildcards):
+    """The checkpoint of a job."""
+    return STUDY.checkpoint(wildcards.model, wildcards.checkpoint)
 
 
-def all_measured(table):
-    """`metrics` or `examples` of every checkpoint."""
-    return [measured(table, checkpoint) for checkpoint in STUDY.checkpoints()]
+def weights_of(wildcards):
+    """The weights that a cell waits for: none if it is only copied, so that nothing is fetched for it."""
+    require_checkpoints()
+    missing = LEADS.is_missing(wildcards.model, wildcards.checkpoint, wildcards.task)
+    return ancient(checkpoint_of(wildcards).marker) if missing else []
+
+
+def cells_of(wildcards):
+    """Cells of one checkpoint, in the order of the config."""
+    require_checkpoints()
+    return expand(
+        CELL, model=wildcards.model, checkpoint=wildcards.checkpoint, task=STUDY.tasks
+    )
+
+
+def parts_of(table):
+    """Input function: `metrics` or `examples` of every checkpoint."""
+    return lambda wildcards: require_checkpoints() or STUDY.parts(table)
 
 
 onstart:

@@ -61,7 +61,7 @@ rule forgetting:
         f"logs/forgetting/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=all_measured("examples"),  # one less is a change, too
+        examples=STUDY.parts("examples"),  # one less is a change, too
         study=STUDY.name,
         tasks=list(STUDY.tasks),
         forgetting=STUDY.config["forgetting"],

@@ -17,13 +17,13 @@ OUTPUTS.files(
     "metrics",
     "results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet",
     "metrics of one checkpoint",
-    all_measured("metrics"),
+    STUDY.parts("metrics"),
 )
 OUTPUTS.files(
     "metrics",
     "results/{study}/examples/{model}/{checkpoint}-{expected}.parquet",
     "metrics of every example of one checkpoint",
-    all_measured("examples"),
+    STUDY.parts("examples"),
 )
 OUTPUTS.tables(
     "metrics",
@@ -48,16 +48,6 @@ localrules:
     audit_results,
     fetch_imported,
     metrics,
-
-
-def parts_of(table):
-    """An input function: `metrics` or `examples` of every checkpoint."""
-
-    def parts(wildcards):
-        require_checkpoints()
-        return all_measured(table)
-
-    return parts
 
 
 rule measure:
@@ -124,7 +114,7 @@ rule metrics:
         f"logs/metrics/{STUDY.name}.log",
     priority: COMMON
     params:
-        parts=all_measured("metrics"),  # one less is a change, too
+        parts=STUDY.parts("metrics"),  # one less is a change, too
         imported=STUDY.config["imported"],
         # An old file that comes, or one that goes, is a change, too.
         files=[
@@ -151,7 +141,7 @@ rule audit_results:
         f"logs/audit_results/{STUDY.name}.log",
     priority: COMMON
     params:
-        parts=all_measured("metrics"),
+        parts=STUDY.parts("metrics"),
         allowed=allowed_duplicates(STUDY.findings),
         code=CODE.script("audit_results"),
     script:

@@ -138,7 +138,7 @@ rule example_model:
         f"logs/example_model/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=all_measured("examples"),
+        examples=STUDY.parts("examples"),
         regression=REGRESSION,
         code=CODE.script("example_model"),
     script:

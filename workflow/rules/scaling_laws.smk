@@ -61,6 +61,7 @@ OUTPUTS.figures(
 )
 
 if HAS_TESTBED:
+    from ebbtide.files import digest, file_sha256
     from ebbtide.statistics.scaling_laws.pins import find_pins
 
     try:

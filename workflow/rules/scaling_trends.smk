@@ -59,7 +59,7 @@ if HAS_SCALING_TRENDS:
             f"logs/scaling_trends/{STUDY.name}.log",
         priority: COMMON
         params:
-            examples=all_measured("examples"),  # one less is a change, too
+            examples=STUDY.parts("examples"),  # one less is a change, too
             scaling_trends=SCALING_TRENDS,
             series=SERIES,
             shots={name: [s.asked, s.shots] for name, s in SHOTS.items()},

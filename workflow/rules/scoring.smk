@@ -24,36 +24,6 @@ OUTPUTS.files(
 )
 
 
-def cells_of(wildcards):
-    """Cells of one checkpoint, in the order of the config."""
-    require_checkpoints()
-    return expand(CELL, task=STUDY.tasks, **wildcards)
-
-
-def weights_of(wildcards):
-    """The weights that a cell waits for: none if it is only copied, so that nothing is fetched for it."""
-    require_checkpoints()
-    if not LEADS.is_missing(wildcards.model, wildcards.checkpoint, wildcards.task):
-        return []
-    return ancient(checkpoint_of(wildcards).marker)
-
-
-def checkpoint_of(wildcards):
-    """The checkpoint of a job."""
-    return STUDY.checkpoint(wildcards.model, wildcards.checkpoint)
-
-
-def score_memory(wildcards, attempt):
-    """Memory of a scoring job (MB)."""
-    rescoring = bool(STUDY.config["scoring"]["rescore_examples"])
-    return memory_mb(checkpoint_of(wildcards), rescoring=rescoring, attempt=attempt)
-
-
-def score_minutes(wildcards, attempt):
-    """Wall time of a scoring job (minutes)."""
-    return minutes(checkpoint_of(wildcards), tasks=len(STUDY.tasks), attempt=attempt)
-
-
 rule score:
     """Score one task with one checkpoint: one row per example and choice."""
     input:
@@ -71,8 +41,12 @@ rule score:
     threads: 1
     resources:
         slot=1,  # in a group: one cell after another, the first loads the weights for all
-        mem_mb=score_memory,
-        runtime=score_minutes,
+        mem_mb=lambda wildcards, attempt: memory_mb(
+            STUDY, checkpoint_of(wildcards), attempt
+        ),
+        runtime=lambda wildcards, attempt: minutes(
+            STUDY, checkpoint_of(wildcards), attempt
+        ),
     params:
         checkpoint=lambda wildcards: checkpoint_of(wildcards).marker,
         identity=lambda wildcards: canonical_json(

@@ -31,22 +31,12 @@ localrules:
     preview,
 
 
-def task_of_data(sha256):
-    """A task that uses the data file of this hash."""
-    return next(
-        t for t in STUDY.tasks.values() if t.source and t.source.sha256 == sha256
-    )
-
-
-def data_of(task):
-    """The fetched data of a task; nothing for a generated one. Ancient: its hash is in its name."""
-    return ancient(STUDY.tasks[task].data) if STUDY.tasks[task].data else []
-
-
 rule fetch:
     """Bring a data file here: from a mirror, a path or the network; its sha256 must match."""
     input:
-        definition=lambda wildcards: ancient(str(task_of_data(wildcards.sha256).file)),
+        definition=lambda wildcards: ancient(
+            str(STUDY.task_of_data(wildcards.sha256).file)
+        ),
     output:
         data="resources/sources/{sha256}/{file}",
     log:
@@ -66,7 +56,8 @@ rule freeze:
     """Freeze a task into requests: one row per example and choice."""
     input:
         definition=lambda wildcards: ancient(str(STUDY.tasks[wildcards.task].file)),
-        data=lambda wildcards: data_of(wildcards.task),
+        # Ancient: its hash is in its name.
+        data=lambda wildcards: ancient(STUDY.tasks[wildcards.task].data or []),
     output:
         requests="resources/tasks/frozen/{task}-{identity}.parquet",
     log:

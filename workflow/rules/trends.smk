@@ -57,7 +57,7 @@ rule trends:
         f"logs/trends/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=all_measured("examples"),  # one less is a change, too
+        examples=STUDY.parts("examples"),  # one less is a change, too
         metrics=STUDY.config["trajectories"]["metrics"],
         alpha=STUDY.config["trajectories"]["alpha"],
         equivalence_margin=STUDY.config["trends"]["equivalence_margin"],

@@ -11,6 +11,7 @@ from ebbtide.checkpoints.hub.catalogue import HubModel
 from ebbtide.checkpoints.hub.findings import Finding
 from ebbtide.checkpoints.hub.lock import Lock, read_lock
 from ebbtide.exchange.specification import source_of
+from ebbtide.files import digest
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.scoring.version import RECIPE_VERSION
 from ebbtide.sources import Source
@@ -91,6 +92,19 @@ class Study:
     def has_examples(self) -> bool:
         """Whether single examples can be followed: cells are scored; imported results are means."""
         return self.has_metrics() and any(True for _ in self.checkpoints())
+
+    def part(self, table: str, checkpoint: Checkpoint) -> str:
+        """Where `metrics` or `examples` of one checkpoint lie; the name says what its cells must be."""
+        expected = digest(self.expected(checkpoint))
+        return f"results/{self.name}/{table}/{checkpoint.model}/{checkpoint.name}-{expected}.parquet"
+
+    def parts(self, table: str) -> list[str]:
+        """`metrics` or `examples` of every checkpoint."""
+        return [self.part(table, checkpoint) for checkpoint in self.checkpoints()]
+
+    def task_of_data(self, sha256: str) -> Task:
+        """A task that uses the data file of this hash. Raises `StopIteration` if there is none."""
+        return next(t for t in self.tasks.values() if t.source and t.source.sha256 == sha256)
 
     def untrained_models(self) -> list[Model]:
         """Models of local ladders that lack a checkpoint on disk."""

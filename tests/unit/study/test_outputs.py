@@ -1,0 +1,38 @@
+"""The register of outputs: targets, figures and the page of the docs come from one registration."""
+
+from ebbtide.study.outputs import Outputs
+
+
+def register() -> Outputs:
+    outputs = Outputs("results/mine")
+    outputs.files("scoring", "results/scores/{model}.parquet", "cells", ["results/scores/a.parquet"])
+    outputs.tables("alarms", {"alarms.tsv": "drops"}, condition="cells scored")
+    outputs.tables("laws", {"fits.tsv": "fits"}, when=False, condition="section `laws:`")
+    outputs.figures("alarms", {"alarms": "drops, drawn"})
+    outputs.figures("laws", {"laws": "laws, drawn"}, when=False)
+    return outputs
+
+
+def test_targets_are_what_this_study_has() -> None:
+    outputs = register()
+    assert outputs.targets() == [
+        "results/scores/a.parquet",
+        "results/mine/alarms.tsv",
+        "results/mine/figures/alarms.pdf",
+        "results/mine/figures/alarms.png",
+    ]
+    assert outputs.figure_names() == ["alarms"]
+    assert outputs.has("alarms.tsv") and not outputs.has("fits.tsv")
+
+
+def test_the_page_lists_everything_with_its_condition() -> None:
+    page = register().page()
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## scoring",
+        "## alarms",
+        "## laws",
+    ]
+    assert "| `results/{study}/alarms.tsv` | drops | cells scored |" in page
+    assert "| `results/{study}/fits.tsv` | fits | section `laws:` |" in page
+    assert "| `results/{study}/figures/alarms.{pdf,png}` | drops, drawn | all |" in page
+    assert "results/mine" not in page

@@ -1,0 +1,43 @@
+"""What the stages register is what a run makes, and what the docs list."""
+
+import re
+
+import pytest
+
+from workspace import ROOT, Workspace
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+
+
+def test_the_page_of_the_docs_is_in_step(tmp_path) -> None:
+    embedded = Workspace(tmp_path)
+    command = [
+        part for part in embedded.command() if part not in ("--configfile", str(tmp_path / "config.yaml"))
+    ]
+    embedded.command = lambda: [*command, "--configfile", str(ROOT / "config.yaml")]
+    embedded.run("outputs_page")
+    found = (tmp_path / "docs/outputs.md").read_text()
+    assert found == (ROOT / "docs/outputs.md").read_text(), "run `make outputs`"
+
+
+def test_a_run_makes_what_is_registered_and_nothing_else(finished_study) -> None:
+    """Tables of a stage that no rule file registers would be made, and listed nowhere."""
+    page = (ROOT / "docs/outputs.md").read_text()
+    listed = set()
+    for path in re.findall(r"\| `results/\{study\}/([^`]*)`", page):
+        alternatives = re.search(r"\{(pdf,png)\}", path)
+        listed |= {path.replace("{pdf,png}", form) for form in ("pdf", "png")} if alternatives else {path}
+    results = finished_study.path / "results/small"
+    parts = ("metrics/", "examples/")
+    made = {str(p.relative_to(results)) for p in results.rglob("*") if p.is_file()}
+    made = {name for name in made if not name.startswith(parts)}
+    assert made <= listed
+    assert {"alarms.tsv", "figures/heat.png", "table.tex"} <= made
+
+
+def test_reading_the_workflow_writes_a_small_cache_only(study) -> None:
+    before = {p: p.stat().st_mtime_ns for p in study.path.rglob("*") if p.is_file()}
+    study.planned()
+    after = {p: p.stat().st_mtime_ns for p in study.path.rglob("*") if p.is_file()}
+    changed = {p for p in after.keys() | before.keys() if after.get(p) != before.get(p)}
+    assert all(".snakemake" in p.parts for p in changed)

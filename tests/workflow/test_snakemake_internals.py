@@ -1,0 +1,51 @@
+"""The parts of Snakemake that its documentation does not promise, against the installed version."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from workspace import ROOT
+
+SNAKEFILE = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "workflow")!r})
+from ebbtide.jobs.snakemake_internals import jobs_to_run, limit_resource, planned_rules
+
+limit_resource(workflow, "hub", 2)
+limit_resource(workflow, "mine", 3)
+print("LIMITS", workflow.global_resources["hub"], workflow.global_resources["mine"])
+
+rule all:
+    input: expand("{{name}}.done", name=["a", "b"])
+
+rule make:
+    output: "{{name}}.done"
+    shell: "touch {{output}}"
+
+onstart:
+    print("TO RUN", sorted(w.name for w in jobs_to_run(workflow, "make")), jobs_to_run(workflow, "other"))
+
+onsuccess:
+    print("PLANNED", sorted(planned_rules(workflow)))
+"""
+
+
+def test_the_installed_snakemake_offers_what_is_used(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    (tmp_path / "a.done").touch()
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "mine=7"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert re.search(r"LIMITS .*\b2\b.*\b7\b", said)  # the command line has the last word
+    assert "TO RUN ['b'] []" in said
+    assert "PLANNED ['all', 'make']" in said
+
+
+def test_no_other_file_reaches_into_snakemake() -> None:
+    inside = re.compile(r"workflow\.(dag|global_resources|_)|needrun_jobs|sys\.argv")
+    own = "jobs/snakemake_internals.py"
+    files = [*ROOT.glob("workflow/rules/*.smk"), ROOT / "Snakefile", *ROOT.glob("workflow/ebbtide/**/*.py")]
+    found = [str(f.relative_to(ROOT)) for f in files if inside.search(f.read_text())]
+    assert [f for f in found if not f.endswith((own, "jobs/worker.py"))] == []
