@@ -5,12 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
+
+from forked import run_snakemake
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
@@ -68,14 +71,10 @@ class Workspace:
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run Snakemake on this directory; output and errors come together in `stdout`."""
-        done = subprocess.run(
-            [*self.command(), *arguments],
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        command = [*self.command(), *arguments]
+        with tempfile.NamedTemporaryFile("r", suffix=".log", errors="replace") as output:
+            status = run_snakemake(command[3:], self.env, Path(output.name))
+            done = subprocess.CompletedProcess(command, status, stdout=output.read())
         if check and done.returncode != 0:
             pytest.fail(
                 f"snakemake {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
@@ -83,7 +82,7 @@ class Workspace:
         return done
 
     def command(self, configfile: str = "config.yaml") -> list[str]:
-        """The command line, without cores and targets."""
+        """The command line, without cores and targets; it begins with `python -m snakemake`."""
         return [
             *(sys.executable, "-m", "snakemake"),
             *("--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.path)),
