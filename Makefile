@@ -1,5 +1,6 @@
 # make demo    set up, run the embedded study, write its report
-# make test    set up, check style and types, run all tests
+# make test    set up, check style and types, run the tests (the long tier only with test-all)
+# make test-all  the same, and the long tier: simulations at full size, real models, whole studies
 # make lint    style, types, workflow lint
 # make bench   the engine against lm-evaluation-harness (options: BENCH="--rows memotrap")
 # make lock    resolve the dependencies of pyproject.toml anew into envs/cpu.txt
@@ -11,7 +12,7 @@ CORES ?= all
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint bench lock outputs clean
+.PHONY: demo test test-long test-all lint bench lock outputs clean
 
 demo: $(VENV)/.installed
 	snakemake --cores $(CORES) --quiet rules reason
@@ -19,7 +20,12 @@ demo: $(VENV)/.installed
 	@echo && cat results/ladder/summary.txt
 
 test: $(VENV)/.installed-test lint
-	pytest -n 2 --dist loadgroup
+	pytest -n 2 --dist loadgroup --durations 30 -m "not long"
+
+test-long: $(VENV)/.installed-test
+	pytest -n 2 --dist loadgroup --durations 30 -m long
+
+test-all: test test-long
 
 lint: $(VENV)/.installed-test
 	ruff check . && ruff format --check .

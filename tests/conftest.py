@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+import skips
 from workspace import SHARED, Workspace, write_small_study
 
 
@@ -44,3 +45,31 @@ def shared() -> Path:
 def any_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load models of a few rows beside a tokenizer of more words: for tests that feed ids themselves."""
     monkeypatch.setattr("ebbtide.scoring.engine.check_vocabulary", lambda *_: None)
+
+
+_SKIPPED: list[tuple[str, str]] = []
+
+
+def _note_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and isinstance(report.longrepr, tuple) and not hasattr(report, "wasxfail"):
+        _SKIPPED.append((report.nodeid, report.longrepr[2].removeprefix("Skipped: ")))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note every skipped test (in the process that collects the reports of all workers)."""
+    _note_skip(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Note every skipped module."""
+    _note_skip(report)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With CI=true, a skip that `skips.ALLOWED` does not list fails the run."""
+    if os.environ.get("CI") != "true" or os.environ.get("PYTEST_XDIST_WORKER"):
+        return
+    if found := skips.unexpected(_SKIPPED):
+        print("\nSkipped without a reason that CI allows (tests/helpers/skips.py):", *found, sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
