@@ -103,9 +103,20 @@ class Keys:
             raise Unsupported(f"config.json without {' or '.join(names)}")
         return default
 
-    def given(self, name: str) -> bool:
-        """Whether the key is there, if only as null."""
-        return name in self._config
+    def or_null(self, name: str, default: Any) -> Any:
+        """As calling, but a null that the configuration states is None and not the default."""
+        return self(name, default=None if name in self._config else default)
+
+    def sizes(self, inner: str = "intermediate_size") -> dict[str, Any]:
+        """The sizes of an `Architecture` under the names that most families share."""
+        self("max_position_embeddings")
+        return {
+            "vocabulary": self("vocab_size"),
+            "width": self("hidden_size"),
+            "inner": self(inner),
+            "layers": self("num_hidden_layers"),
+            "heads": self("num_attention_heads"),
+        }
 
     def must_be(self, name: str, *allowed: Any) -> None:
         """Raise `Unsupported` for another value of a key that may be left out."""
@@ -120,12 +131,12 @@ class Keys:
             raise Unsupported(f"activation {name!r}")
         return ACTIVATIONS[name]
 
-    def rope(self, theta: float) -> dict[str, Any]:
+    def rope(self) -> dict[str, Any]:
         """Rotary parameters in the form of transformers 5, from that form or the older keys."""
         new, old = self("rope_parameters", default=None), self("rope_scaling", default=None)
         if new and old:
             raise Unsupported("rope_parameters beside rope_scaling")
-        return {"rope_theta": self("rope_theta", default=theta), **(new or old or {})}
+        return whole_heads({"rope_theta": self("rope_theta", default=10000.0), **(new or old or {})})
 
     def windows(self, layers: int, default: list[int | None], window: int | None) -> list[int | None]:
         """How many tokens each layer looks back (None: all), from `layer_types` if it is there."""
@@ -141,3 +152,10 @@ class Keys:
         """Raise `Unsupported` for keys that nobody has read: before any weight is."""
         if self._left:
             raise Unsupported(f"{', '.join(sorted(self._left))} in config.json")
+
+
+def whole_heads(rope: dict[str, Any]) -> dict[str, Any]:
+    """These rotary parameters. Raises `Unsupported` if only a part of each head turns."""
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise Unsupported("rotary positions in a part of each head")
+    return rope
