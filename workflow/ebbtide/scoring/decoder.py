@@ -94,14 +94,10 @@ class Layer:
     frequencies: Tensor | None = None  # (r / 2,) of rotary positions; None: no rotation
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """The weights of a model and how they are combined."""
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a decoder combines its tensors."""
 
-    embedding: Tensor  # (V, d)
-    layers: Sequence[Layer]
-    final_norm: Norm
-    head: Linear  # (V, d)
     heads: int
     key_value_heads: int
     head_dim: int
@@ -110,12 +106,22 @@ class Decoder:
     parallel: bool = False  # attention and feed-forward read the same input (GPT-NeoX)
     norm_whole_heads: bool = False  # query and key norms see all heads at once (OLMo 2)
     clip: float | None = None  # of queries, keys, values (OLMo)
-    positions: Tensor | None = None  # (P, d) learned positions
-    embedding_norm: Norm = same
     embedding_scale: float | None = None
     slopes: Tensor | None = None  # (heads,) of linear biases (ALiBi)
     attention_softcap: float | None = None
     final_softcap: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder(Settings):
+    """The tensors of a model and how they are combined."""
+
+    embedding: Tensor  # (V, d)
+    layers: Sequence[Layer]
+    final_norm: Norm
+    head: Linear  # (V, d)
+    positions: Tensor | None = None  # (P, d) learned positions
+    embedding_norm: Norm = same
 
     def forward(self, chunk: Chunk, cache: Cache) -> Tensor:
         """Hidden states after the final norm of the chunk's scored nodes, (k, d).
@@ -197,7 +203,7 @@ def rms_norm(weight: Tensor, eps: float, *, in_float32: bool = False) -> Norm:
     return norm
 
 
-def layer_norm(weight: Tensor, bias: Tensor | None, eps: float) -> Norm:
+def layer_norm(weight: Tensor, bias: Tensor, eps: float) -> Norm:
     """Layer norm in the precision of the model."""
     return lambda x: functional.layer_norm(x, weight.shape, weight, bias, eps)
 

@@ -1,47 +1,45 @@
 """BLOOM."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ebbtide.scoring.families.architecture import Architecture, Names, layer_norms
+from ebbtide.scoring.decoder import layer_norm
+from ebbtide.scoring.families.architecture import ALL, LLAMA_NORMS, Architecture
 from ebbtide.scoring.families.keys import ACTIVATIONS, Keys
 
-NAMES = Names(
-    prefixes=("transformer.", ""),
-    embedding="word_embeddings",
-    embedding_norm="word_embeddings_layernorm",
-    layer="h",
-    project=("self_attention.query_key_value",),
-    out="self_attention.dense",
-    gate=None,
-    up="mlp.dense_h_to_4h",
-    down="mlp.dense_4h_to_h",
-    final_norm="ln_f",
-)
+NAMES = {
+    "embedding": "word_embeddings",
+    "embedding_norm": "word_embeddings_layernorm",
+    "fused": "self_attention.query_key_value",
+    "out": "self_attention.dense",
+    "up": "mlp.dense_h_to_4h",
+    "down": "mlp.dense_4h_to_h",
+    "final_norm": "ln_f",
+}
 
 
 def bloom(keys: Keys) -> Architecture:
     """No positions: attention falls off linearly with distance (ALiBi, Press et al. 2022)."""
     width, heads = keys("hidden_size", "n_embed"), keys("n_head", "num_attention_heads")
+    layers = keys("n_layer", "num_hidden_layers")
     keys.must_be("n_inner", None, 4 * width)
     keys.must_be("apply_residual_connection_post_layernorm", False)
     keys.must_be("slow_but_exact", False)
     return Architecture(
+        **keys.sizes(width=width, inner=4 * width, layers=layers, heads=heads),
+        prefixes=("transformer.", ""),
+        layer="h",
         names=NAMES,
-        vocabulary=keys("vocab_size"),
-        width=width,
-        inner=4 * width,
-        layers=keys("n_layer", "num_hidden_layers"),
-        heads=heads,
-        tied=keys("tie_word_embeddings", default=True),
-        activation=ACTIVATIONS["gelu_new"],
-        norm=layer_norms(keys("layer_norm_epsilon", default=1e-5)),
+        norms=LLAMA_NORMS,
+        norm=partial(layer_norm, eps=keys("layer_norm_epsilon", default=1e-5)),
+        norm_tensors=("weight", "bias"),
+        biases=ALL,
         slopes=slopes(heads),
-        project_bias=True,
-        out_bias=True,
-        feed_forward_bias=True,
+        activation=ACTIVATIONS["gelu_new"],
+        tied=keys("tie_word_embeddings", default=True),
     )
 
 

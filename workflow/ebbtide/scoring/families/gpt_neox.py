@@ -1,37 +1,36 @@
 """GPT-NeoX: Pythia and the ladders trained here."""
 
-from ebbtide.scoring.families.architecture import Architecture, Names, layer_norms
+from functools import partial
+
+from ebbtide.scoring.decoder import layer_norm
+from ebbtide.scoring.families.architecture import ALL, LLAMA_NORMS, Architecture
 from ebbtide.scoring.families.keys import Keys
 
-NAMES = Names(
-    prefixes=("gpt_neox.", ""),
-    embedding="embed_in",
-    project=("attention.query_key_value",),
-    out="attention.dense",
-    gate=None,
-    up="mlp.dense_h_to_4h",
-    down="mlp.dense_4h_to_h",
-    final_norm="final_layer_norm",
-    head=("embed_out", "lm_head"),  # the second since transformers 5
-)
+NAMES = {
+    "embedding": "embed_in",
+    "fused": "attention.query_key_value",
+    "out": "attention.dense",
+    "up": "mlp.dense_h_to_4h",
+    "down": "mlp.dense_4h_to_h",
+    "final_norm": "final_layer_norm",
+}
 
 
 def gpt_neox(keys: Keys) -> Architecture:
     """Attention and feed-forward side by side; a part of each head turns."""
-    older = {
-        "rope_theta": keys("rotary_emb_base", default=10000.0),
-        "partial_rotary_factor": keys("rotary_pct", default=0.25),
-    }
-    bias = keys("attention_bias", default=True)
+    theta, share = keys("rotary_emb_base", default=10000.0), keys("rotary_pct", default=0.25)
+    older = {"rope_theta": theta, "partial_rotary_factor": share}
     return Architecture(
         **keys.sizes(),
+        prefixes=("gpt_neox.", ""),
         names=NAMES,
-        tied=keys("tie_word_embeddings", default=False),
-        activation=keys.activation("hidden_act", default="gelu"),
-        norm=layer_norms(keys("layer_norm_eps", default=1e-5)),
+        head=("embed_out.weight", "lm_head.weight"),  # the second since transformers 5
+        norms=LLAMA_NORMS,
+        norm=partial(layer_norm, eps=keys("layer_norm_eps", default=1e-5)),
+        norm_tensors=("weight", "bias"),
+        biases=ALL if keys("attention_bias", default=True) else ("feed_forward",),
         rope={**older, **keys("rope_parameters", default={})},
-        project_bias=bias,
-        out_bias=bias,
-        feed_forward_bias=True,
         parallel=keys("use_parallel_residual", default=True),
+        activation=keys.activation("hidden_act", default="gelu"),
+        tied=keys("tie_word_embeddings", default=False),
     )

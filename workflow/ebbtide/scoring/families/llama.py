@@ -1,74 +1,67 @@
 """Llama and what follows its plan: SmolLM, Mistral, Qwen 2 and 3."""
 
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from ebbtide.scoring.families.architecture import Architecture, Names, rms_norms
+from ebbtide.scoring.decoder import rms_norm
+from ebbtide.scoring.families.architecture import ATTENTION, HEAD_NORMS, LLAMA, LLAMA_NORMS, Architecture
 from ebbtide.scoring.families.keys import Keys
-
-HEAD_NORMS = Names(norms={**Names().norms, "query": "self_attn.q_norm", "key": "self_attn.k_norm"})
 
 
 def llama(keys: Keys) -> Architecture:
     """Llama 1 to 3, SmolLM."""
     keys.must_be("rope_interleaved", False)
-    heads, bias = keys("num_attention_heads"), keys("attention_bias", default=False)
-    return replace(
-        _plan(keys),
-        key_value_heads=keys("num_key_value_heads", default=heads),
-        head_dim=keys("head_dim", default=None),
-        project_bias=bias,
-        out_bias=bias,
+    attention = ATTENTION if keys("attention_bias", default=False) else ()
+    feed_forward = ("feed_forward",) if keys("mlp_bias", default=False) else ()
+    sizes = keys.sizes(
+        key_value_heads=keys("num_key_value_heads", default=None), head_dim=keys("head_dim", default=None)
     )
+    return _plan(keys, sizes, biases=(*attention, *feed_forward))
 
 
 def mistral(keys: Keys) -> Architecture:
     """All layers look back as far as `sliding_window`; null is without end, and 4,096 the default."""
-    plan = _plan(keys)
-    return replace(
-        plan,
-        key_value_heads=keys("num_key_value_heads", default=8),
-        head_dim=keys("head_dim", default=None),
-        windows=[keys.or_null("sliding_window", default=4096)] * plan.layers,
+    window = keys.or_null("sliding_window", 4096)
+    sizes = keys.sizes(
+        key_value_heads=keys("num_key_value_heads", default=8), head_dim=keys("head_dim", default=None)
     )
+    return _plan(keys, sizes, windows=[window] * sizes["layers"])
 
 
 def qwen2(keys: Keys) -> Architecture:
     """Biases on queries, keys and values only."""
-    return replace(_plan(keys), **_qwen(keys), project_bias=True)
+    sizes = keys.sizes(key_value_heads=keys("num_key_value_heads", default=32))
+    return _plan(keys, sizes, biases=("project",), windows=_qwen_windows(keys))
 
 
 def qwen3(keys: Keys) -> Architecture:
     """Queries and keys are normalised, head by head."""
-    bias = keys("attention_bias", default=False)
-    return replace(
-        _plan(keys),
-        **_qwen(keys),
-        names=HEAD_NORMS,
-        head_dim=keys("head_dim", default=128),
-        project_bias=bias,
-        out_bias=bias,
+    return _plan(
+        keys,
+        keys.sizes(
+            key_value_heads=keys("num_key_value_heads", default=32), head_dim=keys("head_dim", default=128)
+        ),
+        biases=ATTENTION if keys("attention_bias", default=False) else (),
+        norms=LLAMA_NORMS | HEAD_NORMS,
+        windows=_qwen_windows(keys),
     )
 
 
-def _qwen(keys: Keys) -> dict[str, Any]:
+def _qwen_windows(keys: Keys) -> list[int | None]:
     count, first = keys("num_hidden_layers"), keys("max_window_layers", default=28)
-    window = keys.or_null("sliding_window", default=4096)
+    window = keys.or_null("sliding_window", 4096)
     if not keys("use_sliding_window", default=False):
         window = None
-    default = [window if i >= first else None for i in range(count)]
-    return {
-        "key_value_heads": keys("num_key_value_heads", default=32),
-        "windows": keys.windows(count, default, window),
+    return keys.windows([window if i >= first else None for i in range(count)], window)
+
+
+def _plan(keys: Keys, sizes: dict[str, Any], **own: Any) -> Architecture:
+    common = {
+        "names": LLAMA,
+        "norms": LLAMA_NORMS,
+        "norm": partial(rms_norm, eps=keys("rms_norm_eps", default=1e-6)),
+        "rope": keys.rope(),
+        "activation": keys.activation("hidden_act", default="silu"),
+        "tied": keys("tie_word_embeddings", default=False),
     }
-
-
-def _plan(keys: Keys) -> Architecture:
-    return Architecture(
-        **keys.sizes(),
-        tied=keys("tie_word_embeddings", default=False),
-        activation=keys.activation("hidden_act", default="silu"),
-        norm=rms_norms(keys("rms_norm_eps", default=1e-6)),
-        rope=keys.rope(),
-        feed_forward_bias=keys("mlp_bias", default=False),
-    )
+    return Architecture(**sizes, **{**common, **own})
