@@ -24,7 +24,7 @@ from ebbtide.scoring.body import NativeBody
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.families import FAMILIES, Unsupported, build
-from ebbtide.scoring.padded import Counters
+from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
 from ebbtide.scoring.weights import Weights
 from scoring_reference import encoded, native, plain, trie_size

@@ -14,7 +14,8 @@ from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.families import FAMILIES
 from ebbtide.scoring.head import vocabulary_slices
 from ebbtide.scoring.memory import PREFERRED
-from ebbtide.scoring.padded import Counters, input_device, score_padded
+from ebbtide.scoring.padded import input_device, score_padded
+from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
 
 # Types of models that see the mask and the positions they are given, at any depth; each is tested. Others may

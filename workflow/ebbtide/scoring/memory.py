@@ -1,7 +1,6 @@
-"""Memory: how much is free, when it ran out, and the most that was used."""
+"""Memory: how much is free, and when it ran out."""
 
 import contextlib
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,23 +79,3 @@ def too_little_memory(what: str) -> str:
 def release() -> None:
     """Give cached device memory back, so that a smaller chunk finds it in one piece."""
     torch.cuda.empty_cache()
-
-
-def reset_peak(device: torch.device) -> None:
-    """Begin to measure `peak_memory` anew."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with contextlib.suppress(OSError):  # not on every system: the peak is then that of the process
-            Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most bytes in use on the device since `reset_peak`; on a CPU, of the whole process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        peak = next(line for line in lines if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

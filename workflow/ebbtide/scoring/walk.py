@@ -19,7 +19,7 @@ from ebbtide.scoring.chunks import Chunk
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.head import score_targets
 from ebbtide.scoring.memory import is_out_of_memory, release, too_little_memory
-from ebbtide.scoring.padded import Counters, TokenScores
+from ebbtide.scoring.scorer import Counters, TokenScores
 from ebbtide.scoring.trie import Trie, build_trie
 
 # Hidden states that wait for the head: a product with few rows is bound by reading the vocabulary.
