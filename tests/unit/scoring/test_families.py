@@ -364,7 +364,7 @@ def test_nodes_wait_for_the_head(saved: Callable[[str], Path], monkeypatch) -> N
     requests = [Encoded((1, 2, i, i + 1, 3), 3, False) for i in range(30)]
     expected = score_trie(body, requests, Counters(), chunk=5)
     assert rows == [60]
-    monkeypatch.setitem(walk.WAITING, "cpu", 20)
+    monkeypatch.setitem(walk.HEAD_BATCH, "cpu", 20)
     rows.clear()
     assert [s.greedy for s in score_trie(body, requests, Counters(), chunk=5)] == [s.greedy for s in expected]
     assert sum(rows) == 60
@@ -408,7 +408,7 @@ def test_the_chunk_shrinks_with_free_memory(saved: Callable[[str], Path], monkey
     monkeypatch.setattr(memory, "free_memory", lambda _: 20 * body.bytes_per_token(9))
     assert memory.chunk_size(body.bytes_per_token(9), body.device) == 10
     monkeypatch.setattr(memory, "free_memory", lambda _: 2**40)
-    assert memory.chunk_size(body.bytes_per_token(9), body.device) == memory.PREFERRED["cpu"]
+    assert memory.chunk_size(body.bytes_per_token(9), body.device) == memory.PREFERRED_TOKENS["cpu"]
 
 
 # Start-up.

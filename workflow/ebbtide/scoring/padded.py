@@ -11,7 +11,7 @@ import torch
 from ebbtide.errors import ScoringError
 from ebbtide.logs import log
 from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.memory import is_out_of_memory, release, too_little_memory
+from ebbtide.scoring.memory import is_out_of_memory, out_of_memory_message, release
 from ebbtide.scoring.scorer import Counters, TokenScores
 from ebbtide.scoring.trie import build_trie
 
@@ -48,7 +48,7 @@ def score_padded(
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise ScoringError(too_little_memory(f"a text of {len(batch[0])} tokens")) from error
+                raise ScoringError(out_of_memory_message(f"a text of {len(batch[0])} tokens")) from error
         if found is None:  # outside of the clause, whose traceback holds what was in memory
             batch_tokens = size // 2
             log.info("out of memory: going on with batches of %d tokens", batch_tokens)
