@@ -2,7 +2,8 @@
 
 Each byte of a text is a token. Its log-likelihood comes from a hash of the checkpoint's identity and of the
 text up to it: negative, the same everywhere and every time, and lower for the longer of two continuations
-that begin alike. Cells have `fake` in their identity and in their footer.
+that begin alike. Cells have `fake` in their identity and footer, metrics in their column `source`, and the
+summary of a study begins with a warning.
 """
 
 import hashlib
@@ -65,7 +66,7 @@ class FakeScorer:
         """See `Scorer`."""
         return {
             **self.parameters,
-            **dict.fromkeys(("method", "implementation", "kernel"), FAKE),
+            **dict.fromkeys(("source", "method", "implementation", "kernel"), FAKE),
             "versions": {"tokenizers": version("tokenizers")},
         }
 

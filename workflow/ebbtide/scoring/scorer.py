@@ -78,4 +78,7 @@ class Scorer(Protocol):
         """
 
     def record(self) -> dict[str, Any]:
-        """Footer entries: parameter counts, `method`, `implementation`, `kernel`, and `versions`."""
+        """Footer entries: parameter counts, `method`, `implementation`, `kernel`, and `versions`.
+
+        `source`, where it is there, replaces `scored` in tables of metrics.
+        """
