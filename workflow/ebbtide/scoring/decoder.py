@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ebbtide.scoring.attention import Attention, Cache
+from ebbtide.scoring.attention import Attention, Cache, Heads
 from ebbtide.scoring.chunks import Chunk
 
 Norm = Callable[[Tensor], Tensor]
@@ -95,28 +95,9 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a decoder combines its tensors."""
-
-    heads: int
-    key_value_heads: int
-    head_dim: int
-    scale: float  # of the attention scores
-    activation: Callable[[Tensor], Tensor]
-    parallel: bool = False  # attention and feed-forward read the same input (GPT-NeoX)
-    norm_whole_heads: bool = False  # query and key norms see all heads at once (OLMo 2)
-    clip: float | None = None  # of queries, keys, values (OLMo)
-    embedding_scale: float | None = None
-    slopes: Tensor | None = None  # (heads,) of linear biases (ALiBi)
-    attention_softcap: float | None = None
-    final_softcap: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoder(Settings):
+class Decoder(Heads):
     """The tensors of a model and how they are combined."""
 
-    embedding: Tensor  # (V, d)
     layers: Sequence[Layer]
     final_norm: Norm
     head: Linear  # (V, d)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebbtide.scoring.decoder import Decoder, Fused, Layer, Linear, Norm, Norms, Separate, Settings, same
+from ebbtide.scoring.attention import Settings
+from ebbtide.scoring.decoder import Decoder, Fused, Layer, Linear, Norm, Norms, Separate, same
 from ebbtide.scoring.families.keys import Unsupported
 from ebbtide.scoring.weights import Weights
 
