@@ -12,8 +12,7 @@ import torch
 
 from ebbtide.errors import EbbtideError
 from ebbtide.scoring.encoding import Encoded, encode
-from ebbtide.scoring.engine import Scorer
-from ebbtide.scoring.padded import Counters
+from ebbtide.scoring.scorer import Counters, Scorer
 from exact import Exact
 from peer import Encoded as PeerEncoded
 from peer import Peer, head_parameters, matmul_parameters

@@ -20,7 +20,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ebbtide.scoring.engine import Scorer, load_scorer
+from ebbtide.scoring.engine import load_scorer
+from ebbtide.scoring.scorer import Scorer
 from ebbtide.tables import write_tsv
 from exact import Exact
 from figure import save_ratios

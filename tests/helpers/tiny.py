@@ -67,6 +67,25 @@ def checkpoint(
     return directory
 
 
+def hollow_checkpoint(directory: Path, number: int = 0) -> Path:
+    """A directory in Hugging Face layout for the fake back end, made without torch.
+
+    Its configuration is that of `model("gpt_neox")`; its weights are the `number`, which makes their digest.
+    """
+    import json
+
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    config: dict[str, Any] = {"model_type": "gpt_neox", "vocab_size": len(VOCABULARY), "hidden_size": 16}
+    config |= {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(config | {"max_position_embeddings": WINDOW}))
+    save_file({"number": np.full(1, number, dtype=np.float32)}, directory / "model.safetensors")
+    write_tokenizer(directory)
+    return directory
+
+
 def bpe(*, beginning: bool = False, end: bool = False) -> Any:
     """A byte-level BPE tokenizer that merges `ab` and `Ġab`; its post-processor may add ids 0 and 1."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers

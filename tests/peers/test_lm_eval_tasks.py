@@ -14,8 +14,9 @@ import yaml
 from ebbtide.errors import CellError, TaskError
 from ebbtide.scoring.documents import score_documents
 from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.engine import Scorer, load_scorer, score_requests
+from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.rolling import rolling_windows
+from ebbtide.scoring.scorer import Scorer
 from ebbtide.tables import DOCUMENTS, REQUESTS, write_parquet
 from ebbtide.tasks.lm_eval import requests_of, results_of
 from real_models import smollm2

@@ -126,7 +126,7 @@ METRICS = Schema(
         "stderr": REAL,
         "n": INTEGER,
         "chance": REAL,
-        "source": TEXT,  # scored | imported
+        "source": TEXT,  # scored | imported | fake (made up, see `scoring.fake`)
     },
     key=("model", "checkpoint", "task", "metric"),
     remedy="delete the file and run snakemake",

@@ -40,6 +40,7 @@ def study(tmp_path: Path) -> Study:
         "bos": "tokenizer",
         "truncation": "left",
         "max_length": None,
+        "backend": "auto",
         "rescore_examples": 0,
         "store": str(tmp_path / "cells"),
     }
@@ -158,6 +159,18 @@ def test_how_requests_are_scored_is_identity(study: Study, key: str, value: obje
     found = study.checkpoint("small", "step0")
     other = with_(study, **{key: value}).identity(found, "t1")
     assert other == {**study.identity(found, "t1"), key: value}
+
+
+@pytest.mark.parametrize("backend", ["auto", "transformers", "fake"])
+def test_a_back_end_that_may_change_numbers_is_identity(study: Study, backend: str) -> None:
+    """Cells of `auto` keep the identity that they had before there was a choice."""
+    found = study.checkpoint("small", "step0")
+    other = with_(study, backend=backend).identity(found, "t1")
+    added = {} if backend == "auto" else {"backend": backend}
+    assert other == {**study.identity(found, "t1"), **added}
+    assert ("backend" in other) == (backend != "auto")
+    [hint] = hints(with_(study, backend=backend), [("small", "step0", "t1")], started=0.0).values()
+    assert hint["cells"][0]["identity"] == other  # where the worker reads it
 
 
 def test_the_identity_holds_the_precision_not_where_it_came_from(study: Study) -> None:

@@ -31,6 +31,7 @@ def study(sizes: list[int], disk: float | None, keep: Any = "none") -> Study:
         "weights": {"keep": keep, "disk_gb": None if disk is None else disk / GB, "parallel_downloads": 2},
         "scoring": {
             **dict.fromkeys(("dtype", "encoding", "bos", "truncation", "max_length")),
+            "backend": "auto",
             "store": "cells",
         },
         "recompute": True,  # every cell is missing

@@ -78,5 +78,5 @@ def test_a_long_document_is_read_as_it_lies_in_longer_blocks() -> None:
     document = tuple(i % 7 for i in range(4097))
     for chunk, depth in zip(walk(build_trie([Encoded(document, 1, False)]), 2048), (2047, 4095), strict=True):
         blocks = chunk.blocks("cpu")
-        assert blocks[0].last == depth // chunks.DEEP
+        assert blocks[0].last == depth // chunks.BLOCKS_PER_PATH
         assert all(block.run for block in blocks)

@@ -18,8 +18,9 @@ from ebbtide.errors import CheckpointError, ConfigError, ScoringError
 from ebbtide.scoring import memory
 from ebbtide.scoring.documents import score_documents
 from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.engine import Scorer, load_scorer, score_requests
+from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.rescore import largest_difference
+from ebbtide.scoring.scorer import Scorer
 from ebbtide.tables import CELL, LOSSES, TOKENS, read_footer, read_frame
 from scoring_reference import plain
 
@@ -255,9 +256,9 @@ def test_an_unknown_dtype_is_a_sentence(checkpoint: Path) -> None:
 
 def test_a_model_too_large_needs_accelerate(checkpoint: Path, monkeypatch) -> None:
     from ebbtide.checkpoints import load as checkpoints
-    from ebbtide.scoring import engine
+    from ebbtide.scoring import model_scorer
 
-    monkeypatch.setattr(engine, "fits_one_device", lambda *_: False)
+    monkeypatch.setattr(model_scorer, "fits_one_device", lambda *_: False)
     monkeypatch.setattr(checkpoints, "find_spec", lambda _: None)
     with pytest.raises(CheckpointError, match=r"does not fit on one device; .*: pip install accelerate"):
         load_scorer(checkpoint)
@@ -268,7 +269,7 @@ def test_a_spread_model_gives_the_same_numbers(
 ) -> None:
     """Embedding, a layer and the head stay on disk until hooks bring them, as with too small a device."""
     accelerate = pytest.importorskip("accelerate", reason="spreading a model needs accelerate")
-    from ebbtide.scoring import engine
+    from ebbtide.scoring import model_scorer
 
     def spread(directory: Path, dtype: str, **_: Any) -> Any:
         places = dict.fromkeys(("gpt_neox.embed_in", "gpt_neox.layers.1", "lm_head"), "disk")
@@ -278,8 +279,8 @@ def test_a_spread_model_gives_the_same_numbers(
         )
 
     expected = score_requests(load_scorer(checkpoint), requests).rows["loglikelihood"].to_pylist()
-    monkeypatch.setattr(engine, "fits_one_device", lambda *_: False)
-    monkeypatch.setattr(engine, "load_model", spread)
+    monkeypatch.setattr(model_scorer, "fits_one_device", lambda *_: False)
+    monkeypatch.setattr(model_scorer, "load_model", spread)
     scorer = load_scorer(checkpoint)
     assert {p.device.type for p in scorer.model.parameters()} == {"cpu", "meta"}
     assert (scorer.method, scorer.implementation) == ("trie", "transformers")

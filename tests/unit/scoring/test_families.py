@@ -24,7 +24,7 @@ from ebbtide.scoring.body import NativeBody
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.families import FAMILIES, Unsupported, build
-from ebbtide.scoring.padded import Counters
+from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
 from ebbtide.scoring.weights import Weights
 from scoring_reference import encoded, native, plain, trie_size
@@ -214,8 +214,8 @@ def test_names_without_the_prefix_of_the_body(
         ("llama", {"model_type": "granite"}, "model type 'granite'"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
         ("llama", {"intermediate_size": None}, "config.json without intermediate_size"),
-        ("llama", {"hidden_size": "16"}, "config.json has a value of no use here"),
-        ("llama", {"num_attention_heads": 0}, "config.json has a value of no use here"),
+        ("llama", {"hidden_size": "16"}, "config.json has a value this decoder does not support"),
+        ("llama", {"num_attention_heads": 0}, "config.json has a value this decoder does not support"),
         ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "beside rope_scaling"),
         ("llama", {"rotary_emb_base": 100}, "rotary_emb_base in config.json"),
         ("gpt_neox", {"partial_rotary_factor": 0.5}, "partial_rotary_factor in config.json"),
@@ -364,7 +364,7 @@ def test_nodes_wait_for_the_head(saved: Callable[[str], Path], monkeypatch) -> N
     requests = [Encoded((1, 2, i, i + 1, 3), 3, False) for i in range(30)]
     expected = score_trie(body, requests, Counters(), chunk=5)
     assert rows == [60]
-    monkeypatch.setitem(walk.WAITING, "cpu", 20)
+    monkeypatch.setitem(walk.HEAD_BATCH, "cpu", 20)
     rows.clear()
     assert [s.greedy for s in score_trie(body, requests, Counters(), chunk=5)] == [s.greedy for s in expected]
     assert sum(rows) == 60
@@ -408,7 +408,7 @@ def test_the_chunk_shrinks_with_free_memory(saved: Callable[[str], Path], monkey
     monkeypatch.setattr(memory, "free_memory", lambda _: 20 * body.bytes_per_token(9))
     assert memory.chunk_size(body.bytes_per_token(9), body.device) == 10
     monkeypatch.setattr(memory, "free_memory", lambda _: 2**40)
-    assert memory.chunk_size(body.bytes_per_token(9), body.device) == memory.PREFERRED["cpu"]
+    assert memory.chunk_size(body.bytes_per_token(9), body.device) == memory.PREFERRED_TOKENS["cpu"]
 
 
 # Start-up.

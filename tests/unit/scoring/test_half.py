@@ -10,7 +10,7 @@ import pytest
 import architectures
 from ebbtide.checkpoints.load import load_model
 from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.padded import Counters
+from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
 from scoring_reference import native, plain
 

@@ -15,8 +15,9 @@ import tiny
 from ebbtide.checkpoints.load import load_model
 from ebbtide.errors import CellError, ScoringError
 from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.engine import Scorer, load_scorer, score_requests
-from ebbtide.scoring.padded import Counters, score_padded
+from ebbtide.scoring.engine import load_scorer, score_requests
+from ebbtide.scoring.padded import score_padded
+from ebbtide.scoring.scorer import Counters, Scorer
 from scoring_reference import encoded, plain
 
 VOCABULARY = 40

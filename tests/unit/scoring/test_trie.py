@@ -17,7 +17,8 @@ from ebbtide.errors import ScoringError
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.engine import load_scorer
 from ebbtide.scoring.hugging_face import TRUSTED, TransformersBody, body_of
-from ebbtide.scoring.padded import Counters, score_padded
+from ebbtide.scoring.padded import score_padded
+from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.trie import build_trie
 from ebbtide.scoring.walk import score_trie
 from scoring_reference import encoded, plain, trie_size

@@ -137,6 +137,14 @@ MISTAKES = {
         config(lambda c: c["scoring"].update(max_length=1)),
         ["config.yaml", "scoring.max_length", "1", "at least 2"],
     ),
+    "unknown back end": (
+        config(lambda c: c["scoring"].update(backend="fakes")),
+        ["config.yaml", "scoring.backend", "'fakes'", "auto, transformers, fake", "did you mean 'fake'"],
+    ),
+    "checks of made-up numbers": (
+        config(lambda c: c["scoring"].update(backend="fake", rescore_examples=2)),
+        ["config.yaml", "scoring.rescore_examples", "found 2", "scoring.backend: fake", "set it to 0"],
+    ),
     "negative number of checks": (
         config(lambda c: c["scoring"].update(rescore_examples=-1)),
         ["config.yaml", "scoring.rescore_examples", "-1", "at least 0"],
@@ -291,9 +299,11 @@ def test_the_schema_allows_what_the_code_knows():
     from ebbtide.checkpoints.precision import DTYPES
     from ebbtide.schema import load_schema
     from ebbtide.scoring.encoding import BOS, ENCODINGS, TRUNCATIONS
+    from ebbtide.scoring.scorer import BACKENDS
 
     scoring = load_schema("config")["properties"]["scoring"]["properties"]
     known = {"encoding": ENCODINGS, "bos": BOS, "truncation": TRUNCATIONS, "dtype": ("checkpoint", *DTYPES)}
+    known["backend"] = BACKENDS
     assert {key: tuple(scoring[key]["enum"]) for key in known} == known
 
 

@@ -20,7 +20,7 @@ from ebbtide.errors import ConfigError, EbbtideError
 BOOTSTRAP = 1000  # draws for the few standard errors that lm-eval takes by bootstrap
 
 if TYPE_CHECKING:
-    from ebbtide.scoring.engine import Scorer
+    from ebbtide.scoring.scorer import Scorer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -148,6 +148,7 @@ def _score(options: argparse.Namespace) -> None:
     from ebbtide.cells.cell import write_cell
     from ebbtide.checkpoints.directory import identities
     from ebbtide.logs import log
+    from ebbtide.scoring.scorer import backend_identity
     from ebbtide.scoring.version import RECIPE_VERSION
     from ebbtide.tables import TOKENS, write_parquet
 
@@ -177,6 +178,7 @@ def _score(options: argparse.Namespace) -> None:
         "recipe": RECIPE_VERSION,
         "dtype": scorer.dtype,
         **settings,
+        **backend_identity(options.backend),
     }
     write_cell(scored.rows, options.to, identity, footer)
     if scored.tokens is not None:
@@ -212,6 +214,12 @@ def _add_model_options(verb: argparse.ArgumentParser) -> None:
         choices=["checkpoint", "float32", "float64", "bfloat16", "float16"],
         help="precision (default: float32 on a CPU, the checkpoint's own on a GPU)",
     )
+    verb.add_argument(
+        "--backend",
+        default="auto",
+        choices=["auto", "transformers", "fake"],
+        help="auto: our own decoder where it knows the family; fake: made-up numbers (default: auto)",
+    )
     verb.add_argument("--max-length", type=_positive, help="tokens the model may read (default: its window)")
     verb.add_argument("--threads", type=_positive, default=1, help="CPU threads (default: 1)")
 
@@ -221,17 +229,24 @@ def _load(options: argparse.Namespace) -> "tuple[Path, Scorer]":
     from ebbtide.environment import quick_start
 
     with quick_start():
-        from ebbtide.scoring.engine import default_dtype, load_scorer
-    from ebbtide.checkpoints.directory import directory_of, weight_files
+        from ebbtide.scoring.engine import import_backend, load_scorer
+    from ebbtide.checkpoints.directory import directory_of, identities, weight_files
     from ebbtide.checkpoints.precision import own_dtype
     from ebbtide.logs import log_to_stderr
+    from ebbtide.scoring.scorer import FAKE
 
     log_to_stderr()
-    directory = directory_of(options.model)
-    dtype = options.dtype or default_dtype()
+    import_backend(options.backend)
+    directory, dtype, weights = directory_of(options.model), options.dtype, ""
+    if options.backend == FAKE:
+        weights, dtype = identities(directory)[0], dtype or "float32"
+    elif dtype is None:
+        from ebbtide.scoring.model_scorer import default_dtype
+
+        dtype = default_dtype()
     if dtype == "checkpoint":
         dtype = own_dtype(directory, weight_files(directory))
-    return directory, load_scorer(directory, dtype, options.threads)
+    return directory, load_scorer(directory, dtype, options.threads, backend=options.backend, weights=weights)
 
 
 def _count(text: str) -> int:

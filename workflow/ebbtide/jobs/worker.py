@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,14 @@ from ebbtide.cells.cell import write_cell
 from ebbtide.checkpoints.directory import check_weights, directory_of
 from ebbtide.checkpoints.full_digest import check_full_digests
 from ebbtide.environment import quick_start
-from ebbtide.errors import CellError, EbbtideError
+from ebbtide.errors import CellError, CheckpointError, EbbtideError
 from ebbtide.jobs.score_cell import read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
+from ebbtide.scoring.scorer import FAKE, backend_of
 from ebbtide.tables import REQUESTS, read_footer
 
 if TYPE_CHECKING:
-    from ebbtide.scoring.engine import Scorer
+    from ebbtide.scoring.scorer import Scorer
 
 Job = Mapping[str, Any]
 
@@ -42,10 +44,12 @@ def main() -> int:
     log_to_stderr()
     job = json.loads(sys.argv[1])
     hint = read_hint(job["hint"])
-    with quick_start():
-        import ebbtide.scoring.engine  # noqa: F401
     scorers = _Scorers(job["threads"])
     try:
+        with quick_start():
+            from ebbtide.scoring.engine import import_backend
+
+            import_backend(backend_of(job["identity"]))
         _score_into_store(scorers, job, job["cells"], int(hint.get("rescore_examples", 0)))
         _score_siblings(scorers, job, hint)
     except EbbtideError as error:
@@ -62,25 +66,33 @@ class _Scorers:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._key: tuple[str, str] | None = None
+        self._key: tuple[str, ...] | None = None
         self._scorer: Scorer | None = None
         self.loads = 0
         self.digests: dict[str, str] = {}  # full sha256 of the weight files in memory, by name
 
     def get(self, job: Job, cells: str) -> "Scorer":
-        wanted = (job["checkpoint"], job["identity"]["dtype"])
+        checkpoint, identity, backend = job["checkpoint"], job["identity"], backend_of(job["identity"])
+        wanted = (checkpoint, identity["dtype"], backend)
         if self._scorer is None or self._key != wanted:
-            self._scorer = None  # free the old weights before loading the new ones
+            self._scorer, self.digests = None, {}  # free the old weights before loading the new ones
             started = time.perf_counter()
-            weights = job["identity"]["weights"]
-            check_weights(job["checkpoint"], weights)
-            directory = directory_of(job["checkpoint"])
+            weights = identity["weights"]
+            if backend != FAKE:
+                check_weights(checkpoint, weights)
+            elif not Path(checkpoint).exists():  # nothing is read, but the workflow must have made it
+                raise CheckpointError(f"{checkpoint} does not exist; run snakemake again.")
+            directory = directory_of(checkpoint)
             from ebbtide.scoring.engine import load_scorer
 
-            with ThreadPoolExecutor(1) as pool:  # hashes the bytes while they are loaded
-                hashing = pool.submit(check_full_digests, job["checkpoint"], weights, cells)
-                scorer = load_scorer(directory, job["identity"]["dtype"], self._threads)
-                self.digests = hashing.result()
+            load = partial(load_scorer, directory, identity["dtype"], self._threads, backend=backend)
+            if backend == FAKE:
+                scorer = load(weights=weights)
+            else:
+                with ThreadPoolExecutor(1) as pool:  # hashes the bytes while they are loaded
+                    hashing = pool.submit(check_full_digests, checkpoint, weights, cells)
+                    scorer = load()
+                    self.digests = hashing.result()
             self._scorer = scorer
             self._key = wanted
             self.loads += 1

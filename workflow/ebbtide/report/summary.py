@@ -4,9 +4,13 @@ import pandas as pd
 
 
 def summarise(metrics: pd.DataFrame, verdicts: pd.DataFrame, results: str) -> str:
-    """Five lines: the grid, what ebbs, what rises, what is undecided, where it lies."""
+    """Five lines: the grid, what ebbs, what rises, what is undecided, where it lies.
+
+    A warning comes first where numbers are made up.
+    """
     cells = metrics[["model", "checkpoint", "task", "source"]].drop_duplicates()
-    imported = int((cells["source"] == "imported").sum())
+    imported, fake = (int((cells["source"] == name).sum()) for name in ("imported", "fake"))
+    warning = f"FAKE: {fake} cells hold made-up numbers (scoring.backend: fake); nothing below is a result."
     grid = " × ".join(
         f"{cells[column].nunique()} {name}"
         for column, name in (("model", "models"), ("checkpoint", "checkpoints"), ("task", "tasks"))
@@ -22,6 +26,7 @@ def summarise(metrics: pd.DataFrame, verdicts: pd.DataFrame, results: str) -> st
     of = f" ({metric} of {largest}, first → last trained checkpoint)" if largest else ""
     return "\n".join(
         [
+            *([warning] if fake else []),
             f"{len(cells) - imported} cells scored{f', {imported} imported' if imported else ''}: {grid}.",
             f"Ebbs with training{of}: {', '.join(ebbs) or 'none'}.",
             f"Rises: {', '.join(names['rises']) or 'none'}.",

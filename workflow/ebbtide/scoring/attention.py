@@ -1,7 +1,7 @@
 """Attention over a tree of tokens: the cache of the path, and queries that see their own past only."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,40 +10,30 @@ from torch.nn import functional
 from ebbtide.scoring.chunks import Block, Chunk
 
 
-class Heads(Protocol):
-    """What attention needs to know of a decoder."""
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a decoder combines its tensors."""
 
-    @property
-    def heads(self) -> int:
-        """Query heads of a layer."""
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    scale: float  # of the attention scores
+    activation: Callable[[Tensor], Tensor]
+    parallel: bool = False  # attention and feed-forward read the same input (GPT-NeoX)
+    norm_whole_heads: bool = False  # query and key norms see all heads at once (OLMo 2)
+    clip: float | None = None  # of queries, keys, values (OLMo)
+    embedding_scale: float | None = None
+    slopes: Tensor | None = None  # (heads,) of linear biases (ALiBi)
+    attention_softcap: float | None = None
+    final_softcap: float | None = None
 
-    @property
-    def key_value_heads(self) -> int:
-        """Key and value heads of a layer; fewer than `heads` with grouped queries."""
 
-    @property
-    def head_dim(self) -> int:
-        """Width of a head."""
+@dataclass(frozen=True, kw_only=True)
+class Heads(Settings):
+    """As much of a decoder as attention needs."""
 
-    @property
-    def scale(self) -> float:
-        """Factor of the scores, usually 1 / sqrt(head_dim)."""
-
-    @property
-    def attention_softcap(self) -> float | None:
-        """Bound of the scores (Gemma 2); None is no bound."""
-
-    @property
-    def slopes(self) -> Tensor | None:
-        """Slopes (heads,) of ALiBi; None without."""
-
-    @property
-    def embedding(self) -> Tensor:
-        """The token embedding: its device and dtype are those of the model."""
-
-    @property
-    def layers(self) -> Sequence[object]:
-        """The layers; only their number counts here."""
+    embedding: Tensor  # (V, d); its device and dtype are those of the model
+    layers: Sequence[object]
 
 
 class Cache:

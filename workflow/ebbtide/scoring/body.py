@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ebbtide.scoring.attention import Cache
-from ebbtide.scoring.chunks import DEEP, Chunk
+from ebbtide.scoring.chunks import BLOCKS_PER_PATH, Chunk
 from ebbtide.scoring.decoder import Decoder
 from ebbtide.scoring.head import vocabulary_slices
 
@@ -55,7 +55,7 @@ class NativeBody:
         decoder, layer = self._decoder, self._decoder.layers[0]
         residual = 6 * decoder.embedding.shape[1]
         wide = 2 * len(layer.up.weight) + 4 * decoder.heads * decoder.head_dim
-        kept = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + DEEP + 1)
+        kept = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + BLOCKS_PER_PATH + 1)
         shared = decoder.slopes is None and decoder.attention_softcap is None
         masks = depth * (1 if shared else decoder.heads)
         return decoder.embedding.element_size() * (residual + wide + kept + 2 * masks)

@@ -18,8 +18,8 @@ import torch
 from ebbtide.scoring.trie import Trie
 
 BLOCK = {"cpu": 64, "cuda": 512}  # queries that are attended together, at least
-DEEP = 8  # a block is no shorter than a DEEPth of the longest path it reads: reading may be copying
-LONGER = 1.25  # a run of slots is read as it lies when it is no longer than this times the slots needed
+BLOCKS_PER_PATH = 8  # of the longest path that a block reads, at most: reading may be copying
+MAX_SLOT_RATIO = 1.25  # a run of slots up to this times those needed is read whole, without a copy
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class Chunk:
         """The chunk's queries in blocks, for a kind of device."""
         n, past = self.stop - self.start, len(self.past)
         deepest = int(self.trie.depth[self.start : self.stop].max())
-        size = max(BLOCK.get(device, BLOCK["cpu"]), deepest // DEEP)
+        size = max(BLOCK.get(device, BLOCK["cpu"]), deepest // BLOCKS_PER_PATH)
         found = []
         for first in range(0, n, size):
             last = min(first + size, n)
             before = np.flatnonzero(self.trie.end[self.nodes[: past + first]] > self.start + first)
             needed = len(before) + last - first
-            run = past + last <= LONGER * needed
+            run = past + last <= MAX_SLOT_RATIO * needed
             slots = (
                 np.arange(past + last)
                 if run

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ebbtide.scoring.attention import Attention, Cache
+from ebbtide.scoring.attention import Attention, Cache, Heads
 from ebbtide.scoring.chunks import Chunk
 
 Norm = Callable[[Tensor], Tensor]
@@ -94,28 +94,15 @@ class Layer:
     frequencies: Tensor | None = None  # (r / 2,) of rotary positions; None: no rotation
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """The weights of a model and how they are combined."""
+@dataclass(frozen=True, kw_only=True)
+class Decoder(Heads):
+    """The tensors of a model and how they are combined."""
 
-    embedding: Tensor  # (V, d)
     layers: Sequence[Layer]
     final_norm: Norm
     head: Linear  # (V, d)
-    heads: int
-    key_value_heads: int
-    head_dim: int
-    scale: float  # of the attention scores
-    activation: Callable[[Tensor], Tensor]
-    parallel: bool = False  # attention and feed-forward read the same input (GPT-NeoX)
-    norm_whole_heads: bool = False  # query and key norms see all heads at once (OLMo 2)
-    clip: float | None = None  # of queries, keys, values (OLMo)
     positions: Tensor | None = None  # (P, d) learned positions
     embedding_norm: Norm = same
-    embedding_scale: float | None = None
-    slopes: Tensor | None = None  # (heads,) of linear biases (ALiBi)
-    attention_softcap: float | None = None
-    final_softcap: float | None = None
 
     def forward(self, chunk: Chunk, cache: Cache) -> Tensor:
         """Hidden states after the final norm of the chunk's scored nodes, (k, d).
@@ -197,7 +184,7 @@ def rms_norm(weight: Tensor, eps: float, *, in_float32: bool = False) -> Norm:
     return norm
 
 
-def layer_norm(weight: Tensor, bias: Tensor | None, eps: float) -> Norm:
+def layer_norm(weight: Tensor, bias: Tensor, eps: float) -> Norm:
     """Layer norm in the precision of the model."""
     return lambda x: functional.layer_norm(x, weight.shape, weight, bias, eps)
 

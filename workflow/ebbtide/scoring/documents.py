@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from ebbtide.errors import ScoringError
-from ebbtide.scoring.engine import Scored, Scorer, provenance, window_of
-from ebbtide.scoring.memory import peak_memory, reset_peak
-from ebbtide.scoring.padded import Counters
+from ebbtide.scoring.engine import Scored, provenance, window_of
+from ebbtide.scoring.peak import peak_memory, reset_peak
 from ebbtide.scoring.rolling import (
     bits_per_byte,
     count_bytes,
@@ -27,6 +25,7 @@ from ebbtide.scoring.rolling import (
     perplexity,
     rolling_windows,
 )
+from ebbtide.scoring.scorer import Counters, Scorer
 from ebbtide.tables import CELL, DOCUMENTS, LOSSES, REQUESTS, content_sha256, read_parquet, table_of
 
 
@@ -105,8 +104,7 @@ def _score(
 ) -> Losses:
     """Score a table of documents; `documents` is the file it came from."""
     started = time.perf_counter()
-    device = torch.device(scorer.device)
-    reset_peak(device)
+    reset_peak(scorer.device)
     texts = table.column("text").to_pylist()
     start = scorer.tokenizer.bos if scorer.tokenizer.bos is not None else scorer.tokenizer.eos
     if start is None:
@@ -156,7 +154,7 @@ def _score(
         "bits_per_byte": bits_per_byte(sums, counts["bytes"]),
         **{f"{what[:-1]}_perplexity": perplexity(sums, counts[what]) for what in counts},
         **provenance(scorer, counters),
-        "peak_memory_bytes": peak_memory(device),
+        "peak_memory_bytes": peak_memory(scorer.device),
         "seconds": round(time.perf_counter() - started, 3),
     }
     return Losses(rows, footer)

@@ -11,95 +11,20 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from ebbtide.arrow import array_of
-from ebbtide.checkpoints.directory import configuration, context_window, weight_files
-from ebbtide.checkpoints.load import count_parameters, load_model
 from ebbtide.checkpoints.precision import DTYPES
+from ebbtide.environment import quick_start
 from ebbtide.errors import ConfigError, ScoringError
-from ebbtide.logs import log
-from ebbtide.parameters import count
-from ebbtide.scoring.body import Body, NativeBody
 from ebbtide.scoring.encoding import Encoded, encode
-from ebbtide.scoring.families import Unsupported, build
-from ebbtide.scoring.memory import chunk_size, fits_one_device, peak_memory, reset_peak
-from ebbtide.scoring.padded import Counters, TokenScores, score_padded
-from ebbtide.scoring.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
-from ebbtide.scoring.walk import score_trie
-from ebbtide.scoring.weights import Weights
+from ebbtide.scoring.peak import peak_memory, reset_peak
+from ebbtide.scoring.scorer import AUTO, BACKENDS, FAKE, Counters, Scorer, TokenScores
+from ebbtide.scoring.tokenizer import Tokenizer
 from ebbtide.tables import CELL, REQUESTS, TOKENS, content_sha256, read_parquet, table_of
-
-BATCH_TOKENS = 4096  # of a padded batch
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A loaded checkpoint, ready to score.
-
-    Attributes
-    ----------
-    body
-        How the trie is forwarded; None for a model that the trie does not fit.
-    model
-        The model of transformers; None when it was not needed.
-    window
-        Tokens that the model can read.
-    vocabulary
-        Rows of its embedding.
-    alone
-        Whether each request needs a forward of its own.
-    """
-
-    body: Body | None
-    model: Any
-    tokenizer: Tokenizer
-    window: int
-    vocabulary: int
-    dtype: str
-    device: str
-    parameters_total: int
-    parameters_non_embedding: int
-    parameters_active: int  # of those outside embeddings, what a token uses
-    alone: bool = False
-
-    @property
-    def method(self) -> str:
-        """`trie`: each unique token is forwarded once; `padded`: batches, for what the trie does not fit."""
-        return "padded" if self.body is None else "trie"
-
-    @property
-    def implementation(self) -> str:
-        """Whose forward it is: `ebbtide` or `transformers`."""
-        return "ebbtide" if self.model is None else "transformers"
-
-    @property
-    def kernel(self) -> str:
-        """How attention is computed, in the words of transformers."""
-        if self.model is None:
-            return "sdpa"
-        return str(getattr(self.model.config, "_attn_implementation", "unknown"))
-
-    def score(
-        self, requests: Sequence[Encoded], *, ranks: bool = False, counters: Counters | None = None
-    ) -> list[TokenScores]:
-        """Log-likelihood (nats) of every continuation token of every request, in their order.
-
-        `ranks` asks for the rank of each token too, and costs a second pass through the head. Raises
-        `ScoringError` when not even one token at a time fits into memory.
-        """
-        counters = counters if counters is not None else Counters()
-        if self.body is None:
-            batch = 1 if self.alone else BATCH_TOKENS
-            return score_padded(self.model, requests, counters, batch_tokens=batch, ranks=ranks)
-        deepest = max((len(request.fed) for request in requests), default=0)
-        chunk = chunk_size(self.body.bytes_per_token(deepest), self.body.device)
-        return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks)
 
 
 @dataclass(frozen=True)
@@ -111,12 +36,26 @@ class Scored:
     tokens: pa.Table | None = None  # one row per continuation token, where asked for
 
 
-def default_dtype() -> str:
-    """`checkpoint` (its own precision) on a GPU, float32 on a CPU, where 16 bits are several times slower."""
-    return "checkpoint" if torch.cuda.is_available() else "float32"
+def import_backend(backend: str) -> None:
+    """Import what a back end needs, which takes seconds for all but the fake one.
+
+    Raises `ConfigError` for an unknown name.
+    """
+    if backend not in BACKENDS:
+        raise ConfigError(f"scoring.backend: found {backend!r}, allowed: {', '.join(BACKENDS)}.")
+    if backend != FAKE:
+        with quick_start():
+            import ebbtide.scoring.model_scorer  # noqa: F401
 
 
-def load_scorer(directory: str | Path, dtype: str = "float32", threads: int = 1) -> Scorer:
+def load_scorer(
+    directory: str | Path,
+    dtype: str = "float32",
+    threads: int = 1,
+    *,
+    backend: str = AUTO,
+    weights: str = "",
+) -> Scorer:
     """Load weights and tokenizer of a checkpoint onto the GPU if there is one, else the CPU.
 
     Parameters
@@ -128,67 +67,29 @@ def load_scorer(directory: str | Path, dtype: str = "float32", threads: int = 1)
     threads
         On a CPU. One is right when jobs run side by side (a second thread that meets a busy core makes
         both slower).
+    backend
+        `auto`, `transformers` or `fake`, which reads no weights (see `ebbtide.scoring.scorer`).
+    weights
+        Identity of the weights, from which `fake` makes up its numbers.
 
     Raises
     ------
     ConfigError
-        An unknown dtype.
+        An unknown dtype or back end.
     CheckpointError
         Missing, damaged or foreign files; non-finite weights; a tokenizer with more words than the model; a
         model that fits no device.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}.")
-    torch.set_num_threads(max(1, threads))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and dtype in ("bfloat16", "float16"):
-        log.warning("scoring in %s on a CPU, which is several times slower than float32", dtype)
-    files = weight_files(directory)
-    config = configuration(directory)
-    tokenizer = load_tokenizer(directory)
-    common: dict[str, Any] = {
-        "tokenizer": tokenizer,
-        "window": context_window(config),
-        "dtype": dtype,
-        "device": device,
-    }
-    if fits_one_device(files, dtype, device):
-        try:
-            with Weights(directory, getattr(torch, dtype), device) as weights:
-                decoder = build(config, weights)
-        except Unsupported as reason:
-            log.info("%s goes through transformers: %s", directory, reason)
-        else:
-            check_vocabulary(tokenizer, len(decoder.embedding), directory)
-            return Scorer(
-                body=NativeBody(decoder),
-                model=None,
-                vocabulary=len(decoder.embedding),
-                parameters_total=weights.total,
-                parameters_non_embedding=weights.total - weights.embedding,
-                parameters_active=weights.total - weights.embedding,  # every decoder here is dense
-                **common,
-            )
-        model = load_model(directory, dtype).to(device)
-    else:
-        model = load_model(directory, dtype, device_map="auto")
-    from ebbtide.scoring.hugging_face import body_of, is_length_dependent
+    import_backend(backend)
+    if backend == FAKE:
+        from ebbtide.scoring.fake import load_fake_scorer
 
-    rows = int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
-    check_vocabulary(tokenizer, rows, directory)
-    total, non_embedding = count_parameters(model)
-    counted = count(config)
-    return Scorer(
-        body=body_of(model),
-        model=model,
-        alone=is_length_dependent(model.config),
-        vocabulary=rows,
-        parameters_total=total,
-        parameters_non_embedding=non_embedding,
-        parameters_active=non_embedding
-        - (counted.non_embedding - counted.active_non_embedding if counted else 0),
-        **common,
-    )
+        return load_fake_scorer(directory, weights, dtype)
+    from ebbtide.scoring.model_scorer import load_model_scorer
+
+    return load_model_scorer(directory, dtype, threads, native=backend == AUTO)
 
 
 def score_requests(
@@ -222,8 +123,7 @@ def score_requests(
         A damaged or incomplete requests file.
     """
     started = time.perf_counter()
-    device = torch.device(scorer.device)
-    reset_peak(device)
+    reset_peak(scorer.device)
     table = read_parquet(requests, REQUESTS, foreign=True)
     if not len(table):
         raise ScoringError(f"{requests} holds no requests.")
@@ -251,7 +151,7 @@ def score_requests(
         "requests_sha256": content_sha256(table),
         "truncated": sum(e.truncated for e in encoded),
         **provenance(scorer, counters),
-        "peak_memory_bytes": peak_memory(device),
+        "peak_memory_bytes": peak_memory(scorer.device),
         "seconds": round(time.perf_counter() - started, 3),
     }
     tokens = _tokens(table, scorer.tokenizer, encoded, scores) if per_token else None
@@ -270,16 +170,10 @@ def window_of(scorer: Scorer, max_length: int | None) -> int:
 def provenance(scorer: Scorer, counters: Counters) -> dict[str, Any]:
     """What a footer says about the making of its numbers: model, method, machine, tokens."""
     return {
-        "parameters_total": scorer.parameters_total,
-        "parameters_non_embedding": scorer.parameters_non_embedding,
-        "parameters_active": scorer.parameters_active,
+        **scorer.record(),
         "dtype": scorer.dtype,
         "device": scorer.device,
-        "method": scorer.method,
-        "implementation": scorer.implementation,
-        "kernel": scorer.kernel,
         "machine": platform.machine(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
         "unique_tokens": counters.unique,
         "forwarded_tokens": counters.forwarded,
         "chunk_tokens": counters.chunk,

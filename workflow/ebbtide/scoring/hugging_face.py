@@ -13,8 +13,9 @@ from ebbtide.scoring.chunks import Chunk
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.families import FAMILIES
 from ebbtide.scoring.head import vocabulary_slices
-from ebbtide.scoring.memory import PREFERRED
-from ebbtide.scoring.padded import Counters, input_device, score_padded
+from ebbtide.scoring.memory import PREFERRED_TOKENS
+from ebbtide.scoring.padded import input_device, score_padded
+from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
 
 # Types of models that see the mask and the positions they are given, at any depth; each is tested. Others may
@@ -54,7 +55,7 @@ class TransformersBody:
         """See `Body`: about what a decoder of this width takes, and its masks."""
         config = self._model.config
         width, layers = config.hidden_size, config.num_hidden_layers
-        masks = len(self._windows) * (depth + PREFERRED.get(self.device.type, 0))
+        masks = len(self._windows) * (depth + PREFERRED_TOKENS.get(self.device.type, 0))
         return int(self._model.dtype.itemsize * (width * (24 + 2 * layers) + masks))
 
     def start(self) -> None:

@@ -1,7 +1,6 @@
-"""Memory: how much is free, when it ran out, and the most that was used."""
+"""Memory: how much is free, and when it ran out."""
 
 import contextlib
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import torch
 
 from ebbtide.checkpoints.precision import count_values
 
-WEIGHTS_SHARE = 0.9  # of what is free that weights may take
-SHARE = 0.5  # of what is free that a chunk may take; the rest is for what an estimate misses
-PREFERRED = {"cpu": 512, "cuda": 8192}  # tokens in a forward when memory is no limit
+WEIGHTS_FRACTION = 0.9  # of what is free that weights may take
+CHUNK_FRACTION = 0.5  # of what is free that a chunk may take; the rest is for what an estimate misses
+PREFERRED_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens in a forward when memory is no limit
 
 # How a lack of memory reads where it is a plain RuntimeError.
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "STATUS_ALLOC_FAILED")
@@ -20,10 +19,10 @@ OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "STATUS_ALLOC_FAILED")
 def chunk_size(bytes_per_token: int, device: torch.device) -> int:
     """Tokens in a forward to begin with: the preferred number, or what fits into free memory, at least 1."""
     free = free_memory(device)
-    preferred = PREFERRED.get(device.type, PREFERRED["cpu"])
+    preferred = PREFERRED_TOKENS.get(device.type, PREFERRED_TOKENS["cpu"])
     if free is None:
         return preferred
-    return max(1, min(preferred, int(SHARE * free) // bytes_per_token))
+    return max(1, min(preferred, int(CHUNK_FRACTION * free) // bytes_per_token))
 
 
 def fits_one_device(files: Sequence[Path], dtype: str, device: str) -> bool:
@@ -32,18 +31,18 @@ def fits_one_device(files: Sequence[Path], dtype: str, device: str) -> bool:
         return True
     needed = count_values(files).total() * int(getattr(torch, dtype).itemsize)
     free = free_memory(torch.device(device))
-    return free is None or needed < WEIGHTS_SHARE * free
+    return free is None or needed < WEIGHTS_FRACTION * free
 
 
 def free_memory(device: torch.device) -> int | None:
     """Free bytes on the device; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    found = [limit for limit in (_available(), _left_of_the_job()) if limit is not None]
+    found = [limit for limit in (_available_memory(), _free_in_control_group()) if limit is not None]
     return min(found, default=None)
 
 
-def _available() -> int | None:
+def _available_memory() -> int | None:
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         available = next(line for line in lines if line.startswith("MemAvailable:"))
@@ -51,7 +50,7 @@ def _available() -> int | None:
     return None
 
 
-def _left_of_the_job() -> int | None:
+def _free_in_control_group() -> int | None:
     """What a control group (version 2; a Slurm job, a container) still allows; None without a limit."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         groups = Path("/proc/self/cgroup").read_text().splitlines()
@@ -69,7 +68,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(word in str(error) for word in OUT_OF_MEMORY)
 
 
-def too_little_memory(what: str) -> str:
+def out_of_memory_message(what: str) -> str:
     """The sentence for a forward that cannot be made smaller."""
     return (
         f"{what} does not fit into memory; a smaller scoring.max_length, a 16-bit scoring.dtype or a larger "
@@ -80,23 +79,3 @@ def too_little_memory(what: str) -> str:
 def release() -> None:
     """Give cached device memory back, so that a smaller chunk finds it in one piece."""
     torch.cuda.empty_cache()
-
-
-def reset_peak(device: torch.device) -> None:
-    """Begin to measure `peak_memory` anew."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with contextlib.suppress(OSError):  # not on every system: the peak is then that of the process
-            Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most bytes in use on the device since `reset_peak`; on a CPU, of the whole process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        peak = next(line for line in lines if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -4,7 +4,6 @@ Causal attention never looks right, so padding behind a request cannot change it
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,26 +11,9 @@ import torch
 from ebbtide.errors import ScoringError
 from ebbtide.logs import log
 from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.memory import is_out_of_memory, release, too_little_memory
+from ebbtide.scoring.memory import is_out_of_memory, out_of_memory_message, release
+from ebbtide.scoring.scorer import Counters, TokenScores
 from ebbtide.scoring.trie import build_trie
-
-
-@dataclass(frozen=True)
-class TokenScores:
-    """Scores of one request's continuation tokens."""
-
-    loglikelihoods: tuple[float, ...]  # nats, one per token
-    greedy: bool  # every token is the model's argmax
-    ranks: tuple[int, ...] | None = None  # 1 + the number of likelier tokens, where asked for
-
-
-@dataclass
-class Counters:
-    """What the forwards cost, in tokens."""
-
-    forwarded: int = 0
-    unique: int = 0  # nodes of the tries: the least that can be forwarded
-    chunk: int = 0  # the most in one forward, where memory sufficed
 
 
 def score_padded(
@@ -66,7 +48,7 @@ def score_padded(
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise ScoringError(too_little_memory(f"a text of {len(batch[0])} tokens")) from error
+                raise ScoringError(out_of_memory_message(f"a text of {len(batch[0])} tokens")) from error
         if found is None:  # outside of the clause, whose traceback holds what was in memory
             batch_tokens = size // 2
             log.info("out of memory: going on with batches of %d tokens", batch_tokens)

@@ -12,7 +12,8 @@ import pyarrow as pa
 from ebbtide.checkpoints.directory import configuration, context_window
 from ebbtide.scoring.encoding import encode
 from ebbtide.scoring.exact import exactly, load_exact
-from ebbtide.scoring.padded import Counters, score_padded
+from ebbtide.scoring.padded import score_padded
+from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.tokenizer import load_tokenizer
 from ebbtide.tables import REQUESTS, read_parquet
 

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer as Backend
 
 from ebbtide.checkpoints.hub.fetched import runs_code
 from ebbtide.errors import CheckpointError
-from ebbtide.scoring.tokenizer_json import read_plainly, state, tokens_around, unreadable
+from ebbtide.scoring.tokenizer_json import count_special_tokens, read_tokenizer_json, settings_of, unreadable
 
 BATCH = 256  # texts whose pieces are held at once
 
@@ -97,7 +97,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         A file that cannot be read; a tokenizer that only exists in Python.
     """
     directory = Path(directory)
-    backend, bos, eos = read_plainly(directory) or _by_transformers(directory)
+    backend, bos, eos = read_tokenizer_json(directory) or _by_transformers(directory)
     backend.no_truncation()
     backend.no_padding()
     beginning = _beginning(backend)
@@ -142,9 +142,9 @@ def _by_transformers(directory: Path) -> tuple[Backend, int | None, int | None]:
 
 
 def _beginning(backend: Backend) -> tuple[int, ...]:
-    if not tokens_around(backend):
+    if not count_special_tokens(backend):
         return ()
-    for word in _words(backend):
+    for word in _candidate_words(backend):
         try:
             encoding = backend.encode(word)
         except Exception:  # a word-level vocabulary without an unknown token
@@ -154,7 +154,7 @@ def _beginning(backend: Backend) -> tuple[int, ...]:
     return ()
 
 
-def _words(backend: Backend) -> Iterator[str]:
+def _candidate_words(backend: Backend) -> Iterator[str]:
     yield "a"
     yield from backend.get_vocab()
 
@@ -169,10 +169,10 @@ def _cuts_between_words(backend: Backend) -> bool:
         beyond = token.lstrip or token.rstrip or token.single_word  # looks at its neighbours
         if beyond or re.search("[A-Za-z] ", token.content):
             return False
-    return state(backend.pre_tokenizer) in [state(known) for known in _cutting()]
+    return settings_of(backend.pre_tokenizer) in [settings_of(known) for known in _known_pre_tokenizers()]
 
 
-def _cutting() -> Iterator[Any]:
+def _known_pre_tokenizers() -> Iterator[Any]:
     """The pre-tokenizers that are known to cut there."""
     gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
     yield gpt2

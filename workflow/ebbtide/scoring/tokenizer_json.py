@@ -1,8 +1,12 @@
 """A checkpoint's tokenizer.json, read by the library `tokenizers` where transformers would do no more.
 
 For most checkpoints the tokenizer of transformers 5 is `tokenizer.json` as it stands. For some it adds tokens
-that other files name, for some it takes the vocabulary and builds the pipeline by a class of its own.
-Here the files are held against what is known of that.
+that other files name; for some it takes the vocabulary and builds the pipeline by a class of its own. This
+module compares the files with what those classes build, and gives up where they differ.
+
+That costs code, and pays in start-up: loading the tokenizers of SmolLM2 135M and Gemma 3 270M takes 0.1 and
+1.0 s of CPU time here, and 1.5 and 2.9 s through AutoTokenizer. Start-up is held to 2.5 s in all
+(`python benchmarks/scoring.py --rows startup`).
 """
 
 import json
@@ -15,21 +19,25 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 from ebbtide.errors import CheckpointError
 
-PLAIN = "TokenizersBackend"  # the class of transformers that reads tokenizer.json as it is
-PLAIN_NAMES = (PLAIN, "PreTrainedTokenizer", "BloomTokenizer")  # without the suffix Fast
+PLAIN_CLASS = "TokenizersBackend"  # the class of transformers that reads tokenizer.json as it is
+PLAIN_CLASSES = (PLAIN_CLASS, "PreTrainedTokenizer", "BloomTokenizer")  # without the suffix Fast
 
-# Class that transformers registers for a type of model; None: none, the checkpoint's own word counts.
-# Types that are not here, or whose checkpoints' word transformers overrules, go through AutoTokenizer.
+# Class that transformers registers for a type of model; None: none, so the class that the checkpoint names
+# counts. Only types with a decoder of our own are listed: for others transformers is imported anyway. A test
+# compares the table with the installed transformers.
 REGISTERED: Mapping[str, str | None] = {
-    **dict.fromkeys(("bloom", "falcon", "llama", "smollm3"), None),
-    **dict.fromkeys(("olmo2", "olmo3", "stablelm", "gpt_bigcode", "granite"), PLAIN),
-    **dict.fromkeys(("gpt_neox", "olmo", "olmoe", "mpt", "mamba", "mamba2", "rwkv"), "GPTNeoXTokenizer"),
-    **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt", "phi", "codegen", "starcoder2"), "GPT2Tokenizer"),
-    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text"), "GemmaTokenizer"),
+    "bloom": None,
+    "llama": None,
+    "olmo2": PLAIN_CLASS,
+    "gpt_neox": "GPTNeoXTokenizer",
+    "olmo": "GPTNeoXTokenizer",
+    "gpt2": "GPT2Tokenizer",
+    "opt": "GPT2Tokenizer",
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), "GemmaTokenizer"),
 }
 
 # Keys of tokenizer_config.json that change more than is followed here.
-BEYOND = (
+UNSUPPORTED_SETTINGS = (
     "auto_map",
     "fast_tokenizer_files",
     "fix_mistral_regex",
@@ -38,12 +46,12 @@ BEYOND = (
     "split_special_tokens",
 )
 
-HEAD = 2**22  # characters of tokenizer.json that hold the added tokens; the vocabulary follows
+ADDED_TOKENS_LIMIT = 2**22  # characters of tokenizer.json that hold the added tokens; the vocabulary follows
 
 
 @dataclass(frozen=True)
-class Rebuilt:
-    """What a class of transformers builds from the vocabulary and merges of a tokenizer.json.
+class Pipeline:
+    """The pipeline that a class of transformers builds from the vocabulary and merges of a tokenizer.json.
 
     Only a tokenizer.json whose own pipeline is exactly this gives the same tokens when it is read as it is.
     """
@@ -52,50 +60,50 @@ class Rebuilt:
     pre_tokenizer: Any
     model: Mapping[str, Any]  # settings of the BPE model
     special: Mapping[str, str]  # special tokens when the checkpoint names none
-    keeps_beginning: bool = True  # False: drops what the file's post-processor adds
+    keeps_post_processor: bool = True  # False: drops what the file's post-processor adds
 
 
-BYTES = {"unk_token": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
-PIECES = {"fuse_unk": True, "byte_fallback": True, "ignore_merges": False}
+BYTE_LEVEL = {"unk_token": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
+SENTENCE_PIECE = {"fuse_unk": True, "byte_fallback": True, "ignore_merges": False}
 END_OF_TEXT = dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>")
 
 
-def _rebuilt(name: str | None, settings: Mapping[str, Any]) -> Rebuilt | None:
+def _pipeline_of(name: str | None, settings: Mapping[str, Any]) -> Pipeline | None:
     space = settings.get("add_prefix_space", False)
     if name == "GPTNeoXTokenizer" and isinstance(space, bool):
         special = {**END_OF_TEXT, "pad_token": "<|padding|>"}
-        return Rebuilt(normalizers.NFC(), pre_tokenizers.ByteLevel(space), BYTES, special, False)
+        return Pipeline(normalizers.NFC(), pre_tokenizers.ByteLevel(space), BYTE_LEVEL, special, False)
     if name == "GPT2Tokenizer" and isinstance(space, bool):
-        return Rebuilt(None, pre_tokenizers.ByteLevel(space), BYTES, END_OF_TEXT)
+        return Pipeline(None, pre_tokenizers.ByteLevel(space), BYTE_LEVEL, END_OF_TEXT)
     if name == "GemmaTokenizer":
         special = {f"{key}_token": f"<{key}>" for key in ("unk", "bos", "eos", "pad", "mask")}
-        pieces = {**PIECES, "unk_token": _content(settings.get("unk_token", "<unk>"))}
+        pieces = {**SENTENCE_PIECE, "unk_token": _content(settings.get("unk_token", "<unk>"))}
         split = pre_tokenizers.Split(" ", "merged_with_previous")
-        return Rebuilt(normalizers.Replace(" ", "▁"), split, pieces, special)
+        return Pipeline(normalizers.Replace(" ", "▁"), split, pieces, special)
     return None
 
 
-def read_plainly(directory: Path) -> tuple[Tokenizer, int | None, int | None] | None:
+def read_tokenizer_json(directory: Path) -> tuple[Tokenizer, int | None, int | None] | None:
     """The tokenizer of a directory with the ids of its beginning and end tokens.
 
     None when transformers' AutoTokenizer gives other tokens, or might. Raises `CheckpointError` for a
     file that cannot be read.
     """
-    described = _described(directory)
-    if described is None:
+    description = _describe(directory)
+    if description is None:
         return None
     try:
         backend = Tokenizer.from_file(str(directory / "tokenizer.json"))
     except Exception as error:  # tokenizers raises a plain Exception
         raise unreadable(directory, error) from error
     held = backend.get_added_tokens_decoder()
-    if not _tokens_stay(backend, held, described):
+    if not _holds_all_tokens(backend, held, description):
         return None
-    if described.rebuilt and not (
-        _builds(described.rebuilt, backend) and _same_ids(held, described.listed, directory)
+    if description.pipeline and not (
+        _has_pipeline(description.pipeline, backend) and _same_ids(held, description.listed, directory)
     ):
         return None
-    bos, eos = (_content(described.special.get(key)) for key in ("bos_token", "eos_token"))
+    bos, eos = (_content(description.special.get(key)) for key in ("bos_token", "eos_token"))
     return (
         backend,
         None if bos is None else backend.token_to_id(bos),
@@ -109,12 +117,12 @@ def unreadable(directory: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{directory}: the tokenizer cannot be loaded: {first}.")
 
 
-def tokens_around(backend: Tokenizer) -> int:
+def count_special_tokens(backend: Tokenizer) -> int:
     """How many tokens the post-processor puts around a text, before and behind."""
     return backend.num_special_tokens_to_add(False)  # type: ignore[no-any-return]
 
 
-def state(part: Any) -> Any:
+def settings_of(part: Any) -> Any:
     """The settings of a normalizer or pre-tokenizer, without those that only concern places in the text."""
     return _without_places(json.loads(part.__getstate__())) if part is not None else None
 
@@ -128,33 +136,35 @@ def _without_places(settings: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Described:
+class _Description:
     """What the small files of a checkpoint say about its tokenizer."""
 
-    rebuilt: Rebuilt | None  # None: tokenizer.json is read as it is
+    pipeline: Pipeline | None  # None: tokenizer.json is read as it is
     special: Mapping[str, Any]  # named special tokens among other settings
     settings: Mapping[str, Any]  # tokenizer_config.json
     listed: Mapping[int, AddedToken] | None  # its list of added tokens
 
 
-def _described(directory: Path) -> _Described | None:
+def _describe(directory: Path) -> _Description | None:
     """None when transformers might do more with the tokenizer than is followed here."""
     settings = _read(directory / "tokenizer_config.json")
-    beyond = any(settings.get(key) for key in BEYOND) or not (directory / "tokenizer.json").exists()
+    unsupported = (
+        any(settings.get(key) for key in UNSUPPORTED_SETTINGS) or not (directory / "tokenizer.json").exists()
+    )
     listed, older = settings.get("added_tokens_decoder"), {}
     if listed is None:  # else neither of the two older files is looked at
         older = _read(directory / "special_tokens_map.json")
-        beyond = beyond or (directory / "added_tokens.json").exists()
-    name = None if beyond else _class_name(_read(directory / "config.json"), settings, directory)
+        unsupported = unsupported or (directory / "added_tokens.json").exists()
+    name = None if unsupported else _class_name(_read(directory / "config.json"), settings, directory)
     special = {**settings, **older}
-    rebuilt = _rebuilt(name, special)
-    if rebuilt is None and name != PLAIN:
+    pipeline = _pipeline_of(name, special)
+    if pipeline is None and name != PLAIN_CLASS:
         return None
     try:
         tokens = None if listed is None else {int(i): AddedToken(**token) for i, token in listed.items()}
     except (TypeError, ValueError, AttributeError):  # for transformers to tell
         return None
-    return _Described(rebuilt, {**(rebuilt.special if rebuilt else {}), **special}, settings, tokens)
+    return _Description(pipeline, {**(pipeline.special if pipeline else {}), **special}, settings, tokens)
 
 
 def _class_name(config: Mapping[str, Any], settings: Mapping[str, Any], directory: Path) -> str | None:
@@ -164,26 +174,26 @@ def _class_name(config: Mapping[str, Any], settings: Mapping[str, Any], director
         return None
     registered = REGISTERED[kind]
     named = settings.get("tokenizer_class") or config.get("tokenizer_class")
-    if named is None or registered == PLAIN:
-        return registered or PLAIN
+    if named is None or registered == PLAIN_CLASS:
+        return registered or PLAIN_CLASS
     if not isinstance(named, str):
         return None
     named = named.removesuffix("Fast")
-    if named in PLAIN_NAMES:
-        return PLAIN
-    if named == "LlamaTokenizer" and _says(directory, b'"ByteLevel"'):  # a mistake it knows of
-        return PLAIN
+    if named in PLAIN_CLASSES:
+        return PLAIN_CLASS
+    if named == "LlamaTokenizer" and _contains(directory, b'"ByteLevel"'):  # a mistake it knows of
+        return PLAIN_CLASS
     return named
 
 
-def _says(directory: Path, words: bytes) -> bool:
+def _contains(directory: Path, words: bytes) -> bool:
     return words in (directory / "tokenizer.json").read_bytes()
 
 
-def _tokens_stay(backend: Tokenizer, held: Mapping[int, AddedToken], described: _Described) -> bool:
+def _holds_all_tokens(backend: Tokenizer, held: Mapping[int, AddedToken], description: _Description) -> bool:
     """Whether tokenizer.json already holds every token that transformers would add to it."""
     wanted = {backend.padding["pad_token"]} if backend.padding else set()
-    for named in (described.special, described.settings):
+    for named in (description.special, description.settings):
         wanted |= {
             _content(token)
             for key, token in named.items()
@@ -192,20 +202,20 @@ def _tokens_stay(backend: Tokenizer, held: Mapping[int, AddedToken], described: 
         for key in ("extra_special_tokens", "additional_special_tokens"):
             more = named.get(key) or ()
             wanted |= {_content(token) for token in (more.values() if isinstance(more, dict) else more)}
-    listed = set(_texts(described.listed or {}).values())
+    listed = set(_texts(description.listed or {}).values())
     return wanted <= {token.content for token in held.values()} and listed <= set(_texts(held).values())
 
 
-def _builds(rebuilt: Rebuilt, backend: Tokenizer) -> bool:
+def _has_pipeline(pipeline: Pipeline, backend: Tokenizer) -> bool:
     """Whether a class that builds its own pipeline builds that of tokenizer.json."""
     model = backend.model
-    wanted = {"dropout": None, "continuing_subword_prefix": "", "end_of_word_suffix": "", **rebuilt.model}
+    wanted = {"dropout": None, "continuing_subword_prefix": "", "end_of_word_suffix": "", **pipeline.model}
     return (
         isinstance(model, models.BPE)
         and all((getattr(model, key) or None) == (value or None) for key, value in wanted.items())
-        and state(backend.normalizer) == state(rebuilt.normalizer)
-        and state(backend.pre_tokenizer) == state(rebuilt.pre_tokenizer)
-        and (rebuilt.keeps_beginning or not tokens_around(backend))
+        and settings_of(backend.normalizer) == settings_of(pipeline.normalizer)
+        and settings_of(backend.pre_tokenizer) == settings_of(pipeline.pre_tokenizer)
+        and (pipeline.keeps_post_processor or not count_special_tokens(backend))
     )
 
 
@@ -217,7 +227,7 @@ def _same_ids(
     `tokenizers` gives them out in the file's order, transformers in that of the ids written there.
     """
     with (directory / "tokenizer.json").open(encoding="utf-8") as file:
-        text = file.read(HEAD)
+        text = file.read(ADDED_TOKENS_LIMIT)
     place = text.find("[", text.find('"added_tokens"'))
     try:
         written = json.JSONDecoder().raw_decode(text, place)[0]

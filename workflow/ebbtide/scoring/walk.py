@@ -18,12 +18,12 @@ from ebbtide.scoring.body import Body
 from ebbtide.scoring.chunks import Chunk
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.head import score_targets
-from ebbtide.scoring.memory import is_out_of_memory, release, too_little_memory
-from ebbtide.scoring.padded import Counters, TokenScores
+from ebbtide.scoring.memory import is_out_of_memory, out_of_memory_message, release
+from ebbtide.scoring.scorer import Counters, TokenScores
 from ebbtide.scoring.trie import Trie, build_trie
 
 # Hidden states that wait for the head: a product with few rows is bound by reading the vocabulary.
-WAITING = {"cpu": 256, "cuda": 4096}
+HEAD_BATCH = {"cpu": 256, "cuda": 4096}
 
 
 def score_trie(
@@ -49,7 +49,7 @@ def score_trie(
         stop = start + math.ceil(left / math.ceil(left / chunk)) if left else start  # chunks of equal size
         enough = True
         try:
-            if stop == start or walk.waiting >= WAITING.get(body.device.type, WAITING["cpu"]):
+            if stop == start or walk.waiting >= HEAD_BATCH.get(body.device.type, HEAD_BATCH["cpu"]):
                 walk.score()
                 continue
             counters.forwarded += stop - start  # also what must be repeated
@@ -60,7 +60,7 @@ def score_trie(
             enough, size = False, stop - start or chunk
             if size == 1:
                 depth = trie.depth[min(start, len(trie) - 1)]
-                raise ScoringError(too_little_memory(f"one token at depth {depth}")) from error
+                raise ScoringError(out_of_memory_message(f"one token at depth {depth}")) from error
         if enough:
             counters.chunk = max(counters.chunk, stop - start)
             start = stop

@@ -9,6 +9,7 @@ from ebbtide.checkpoints.precision import DTYPES
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.schema import relative
+from ebbtide.scoring.scorer import FAKE
 from ebbtide.sources import CHECKOUT
 
 if TYPE_CHECKING:
@@ -75,7 +76,13 @@ def check_checkpoints(study: "Study") -> None:
             f"{first.detail}{more}. The target audit lists all; to go on, leave steps out, or set "
             f"audit.{first.finding}: drop or warn, or allow it with a reason under audit.allow."
         )
-    if study.config["scoring"]["dtype"] == "checkpoint":
+    scoring = study.config["scoring"]
+    if scoring["backend"] == FAKE and scoring["rescore_examples"]:
+        raise ConfigError(
+            f"{study.file}: scoring.rescore_examples: found {scoring['rescore_examples']}, but with "
+            "scoring.backend: fake there is no model to rescore with; set it to 0."
+        )
+    if scoring["dtype"] == "checkpoint":
         _check_precision(study.models, study.file)
     if study.config["regression"]["parameters"] == "nominal":
         _check_nominal(study.models, study.file)

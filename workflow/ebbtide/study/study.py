@@ -13,6 +13,7 @@ from ebbtide.checkpoints.hub.lock import Lock, read_lock
 from ebbtide.exchange.specification import source_of
 from ebbtide.files import digest
 from ebbtide.grid import Checkpoint, Model
+from ebbtide.scoring.scorer import backend_identity
 from ebbtide.scoring.version import RECIPE_VERSION
 from ebbtide.sources import Source
 from ebbtide.tasks import Task
@@ -129,6 +130,7 @@ class Study:
             "bos": scoring["bos"],
             "truncation": scoring["truncation"],
             "max_length": scoring["max_length"],
+            **backend_identity(scoring["backend"]),
         }
 
     def expected(self, checkpoint: Checkpoint) -> dict[str, Any]:

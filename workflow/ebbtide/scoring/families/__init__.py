@@ -1,8 +1,8 @@
 """The families of models whose decoder is built without transformers: `config.json` and weights → `Decoder`.
 
-Each module reads like the definition of its models. A key of the configuration that a family does not know,
-or a value it was not tested with, is `Unsupported`, and the checkpoint goes to transformers instead: a new
-option must never be passed over in silence.
+Each family describes its models as an `Architecture`, and `assemble` fills it with tensors. A key of the
+configuration that a family does not know, or a value it was not tested with, is `Unsupported`, and the
+checkpoint goes to transformers instead: a new option must never be passed over in silence.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,12 +12,13 @@ import torch
 
 from ebbtide.scoring.decoder import Decoder
 from ebbtide.scoring.families import bloom, gemma, gpt2, gpt_neox, llama, olmo, opt
+from ebbtide.scoring.families.architecture import Architecture, assemble
 from ebbtide.scoring.families.keys import Keys, Unsupported
 from ebbtide.scoring.weights import Weights
 
 __all__ = ["FAMILIES", "Unsupported", "build"]
 
-FAMILIES: dict[str, Callable[[Keys, Weights], Decoder]] = {
+FAMILIES: dict[str, Callable[[Keys], Architecture]] = {
     "bloom": bloom.bloom,
     "gemma": gemma.gemma,
     "gemma2": gemma.gemma2,
@@ -47,10 +48,12 @@ def build(config: Mapping[str, Any], weights: Weights) -> Decoder:
     keys.must_be("use_bidirectional_attention", None, False)
     keys.must_be("add_cross_attention", False)
     try:
-        decoder = family(keys, weights)
+        plan = family(keys)
+        keys.done()
+        decoder = assemble(plan, weights)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise Unsupported(f"config.json has a value of no use here ({error!r})") from error
+        raise Unsupported(f"config.json has a value this decoder does not support ({error!r})") from error
     weights.finish()
     return decoder

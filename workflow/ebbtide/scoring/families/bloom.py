@@ -1,57 +1,45 @@
 """BLOOM."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ebbtide.scoring.decoder import Decoder, Fused, Layer, Norms
+from ebbtide.scoring.decoder import layer_norm
+from ebbtide.scoring.families.architecture import ALL, LLAMA_NORMS, Architecture
 from ebbtide.scoring.families.keys import ACTIVATIONS, Keys
-from ebbtide.scoring.families.pieces import biased_norm, linear, output_head, token_embedding
-from ebbtide.scoring.weights import Weights
+
+NAMES = {
+    "embedding": "word_embeddings",
+    "embedding_norm": "word_embeddings_layernorm",
+    "fused": "self_attention.query_key_value",
+    "out": "self_attention.dense",
+    "up": "mlp.dense_h_to_4h",
+    "down": "mlp.dense_4h_to_h",
+    "final_norm": "ln_f",
+}
 
 
-def bloom(keys: Keys, weights: Weights) -> Decoder:
+def bloom(keys: Keys) -> Architecture:
     """No positions: attention falls off linearly with distance (ALiBi, Press et al. 2022)."""
-    width, count = keys("hidden_size", "n_embed"), keys("n_layer", "num_hidden_layers")
-    heads, vocabulary = keys("n_head", "num_attention_heads"), keys("vocab_size")
-    eps = keys("layer_norm_epsilon", default=1e-5)
+    width, heads = keys("hidden_size", "n_embed"), keys("n_head", "num_attention_heads")
+    layers = keys("n_layer", "num_hidden_layers")
     keys.must_be("n_inner", None, 4 * width)
     keys.must_be("apply_residual_connection_post_layernorm", False)
     keys.must_be("slow_but_exact", False)
-    tied = keys("tie_word_embeddings", default=True)
-    keys.done()
-
-    weights.prefixes = ("transformer.", "")
-    embedding = token_embedding(weights, "word_embeddings.weight", vocabulary, width)
-    layers = []
-    for i in range(count):
-        at = f"h.{i}."
-        fused = linear(weights, at + "self_attention.query_key_value", 3 * width, width, bias=True)
-        layers.append(
-            Layer(
-                norms=Norms(
-                    attention=biased_norm(weights, at + "input_layernorm", width, eps),
-                    feed_forward=biased_norm(weights, at + "post_attention_layernorm", width, eps),
-                ),
-                project=Fused(fused, heads, by_head=True),
-                out=linear(weights, at + "self_attention.dense", width, width, bias=True),
-                up=linear(weights, at + "mlp.dense_h_to_4h", 4 * width, width, bias=True),
-                down=linear(weights, at + "mlp.dense_4h_to_h", width, 4 * width, bias=True),
-            )
-        )
-    return Decoder(
-        embedding=embedding,
-        embedding_norm=biased_norm(weights, "word_embeddings_layernorm", width, eps),
-        layers=layers,
-        final_norm=biased_norm(weights, "ln_f", width, eps),
-        head=output_head(weights, "lm_head.weight", embedding, tied=tied),
-        heads=heads,
-        key_value_heads=heads,
-        head_dim=width // heads,
-        scale=(width // heads) ** -0.5,
-        slopes=slopes(heads).to(embedding.device),
+    return Architecture(
+        **keys.sizes(width=width, inner=4 * width, layers=layers, heads=heads),
+        prefixes=("transformer.", ""),
+        layer="h",
+        names=NAMES,
+        norms=LLAMA_NORMS,
+        norm=partial(layer_norm, eps=keys("layer_norm_epsilon", default=1e-5)),
+        norm_tensors=("weight", "bias"),
+        biases=ALL,
+        slopes=slopes(heads),
         activation=ACTIVATIONS["gelu_new"],
+        tied=keys("tie_word_embeddings", default=True),
     )
 
 

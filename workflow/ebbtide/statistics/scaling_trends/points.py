@@ -83,7 +83,7 @@ def _in_order(names: pd.Series, order: Sequence[str]) -> pd.Categorical:
 
 def parts_of(parts: Iterable[str | Path], points: pd.DataFrame) -> list[str | Path]:
     """Those tables of examples that hold a scored point. Raises `CellError` for a damaged or foreign one."""
-    scored = points[points["source"] == "scored"]
+    scored = points[points["source"] != "imported"]
     wanted = set(zip(scored["model"], scored["checkpoint"], strict=True))
     placed = ((part, read_footer(part, EXAMPLES)["place"]) for part in parts)
     return [part for part, place in placed if (place["model"], place["checkpoint"]) in wanted]

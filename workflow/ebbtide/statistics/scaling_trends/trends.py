@@ -40,7 +40,7 @@ Key = tuple[str, str, str, str]  # model, checkpoint, task, metric
 
 def answers_of(trajectories: Iterable[Trajectory], points: pd.DataFrame) -> dict[Key, Answers]:
     """The answers of single examples behind the scored points of `scale_points`."""
-    scored = points[points["source"] == "scored"]
+    scored = points[points["source"] != "imported"]
     wanted = set(zip(*(scored[c] for c in ("model", "checkpoint", "task", "metric")), strict=True))
     found = {}
     for one in trajectories:

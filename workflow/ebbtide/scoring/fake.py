@@ -1,0 +1,112 @@
+"""A back end that makes log-likelihoods up: grids of any size without torch or weights, for tests.
+
+Each byte of a text is a token. Its log-likelihood comes from a hash of the checkpoint's identity and of the
+text up to it: negative, the same everywhere and every time, and lower for the longer of two continuations
+that begin alike. Cells have `fake` in their identity and footer, metrics in their column `source`, and the
+summary of a study begins with a warning.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
+
+from ebbtide.logs import log
+from ebbtide.parameters import count
+from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.scorer import FAKE, Counters, TokenScores
+from ebbtide.scoring.tokenizer import Tokenizer
+
+WINDOW = 2**16  # tokens
+LEAST, SCALE = 0.01, 1.8  # nats: a byte costs LEAST + SCALE · u², 0.61 on average, as with a small model
+GREEDY = -math.log(2)  # nats: a token above this has more than half of the probability
+
+
+@dataclass(frozen=True)
+class FakeScorer:
+    """A `Scorer` without a model."""
+
+    tokenizer: Tokenizer
+    vocabulary: int
+    weights: str  # identity of the checkpoint
+    dtype: str
+    parameters: dict[str, int]
+    window: int = WINDOW
+    device: str = "none"
+
+    def score(
+        self, requests: Sequence[Encoded], *, ranks: bool = False, counters: Counters | None = None
+    ) -> list[TokenScores]:
+        """See `Scorer`. Nothing is forwarded, so nothing is counted."""
+        return [self._score(request, ranks=ranks) for request in requests]
+
+    def _score(self, request: Encoded, *, ranks: bool) -> TokenScores:
+        state = hashlib.blake2b(self.weights.encode(), digest_size=8)
+        state.update(_bytes(request.tokens[: request.context]))
+        values = []
+        for token in request.continuation:
+            state.update(_bytes([token]))
+            share = (int.from_bytes(state.digest()) >> 11) / 2**53  # in [0, 1), exactly
+            values.append(-LEAST - SCALE * share * share)
+        return TokenScores(
+            tuple(values),
+            all(value > GREEDY for value in values),
+            tuple(1 if value > GREEDY else 2 for value in values) if ranks else None,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """See `Scorer`."""
+        return {
+            **self.parameters,
+            **dict.fromkeys(("source", "method", "implementation", "kernel"), FAKE),
+            "versions": {"tokenizers": version("tokenizers")},
+        }
+
+
+def load_fake_scorer(directory: str | Path, weights: str, dtype: str) -> FakeScorer:
+    """The fake scorer of the checkpoint with the identity `weights`.
+
+    Of the directory, only `config.json` is read, and only if it is there: for the number of parameters,
+    which is 0 where it is not known.
+    """
+    log.warning(
+        "scoring.backend: fake: the log-likelihoods of %s are made up; they say nothing about a model.",
+        directory,
+    )
+    tokenizer = byte_tokenizer()
+    size = tokenizer.backend.get_vocab_size()
+    return FakeScorer(tokenizer, size, weights, dtype, _parameters(Path(directory)))
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A tokenizer whose tokens are bytes, and one to begin with."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Backend(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["<|fake|>"])
+    return Tokenizer(backend, bos=len(alphabet), eos=len(alphabet), beginning=())
+
+
+def _parameters(directory: Path) -> dict[str, int]:
+    counted = None
+    with suppress(OSError, ValueError):
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        counted = count(config)
+    return {
+        "parameters_total": counted.total if counted else 0,
+        "parameters_non_embedding": counted.non_embedding if counted else 0,
+        "parameters_active": counted.active_non_embedding if counted else 0,
+    }
+
+
+def _bytes(tokens: Sequence[int]) -> bytes:
+    return b"".join(token.to_bytes(2) for token in tokens)

@@ -1,0 +1,158 @@
+"""Checkpoints with weights as a `Scorer`: our own decoder where it knows the family, else transformers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ebbtide.checkpoints.directory import configuration, context_window, weight_files
+from ebbtide.checkpoints.load import count_parameters, load_model
+from ebbtide.logs import log
+from ebbtide.parameters import count
+from ebbtide.scoring.body import Body, NativeBody
+from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.families import Unsupported, build
+from ebbtide.scoring.memory import chunk_size, fits_one_device
+from ebbtide.scoring.padded import score_padded
+from ebbtide.scoring.scorer import Counters, TokenScores
+from ebbtide.scoring.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
+from ebbtide.scoring.walk import score_trie
+from ebbtide.scoring.weights import Weights
+
+BATCH_TOKENS = 4096  # of a padded batch
+
+
+@dataclass(frozen=True)
+class ModelScorer:
+    """A `Scorer` with weights: our own decoder or a model of transformers.
+
+    Attributes
+    ----------
+    body
+        How the trie is forwarded; None for a model that the trie does not fit.
+    model
+        The model of transformers; None when it was not needed.
+    window
+        Tokens that the model can read.
+    vocabulary
+        Rows of its embedding.
+    alone
+        Whether each request needs a forward of its own.
+    """
+
+    body: Body | None
+    model: Any
+    tokenizer: Tokenizer
+    window: int
+    vocabulary: int
+    dtype: str
+    device: str
+    parameters_total: int
+    parameters_non_embedding: int
+    parameters_active: int  # of those outside embeddings, what a token uses
+    alone: bool = False
+
+    @property
+    def method(self) -> str:
+        """`trie`: each unique token is forwarded once; `padded`: batches, for what the trie does not fit."""
+        return "padded" if self.body is None else "trie"
+
+    @property
+    def implementation(self) -> str:
+        """Whose forward it is: `ebbtide` or `transformers`."""
+        return "ebbtide" if self.model is None else "transformers"
+
+    @property
+    def kernel(self) -> str:
+        """How attention is computed, in the words of transformers."""
+        if self.model is None:
+            return "sdpa"
+        return str(getattr(self.model.config, "_attn_implementation", "unknown"))
+
+    def score(
+        self, requests: Sequence[Encoded], *, ranks: bool = False, counters: Counters | None = None
+    ) -> list[TokenScores]:
+        """See `Scorer`."""
+        counters = counters if counters is not None else Counters()
+        if self.body is None:
+            batch = 1 if self.alone else BATCH_TOKENS
+            return score_padded(self.model, requests, counters, batch_tokens=batch, ranks=ranks)
+        deepest = max((len(request.fed) for request in requests), default=0)
+        chunk = chunk_size(self.body.bytes_per_token(deepest), self.body.device)
+        return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks)
+
+    def record(self) -> dict[str, Any]:
+        """See `Scorer`."""
+        return {
+            "parameters_total": self.parameters_total,
+            "parameters_non_embedding": self.parameters_non_embedding,
+            "parameters_active": self.parameters_active,
+            "method": self.method,
+            "implementation": self.implementation,
+            "kernel": self.kernel,
+            "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
+        }
+
+
+def default_dtype() -> str:
+    """`checkpoint` (its own precision) on a GPU, float32 on a CPU, where 16 bits are several times slower."""
+    return "checkpoint" if torch.cuda.is_available() else "float32"
+
+
+def load_model_scorer(directory: str | Path, dtype: str, threads: int, *, native: bool = True) -> ModelScorer:
+    """See `engine.load_scorer`. Where `native` is false, our own decoder is left aside."""
+    torch.set_num_threads(max(1, threads))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and dtype in ("bfloat16", "float16"):
+        log.warning("scoring in %s on a CPU, which is several times slower than float32", dtype)
+    files = weight_files(directory)
+    config = configuration(directory)
+    tokenizer = load_tokenizer(directory)
+    common: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "window": context_window(config),
+        "dtype": dtype,
+        "device": device,
+    }
+    fits = fits_one_device(files, dtype, device)
+    if fits and native:
+        try:
+            with Weights(directory, getattr(torch, dtype), device) as weights:
+                decoder = build(config, weights)
+        except Unsupported as reason:
+            log.info("%s goes through transformers: %s", directory, reason)
+        else:
+            check_vocabulary(tokenizer, len(decoder.embedding), directory)
+            return ModelScorer(
+                body=NativeBody(decoder),
+                model=None,
+                vocabulary=len(decoder.embedding),
+                parameters_total=weights.total,
+                parameters_non_embedding=weights.total - weights.embedding,
+                parameters_active=weights.total - weights.embedding,  # every decoder here is dense
+                **common,
+            )
+    if fits:
+        model = load_model(directory, dtype).to(device)
+    else:
+        model = load_model(directory, dtype, device_map="auto")
+    from ebbtide.scoring.hugging_face import body_of, is_length_dependent
+
+    rows = int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+    check_vocabulary(tokenizer, rows, directory)
+    total, non_embedding = count_parameters(model)
+    counted = count(config)
+    idle = counted.non_embedding - counted.active_non_embedding if counted else 0
+    return ModelScorer(
+        body=body_of(model),
+        model=model,
+        alone=is_length_dependent(model.config),
+        vocabulary=rows,
+        parameters_total=total,
+        parameters_non_embedding=non_embedding,
+        parameters_active=non_embedding - idle,
+        **common,
+    )
