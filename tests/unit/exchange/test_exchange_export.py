@@ -19,7 +19,7 @@ from ebbtide.exchange.export import Exported, export_checkpoint
 from ebbtide.exchange.imports import import_cells, import_metrics
 from ebbtide.exchange.specification import Place, sizes
 from ebbtide.exchange.tidy import ROWS, examples_of, read_examples, write_examples, write_metrics_csv
-from ebbtide.metrics import measure
+from ebbtide.metrics.of_cell import measure
 from ebbtide.tables import CELL, METRICS, REQUESTS, write_parquet
 
 PLACE = Place("m-1", "step512", 512, 1024, sizes({"total": 90, "non_embedding": 70, "nominal": 100}))

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.errors import CellError, TaskError
-from ebbtide.metrics import METRICS, measure, metric_of, per_example, reliability
+from ebbtide.metrics import METRICS, metric_of, per_example, reliability
+from ebbtide.metrics.of_cell import measure
 
 log = math.log
 CELL_COLUMNS = ("loglikelihood", "tokens", "bytes", "characters", "greedy")

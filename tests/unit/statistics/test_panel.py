@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import CellError
-from ebbtide.metrics import example_rows, measure
+from ebbtide.metrics import example_rows
+from ebbtide.metrics.of_cell import measure
 from ebbtide.statistics.panel import is_binary, read_trajectories, sign_of
 from ebbtide.statistics.resampling import bootstrap, signs
 from ebbtide.tables import EXAMPLES, write_parquet

@@ -1,7 +1,7 @@
 """Results that something else has scored, as cells and as rows of the metrics table."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ebbtide.exchange.lm_eval_json import Results, read_results
 from ebbtide.exchange.samples import read_samples, task_of
 from ebbtide.exchange.specification import PARAMETERS, Place, Specification, specification
 from ebbtide.exchange.tables import read_table, table_rows
-from ebbtide.metrics import measure
+from ebbtide.metrics.of_cell import measure
 from ebbtide.tables import METRICS, REQUESTS, content_sha256, write_parquet
 
 _KEY = list(METRICS.key)
@@ -110,6 +110,21 @@ def import_cells(row: Mapping[str, Any], where: str = "imported") -> Iterator[Im
     `import_metrics` does.
     """
     yield from _cells(specification(row, where))
+
+
+def write_imported_cells(rows: Sequence[Mapping[str, Any]], to: Path) -> int:
+    """Write the cells of all rows of `imported` that are samples, with their requests; returns their number.
+
+    The files are `{to}/{model}/{checkpoint}/{task}.parquet` and `{task}.requests.parquet`.
+    """
+    count = 0
+    for number, row in enumerate(rows):
+        if row["format"] == "lm_eval_samples":
+            for cell in import_cells(row, f"imported[{number}]"):
+                directory = to / cell.place.model / cell.place.checkpoint
+                cell.write(directory / f"{cell.task}.parquet", directory / f"{cell.task}.requests.parquet")
+                count += 1
+    return count
 
 
 def _cells(given: Specification) -> Iterator[ImportedCell]:

@@ -16,7 +16,6 @@ from ebbtide.metrics import choice, calibration, sequence, log_odds, rating, bin
 from ebbtide.metrics.of_cell import (
     example_rows,
     loglikelihoods_sha256,
-    measure,
     measured,
     per_example,
     placed_rows,
@@ -30,7 +29,6 @@ __all__ = [
     "check_metrics",
     "example_rows",
     "loglikelihoods_sha256",
-    "measure",
     "measured",
     "metric_of",
     "per_example",
