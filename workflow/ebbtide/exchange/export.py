@@ -23,7 +23,8 @@ from ebbtide.exchange.lm_eval_json import OWN
 from ebbtide.exchange.names import OUTPUT_TYPE, theirs
 from ebbtide.exchange.specification import Place
 from ebbtide.files import atomic, write_text
-from ebbtide.metrics import METRICS, per_example
+from ebbtide.metrics import per_example
+from ebbtide.metrics.direction import higher_is_better
 from ebbtide.metrics.examples import join
 
 _ELSEWHERE = ("example", "context", "continuation", "loglikelihood")  # lm-eval has a place for them
@@ -168,7 +169,7 @@ def results_document(
         "versions": {cell.task: cell.version for cell in cells},
         "n-shot": {cell.task: int((cell.definition.get("few_shot") or {}).get("k", 0)) for cell in cells},
         "higher_is_better": {
-            cell.task: {theirs(m): _higher_is_better(m) for m in cell.metrics["metric"]} for cell in cells
+            cell.task: {theirs(m): higher_is_better(m) for m in cell.metrics["metric"]} for cell in cells
         },
         "n-samples": {cell.task: dict.fromkeys(("original", "effective"), _examples(cell)) for cell in cells},
         "config": {
@@ -249,9 +250,3 @@ def _json(value: Any) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _higher_is_better(name: str) -> bool | None:
-    """None for ratios of groups and for metrics that are not ours."""
-    found = METRICS.get(name.partition("[")[0])
-    return found.higher_is_better if found else None

@@ -115,7 +115,9 @@ class Specification:
 
     def chance(self, task: str, metric: str) -> float:
         """Value of guessing: what the study says, for accuracies; NaN is unknown."""
-        if metric.startswith("accuracy"):
+        from ebbtide.metrics.direction import is_accuracy  # the register takes a second to import
+
+        if is_accuracy(metric):
             return float(self.checked["chance"].get(task, "nan"))
         return float("nan")
 

@@ -21,7 +21,7 @@ from ebbtide.metrics.of_cell import (
     placed_rows,
     reliability,
 )
-from ebbtide.metrics.registry import METRICS, Metric, check_metrics, metric_of
+from ebbtide.metrics.registry import METRICS, Metric, check_metrics
 
 __all__ = [
     "METRICS",
@@ -30,7 +30,6 @@ __all__ = [
     "example_rows",
     "loglikelihoods_sha256",
     "measured",
-    "metric_of",
     "per_example",
     "placed_rows",
     "reliability",

@@ -13,7 +13,7 @@ from ebbtide.figures.alarms import plot_alarms
 from ebbtide.figures.changes import plot_changes
 from ebbtide.figures.early_warning import plot_early_warning
 from ebbtide.figures.forgetting import plot_forgetting
-from ebbtide.figures.frame import as_they_are, shown
+from ebbtide.figures.frame import ability_rows, ability_titles
 from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
 from ebbtide.figures.robustness import plot_robustness
@@ -21,6 +21,7 @@ from ebbtide.figures.scale import plot_scale
 from ebbtide.figures.theme import write
 from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
+from ebbtide.metrics.direction import with_properties
 from ebbtide.statistics.alarms.lines import read_alarms
 from ebbtide.tables import METRICS, read_frame
 from ebbtide.titles import abilities
@@ -115,7 +116,8 @@ class Figures:
         """A metric over training compute."""
         text = dict.fromkeys(("model", "series", "task", "shots", "class", "note"), str)
         points, trends = (self._tsv(name, dtype=text) for name in ("scale_points", "scale_trends"))
-        return plot_scale(points, trends, metric, self._regression["parameters"], self._titles)
+        parameters = self._regression["parameters"]
+        return plot_scale(with_properties(points), trends, metric, parameters, self._titles)
 
     def scaling_laws(self) -> p9.ggplot:
         """The laws of the loss; the train set of the largest held-out runs is shown in full."""
@@ -146,11 +148,11 @@ class Figures:
 
     @cached_property
     def _metrics(self) -> pd.DataFrame:
-        return read_frame(self._tables["metrics"], METRICS)
+        return with_properties(read_frame(self._tables["metrics"], METRICS))
 
     @cached_property
     def _alarms(self) -> pd.DataFrame:
-        return read_alarms(self._tables["alarms"])
+        return with_properties(read_alarms(self._tables["alarms"]))
 
     @property
     def _loss(self) -> str:
@@ -167,5 +169,5 @@ class Figures:
     def _metric(self, metric: str) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The rows of a metric, a panel for each ability, and the options that go with them."""
         found = abilities(self._metrics["task"], metric, self._regression["metrics"], self._titles)
-        options = {"parameters": self._regression["parameters"], "titles": as_they_are(found)}
-        return shown(self._metrics, found, metric), options
+        options = {"parameters": self._regression["parameters"], "titles": ability_titles(found)}
+        return ability_rows(self._metrics, found, metric), options
