@@ -10,7 +10,7 @@ import pandas as pd
 
 from ebbtide.cells.cell import read_cell
 from ebbtide.exchange.export import Exported, export_checkpoint
-from ebbtide.exchange.specification import PARAMETERS, Place
+from ebbtide.exchange.specification import PARAMETERS, CheckpointRow
 from ebbtide.exchange.tidy import read_examples, write_examples, write_metrics_csv
 from ebbtide.metrics import reliability
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame
@@ -72,7 +72,8 @@ def export_results(metrics: str | Path, cells: Sequence[CellFiles], to: Path) ->
         files = list(of_checkpoint)
         sizes = {name: int(own[f"parameters_{name}"].iloc[0]) for name in PARAMETERS}
         exported = list(_exported(files, own))
-        export_checkpoint(exported, Place(model, checkpoint, files[0].step, files[0].tokens, sizes), to)
+        row = CheckpointRow(model, checkpoint, files[0].step, files[0].tokens, sizes)
+        export_checkpoint(exported, row, to)
         where = {"model": model, "checkpoint": checkpoint}
         bins += [_bins(cell, where) for cell in exported if cell.kind in ("choice", "binary")]
     if bins:
