@@ -401,7 +401,7 @@ PLAN = {"host": "h", "pid": 1, "started": 0.0, "budget_bytes": 10**9, "stay": []
             ["--checkpoint", "step2"],
             r"study\.lock\.json: models\.tiny: found no 'step2'; did you mean 'step1'",
         ),
-        (["--to", "{tmp}/to", "--plan", "{plan}"], "--to: found .*/to; within a budget, allowed: ROOT/MODEL"),
+        (["--to", "{tmp}/to", "--plan", "{plan}"], "--to: found .*/to; allowed within a budget: ROOT/MODEL"),
     ],
 )
 def test_a_users_errors_are_sentences(
