@@ -207,7 +207,7 @@ def test_series_are_those_of_rows_or_as_named(monkeypatch):
     assert series_of("mine", {}, known) == ALONE
     assert series_of("mine", {"ours": ["other", "mi*"]}, known) == "ours"
     assert series_of("ladder-d8", {"small": ["*-d8"], "all": ["*"]}, known) == "small"
-    with pytest.raises(ConfigError, match=r"scale\.series\.ours: found 'mini-\*', which is no model .*mine"):
+    with pytest.raises(ConfigError, match=r"scaling_trends\.series\.ours: found 'mini-\*', .*mine"):
         check_named({"ours": ["mini-*"]}, ["mine", "other"])
 
 
