@@ -401,7 +401,7 @@ PLAN = {"host": "h", "pid": 1, "started": 0.0, "budget_bytes": 10**9, "stay": []
             ["--checkpoint", "step2"],
             r"study\.lock\.json: models\.tiny: found no 'step2'; did you mean 'step1'",
         ),
-        (["--to", "{tmp}/to", "--plan", "{plan}"], "--to: found .*/to; within a budget, allowed: ROOT/MODEL"),
+        (["--to", "{tmp}/to", "--plan", "{plan}"], "--to: found .*/to; allowed within a budget: ROOT/MODEL"),
     ],
 )
 def test_a_users_errors_are_sentences(
@@ -410,7 +410,7 @@ def test_a_users_errors_are_sentences(
     lock, to = lock_file(locked, tmp_path / "study.lock.json"), tmp_path / "root/tiny/step1/hub-1"
     (tmp_path / "plan").write_text(json.dumps({**PLAN, "budget_bytes": 7}))
     more = [word.format(plan=tmp_path / "plan", tmp=tmp_path) for word in more]
-    assert cli.main([*command(lock, to)[3:], "--format", "safetensors", *more]) == 1
+    assert cli.main([*command(lock, to)[3:], "--format", "safetensors", *more]) == 2
     assert re.search(what, capsys.readouterr().err)
     assert not to.exists()
 
@@ -600,7 +600,7 @@ def test_code_is_neither_fetched_nor_run_without_permission(
     assert not list(to.glob("*.py"))
     assert not asked(hub, "own_code.py")
     done = score(to, tmp_path, hub)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "needs code of its own (auto_map in its config.json)" in done.stderr
     assert not (tmp_path / "ran").exists()
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebbtide.metrics import METRICS, measure
+from ebbtide.metrics import METRICS
+from ebbtide.metrics.of_cell import measure
 
 pytest.importorskip("lm_eval", reason="lm_eval is not installed")
 

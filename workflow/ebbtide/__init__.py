@@ -1,6 +1,7 @@
 """Ebbtide: watch language-model abilities rise and ebb over pre-training.
 
-The modules follow the path of the data: `study` and `series` (what to score),
-`training` and `checkpoints` (weights), `tasks` (requests), `scoring` (the engine),
-`cells` and `store` (results), `metrics`, `regression`, `figures`.
+The packages follow the path of the data: `checkpoints` (weights), `tasks` (requests), `scoring` (the
+engine), `cells` (results), `metrics`, `statistics`, `figures`, `report`. Imports run from right to left only.
 """
+
+__version__ = "0.1.0"

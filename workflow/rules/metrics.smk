@@ -72,7 +72,7 @@ rule measure:
         expected=lambda wildcards: canonical_json(
             STUDY.expected(checkpoint_of(wildcards))
         ),
-        code=CODE.module("metrics.of_cell"),
+        code=CODE.module("metrics.measure"),
     shell:
         "python -m ebbtide measure --cells {input.cells:q} --requests {input.requests:q}"
         " --expected {params.expected:q} --to {output.metrics:q}"

@@ -65,13 +65,13 @@ def test_a_stale_cell_says_what_differs(cell: Path) -> None:
 
 
 def test_a_cell_of_other_requests_is_refused(cell: Path) -> None:
-    with pytest.raises(CellError, match=r"cell\.parquet scored requests abc, the frozen task is abd"):
+    with pytest.raises(CellError, match=r"cell\.parquet is stale: its requests are abc, expected abd"):
         read_cell(cell, IDENTITY, "abd")
 
 
 def test_a_cell_with_rows_missing_is_refused(cell: Path) -> None:
     write_cell(tiny.cell_rows().iloc[:4], cell, IDENTITY, FOOTER)
-    with pytest.raises(CellError, match=r"cell\.parquet has 4 rows, its footer says 6"):
+    with pytest.raises(CellError, match=r"cell\.parquet has 4 rows, expected 6 by its footer"):
         read_cell(cell, IDENTITY, "abc")
 
 

@@ -94,7 +94,7 @@ def test_equal_results_of_two_models_or_tasks_are_not_compared() -> None:
 def test_many_equals_are_counted() -> None:
     table = identical(digests({"a": {"0 1 2 3 4 5": "xxxxxx"}}))
     assert len(table) == 6
-    assert table["detail"].iloc[0].endswith("that of step1, step2, step3 and 2 more.")
+    assert table["detail"].iloc[0].endswith("those of step1, step2, step3 and 2 more.")
 
 
 def test_the_digest_sees_every_bit_and_no_order_of_rows() -> None:
@@ -202,7 +202,7 @@ def test_the_sentence_says_how_far() -> None:
     [detail] = outliers(trajectories({"t": [0.50, 0.52, 0.54, 0.30, 0.54, 0.52, 0.50]}))["detail"]
     # Neighbours 0.54; the lines through them reach 0.56.
     assert detail.startswith(
-        "choice_probability 0.300 lies 0.240 below what its neighbours reach (0.540 to 0.560)"
+        "choice_probability 0.300 is 0.240 below the range of its neighbours (0.540 to 0.560)"
     )
 
 
@@ -309,7 +309,7 @@ def test_a_small_jump_in_most_tasks_is_one_finding() -> None:
     table = outliers(trajectories(values))
     assert found(table) == [("m", "step9", ALL)]
     assert table["severity"].tolist() == ["warning"]
-    assert "in 3 of the 4 tasks that move" in table["detail"].iloc[0]
+    assert "in 3 of 4 tasks that change" in table["detail"].iloc[0]
 
 
 def test_half_of_the_tasks_are_not_most() -> None:
@@ -324,7 +324,7 @@ def test_tasks_that_never_leave_chance_do_not_count() -> None:
     values[:3, 9] = 0.3
     table = outliers(trajectories(values))
     assert (table["task"] == ALL).sum() == 1
-    assert "in 3 of the 3 tasks that move" in table[table["task"] == ALL]["detail"].iloc[0]
+    assert "in 3 of 3 tasks that change" in table[table["task"] == ALL]["detail"].iloc[0]
 
 
 def test_one_task_is_not_all() -> None:

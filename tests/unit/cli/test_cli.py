@@ -1,30 +1,28 @@
 """The command line, as a user without a workflow meets it."""
 
+import argparse
+import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import tiny
-from ebbtide import cli
+from ebbtide import __version__, cli
 from ebbtide.checkpoints.directory import identities
+from ebbtide.errors import ConfigError
 from ebbtide.logs import log
 from ebbtide.tables import CELL, read_footer, read_frame
 
+ROOT = Path(__file__).parents[3]
 VERBS = (
-    *("score", "loss", "train", "fetch", "freeze", "measure"),
-    *(
-        "lock",
-        "fetch-checkpoint",
-        "pin",
-        "preview",
-        "diff-requests",
-        "export",
-        "import-cells",
-        "fetch-testbed",
-    ),
+    *("score", "loss", "train", "freeze", "pin", "preview", "diff-requests", "measure"),
+    *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "export", "import-cells"),
 )
 
 
@@ -77,14 +75,52 @@ def test_options_reach_the_engine(checkpoint: Path, mine: Path, tmp_path: Path) 
     assert footer["truncated"] == 2
 
 
-@pytest.mark.parametrize("verb", ["", *VERBS])
-def test_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of every verb."""
+    found = [a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    assert len(found) == 1
+    return dict(found[0].choices)
+
+
+def test_every_verb_and_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sorted(parsers()) == sorted(VERBS)
     with pytest.raises(SystemExit) as end:
-        cli.main([*filter(None, [verb]), "--help"])
+        cli.main(["--help"])
     assert end.value.code == 0
-    shown = capsys.readouterr().out
-    telling = {"train": "--spec", "lock": "--follow", "preview": "--model", "diff-requests": "old"}
-    assert all(v in shown for v in (VERBS if not verb else [telling.get(verb, "--to")]))
+    overview = capsys.readouterr().out
+    for verb, parser in parsers().items():
+        assert re.search(rf"^ +{verb}\s+\w", overview, re.MULTILINE), f"{verb} has no line in the overview"
+        for action in parser._actions:
+            assert action.help, f"{verb} {action.option_strings or action.dest} has no help"
+        parser.format_help()  # a stray % would raise here
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([verb, "--help"])
+    assert end.value.code == 0
+    option = {"train": "--spec", "lock": "--follow", "preview": "--model", "diff-requests": "old"}
+    assert option.get(verb, "--to") in capsys.readouterr().out
+
+
+def test_the_console_script_is_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    entry = EntryPoint("ebbtide", project["project"]["scripts"]["ebbtide"], "console_scripts")
+    with pytest.raises(SystemExit) as end:
+        entry.load()(["score", "--help"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: ebbtide score ")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"ebbtide {__version__}\n"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    attribute = project["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    assert ("version" in project["project"]["dynamic"], attribute) == (True, "ebbtide.__version__")
 
 
 def test_bad_input_is_one_sentence(
@@ -126,7 +162,7 @@ def test_bad_input_is_one_sentence(
         ((checkpoint, mine, tmp_path / "directory"), "IsADirectoryError: ", "directory"),
     ]
     for arguments, kind, sentence in cases:
-        assert score(*arguments) == 1, arguments
+        assert score(*arguments) == 2, arguments
         shown = capsys.readouterr().err
         assert "Traceback" not in shown
         assert shown.splitlines()[-1].startswith(kind)
@@ -134,11 +170,46 @@ def test_bad_input_is_one_sentence(
         assert not to.exists()
 
 
-def test_an_unknown_option_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_option_shows_the_usage_of_what_was_called(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["score", "--modle", "x"])
     assert end.value.code == 2
-    assert "usage: python -m ebbtide score" in capsys.readouterr().err
+    assert "usage: ebbtide score" in capsys.readouterr().err
+    command = [sys.executable, "-m", "ebbtide", "score", "--modle", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: python -m ebbtide score ")
+
+
+def test_one_is_the_status_of_alarms_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever goes wrong ends with 2, also a defect of ours, which shows its traceback."""
+
+    def fail(error: BaseException) -> Callable[..., None]:
+        def raises(*_: object) -> None:
+            raise error
+
+        return raises
+
+    arguments = ["diff-requests", str(tmp_path / "old"), str(tmp_path / "new")]
+    for error, status, last in (
+        (ConfigError("study.yaml: key: found 1."), 2, "ConfigError: study.yaml: key: found 1."),
+        (
+            PermissionError(13, "Permission denied", "to"),
+            2,
+            "PermissionError: [Errno 13] Permission denied: 'to'.",
+        ),
+        (ZeroDivisionError("division by zero"), 2, "ZeroDivisionError: division by zero"),
+        (KeyboardInterrupt(), 130, "Interrupted."),
+    ):
+        monkeypatch.setattr("ebbtide.tasks.diff.diff_files", fail(error))
+        assert cli.main(arguments) == status
+        shown = capsys.readouterr().err
+        assert shown.splitlines()[-1] == last
+        assert ("Traceback" in shown) == isinstance(error, ZeroDivisionError)
+    monkeypatch.setattr("ebbtide.tasks.diff.diff_files", lambda *_: "")
+    assert cli.main(arguments) == 0
 
 
 def test_only_the_verb_that_computes_imports_torch() -> None:

@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from ebbtide.errors import CellError
 from ebbtide.exchange.export import Exported, export_checkpoint
 from ebbtide.exchange.imports import import_cells, import_metrics
-from ebbtide.exchange.specification import Place, sizes
+from ebbtide.exchange.specification import CheckpointRow, sizes
 from ebbtide.exchange.tidy import ROWS, examples_of, read_examples, write_examples, write_metrics_csv
-from ebbtide.metrics import measure
+from ebbtide.metrics.of_cell import measure
 from ebbtide.tables import CELL, METRICS, REQUESTS, write_parquet
 
-PLACE = Place("m-1", "step512", 512, 1024, sizes({"total": 90, "non_embedding": 70, "nominal": 100}))
+CHECKPOINT = CheckpointRow(
+    "m-1", "step512", 512, 1024, sizes({"total": 90, "non_embedding": 70, "nominal": 100})
+)
 
 
 def cell_of(requests: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -79,12 +81,14 @@ TASKS = {
 }
 
 
-def exported(place: Place = PLACE, names: tuple[str, ...] = tuple(TASKS)) -> list[Exported]:
+def exported(checkpoint: CheckpointRow = CHECKPOINT, names: tuple[str, ...] = tuple(TASKS)) -> list[Exported]:
     cells = []
     for seed, name in enumerate(names):
         requests, definition = TASKS[name]
         rows = cell_of(requests, seed)
-        metrics = measure(rows, requests, definition).assign(**place.columns(), task=name, source="scored")
+        metrics = measure(rows, requests, definition).assign(
+            **checkpoint.columns(), task=name, source="scored"
+        )
         footer = {"identity": {"dtype": "float32", "weights": "abc"}}
         cells.append(Exported(name, rows, requests, metrics[list(METRICS.columns)], definition, footer, "id"))
     return cells
@@ -96,8 +100,8 @@ def all_metrics(cells: list[Exported]) -> pd.DataFrame:
 
 
 def test_names_hold_no_dates(tmp_path: Path) -> None:
-    place = Place("m-1", "stage1_step5", 5, 0, sizes({}))
-    files = export_checkpoint(exported(place, ("songs", "words_of_three")), place, tmp_path)
+    checkpoint = CheckpointRow("m-1", "stage1_step5", 5, 0, sizes({}))
+    files = export_checkpoint(exported(checkpoint, ("songs", "words_of_three")), checkpoint, tmp_path)
     assert [f.relative_to(tmp_path).as_posix() for f in files] == [
         "m-1__stage1_step5/results_stage1-step5.json",
         "m-1__stage1_step5/samples_songs_stage1-step5.jsonl",
@@ -106,14 +110,14 @@ def test_names_hold_no_dates(tmp_path: Path) -> None:
 
 
 def test_equal_results_make_equal_bytes(tmp_path: Path) -> None:
-    one, two = (export_checkpoint(exported(), PLACE, tmp_path / name) for name in ("one", "two"))
+    one, two = (export_checkpoint(exported(), CHECKPOINT, tmp_path / name) for name in ("one", "two"))
     assert [f.read_bytes() for f in one] == [f.read_bytes() for f in two]
 
 
 def test_results_come_back_as_they_were(tmp_path: Path) -> None:
     """Export and import: the same rows to the last bit, but for where they come from."""
     cells = exported()
-    export_checkpoint(cells, PLACE, tmp_path)
+    export_checkpoint(cells, CHECKPOINT, tmp_path)
     back = import_metrics({"format": "lm_eval_results", "files": [f"{tmp_path}/*/results_*.json"]})
     expected = all_metrics(cells)
     assert "accuracy[part=1]" in set(expected["metric"])
@@ -124,13 +128,13 @@ def test_results_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_samples_come_back_as_they_were(tmp_path: Path) -> None:
     cells = exported()
-    export_checkpoint(cells, PLACE, tmp_path)
+    export_checkpoint(cells, CHECKPOINT, tmp_path)
     row = {"format": "lm_eval_samples", "files": [f"{tmp_path}/*/samples_*.jsonl"]}
     back = {c.task: c for c in import_cells(row)}
     assert set(back) == set(TASKS)
     for cell in cells:
         found = back[cell.task]
-        assert found.place == PLACE
+        assert found.checkpoint == CHECKPOINT
         assert dict(found.definition) == cell.definition
         assert found.footer["unknown"] == []
         pd.testing.assert_frame_equal(found.rows, cell.rows, check_exact=True)
@@ -160,8 +164,8 @@ def test_any_numbers_and_texts_survive(
         ]
     )
     rows = cell_of(requests).assign(loglikelihood=[lp for choices in examples for lp, _ in choices])
-    metrics = measure(rows, requests).assign(**PLACE.columns(), task="t", source="scored")
-    export_checkpoint([Exported("t", rows, requests, metrics[list(METRICS.columns)])], PLACE, to)
+    metrics = measure(rows, requests).assign(**CHECKPOINT.columns(), task="t", source="scored")
+    export_checkpoint([Exported("t", rows, requests, metrics[list(METRICS.columns)])], CHECKPOINT, to)
     [back] = import_cells({"format": "lm_eval_samples", "files": [f"{to}/*/samples_*.jsonl"]})
     pd.testing.assert_frame_equal(back.rows, rows, check_exact=True)
     pd.testing.assert_frame_equal(back.requests, requests, check_exact=True)
@@ -169,7 +173,7 @@ def test_any_numbers_and_texts_survive(
 
 def test_samples_have_the_shape_of_lm_eval(tmp_path: Path) -> None:
     """The keys, and types of values, are those of a file that lm-eval itself has written."""
-    export_checkpoint(exported(names=("words_of_three", "songs", "books")), PLACE, tmp_path)
+    export_checkpoint(exported(names=("words_of_three", "songs", "books")), CHECKPOINT, tmp_path)
     theirs = Path(__file__).parents[2] / "samples/exchange/my-lab__my-model"
     for ours, name in (("words_of_three", "choice"), ("songs", "sequence"), ("books", "rolling")):
         line = (tmp_path / f"m-1__step512/samples_{ours}_step512.jsonl").read_text().split("\n")[0]
@@ -192,7 +196,7 @@ def test_samples_have_the_shape_of_lm_eval(tmp_path: Path) -> None:
 
 
 def test_results_have_the_keys_of_lm_eval(tmp_path: Path) -> None:
-    [path, *_] = export_checkpoint(exported(), PLACE, tmp_path)
+    [path, *_] = export_checkpoint(exported(), CHECKPOINT, tmp_path)
     mine = json.loads(path.read_text())
     model = json.loads(
         next((Path(__file__).parents[2] / "samples/exchange/my-lab__my-model").glob("results_*")).read_text()
@@ -220,7 +224,7 @@ def test_a_cell_of_other_requests_is_refused(tmp_path: Path) -> None:
     [cell] = exported(names=("songs",))
     wrong = Exported("songs", cell.rows[1:], cell.requests, cell.metrics, cell.definition)
     with pytest.raises(CellError, match="only in the requests"):
-        export_checkpoint([wrong], PLACE, tmp_path)
+        export_checkpoint([wrong], CHECKPOINT, tmp_path)
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
@@ -230,7 +234,7 @@ def lm_eval_utils() -> Any:
 
 def test_lm_evals_own_tools_read_it(tmp_path: Path) -> None:
     utils = lm_eval_utils()
-    files = export_checkpoint(exported(), PLACE, tmp_path)
+    files = export_checkpoint(exported(), CHECKPOINT, tmp_path)
     names = [str(f) for f in files]
     assert utils.get_results_filenames(names) == names[:1]
     assert utils.get_sample_results_filenames(names) == names[1:]
@@ -245,7 +249,7 @@ def test_lm_evals_own_tools_read_it(tmp_path: Path) -> None:
 
 def test_hashes_are_those_of_lm_eval(tmp_path: Path) -> None:
     utils = lm_eval_utils()
-    _, path = export_checkpoint(exported(names=("words_of_three",)), PLACE, tmp_path)
+    _, path = export_checkpoint(exported(names=("words_of_three",)), CHECKPOINT, tmp_path)
     for line in path.read_text().split("\n")[:-1]:
         sample = json.loads(line)
         doc = json.dumps(sample["doc"], indent=2, default=utils.handle_non_serializable, ensure_ascii=False)
@@ -257,7 +261,7 @@ def test_lm_evals_logger_makes_a_table_of_the_samples(tmp_path: Path) -> None:
     """The frame that it sends to a dashboard; it reads arguments in the form that they have in memory."""
     lm_eval_utils()
     logger = pytest.importorskip("lm_eval.loggers.wandb_logger")
-    results, *files = export_checkpoint(exported(), PLACE, tmp_path)
+    results, *files = export_checkpoint(exported(), CHECKPOINT, tmp_path)
     configs = json.loads(results.read_text())["configs"]
     for task, path in zip(TASKS, files, strict=True):
         samples = [json.loads(line) for line in path.read_text().split("\n") if line]
@@ -269,7 +273,7 @@ def test_lm_evals_logger_makes_a_table_of_the_samples(tmp_path: Path) -> None:
 
 def test_datasets_loads_the_samples(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="datasets is not installed (it comes with lm_eval)")
-    _, path = export_checkpoint(exported(names=("words_of_three",)), PLACE, tmp_path)
+    _, path = export_checkpoint(exported(names=("words_of_three",)), CHECKPOINT, tmp_path)
     loaded = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "c"))
     assert loaded.num_rows == 12
     assert loaded[0]["acc"] in (0.0, 1.0)
@@ -336,7 +340,7 @@ def test_examples_of_cells_on_disk(tmp_path: Path) -> None:
     frame = pq.read_table(tmp_path / "e.parquet").to_pandas()
     assert frame["role"].tolist() == requests["role"].tolist()
     write_parquet(cell_of(requests)[1:], tmp_path / "c.parquet", CELL)
-    with pytest.raises(CellError, match="m/step1/odds: cell and requests differ"):
+    with pytest.raises(CellError, match="m/step1/odds: cell and requests have different rows"):
         write_examples(read_examples(cells), tmp_path / "e.parquet")
     assert len(pq.read_table(tmp_path / "e.parquet")) == len(requests)  # the old file is whole
     with pytest.raises(CellError, match=r"found suffix '\.xlsx'"):

@@ -199,7 +199,7 @@ def test_what_samples_do_not_hold_is_not_measured() -> None:
 
 def test_mc2_needs_the_labels() -> None:
     row = of_run(RUN, tasks={"sample_mc2": "mc2"})
-    with pytest.raises(CellError, match=r"samples_sample_mc2_.*line 1: acc is 0.982796, but target gives"):
+    with pytest.raises(CellError, match=r"samples_sample_mc2_.*line 1: found acc 0.982796, but target gives"):
         import_metrics(row)
     rows = import_metrics({**row, "gold": "doc.mc2_targets.labels"})
     assert values(rows)["mc2", "choice_probability"] == pytest.approx(
@@ -287,7 +287,7 @@ def test_cells_of_samples_are_cells(tmp_path: Path) -> None:
         assert set(rows["tokens"]) == {-1}
         assert rows["first_token_loglikelihood"].isna().all()
         assert len(rows) == len(requests)
-    assert cell.place.checkpoint == "step1000"
+    assert cell.checkpoint.name == "step1000"
 
 
 def test_pmi_keeps_what_is_scored_after_nothing() -> None:
@@ -444,24 +444,24 @@ CONFIG = '"config": {"model_args": "pretrained=my-model,revision=step1"}'
     ("text", "message"),
     [
         ("{", r"results\.json is not JSON"),
-        ("[]", r"results\.json holds a list"),
+        ("[]", r"results\.json contains a list"),
         ("{}", r"results: missing or empty \(found: nothing\)"),
         ('{"results": {}}', "results: missing or empty"),
         ('{"results": {"t": 3}}', r"results\.t: found 3, expected metrics"),
         ('{"results": {"t": {"alias": "t"}}}', "no task has a metric"),
         (
             '{"results": {"t": {"acc,none": NaN}}}',
-            r"results\.t\.acc,none: found nan; allowed: a finite number",
+            r"results\.t\.acc,none: found nan, allowed: a finite number",
         ),
         ('{"results": {"t": {"acc": Infinity}}}', r"results\.t\.acc: found inf"),
-        ('{"results": {"t": {"acc": 1}}}', r"config\.model_args: found None, which names no model"),
+        ('{"results": {"t": {"acc": 1}}}', r"config\.model_args: found None, allowed: pretrained="),
         (
             '{"results": {"t": {"acc": 1}}, "config": {"model_args": "pretrained=other,revision=step1"}}',
-            r"model 'other' is named by no row of study\.models; allowed: my-model",
+            r"found model 'other', which no row of study\.models matches; allowed: my-model",
         ),
         (
             '{"results": {"t": {"acc": 1}}, "config": {"model_args": "pretrained=my-model"}}',
-            r"revision 'main' has no step; allowed: what study\.step .* under study\.steps",
+            r"found revision 'main', in which study\.step .* matches no step.*under study\.steps",
         ),
     ],
 )
@@ -484,19 +484,22 @@ def test_two_files_for_one_cell(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tasks": {"tt": "x"}}, r"study\.tasks: found 'tt', which the files do not hold; allowed: t"),
-        ({"files": ["nowhere/*.json"]}, r"files\[0\]: found 'nowhere/\*\.json', which names no file"),
+        ({"tasks": {"tt": "x"}}, r"study\.tasks: found 'tt', which is not in the files; allowed: t"),
+        ({"files": ["nowhere/*.json"]}, r"files\[0\]: found 'nowhere/\*\.json', which matches no file"),
         ({"format": "lm_eval"}, "format: found 'lm_eval'; allowed: lm_eval_results"),
-        ({"step": "step(\\d+)"}, r"study\.step: found .*needs the group"),
-        ({"step": "("}, r"study\.step: found '\(', no regular expression"),
-        ({"models": [{"name": "a"}, {"name": "a"}]}, "a second model named 'a'"),
+        ({"step": "step(\\d+)"}, r"study\.step: found .*allowed: a pattern with the group"),
+        ({"step": "("}, r"study\.step: found '\(', not a regular expression"),
+        ({"models": [{"name": "a"}, {"name": "a"}]}, "two models named 'a'"),
         ({"models": [{"name": "my-model", "match": "["}]}, r"models\[0\]\.match: found '\['"),
         ({"models": [{"nmae": "a"}]}, r"models\[0\]\.nmae: unknown key"),
-        ({"columns": {"model": "a", "task": "b", "value": "c"}}, r"study\.columns: not for format"),
-        ({"shots": 3}, r"study\.shots: found 3; no task"),
+        (
+            {"columns": {"model": "a", "task": "b", "value": "c"}},
+            r"study\.columns: found with format lm_eval_results, which has no such key",
+        ),
+        ({"shots": 3}, r"study\.shots: found 3, but no task"),
         (
             {"models": [{"name": "a", "match": "my"}, {"name": "b", "match": "mod"}]},
-            r"named by 2 rows .*\(a, b\)",
+            r"which 2 rows of study\.models match \(a, b\)",
         ),
     ],
 )
@@ -509,16 +512,16 @@ def test_bad_specifications(change: dict[str, Any], message: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("columns", "more", "message"),
     [
-        ({"score": [0.1, None, 0.3, 0.4]}, {}, "row 2: column 'score': found nan; allowed: a finite number"),
+        ({"score": [0.1, None, 0.3, 0.4]}, {}, "row 2: column 'score': found nan, allowed: a finite number"),
         ({"score": ["0.1", "0.2", "n/a!", "1"]}, {}, "row 3: column 'score': found 'n/a!'"),
-        ({"who": ["lab/m-1", "lab/m-1", "x", "lab/m-2"]}, {}, "model 'x' is named by no row"),
+        ({"who": ["lab/m-1", "lab/m-1", "x", "lab/m-2"]}, {}, "found model 'x', which no row of"),
         ({"what": ["a", "a", "a", None]}, {}, "row 4: column 'what' is empty"),
-        ({"when": ["step1", "last", "step1", "step2"]}, {}, "revision 'last' has no step"),
+        ({"when": ["step1", "last", "step1", "step2"]}, {}, "found revision 'last', in which"),
         ({"when": ["step1", "step1", "step1", "step2"]}, {}, r"table\.csv twice: two results for model m-1"),
-        ({"s": [1, 2, 1.5, 2]}, {"s": "s"}, "row 3: column 's': found 1.5; allowed: a whole number"),
+        ({"s": [1, 2, 1.5, 2]}, {"s": "s"}, "row 3: column 's': found 1.5, allowed: a whole number"),
         ({}, {"where": {"shot": 0}}, "no column 'shot', which study.where.shot names"),
-        ({}, {"where": {"shots": 1}}, "no row is left"),
-        ({}, {"metric": None}, "give either metric"),
+        ({}, {"where": {"shots": 1}}, "found no row that study.where selects"),
+        ({}, {"metric": None}, "set either metric"),
     ],
 )
 def test_bad_tables(columns: Any, more: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -541,7 +544,7 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path) -> None:
     ):
         import_metrics(row, "study")
     (tmp_path / "table.txt").write_text("")
-    with pytest.raises(CellError, match=r"found suffix '\.txt'; allowed: \.tsv, \.csv, \.parquet"):
+    with pytest.raises(CellError, match=r"found suffix '\.txt', allowed: \.tsv, \.csv, \.parquet"):
         import_metrics(of_table(tmp_path / "table.txt"))
     (tmp_path / "table.parquet").write_text("no Parquet")
     with pytest.raises(CellError, match=r"table\.parquet cannot be read"):
@@ -555,22 +558,22 @@ def changed(**keys: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda lines: [], "holds no samples"),
+        (lambda lines: [], "contains no samples"),
         (lambda lines: [3], "line 1 is a int"),
         (
             lambda lines: [{k: v for k, v in lines[0].items() if k != "arguments"}],
             "line 1 has no key 'arguments'",
         ),
         (lambda lines: [*lines, lines[0]], "line 4: doc_id 0 occurs twice"),
-        (changed(filtered_resps=["Paris"]), "as many requests as answers"),
-        (changed(filtered_resps=["Paris", "Rome", "Lyon"]), "found 'Paris'; allowed: a log-likelihood"),
+        (changed(filtered_resps=["Paris"]), "one answer per request"),
+        (changed(filtered_resps=["Paris", "Rome", "Lyon"]), "found 'Paris', allowed: a log-likelihood"),
         (changed(filtered_resps=[["nan", "True"]] * 3), "allowed: a finite log-likelihood"),
-        (changed(target="7"), "found '7'; allowed: an index from 0 to 2"),
+        (changed(target="7"), "found '7', allowed: an index from 0 to 2"),
         (changed(target="London"), "found 'London'"),
-        (changed(target="2"), "line 1: acc is 1, but target gives 0"),
+        (changed(target="2"), "line 1: found acc 1, but target gives 0"),
         (
             changed(arguments={f"gen_args_{i}": {"arg_0": "x", "arg_1": {"until": []}} for i in range(3)}),
-            "only tasks of type multiple_choice",
+            "Only tasks of type multiple_choice",
         ),
     ],
 )
@@ -583,10 +586,10 @@ def test_bad_samples(change: Any, message: str, tmp_path: Path) -> None:
 def test_samples_need_their_results(tmp_path: Path) -> None:
     run = rewritten(tmp_path, "sample_choice", list)
     (run / f"results_{DATE}.json").unlink()
-    with pytest.raises(CellError, match=rf"results_{DATE}\.json is not beside it"):
+    with pytest.raises(CellError, match=rf"results_{DATE}\.json in the same directory"):
         import_metrics(of_run(run))
     (run / "notes.jsonl").write_text("{}")
-    with pytest.raises(CellError, match=r"found name 'notes\.jsonl'; allowed: samples_TASK_DATE\.jsonl"):
+    with pytest.raises(CellError, match=r"found name 'notes\.jsonl', allowed: samples_TASK_DATE\.jsonl"):
         import_metrics({**of_run(run), "files": [f"{run}/*.jsonl"]})
 
 
@@ -601,7 +604,7 @@ def test_two_samples_files_for_one_cell(tmp_path: Path) -> None:
 
 
 def test_a_field_that_gold_names_must_be_there() -> None:
-    with pytest.raises(CellError, match=r"there is no doc\.labels, which gold names"):
+    with pytest.raises(CellError, match=r"found no doc\.labels, to which gold is set"):
         import_metrics(of_run(RUN, tasks={"sample_mc2": "m"}, gold="doc.labels"))
     with pytest.raises(ConfigError, match="gold: found 'labels'"):
         import_metrics(of_run(RUN, gold="labels"))

@@ -18,9 +18,10 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
 from ebbtide.errors import FigureError
-from ebbtide.figures import as_they_are, plot_accuracy, plot_heat, plot_paper, save, shown
+from ebbtide.figures import ability_rows, ability_titles, plot_accuracy, plot_heat, plot_paper, save
 from ebbtide.figures.accuracy import POINTS_PER_LINE
 from ebbtide.figures.theme import compact, palette, shapes
+from ebbtide.metrics.direction import with_properties
 from ebbtide.titles import abilities, title
 
 LADDER = {"ladder-d8": 888, "ladder-d16": 6592, "ladder-d32": 25472, "ladder-d64": 150080}
@@ -51,7 +52,7 @@ def make(models=LADDER, tasks=TASKS, steps=STEPS) -> pd.DataFrame:
         for task, chance in tasks.items()
         for step in steps
     ]
-    return pd.DataFrame(rows)
+    return with_properties(pd.DataFrame(rows))
 
 
 @pytest.fixture(autouse=True)
@@ -187,9 +188,10 @@ def test_bands_are_cut_at_0_and_1_for_shares_only():
     assert low.min() == 0
     assert high.max() == 1
 
-    metrics["value"] += 1
-    high = bands(draw(plot_accuracy(metrics)).axes[1])[0].get_paths()[0].vertices[:, 1]
-    assert high.max() == pytest.approx(1.99 + 1.959964 * 0.03, abs=1e-6)
+    # A loss below 1 is not a share: its band may pass 1.
+    loss = with_properties(metrics.assign(metric="classification_loss"))
+    high = bands(draw(plot_accuracy(loss, metric="classification_loss")).axes[1])[0]
+    assert high.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.99 + 1.959964 * 0.03, abs=1e-6)
 
 
 def test_no_band_passes_over_a_checkpoint_whose_error_is_unknown():
@@ -287,7 +289,7 @@ def test_only_untrained_checkpoints_cannot_be_drawn():
 
 @pytest.mark.parametrize("plot", [plot_accuracy, plot_heat])
 def test_an_absent_metric_is_named_with_what_there_is(plot):
-    with pytest.raises(FigureError, match=r"'brier' \(found: accuracy\)"):
+    with pytest.raises(FigureError, match=r"'brier' \(metrics found: accuracy\)"):
         plot(make(), metric="brier")
     with pytest.raises(FigureError, match="found: no rows"):
         plot(make().iloc[:0])
@@ -529,7 +531,7 @@ def test_a_white_dot_marks_the_best_checkpoint_of_each_line():
     )
     best = {(round(np.log10(131072), 5), value) for value in (0.6, 0.61)}
     assert best_points(draw(plot_accuracy(metrics)).axes[0]) == best
-    loss = metrics.assign(metric="classification_loss", chance=np.nan)
+    loss = with_properties(metrics.assign(metric="classification_loss", chance=np.nan))
     lowest = {(round(np.log10(16384), 5), value) for value in (0.3, 0.31)}
     assert best_points(draw(plot_accuracy(loss, metric="classification_loss")).axes[0]) == lowest
 
@@ -555,10 +557,10 @@ def test_titles_name_panels_as_they_are():
     looked_at = abilities(
         metrics["task"], "accuracy", {"qa": ["mc1"]}, {"qa": "Q-and-A_1", "fact_qa": "Facts"}
     )
-    rows = shown(metrics, looked_at, "accuracy")
+    rows = ability_rows(metrics, looked_at, "accuracy")
     for plot in (plot_accuracy, plot_heat, plot_paper):
         more = {"parameters": "non_embedding"} if plot is plot_paper else {}
-        text = words(draw(plot(rows, titles=as_they_are(looked_at), **more)))
+        text = words(draw(plot(rows, titles=ability_titles(looked_at), **more)))
         found = [word for word in text if word in ("Q-and-A_1", "Facts", "Memo trap")]
         assert found == ["Q-and-A_1", "Facts", "Memo trap"]
 

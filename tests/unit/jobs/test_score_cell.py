@@ -418,7 +418,7 @@ def test_a_worker_killed_at_its_own_cell_says_so(grid: Grid) -> None:
     wait_for_reader(cell["requests"], lead)
     os.kill(child_of(lead), signal.SIGKILL)
     error = lead.communicate()[1]
-    assert lead.returncode == 1
+    assert lead.returncode == 2
     assert "t1.parquet could not be scored (the worker was killed by signal 9)" in error.splitlines()[-1]
     assert not grid.target(cell).exists()
 

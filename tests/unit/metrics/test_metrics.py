@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.errors import CellError
-from ebbtide.metrics import measure, per_example, placed_rows
+from ebbtide.metrics import per_example, placed_rows
+from ebbtide.metrics.of_cell import measure
 from ebbtide.tables import METRICS as SCHEMA
 from ebbtide.tables import write_parquet
 

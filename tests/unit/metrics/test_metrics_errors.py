@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.errors import CellError
-from ebbtide.metrics import measure
 from ebbtide.metrics.errors_of_means import EXPONENTIAL, SQUARE_ROOT, estimate, ratio
+from ebbtide.metrics.of_cell import measure
 
 NUMBERS = st.lists(st.floats(-100, 100), min_size=2, max_size=30)
 

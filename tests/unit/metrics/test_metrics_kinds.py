@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.errors import CellError, TaskError
-from ebbtide.metrics import METRICS, measure, metric_of, per_example, reliability
+from ebbtide.metrics import METRICS, per_example, reliability
+from ebbtide.metrics.of_cell import measure
 
 log = math.log
 CELL_COLUMNS = ("loglikelihood", "tokens", "bytes", "characters", "greedy")
@@ -560,9 +561,6 @@ def test_every_metric_says_what_it_is() -> None:
         assert any(
             word in text for word in ("0 to 1", "0 to 2", "0 and above", "1 and above", "ny sign", "etween")
         ), name
-    assert metric_of("accuracy[part=1]") is METRICS["accuracy"]
-    with pytest.raises(KeyError):
-        metric_of("acc")
 
 
 def test_no_two_metrics_of_a_kind_have_one_name_in_the_harness() -> None:

@@ -215,11 +215,11 @@ def test_the_command_line_measures_losses(checkpoint: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--threads", "0"], "argument --threads: found '0', allowed: a whole number from 1 on"),
-        (["--max-length", "0"], "argument --max-length: found '0', allowed: a whole number from 1 on"),
+        (["--threads", "0"], "argument --threads: found '0', allowed: a whole number of at least 1"),
+        (["--max-length", "0"], "argument --max-length: found '0', allowed: a whole number of at least 1"),
         (
             ["--rescore-examples", "-1"],
-            "argument --rescore-examples: found '-1', allowed: a whole number from 0 on",
+            "argument --rescore-examples: found '-1', allowed: a whole number of at least 0",
         ),
     ],
 )
@@ -232,8 +232,8 @@ def test_bad_numbers_are_a_sentence(options: list[str], message: str, capsys) ->
 def test_two_tables_need_two_files(checkpoint: Path, requests: Path, tmp_path: Path, capsys) -> None:
     cell = str(tmp_path / "cell.parquet")
     arguments = ["score", "--model", str(checkpoint), "--requests", str(requests), "--to", cell]
-    assert main([*arguments, "--per-token", cell]) == 1
-    assert "which --to names too" in capsys.readouterr().err
+    assert main([*arguments, "--per-token", cell]) == 2
+    assert "allowed: another file than --to" in capsys.readouterr().err
 
 
 def test_the_checkpoint_s_own_precision(tmp_path: Path, requests: Path) -> None:

@@ -11,8 +11,10 @@ from scipy.stats import binom
 
 from ebbtide.errors import CellError, ConfigError, FigureError
 from ebbtide.figures import plot_alarms, plot_changes
+from ebbtide.figures.alarms import SEVERITIES as DRAWN
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.statistics.alarms.alarms import COLUMNS, alarms
+from ebbtide.metrics.direction import with_properties
+from ebbtide.statistics.alarms.alarms import COLUMNS, SEVERITIES, alarms
 from ebbtide.statistics.alarms.high_water import high_water
 from ebbtide.statistics.alarms.lines import MOST, fails, lines, read_alarms, watched_rows
 from ebbtide.statistics.alarms.paired import compare, drop_of_shares
@@ -282,8 +284,8 @@ def test_nothing_compared() -> None:
     assert tuple(empty.columns) == COLUMNS and not fails(empty, "minor", "last")
     assert lines(empty, "all") == ["No two checkpoints with the same examples: nothing was compared."]
     for plot in (plot_alarms, plot_changes):
-        with pytest.raises(FigureError, match="nothing was compared"):
-            plot(empty)
+        with pytest.raises(FigureError, match="alarms: found no comparison"):
+            plot(with_properties(empty))
 
 
 # --- the baseline ------------------------------------------------------------------------------
@@ -323,20 +325,32 @@ def test_a_wrong_baseline_is_a_sentence(wanted: str, sentence: str) -> None:
 
 def test_the_strip_shows_the_worst_alarm_of_each_checkpoint() -> None:
     table = alarms([falling(), falling("steady", seed=2)], SETTINGS)
-    drawn = plot_alarms(table).data
+    drawn = plot_alarms(with_properties(table)).data
     worst = drawn[drawn["kind"].isin(["minor", "moderate", "severe"])]
     expected = table[table["severity"] != ""].drop_duplicates(["task", "checkpoint"])
     assert len(worst) == len(expected)
     best = drawn[drawn["kind"] == "best of the training"]
     # step1 is the first that was compared; step0, if it is the best, lies before it.
     means = [falling(seed=s).values["accuracy"].mean(axis=1).argmax() - 1 for s in (0, 2)]
-    assert best["place"].tolist() == means
-    assert len(plot_alarms(table).draw().axes) == 2
+    assert best["position"].tolist() == means
+    assert len(plot_alarms(with_properties(table)).draw().axes) == 2
+
+
+def test_every_severity_has_its_colour_in_the_order_of_severity() -> None:
+    assert DRAWN == SEVERITIES
+
+
+def test_a_rising_loss_is_drawn_as_worse() -> None:
+    table = alarms([falling()], SETTINGS).assign(metric="classification_loss")
+    rising = with_properties(table.assign(change=-table["change"], severity=table["severity"]))
+    assert plot_changes(rising).data["turned"].tolist() == pytest.approx(
+        plot_changes(with_properties(alarms([falling()], SETTINGS))).data["turned"].tolist()
+    )
 
 
 def test_the_map_shows_the_changes_from_the_checkpoint_before() -> None:
-    table = alarms([falling()], SETTINGS)
+    table = with_properties(alarms([falling()], SETTINGS))
     drawn = plot_changes(table).data
     assert drawn["turned"].tolist() == pytest.approx(table.loc[table["against"] == "predecessor", "effect"])
-    with pytest.raises(FigureError, match="add predecessor"):
+    with pytest.raises(FigureError, match="Add predecessor"):
         plot_changes(table[table["against"] == "best"])

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import CellError
-from ebbtide.metrics import example_rows, measure
-from ebbtide.statistics.panel import is_binary, read_trajectories, sign_of
+from ebbtide.metrics import example_rows
+from ebbtide.metrics.of_cell import measure
+from ebbtide.statistics.panel import is_binary, read_trajectories
 from ebbtide.statistics.resampling import bootstrap, signs
 from ebbtide.tables import EXAMPLES, write_parquet
 
@@ -60,10 +61,6 @@ def test_other_examples_at_one_checkpoint_are_an_error(tmp_path: Path) -> None:
     missing = part(tmp_path, 3, rows([1.0, 0.0], task="u"))
     with pytest.raises(CellError, match="does not have the same examples"):
         list(read_trajectories([parts[0], missing]))
-
-
-def test_less_is_better_of_a_loss() -> None:
-    assert sign_of("accuracy") == 1 and sign_of("classification_loss") == -1 and sign_of("coverage") == 1
 
 
 @pytest.mark.parametrize("clustered", [False, True])

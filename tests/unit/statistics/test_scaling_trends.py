@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from ebbtide.checkpoints.model_series import ALONE, catalogued, check_named, series_of
 from ebbtide.errors import ConfigError, FigureError, TaskError
 from ebbtide.figures import plot_scale, save
+from ebbtide.metrics.direction import with_properties
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.scaling_trends.points import scale_points
 from ebbtide.statistics.scaling_trends.trends import answers_of, scale_trends
@@ -162,7 +163,7 @@ def test_what_has_no_compute_is_left_out_in_words():
     assert row["class"] == "undecided" and "0 models at 0 known amounts of compute" in row["note"]
     points = scale_points(metrics.assign(tokens=0), ["accuracy"], **PLAIN)
     with pytest.raises(FigureError, match="no model of known compute has the metric 'accuracy'"):
-        plot_scale(points, scale_trends(points, {}), "accuracy")
+        plot_scale(with_properties(points), scale_trends(points, {}), "accuracy")
 
 
 def test_an_unknown_standard_error_is_said():
@@ -174,7 +175,10 @@ def test_an_unknown_standard_error_is_said():
 def test_a_metric_from_elsewhere():
     metrics, _ = measured({"t": drawn(CURVES["standard"], 600)}, "score", "imported")
     [row] = classes(metrics, [], metric="score").to_dict("records")
-    assert row["class"] == "standard" and "more is taken as better" in row["note"]
+    assert row["class"] == "standard" and "by its name, higher is taken as better" in row["note"]
+    metrics, _ = measured({"t": drawn(CURVES["standard"], 600)}, "word_perplexity", "imported")
+    [row] = classes(metrics, [], metric="word_perplexity").to_dict("records")
+    assert row["class"] == "inverse" and "by its name, lower is taken as better" in row["note"]
 
 
 def test_the_last_checkpoint_counts_or_the_last_of_so_many_tokens():
@@ -203,7 +207,7 @@ def test_series_are_those_of_rows_or_as_named(monkeypatch):
     assert series_of("mine", {}, known) == ALONE
     assert series_of("mine", {"ours": ["other", "mi*"]}, known) == "ours"
     assert series_of("ladder-d8", {"small": ["*-d8"], "all": ["*"]}, known) == "small"
-    with pytest.raises(ConfigError, match=r"scale\.series\.ours: found 'mini-\*', which is no model .*mine"):
+    with pytest.raises(ConfigError, match=r"scaling_trends\.series\.ours: found 'mini-\*', .*mine"):
         check_named({"ours": ["mini-*"]}, ["mine", "other"])
 
 
@@ -260,9 +264,9 @@ def test_the_figure_draws_every_curve(tmp_path: Path):
     assert trends[["series", "task", "shots"]].to_numpy().tolist() == [
         ["a", "t", "0"], ["a", "t", "5"], ["b", "t", "0"], ["b", "t", "5"],
     ]  # fmt: skip
-    plot = plot_scale(points, trends, "accuracy", titles={"t": "Trap"})
+    plot = plot_scale(with_properties(points), trends, "accuracy", titles={"t": "Trap"})
     assert plot.data["curve"].nunique() == 4
-    assert plot.data["shown"].cat.categories.tolist() == [
+    assert plot.data["prompt"].cat.categories.tolist() == [
         "zero-shot",
         "5 shots",
     ]
@@ -270,8 +274,10 @@ def test_the_figure_draws_every_curve(tmp_path: Path):
     assert plot.data["panel"].unique().tolist() == ["Trap"]
     save(plot, tmp_path / "scale.png")
     losses = points.assign(metric="classification_loss", value=points["value"] + 0.1)
-    loss = plot_scale(losses, trends.assign(metric="classification_loss"), "classification_loss")
-    assert loss.labels.y == "Classification loss (log scale; less is better)"
+    loss = plot_scale(
+        with_properties(losses), trends.assign(metric="classification_loss"), "classification_loss"
+    )
+    assert loss.labels.y == "Classification loss (log scale; lower is better)"
 
 
 @pytest.mark.parametrize("sizes", [[1.0], [1.0, 1.01], [1.0, 1.5], [0.9, 6.0], [1.0, 1e9]])
@@ -279,7 +285,8 @@ def test_an_axis_of_any_length_is_drawn(tmp_path: Path, sizes: list[float]):
     metrics, found = measured({"t": drawn(np.full(len(sizes), 0.5), 50)})
     metrics["parameters_non_embedding"] = [1000 * size for size in sizes]
     points = scale_points(metrics, ["accuracy"], **PLAIN)
-    save(plot_scale(points, scale_trends(points, answers_of(found, points)), "accuracy"), tmp_path / "s.png")
+    trends = scale_trends(points, answers_of(found, points))
+    save(plot_scale(with_properties(points), trends, "accuracy"), tmp_path / "s.png")
     assert (tmp_path / "s.png").stat().st_size > 10_000
 
 

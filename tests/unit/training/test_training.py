@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from ebbtide.logs import Progress
 from ebbtide.training import spec as recipe
 from ebbtide.training import train as training
 from ebbtide.training.spec import check_spec, weights_identity
-from ebbtide.training.train import train
+from ebbtide.training.train import train, train_to_markers
 
 STEPS = [0, 8, 24, 40]
 SPEC = {
@@ -367,3 +368,22 @@ def test_identity_depends_on_everything_that_moves_the_weights(monkeypatch):
     monkeypatch.setattr(recipe, "TRAINING_VERSION", 2)
     found.append(weights_identity(SPEC, 8))
     assert len(set(found)) == len(found) == 21
+
+
+def test_markers_name_the_steps_and_replace_those_of_earlier_recipes(tmp_path: Path) -> None:
+    markers = [tmp_path / f"m/step{step}/trained-new.json" for step in (2, 0)]
+    stale = tmp_path / "m/step2/trained-old.json"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    train_to_markers({key: value for key, value in SPEC.items() if key != "checkpoints"}, markers)
+    assert not stale.exists()
+    written = [json.loads(marker.read_text()) for marker in markers]
+    assert [marker["step"] for marker in written] == [2, 0]
+    assert [marker["checkpoints"] for marker in written] == [[0, 2], [0, 2]]
+    assert (tmp_path / "m/step0/model.safetensors").exists()
+
+
+def test_a_marker_of_another_form_is_a_sentence(tmp_path: Path) -> None:
+    for name in ("m/final/trained-1.json", "other/step4/trained-1.json"):
+        with pytest.raises(ConfigError, match=rf"--markers: found .*{name}, allowed: DIR/stepN/trained-ID"):
+            train_to_markers(SPEC, [tmp_path / "m/step2/trained-1.json", tmp_path / name])

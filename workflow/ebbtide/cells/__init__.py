@@ -1,1 +1,1 @@
-"""Cells: their identity, the store that holds them, reading and writing, and the audit of results."""
+"""Cells: identity, store, reading and writing, and the audit of results."""

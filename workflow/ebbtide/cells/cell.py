@@ -1,4 +1,4 @@
-"""Cells on disk: one row per example × choice, with everything about their making in the footer."""
+"""Cells on disk: one row per example and choice; the footer records how they were made."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def write_cell(
     rows: "pd.DataFrame | pa.Table", path: str | Path, identity: Identity, footer: Mapping[str, Any]
 ) -> None:
-    """Write a cell atomically. `footer` holds what is recorded but not identity (device, counters, …)."""
+    """Write a cell atomically. `footer` is recorded but is not part of the identity (device, counters, …)."""
     write_parquet(
         rows,
         path,
@@ -30,10 +30,10 @@ def write_cell(
 def read_cell(
     path: str | Path, identity: Identity, requests_sha256: str
 ) -> "tuple[pd.DataFrame, dict[str, Any]]":
-    """Read a cell that must have this identity and have scored the requests of this content hash.
+    """Read the rows and the footer of a cell with this identity, scored from requests with this digest.
 
-    Returns the rows and the footer. Raises `CellError` naming the file, what differs, and the remedy
-    when the cell is missing, truncated, foreign, or stale.
+    Raises `CellError`, which names the file, the difference and the remedy, if the cell is missing,
+    truncated, stale, or not a cell.
     """
     footer = read_footer(path, CELL)
     found = footer.get("identity", {})
@@ -46,12 +46,12 @@ def read_cell(
         raise CellError(f"{path} is stale: {differences}; {CELL.remedy}.")
     if footer.get("requests_sha256") != requests_sha256:
         raise CellError(
-            f"{path} scored requests {footer.get('requests_sha256')}, the frozen task is {requests_sha256}; "
+            f"{path} is stale: its requests are {footer.get('requests_sha256')}, expected {requests_sha256}; "
             f"{CELL.remedy}."
         )
     rows = read_frame(path, CELL)
     if len(rows) != footer.get("requests"):
         raise CellError(
-            f"{path} has {len(rows)} rows, its footer says {footer.get('requests')}; {CELL.remedy}."
+            f"{path} has {len(rows)} rows, expected {footer.get('requests')} by its footer; {CELL.remedy}."
         )
     return rows, footer

@@ -1,9 +1,9 @@
-"""The cell store: cells by identity, written once, copied out. Standard library only (a lean module).
+"""The cell store: cells by identity, written once and copied from there. A lean module (no dependencies).
 
-A cell's *identity* is a flat dictionary of what determines its numbers and is known before anything
-runs (weights, tokenizer, task, recipe version, dtype, and how requests become tokens). The store keeps
-the cell at `{store}/{key}.parquet`, where `key` is the digest of the identity. Copies go to
-`results/scores/`; a link would let a damaged output damage the store.
+A cell's *identity* is a flat dictionary of everything that determines its numbers, known before anything
+runs: weights, tokenizer, task, scoring version, dtype, and how requests are tokenized. The store keeps the
+cell at `{store}/{key}.parquet`, where `key` is the digest of the identity. `results/scores/` has copies, not
+links, so that damage to an output does not damage the store.
 """
 
 import os
@@ -16,7 +16,7 @@ from ebbtide.files import atomic, canonical_json, digest
 Identity = Mapping[str, Any]
 
 MAGIC = b"PAR1"
-IDENTITY_KEY = "ebbtide.identity"  # footer key that holds the identity as plain text
+IDENTITY_KEY = "ebbtide.identity"  # footer key of the identity as plain text
 
 
 def key(identity: Identity) -> str:
@@ -25,15 +25,15 @@ def key(identity: Identity) -> str:
 
 
 def path_of(store: str | Path, identity: Identity) -> Path:
-    """Where the cell of this identity lies in the store."""
+    """The path of the cell of this identity in the store."""
     return Path(store) / f"{key(identity)}.parquet"
 
 
 def is_whole(path: str | Path, identity: Identity, *, after: float = 0.0) -> bool:
     """Whether `path` is a complete Parquet file whose footer carries this identity.
 
-    Looks at the magic numbers, the footer's length and the footer's text only: microseconds, no Parquet
-    reader. `after` (a Unix time) distrusts files written earlier.
+    Reads only the magic numbers, the footer's length and the footer's text, which takes microseconds and no
+    Parquet reader. Files written before `after` (a Unix time) do not count.
     """
     try:
         with Path(path).open("rb") as file:
@@ -52,12 +52,15 @@ def is_whole(path: str | Path, identity: Identity, *, after: float = 0.0) -> boo
 
 
 def publish(source: str | Path, target: str | Path) -> None:
-    """Copy a cell from the store to its place among the results, atomically."""
+    """Copy a cell from the store to the results, atomically."""
     with atomic(target) as temporary, Path(source).open("rb") as reader, temporary.open("wb") as writer:
         try:
             while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
                 pass
-        except (OSError, AttributeError):  # file systems (EXDEV, EOPNOTSUPP) and systems without it
+        except (
+            OSError,
+            AttributeError,
+        ):  # not supported by the file system (EXDEV, EOPNOTSUPP) or the system
             reader.seek(0)
             writer.seek(0)
             writer.truncate()
@@ -66,13 +69,14 @@ def publish(source: str | Path, target: str | Path) -> None:
 
 
 def tried(store: str | Path, identity: Identity) -> Path:
-    """Mark beside a cell that is being scored ahead of its own job.
+    """The marker of a cell that is being scored for another job.
 
-    It stays when the process dies there: the cell is then left to its own job, whose error is its own.
+    It remains if the process dies while scoring the cell. The cell is then scored by its own job, which
+    reports the error.
     """
     return path_of(store, identity).with_suffix(".tried")
 
 
 def failed_mark(cell: str | Path) -> Path:
-    """Mark beside a cell of the store whose own job has failed; the next attempt takes it away."""
+    """The marker of a cell whose own job has failed; the next attempt removes it."""
     return Path(cell).with_suffix(".failed")

@@ -1,28 +1,53 @@
-"""The verbs of tasks: `pin`, `preview`, `diff-requests`."""
+"""The verbs of tasks: `freeze`, `pin`, `preview`, `diff-requests`."""
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ebbtide.cli.options import whole_number
+
+if TYPE_CHECKING:
+    from ebbtide.cli.options import Verbs
 
 
-def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_verbs(verbs: "Verbs") -> None:
     """Add the verbs to the command line."""
+    freeze = verbs.add_parser("freeze", help="freeze a task into requests")
+    freeze.add_argument("--task", required=True, metavar="FILE", help="task definition (YAML)")
+    freeze.add_argument("--to", required=True, metavar="FILE", help="frozen task to write (Parquet)")
+    freeze.set_defaults(verb=_freeze)
+
     pin = verbs.add_parser(
-        "pin", help="find commit and sha256 of a task's data, and write a definition with them"
+        "pin", help="find the commit and sha256 of a task's data, and write a definition with them"
     )
-    pin.add_argument("task", help="task definition (YAML), or a name of the catalogue")
-    pin.add_argument("--to", required=True, metavar="FILE.yaml", help="the definition to write")
+    pin.add_argument("task", help="task definition (YAML), or the name of a task in the catalogue")
+    pin.add_argument("--to", required=True, metavar="FILE", help="definition to write (YAML)")
     pin.set_defaults(verb=_pin, network=True)
 
-    preview = verbs.add_parser("preview", help="show the first requests of a frozen task")
-    preview.add_argument("requests", help="the frozen task (Parquet)")
-    preview.add_argument("--examples", type=int, default=5)
-    preview.add_argument("--model", metavar="DIR", help="mark tokens, with the tokenizer of this checkpoint")
+    preview = verbs.add_parser("preview", help="print the first requests of a frozen task")
+    preview.add_argument("requests", help="frozen task (Parquet)")
+    preview.add_argument(
+        "--examples", type=whole_number(1), default=5, metavar="N", help="examples to print (default: 5)"
+    )
+    preview.add_argument(
+        "--model", metavar="DIR", help="checkpoint whose tokenizer marks the boundaries of tokens"
+    )
     preview.set_defaults(verb=_preview)
 
-    diff = verbs.add_parser("diff-requests", help="what changed between two frozen tasks")
-    diff.add_argument("old")
-    diff.add_argument("new")
+    diff = verbs.add_parser("diff-requests", help="compare two frozen tasks")
+    diff.add_argument("old", help="frozen task (Parquet)")
+    diff.add_argument("new", help="frozen task (Parquet)")
     diff.set_defaults(verb=_diff)
+
+
+def _freeze(options: argparse.Namespace) -> None:
+    from ebbtide.jobs.freeze_task import freeze_task
+    from ebbtide.logs import log_to_stderr
+
+    log_to_stderr()
+    record = freeze_task(options.task, options.to)
+    print(f"{options.to}: {record['examples']} examples, {record['requests']} requests", file=sys.stderr)
 
 
 def _pin(options: argparse.Namespace) -> None:
@@ -30,7 +55,7 @@ def _pin(options: argparse.Namespace) -> None:
     from ebbtide.tasks.pin import pin
 
     pin(options.task, Path(options.to), mirrors([]))
-    print(f"{options.to}: pinned; name it under tasks.")
+    print(f"{options.to}: pinned. List it under tasks.")
 
 
 def _preview(options: argparse.Namespace) -> None:
@@ -44,4 +69,4 @@ def _preview(options: argparse.Namespace) -> None:
 def _diff(options: argparse.Namespace) -> None:
     from ebbtide.tasks.diff import diff_files
 
-    print(diff_files(options.old, options.new) or "The two ask the same.")
+    print(diff_files(options.old, options.new) or "The requests are equal.")

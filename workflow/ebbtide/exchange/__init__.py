@@ -1,5 +1,5 @@
-"""Results in from elsewhere, and out to elsewhere.
+"""Import and export of results.
 
 lm-eval results, samples, published tables   →   specification, lm_eval_json, samples, tables   →   imports
-cells, requests, metrics                     →   export (lm-eval's shapes), tidy (one file of everything)
+cells, requests, metrics                     →   results   →   export (lm-eval's formats), tidy (one file)
 """

@@ -1,4 +1,4 @@
-"""JSON files of lm-evaluation-harness, read with errors in sentences."""
+"""Read JSON files of lm-evaluation-harness; errors name the file and line."""
 
 import json
 import re
@@ -19,15 +19,15 @@ def read_json(path: str | Path) -> dict[str, Any]:
         raise CellError(f"{path} is not JSON ({error}).") from None
     if not isinstance(document, dict):
         raise CellError(
-            f"{path} holds a {type(document).__name__}, expected results of lm-evaluation-harness."
+            f"{path} contains a {type(document).__name__}, expected results of lm-evaluation-harness."
         )
     return document
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Objects of a JSON Lines file, each with its place for messages. Raises `CellError`."""
+    """Objects of a JSON Lines file, each with file and line for messages. Raises `CellError`."""
     try:
-        # Not `splitlines`: JSON texts may hold the line separators of Unicode.
+        # Not `splitlines`: JSON strings may contain Unicode line separators.
         with Path(path).open(encoding="utf-8", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
@@ -45,7 +45,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def model_of(config: Mapping[str, Any], where: str) -> tuple[str, str, str]:
-    """Name, revision, and all that the config of a run says of its model, as text.
+    """Name and revision of the model in the config of a run, and its `model_args` as text.
 
     `model_args` is `pretrained=owner/name,revision=step1000` or a mapping. Raises `CellError` without a name.
     """
@@ -55,14 +55,14 @@ def model_of(config: Mapping[str, Any], where: str) -> tuple[str, str, str]:
         arguments = {key.strip(): value for key, value in pairs}
     if not isinstance(arguments, Mapping):
         arguments = {}
-    # In the order of lm-eval, which joins adapters with the model they change.
+    # Adapters (peft, delta) first, as in lm-eval: they name the model that results.
     name = next(
         (arguments[k] for k in ("peft", "delta", "pretrained", "model", "path") if arguments.get(k)), None
     )
     if not isinstance(name, str):
         raise CellError(
-            f"{where}: config.model_args: found {config.get('model_args')!r}, which names no model; "
-            "allowed: pretrained=… or a mapping with that key."
+            f"{where}: config.model_args: found {config.get('model_args')!r}, allowed: pretrained=… or a "
+            "mapping with that key."
         )
     revision = str(arguments.get("revision") or config.get("model_revision") or "main")
     return name, revision, ",".join(f"{k}={v}" for k, v in arguments.items())

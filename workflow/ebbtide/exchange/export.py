@@ -1,11 +1,11 @@
-"""Cells in the shapes of lm-evaluation-harness 0.4, for its tools and those that read its files.
+"""Cells in the file formats of lm-evaluation-harness 0.4, for tools that read them.
 
     {to}/{model}__{checkpoint}/results_{checkpoint}.json            every task of one checkpoint
     {to}/{model}__{checkpoint}/samples_{task}_{checkpoint}.jsonl    one line per example
 
-Where lm-eval puts the date, the checkpoint stands: equal results make equal bytes. What lm-eval has no place
-for is in `ebbtide` blocks, so that nothing is lost on the way back. A metric that is NaN is left out, because
-JSON has no NaN.
+File names contain the checkpoint instead of the date, so equal results make equal bytes. What lm-eval's
+format lacks is stored in `ebbtide` blocks, so importing the files again loses nothing. Metrics that are NaN
+are omitted, because JSON has no NaN.
 """
 
 import hashlib
@@ -21,28 +21,29 @@ import pandas as pd
 
 from ebbtide.exchange.lm_eval_json import OWN
 from ebbtide.exchange.names import OUTPUT_TYPE, theirs
-from ebbtide.exchange.specification import Place
+from ebbtide.exchange.specification import CheckpointRow
 from ebbtide.files import atomic, write_text
-from ebbtide.metrics import METRICS, per_example
+from ebbtide.metrics import per_example
+from ebbtide.metrics.direction import higher_is_better
 from ebbtide.metrics.examples import join
 
-_ELSEWHERE = ("example", "context", "continuation", "loglikelihood")  # lm-eval has a place for them
+_IN_LM_EVAL = ("example", "context", "continuation", "loglikelihood")  # columns that its format has
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What is exported of a cell.
+    """A cell to export.
 
     Attributes
     ----------
     metrics
-        Its rows of the metrics table.
+        The cell's rows of the metrics table.
     definition
-        Of the task, from the footer of the requests.
+        The task's definition, from the footer of the requests.
     footer
-        Of the cell; `dtype`, `identity` and `unknown` are read.
+        The cell's footer; `dtype`, `identity` and `unknown` are used.
     version
-        Of the task: the identity of its requests.
+        The identity of the task's requests.
     """
 
     task: str
@@ -55,17 +56,17 @@ class Exported:
 
     @property
     def kind(self) -> str:
-        """Kind of the task."""
+        """The kind of the task."""
         return str(self.definition.get("kind", "choice"))
 
 
-def export_checkpoint(cells: Sequence[Exported], place: Place, to: str | Path) -> list[Path]:
+def export_checkpoint(cells: Sequence[Exported], checkpoint: CheckpointRow, to: str | Path) -> list[Path]:
     """Write the cells of one checkpoint below `to`, atomically; returns the files, results first.
 
-    Raises `CellError` if a cell and its requests do not hold the same rows.
+    Raises `CellError` if a cell and its requests do not have the same examples and choices.
     """
-    directory = Path(to) / f"{place.model}__{place.checkpoint}"
-    suffix = place.checkpoint.replace("_", "-")  # lm-eval's tools split names at the last underscore
+    directory = Path(to) / f"{checkpoint.model}__{checkpoint.name}"
+    suffix = checkpoint.name.replace("_", "-")  # lm-eval's tools split names at the last underscore
     hashes, written, logged = {}, [], {}
     for cell in cells:
         path = directory / f"samples_{cell.task}_{suffix}.jsonl"
@@ -81,14 +82,14 @@ def export_checkpoint(cells: Sequence[Exported], place: Place, to: str | Path) -
         written.append(path)
     results = directory / f"results_{suffix}.json"
     write_text(
-        json.dumps(results_document(cells, place, hashes, logged), indent=2, ensure_ascii=False), results
+        json.dumps(results_document(cells, checkpoint, hashes, logged), indent=2, ensure_ascii=False), results
     )
     return [results, *written]
 
 
 def samples(cell: Exported) -> Iterator[dict[str, Any]]:
     """Samples of a cell, one per example, in the order of the requests."""
-    join(cell.rows, cell.requests)  # raises if they do not hold the same rows
+    join(cell.rows, cell.requests)  # raises if they do not have the same rows
     rows = cell.requests.merge(cell.rows, on=["example", "choice"], sort=False)
     measured = per_example(join(cell.rows, cell.requests), cell.definition)
     names = list(map(str, measured.columns))
@@ -106,7 +107,7 @@ def _sample(
 ) -> dict[str, Any]:
     example = rows[0]["example"]
     gold = [row["choice"] for row in rows if row.get("gold") and row.get("role", "choice") == "choice"]
-    kept = [{k: _plain(v) for k, v in row.items() if k not in _ELSEWHERE} for row in rows]
+    kept = [{k: _plain(v) for k, v in row.items() if k not in _IN_LM_EVAL} for row in rows]
     own = {
         "example": example,
         "kind": cell.kind,
@@ -119,7 +120,7 @@ def _sample(
         target = str(gold[0] if len(gold) == 1 else gold)
     else:
         target = rows[gold[0] if gold else 0]["continuation"]
-    asked = [[r["continuation"]] if rolling else [r["context"], r["continuation"]] for r in rows]
+    arguments = [[r["continuation"]] if rolling else [r["context"], r["continuation"]] for r in rows]
     answers = [
         str(r["loglikelihood"]) if rolling else [str(r["loglikelihood"]), str(bool(r["greedy"]))]
         for r in rows
@@ -136,14 +137,14 @@ def _sample(
         "target": target,
         "arguments": {
             f"gen_args_{i}": {f"arg_{j}": text for j, text in enumerate(texts)}
-            for i, texts in enumerate(asked)
+            for i, texts in enumerate(arguments)
         },
         "resps": [[answer] for answer in answers],
         "filtered_resps": answers,
         "filter": "none",
         "metrics": list(metrics),
         "doc_hash": _hash(json.dumps(doc, indent=2, ensure_ascii=False)),
-        "prompt_hash": _hash(asked[0][0]),
+        "prompt_hash": _hash(arguments[0][0]),
         "target_hash": _hash(target),
         **metrics,
     }
@@ -151,13 +152,13 @@ def _sample(
 
 def results_document(
     cells: Sequence[Exported],
-    place: Place,
+    checkpoint: CheckpointRow,
     hashes: Mapping[str, str],
     logged: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """The results of one checkpoint as lm-eval writes them.
+    """The results of one checkpoint in lm-eval's format.
 
-    `hashes` are digests of the samples per task, `logged` the metrics that its samples hold.
+    `hashes` are digests of the samples by task, `logged` the metrics in the samples by task.
     """
     footer = cells[0].footer
     identity = footer.get("identity", {})
@@ -168,29 +169,29 @@ def results_document(
         "versions": {cell.task: cell.version for cell in cells},
         "n-shot": {cell.task: int((cell.definition.get("few_shot") or {}).get("k", 0)) for cell in cells},
         "higher_is_better": {
-            cell.task: {theirs(m): _higher_is_better(m) for m in cell.metrics["metric"]} for cell in cells
+            cell.task: {theirs(m): higher_is_better(m) for m in cell.metrics["metric"]} for cell in cells
         },
         "n-samples": {cell.task: dict.fromkeys(("original", "effective"), _examples(cell)) for cell in cells},
         "config": {
             "model": OWN,
-            "model_args": f"pretrained={place.model},revision={place.checkpoint}",
-            "model_num_parameters": place.parameters["total"],
+            "model_args": f"pretrained={checkpoint.model},revision={checkpoint.name}",
+            "model_num_parameters": checkpoint.parameters["total"],
             "model_dtype": identity.get("dtype", footer.get("dtype", "")),
-            "model_revision": place.checkpoint,
+            "model_revision": checkpoint.name,
             "model_sha": identity.get("weights", ""),
             "batch_size": None,
             "limit": None,
         },
         "task_hashes": dict(hashes),
         "model_source": OWN,
-        "model_name": place.model,
-        "model_name_sanitized": place.model,
+        "model_name": checkpoint.model,
+        "model_name_sanitized": checkpoint.model,
         OWN: {
-            "model": place.model,
-            "checkpoint": place.checkpoint,
-            "step": place.step,
-            "tokens": place.tokens,
-            "parameters": dict(place.parameters),
+            "model": checkpoint.model,
+            "checkpoint": checkpoint.name,
+            "step": checkpoint.step,
+            "tokens": checkpoint.tokens,
+            "parameters": dict(checkpoint.parameters),
             "chance": {cell.task: _chances(cell) for cell in cells},
             "n": {cell.task: _counts(cell) for cell in cells},
         },
@@ -229,7 +230,7 @@ def _chances(cell: Exported) -> dict[str, float]:
 
 
 def _counts(cell: Exported) -> dict[str, int]:
-    """Of breakdowns: they have fewer examples than the task."""
+    """Numbers of examples that differ from the task's: those of groups."""
     fewer = cell.metrics[cell.metrics["n"] != _examples(cell)]
     return {metric: int(n) for metric, n in zip(fewer["metric"], fewer["n"], strict=True)}
 
@@ -239,7 +240,7 @@ def _examples(cell: Exported) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can hold it: a missing number is null."""
+    """A value that JSON can represent: numbers that are not finite become null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -249,9 +250,3 @@ def _json(value: Any) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _higher_is_better(name: str) -> bool | None:
-    """None for ratios of groups and for metrics that are not ours."""
-    found = METRICS.get(name.partition("[")[0])
-    return found.higher_is_better if found else None

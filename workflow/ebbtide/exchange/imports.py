@@ -1,7 +1,7 @@
-"""Results that something else has scored, as cells and as rows of the metrics table."""
+"""Results scored by other tools, as cells and as rows of the metrics table."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from ebbtide.cells.cell import write_cell
 from ebbtide.errors import CellError
 from ebbtide.exchange.lm_eval_json import Results, read_results
 from ebbtide.exchange.samples import read_samples, task_of
-from ebbtide.exchange.specification import PARAMETERS, Place, Specification, specification
+from ebbtide.exchange.specification import PARAMETERS, CheckpointRow, Specification, specification
 from ebbtide.exchange.tables import read_table, table_rows
-from ebbtide.metrics import measure
+from ebbtide.metrics.of_cell import measure
 from ebbtide.tables import METRICS, REQUESTS, content_sha256, write_parquet
 
 _KEY = list(METRICS.key)
@@ -23,16 +23,14 @@ _KEY = list(METRICS.key)
 
 @dataclass(frozen=True)
 class ImportedCell:
-    """A cell that something else has scored."""
+    """A cell scored by another tool."""
 
-    place: Place
+    checkpoint: CheckpointRow
     task: str
     rows: pd.DataFrame  # tables.CELL
     requests: pd.DataFrame  # tables.REQUESTS, and gold
     definition: Mapping[str, Any]
-    footer: Mapping[
-        str, Any
-    ]  # source, imported (file, sha256), unknown (columns that are not known), requests
+    footer: Mapping[str, Any]  # source, imported (file, sha256), unknown (columns), requests
 
     def metrics(self) -> pd.DataFrame:
         """Rows of the metrics table, recomputed from the log-likelihoods. Raises `CellError`."""
@@ -41,19 +39,19 @@ class ImportedCell:
             rows = measure(known, self.requests, self.definition)
         except CellError as error:
             raise CellError(f"{self.footer['imported']['file']}: {error.args[0]}") from None
-        columns = {**self.place.columns(), "task": self.task, "source": "imported"}
+        columns = {**self.checkpoint.columns(), "task": self.task, "source": "imported"}
         return rows.assign(**columns)[list(METRICS.columns)]
 
     def identity(self) -> dict[str, Any]:
-        """What determines its numbers: the bytes of the file, and the requests read from it."""
+        """Its identity: the digest of the file, and of the requests read from it."""
         return {
             "imported": self.footer["imported"]["sha256"],
             "task": f"requests:{self._requests_sha256()[:32]}",
         }
 
     def write(self, cell: str | Path, requests: str | Path) -> None:
-        """Write cell and requests. The cell's footer says that it is imported, and from which bytes."""
-        sizes = {f"parameters_{name}": self.place.parameters[name] for name in PARAMETERS}
+        """Write cell and requests. The cell's footer records the imported file and its sha256."""
+        sizes = {f"parameters_{name}": self.checkpoint.parameters[name] for name in PARAMETERS}
         footer = {**self.footer, **sizes, "requests_sha256": self._requests_sha256()}
         frozen = {
             "task": self.task,
@@ -79,14 +77,14 @@ def import_metrics(row: Mapping[str, Any], where: str = "imported") -> pd.DataFr
     row
         A row of `imported` (see workflow/schemas/imported.schema.yaml).
     where
-        Its place in the study, for messages.
+        Its key in the study, for messages.
 
     Raises
     ------
     ConfigError
-        The row is not valid, names no file, or a task that no file holds.
+        The row is not valid, matches no file, or names a task that is in no file.
     CellError
-        A file cannot be read, has values that are not finite, a model that no row names, or a second result
+        A file cannot be read, has values that are not finite, a model that no row matches, or a second result
         for one cell.
     """
     given = specification(row, where)
@@ -98,18 +96,33 @@ def import_metrics(row: Mapping[str, Any], where: str = "imported") -> pd.DataFr
         files = rows.loc[(rows[_KEY] == first[_KEY]).all(axis=1), "file"].unique()
         raise CellError(
             f"{where}: {' and '.join(files[:2]) if len(files) > 1 else files[0] + ' twice'}: two results for "
-            f"{', '.join(f'{k} {first[k]}' for k in _KEY)}; leave one out of files, or narrow shots or where."
+            f"{', '.join(f'{k} {first[k]}' for k in _KEY)}. Remove one from files, or narrow shots or where."
         )
     return rows[list(METRICS.columns)]
 
 
 def import_cells(row: Mapping[str, Any], where: str = "imported") -> Iterator[ImportedCell]:
-    """Cells of samples of lm-eval, one at a time, in the order of the files' names.
+    """Cells from samples of lm-eval, one at a time, in the order of the files' names.
 
-    The model stands in the results file beside the samples, `results_{date}.json`. Raises as
+    The model is read from the results file next to the samples, `results_{date}.json`. Raises as
     `import_metrics` does.
     """
     yield from _cells(specification(row, where))
+
+
+def write_imported_cells(rows: Sequence[Mapping[str, Any]], to: Path) -> int:
+    """Write the cells of all rows of `imported` that are samples, with their requests; returns their number.
+
+    The files are `{to}/{model}/{checkpoint}/{task}.parquet` and `{task}.requests.parquet`.
+    """
+    count = 0
+    for number, row in enumerate(rows):
+        if row["format"] == "lm_eval_samples":
+            for cell in import_cells(row, f"imported[{number}]"):
+                directory = to / cell.checkpoint.model / cell.checkpoint.name
+                cell.write(directory / f"{cell.task}.parquet", directory / f"{cell.task}.requests.parquet")
+                count += 1
+    return count
 
 
 def _cells(given: Specification) -> Iterator[ImportedCell]:
@@ -121,23 +134,23 @@ def _cells(given: Specification) -> Iterator[ImportedCell]:
             continue
         beside = path.with_name(f"results_{suffix}.json")
         if not beside.exists():
-            raise CellError(f"{path}: {beside.name} is not beside it; it says which model this is.")
+            raise CellError(f"{path}: no {beside.name} in the same directory, from which the model is read.")
         results = read_results(beside)
         if not _has_shots(results, task, given):
             continue
-        place, name = results.place(given), tasks[task]
-        key = (place.model, place.checkpoint, name)
+        checkpoint, name = results.checkpoint(given), tasks[task]
+        key = (checkpoint.model, checkpoint.name, name)
         if key in seen:
             raise CellError(
                 f"{given.where}: {seen[key]} and {path}: two results for model {key[0]}, "
-                f"checkpoint {key[1]}, task {key[2]}; leave one out of files."
+                f"checkpoint {key[1]}, task {key[2]}. Remove one from files."
             )
         seen[key] = path
         sampled = read_samples(path, given.checked["gold"])
         definition = results.definition(task) or {"kind": sampled.kind}
         if name in given.checked["chance"]:
             definition["chance"] = given.checked["chance"][name]
-        yield ImportedCell(place, name, sampled.rows, sampled.requests, definition, sampled.footer)
+        yield ImportedCell(checkpoint, name, sampled.rows, sampled.requests, definition, sampled.footer)
 
 
 def _has_shots(results: Results, task: str, given: Specification) -> bool:
@@ -157,12 +170,12 @@ def _of_tables(given: Specification) -> Iterator[pd.DataFrame]:
 
 
 def _of_results(given: Specification) -> Iterator[pd.DataFrame]:
-    found = [(results.place(given), results) for results in map(read_results, given.files)]
+    found = [(results.checkpoint(given), results) for results in map(read_results, given.files)]
     names = dict.fromkeys(m.task for _, results in found for m in results.measured)
     tasks = given.tasks(list(names), "the files")
     wanted = given.checked.get("shots")
     records = []
-    for place, results in found:
+    for checkpoint, results in found:
         for m in results.measured:
             if m.task not in tasks or wanted not in (None, m.shots):
                 continue
@@ -171,7 +184,7 @@ def _of_results(given: Specification) -> Iterator[pd.DataFrame]:
             known = given.chance(task, metric)
             records.append(
                 {
-                    **place.columns(),
+                    **checkpoint.columns(),
                     "task": task,
                     "metric": metric,
                     "value": m.value,
@@ -183,5 +196,5 @@ def _of_results(given: Specification) -> Iterator[pd.DataFrame]:
                 }
             )
     if not records:
-        raise CellError(f"{given.where}.shots: found {wanted}; no task of the files has so many examples.")
+        raise CellError(f"{given.where}.shots: found {wanted}, but no task in the files has that many.")
     yield pd.DataFrame(records)

@@ -13,10 +13,10 @@ from typing import Any
 from ebbtide.errors import CellError
 from ebbtide.exchange.documents import model_of, read_json
 from ebbtide.exchange.names import KIND, ours
-from ebbtide.exchange.specification import Place, Specification, sizes
+from ebbtide.exchange.specification import CheckpointRow, Specification, sizes
 from ebbtide.logs import log
 
-OWN = "ebbtide"  # the block of a results file that Ebbtide has exported
+OWN = "ebbtide"  # key of the block that Ebbtide adds to the files it exports
 _NO_METRICS = ("name", "alias", "sample_len", "sample_count", "samples", " ")
 
 
@@ -26,7 +26,7 @@ class Measured:
 
     task: str
     metric: str  # our name
-    logged: str  # lm-eval's: `acc`, or `exact_match,strict-match` of a filter other than none
+    logged: str  # lm-eval's name: `acc`, or `exact_match,strict-match` with a filter other than none
     value: float
     stderr: float  # NaN is unknown
     n: int  # 0 is unknown
@@ -43,22 +43,22 @@ class Results:
     measured: tuple[Measured, ...]
 
     def definition(self, task: str) -> dict[str, Any]:
-        """The definition of a task, in a file that Ebbtide has exported; else empty."""
+        """The definition of a task, in a file exported by Ebbtide; else empty."""
         return dict(_get(self.document, "configs", task, "metadata", "definition"))
 
-    def place(self, given: Specification) -> Place:
-        """The checkpoint that was scored. A file that Ebbtide has exported says so itself."""
+    def checkpoint(self, given: Specification) -> CheckpointRow:
+        """The checkpoint that was scored; a file exported by Ebbtide contains it."""
         own = self.document.get(OWN)
         if isinstance(own, Mapping):
-            return own_place(own, self.source)
+            return own_checkpoint(own, self.source)
         name, revision, text = model_of(self.document.get("config") or {}, self.source)
-        return given.place(name, revision, text, self.source)
+        return given.checkpoint(name, revision, text, self.source)
 
 
 def read_results(path: str | Path) -> Results:
     """Read a results file of version 0.3 or 0.4.
 
-    Raises `CellError` when it is not JSON, has no results, or a value is not a finite number.
+    Raises `CellError` if it is not JSON, has no results, or a value is not a finite number.
     """
     document = read_json(path)
     results = document.get("results")
@@ -75,10 +75,10 @@ def read_results(path: str | Path) -> Results:
     return Results(str(path), document, tuple(measured))
 
 
-def own_place(own: Mapping[str, Any], source: str) -> Place:
+def own_checkpoint(own: Mapping[str, Any], source: str) -> CheckpointRow:
     """The checkpoint in the block of an exported file. Raises `CellError` if a key is missing."""
     try:
-        return Place(
+        return CheckpointRow(
             str(own["model"]),
             str(own["checkpoint"]),
             int(own["step"]),
@@ -86,7 +86,7 @@ def own_place(own: Mapping[str, Any], source: str) -> Place:
             sizes(own["parameters"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CellError(f"{source}: {OWN}: damaged ({error!r}); export it again.") from None
+        raise CellError(f"{source}: {OWN}: damaged ({error!r}). Export it again.") from None
 
 
 def _measured(document: Mapping[str, Any], task: str, values: Any, source: str) -> "list[Measured]":
@@ -102,12 +102,12 @@ def _measured(document: Mapping[str, Any], task: str, values: Any, source: str) 
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             if filter_:
-                log.warning("%s: results.%s.%s is left out: %r is no number", source, task, key, value)
+                log.warning("%s: results.%s.%s is skipped: %r is not a number", source, task, key, value)
             continue
         if not math.isfinite(value):
             raise CellError(
-                f"{source}: results.{task}.{key}: found {value}; allowed: a finite number, or name only "
-                "other tasks under tasks."
+                f"{source}: results.{task}.{key}: found {value}, allowed: a finite number. To import other "
+                "tasks only, list them under tasks."
             )
         filtered = filter_ not in ("", "none")
         name = ours(metric, kind=kind, task="" if own else task) + (f"[filter={filter_}]" if filtered else "")
@@ -129,7 +129,7 @@ def _measured(document: Mapping[str, Any], task: str, values: Any, source: str) 
 
 
 def _split(key: str) -> tuple[str, str]:
-    """Metric and filter. A breakdown may hold a comma of its own: `acc[part=1,2],none`."""
+    """Metric and filter. The level of a group may contain a comma: `acc[part=1,2],none`."""
     before, comma, after = key.rpartition(",")
     return (before, after) if comma and "]" not in after else (key, "")
 

@@ -1,9 +1,9 @@
 """Samples of lm-evaluation-harness (`--log_samples`), as cells and requests.
 
-A line is an example: `arguments` holds context and continuation of every request, `filtered_resps` its
-log-likelihood (as text) and whether it is greedy, `target` the right choice. That is enough for every metric
-but those over tokens, which lm-eval does not log. A line that Ebbtide has written holds in `doc.ebbtide` what
-lm-eval has no place for, and comes back whole.
+A line is an example: `arguments` contains context and continuation of every request, `filtered_resps` its
+log-likelihood (as text) and whether it is greedy, `target` the right choice. This suffices for every metric
+except those per token, which lm-eval does not log. Lines exported by Ebbtide contain the rest in
+`doc.ebbtide`, so they are imported without loss.
 """
 
 import ast
@@ -23,7 +23,7 @@ from ebbtide.exchange.lm_eval_json import OWN
 from ebbtide.files import file_sha256
 from ebbtide.tables import CELL
 
-# What lm-eval does not log, and what stands in the cell instead. `truncated` can only be a flag.
+# Columns that lm-eval does not log, and their values in the cell. `truncated` can only be a flag.
 UNKNOWN: dict[str, Any] = {
     "tokens": -1,
     "context_tokens": -1,
@@ -36,10 +36,10 @@ _NAME = re.compile(r"samples_(?P<task>.+)_(?P<suffix>[^_]+)\.jsonl")
 
 @dataclass(frozen=True)
 class Sampled:
-    """Cell and requests of a samples file, and what a footer should say of them."""
+    """Cell and requests of a samples file, and the footer of the cell."""
 
     rows: pd.DataFrame  # tables.CELL
-    requests: pd.DataFrame  # tables.REQUESTS, and gold; where it is needed role and of
+    requests: pd.DataFrame  # tables.REQUESTS with gold; with role and of if needed
     kind: str  # of the task's definition: choice, sequence, rolling, …
     footer: dict[str, Any]
 
@@ -48,7 +48,7 @@ def task_of(path: str | Path) -> tuple[str, str]:
     """Task and suffix in the name `samples_{task}_{suffix}.jsonl`. Raises `CellError` for another name."""
     found = _NAME.fullmatch(Path(path).name)
     if found is None:
-        raise CellError(f"{path}: found name {Path(path).name!r}; allowed: samples_TASK_DATE.jsonl.")
+        raise CellError(f"{path}: found name {Path(path).name!r}, allowed: samples_TASK_DATE.jsonl.")
     return found["task"], found["suffix"]
 
 
@@ -58,24 +58,24 @@ def read_samples(path: str | Path, gold: str = "target") -> Sampled:
     Parameters
     ----------
     path
-        JSON Lines, one example each; of several filters the first one's lines are taken.
+        JSON Lines, one example per line; with several filters, only lines of the first are read.
     gold
-        Where the right choice stands: `target`, or a field of the example's `doc` (`doc.mc2_targets.labels`):
-        an index, a list of indices or of labels 0 and 1 per choice, or the choice's text.
+        The field with the right choice: `target`, or one of the example's `doc` (`doc.mc2_targets.labels`).
+        Its value is an index, a list of indices or of labels 0 and 1 per choice, or the choice's text.
 
     Returns
     -------
-    Columns that lm-eval does not log hold `UNKNOWN`; the footer's `unknown` lists them.
+    Columns that lm-eval does not log have the values of `UNKNOWN`; the footer's `unknown` lists them.
 
     Raises
     ------
     CellError
-        For a line that is not a sample, log-likelihoods that are not numbers, generated text, an example that
-        occurs twice, or right choices that contradict the logged accuracy.
+        A line is not a sample, a log-likelihood is not a number, text was generated, an example occurs twice,
+        or the right choices contradict the logged accuracy.
     """
     lines = [_line(where, row) for where, row in read_lines(path)]
     if not lines:
-        raise CellError(f"{path} holds no samples.")
+        raise CellError(f"{path} contains no samples.")
     lines = [line for line in lines if line.filter == lines[0].filter]
     seen: dict[str, str] = {}
     for line in lines:
@@ -87,7 +87,7 @@ def read_samples(path: str | Path, gold: str = "target") -> Sampled:
     source = {"file": str(path), "sha256": file_sha256(path)}
     own = [line.own for line in lines]
     if all(own):
-        rows, requests = _whole(lines)
+        rows, requests = _exported(lines)
         unknown: list[str] = sorted({name for o in own for name in o.get("unknown", [])})
         kind = str(own[0].get("kind", "choice"))
     else:
@@ -106,8 +106,8 @@ class _Line:
     where: str
     example: str
     filter: str
-    asked: list[tuple[str, str]]  # context and continuation
-    scored: list[tuple[float, bool]]  # log-likelihood, greedy
+    requests: list[tuple[str, str]]  # context and continuation
+    answers: list[tuple[float, bool]]  # log-likelihood, greedy
     row: Mapping[str, Any]
     rolling: bool
 
@@ -119,12 +119,12 @@ class _Line:
 
     @property
     def is_mutual(self) -> bool:
-        """Whether the second half of the requests are the choices after nothing (`acc_mutual_info`)."""
-        return "acc_mutual_info" in self.row.get("metrics", []) and len(self.asked) % 2 == 0
+        """Whether the second half of the requests are the choices without context (`acc_mutual_info`)."""
+        return "acc_mutual_info" in self.row.get("metrics", []) and len(self.requests) % 2 == 0
 
     @property
     def choices(self) -> int:
-        return len(self.asked) // 2 if self.is_mutual else len(self.asked)
+        return len(self.requests) // 2 if self.is_mutual else len(self.requests)
 
 
 def _line(where: str, row: Mapping[str, Any]) -> _Line:
@@ -140,22 +140,25 @@ def _line(where: str, row: Mapping[str, Any]) -> _Line:
             for given in arguments.values()
         ]
     if not isinstance(arguments, list) or not isinstance(responses, list) or len(arguments) != len(responses):
-        raise CellError(f"{where}: arguments and filtered_resps must be as many requests as answers.")
-    if not arguments:
-        raise CellError(f"{where}: arguments: found none.")
-    rolling = all(isinstance(given, list) and len(given) == 1 for given in arguments)
-    asked = [("", given[0]) if rolling else tuple(given[:2]) for given in arguments]
-    if not all(len(a) == 2 and all(isinstance(text, str) for text in a) for a in asked):
         raise CellError(
-            f"{where}: arguments are no texts with continuations; only tasks of type multiple_choice, "
+            f"{where}: arguments and filtered_resps: found no lists of equal length; allowed: one answer per "
+            "request."
+        )
+    if not arguments:
+        raise CellError(f"{where}: arguments: found no request.")
+    rolling = all(isinstance(given, list) and len(given) == 1 for given in arguments)
+    requests = [("", given[0]) if rolling else tuple(given[:2]) for given in arguments]
+    if not all(len(a) == 2 and all(isinstance(text, str) for text in a) for a in requests):
+        raise CellError(
+            f"{where}: arguments: found no contexts with continuations. Only tasks of type multiple_choice, "
             "loglikelihood and loglikelihood_rolling have log-likelihoods."
         )
-    scored = [_response(answer, f"{where}: filtered_resps[{i}]") for i, answer in enumerate(responses)]
-    return _Line(where, str(row["doc_id"]), str(row.get("filter", "none")), asked, scored, row, rolling)
+    answers = [_response(answer, f"{where}: filtered_resps[{i}]") for i, answer in enumerate(responses)]
+    return _Line(where, str(row["doc_id"]), str(row.get("filter", "none")), requests, answers, row, rolling)
 
 
 def _response(answer: Any, where: str) -> tuple[float, bool]:
-    """Log-likelihood and greediness, as numbers or (since 0.4.3) as text."""
+    """Log-likelihood and whether it is greedy, which are numbers or (since 0.4.3) text."""
     value, greedy = (
         (answer[0], answer[1]) if isinstance(answer, list) and len(answer) == 2 else (answer, False)
     )
@@ -163,10 +166,10 @@ def _response(answer: Any, where: str) -> tuple[float, bool]:
         number = float(value)
     except (TypeError, ValueError):
         raise CellError(
-            f"{where}: found {answer!r}; allowed: a log-likelihood (generated text has none)."
+            f"{where}: found {answer!r}, allowed: a log-likelihood (generated text has none)."
         ) from None
     if not math.isfinite(number) or str(greedy) not in ("True", "False"):
-        raise CellError(f"{where}: found {answer!r}; allowed: a finite log-likelihood, and True or False.")
+        raise CellError(f"{where}: found {answer!r}, allowed: a finite log-likelihood, and True or False.")
     return number, str(greedy) == "True"
 
 
@@ -194,12 +197,12 @@ def _frames(lines: Sequence[_Line], right: Sequence[set[int] | None]) -> tuple[p
             number,
             number % line.choices,
             "choice" if number < line.choices else "unconditional",
-            *asked,
+            *request,
             gold is None or number in gold,
-            *scored,
+            *answer,
         )
         for line, gold in zip(lines, right, strict=True)
-        for number, (asked, scored) in enumerate(zip(line.asked, line.scored, strict=True))
+        for number, (request, answer) in enumerate(zip(line.requests, line.answers, strict=True))
     ]
     table = pd.DataFrame(records, columns=list(columns))
     table["bytes"] = [len(text.encode()) for text in table["continuation"]]
@@ -209,20 +212,20 @@ def _frames(lines: Sequence[_Line], right: Sequence[set[int] | None]) -> tuple[p
     return table.assign(**UNKNOWN)[list(CELL.columns)], requests
 
 
-def _whole(lines: Sequence[_Line]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cell and requests of lines that Ebbtide has written."""
+def _exported(lines: Sequence[_Line]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cell and requests of lines that Ebbtide has exported."""
     records = []
     for line in lines:
         kept = line.own.get("rows")
-        if not isinstance(kept, list) or len(kept) != len(line.asked):
-            raise CellError(f"{line.where}: doc.{OWN} is damaged; export it again.")
-        for asked, scored, row in zip(line.asked, line.scored, kept, strict=True):
-            texts = {"context": asked[0], "continuation": asked[1], "loglikelihood": scored[0]}
-            records.append({"example": line.own.get("example", line.example), **row, **texts})
+        if not isinstance(kept, list) or len(kept) != len(line.requests):
+            raise CellError(f"{line.where}: doc.{OWN} is damaged. Export it again.")
+        for request, answer, row in zip(line.requests, line.answers, kept, strict=True):
+            logged = {"context": request[0], "continuation": request[1], "loglikelihood": answer[0]}
+            records.append({"example": line.own.get("example", line.example), **row, **logged})
     table = pd.DataFrame(records)
     missing = [name for name in CELL.columns if name not in table.columns]
     if missing:
-        raise CellError(f"{lines[0].where}: doc.{OWN} has no {missing[0]!r}; export it again.")
+        raise CellError(f"{lines[0].where}: doc.{OWN} has no {missing[0]!r}. Export it again.")
     table["first_token_loglikelihood"] = table["first_token_loglikelihood"].astype(float)  # null is NaN
     measured = [name for name in CELL.columns if name not in ("example", "choice")]
     first = [n for n in ("example", "choice", "context", "continuation", "gold") if n in table.columns]
@@ -231,9 +234,9 @@ def _whole(lines: Sequence[_Line]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _right(lines: Sequence[_Line], gold: str) -> list[set[int]]:
-    """Right choices of every example, under the one reading of `gold` that fits all that is logged.
+    """Right choices of every example, by the only reading of `gold` that agrees with all logged accuracies.
 
-    A target `1` may be an index or the text of a choice: the logged accuracies decide.
+    A target `1` may be an index or the text of a choice; the logged accuracies decide.
     """
     values = [_value(line, gold) for line in lines]
     fits: list[list[set[int]]] = []
@@ -255,20 +258,20 @@ def _right(lines: Sequence[_Line], gold: str) -> list[set[int]]:
         return fits[0]
     if fits:
         raise CellError(
-            f"{lines[0].where}: {gold} may be an index or the text of a choice, and no accuracy is logged "
-            "that would tell; name a field of doc that holds an index under gold."
+            f"{lines[0].where}: {gold} may be an index or the text of a choice, and no logged accuracy "
+            "decides. Set gold to a field of doc that contains an index."
         )
     raise contradiction or _unreadable(lines, values, gold)
 
 
 def _unreadable(lines: Sequence[_Line], values: Sequence[Any], gold: str) -> CellError:
-    """The first example whose right choice no reading understands; else the first of all."""
+    """The error for the first example that no reading fits, else for the first of all."""
     readings = (_as_indices, _as_labels, _as_texts)
     pairs = list(zip(lines, values, strict=True))
     line, value = next((p for p in pairs if not any(reading(*p) for reading in readings)), pairs[0])
     return CellError(
-        f"{line.where}: {gold}: found {value!r}; allowed: an index from 0 to {line.choices - 1}, labels 0 "
-        "and 1 per choice, or the text of a choice; and a wrong choice (gold names another field of doc)."
+        f"{line.where}: {gold}: found {value!r}, allowed: an index from 0 to {line.choices - 1}, labels 0 "
+        "and 1 per choice, or the text of a choice, and a wrong choice. Set gold to another field of doc."
     )
 
 
@@ -285,7 +288,7 @@ def _value(line: _Line, gold: str) -> Any:
     value = line.row
     for key in gold.split("."):
         if not isinstance(value, Mapping) or key not in value:
-            raise CellError(f"{line.where}: there is no {gold}, which gold names.")
+            raise CellError(f"{line.where}: found no {gold}, to which gold is set.")
         value = value[key]
     return value
 
@@ -293,7 +296,7 @@ def _value(line: _Line, gold: str) -> Any:
 def _as_indices(line: _Line, value: Any) -> set[int] | None:
     values = [str(v) for v in (value if isinstance(value, list) else [value])]
     indices = {int(v) for v in values if v.isdecimal()}
-    whole = len(indices) == len(values)  # no index twice, nothing else among them
+    whole = len(indices) == len(values)  # no duplicates, nothing else
     return _some(line, indices) if whole and max(indices, default=line.choices) < line.choices else None
 
 
@@ -305,26 +308,26 @@ def _as_labels(line: _Line, value: Any) -> set[int] | None:
 
 def _as_texts(line: _Line, value: Any) -> set[int] | None:
     values = {str(v).strip() for v in (value if isinstance(value, list) else [value])}
-    texts = [continuation.strip() for _, continuation in line.asked[: line.choices]]
+    texts = [continuation.strip() for _, continuation in line.requests[: line.choices]]
     right = {k for k, text in enumerate(texts) if text in values}
     return _some(line, right) if len(right) == len(values) else None
 
 
 def _some(line: _Line, right: set[int]) -> set[int] | None:
-    """Right choices, if there are any, and wrong ones too."""
+    """The right choices, if there are both right and wrong ones."""
     return right if 0 < len(right) < line.choices else None
 
 
 def _check(line: _Line, right: set[int], gold: str) -> None:
-    """Raise `CellError` unless these give the accuracy that is logged: of the best choice, or as for MC2."""
+    """Raise `CellError` unless these right choices give the logged accuracy: top-1, or MC2."""
     logged = line.row.get("acc")
     if isinstance(logged, bool) or not isinstance(logged, int | float):
         return
-    scores = np.array([score for score, _ in line.scored[: line.choices]])
+    scores = np.array([score for score, _ in line.answers[: line.choices]])
     odds = np.exp(scores - scores.max())
     found = (float(int(np.argmax(scores)) in right), float(odds[sorted(right)].sum() / odds.sum()))
     if min(abs(logged - value) for value in found) > _TOLERANCE:
         raise CellError(
-            f"{line.where}: acc is {logged:.6g}, but {gold} gives {found[0]:.6g} (or {found[1]:.6g} as a "
-            "probability); name the field of doc that holds the right choices under gold."
+            f"{line.where}: found acc {logged:.6g}, but {gold} gives {found[0]:.6g} (or {found[1]:.6g} as a "
+            "probability). Set gold to the field of doc that contains the right choices."
         )

@@ -1,4 +1,4 @@
-"""What a study says about results from elsewhere: which files, and what their names mean."""
+"""Rows of `imported`: which files to read, and what the names in them mean."""
 
 import glob
 import re
@@ -15,21 +15,21 @@ PARAMETERS = ("total", "non_embedding", "active", "nominal")
 
 
 @dataclass(frozen=True)
-class Place:
-    """One checkpoint of one model, as the metrics table names it."""
+class CheckpointRow:
+    """One checkpoint of one model, as a row of the metrics table identifies it."""
 
     model: str
-    checkpoint: str
+    name: str
     step: int
     tokens: int  # training tokens seen; 0 is unknown
     parameters: Mapping[str, int]  # the keys of PARAMETERS; 0 is unknown
 
     def columns(self) -> dict[str, Any]:
-        """Its columns in the metrics table."""
+        """Columns of the metrics table."""
         sizes = {f"parameters_{name}": self.parameters[name] for name in PARAMETERS}
         return {
             "model": self.model,
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.name,
             "step": self.step,
             "tokens": self.tokens,
             **sizes,
@@ -40,7 +40,7 @@ class Place:
 class Specification:
     """A checked row of `imported`."""
 
-    where: str  # the place in the study, for messages
+    where: str  # the key in the study, for messages
     checked: Mapping[str, Any]
     files: tuple[Path, ...]
 
@@ -50,16 +50,16 @@ class Specification:
         Parameters
         ----------
         name
-            Its name in the file, with or without owner.
+            Name of the model in the file, with or without owner.
         text
-            All that the file says of it, in which a row's `match` is searched for.
+            Everything that the file says about the model; a row's `match` is searched in it.
         source
             The file, for messages.
 
         Raises
         ------
         CellError
-            If no row, or more than one, names it.
+            No row matches, or more than one.
         """
         short = name.rstrip("/").rsplit("/", 1)[-1]
         rows = self.checked.get("models", [])
@@ -70,12 +70,12 @@ class Specification:
         known = [r["name"] for r in rows]
         if not found:
             raise CellError(
-                f"{source}: model {name!r} is named by no row of {self.where}.models; "
-                f"allowed: {', '.join(known) or 'nothing'}, or give it a row{nearest(short, known) or '.'}"
+                f"{source}: found model {name!r}, which no row of {self.where}.models matches; "
+                f"allowed: {', '.join(known) or 'none'}. Add a row for it{nearest(short, known) or '.'}"
             )
         raise CellError(
-            f"{source}: model {name!r} is named by {len(found)} rows of {self.where}.models "
-            f"({', '.join(r['name'] for r in found)}); make their match stricter."
+            f"{source}: found model {name!r}, which {len(found)} rows of {self.where}.models match "
+            f"({', '.join(r['name'] for r in found)}). Make their match stricter."
         )
 
     def step(self, revision: str, text: str, source: str) -> int:
@@ -87,35 +87,37 @@ class Specification:
         found = re.search(pattern, revision) or re.search(pattern, text)
         if found is None or not found["step"] or not found["step"].isdecimal():
             raise CellError(
-                f"{source}: revision {revision!r} has no step; allowed: what {self.where}.step ({pattern}) "
-                f"finds, or give {revision!r} its step under {self.where}.steps."
+                f"{source}: found revision {revision!r}, in which {self.where}.step ({pattern}) matches no "
+                f"step. Set the step of {revision!r} under {self.where}.steps."
             )
         return int(found["step"])
 
-    def place(self, name: str, revision: str, text: str, source: str) -> Place:
-        """The place in training of a model and revision of a file. Raises `CellError`."""
-        return place_at(self.model(name, text, source), self.step(revision, text, source))
+    def checkpoint(self, name: str, revision: str, text: str, source: str) -> CheckpointRow:
+        """The checkpoint that a file names by model and revision. Raises `CellError`."""
+        return checkpoint_at(self.model(name, text, source), self.step(revision, text, source))
 
     def tasks(self, found: "list[str]", files: str) -> dict[str, str]:
-        """Tasks to take: their names in the files, and here. Raises `ConfigError` for one in no file."""
+        """Tasks to import, name in the files → name here. Raises `ConfigError` for one in no file."""
         wanted = self.checked.get("tasks")
         if wanted is None:
             return {name: name for name in found}
         for name in wanted:
             if name not in found:
                 raise ConfigError(
-                    f"{self.where}.tasks: found {name!r}, which {files} do not hold; "
+                    f"{self.where}.tasks: found {name!r}, which is not in {files}; "
                     f"allowed: {', '.join(sorted(found))}{nearest(name, found) or '.'}"
                 )
         return dict(wanted)
 
     def examples(self, task: str, found: int) -> int:
-        """Number of examples of a task: what the file says, else what the study says; 0 is unknown."""
+        """Number of examples of a task: from the file, else from the study; 0 is unknown."""
         return found or int(self.checked["n"].get(task, 0))
 
     def chance(self, task: str, metric: str) -> float:
-        """Value of guessing: what the study says, for accuracies; NaN is unknown."""
-        if metric.startswith("accuracy"):
+        """Chance level of an accuracy, as the study states it; NaN is unknown."""
+        from ebbtide.metrics.direction import is_accuracy  # the register takes a second to import
+
+        if is_accuracy(metric):
             return float(self.checked["chance"].get(task, "nan"))
         return float("nan")
 
@@ -123,7 +125,7 @@ class Specification:
 def specification(row: Mapping[str, Any], where: str) -> Specification:
     """Check a row of `imported` and find its files.
 
-    `where` names its place in the study (`study.yaml: imported[0]`). Raises `ConfigError`.
+    `where` is its key in the study (`study.yaml: imported[0]`). Raises `ConfigError`.
     """
     checked = check_row(row, where)
     source = source_of(checked, where)
@@ -131,8 +133,8 @@ def specification(row: Mapping[str, Any], where: str) -> Specification:
         return Specification(where, checked, _files(checked["files"], where))
     if not Path(source.fetched).is_file():
         raise ConfigError(
-            f"{where}.source: {source.text} is not here yet; `python -m ebbtide fetch --source {source.text} "
-            f"{source.sha256} --to {source.fetched}` brings it, and so does snakemake."
+            f"{where}.source: {source.text} has not been downloaded. Run snakemake, or `python -m ebbtide "
+            f"fetch --source {source.text} {source.sha256} --to {source.fetched}`."
         )
     return Specification(where, checked, (Path(source.fetched),))
 
@@ -145,7 +147,7 @@ def source_of(checked: Mapping[str, Any], where: str) -> Source | None:
 
 
 def check_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A row of `imported` with its defaults; no file is looked at. Raises `ConfigError`."""
+    """A row of `imported` with its defaults; reads no file. Raises `ConfigError`."""
     checked = check(row, load_schema("imported"), where)
     patterns = {f"{where}.step": checked["step"]}
     patterns |= {
@@ -155,25 +157,25 @@ def check_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         try:
             compiled = re.compile(pattern)
         except re.error as error:
-            raise ConfigError(f"{key}: found {pattern!r}, no regular expression ({error}).") from None
+            raise ConfigError(f"{key}: found {pattern!r}, not a regular expression ({error}).") from None
         if key.endswith(".step") and "step" not in compiled.groupindex:
-            raise ConfigError(f"{key}: found {pattern!r}; it needs the group (?P<step>…).")
+            raise ConfigError(f"{key}: found {pattern!r}, allowed: a pattern with the group (?P<step>…).")
     table = checked["format"] == "table"
     if table and "columns" not in checked:
-        raise ConfigError(f"{where}.columns: missing; a table needs the names of its columns.")
+        raise ConfigError(f"{where}.columns: missing; format table needs the names of its columns.")
     _check_keys(checked, where, table)
     _check_source(checked, where)
     return checked
 
 
-def place_at(row: Mapping[str, Any], step: int) -> Place:
-    """The place of a step of the model of this row of `models`."""
+def checkpoint_at(row: Mapping[str, Any], step: int) -> CheckpointRow:
+    """The checkpoint of a model (a row of `models`) at a step."""
     tokens = step * row.get("tokens_per_step", 0)
-    return Place(row["name"], f"step{step}", step, tokens, sizes(row.get("parameters", {})))
+    return CheckpointRow(row["name"], f"step{step}", step, tokens, sizes(row.get("parameters", {})))
 
 
 def sizes(parameters: Mapping[str, int]) -> dict[str, int]:
-    """All of PARAMETERS; without `active`, every parameter outside embeddings is."""
+    """All of PARAMETERS; `active` defaults to the non-embedding parameters."""
     known = {name: int(parameters.get(name, 0)) for name in PARAMETERS}
     return known | {"active": int(parameters.get("active", known["non_embedding"]))}
 
@@ -182,29 +184,29 @@ def _check_keys(checked: Mapping[str, Any], where: str, table: bool) -> None:
     only = ("shots",) if table else ("columns", "metric", "where")
     for key in only:
         if checked.get(key):
-            raise ConfigError(f"{where}.{key}: not for format {checked['format']}.")
+            raise ConfigError(f"{where}.{key}: found with format {checked['format']}, which has no such key.")
     names = [m["name"] for m in checked.get("models", [])]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
-        raise ConfigError(f"{where}.models: found a second model named {twice!r}; names must differ.")
+        raise ConfigError(f"{where}.models: found two models named {twice!r}; names must differ.")
     if table and ("metric" in checked) == ("metric" in checked["columns"]):
-        raise ConfigError(f"{where}: give either metric, for the whole table, or columns.metric.")
+        raise ConfigError(f"{where}: set either metric (one for the whole table) or columns.metric.")
     if table and ("step" in checked["columns"]) == ("revision" in checked["columns"]):
-        raise ConfigError(f"{where}.columns: give either step or revision.")
+        raise ConfigError(f"{where}.columns: set either step or revision.")
 
 
 def _check_source(checked: Mapping[str, Any], where: str) -> None:
-    """Either files or a pinned source, which is one file."""
+    """Check that there are either files or a pinned source, which is one file."""
     if ("files" in checked) == ("source" in checked):
-        found = "both" if "files" in checked else "none of them"
-        raise ConfigError(f"{where}: found {found}; allowed: either files, or source with sha256.")
+        found = "both files and source" if "files" in checked else "neither files nor source"
+        raise ConfigError(f"{where}: found {found}, allowed: either files, or source with sha256.")
     if ("source" in checked) != ("sha256" in checked):
         key = "sha256" if "source" in checked else "source"
         raise ConfigError(f"{where}.{key}: missing; a pinned file needs both source and sha256.")
     if "source" in checked and checked["format"] == "lm_eval_samples":
         raise ConfigError(
-            f"{where}.source: not for format lm_eval_samples, which reads the results beside each file; "
-            "give files."
+            f"{where}.source: found with format lm_eval_samples, which also reads the results file next to "
+            "each file of samples. Set files."
         )
     source = source_of(checked, where)
     if source is not None:
@@ -212,12 +214,12 @@ def _check_source(checked: Mapping[str, Any], where: str) -> None:
 
 
 def _files(patterns: "list[str]", where: str) -> tuple[Path, ...]:
-    """Files of all patterns, each once, in the order of their names."""
+    """Files of all patterns, without duplicates; those of one pattern sorted by name."""
     found: dict[Path, None] = {}
     for number, pattern in enumerate(patterns):
         files = sorted(p for p in map(Path, _matches(pattern)) if p.is_file())
         if not files:
-            raise ConfigError(f"{where}.files[{number}]: found {pattern!r}, which names no file.")
+            raise ConfigError(f"{where}.files[{number}]: found {pattern!r}, which matches no file.")
         found |= dict.fromkeys(files)
     return tuple(found)
 

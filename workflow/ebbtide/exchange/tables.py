@@ -9,7 +9,7 @@ import pandas as pd
 
 from ebbtide.errors import CellError, nearest
 from ebbtide.exchange.names import ours
-from ebbtide.exchange.specification import Specification, place_at
+from ebbtide.exchange.specification import Specification, checkpoint_at
 from ebbtide.tables import METRICS
 
 _READERS = {".tsv": "\t", ".csv": ","}
@@ -27,7 +27,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise CellError(
             f"{path} cannot be read as {suffix} ({str(error).splitlines()[0].rstrip('.')})."
         ) from None
-    raise CellError(f"{path}: found suffix {suffix!r}; allowed: .tsv, .csv, .parquet.")
+    raise CellError(f"{path}: found suffix {suffix!r}, allowed: .tsv, .csv, .parquet.")
 
 
 def table_rows(table: pd.DataFrame, given: Specification, source: str) -> pd.DataFrame:
@@ -36,16 +36,16 @@ def table_rows(table: pd.DataFrame, given: Specification, source: str) -> pd.Dat
     Parameters
     ----------
     table
-        As it was read; rows are numbered from 1 in messages.
+        The table as read; messages number its rows from 1.
     given
-        Its `columns`, `where`, `models`, `step` say what it means.
+        The row of `imported`; `columns`, `where`, `models` and `step` describe the table.
     source
         The file, for messages.
 
     Raises
     ------
     CellError
-        For a missing column, a value that is not a finite number, a model that no row names.
+        A column is missing, a value is not a finite number, or no row of `models` matches a model.
     """
     columns: Mapping[str, str] = given.checked["columns"]
     known = list(map(str, table.columns))
@@ -60,7 +60,7 @@ def table_rows(table: pd.DataFrame, given: Specification, source: str) -> pd.Dat
         wanted = value if isinstance(value, list) else [value]
         rows = rows[rows[name].isin(wanted)]
     if rows.empty:
-        raise CellError(f"{source}: no row is left by {given.where}.where.")
+        raise CellError(f"{source}: found no row that {given.where}.where selects.")
     for name in ("model", "task", "revision", "step", "metric"):
         if name in columns:
             _no_gaps(rows, columns[name], source)
@@ -69,7 +69,7 @@ def table_rows(table: pd.DataFrame, given: Specification, source: str) -> pd.Dat
     task = rows[columns["task"]].astype(str).map(tasks)
     metric = rows[columns["metric"]].astype(str) if "metric" in columns else given.checked.get("metric", "")
     renamed = {str(m): given.checked["metrics"].get(m, ours(str(m))) for m in pd.unique(pd.Series(metric))}
-    frame = pd.DataFrame(_places(rows, columns, given, source), index=rows.index).assign(
+    frame = pd.DataFrame(_checkpoint_columns(rows, columns, given, source), index=rows.index).assign(
         task=task,
         metric=metric.map(renamed) if "metric" in columns else renamed[str(metric)],
         value=_numbers(rows, columns["value"], source, gaps=False),
@@ -83,10 +83,10 @@ def table_rows(table: pd.DataFrame, given: Specification, source: str) -> pd.Dat
     return frame.reset_index(drop=True)[list(METRICS.columns)]
 
 
-def _places(
+def _checkpoint_columns(
     rows: pd.DataFrame, columns: Mapping[str, str], given: Specification, source: str
 ) -> dict[str, list[Any]]:
-    """Columns of model, checkpoint, step, tokens and parameters; each model and step is resolved once."""
+    """Columns of model, checkpoint, step, tokens and parameters; each pair is resolved once."""
     model = rows[columns["model"]].astype(str)
     when = rows[columns.get("step", columns.get("revision", ""))]
     if "step" in columns:
@@ -95,7 +95,7 @@ def _places(
     for name, at in set(zip(model, when, strict=True)):
         row = given.model(name, name, source) if "models" in given.checked else {"name": _short(name)}
         step = int(at) if "step" in columns else given.step(str(at), name, source)
-        known[name, at] = place_at(row, step).columns()
+        known[name, at] = checkpoint_at(row, step).columns()
     resolved = [known[key] for key in zip(model, when, strict=True)]
     columns_of = {name: [row[name] for row in resolved] for name in resolved[0]}
     if "tokens" in columns:
@@ -114,32 +114,32 @@ def _no_gaps(rows: pd.DataFrame, column: str, source: str) -> None:
 
 
 def _numbers(rows: pd.DataFrame, column: str, source: str, *, gaps: bool = True) -> "np.ndarray[Any, Any]":
-    """A column as float64; NaN only where `gaps` allows it. Raises `CellError` naming the row."""
+    """A column as float64; NaN only if `gaps` is set. Raises `CellError` naming the row."""
     found = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=float)
     wrong = ~np.isfinite(found) & (rows[column].notna().to_numpy() if gaps else True)
     if wrong.any():
         row = rows[wrong].iloc[0]
         raise CellError(
-            f"{source}: row {row['row']}: column {column!r}: found {_shown(row[column])}; "
+            f"{source}: row {row['row']}: column {column!r}: found {_quoted(row[column])}, "
             "allowed: a finite number."
         )
     return found
 
 
 def _counts(rows: pd.DataFrame, column: str, source: str) -> "np.ndarray[Any, Any]":
-    """A column of whole numbers from 0 on. Raises `CellError` naming the row."""
+    """A column of whole numbers of at least 0. Raises `CellError` naming the row."""
     found = _numbers(rows, column, source, gaps=False)
     wrong = (found < 0) | (found != np.floor(found))
     if wrong.any():
         row = rows[wrong].iloc[0]
         raise CellError(
-            f"{source}: row {row['row']}: column {column!r}: found {_shown(row[column])}; "
-            "allowed: a whole number from 0 on."
+            f"{source}: row {row['row']}: column {column!r}: found {_quoted(row[column])}, "
+            "allowed: a whole number of at least 0."
         )
     return found.astype(np.int64)
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Everything in one file: metrics as CSV; values of all examples as Parquet or CSV, written as a stream."""
+"""One file each for all metrics (CSV) and for the values of all examples (Parquet or CSV, streamed)."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,52 +15,54 @@ from ebbtide.tables import CELL, FOOTER, REQUESTS, read_parquet
 if TYPE_CHECKING:
     import pandas as pd
 
-ROWS = 1 << 17  # of a row group
+ROWS = 1 << 17  # per row group
 
-_PLACE = {"model": pa.string(), "checkpoint": pa.string(), "step": pa.int64(), "tokens": pa.int64()}
-_ASKED = {
+_CHECKPOINT = {"model": pa.string(), "checkpoint": pa.string(), "step": pa.int64(), "tokens": pa.int64()}
+_REQUEST = {
     "example": pa.string(),
     "choice": pa.int64(),
-    "role": pa.string(),  # choice, or what else is asked about one
-    "gold": pa.float64(),  # weight of a right choice, 0 of a wrong one, NaN where there is no right and wrong
+    "role": pa.string(),  # choice, or the role of a partner of one
+    "gold": pa.float64(),  # weight of a right choice, 0 of a wrong one, NaN without right and wrong
 }
-_SCORED = {name: types[0] for name, types in CELL.columns.items() if name not in _ASKED}
+_SCORED = {name: types[0] for name, types in CELL.columns.items() if name not in _REQUEST}
 SCHEMA = pa.schema(
     {
-        **_PLACE,
+        **_CHECKPOINT,
         "task": pa.string(),
-        **_ASKED,
-        # `tokens` are those of training, as in the metrics.
+        **_REQUEST,
+        # `tokens` are training tokens, as in the table of metrics.
         **{"continuation_tokens" if name == "tokens" else name: type_ for name, type_ in _SCORED.items()},
     }
 )
 
 
 def write_metrics_csv(metrics: "pd.DataFrame", path: str | Path) -> None:
-    """The metrics table as CSV, atomically; missing values are empty, numbers are exact."""
+    """Write a table as CSV, atomically; missing values are empty, numbers are exact."""
     with atomic(path) as temporary:
         metrics.to_csv(temporary, index=False)
 
 
-def examples_of(place: Mapping[str, Any], cell: pa.Table, requests: pa.Table) -> pa.Table:
+def examples_of(of: Mapping[str, Any], cell: pa.Table, requests: pa.Table) -> pa.Table:
     """Rows of one cell, with `SCHEMA`.
 
-    `place` holds model, checkpoint, step, tokens (of training) and task. Raises `CellError` if cell and
-    requests do not hold the same rows.
+    `of` contains model, checkpoint, step, tokens (of training) and task. Raises `CellError` if cell and
+    requests do not have the same examples and choices.
     """
     keys = ["example", "choice"]
-    asked = requests.select([c for c in ("role", "gold") if c in requests.column_names])
-    asked = asked.append_column("example", requests["example"].cast(pa.string()))
-    asked = asked.append_column("choice", requests["choice"])
+    keyed = requests.select([c for c in ("role", "gold") if c in requests.column_names])
+    keyed = keyed.append_column("example", requests["example"].cast(pa.string()))
+    keyed = keyed.append_column("choice", requests["choice"])
     scored = cell.set_column(cell.column_names.index("example"), "example", cell["example"].cast(pa.string()))
-    joined = _joined(scored, asked, keys)
+    joined = _joined(scored, keyed, keys)
     if not len(joined) == len(cell) == len(requests):
-        raise CellError(f"{place['model']}/{place['checkpoint']}/{place['task']}: cell and requests differ.")
+        raise CellError(
+            f"{of['model']}/{of['checkpoint']}/{of['task']}: cell and requests have different rows."
+        )
     columns = {}
     for field in SCHEMA:
         source = "tokens" if field.name == "continuation_tokens" else field.name
-        if field.name in (*_PLACE, "task"):
-            columns[field.name] = pa.array([place[field.name]] * len(joined), field.type)
+        if field.name in (*_CHECKPOINT, "task"):
+            columns[field.name] = pa.array([of[field.name]] * len(joined), field.type)
         elif source in joined.column_names:
             columns[field.name] = joined[source].cast(field.type)
         else:
@@ -69,37 +71,37 @@ def examples_of(place: Mapping[str, Any], cell: pa.Table, requests: pa.Table) ->
     return pa.table(columns, schema=SCHEMA)
 
 
-def _joined(scored: pa.Table, asked: pa.Table, keys: "list[str]") -> pa.Table:
-    """Rows of both tables that have the same keys, in the order of `scored`."""
-    if all(scored[key].equals(asked[key]) for key in keys):  # a cell is in the order of its requests
-        for name in (n for n in asked.column_names if n not in keys):
-            scored = scored.append_column(name, asked[name])
+def _joined(scored: pa.Table, requests: pa.Table, keys: "list[str]") -> pa.Table:
+    """Rows of both tables with the same keys, in the order of `scored`."""
+    if all(scored[key].equals(requests[key]) for key in keys):  # a cell is in the order of its requests
+        for name in (n for n in requests.column_names if n not in keys):
+            scored = scored.append_column(name, requests[name])
         return scored
     scored = scored.append_column("order", pa.array(range(len(scored))))
-    return scored.join(asked, keys, join_type="inner").sort_by("order")
+    return scored.join(requests, keys, join_type="inner").sort_by("order")
 
 
 def read_examples(cells: Iterable[Mapping[str, Any]]) -> Iterable[pa.Table]:
     """Rows of cells on disk, one cell at a time.
 
-    Each of `cells` holds model, checkpoint, step, tokens, task, and the files `cell` and `requests`. Raises
-    `CellError` for a damaged file. Requests are read once for cells of the same task that follow each other.
+    Each of `cells` contains model, checkpoint, step, tokens, task, and the files `cell` and `requests`.
+    Requests are read once for consecutive cells of a task. Raises `CellError` for a damaged file.
     """
-    held: tuple[str, pa.Table] = ("", None)
+    current: tuple[str, pa.Table] = ("", None)
     for cell in cells:
-        if held[0] != cell["requests"]:
-            held = cell["requests"], read_parquet(cell["requests"], REQUESTS)
-        yield examples_of(cell, read_parquet(cell["cell"], CELL), held[1])
+        if current[0] != cell["requests"]:
+            current = cell["requests"], read_parquet(cell["requests"], REQUESTS)
+        yield examples_of(cell, read_parquet(cell["cell"], CELL), current[1])
 
 
 def write_examples(parts: Iterable[pa.Table], path: str | Path) -> int:
-    """Write the examples of all cells as they come, atomically; returns the number of rows.
+    """Write the examples of all cells as a stream, atomically; returns the number of rows.
 
-    The suffix of `path` says how: .parquet or .csv. No more than `ROWS` rows and one cell are in memory.
+    The suffix of `path` is .parquet or .csv. At most `ROWS` rows and one cell are in memory.
     """
     suffix = Path(path).suffix
     if suffix not in (".parquet", ".csv"):
-        raise CellError(f"{path}: found suffix {suffix!r}; allowed: .parquet, .csv.")
+        raise CellError(f"{path}: found suffix {suffix!r}, allowed: .parquet, .csv.")
     total = 0
     with atomic(path) as temporary:
         if suffix == ".csv":
@@ -122,11 +124,11 @@ def write_examples(parts: Iterable[pa.Table], path: str | Path) -> int:
 
 def _groups(parts: Iterable[pa.Table]) -> Iterable[pa.Table]:
     """The same rows in tables of at least `ROWS` rows."""
-    held: list[pa.Table] = []
+    current: list[pa.Table] = []
     for part in parts:
-        held.append(part)
-        if sum(map(len, held)) >= ROWS:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
+        current.append(part)
+        if sum(map(len, current)) >= ROWS:
+            yield pa.concat_tables(current)
+            current = []
+    if current:
+        yield pa.concat_tables(current)

@@ -1,10 +1,13 @@
-"""Figures: one function per figure, from tidy metrics to a plot; `save` writes it for print and screen."""
+"""Figures: one function per figure, from a tidy frame to a plot; `save` writes it for print and screen.
+
+Figures know frames only: what a metric means (`lower_is_better`, `is_share`) is a column of the frame.
+"""
 
 from ebbtide.figures.accuracy import plot_accuracy
 from ebbtide.figures.alarms import plot_alarms
 from ebbtide.figures.changes import plot_changes
 from ebbtide.figures.early_warning import plot_early_warning
-from ebbtide.figures.frame import as_they_are, shown
+from ebbtide.figures.frame import ability_rows, ability_titles
 from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
 from ebbtide.figures.robustness import plot_robustness
@@ -13,7 +16,8 @@ from ebbtide.figures.theme import save, theme_paper, write
 from ebbtide.figures.trends import plot_trends
 
 __all__ = [
-    "as_they_are",
+    "ability_rows",
+    "ability_titles",
     "plot_accuracy",
     "plot_alarms",
     "plot_changes",
@@ -24,7 +28,6 @@ __all__ = [
     "plot_scale",
     "plot_trends",
     "save",
-    "shown",
     "theme_paper",
     "write",
 ]

@@ -10,10 +10,9 @@ import plotnine as p9
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import SIZE_TITLES, choose, labeller, panel_columns, prune
 from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, palette, shapes, theme_paper
-from ebbtide.statistics.regression import lower_is_better
 from ebbtide.titles import title
 
-POINTS_PER_LINE = 14  # more would run into each other
+POINTS_PER_LINE = 14  # more would overlap
 
 
 def plot_accuracy(
@@ -27,17 +26,28 @@ def plot_accuracy(
 ) -> p9.ggplot:
     """Draw `metric` against training tokens (log axis), a line per model and a panel per task.
 
-    `metrics` is the table of `tables.METRICS`. Bands (bars, where a checkpoint stands alone) are
-    value ± z·stderr with coverage `intervals`, cut at 0 and 1 when the values are shares; a dashed
-    line marks chance, a white dot the high-water mark of each line, its best checkpoint (the first, of
-    equals). Models are ordered by `parameters`; `titles` are names of tasks over panels, in place of their
-    own.
-    `dropped` (model, tokens) are checkpoints that the study left out: crosses at the bottom of every panel,
-    in the colour of their model. Checkpoints whose tokens are 0 or unknown have no place on a log axis and
-    are left out. Of long series, evenly spread checkpoints carry a point; the line goes through all.
+    A dashed line marks the chance level, a white dot the best checkpoint of each line (the first of equals).
+    The line connects all checkpoints; of a long series, only evenly spaced ones have a point. Checkpoints
+    whose training tokens are 0 or unknown are left out.
 
-    Raises `FigureError` when `metric` does not occur, no checkpoint has tokens above 0,
-    or `intervals` is not between 0 and 1.
+    Parameters
+    ----------
+    metrics
+        Table of `tables.METRICS` with the columns `lower_is_better` and `is_share`.
+    intervals
+        Coverage of the bands (bars for single checkpoints), value ± z·stderr, clipped to 0 and 1 for shares.
+    parameters
+        Which parameter count orders the models.
+    titles
+        Task → title of its panel, instead of the one made from its name.
+    dropped
+        Checkpoints that the study excludes (model, tokens): crosses at the bottom of every panel, in the
+        colour of their model.
+
+    Raises
+    ------
+    FigureError
+        `metric` does not occur, no checkpoint has tokens above 0, or `intervals` is not between 0 and 1.
     """
     rows = _on_log_axis(choose(metrics, metric, parameters), metric)
     rows = _with_interval(rows, intervals)
@@ -46,12 +56,12 @@ def plot_accuracy(
     one_band = [*one_line, "run"]
     known = rows[rows["stderr"].notna()]
     together = known.groupby(one_band, observed=True)["tokens"].transform("size") > 1
-    signed = -lines["value"] if lower_is_better(metric) else lines["value"]
+    signed = lines["value"].where(~lines["lower_is_better"], -lines["value"])
     best = lines.loc[signed.groupby([lines[key] for key in one_line], observed=True).idxmax()]
     marked = pd.concat([_spread(line) for _, line in rows.groupby(one_line, observed=True)])
     spread = len(marked) < len(rows)
     marked = rows.loc[marked.index.union(best.index)]
-    out = _left_out(dropped, rows)
+    excluded = _excluded(dropped, rows)
     chance = rows.loc[rows["chance"].notna(), ["task", "chance"]].drop_duplicates()
 
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
@@ -63,7 +73,7 @@ def plot_accuracy(
     band = p9.aes("tokens", ymin="low", ymax="high", group="band", fill="size")
     bar = p9.aes(ymin="low", ymax="high", group="band")
     layers: list[object] = []
-    # A layer without rows is left out: plotnine would warn of it.
+    # plotnine warns about a layer without rows.
     if not chance.empty:
         layers.append(
             p9.geom_hline(p9.aes(yintercept="chance"), chance, linetype="dashed", color=GREY, size=0.4)
@@ -84,8 +94,8 @@ def plot_accuracy(
         layers.append(
             p9.geom_point(data=best, shape="o", fill="white", size=0.75, stroke=0, show_legend=False)
         )
-    if not out.empty:
-        layers.append(p9.geom_point(p9.aes(y="bottom"), out, shape="x", size=1.5, show_legend=False))
+    if not excluded.empty:
+        layers.append(p9.geom_point(p9.aes(y="bottom"), excluded, shape="x", size=1.5, show_legend=False))
     return (
         p9.ggplot(rows, p9.aes("tokens", "value", color="size", fill="size", shape="size", group="size"))
         + layers
@@ -108,14 +118,14 @@ def _on_log_axis(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         found = ", ".join(sorted({f"{row.model} {row.checkpoint}" for row in rows.itertuples()}))
         raise FigureError(
             f"metrics: {metric} against training tokens needs a checkpoint with tokens above 0 "
-            f"(found only: {found}, with tokens 0 or unknown); add a trained checkpoint to the study "
-            "or state its tokens."
+            f"(found only: {found}, with tokens 0 or unknown). Add a trained checkpoint to the study, "
+            "or set tokens_per_step of the models."
         )
     return prune(kept)
 
 
-def _left_out(dropped: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
-    """`dropped` with the line that each belongs to, at the bottom of a panel; models that are drawn only."""
+def _excluded(dropped: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
+    """`dropped` at the bottom of the panels, with the line that each belongs to; only of models drawn."""
     if dropped is None or dropped.empty:
         return rows.iloc[:0]
     sizes = rows.drop_duplicates("model").set_index("model")["size"]
@@ -128,27 +138,27 @@ def _left_out(dropped: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
 def _with_interval(rows: pd.DataFrame, intervals: float) -> pd.DataFrame:
     """Add `low`, `high` and `band`: rows of one line between two missing standard errors share a band."""
     if not 0 < intervals < 1:
-        raise FigureError(f"intervals is {intervals}, allowed: a coverage between 0 and 1, such as 0.95.")
+        raise FigureError(f"intervals: found {intervals}, allowed: a coverage between 0 and 1, such as 0.95.")
     reach = NormalDist().inv_cdf((1 + intervals) / 2) * rows["stderr"]
     low, high = rows["value"] - reach, rows["value"] + reach
-    if rows["value"].between(0, 1).all():
+    if rows["is_share"].all():
         low, high = low.clip(0, 1), high.clip(0, 1)
-    # A band must not pass over a checkpoint whose error is unknown.
+    # A band must not span a checkpoint whose error is unknown.
     run = rows["stderr"].isna().groupby([rows["task"], rows["size"]], observed=True).cumsum()
     return rows.assign(low=low, high=high, run=run, band=rows["size"].astype(str) + " " + run.astype(str))
 
 
 def _spread(line: pd.DataFrame) -> pd.DataFrame:
-    """At most `POINTS_PER_LINE` rows of one line, evenly spread over the log axis, ends included."""
+    """At most `POINTS_PER_LINE` rows of one line, evenly spaced on the log axis, ends included."""
     if len(line) <= POINTS_PER_LINE:
         return line
-    place = np.log(line["tokens"].to_numpy(dtype=float))
-    wanted = np.linspace(place[0], place[-1], POINTS_PER_LINE)
-    return line.iloc[np.unique(np.abs(place[:, None] - wanted).argmin(axis=0))]  # (rows, wanted)
+    x = np.log(line["tokens"].to_numpy(dtype=float))
+    wanted = np.linspace(x[0], x[-1], POINTS_PER_LINE)
+    return line.iloc[np.unique(np.abs(x[:, None] - wanted).argmin(axis=0))]  # (rows, wanted)
 
 
 def _ticks(tokens: pd.Series) -> tuple[list[float], list[float]]:
-    """Labelled and minor ticks within the range of `tokens`; a lone checkpoint is labelled itself."""
+    """Labelled and minor ticks within the range of `tokens`; a single checkpoint is labelled itself."""
     low, high = tokens.min(), tokens.max()
     first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
     decades = np.log10(high / low)

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.figures.along import axis, columns_of, extent, lay_out, row_height, small_names
+from ebbtide.figures.along import axis, columns_of, extent, got_worse, lay_out, row_height, small_names
 from ebbtide.figures.theme import theme_paper
-from ebbtide.statistics.alarms.alarms import SEVERITIES, is_worse
 
 QUIET, UNKNOWN, BEST = "no alarm", "too few examples to tell", "best of the training"
-# Light to dark as well as yellow to red: told apart by every common kind of colour vision, and in grey.
+# Light to dark as well as yellow to red: distinguishable with colour blindness, and in grey.
 COLOURS = {
     QUIET: "#b8b8b8",
     UNKNOWN: "#b8b8b8",
@@ -21,23 +20,25 @@ COLOURS = {
     BEST: "#1f5fa6",
 }
 SHAPES = {QUIET: "o", UNKNOWN: "x", "minor": "o", "moderate": "s", "severe": "D", BEST: "|"}
+SEVERITIES = tuple(kind for kind in COLOURS if kind not in (QUIET, UNKNOWN, BEST))  # ascending
 SIZES = {QUIET: 1.0, UNKNOWN: 1.0, "minor": 1.6, "moderate": 2.0, "severe": 2.4, BEST: 3.4}
 _SMALLEST, _LARGEST = 0.25, 1.5  # grey dots
 
 
 def plot_alarms(comparisons: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
-    """Draw the worst alarm of every checkpoint; grey where there is none, and blue the best of the training.
+    """Draw the worst alarm of every checkpoint; grey where there is none.
 
-    `comparisons` is the table of `trajectories.alarms`. The area of a grey dot is the smallest drop that
-    would have been found there (80 %), in proportion to the largest of its metric: small dots are sure that
-    little fell. The blue stroke is the high-water mark of the whole training (only with `against: best`).
+    `comparisons` is the table of alarms with the column `lower_is_better`. The area of a grey dot is the
+    smallest drop that would have been detected there with a power of 80 %, relative to the largest of its
+    metric: a small dot means that at most a small drop was missed. A blue stroke is the high-water mark of
+    the whole training (only with `against: best`). `titles` are titles of panels by task.
 
     Raises `FigureError` when nothing was compared.
     """
     laid = lay_out(comparisons, titles)
     rows, marks = _worst(laid), _marks(laid)
     height = row_height(rows)
-    crowded = min(1.0, 90 / (columns_of(rows) * rows["place"].nunique()), height / 0.3)
+    crowded = min(1.0, 90 / (columns_of(rows) * rows["position"].nunique()), height / 0.3)
     kinds = [kind for kind in COLOURS if kind in set(rows["kind"]) | set(marks["kind"])]
     rows = rows.assign(size=rows["size"] * crowded)
     marks = marks.assign(size=SIZES[BEST] * min(1.0, height / 0.3))
@@ -46,10 +47,10 @@ def plot_alarms(comparisons: pd.DataFrame, titles: Mapping[str, str] | None = No
     drawn = drawn.sort_values("kind", kind="stable")
     key = p9.guide_legend(nrow=1, override_aes={"size": [SIZES[kind] for kind in kinds]})
     return (
-        p9.ggplot(drawn, p9.aes("place", "model", color="kind", shape="kind", size="size"))
+        p9.ggplot(drawn, p9.aes("position", "model", color="kind", shape="kind", size="size"))
         + p9.geom_point()
         + p9.facet_wrap("panel", ncol=columns_of(rows))
-        + axis(laid, before=bool((marks["place"] < 0).any()))
+        + axis(laid, before=bool((marks["position"] < 0).any()))
         + p9.scale_color_manual([COLOURS[kind] for kind in kinds], name="Worst alarm", guide=key)
         + p9.scale_shape_manual(
             [SHAPES[kind] for kind in kinds], name="Worst alarm", guide=p9.guide_legend(nrow=1)
@@ -62,11 +63,11 @@ def plot_alarms(comparisons: pd.DataFrame, titles: Mapping[str, str] | None = No
 
 
 def _worst(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per panel, model and checkpoint: its worst alarm and the smallest of its detectable drops."""
+    """One row per panel, model and checkpoint: its worst alarm and its smallest detectable drop."""
     rank = rows["severity"].map({grade: i for i, grade in enumerate(SEVERITIES)}).fillna(-1)
     largest = rows.groupby("metric")["minimum_detectable_drop"].transform("max")
     drop = np.sqrt(rows["minimum_detectable_drop"] / largest)
-    by = ["panel", "model", "place"]
+    by = ["panel", "model", "position"]
     worst = (
         rows.assign(rank=rank, drop=drop)
         .groupby(by, observed=True)
@@ -81,15 +82,14 @@ def _worst(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marks(rows: pd.DataFrame) -> pd.DataFrame:
-    """The high-water marks: of the last checkpoint, its reference, or itself where it is the best."""
-    best = rows[rows["against"] == "best"].sort_values("place")
+    """The high-water marks: the last checkpoint if it is the best, else its reference."""
+    best = rows[rows["against"] == "best"].sort_values("position")
     last = best.groupby(["panel", "model"], observed=True).tail(1)
-    better = ~is_worse(last) & (last["change"] != 0)
-    places = rows.drop_duplicates(["model", "checkpoint"]).set_index(["model", "checkpoint"])["place"]
-    # The first checkpoint is compared with none, so that it has no place of its own: it lies before the
-    # others.
+    better = ~got_worse(last) & (last["change"] != 0)
+    positions = rows.drop_duplicates(["model", "checkpoint"]).set_index(["model", "checkpoint"])["position"]
+    # The first checkpoint is compared with no other, so it has no column: it is drawn before the others.
     found = [
-        row.place if is_best else places.get((row.model, row.reference), -1)
+        row.position if is_best else positions.get((row.model, row.reference), -1)
         for row, is_best in zip(last.itertuples(), better, strict=True)
     ]
-    return last[["panel", "model"]].assign(place=pd.Series(found, last.index, dtype=int), kind=BEST)
+    return last[["panel", "model"]].assign(position=pd.Series(found, last.index, dtype=int), kind=BEST)

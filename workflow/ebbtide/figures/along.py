@@ -14,17 +14,17 @@ TICKS = 8  # labels under one panel across the page
 
 
 def lay_out(comparisons: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.DataFrame:
-    """Add `place` (the number of the checkpoint in the order of training), `panel` and ordered `model`.
+    """Add `position` (the number of the checkpoint in the order of training), `panel` and ordered `model`.
 
-    A panel is a task, or one metric of it where several are watched. Models and panels are in the order of
-    the table, the first model on top. Raises `FigureError` when nothing was compared.
+    A panel is a task, or one metric of it if there are several. Models and panels are in the order of the
+    table, the first model at the top. Raises `FigureError` when nothing was compared.
     """
     if comparisons.empty:
         raise FigureError(
-            "alarms: nothing was compared; this figure needs two checkpoints with the same examples, and "
-            "imported results have means only."
+            "alarms: found no comparison; this figure needs two checkpoints with the same examples. "
+            "Imported results have means only."
         )
-    places = {key: i for i, key in enumerate(sorted(set(_keys(comparisons))))}
+    positions = {key: i for i, key in enumerate(sorted(set(_keys(comparisons))))}
     several = comparisons.groupby("task")["metric"].nunique().max() > 1
     name = labeller(titles)
     panels = [
@@ -32,33 +32,38 @@ def lay_out(comparisons: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.D
         for task, metric in zip(comparisons["task"], comparisons["metric"], strict=True)
     ]
     return comparisons.assign(
-        place=[places[key] for key in _keys(comparisons)],
+        position=[positions[key] for key in _keys(comparisons)],
         panel=pd.Categorical(panels, list(dict.fromkeys(panels)), ordered=True),
         model=pd.Categorical(comparisons["model"], comparisons["model"].unique()[::-1], ordered=True),
     )
 
 
 def columns_of(rows: pd.DataFrame) -> int:
-    """Panels side by side: as many as leave each checkpoint some room."""
-    places, panels = rows["place"].nunique(), rows["panel"].nunique()
-    return int(min(panels, 3 if places <= 16 else 2 if places <= 40 else 1))
+    """Panels side by side: fewer where there are many checkpoints."""
+    positions, panels = rows["position"].nunique(), rows["panel"].nunique()
+    return int(min(panels, 3 if positions <= 16 else 2 if positions <= 40 else 1))
+
+
+def got_worse(rows: pd.DataFrame) -> pd.Series:
+    """Whether `change` is for the worse: down, or up for metrics where `lower_is_better`."""
+    return rows["change"].where(~rows["lower_is_better"], -rows["change"]) < 0
 
 
 def axis(rows: pd.DataFrame, *, before: bool = False) -> p9.scale_x_continuous:
-    """The axis of checkpoints, named by training tokens; by their own names where these are not known.
+    """The axis of checkpoints, labelled by training tokens, or by name where these are unknown.
 
     `before` leaves room for the first checkpoint, at -1.
     """
-    named = rows.drop_duplicates("place").sort_values("place")
+    named = rows.drop_duplicates("position").sort_values("position")
     every = max(1, -(-len(named) * columns_of(rows) // (TICKS * 2)))
-    shown = named.iloc[::-1].iloc[::every]  # the last checkpoint always has its name
+    labelled = named.iloc[::-1].iloc[::every]  # the last checkpoint always has a label
     labels = [
         compact(tokens) if tokens > 0 else name
-        for tokens, name in zip(shown["tokens"], shown["checkpoint"], strict=True)
+        for tokens, name in zip(labelled["tokens"], labelled["checkpoint"], strict=True)
     ]
-    last = int(rows["place"].max())
+    last = int(rows["position"].max())
     return p9.scale_x_continuous(
-        breaks=[*shown["place"], *([-1] * before)],
+        breaks=[*labelled["position"], *([-1] * before)],
         labels=[*labels, *(["first"] * before)],
         limits=(-0.5 - before, last + 0.5),
         expand=(0, 0),
@@ -66,20 +71,20 @@ def axis(rows: pd.DataFrame, *, before: bool = False) -> p9.scale_x_continuous:
 
 
 def extent(rows: pd.DataFrame, row_cm: float) -> tuple[float, float]:
-    """Width and height in cm: rows of models, titles of panels, the axis and the legend."""
+    """Width and height in cm: rows of models, panel titles, axis, legend."""
     models = rows["model"].nunique()
     deep = -(-rows["panel"].nunique() // columns_of(rows))
     return PAGE_CM, deep * (max(models, 2) * row_cm + 0.65) + 2.6
 
 
 def row_height(rows: pd.DataFrame) -> float:
-    """Centimetres of one row: lower where there are many, so that the figure stays on its page."""
+    """Height of one row in cm: less where there are many, so that the figure fits its page."""
     deep = -(-rows["panel"].nunique() // columns_of(rows)) * rows["model"].nunique()
     return max(0.17, min(0.42, 18.0 / deep))
 
 
 def small_names(rows: pd.DataFrame) -> p9.theme:
-    """Model names that fit their rows."""
+    """A theme whose model names fit their rows."""
     return p9.theme(
         axis_text_y=p9.element_text(size=min(POINTS - 1, row_height(rows) * 22)),
         axis_text_x=p9.element_text(rotation=90, ha="center", va="top"),

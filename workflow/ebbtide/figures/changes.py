@@ -8,36 +8,35 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.along import axis, columns_of, extent, lay_out, row_height, small_names
+from ebbtide.figures.along import axis, columns_of, extent, got_worse, lay_out, row_height, small_names
 from ebbtide.figures.heat import COLOURS, UNKNOWN
 from ebbtide.figures.theme import theme_paper
-from ebbtide.statistics.alarms.alarms import is_worse
 
 
 def plot_changes(
     comparisons: pd.DataFrame, alpha: float = 0.05, titles: Mapping[str, str] | None = None
 ) -> p9.ggplot:
-    """Draw the change from the checkpoint before as tiles, a dot where p_adjusted is below `alpha`.
+    """Draw the change from the checkpoint before as tiles, with a dot where p_adjusted is below `alpha`.
 
-    `comparisons` is the table of `trajectories.alarms`. The colour is the effect (Cohen's h of shares, else
-    standard deviations of examples), blue for the better and orange for the worse, on one scale for all
-    panels.
+    `comparisons` is the table of alarms with the column `lower_is_better`. The colour is the effect size
+    (Cohen's h for shares, else standard deviations of examples): blue is better, orange is worse, on one
+    scale for all panels. `titles` are titles of panels by task.
 
     Raises `FigureError` when no checkpoint was compared with the one before.
     """
     rows = comparisons[comparisons["against"] == "predecessor"]
     if rows.empty and not comparisons.empty:
         raise FigureError(
-            "alarms.against: this figure shows the changes from the checkpoint before; add predecessor to it."
+            "alarms.against: found no predecessor, which this figure shows. Add predecessor to it."
         )
     rows = lay_out(rows, titles)
-    turned = np.where(is_worse(rows), -1, 1) * rows["effect"].abs().to_numpy()
+    turned = np.where(got_worse(rows), -1, 1) * rows["effect"].abs().to_numpy()
     reach = max(0.1, math.ceil(float(np.abs(turned[np.isfinite(turned)]).max(initial=0.0)) * 10) / 10)
     rows = rows.assign(turned=np.clip(turned, -reach, reach))
     height = row_height(rows)
-    dot = min(1.1, 45 / (columns_of(rows) * rows["place"].nunique()), height * 3)
+    dot = min(1.1, 45 / (columns_of(rows) * rows["position"].nunique()), height * 3)
     return (
-        p9.ggplot(rows, p9.aes("place", "model"))
+        p9.ggplot(rows, p9.aes("position", "model"))
         + p9.geom_tile(p9.aes(fill="turned"), width=1.0, height=1.0)
         + p9.geom_point(data=rows[rows["p_adjusted"] < alpha], size=dot, stroke=0, color="black")
         + p9.facet_wrap("panel", ncol=columns_of(rows))

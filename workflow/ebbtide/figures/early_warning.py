@@ -1,4 +1,4 @@
-"""Falling accuracy beside the signals that may fall before it, each on the scale of its own fall."""
+"""Falling accuracy and the signals that may fall before it, each scaled by its own fall."""
 
 from collections.abc import Mapping
 
@@ -24,18 +24,19 @@ LOOKS = {
 def plot_early_warning(
     metrics: pd.DataFrame, leads: pd.DataFrame, titles: Mapping[str, str] | None = None
 ) -> p9.ggplot:
-    """Draw the curves of every falling task, scaled from the low after the fall (0) to the peak (1).
+    """Draw the curves of every falling task, scaled from the minimum after the fall (0) to the peak (1).
 
-    `metrics` is the table of `tables.METRICS`, `leads` that of early_warning.tsv, `titles` name tasks.
-    Vertical lines mark where half of a fall is lost. At most `PANELS` models and tasks, those of the largest
-    falls of accuracy.
+    `metrics` is the table of `tables.METRICS`, `leads` that of early_warning.tsv; `titles` are titles of
+    panels by task. Vertical lines mark where half of the fall is over. At most `PANELS` pairs of model and
+    task are drawn, those with the largest falls of accuracy.
+
     Raises `FigureError` when no lead was tested.
     """
     tested = leads[leads["lead"].notna()]
     if tested.empty:
         raise FigureError(
-            "early_warning.tsv: no task has both an accuracy and a signal (margin, coverage, choice "
-            "probability) that fall significantly; there is nothing to compare."
+            "early_warning.tsv: found no task whose accuracy falls significantly and one of its signals "
+            "(margin, coverage, choice probability) as well; nothing to compare."
         )
     largest = tested.drop_duplicates(["model", "task"]).nlargest(PANELS, "fall", keep="first")
     marks = _marks(tested.merge(largest[["model", "task"]]))
@@ -62,7 +63,7 @@ def plot_early_warning(
         + p9.scale_color_manual([look[0] for look in looks], name="", labels=labels)
         + p9.scale_linetype_manual([look[1] for look in looks], name="", labels=labels)
         + p9.scale_shape_manual([look[2] for look in looks], name="", labels=labels)
-        + p9.labs(x="Training tokens (log scale)", y="Share of the fall that is left")
+        + p9.labs(x="Training tokens (log scale)", y="Value between minimum (0) and peak (1)")
         + theme_paper(PAGE_CM if columns > 1 else 11.0, rows * (4.7 if columns > 1 else 6.5) + 1.8)
         + p9.theme(
             legend_title=p9.element_blank(),
@@ -73,7 +74,7 @@ def plot_early_warning(
 
 
 def _marks(tested: pd.DataFrame) -> pd.DataFrame:
-    """One row per curve to draw: where it has its peak and low, and lost half."""
+    """One row per curve: the checkpoints of its peak and its minimum, and the tokens at half of the fall."""
     names = ["model", "task", "signal", "half", "start", "end"]
     signals = tested[["model", "task", "signal", "signal_half", "signal_from", "signal_to"]]
     outcome = tested.drop_duplicates(["model", "task"]).assign(signal=OUTCOME)
@@ -87,14 +88,14 @@ def _panels(marks: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.Categor
 
 
 def _curves(metrics: pd.DataFrame, marks: pd.DataFrame) -> pd.DataFrame:
-    """The means of the marked curves at checkpoints with training tokens, scaled by their falls."""
+    """The values of the marked curves at checkpoints with training tokens, scaled by their falls."""
     rows = metrics[metrics["tokens"] > 0].rename(columns={"metric": "signal"})
     wanted = ["model", "task", "signal"]
     curves = rows[[*wanted, "checkpoint", "tokens", "value"]].merge(marks, on=wanted)
     values = curves.set_index([*wanted, "checkpoint"])["value"]
     top, low = (
-        values.reindex(pd.MultiIndex.from_frame(curves[[*wanted, place]])).to_numpy()
-        for place in ("start", "end")
+        values.reindex(pd.MultiIndex.from_frame(curves[[*wanted, end]])).to_numpy()
+        for end in ("start", "end")
     )
     curves["scaled"] = (curves["value"] - low) / (top - low)
     return curves.sort_values([*wanted, "tokens"], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Shares of examples that are forgotten, against training tokens."""
+"""The share of forgotten examples against training tokens."""
 
 from collections.abc import Mapping
 
@@ -11,17 +11,18 @@ from ebbtide.figures.frame import SIZE_TITLES, labeller, panel_columns
 from ebbtide.figures.theme import PAGE_CM, compact, palette, shapes, theme_paper
 
 POINTS_PER_LINE = 10
-FOUND, CHANCE = "forgotten", "expected by flicker"
+FOUND, CHANCE = "forgotten", "expected in random order"
 
 
 def plot_forgetting(
     curves: pd.DataFrame, parameters: str = "non_embedding", titles: Mapping[str, str] | None = None
 ) -> p9.ggplot:
-    """Draw the forgotten share (held once, wrong now), a colour per model and a panel per task.
+    """Draw the share of forgotten examples (learned, and wrong now), a colour per model, a panel per task.
 
-    Solid lines with points are what was found, dotted ones what an exchangeable order of the same answers
-    gives. `curves` is the table of `trajectories.forgetting.CURVES`; of several metrics, the first is drawn.
-    `parameters` is the count that orders models; `titles` are names of tasks over panels.
+    Solid lines with points are observed shares; dotted lines are the shares expected if the answers of each
+    example came in random order. `curves` is the table of `statistics.forgetting.tables.CURVES`; of several
+    metrics, the first is drawn. `parameters` is the count that orders models; `titles` are titles of panels
+    by task.
 
     Raises `FigureError` when no checkpoint has training tokens.
     """
@@ -29,8 +30,8 @@ def plot_forgetting(
     rows = rows[rows["metric"] == rows.groupby("task")["metric"].transform("first")]
     if rows.empty:
         raise FigureError(
-            "forgetting: nothing to draw against training tokens; the figure needs tasks with right "
-            "and wrong answers that were scored here, at two checkpoints or more with known tokens."
+            "forgetting: nothing to draw against training tokens; the figure needs tasks with right and "
+            "wrong answers, scored by Ebbtide at two or more checkpoints with known tokens."
         )
     order = rows.groupby("model")["parameters"].max().reset_index()
     order = order.assign(parameters=order["parameters"].where(order["parameters"] > 0, np.inf))
@@ -65,12 +66,12 @@ def plot_forgetting(
         + p9.scale_shape_manual(shapes(len(names)), name=SIZE_TITLES[parameters], guide=key)
         + p9.scale_linetype_manual({FOUND: "solid", CHANCE: "dotted"}, breaks=[FOUND, CHANCE], name="Share")
         + p9.guides(linetype=p9.guide_legend(override_aes={"shape": "None", "size": 0.6}))
-        + p9.labs(x="Training tokens (log scale)", y="Examples held once and wrong now")
+        + p9.labs(x="Training tokens (log scale)", y="Examples learned once and wrong now")
         + theme_paper(PAGE_CM if columns > 1 else 11.0, panel_rows * 3.6 + 2.4 + 0.4 * -(-len(names) // 4))
     )
 
 
 def _spread(line: pd.DataFrame) -> pd.DataFrame:
-    """Evenly spread rows of a line, as many as carry a point without running into each other."""
-    places = np.linspace(0, len(line) - 1, min(len(line), POINTS_PER_LINE)).round().astype(int)
-    return line.iloc[np.unique(places)]
+    """At most `POINTS_PER_LINE` evenly spaced rows of a line."""
+    rows = np.linspace(0, len(line) - 1, min(len(line), POINTS_PER_LINE)).round().astype(int)
+    return line.iloc[np.unique(rows)]

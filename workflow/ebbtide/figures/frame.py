@@ -17,41 +17,42 @@ SIZE_TITLES = {
 }
 
 
-def shown(metrics: pd.DataFrame, looked_at: Sequence[Ability], metric: str) -> pd.DataFrame:
-    """The rows of these abilities, in their order, ready for a figure of `metric`: a panel for each.
+def ability_rows(metrics: pd.DataFrame, abilities: Sequence[Ability], metric: str) -> pd.DataFrame:
+    """The rows of these abilities, in their order, for a figure with a panel for each.
 
     `task` becomes the ability's name and `metric` the one given, so that MC1 and MC2 of one task are two
-    panels. Draw it with `titles` that leave names as they are: see `as_they_are`.
+    panels. The figure needs the titles of `ability_titles`.
     """
     parts = [
         metrics[(metrics["task"] == a.task) & (metrics["metric"] == a.metric)].assign(task=a.name)
-        for a in looked_at
+        for a in abilities
     ]
     return pd.concat(parts, ignore_index=True).assign(metric=metric) if parts else metrics.iloc[:0]
 
 
-def as_they_are(looked_at: Sequence[Ability]) -> dict[str, str]:
-    """Panel titles of `shown`."""
-    return {ability.name: ability.name for ability in looked_at}
+def ability_titles(abilities: Sequence[Ability]) -> dict[str, str]:
+    """Titles of the panels of `ability_rows`: the abilities' names, unchanged."""
+    return {ability.name: ability.name for ability in abilities}
 
 
 def labeller(titles: Mapping[str, str] | None) -> Callable[[str], str]:
-    """Titles of panels: those given, else the task's name in words."""
+    """A function from task to panel title: the one given, else one made from the task's name."""
     return lambda task: (titles or {}).get(task, title(task))
 
 
 def choose(metrics: pd.DataFrame, metric: str, parameters: str = "non_embedding") -> pd.DataFrame:
-    """The rows of `metrics` that hold a value of `metric`, sorted by task, size and training tokens.
+    """The rows of `metrics` with a value of `metric`, sorted by task, size and training tokens.
 
     Two columns become ordered categories: `task`, in order of first appearance, and `size`
     (`pythia-70m (18.9M)`), from the smallest model to the largest by `parameters`, equal ones by name.
-    Unknown parameter counts (missing or 0) come last and are not shown.
+    Models of unknown size (missing or 0) come last, without a number.
+
     Raises `FigureError` when no row is left.
     """
     rows = metrics[(metrics["metric"] == metric) & metrics["value"].notna()]
     if rows.empty:
         found = ", ".join(sorted(metrics["metric"].unique())) or "no rows"
-        raise FigureError(f"metrics: no row holds a value of metric {metric!r} (found: {found}).")
+        raise FigureError(f"metrics: no row has a value of metric {metric!r} (metrics found: {found}).")
     sizes = rows.groupby("model")[f"parameters_{parameters}"].max()
     known = sizes.where(sizes > 0)
     order = known.rename("size").reset_index().sort_values(["size", "model"])["model"]
@@ -72,7 +73,7 @@ def prune(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def panel_columns(tasks: int, most: int) -> int:
-    """Panels side by side, at most `most`, with rows as even as can be: four tasks make 2 × 2, not 3 + 1."""
+    """Panels side by side, at most `most`, in rows as even as possible: four tasks are 2 × 2, not 3 + 1."""
     rows = -(-tasks // most)
     return -(-tasks // rows)
 

@@ -13,8 +13,8 @@ from ebbtide.titles import title
 WIDTH_CM, HEIGHT_CM = 10 * CM_PER_INCH, 6 * CM_PER_INCH
 COLUMNS = 4
 
-# Eight of Paul Tol's `muted` scheme, told apart by every common kind of colour vision; neighbours differ in
-# lightness too. Its ninth, sand, fades on white paper.
+# Eight of Paul Tol's `muted` scheme, distinguishable with colour blindness; neighbours also differ in
+# lightness. The ninth, sand, is too pale on white paper.
 COLOURS = ("#332288", "#88CCEE", "#117733", "#999933", "#882255", "#CC6677", "#44AA99", "#AA4499")
 
 
@@ -28,8 +28,8 @@ def plot_paper(
     """Draw `metric` against training tokens (log axis), a line per model, four panels side by side.
 
     `metrics` is the table of `tables.METRICS`. Every panel has its own y axis. Models are ordered by
-    `parameters`, and have eight fixed colours (more models: a scale from dark to light) and shapes. `titles`
-    are names of tasks over panels, in place of the task's own.
+    `parameters`; up to eight models have fixed colours, more have a scale from dark to light. `titles` are
+    titles of panels by task.
 
     Raises `FigureError` when `metric` does not occur or no checkpoint has training tokens.
     """
@@ -37,10 +37,10 @@ def plot_paper(
     rows = rows[rows["tokens"] > 0]
     if rows.empty:
         raise FigureError(
-            f"metrics: {metric} against training tokens needs a checkpoint with tokens above 0; "
-            "state tokens_per_step of the models."
+            f"metrics: {metric} against training tokens needs a checkpoint with tokens above 0. "
+            "Set tokens_per_step of the models."
         )
-    # Models by their names alone, in the order of their sizes.
+    # The legend has names without sizes, in the order of sizes.
     order = rows.sort_values("size")["model"].unique()
     rows = prune(rows).assign(line=pd.Categorical(rows["model"], order, ordered=True))
     colours = list(COLOURS[: len(order)]) if len(order) <= len(COLOURS) else palette(len(order))

@@ -1,4 +1,4 @@
-"""The interaction of every regression under every choice: a row per choice, a panel per task."""
+"""The interaction of every regression under every analysis choice: a row per choice, a panel per task."""
 
 import textwrap
 from collections.abc import Mapping
@@ -15,48 +15,48 @@ from ebbtide.titles import title
 
 GROUP_GAP = 0.6  # rows between groups of choices
 ROW_CM = 0.26
-TITLE = 24  # letters of a line above a panel
+TITLE_WIDTH = 24  # characters per line of a panel title
 SHADE = "#e4e4e4"
 COLOURS = {"the same as the base": "#1f5fa6", "another": "#a6500a"}
-FARTHEST = 37.0  # z of the smallest p that a float holds
+LARGEST_Z = 37.0  # of the smallest p that a float represents
 
 
 def plot_robustness(
     table: pd.DataFrame, alpha: float = 0.05, titles: Mapping[str, str] | None = None
 ) -> p9.ggplot:
-    """Draw the interaction's statistic under every choice of `regression.robustness`'s table.
+    """Draw the interaction's statistic under every choice in the table of `regression.robustness`.
 
-    The statistic is signed: sign(t) · z, z the normal quantile whose two-sided p is the adjusted p of the
-    choice. So one zone serves all choices, whatever their degrees of freedom and corrections: grey is |z|
-    below that of `alpha`. Filled where the verdict is the base's, open where not; the line is the base. A
-    choice that cannot be computed has no dot; one that no task can compute has no row. Each panel has its own
-    x axis. `titles` are names of tasks over panels, in place of their own.
+    The statistic is sign(t) · z, where z is the normal quantile whose two-sided p is the adjusted p of the
+    choice. One grey zone, |z| below that of `alpha`, therefore holds for all choices, whatever their degrees
+    of freedom and corrections. Dots are filled where the verdict equals the base's; the line is the base. A
+    choice that cannot be computed for a task has no dot; one that cannot be computed for any has no row.
+    Each panel has its own x axis. `titles` are titles of panels by task.
 
-    Raises `FigureError` where no task has a regression.
+    Raises `FigureError` when no task has a regression.
     """
     rows = table[(table["term"] == "interaction") & table["survives"].ne("")]
     if rows.empty:
         notes = table.loc[table["group"] == "base", "note"].unique()
         raise FigureError(f"robustness: no task has a regression ({'; '.join(notes[:3]) or 'no tasks'}).")
     critical = NormalDist().inv_cdf(1 - alpha / 2)
-    places = _places(rows)
+    positions = _positions(rows)
     several = rows.groupby("task", sort=False)["metric"].transform("nunique") > 1
     names = rows["task"].map(lambda task: (titles or {}).get(task, title(task)))
     panel = names + ("-" + rows["metric"].map(title)).where(several, "")
-    panel = panel.map(lambda name: textwrap.fill(name, TITLE))
+    panel = panel.map(lambda name: textwrap.fill(name, TITLE_WIDTH))
     rows = rows.assign(
         z=signed_z(rows["t"], rows["p_adjusted"]),
-        place=rows["choice"].map(places),
+        position=rows["choice"].map(positions),
         panel=pd.Categorical(panel, panel.unique(), ordered=True),
         verdict=pd.Categorical(np.where(rows["survives"] == "yes", *COLOURS), list(COLOURS)),
     )
     base = rows[rows["group"] == "base"]
     panels = rows["panel"].nunique()
     columns = panel_columns(panels, 4)
-    low, high = min(places.values()) - 0.7, max(places.values()) + 0.7
+    low, high = min(positions.values()) - 0.7, max(positions.values()) + 0.7
     zone = pd.DataFrame({"from_": [-critical], "to": [critical], "low": [low], "high": [high]})
     return (
-        p9.ggplot(rows, p9.aes("z", "place"))
+        p9.ggplot(rows, p9.aes("z", "position"))
         + p9.geom_rect(
             p9.aes(xmin="from_", xmax="to", ymin="low", ymax="high"), zone, inherit_aes=False, fill=SHADE
         )
@@ -72,8 +72,8 @@ def plot_robustness(
         )
         + p9.scale_x_continuous(breaks=_ticks, minor_breaks=[])
         + p9.scale_y_continuous(
-            breaks=list(places.values()),
-            labels=list(places),
+            breaks=list(positions.values()),
+            labels=list(positions),
             minor_breaks=[],
             limits=(low, high),
             expand=(0, 0),
@@ -90,31 +90,31 @@ def plot_robustness(
 
 
 def signed_z(t: pd.Series, p: pd.Series) -> pd.Series:
-    """sign(t) times the normal quantile with two-sided probability p; at most `FARTHEST`, where p is 0."""
-    quantile = [NormalDist().inv_cdf(1 - x / 2) if x > 1e-15 else _far(x) for x in p]
-    return pd.Series(np.sign(t) * np.minimum(quantile, FARTHEST), t.index)
+    """sign(t) times the normal quantile with two-sided probability p; at most `LARGEST_Z`, when p is 0."""
+    quantile = [NormalDist().inv_cdf(1 - x / 2) if x > 1e-15 else _quantile_of_tiny(x) for x in p]
+    return pd.Series(np.sign(t) * np.minimum(quantile, LARGEST_Z), t.index)
 
 
-def _far(p: float) -> float:
-    """The quantile where 1 − p/2 rounds to 1."""
-    return -NormalDist().inv_cdf(p / 2) if p > 0 else FARTHEST
+def _quantile_of_tiny(p: float) -> float:
+    """The quantile when 1 − p/2 rounds to 1."""
+    return -NormalDist().inv_cdf(p / 2) if p > 0 else LARGEST_Z
 
 
-def _places(rows: pd.DataFrame) -> dict[str, float]:
-    """Choice → its row, downwards in the order of the table, groups apart."""
-    places: dict[str, float] = {}
-    place, last = 0.0, None
+def _positions(rows: pd.DataFrame) -> dict[str, float]:
+    """Choice → its y, downwards in the order of the table, with gaps between groups."""
+    positions: dict[str, float] = {}
+    y, last = 0.0, None
     order = rows.drop_duplicates("choice")
     group_order = list(dict.fromkeys(order["group"]))
     order = order.assign(at=order["group"].map(group_order.index)).sort_values("at", kind="stable")
     for group, choice in order[["group", "choice"]].itertuples(index=False):
-        place -= 1 + GROUP_GAP * (last is not None and group != last)
-        places[choice], last = place, group
-    return places
+        y -= 1 + GROUP_GAP * (last is not None and group != last)
+        positions[choice], last = y, group
+    return positions
 
 
 def _ticks(limits: tuple[float, float]) -> list[float]:
-    """Three or four round values within the limits."""
+    """Up to five round values within the limits."""
     low, high = limits
     step = next(s for s in (1, 2, 5, 10, 20, 50) if (high - low) / s <= 4.5 or s == 50)
     return [float(v) for v in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]

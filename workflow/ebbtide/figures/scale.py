@@ -9,12 +9,11 @@ import plotnine as p9
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import SIZE_TITLES, labeller, panel_columns
 from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, theme_paper
-from ebbtide.metrics import METRICS
 from ebbtide.titles import title
 
 Z = 1.96
-SHARES = (-0.02, 1.02)  # the prize's axis for shares
-# The shape says the class of the curve; filled ones are told apart in print.
+SHARE_LIMITS = (-0.02, 1.02)  # of the y axis for shares, as in the Inverse Scaling Prize
+# By class of the curve; filled shapes are easier to distinguish in print.
 SHAPES = {
     "standard": "^",
     "inverse": "v",
@@ -37,10 +36,26 @@ def plot_scale(
     parameters: str = "non_embedding",
     titles: Mapping[str, str] | None = None,
 ) -> p9.ggplot:
-    """Draw `metric` of scale_points.tsv against training FLOPs, shapes by the classes of scale_trends.tsv.
+    """Draw `metric` against training FLOPs, with shapes by the class of the curve.
 
-    Models of equal compute are drawn one above the other, and the line goes through their mean. Losses have a
-    logarithmic axis, shares one from 0 to 1. Raises `FigureError` when no model has a value.
+    The line goes through the mean of models of equal compute. The y axis is logarithmic where lower values
+    are better (losses), and from 0 to 1 for shares.
+
+    Parameters
+    ----------
+    points
+        Table of scale_points.tsv with the columns `lower_is_better` and `is_share`.
+    trends
+        Table of scale_trends.tsv.
+    parameters
+        The parameter count in the compute, for the axis title.
+    titles
+        Titles of panels by task.
+
+    Raises
+    ------
+    FigureError
+        No model of known compute has a value of `metric`.
     """
     rows = points[(points["metric"] == metric) & points["flops"].notna()].copy()
     if rows.empty:
@@ -55,19 +70,20 @@ def plot_scale(
     asked = list(rows["asked"].unique())
     panels = [name(task) for task in dict.fromkeys([*(t for t in titles or {} if t in asked), *asked])]
     rows["panel"] = pd.Categorical(rows["asked"].map(name), panels, ordered=True)
-    rows["shown"] = _ordered(rows["shots"].map(shots_in_words), sorted(rows["shots"].unique(), key=_rank))
+    rows["prompt"] = _ordered(rows["shots"].map(shots_in_words), sorted(rows["shots"].unique(), key=_rank))
     series = list(rows["series"].unique())
     rows["series"] = pd.Categorical(rows["series"], series, ordered=True)
     seen = [c for c in SHAPES if c in set(rows["class"])]
     rows["class"] = pd.Categorical(rows["class"], seen, ordered=True)
     rows["curve"] = rows["series"].astype(str) + "/" + rows["shots"]
-    share, logarithmic = _axes(metric, rows["value"])
+    share = bool(rows["is_share"].all())
+    logarithmic = not share and bool(rows["lower_is_better"].all() and (rows["value"] > 0).all())
     rows["low"], rows["high"] = rows["value"] - Z * rows["stderr"], rows["value"] + Z * rows["stderr"]
     if share:
         rows["low"], rows["high"] = rows["low"].clip(lower=0), rows["high"].clip(upper=1)
-    if logarithmic:  # an interval that reaches 0 has no place on this axis
+    if logarithmic:  # an interval that reaches 0 cannot be drawn on this axis
         rows["low"] = np.maximum(rows["low"], rows["value"] / 2)
-    lines = rows.groupby(["panel", "series", "shown", "curve", "flops"], observed=True)["value"].mean()
+    lines = rows.groupby(["panel", "series", "prompt", "curve", "flops"], observed=True)["value"].mean()
     chance = rows[rows["chance"].notna()].groupby("panel", observed=True)["chance"].mean()
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(series))]
     columns = panel_columns(len(panels), 3)
@@ -79,14 +95,14 @@ def plot_scale(
             p9.aes(yintercept="chance"), chance.reset_index(), linetype="dotted", color=GREY, size=0.6
         )
         + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), rows[rows["low"].notna()], size=0.4)
-        + p9.geom_line(p9.aes(linetype="shown", group="curve"), lines.reset_index(), size=0.6)
+        + p9.geom_line(p9.aes(linetype="prompt", group="curve"), lines.reset_index(), size=0.6)
         + p9.geom_point(p9.aes(shape="class", fill="series"), size=1.9, stroke=0.2)
         + p9.facet_wrap("panel", ncol=columns, scales="fixed" if share else "free_y")
         + p9.scale_x_log10(breaks=_powers, labels=_powers_in_words, minor_breaks=[])
         + p9.scale_color_manual(colours, name="Series")
         + p9.scale_fill_manual(colours, name="Series", guide=None)
         + p9.scale_shape_manual([SHAPES[c] for c in seen], name="Class over scale")
-        + p9.scale_linetype_manual(DASHES[: rows["shown"].nunique()], name="Examples in the prompt")
+        + p9.scale_linetype_manual(DASHES[: rows["prompt"].nunique()], name="Examples in the prompt")
         + p9.labs(x=f"Training compute 6 N D (FLOPs; N: {words})", y=_axis(metric, logarithmic))
         + theme_paper(PAGE_CM if columns > 1 else 11.0, height)
         + p9.theme(legend_box="horizontal", legend_key_width=18, legend_text=p9.element_text(size=POINTS - 1))
@@ -95,14 +111,14 @@ def plot_scale(
         )
     )
     if share:
-        return plot + p9.scale_y_continuous(expand=(0, 0)) + p9.coord_cartesian(ylim=SHARES)
+        return plot + p9.scale_y_continuous(expand=(0, 0)) + p9.coord_cartesian(ylim=SHARE_LIMITS)
     return (
         plot + p9.scale_y_log10(labels=lambda ticks: [f"{tick:g}" for tick in ticks]) if logarithmic else plot
     )
 
 
 def shots_in_words(shots: str) -> str:
-    """`0` → zero-shot, `5` → 5 shots, else what it is."""
+    """`0` → zero-shot, `5` → 5 shots; names of other prompts in words."""
     named = {"0": "zero-shot", "1": "1 shot", "prefix": "fixed examples", "own": "as in lm-eval"}
     return named.get(shots, f"{shots} shots")
 
@@ -115,21 +131,12 @@ def _ordered(words: pd.Series, shots: list[str]) -> pd.Categorical:
     return pd.Categorical(words, [shots_in_words(s) for s in shots], ordered=True)
 
 
-def _axes(metric: str, values: pd.Series) -> tuple[bool, bool]:
-    """Whether the axis is that of shares, and whether it is logarithmic, as for losses."""
-    known = METRICS.get(metric.partition("[")[0])
-    if known is None:
-        return bool(values.between(0, 1).all()), False
-    share = known.unit in ("share", "probability")
-    return share, not share and known.higher_is_better is False and bool((values > 0).all())
-
-
 def _axis(metric: str, logarithmic: bool) -> str:
-    return f"{title(metric)} (log scale; less is better)" if logarithmic else title(metric)
+    return f"{title(metric)} (log scale; lower is better)" if logarithmic else title(metric)
 
 
 def _powers(limits: tuple[float, float]) -> list[float]:
-    """Powers of ten within the limits, at most five; where there is none or one, also 2 and 5 times such."""
+    """Powers of ten within the limits, at most five; with fewer than two, also 2 and 5 times a power."""
     low, high = (float(np.log10(limit)) for limit in limits)
     tens = np.arange(np.ceil(low), np.floor(high) + 1)
     if len(tens) > 1:

@@ -1,4 +1,4 @@
-"""Scaling laws drawn: laws against compute, exponents, error against loss, the search, the trade-off."""
+"""Figures of scaling laws: laws against compute, exponents, error against loss, search, trade-off."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
 def plot_laws(predictions: pd.DataFrame, curves: pd.DataFrame, train_set: str) -> p9.ggplot:
     """Loss and error of one train set against compute, a line per M (the paper's Figure 1).
 
-    Circles are in the fit, crosses are predicted; the lines are the laws.
+    Circles are runs in the fit, crosses are predicted runs; the lines are the fitted laws.
     """
     points = _of(predictions, train_set, curves["quantity"].unique())
     if not (curves["train_set"] == train_set).any():
@@ -31,12 +31,12 @@ def plot_laws(predictions: pd.DataFrame, curves: pd.DataFrame, train_set: str) -
     points, lines = _labelled(points, ratios), _labelled(lines, ratios)
     kept = points["C"].agg(["min", "max"])
     lines = lines[lines["C"].between(kept["min"] / 2, kept["max"] * 2)]
-    seen = np.where(points["in_fit"], "in the fit", "predicted")
-    points = points.assign(seen=pd.Categorical(seen, ["in the fit", "predicted"]))
+    role = np.where(points["in_fit"], "in the fit", "predicted")
+    points = points.assign(role=pd.Categorical(role, ["in the fit", "predicted"]))
     return (
         p9.ggplot(points, p9.aes("C", "actual", color="ratio"))
         + p9.geom_line(p9.aes(y="value", group="ratio"), lines, size=0.4)
-        + p9.geom_point(p9.aes(shape="seen"), size=1.6, stroke=0.5, fill="white")
+        + p9.geom_point(p9.aes(shape="role"), size=1.6, stroke=0.5, fill="white")
         + p9.facet_wrap("panel", ncol=3, scales="free_y")
         + p9.scale_x_log10(labels=_powers)
         + p9.scale_color_manual(palette(len(ratios)), name="Tokens per parameter M")
@@ -50,7 +50,7 @@ def plot_exponents(predictions: pd.DataFrame, exponents: pd.DataFrame, quantity:
     """Reducible loss against compute, a straight line per M (the paper's Figure 2)."""
     fitted = exponents.dropna(subset="eta")
     if fitted.empty:
-        return sentence(f"No exponents: {'; '.join(exponents['note'].unique())}.")
+        return sentence(f"No exponents were fitted: {'; '.join(exponents['note'].unique())}.")
     runs = predictions[predictions["quantity"] == quantity].merge(fitted, on=["train_set", "M"])
     runs = runs.assign(above=runs["actual"] - runs["E"])
     runs = runs[runs["above"] > 0]
@@ -100,7 +100,7 @@ def plot_error_of_loss(predictions: pd.DataFrame, curves: pd.DataFrame, quantity
 
 
 def plot_search(configurations: pd.DataFrame) -> p9.ggplot:
-    """The configuration search: every run, its front, the trend with its band, what the study uses."""
+    """The configuration search: every run, the Pareto front, the trend with its band, the runs used."""
     table = configurations.assign(
         state=pd.Categorical(
             np.select(
@@ -115,14 +115,14 @@ def plot_search(configurations: pd.DataFrame) -> p9.ggplot:
     trend = table.sort_values("C").drop_duplicates("C")
     # Runs that diverged would squeeze the rest into a line.
     top = table.loc[table["front"], "loss"].max() * 1.1
-    shown = table[table["loss"] <= top]
+    converged = table[table["loss"] <= top]
     return (
-        p9.ggplot(shown, p9.aes("C", "loss"))
+        p9.ggplot(converged, p9.aes("C", "loss"))
         + p9.geom_ribbon(p9.aes(ymin="low", ymax="high"), trend, fill="#cfe2f0")
         + p9.geom_line(p9.aes(y="trend"), trend, color="#1f5fa6", size=0.5)
         + [
             p9.geom_point(p9.aes(color="state", shape="state", size="state"), layer, stroke=0.3)
-            for layer in (shown[~shown["front"]], shown[shown["front"]])
+            for layer in (converged[~converged["front"]], converged[converged["front"]])
         ]
         + p9.scale_x_log10(labels=_powers)
         + p9.scale_y_log10()
@@ -146,7 +146,7 @@ def plot_tradeoff(tradeoff: pd.DataFrame) -> p9.ggplot:
     table = tradeoff.dropna(subset="relative_error")
     table = table[table["relative_error"].astype(float).between(0, np.inf, inclusive="neither")]
     if table.empty:
-        return sentence("No run beyond the fit costs more than every run of the fit: nothing to trade off.")
+        return sentence("No predicted run costs more than every run in the fit: nothing to trade off.")
     table = table.assign(
         run=table["model"] + ", M = " + table["M"].map("{:g}".format),
         panel=table["quantity"].map(_name),
@@ -170,7 +170,7 @@ def plot_tradeoff(tradeoff: pd.DataFrame) -> p9.ggplot:
 
 
 def plot_relative_error(predictions: pd.DataFrame, quantity: str) -> p9.ggplot:
-    """Relative error of every run as a map of N × M (the paper's Figure 5); runs of the fit are boxed."""
+    """Relative error of every run as a map of N × M (the paper's Figure 5); runs in the fit are boxed."""
     table = predictions[predictions["quantity"] == quantity]
     if table["relative_error"].isna().all():
         return _no_law(predictions, *table["train_set"].unique())
@@ -204,11 +204,11 @@ def plot_relative_error(predictions: pd.DataFrame, quantity: str) -> p9.ggplot:
 
 
 def _no_law(predictions: pd.DataFrame, *train_sets: str) -> p9.ggplot:
-    """Why there is nothing to draw, in words."""
+    """A figure that says why no law was fitted."""
     of = predictions[
         predictions["train_set"].isin(train_sets) & predictions["quantity"].str.startswith("loss")
     ]
-    return sentence(f"No law of the loss: {'; '.join(of['note'].unique())}")
+    return sentence(f"No law of the loss was fitted: {'; '.join(of['note'].unique())}")
 
 
 def _squish(values: pd.Series, range: tuple[float, float] = (0.0, 1.0), **_: object) -> np.ndarray:
@@ -235,18 +235,18 @@ def _name(quantity: str, names: Mapping[str, str] = NAMES) -> str:
     if quantity in names:
         return names[quantity]
     kind, of = quantity.split("_", 1)
-    if kind == "loss" and of.endswith("_loss"):  # a task may be called by what is taken of it
+    if kind == "loss" and of.endswith("_loss"):  # the task's own name may end in loss
         return title(of)
     return f"{'Loss on' if kind == 'loss' else 'Error on'} {title(of)}"
 
 
 def _size(parameters: float) -> str:
-    """0.011B, as the paper writes it; a laptop's models in thousands."""
+    """0.011B, as in the paper; models below a million in thousands."""
     return f"{parameters / 1e9:.2g}B" if parameters >= 1e6 else f"{parameters / 1e3:.3g}k"
 
 
 def _powers(ticks: list[float]) -> list[str]:
-    """10¹², and between the powers 3·10¹²."""
+    """10¹², and 3·10¹² between powers."""
     labels = []
     for tick in ticks:
         power = int(np.floor(np.log10(tick) + 1e-9))

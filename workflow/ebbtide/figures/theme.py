@@ -1,4 +1,4 @@
-"""The look of every figure: type, colours, shapes, names and numbers in words, and how it is saved."""
+"""What all figures share: theme, colours, shapes, number formats, and how they are saved."""
 
 import textwrap
 from collections.abc import Callable, Iterable
@@ -12,25 +12,25 @@ from ebbtide.errors import FigureError
 from ebbtide.files import atomic
 from ebbtide.logs import log
 
-FONT = "DejaVu Sans"  # ships with matplotlib, so every machine draws the same letters
+FONT = "DejaVu Sans"  # ships with matplotlib, so figures are the same on every machine
 POINTS = 7.0  # size of most text: readable when printed at the width drawn
 DPI = 300
 PAGE_CM = 17.0  # text width of an A4 page
 CM_PER_INCH = 2.54
 GREY = "#5a5a5a"
 
-# By format, what is kept out of the file: dates and versions would make equal figures differ.
+# Metadata to leave out, by format: with dates and versions, equal figures would be different files.
 METADATA: dict[str, dict[str, None]] = {
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     ".png": {"Software": None},
 }
 
-# Filled shapes, told apart without colour; as many as a family of models usually has sizes.
+# Filled shapes, distinguishable without colour; as many as a model family usually has sizes.
 SHAPES = ("o", "s", "^", "D", "v", "P", "*", "X", "<", "p", ">", "h")
 
 
 def theme_paper(width_cm: float = PAGE_CM, height_cm: float = 10.0) -> p9.theme:
-    """The theme of every figure, drawn at the size at which it is printed (cm)."""
+    """The theme of every figure, with the size in cm at which it is printed."""
     return p9.theme_bw(base_size=POINTS, base_family=FONT) + p9.theme(
         figure_size=(width_cm / CM_PER_INCH, height_cm / CM_PER_INCH),
         dpi=DPI,
@@ -61,26 +61,26 @@ def save(
 ) -> None:
     """Write `plot` atomically as PDF or PNG, by the suffix of `path`, in the plot's own size unless given.
 
-    Fonts are embedded as TrueType. Nothing depends on the clock or on the user's matplotlib
-    settings: equal plots make equal bytes. Raises `FigureError` for another suffix.
+    Fonts are embedded as TrueType. Equal plots make equal bytes: nothing depends on the clock or on the
+    user's matplotlib settings. Raises `FigureError` for another suffix.
     """
     path = Path(path)
     if path.suffix not in METADATA:
-        raise FigureError(f"{path}: suffix {path.suffix!r}, allowed: {', '.join(METADATA)}.")
+        raise FigureError(f"{path}: found suffix {path.suffix!r}, allowed: {', '.join(METADATA)}.")
     width, height = (inches * CM_PER_INCH for inches in plot.theme.getp("figure_size"))
     size = ((width_cm or width) / CM_PER_INCH, (height_cm or height) / CM_PER_INCH)
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(plot.theme.rcParams)
         mpl.rcParams["pdf.fonttype"] = 42  # TrueType: journals refuse matplotlib's default, Type 3
-        # One drawing serves one file: plotnine fixes the scale of a colour bar at the first rendering.
+        # Every file needs its own drawing: plotnine fixes the scale of a colour bar at the first rendering.
         figure = (plot + p9.theme(figure_size=size)).draw()
         with atomic(path) as temporary:
             figure.savefig(temporary, dpi=DPI, metadata=METADATA[path.suffix])
 
 
 def write(draw: Callable[[], p9.ggplot], paths: Iterable[str | Path]) -> None:
-    """Save a figure under every path; where it cannot be drawn, why not: all else of the study is there."""
+    """Save a figure under every path; if it cannot be drawn, one that says why: the run must go on."""
     try:
         plot = draw()
     except FigureError as error:
@@ -91,11 +91,11 @@ def write(draw: Callable[[], p9.ggplot], paths: Iterable[str | Path]) -> None:
 
 
 def sentence(text: str) -> p9.ggplot:
-    """A figure that says why there is nothing to draw, so that a study without it is whole."""
-    shown = "\n".join(textwrap.wrap(text, 80))
-    place = pd.DataFrame({"x": [0.0], "y": [0.0], "text": [shown]})
+    """A figure that consists of a sentence, in place of one that cannot be drawn."""
+    wrapped = "\n".join(textwrap.wrap(text, 80))
+    label = pd.DataFrame({"x": [0.0], "y": [0.0], "text": [wrapped]})
     return (
-        p9.ggplot(place, p9.aes("x", "y", label="text"))
+        p9.ggplot(label, p9.aes("x", "y", label="text"))
         + p9.geom_text(size=POINTS, color=GREY)
         + theme_paper(height_cm=4.0)
         + p9.theme_void()
@@ -104,7 +104,7 @@ def sentence(text: str) -> p9.ggplot:
 
 
 def palette(count: int) -> list[str]:
-    """`count` colours in order, dark to light: viridis without its yellow end, which fades on white paper."""
+    """`count` colours from dark to light: viridis without its yellow end, too pale on white paper."""
     viridis = mpl.colormaps["viridis"]
     last = max(count - 1, 1)
     return [mpl.colors.to_hex(viridis(0.8 * i / last)) for i in range(count)]
@@ -116,7 +116,7 @@ def shapes(count: int) -> list[str]:
 
 
 def compact(number: float) -> str:
-    """A count in three significant digits: 888, 6.59K, 1.05M, 300B."""
+    """A count with three significant digits: 888, 6.59K, 1.05M, 300B."""
     rounded = float(f"{number:.3g}")
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if rounded >= size:

@@ -1,4 +1,4 @@
-"""Slopes over training as a forest: a panel per task, a row per model, the class of the curve as shape."""
+"""Slopes over training as a forest plot: a panel per task, a row per model, a shape per class of curve."""
 
 from collections.abc import Mapping
 
@@ -10,8 +10,7 @@ from ebbtide.figures.frame import labeller, panel_columns
 from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper
 from ebbtide.titles import title
 
-# Colours of Okabe & Ito (2008), told apart by every common kind of colour vision; the shapes do so without
-# colour.
+# Colours of Okabe & Ito (2008), distinguishable with colour blindness; the shapes are without colour.
 LOOKS = {
     "rising": ("^", "#0072b2"),
     "falling": ("v", "#d55e00"),
@@ -25,15 +24,16 @@ LOOKS = {
 def plot_trends(trends: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
     """Draw `slope` with `low` and `high` of every row of trends.tsv.
 
-    Models are ordered by their non-embedding parameters, the smallest at the top; panels in order of first
-    appearance, named by `titles`. Tasks that are watched by different metrics have each their own axis.
+    Models are ordered by their non-embedding parameters, the smallest at the top; panels are in order of
+    first appearance, with `titles` by task. If tasks have different metrics, each panel has its own axis.
+
     Raises `FigureError` when no row has a slope.
     """
     rows = trends[trends["slope"].notna()].copy()
     if rows.empty:
         raise FigureError(
-            "trends.tsv: no row has a slope; slopes need two checkpoints with training tokens "
-            "and two examples."
+            "trends.tsv: no row has a slope; a slope needs two checkpoints with training tokens and two "
+            "examples."
         )
     one_metric = rows["metric"].nunique() == 1
     tasks = rows["task"].map(labeller(titles))
@@ -64,7 +64,7 @@ def plot_trends(trends: pd.DataFrame, titles: Mapping[str, str] | None = None) -
 
 
 def _rows(rows: pd.DataFrame) -> tuple[pd.Categorical, int]:
-    """The model of each row with its size, the smallest at the top; and how many models there are."""
+    """The model of each row with its size, the smallest at the top; and the number of models."""
     sizes = rows.groupby("model")["parameters_non_embedding"].max()
     order = sizes.where(sizes > 0).reset_index().sort_values(["parameters_non_embedding", "model"])["model"]
     names = {m: f"{m} ({compact(sizes[m])})" if sizes[m] > 0 else m for m in order}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.cells.store import failed_mark
+from ebbtide.checkpoints.hub.disk import Budget
 from ebbtide.errors import CheckpointError, ConfigError
 
 # Seconds in which a failed cell may be tried again, and a task be frozen.
@@ -77,6 +78,20 @@ def read_run(path: str | Path) -> Run:
         raise ConfigError(
             f"--plan: {path} is no plan of a run ({type(error).__name__}: {error}); run snakemake again."
         ) from None
+
+
+def budget_of(plan: str | Path, to: Path) -> Budget | None:
+    """The budget of disk space that a run sets for the directory `to`; None if it sets none.
+
+    Raises `ConfigError` if the plan cannot be read, or `to` is not ROOT/MODEL/CHECKPOINT/hub-ID.
+    """
+    run = read_run(plan)
+    if run.budget is None:
+        return None
+    absolute = to.absolute()
+    if not absolute.name.startswith("hub-") or len(absolute.parents) < 3:
+        raise ConfigError(f"--to: found {to}; allowed within a budget: ROOT/MODEL/CHECKPOINT/hub-ID.")
+    return Budget(absolute.parents[2], run.budget, run.needs, check=run.check)
 
 
 def _time(path: Path, absent: float = 0.0) -> float:

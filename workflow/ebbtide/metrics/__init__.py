@@ -16,13 +16,12 @@ from ebbtide.metrics import choice, calibration, sequence, log_odds, rating, bin
 from ebbtide.metrics.of_cell import (
     example_rows,
     loglikelihoods_sha256,
-    measure,
     measured,
     per_example,
     placed_rows,
     reliability,
 )
-from ebbtide.metrics.registry import METRICS, Metric, check_metrics, metric_of
+from ebbtide.metrics.registry import METRICS, Metric, check_metrics
 
 __all__ = [
     "METRICS",
@@ -30,9 +29,7 @@ __all__ = [
     "check_metrics",
     "example_rows",
     "loglikelihoods_sha256",
-    "measure",
     "measured",
-    "metric_of",
     "per_example",
     "placed_rows",
     "reliability",

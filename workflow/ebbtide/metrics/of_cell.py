@@ -10,6 +10,7 @@ import pandas as pd
 from ebbtide.errors import CellError
 from ebbtide.metrics.binary import RATIOS
 from ebbtide.metrics.calibration import reliability_table
+from ebbtide.metrics.direction import is_accuracy
 from ebbtide.metrics.errors_of_means import Estimate, estimate, ratio
 from ebbtide.metrics.examples import GROUP, Examples, in_order, join
 from ebbtide.metrics.registry import Metric, reported
@@ -180,7 +181,7 @@ class _Measured:
         self.weights = None if metric.weights is None else metric.weights(x).astype(float)
         self.clusters = clusters
         self.null = None if metric.chance is None else metric.chance(x)
-        self.given = given if metric.name.startswith("accuracy") else None
+        self.given = given if is_accuracy(metric.name) else None
 
     def estimate(self, mask: np.ndarray) -> Estimate:
         return estimate(self.values[mask], *self._of(mask), self.metric.transform)

@@ -61,14 +61,6 @@ def metric(
     return register
 
 
-def metric_of(name: str) -> Metric:
-    """The metric of a row's name, which may be that of a group: `accuracy[part=1]` is an `accuracy`.
-
-    Raises `KeyError` for a name that is not Ebbtide's.
-    """
-    return METRICS[name.partition("[")[0]]
-
-
 def check_metrics(kind: str, wanted: list[str] | None, where: str) -> None:
     """Raise `TaskError` for a wanted metric that is unknown, or of another kind of task."""
     allowed = [name for name, metric in METRICS.items() if kind in metric.kinds]

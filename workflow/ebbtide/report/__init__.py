@@ -1,1 +1,1 @@
-"""The report: what a study found, in words and pages."""
+"""The report of a study: its summary and its pages."""

@@ -1,4 +1,4 @@
-"""Every figure of a study: which tables and settings it shows, and where it is written."""
+"""Every figure of a study: the tables and settings that it needs, and the files it is written to."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -13,7 +13,7 @@ from ebbtide.figures.alarms import plot_alarms
 from ebbtide.figures.changes import plot_changes
 from ebbtide.figures.early_warning import plot_early_warning
 from ebbtide.figures.forgetting import plot_forgetting
-from ebbtide.figures.frame import as_they_are, shown
+from ebbtide.figures.frame import ability_rows, ability_titles
 from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
 from ebbtide.figures.robustness import plot_robustness
@@ -21,6 +21,7 @@ from ebbtide.figures.scale import plot_scale
 from ebbtide.figures.theme import write
 from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
+from ebbtide.metrics.direction import with_properties
 from ebbtide.statistics.alarms.lines import read_alarms
 from ebbtide.tables import METRICS, read_frame
 from ebbtide.titles import abilities
@@ -31,7 +32,7 @@ SCALE = "scale_"  # a figure per metric: scale_accuracy, …
 def draw_figures(
     names: Sequence[str], tables: Mapping[str, str], settings: Mapping[str, Any], outputs: Sequence[str]
 ) -> None:
-    """Draw figures into their files, each in every format; a figure without data says why in its place.
+    """Draw figures in every format; the files of a figure that cannot be drawn say why.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ class Figures:
         return plot_heat(rows, **options)
 
     def robustness(self) -> p9.ggplot:
-        """The interaction of every regression under every choice."""
+        """The interaction of every regression under every analysis choice."""
         words = ["verdict", "survives", "note"]
         table = self._tsv("robustness", dtype=dict.fromkeys(words, str)).fillna(dict.fromkeys(words, ""))
         return plot_robustness(table, alpha=self._regression["alpha"], titles=self._titles)
@@ -103,11 +104,11 @@ class Figures:
         return plot_trends(self._tsv("trends"), self._titles)
 
     def early_warning(self) -> p9.ggplot:
-        """Falling accuracy beside the signals that may fall before it."""
+        """Falling accuracy and the signals that may fall before it."""
         return plot_early_warning(self._metrics, self._tsv("early_warning"), self._titles)
 
     def forgetting(self) -> p9.ggplot:
-        """The forgotten share over training."""
+        """The share of forgotten examples over training."""
         curves = self._tsv("forgetting_curves", keep_default_na=False, na_values=[""])
         return plot_forgetting(curves, self._regression["parameters"], self._titles)
 
@@ -115,10 +116,11 @@ class Figures:
         """A metric over training compute."""
         text = dict.fromkeys(("model", "series", "task", "shots", "class", "note"), str)
         points, trends = (self._tsv(name, dtype=text) for name in ("scale_points", "scale_trends"))
-        return plot_scale(points, trends, metric, self._regression["parameters"], self._titles)
+        parameters = self._regression["parameters"]
+        return plot_scale(with_properties(points), trends, metric, parameters, self._titles)
 
     def scaling_laws(self) -> p9.ggplot:
-        """The laws of the loss; the train set of the largest held-out runs is shown in full."""
+        """The laws of the loss, for the train set with the largest held-out runs."""
         predictions = self._law("predictions")
         of_loss = predictions[predictions["quantity"] == self._loss]
         most = of_loss.groupby("train_set")["C"].nlargest(2).groupby(level=0)
@@ -146,11 +148,11 @@ class Figures:
 
     @cached_property
     def _metrics(self) -> pd.DataFrame:
-        return read_frame(self._tables["metrics"], METRICS)
+        return with_properties(read_frame(self._tables["metrics"], METRICS))
 
     @cached_property
     def _alarms(self) -> pd.DataFrame:
-        return read_alarms(self._tables["alarms"])
+        return with_properties(read_alarms(self._tables["alarms"]))
 
     @property
     def _loss(self) -> str:
@@ -161,11 +163,11 @@ class Figures:
         return table
 
     def _law(self, name: str) -> pd.DataFrame:
-        """A table of the scaling laws, with the titles of its train sets."""
+        """A table of the scaling laws, with titles for its train sets."""
         return self._tsv(name).replace({"train_set": self._settings["scaling_laws"]["titles"]})
 
     def _metric(self, metric: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """The rows of a metric, a panel for each ability, and the options that go with them."""
+        """The rows of a metric, with a panel for each ability, and the options of the figure."""
         found = abilities(self._metrics["task"], metric, self._regression["metrics"], self._titles)
-        options = {"parameters": self._regression["parameters"], "titles": as_they_are(found)}
-        return shown(self._metrics, found, metric), options
+        options = {"parameters": self._regression["parameters"], "titles": ability_titles(found)}
+        return ability_rows(self._metrics, found, metric), options

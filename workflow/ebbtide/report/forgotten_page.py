@@ -1,4 +1,4 @@
-"""The browsable table of forgotten examples: one HTML file that needs nothing else."""
+"""The browsable table of forgotten examples: one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -12,23 +12,24 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def forgotten_page(examples: pd.DataFrame, summary: pd.DataFrame, study: str, rows: int) -> str:
-    """The page, with at most `rows` examples per task, those forgotten in most models first.
+    """The page, with at most `rows` examples per task, those forgotten by most models first.
 
-    All text is escaped, and the page's policy allows one script, by its hash: the text of a task cannot run.
+    All text is escaped, and the page's content security policy allows a single script, by its hash, so that
+    the text of a task cannot run.
     """
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     script = (TEMPLATES / "forgotten_examples.js").read_text(encoding="utf-8")
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-    shown = examples.groupby("task", sort=False).head(rows)
+    listed = examples.groupby("task", sort=False).head(rows)
     holds = sorted({int(hold) for hold in summary["hold"].dropna()})
     return environment.get_template("forgotten_examples.html.jinja").render(
         study=study,
         hold=" or ".join(map(str, holds)) or "none",
-        rows=list(shown.itertuples()),
+        rows=list(listed.itertuples()),
         tasks=list(examples["task"].drop_duplicates()),
-        left_out=_left_out(examples, rows),
+        omitted=_omitted(examples, rows),
         right=RIGHT,
         wrong=WRONG,
         script=Markup(script),
@@ -36,11 +37,13 @@ def forgotten_page(examples: pd.DataFrame, summary: pd.DataFrame, study: str, ro
     )
 
 
-def _left_out(examples: pd.DataFrame, rows: int) -> str:
+def _omitted(examples: pd.DataFrame, rows: int) -> str:
     if examples.empty:
         return "No example was forgotten."
     counts = examples.groupby("task", sort=False).size()
     more = [f"{count - rows} of {task}" for task, count in counts.items() if count > rows]
     if not more:
-        return "All forgotten examples are here."
-    return f"At most {rows} per task are here; the others ({', '.join(more)}) are in forgotten_examples.tsv."
+        return "All forgotten examples are listed."
+    return (
+        f"At most {rows} per task are listed; the others ({', '.join(more)}) are in forgotten_examples.tsv."
+    )

@@ -1,10 +1,10 @@
-"""What a study found, in five lines."""
+"""The summary of a study, in five lines."""
 
 import pandas as pd
 
 
 def summarise(metrics: pd.DataFrame, verdicts: pd.DataFrame, results: str) -> str:
-    """Five lines: the grid, what ebbs, what rises, what is undecided, where it lies.
+    """Five lines: the grid; tasks that ebb, that rise, that are undecided; where the results are.
 
     A warning comes first where numbers are made up.
     """
@@ -41,6 +41,6 @@ _VERDICTS = ("ebbs with size", "ebbs", "rises", "undecided")
 
 
 def _one(row: pd.Series, several: bool) -> str:
-    """A task, with its metric if it has several, and its change."""
+    """A task, with its metric if the task has several, and its change."""
     name = f"{row['task']} {row['metric']}" if several else str(row["task"])
     return name if pd.isna(row["change"]) else f"{name} {row['first']:.2f} → {row['last']:.2f}"

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import CellError
-from ebbtide.metrics import metric_of
 from ebbtide.tables import EXAMPLES, read_footer, read_frame
 
 PLACE = ("checkpoint", "step", "tokens")
@@ -60,11 +59,6 @@ class Trajectory:
         values = self.values[metric]
         counts = ~np.isnan(values).any(axis=0)
         return values[:, counts], np.unique(self.clusters[counts], return_inverse=True)[1]
-
-
-def sign_of(metric: str) -> int:
-    """1 where more is better, -1 where less is, 1 where neither is (any change is a change)."""
-    return -1 if metric_of(metric).higher_is_better is False else 1
 
 
 def is_binary(values: np.ndarray) -> bool:

@@ -12,12 +12,13 @@ and of the same recipe is kept; everything else is made again.
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.corpus import write_tokenizer
+from ebbtide.errors import ConfigError
 from ebbtide.files import atomic_directory, file_sha256, node_lock, write_text
 from ebbtide.logs import Progress, log
 from ebbtide.training.spec import TRAINING_VERSION, Spec, check_spec, weights_identity
@@ -25,7 +26,7 @@ from ebbtide.training.spec import TRAINING_VERSION, Spec, check_spec, weights_id
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["TRAINING_VERSION", "train", "weights_identity"]
+__all__ = ["TRAINING_VERSION", "train", "train_to_markers", "weights_identity"]
 
 _RECORD = "checkpoint.json"
 _STATE = "training_state.safetensors"
@@ -67,6 +68,32 @@ def train(spec: Mapping[str, Any], directory: Path, progress: Progress | None = 
         write_text(json.dumps(trained, indent=2) + "\n", directory / "trained.json")
         state.unlink(missing_ok=True)
     progress.done(f"{directory}: {len(wanted)} checkpoints, {len(missing)} of them new")
+
+
+def train_to_markers(
+    spec: Mapping[str, Any], markers: Sequence[str | Path], progress: Progress | None = None
+) -> None:
+    """Train the steps that `markers` name, then write the markers.
+
+    A marker is `DIR/step{N}/trained-{ID}.json`, ID a digest of what determines the weights, so that another
+    recipe asks for another file. It holds the spec and the step. Markers of earlier recipes are removed.
+
+    Raises `ConfigError` for a marker of another form, and as `train` does.
+    """
+    steps: dict[int, Path] = {}
+    for marker in map(Path, markers):
+        step = re.fullmatch(r"step(\d+)", marker.parent.name)
+        if step is None or marker.parents[1] != Path(markers[0]).parents[1]:
+            raise ConfigError(
+                f"--markers: found {marker}, allowed: DIR/stepN/trained-ID.json, DIR the same for all."
+            )
+        steps[int(step[1])] = marker
+    spec = {**spec, "checkpoints": sorted(steps)}
+    train(spec, Path(markers[0]).parents[1], progress)
+    for number, marker in steps.items():
+        for stale in marker.parent.glob("trained-*.json"):
+            stale.unlink()
+        write_text(json.dumps({**spec, "step": number}, indent=1) + "\n", marker)
 
 
 def _save(spec: Spec, directory: Path, step: int, model: "PreTrainedModel", held_out_loss: float) -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import CellError
+from ebbtide.metrics.direction import sign_of, signs_of
 from ebbtide.statistics.alarms.high_water import high_water
 from ebbtide.statistics.alarms.paired import compare
 from ebbtide.statistics.multiplicity import adjusted
-from ebbtide.statistics.panel import Trajectory, sign_of
+from ebbtide.statistics.panel import Trajectory
 
 SEVERITIES = ("minor", "moderate", "severe")
 AGAINST = ("predecessor", "best", "baseline")
@@ -78,8 +79,7 @@ def alarms(
 
 def is_worse(table: pd.DataFrame) -> pd.Series:
     """Whether the change is for the worse: down, or up where less is better."""
-    signs = table["metric"].map({metric: sign_of(metric) for metric in table["metric"].unique()})
-    return table["change"] * signs < 0
+    return table["change"] * signs_of(table["metric"]) < 0
 
 
 def _compare_all(

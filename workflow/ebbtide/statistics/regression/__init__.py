@@ -20,7 +20,7 @@ from ebbtide.statistics.regression.fit import COLUMNS, regress
 from ebbtide.statistics.regression.paper import as_tex, as_text, caption, paper_table
 from ebbtide.statistics.regression.published import read_published, with_published
 from ebbtide.statistics.regression.robustness import ROBUSTNESS_COLUMNS, robustness, surviving
-from ebbtide.statistics.regression.verdicts import lower_is_better, verdicts
+from ebbtide.statistics.regression.verdicts import verdicts
 
 __all__ = [
     "COLUMNS",
@@ -33,7 +33,6 @@ __all__ = [
     "as_tex",
     "as_text",
     "caption",
-    "lower_is_better",
     "paper_table",
     "read_published",
     "regress",

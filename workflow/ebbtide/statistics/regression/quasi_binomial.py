@@ -17,20 +17,13 @@ import warnings
 
 import numpy as np
 
-from ebbtide.metrics import metric_of
+from ebbtide.metrics.direction import is_share
 from ebbtide.statistics.regression.covariance import Estimates
-from ebbtide.statistics.regression.verdicts import lower_is_better
-
-SHARES = ("share", "probability")  # units whose mean over examples lies between 0 and 1
 
 
 def reason_for_no_shares(metric: str, y: np.ndarray, n: np.ndarray) -> str:
     """Why these values (cells,) of n examples each are no shares; empty when they are."""
-    try:
-        is_share = metric_of(metric).unit in SHARES
-    except KeyError:  # imported: what is known of it is its name and its values
-        is_share = not lower_is_better(metric)
-    if not is_share or y.min() < 0 or y.max() > 1:
+    if not is_share(metric, y) or y.min() < 0 or y.max() > 1:
         return f"{metric} is not a share of examples"
     if not (n > 0).all():
         return "the number of examples is unknown"

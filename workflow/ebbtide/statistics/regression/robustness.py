@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ebbtide.metrics.direction import sign_of, signs_of
 from ebbtide.statistics.multiplicity import Adjust, adjusted
 from ebbtide.statistics.regression.choices import Outcome, outcomes
 from ebbtide.statistics.regression.design import TERMS, Size
-from ebbtide.statistics.regression.verdicts import lower_is_better
 from ebbtide.titles import abilities
 
 GROUPS = ("base", "size", "errors", "model", "left out", "correction")
@@ -119,7 +119,7 @@ def _corrected(base: pd.DataFrame, adjust: Adjust) -> Iterator[pd.DataFrame]:
 
 def _judged(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
     """Add verdicts, and whether they are those of the base."""
-    sign = table["metric"].map(_sign)
+    sign = signs_of(table["metric"])
     direction = np.sign(table["t"] * sign)
     clear = table["p_adjusted"] < alpha
     main = np.select([clear & (direction > 0), clear & (direction < 0)], ["rises", "falls"], "unclear")
@@ -136,11 +136,6 @@ def _array(column: pd.Series) -> np.ndarray:
     return column.to_numpy(dtype=float if column.name == "p" else object)
 
 
-def _sign(metric: str) -> int:
-    """−1 for a metric that falls when the ability rises."""
-    return -1 if lower_is_better(metric) else 1
-
-
 def _worst(table: pd.DataFrame) -> pd.DataFrame:
     """Of the rows with a model left out, per test, the one that speaks least for the base's verdict."""
     worst: list[dict[Any, Any]] = []
@@ -153,7 +148,7 @@ def _worst(table: pd.DataFrame) -> pd.DataFrame:
             numbers = {name: np.nan for name in ("estimate", "stderr", "t", "df", "p", "p_adjusted")}
             row = base.to_dict() | numbers | {"verdict": "", "survives": "", "note": note}
         else:
-            against = known["t"] * _sign(str(metric))
+            against = known["t"] * sign_of(str(metric))
             if base["verdict"] in ("rises", "not consistent"):
                 against = -against
             elif base["verdict"] == "unclear":

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ebbtide.metrics import metric_of
+from ebbtide.metrics.direction import sign_of
 from ebbtide.statistics.regression.design import Size
 
 NO_ENDS = "no change of the largest model: it has fewer than two checkpoints with training tokens"
@@ -33,7 +33,7 @@ def verdicts(
     rows = metrics[metrics["tokens"] > 0]
     out = []
     for (task, metric), terms in regressions.groupby(["task", "metric"], sort=False):
-        sign = -1 if lower_is_better(str(metric)) else 1
+        sign = sign_of(str(metric))
         term = terms.set_index("term")
         cells = rows[(rows["task"] == task) & (rows["metric"] == metric)]
         model, first, last = _ends_of_largest(cells, f"parameters_{parameters}")
@@ -82,11 +82,3 @@ def _verdict(decreased: bool, clear: bool, t: float, consistent: bool) -> str:
     if clear and t > 0 and not decreased:
         return "rises"
     return "undecided"
-
-
-def lower_is_better(metric: str) -> bool:
-    """Of a metric that is not ours (lm-eval's, imported), only losses and perplexities are known to fall."""
-    try:
-        return metric_of(metric).higher_is_better is False
-    except KeyError:
-        return any(word in metric for word in ("loss", "perplexity", "bits_per_byte", "brier"))

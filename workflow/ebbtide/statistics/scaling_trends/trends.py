@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ebbtide.metrics import METRICS, Metric
-from ebbtide.statistics.panel import Trajectory, sign_of
+from ebbtide.metrics.direction import find_metric, higher_is_better, is_share, lower_is_better, sign_of
+from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.shape import FLAT, Shape, Step, shape_of
 from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of, means_with
 from ebbtide.statistics.trends.trends import unit_of
@@ -87,7 +87,7 @@ class _Curve:
 
     def __init__(self, key: tuple[str, ...], points: pd.DataFrame, answers: Mapping[Key, Answers]) -> None:
         self.key, self.metric = key, key[3]
-        self.kind = _kind(self.metric)
+        self.registered = find_metric(self.metric) is not None
         self.pairs: Pairs | None = None
         self.unit, self.n = 1.0, 0
         left = points[points["flops"].isna()]
@@ -102,10 +102,11 @@ class _Curve:
             found = f"{len(known)} model{'s' if len(known) != 1 else ''} at {len(self.places)}"
             self.notes.append(f"{found} known amounts of compute: nothing to compare")
             return
-        if self.kind is None:
-            self.notes.append("not a metric of Ebbtide: more is taken as better")
+        if not self.registered:
+            better = "lower" if lower_is_better(self.metric) else "higher"
+            self.notes.append(f"not a metric of Ebbtide: by its name, {better} is taken as better")
         name = str(known["task"].iloc[0])
-        sign = 1 if self.kind is None else sign_of(self.metric)
+        sign = sign_of(self.metric)
         values = self._paired(answers)
         if values is not None:
             array, clusters = values
@@ -127,7 +128,7 @@ class _Curve:
         self.notes.append("means without examples: taken as independent of each other")
         if (errors == 0).any():
             self.notes.append("a standard error is 0, and is taken as it is")
-        self.unit = _unit_of_means(self.kind, known)
+        self.unit = _unit_of_means(self.metric, known)
         self.pairs = all_pairs(means_with(sign * means, errors, name))
 
     def _paired(self, answers: Mapping[Key, Answers]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -170,7 +171,7 @@ class _Curve:
 
     def _named(self, shape: str) -> str:
         """Of a metric of which neither more nor less is better, no curve is standard."""
-        judged = self.kind is None or self.kind.higher_is_better is not None
+        judged = not self.registered or higher_is_better(self.metric) is not None
         return NAMES.get(shape, shape) if judged else shape
 
     def _step(self, name: str, step: Step) -> dict[str, object]:
@@ -180,13 +181,11 @@ class _Curve:
         return {name: step.size, f"{name}_from": start, f"{name}_to": end, f"p_{name}": step.p}
 
 
-def _kind(metric: str) -> Metric | None:
-    """The metric of Ebbtide of this name, or of this name for a group; None if it is none."""
-    return METRICS.get(metric.partition("[")[0])
+def _unit_of_means(metric: str, rows: pd.DataFrame) -> float:
+    """1 for shares and probabilities, else the standard deviation of examples, by standard errors and n.
 
-
-def _unit_of_means(metric: Metric | None, rows: pd.DataFrame) -> float:
-    """1 for shares and probabilities, else the standard deviation of examples, by standard errors and n."""
-    if metric is None or metric.unit in ("share", "probability"):
+    1 also for a metric that is not registered: its standard errors may be of any kind.
+    """
+    if find_metric(metric) is None or is_share(metric):
         return 1.0
     return float(np.sqrt((rows["stderr"] ** 2 * rows["n"]).mean()))

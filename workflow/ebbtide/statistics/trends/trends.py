@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ebbtide.metrics import metric_of
+from ebbtide.metrics.direction import is_share, sign_of
 from ebbtide.statistics.multiplicity import adjusted
-from ebbtide.statistics.panel import Trajectory, sign_of
+from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resampling import bootstrap
 from ebbtide.statistics.shape import FLAT, Shape, Step, shape_of
 from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of
@@ -119,7 +119,7 @@ def counted(trajectory: Trajectory, metric: str) -> tuple[np.ndarray, np.ndarray
 
 def unit_of(metric: str, values: np.ndarray) -> float:
     """1 for shares and probabilities, else the standard deviation of examples at a checkpoint."""
-    if metric_of(metric).unit in ("share", "probability"):
+    if is_share(metric):
         return 1.0
     return float(np.sqrt(values.var(axis=1).mean())) if values.size else np.nan
 

@@ -1,0 +1,112 @@
+"""From the cells of one checkpoint to its two tables."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ebbtide.cells.cell import write_cell
+from ebbtide.errors import CellError, ConfigError
+from ebbtide.metrics.measure import measure_checkpoint
+from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured
+from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
+
+CHECKPOINT = {"model": "m", "checkpoint": "step8", "step": 8, "tokens": 800, "parameters_nominal": 10}
+REQUESTS_OF = pd.DataFrame(
+    {
+        "example": ["a", "a", "b", "b"],
+        "choice": [0, 1, 0, 1],
+        "context": "Q",
+        "continuation": [" yes", " no", " left", " right"],
+        "gold": [1.0, 0.0, 1.0, 0.0],
+    }
+)
+
+
+def scores(*loglikelihoods: float) -> pd.DataFrame:
+    return REQUESTS_OF[["example", "choice"]].assign(
+        loglikelihood=list(loglikelihoods),
+        tokens=1,
+        bytes=4,
+        characters=4,
+        greedy=False,
+        first_token_loglikelihood=-1.0,
+        context_tokens=1,
+        truncated=False,
+    )
+
+
+CELLS = {"songs": scores(-1.0, -2.0, -3.0, -2.0), "tales": scores(-1.0, -2.0, -1.0, -2.0)}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Any]:
+    """Arguments of `measure_checkpoint` for two tasks."""
+    cells, requests = [], []
+    for task, rows in CELLS.items():
+        path = tmp_path / f"{task}.requests.parquet"
+        record = {"task": task, "definition": {"kind": "choice"}}
+        write_parquet(REQUESTS_OF, path, REQUESTS, record)
+        footer = {
+            "requests": len(rows),
+            "requests_sha256": read_footer(path, REQUESTS)["content_sha256"],
+            "parameters_total": 9,
+            "parameters_non_embedding": 5,
+        }
+        write_cell(rows, tmp_path / f"{task}.parquet", {"task": task}, footer)
+        cells.append(tmp_path / f"{task}.parquet")
+        requests.append(path)
+    return {
+        "cells": cells,
+        "requests": requests,
+        "expected": {**CHECKPOINT, "cells": [{"task": t, "identity": {"task": t}} for t in CELLS]},
+        "to": tmp_path / "metrics.parquet",
+        "examples": tmp_path / "examples.parquet",
+    }
+
+
+def test_both_tables_have_every_task(files: dict[str, Any]) -> None:
+    measure_checkpoint(**files)
+    metrics = read_frame(files["to"], METRICS)
+    accuracy = metrics[metrics["metric"] == "accuracy"].set_index("task")["value"]
+    assert accuracy.to_dict() == {"songs": 0.5, "tales": 1.0}
+    places = metrics[[*CHECKPOINT, "parameters_total", "source"]].drop_duplicates()
+    assert places.to_dict("records") == [{**CHECKPOINT, "parameters_total": 9, "source": "scored"}]
+    expected, _ = measured(CELLS["songs"], REQUESTS_OF, {"kind": "choice"})
+    assert metrics.loc[metrics["task"] == "songs", "metric"].tolist() == expected["metric"].tolist()
+
+    examples = read_frame(files["examples"], EXAMPLES)
+    assert examples.loc[examples["task"] == "songs", "accuracy"].tolist() == [1.0, 0.0]
+    assert examples.groupby("task").size().to_dict() == {"songs": 2, "tales": 2}
+
+
+def test_footers_record_digests_and_the_checkpoint(files: dict[str, Any]) -> None:
+    measure_checkpoint(**files)
+    digests = {task: loglikelihoods_sha256(rows) for task, rows in CELLS.items()}
+    assert read_footer(files["to"], METRICS)["loglikelihoods"] == digests
+    place = read_footer(files["examples"], EXAMPLES)["place"]
+    sizes = {"parameters_total": 9, "parameters_non_embedding": 5, "parameters_active": 5}
+    assert place == {**CHECKPOINT, **sizes}
+
+
+def test_measuring_of_the_study_replaces_that_of_freezing(files: dict[str, Any]) -> None:
+    files["expected"]["cells"][0]["measuring"] = {"metrics": ["margin"]}
+    measure_checkpoint(**files)
+    metrics = read_frame(files["to"], METRICS)
+    assert metrics.loc[metrics["task"] == "songs", "metric"].tolist() == ["margin"]
+
+
+def test_a_cell_of_another_identity_is_refused(files: dict[str, Any]) -> None:
+    files["expected"]["cells"][1]["identity"] = {"task": "another"}
+    with pytest.raises(CellError, match=r"tales\.parquet is stale: task is 'tales', expected 'another'"):
+        measure_checkpoint(**files)
+    assert not files["to"].exists() and not files["examples"].exists()
+
+
+def test_arguments_that_do_not_fit_are_sentences(files: dict[str, Any]) -> None:
+    without = {key: value for key, value in files["expected"].items() if key != "tokens"}
+    with pytest.raises(ConfigError, match="--expected: found no 'tokens'; allowed: JSON with model, "):
+        measure_checkpoint(**{**files, "expected": without})
+    with pytest.raises(ConfigError, match="found 1 --cells, 2 --requests, 2 cells in --expected; allowed"):
+        measure_checkpoint(**{**files, "cells": files["cells"][:1]})

@@ -1,0 +1,100 @@
+"""The results of a whole study, for other tools: from files on disk to a directory of exports."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ebbtide.cells.cell import read_cell
+from ebbtide.exchange.export import Exported, export_checkpoint
+from ebbtide.exchange.specification import PARAMETERS, CheckpointRow
+from ebbtide.exchange.tidy import read_examples, write_examples, write_metrics_csv
+from ebbtide.metrics import reliability
+from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame
+from ebbtide.tasks.definition import MEASURING
+
+
+@dataclass(frozen=True)
+class CellFiles:
+    """A scored cell on disk.
+
+    Attributes
+    ----------
+    cell, requests
+        The files.
+    identity
+        What the cell must have.
+    version
+        The identity of the task's requests.
+    measuring
+        The keys of the task's definition that change metrics but not requests, as the study has them now.
+    """
+
+    model: str
+    checkpoint: str
+    step: int
+    tokens: int
+    task: str
+    cell: str
+    requests: str
+    identity: Mapping[str, Any]
+    version: str
+    measuring: Mapping[str, Any]
+
+
+class Rows(NamedTuple):
+    """Rows of the tables that were written."""
+
+    metrics: int
+    examples: int
+
+
+def export_results(metrics: str | Path, cells: Sequence[CellFiles], to: Path) -> Rows:
+    """Write all results of a study below `to`.
+
+    `metrics` is the study's table (`tables.METRICS`), `cells` are sorted by checkpoint. Written are
+    `metrics.csv`, `examples.parquet`, `reliability.csv` (the bins of the calibration errors; only if a task
+    has choices) and, for every checkpoint, results and samples as lm-evaluation-harness writes them.
+
+    Raises `CellError` for a table or cell that is missing, damaged, or not the one expected.
+    """
+    table = read_frame(metrics, METRICS)
+    write_metrics_csv(table, to / "metrics.csv")
+    tasks = list(dict.fromkeys(cell.task for cell in cells))
+    by_task = sorted(cells, key=lambda cell: tasks.index(cell.task))  # requests are read once for each task
+    examples = write_examples(read_examples([vars(cell) for cell in by_task]), to / "examples.parquet")
+    bins = []
+    for (model, checkpoint), of_checkpoint in groupby(cells, key=lambda cell: (cell.model, cell.checkpoint)):
+        own = table[(table["model"] == model) & (table["checkpoint"] == checkpoint)]
+        files = list(of_checkpoint)
+        sizes = {name: int(own[f"parameters_{name}"].iloc[0]) for name in PARAMETERS}
+        exported = list(_exported(files, own))
+        row = CheckpointRow(model, checkpoint, files[0].step, files[0].tokens, sizes)
+        export_checkpoint(exported, row, to)
+        where = {"model": model, "checkpoint": checkpoint}
+        bins += [_bins(cell, where) for cell in exported if cell.kind in ("choice", "binary")]
+    if bins:
+        write_metrics_csv(pd.concat(bins, ignore_index=True), to / "reliability.csv")
+    return Rows(len(table), examples)
+
+
+def _exported(cells: Sequence[CellFiles], metrics: pd.DataFrame) -> Iterator[Exported]:
+    for cell in cells:
+        frozen: dict[str, Any] = read_footer(cell.requests, REQUESTS)
+        rows, footer = read_cell(cell.cell, cell.identity, frozen["content_sha256"])
+        # The footer keeps the definition as of freezing; how a task is measured may have changed since.
+        definition = {k: v for k, v in frozen["definition"].items() if k == "kind" or k not in MEASURING}
+        own = metrics[metrics["task"] == cell.task]
+        requests = read_frame(cell.requests, REQUESTS)
+        definition |= cell.measuring
+        yield Exported(cell.task, rows, requests, own, definition, footer, cell.version)
+
+
+def _bins(cell: Exported, checkpoint: Mapping[str, str]) -> pd.DataFrame:
+    """The bins behind the calibration error of one cell."""
+    where = {**checkpoint, "task": cell.task}
+    table = reliability(cell.rows, cell.requests, cell.definition).assign(**where)
+    return table[[*where, *(column for column in table if column not in where)]]

@@ -1,0 +1,109 @@
+"""Score single files with one checkpoint, without a study: requests, or whole documents."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ebbtide.cells.cell import write_cell
+from ebbtide.checkpoints.directory import directory_of, identities, weight_files
+from ebbtide.checkpoints.precision import own_dtype
+from ebbtide.logs import log
+from ebbtide.scoring.documents import score_documents
+from ebbtide.scoring.engine import import_backend, load_scorer, score_requests
+from ebbtide.scoring.scorer import FAKE, Scorer, backend_identity
+from ebbtide.scoring.version import RECIPE_VERSION
+from ebbtide.tables import LOSSES, TOKENS, write_parquet
+
+
+def score_requests_file(
+    model: str,
+    requests: str | Path,
+    to: str | Path,
+    settings: Mapping[str, Any],
+    *,
+    dtype: str | None = None,
+    backend: str = "auto",
+    threads: int = 1,
+    per_token: str | Path | None = None,
+    rescore_examples: int = 0,
+) -> Mapping[str, Any]:
+    """Score every request with one checkpoint and write the cell; returns its footer.
+
+    Parameters
+    ----------
+    model
+        Directory of a checkpoint, or a file in it.
+    requests
+        Parquet file with `example, choice, context, continuation`.
+    settings
+        `encoding`, `bos`, `truncation` and `max_length` (see `scoring.engine.score_requests`).
+    dtype
+        Precision; `checkpoint` is that of the weights, None the default of the device.
+    backend
+        `auto`, `transformers` or `fake` (see `scoring.scorer`).
+    per_token
+        File for a row per continuation token (`tables.TOKENS`), if wanted.
+    rescore_examples
+        How many examples to rescore in float64, one request at a time; the footer records the difference.
+    """
+    directory, scorer = _load(model, dtype, backend, threads)
+    scored = score_requests(scorer, requests, **settings, per_token=per_token is not None)
+    footer = scored.footer
+    if rescore_examples:
+        from ebbtide.scoring.rescore import largest_difference
+
+        footer["verified"] = largest_difference(
+            directory, requests, scored.rows, examples=rescore_examples, **settings
+        )
+        log.info(
+            "float64, one by one: %(requests)d requests differ by at most %(largest_difference).2g nats",
+            footer["verified"],
+        )
+    weights, tokenizer = identities(directory)
+    identity = {
+        "weights": weights,
+        "tokenizer": tokenizer,
+        "task": f"requests:{footer['requests_sha256'][:32]}",
+        "recipe": RECIPE_VERSION,
+        "dtype": scorer.dtype,
+        **settings,
+        **backend_identity(backend),
+    }
+    write_cell(scored.rows, to, identity, footer)
+    if scored.tokens is not None and per_token is not None:
+        write_parquet(scored.tokens, per_token, TOKENS, {**footer, "identity": identity})
+    return footer
+
+
+def score_documents_file(
+    model: str,
+    documents: str | Path,
+    to: str | Path,
+    *,
+    dtype: str | None = None,
+    backend: str = "auto",
+    threads: int = 1,
+    context: int = 1,
+    max_length: int | None = None,
+) -> Mapping[str, Any]:
+    """Compute the loss of every document and write the table (`tables.LOSSES`); returns its footer."""
+    directory, scorer = _load(model, dtype, backend, threads)
+    losses = score_documents(scorer, documents, context=context, max_length=max_length)
+    weights, tokenizer = identities(directory)
+    write_parquet(losses.rows, to, LOSSES, {**losses.footer, "weights": weights, "tokenizer": tokenizer})
+    return losses.footer
+
+
+def _load(model: str, dtype: str | None, backend: str, threads: int) -> tuple[Path, Scorer]:
+    """The directory of a checkpoint, and its scorer."""
+    import_backend(backend)
+    directory, weights = directory_of(model), ""
+    if backend == FAKE:
+        weights, dtype = identities(directory)[0], dtype or "float32"
+    elif dtype is None:
+        from ebbtide.scoring.model_scorer import default_dtype
+
+        dtype = default_dtype()
+    if dtype == "checkpoint":
+        dtype = own_dtype(directory, weight_files(directory))
+    return directory, load_scorer(directory, dtype, threads, backend=backend, weights=weights)

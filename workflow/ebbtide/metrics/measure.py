@@ -1,0 +1,116 @@
+"""From the cells of one checkpoint to its two tables: metrics, and the metrics of every example."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ebbtide.cells.cell import read_cell
+from ebbtide.errors import ConfigError
+from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured, placed_rows
+from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
+
+BOOTSTRAP_DRAWS = 1000  # for the few standard errors that lm-eval computes by bootstrap
+CHECKPOINT = ("model", "checkpoint", "step", "tokens", "parameters_nominal")
+
+
+class Measured(NamedTuple):
+    """What one cell gives."""
+
+    metrics: pd.DataFrame  # tables.METRICS
+    examples: pd.DataFrame | None  # tables.EXAMPLES; None for a task that lm-eval measures with its own code
+    loglikelihoods: str  # digest
+
+
+def measure_checkpoint(
+    cells: Sequence[str | Path],
+    requests: Sequence[str | Path],
+    expected: Mapping[str, Any],
+    to: str | Path,
+    examples: str | Path,
+) -> None:
+    """Measure the cells of one checkpoint and write both tables.
+
+    Parameters
+    ----------
+    cells, requests
+        Files: the cell and the frozen task of each task.
+    expected
+        `model, checkpoint, step, tokens, parameters_nominal` of the checkpoint, and `cells`: for each file
+        the `task`, the `identity` that the cell must have, and optionally `measuring`, the keys of the task's
+        definition that change metrics but not requests.
+    to
+        Table of metrics (`tables.METRICS`). Its footer records a digest of every cell's log-likelihoods.
+    examples
+        Table of examples (`tables.EXAMPLES`). Its footer records the checkpoint.
+
+    Raises
+    ------
+    ConfigError
+        `expected` lacks a key, or does not list as many cells as there are files.
+    CellError
+        A cell is missing, damaged, or not the one expected, or cannot be measured.
+    """
+    _check(expected, cells, requests)
+    checkpoint = {name: expected[name] for name in CHECKPOINT}
+    found = {
+        of["task"]: measure_cell(cell, task, checkpoint, of)
+        for cell, task, of in zip(cells, requests, expected["cells"], strict=True)
+    }
+    metrics = pd.concat([cell.metrics for cell in found.values()], ignore_index=True)
+    no_examples = pd.DataFrame({name: pd.Series(dtype="str") for name in EXAMPLES.columns})
+    of_examples = [cell.examples.assign(task=t) for t, cell in found.items() if cell.examples is not None]
+    sizes = {name: int(metrics[name].iloc[0]) for name in METRICS.columns if name.startswith("parameters_")}
+    write_parquet(
+        pd.concat([no_examples, *of_examples], ignore_index=True),
+        examples,
+        EXAMPLES,
+        {"place": {**checkpoint, **sizes}},
+    )
+    digests = {task: cell.loglikelihoods for task, cell in found.items()}
+    write_parquet(metrics, to, METRICS, {"loglikelihoods": digests})
+
+
+def measure_cell(
+    cell: str | Path, requests: str | Path, checkpoint: Mapping[str, Any], expected: Mapping[str, Any]
+) -> Measured:
+    """Measure one cell of `checkpoint`; `expected` is its entry in `cells` (see `measure_checkpoint`)."""
+    frozen = read_footer(requests, REQUESTS)
+    scores, footer = read_cell(cell, expected["identity"], frozen["content_sha256"])
+    table = read_frame(requests, REQUESTS)
+    rows, examples = [], None
+    for metrics, of_examples in _measurements(scores, table, frozen, expected.get("measuring", {})):
+        rows.append(placed_rows(metrics, footer, {**checkpoint, "task": expected["task"]}))
+        examples = of_examples if examples is None else examples
+    return Measured(pd.concat(rows, ignore_index=True), examples, loglikelihoods_sha256(scores))
+
+
+def _measurements(
+    scores: pd.DataFrame, requests: pd.DataFrame, frozen: Mapping[str, Any], measuring: Mapping[str, Any]
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame | None]]:
+    """Metrics and examples: by lm-eval's code for its own tasks, and ours where the answers allow it."""
+    record = frozen.get("lm_eval")
+    if record is not None:
+        from ebbtide.tasks.lm_eval import results_of
+
+        yield results_of(scores, requests, record, bootstrap_iters=BOOTSTRAP_DRAWS), None
+    if not (record or {}).get("own_process_results"):
+        kind = frozen.get("definition", {}).get("kind", "choice")
+        yield measured(scores, requests, {"kind": kind, **measuring})
+
+
+def _check(expected: Mapping[str, Any], cells: Sequence[str | Path], requests: Sequence[str | Path]) -> None:
+    for name in (*CHECKPOINT, "cells"):
+        if name not in expected:
+            raise ConfigError(
+                f"--expected: found no {name!r}; allowed: JSON with {', '.join((*CHECKPOINT, 'cells'))}."
+            )
+    counts = {
+        "--cells": len(cells),
+        "--requests": len(requests),
+        "cells in --expected": len(expected["cells"]),
+    }
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{count} {option}" for option, count in counts.items())
+        raise ConfigError(f"measure: found {found}; allowed: as many of each, in the same order.")
