@@ -334,6 +334,7 @@ class _Handler(BaseHTTPRequestHandler):
         if hub._fault(path, "hang up")[0]:
             self.close_connection = True
             return
+        path = _as_of_a_model(path)
         status, header = hub._fault(path, "status")
         if status:
             self._answer(status, b'{"error": "out of order"}', header)
@@ -465,6 +466,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         except OSError:  # the client went away
             self.close_connection = True
+
+
+def _as_of_a_model(path: str) -> str:
+    """The path of a data set's file or listing, as that of a model: both are repositories here."""
+    for of_data_set, of_model in (("/api/datasets/", "/api/models/"), ("/datasets/", "/")):
+        if path.startswith(of_data_set):
+            return of_model + path.removeprefix(of_data_set)
+    return path
 
 
 def _refs(repo: Repo) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ebbtide.tasks import Task, load_task
+from ebbtide.tasks.definition import Task, load_task
 
 Row = Mapping[str, Any]
 WHERE = "study.yaml: tasks[0]"

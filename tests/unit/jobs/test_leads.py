@@ -10,7 +10,7 @@ import tiny
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.jobs.leads import COPY, FOLLOWER, LEAD, Leads, hint_path, hints, missing
 from ebbtide.study.study import Study
-from ebbtide.tasks import Task
+from ebbtide.tasks.definition import Task
 
 TASKS = ("t1", "t2", "t3")
 

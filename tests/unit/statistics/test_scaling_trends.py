@@ -17,8 +17,7 @@ from ebbtide.statistics.scaling_trends.points import scale_points
 from ebbtide.statistics.scaling_trends.trends import answers_of, scale_trends
 from ebbtide.study.checks import check_checkpoints
 from ebbtide.study.load import read_study
-from ebbtide.tasks import Task, load_task
-from ebbtide.tasks.definition import task_of
+from ebbtide.tasks.definition import Task, load_task, task_of
 from ebbtide.tasks.freezing import freeze
 from ebbtide.tasks.shots import Shown, shots_of
 from workspace import ROOT, Workspace

@@ -14,8 +14,8 @@ import yaml
 
 from ebbtide.errors import ConfigError
 from ebbtide.sources import fetch
-from ebbtide.tasks import CATALOGUE, Task, footer, freeze, load_task
-from ebbtide.tasks.definition import read_definition, task_of
+from ebbtide.tasks.definition import CATALOGUE, Task, load_task, read_definition, task_of
+from ebbtide.tasks.freezing import footer, freeze
 from task_data import WHERE, define, put
 
 SAMPLES = Path(__file__).parents[2] / "samples/tasks"
@@ -102,7 +102,7 @@ def test_every_task_freezes_from_its_sample(name: str) -> None:
 
 @pytest.mark.parametrize("name", UNPINNED)
 def test_a_task_without_a_pin_says_how_to_pin_it(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"source\.dataset: .*python -m ebbtide pin .*{name}\.yaml --to"):
+    with pytest.raises(ConfigError, match=rf"source\.revision: .*python -m ebbtide pin .*{name}\.yaml --to"):
         load_task(name, WHERE)
 
 

@@ -10,7 +10,8 @@ import yaml
 
 from ebbtide.errors import ConfigError
 from ebbtide.tables import content_sha256
-from ebbtide.tasks import Task, footer, freeze, load_task
+from ebbtide.tasks.definition import Task, load_task
+from ebbtide.tasks.freezing import footer, freeze
 from task_data import WHERE, define
 
 ROW = {"prompt": "One and one is", "classes": [" two", " ten"], "answer_index": 0}
@@ -78,9 +79,41 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
         change(source={**SOURCE, "file": "github:a/b@main:c.jsonl"}),
         ["source.file", "'main'", "not a full commit"],
     ),
-    "not pinned": (
-        change(source={"dataset": "owner/name", "files": "*.csv"}),
-        ["source.dataset", "'owner/name'", "python -m ebbtide pin mine.yaml --to"],
+    "data set without a commit": (
+        change(source={"dataset": "owner/name", "split": "test"}),
+        ["source.revision: missing", "owner/name", "python -m ebbtide pin mine.yaml --to"],
+    ),
+    "data set at a branch": (
+        change(source={"dataset": "owner/name", "split": "test", "revision": "main"}),
+        ["source.revision: found 'main'", "40 hex digits", "python -m ebbtide pin mine.yaml --to"],
+    ),
+    "data set without the digest of its rows": (
+        change(source={"dataset": "owner/name", "split": "test", "revision": "0" * 40}),
+        ["source.rows_sha256: missing", "python -m ebbtide pin mine.yaml --to"],
+    ),
+    "data set without a split": (
+        change(source={"dataset": "owner/name", "revision": "0" * 40}),
+        ["source.split: missing", "such as validation"],
+    ),
+    "part of a split": (
+        change(source={"dataset": "owner/name", "split": "test[:9]"}),
+        ["source.split: found 'test[:9]'", "see streaming"],
+    ),
+    "data set without an owner": (
+        change(source={"dataset": "name", "split": "test"}),
+        ["source.dataset: found 'name'", "owner/name"],
+    ),
+    "path without the digest of its rows": (
+        change(source={"path": "data"}),
+        ["source.rows_sha256: missing", "python -m ebbtide pin mine.yaml --to"],
+    ),
+    "stream without an end": (
+        change(source={"path": "data", "streaming": True, "rows_sha256": "0" * 64}),
+        ["source.rows: missing", "how many rows to take"],
+    ),
+    "revision of a path": (
+        change(source={"path": "data", "revision": "0" * 40}),
+        ["source.revision: unknown key", "rows_sha256"],
     ),
     "template that is none": (
         change(fields={"prompt": "Q: {{ question"}),
@@ -213,6 +246,18 @@ NOT_ASKED = {
     "invert": True,
     "citation": "x",
 }
+
+
+def test_the_digest_of_the_rows_identifies_a_data_set_wherever_it_is() -> None:
+    def identity(**source: Any) -> str:
+        Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": source}))
+        return load_task("mine.yaml", WHERE).identity
+
+    hub = {"dataset": "a/b", "split": "test", "revision": "0" * 40, "rows_sha256": "1" * 64}
+    first = identity(**hub)
+    assert identity(path="copy", rows_sha256="1" * 64) == first
+    assert identity(**hub, config="c", columns=["prompt"]) == first
+    assert identity(**{**hub, "rows_sha256": "2" * 64}) != first
 
 
 def test_saying_the_default_is_the_same_task() -> None:

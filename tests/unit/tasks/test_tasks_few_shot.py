@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.errors import TaskError
-from ebbtide.tasks import freeze
 from ebbtide.tasks.few_shot import Shot, Shots
+from ebbtide.tasks.freezing import freeze
 from task_data import define
 
 SEPARATOR = "\n\n\n"
@@ -16,7 +16,7 @@ EXAMPLES = [
     {"prompt": f"Q{n}", "classes": [" no", " yes", " perhaps"], "answer_index": n % 3} for n in range(8)
 ]
 
-prompts = st.text(st.characters(exclude_characters="\n"), min_size=1, max_size=4)
+prompts = st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=4)
 pools = st.lists(
     st.tuples(prompts, st.sampled_from([" a", " b"])), min_size=3, max_size=12, unique_by=lambda s: s[0]
 ).map(lambda pairs: [Shot(prompt, prompt + answer) for prompt, answer in pairs])

@@ -10,7 +10,7 @@ import pytest
 
 from ebbtide.errors import TaskError
 from ebbtide.tables import REQUESTS, read_footer, read_frame, write_parquet
-from ebbtide.tasks import footer, freeze, freeze_counting
+from ebbtide.tasks.freezing import footer, freeze, freeze_counting
 from task_data import Row, define, json_lines
 
 GOOD = {"prompt": "One and one is", "classes": [" two", " ten"], "answer_index": 0}

@@ -1,7 +1,6 @@
 """Previews, differences between freezes, and pins."""
 
 import hashlib
-import json
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -16,8 +15,9 @@ from ebbtide.corpus import write_tokenizer
 from ebbtide.download import build_opener
 from ebbtide.errors import CellError, ConfigError, SourceError, TaskError
 from ebbtide.tables import REQUESTS, write_parquet
-from ebbtide.tasks import Task, footer, freeze, load_task
+from ebbtide.tasks.definition import Task, load_task
 from ebbtide.tasks.diff import described, diff_files, diff_requests
+from ebbtide.tasks.freezing import footer, freeze
 from ebbtide.tasks.pin import pin
 from ebbtide.tasks.preview import preview
 from task_data import WHERE, define, json_lines
@@ -139,11 +139,10 @@ class Hub:
         self.port = port
         self.answers: dict[str, bytes] = {}
 
-    def offer(self, dataset: str, files: dict[str, bytes]) -> None:
-        listing = {"sha": COMMIT, "siblings": [{"rfilename": name} for name in (".gitattributes", *files)]}
-        self.answers[f"/api/datasets/{dataset}"] = json.dumps(listing).encode()
-        for name, content in files.items():
-            self.answers[f"/datasets/{dataset}/resolve/{COMMIT}/{name}"] = content
+    def offer(self, dataset: str, name: str, content: bytes) -> str:
+        """Serve a file of a data set; its source."""
+        self.answers[f"/datasets/{dataset}/resolve/{COMMIT}/{name}"] = content
+        return f"hf:datasets/{dataset}@{COMMIT}:{name}"
 
 
 @pytest.fixture
@@ -177,19 +176,19 @@ def opener() -> urllib.request.OpenerDirector:
 
 
 @pytest.mark.parametrize("name", ["redefine-math", "quote-repetition"])
-def test_task_of_the_catalogue_is_pinned_and_frozen(name: str, hub: Hub) -> None:
+def test_file_of_the_hub_is_pinned_and_frozen(name: str, hub: Hub) -> None:
     sample = (SAMPLES / f"{name}.sample.csv").read_bytes()
     rows = 4 if name == "redefine-math" else 3
-    hub.offer(f"inverse-scaling/{name}", {"README.md": b"", f"{name}.csv": sample})
-    task = f"isp_{name.replace('-', '_')}"
-    with pytest.raises(TaskError, match=rf"source\.rows: found \d00, but .*{name}\.csv has {rows} rows"):
-        pin(task, Path("pinned.yaml"), [], opener())
+    source = {"file": hub.offer(f"inverse-scaling/{name}", f"{name}.csv", sample)}
+    Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": {**source, "rows": 900}}))
+    with pytest.raises(TaskError, match=rf"source\.rows: found 900, but .*{name}\.csv has {rows} rows"):
+        pin("mine.yaml", Path("pinned.yaml"), [], opener())
     assert not Path("pinned.yaml").exists()
-    Path("short.yaml").write_text(yaml.safe_dump({"include": f"{task}.yaml", "source": {"rows": rows}}))
-    pin("short.yaml", Path("pinned.yaml"), [], opener())
+    Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": source}))
+    pin("mine.yaml", Path("pinned.yaml"), [], opener())
     pinned = load_task("pinned.yaml", WHERE)
     assert pinned.source and pinned.data
-    assert pinned.source.text == f"hf:datasets/inverse-scaling/{name}@{COMMIT}:{name}.csv"
+    assert pinned.source.text == source["file"]
     assert pinned.source.sha256 == hashlib.sha256(sample).hexdigest()
     assert pinned.definition["source"] | {"rows": rows, "format": "csv"} == pinned.definition["source"]
     Path(pinned.data).parent.mkdir(parents=True)
@@ -220,22 +219,12 @@ def test_pinned_copy_elsewhere_finds_its_prefix() -> None:
 
 
 REFUSED = {
-    "no such data set": (
-        {"source": {"dataset": "a/none", "files": "*"}},
+    "no such file": (
+        {"source": {"file": f"hf:datasets/a/b@{COMMIT}:none.csv"}},
         SourceError,
-        ["source.dataset", "/api/datasets/a/none", "404"],
+        ["cannot be downloaded", "404"],
     ),
-    "several files": (
-        {"source": {"dataset": "a/b", "files": "*.csv"}},
-        ConfigError,
-        ["source.files: '*.csv' matches one.csv, two.csv in a/b"],
-    ),
-    "no file": (
-        {"source": {"dataset": "a/b", "files": "*.json"}},
-        ConfigError,
-        ["matches none of .gitattributes, README.md, one.csv, two.csv"],
-    ),
-    "no source": ({}, ConfigError, ["neither file nor dataset"]),
+    "no source": ({}, ConfigError, ["none of file, dataset and path"]),
     "broken otherwise": (
         {"kind": "choices", "source": {"file": "data.jsonl"}},
         ConfigError,
@@ -253,7 +242,7 @@ REFUSED = {
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_what_cannot_be_pinned_is_said_and_nothing_is_written(mistake: str, hub: Hub) -> None:
     keys, error, parts = REFUSED[mistake]
-    hub.offer("a/b", {"README.md": b"", "one.csv": b"", "two.csv": b""})
+    hub.offer("a/b", "one.csv", b"")
     Path("data.jsonl").write_bytes(json_lines(ROWS))
     Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", **keys}))
     with pytest.raises(error) as caught:

@@ -39,12 +39,12 @@ def _fetch(options: argparse.Namespace) -> None:
     if options.source:
         source: Source | None = Source.parse(options.source[0], options.source[1], "--source")
     else:
-        from ebbtide.tasks import load_task
+        from ebbtide.tasks.definition import load_task
 
         source = load_task(options.task, "--task").source
     if source is None:
         raise ConfigError(
-            f"--task: found {options.task}, whose data are generated; allowed: a task with data to download."
+            f"--task: found {options.task}, which has no file to download; allowed: a task with source.file."
         )
     fetch(source, Path(options.to), mirrors([]))
 

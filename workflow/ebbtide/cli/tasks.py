@@ -16,10 +16,11 @@ def add_verbs(verbs: "Verbs") -> None:
     freeze = verbs.add_parser("freeze", help="freeze a task into requests")
     freeze.add_argument("--task", required=True, metavar="FILE", help="task definition (YAML)")
     freeze.add_argument("--to", required=True, metavar="FILE", help="frozen task to write (Parquet)")
-    freeze.set_defaults(verb=_freeze)
+    # On the machine that runs Snakemake: a data set of the hub is read when it is frozen.
+    freeze.set_defaults(verb=_freeze, network=True)
 
     pin = verbs.add_parser(
-        "pin", help="find the commit and sha256 of a task's data, and write a definition with them"
+        "pin", help="find the commit and the digest of a task's data, and write a definition with them"
     )
     pin.add_argument("task", help="task definition (YAML), or the name of a task in the catalogue")
     pin.add_argument("--to", required=True, metavar="FILE", help="definition to write (YAML)")

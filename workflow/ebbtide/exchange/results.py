@@ -14,7 +14,7 @@ from ebbtide.exchange.specification import PARAMETERS, CheckpointRow
 from ebbtide.exchange.tidy import read_examples, write_examples, write_metrics_csv
 from ebbtide.metrics import reliability
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame
-from ebbtide.tasks.definition import MEASURING
+from ebbtide.tasks.definition import METRIC_KEYS
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _exported(cells: Sequence[CellFiles], metrics: pd.DataFrame) -> Iterator[Exp
         frozen: dict[str, Any] = read_footer(cell.requests, REQUESTS)
         rows, footer = read_cell(cell.cell, cell.identity, frozen["content_sha256"])
         # The footer keeps the definition as of freezing; how a task is measured may have changed since.
-        definition = {k: v for k, v in frozen["definition"].items() if k == "kind" or k not in MEASURING}
+        definition = {k: v for k, v in frozen["definition"].items() if k == "kind" or k not in METRIC_KEYS}
         own = metrics[metrics["task"] == cell.task]
         requests = read_frame(cell.requests, REQUESTS)
         definition |= cell.measuring

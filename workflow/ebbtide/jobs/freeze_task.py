@@ -6,7 +6,8 @@ from typing import Any
 
 from ebbtide.metrics import check_metrics
 from ebbtide.tables import REQUESTS, write_parquet
-from ebbtide.tasks import frozen, load_task
+from ebbtide.tasks.definition import load_task
+from ebbtide.tasks.freezing import frozen
 
 
 def freeze_task(definition: str, to: str | Path) -> Mapping[str, Any]:

@@ -32,6 +32,7 @@ from ebbtide.jobs.score_cell import read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
 from ebbtide.scoring.scorer import FAKE, backend_of
 from ebbtide.tables import REQUESTS, read_footer
+from ebbtide.tasks.kinds import kind_of
 
 if TYPE_CHECKING:
     from ebbtide.scoring.scorer import Scorer
@@ -110,7 +111,7 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples:
         raise CellError(f"{found}, expected {identity['task']}; {remedy}.")
     scorer = scorers.get(job, cells)
     settings = {name: identity[name] for name in ("encoding", "bos", "truncation", "max_length")}
-    rolling = asked.get("definition", {}).get("kind") == "rolling"
+    rolling = kind_of(asked.get("definition", {})).needs == "losses"
     if rolling:
         from ebbtide.scoring.documents import score_rolling
 

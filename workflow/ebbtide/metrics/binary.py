@@ -6,10 +6,17 @@ prediction is yes where p > 1/2; of equals, the first choice. As in Ganguli et a
 
 import numpy as np
 
-from ebbtide.metrics.examples import Examples
-from ebbtide.metrics.registry import metric
+from ebbtide.metrics.examples import Examples, check_of
+from ebbtide.metrics.registry import RATIOS, metric
 
-RATIOS = ("accuracy", "false_positive_rate", "false_negative_rate")
+RATIOS["binary"] = ("accuracy", "false_positive_rate", "false_negative_rate")
+
+
+@check_of("binary")
+def _check(x: Examples) -> None:
+    value = x.column("value")
+    whole = (x.segments.sum(value == 1) == 1) & (x.segments.sum(value == 0) == 1)
+    x.refuse(~whole, "needs one choice of value 1 and one of value 0")
 
 
 def _positive(x: Examples) -> np.ndarray:

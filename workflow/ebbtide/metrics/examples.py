@@ -1,10 +1,11 @@
 """A cell and its frozen requests, joined, checked, and laid out as arrays.
 
 A row of another role than `choice` is about one of the choices (`of`), and its log-likelihood becomes a
-column beside that choice: `unconditional`, `other`. So the rows that remain are the choices that are asked.
+column beside that choice, named after the role: `unconditional`, `other`. So the remaining rows are the
+choices. What the rows of a kind must have, the kind says (`ebbtide.tasks.kinds`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -15,16 +16,12 @@ import pyarrow.compute
 
 from ebbtide.errors import CellError, TaskError
 from ebbtide.metrics.segments import Segments
+from ebbtide.tasks.kinds import KINDS, kind_of
 
-KINDS = ("choice", "sequence", "log_odds", "rating", "binary", "rolling")
 GROUP = "group_"
 
 _KEYS = ["example", "choice"]
-_PARTNERS = ("unconditional", "other")
 _COUNTS = ("tokens", "bytes", "characters")
-_WITH_GOLD = ("choice", "log_odds", "binary")
-_INVERTIBLE = ("choice", "sequence", "log_odds", "binary")
-_ROWS = {"sequence": 1, "rolling": 1, "binary": 2, "log_odds": 2}  # of the role `choice`, per example
 
 
 def join(cell: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
@@ -59,8 +56,25 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.take(order.to_numpy()).reset_index(drop=True)
 
 
+Check = Callable[["Examples"], None]
+_CHECKS: dict[str, Check] = {}
+
+
+def check_of(kind: str) -> Callable[[Check], Check]:
+    """Register a function that raises `CellError` for examples that a kind cannot have.
+
+    For what the kind's own description (rows, gold, columns) does not say.
+    """
+
+    def register(check: Check) -> Check:
+        _CHECKS[kind] = check
+        return check
+
+    return register
+
+
 class Examples:
-    """The examples of a cell: what is asked as arrays of rows, sorted by example and choice.
+    """The examples of a cell: their choices as arrays of rows, sorted by example and choice.
 
     Parameters
     ----------
@@ -76,15 +90,15 @@ class Examples:
         Half a pair, a missing column, a wrong number of rows, an example without a right or a wrong choice, a
         log-likelihood that is not finite.
     TaskError
-        `invert` for a kind that has no right and wrong.
+        A kind that does not exist; `invert` for a kind that has no right and wrong.
     """
 
     def __init__(self, joined: pd.DataFrame, definition: Mapping[str, Any]) -> None:
-        self.kind = str(definition.get("kind", "choice"))
+        self.kind = kind_of(definition)
         self.invert = bool(definition.get("invert", False))
-        if self.invert and self.kind not in _INVERTIBLE:
-            raise TaskError(f"invert: there is no right and wrong to exchange in the kind {self.kind}.")
-        self.rows = _asked(joined)
+        if self.invert and not self.kind.invertible:
+            raise TaskError(f"invert: there is no right and wrong to exchange in the kind {self.kind.name}.")
+        self.rows = _choices(joined)
         self.segments = Segments(self.rows["example"].to_numpy())
         self.index = pd.Index(self.segments.first(self.rows["example"].to_numpy()), name="example")
         self._check()
@@ -95,7 +109,7 @@ class Examples:
     @property
     def columns(self) -> frozenset[str]:
         """Columns that metrics may need; counts only where all of them are known."""
-        least = 0 if self.kind == "rolling" else 1  # a document may be empty
+        least = 0 if self.kind.needs == "losses" else 1  # a document may be empty
         unknown = {c for c in _COUNTS if c in self.rows and not (self.rows[c] >= least).all()}
         return frozenset(self.rows.columns) - unknown
 
@@ -117,7 +131,7 @@ class Examples:
         codes = np.where(codes < 0, -1, np.r_[place, -1][codes])
         of_example = self.segments.first(codes)
         differs = self.segments.sum(codes != of_example[self.segments.of])
-        self._refuse(differs > 0, f"has more than one {GROUP}{name}")
+        self.refuse(differs > 0, f"has more than one {GROUP}{name}")
         return of_example, names.tolist()
 
     @property
@@ -174,54 +188,51 @@ class Examples:
                 f"example {row['example']}, choice {row['choice']} has the log-likelihood "
                 f"{row['loglikelihood']}, which is not finite."
             )
-        if (expected := _ROWS.get(self.kind)) is not None:
-            self._refuse(
-                self.segments.sizes != expected, f"has {{}} choices, the kind {self.kind} {expected}"
+        kind = self.kind
+        if kind.rows is not None:
+            self.refuse(
+                self.segments.sizes != kind.rows, f"has {{}} choices, the kind {kind.name} {kind.rows}"
             )
-        if self.kind in _WITH_GOLD:
+        if kind.gold == "choices":
             share = self.segments.mean(self.gold)
-            self._refuse((share == 0) | (share == 1), "needs a right and a wrong choice")
+            self.refuse((share == 0) | (share == 1), "needs a right and a wrong choice")
         if "best" in self.rows:
             best = self.column("best")
-            right, asked = self.segments.sum(best == 1), self.segments.sum(best >= 0)
-            self._refuse((right != 1) | (asked < 2), "needs one best and a wrong choice in the column 'best'")
-        if self.kind == "log_odds":
-            self._need("other")
-        if self.kind in ("rating", "binary"):
-            self._need("value")
-        if self.kind == "rating":
-            self._need("target")
-            for name in ("value", "target"):
-                bad = ~np.isfinite(self.column(name))
-                self._refuse(self.segments.sum(bad) > 0, f"has a {name} that is not a number")
-            target = self.column("target")
-            differs = self.segments.sum(target != self.of_example("target")[self.segments.of])
-            self._refuse(differs > 0, "has more than one target")
-        if self.kind == "binary":
-            value = self.column("value")
-            whole = (self.segments.sum(value == 1) == 1) & (self.segments.sum(value == 0) == 1)
-            self._refuse(~whole, "needs one choice of value 1 and one of value 0")
+            right, choices = self.segments.sum(best == 1), self.segments.sum(best >= 0)
+            self.refuse(
+                (right != 1) | (choices < 2), "needs one best and a wrong choice in the column 'best'"
+            )
+        for name in (*kind.roles, *kind.columns):
+            if name not in self.rows:
+                raise CellError(f"the requests of a task of the kind {kind.name} lack {name!r}.")
+        for name in kind.columns:
+            self.refuse(
+                self.segments.sum(~np.isfinite(self.column(name))) > 0, f"has a {name} that is not a number"
+            )
+        for name in kind.example_columns:
+            differs = self.column(name) != self.of_example(name)[self.segments.of]
+            self.refuse(self.segments.sum(differs) > 0, f"has more than one {name}")
+        if kind.name in _CHECKS:
+            _CHECKS[kind.name](self)
 
-    def _need(self, column: str) -> None:
-        if column not in self.rows:
-            raise CellError(f"the requests of a task of the kind {self.kind} lack {column!r}.")
-
-    def _refuse(self, bad: np.ndarray, reason: str) -> None:
+    def refuse(self, bad: np.ndarray, reason: str) -> None:
+        """Raise `CellError` with the reason, of the first example that is `bad`, if there is one."""
         if bad.any():
             first = int(np.argmax(bad))
             raise CellError(f"example {self.index[first]} {reason.format(self.segments.sizes[first])}.")
 
 
-def _asked(joined: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the role `choice`, sorted, with the log-likelihoods of their partners beside them."""
+def _choices(joined: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the role `choice`, sorted, with the log-likelihoods of the other roles beside them."""
     if "role" not in joined:
         return in_order(joined)
-    unknown = set(joined["role"].unique()) - {"choice", *_PARTNERS}
+    roles = list(dict.fromkeys(["unconditional", *(role for kind in KINDS.values() for role in kind.roles)]))
+    unknown = set(joined["role"].unique()) - {"choice", *roles}
     if unknown:
-        raise CellError(f"role: found {unknown.pop()!r}, allowed: choice, {', '.join(_PARTNERS)}.")
+        raise CellError(f"role: found {unknown.pop()!r}, allowed: choice, {', '.join(roles)}.")
     of = joined["of"] if "of" in joined else joined["choice"]
     rows = in_order(joined[joined["role"] == "choice"])
-    for role in _PARTNERS:
+    for role in roles:
         those = joined["role"] == role
         if not those.any():
             continue

@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import CellError
-from ebbtide.metrics.binary import RATIOS
 from ebbtide.metrics.calibration import reliability_table
 from ebbtide.metrics.direction import is_accuracy
 from ebbtide.metrics.errors_of_means import Estimate, estimate, ratio
 from ebbtide.metrics.examples import GROUP, Examples, in_order, join
-from ebbtide.metrics.registry import Metric, reported
+from ebbtide.metrics.registry import RATIOS, Metric, reported
 from ebbtide.tables import METRICS as TABLE
+from ebbtide.tasks.kinds import kind_of
 
-LEVELS = 50  # of a group, at most, that have rows of their own
-SOFT = ("margin", "coverage", "choice_probability", "classification_loss")  # where accuracy is only 0 or 1
-PAIRED = 6  # levels, at most, whose ratios are reported
+MAX_LEVELS = 50  # of a group whose levels have rows of their own
+MAX_RATIO_LEVELS = 6  # of a group whose ratios are reported
+CONTINUOUS = ("margin", "coverage", "choice_probability", "classification_loss")  # accuracy is only 0 or 1
 
 
 def measure(
@@ -41,9 +41,9 @@ def measure(
     -------
     One row per metric: `metric, value, stderr, n, chance`. `chance` is what a model gets that knows nothing:
     an answer drawn uniformly, the same probability for every choice; NaN where that means nothing. Then, for
-    groups (columns `group_NAME`) of at most `LEVELS` levels, the main metrics of every level,
-    `accuracy[NAME=LEVEL]`; for yes and no and groups of at most `PAIRED` levels the ratios of two levels, in
-    alphabetical order, `accuracy_ratio[NAME=A/B]`. n counts the examples that a value rests on.
+    groups (columns `group_NAME`) of at most `MAX_LEVELS` levels, the main metrics of every level,
+    `accuracy[NAME=LEVEL]`; for yes and no and groups of at most `MAX_RATIO_LEVELS` levels the ratios of two
+    levels, in alphabetical order, `accuracy_ratio[NAME=A/B]`. n counts the examples that a value rests on.
 
     Raises
     ------
@@ -72,9 +72,10 @@ def example_rows(
 ) -> pd.DataFrame:
     """Rows of the table of examples (`tables.EXAMPLES`) for one cell, without its task, sorted by example.
 
-    Columns: `example, cluster`, the main metrics of the kind and those of `SOFT`, as far as they are means
-    over examples. The plain mean of a column, NaN left out, is the metric: examples of weight 0 are NaN, and
-    where weights are sizes (tokens of documents) the values are w x n / Σ w. Raises as `measure` does.
+    Columns: `example, cluster`, the main metrics of the kind and those of `CONTINUOUS`, as far as they are
+    means over examples. The plain mean of a column, NaN left out, is the metric: examples of weight 0 are
+    NaN, and where weights are sizes (tokens of documents) the values are w x n / Σ w. Raises as `measure`
+    does.
     """
     return _example_rows(_examples(cell, requests, definition or {}), definition or {})
 
@@ -118,8 +119,7 @@ def loglikelihoods_sha256(cell: pd.DataFrame) -> str:
 
 
 def _examples(cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any]) -> Examples:
-    kinds = ("choice", "log_odds", "binary")
-    if "gold" not in requests.columns and definition.get("kind", "choice") in kinds:
+    if "gold" not in requests.columns and kind_of(definition).gold == "choices":
         raise CellError(f"the requests have no column 'gold' (found: {', '.join(requests.columns)}).")
     return Examples(join(cell, requests), definition)
 
@@ -134,8 +134,8 @@ def _example_rows(x: Examples, definition: Mapping[str, Any]) -> pd.DataFrame:
     clusters = _clusters(x, definition.get("cluster"))
     of = names if clusters is None else pd.Index(x.group(definition["cluster"])[1])[clusters]
     table = {"example": names, "cluster": of}
-    for m in reported(x.kind, x.columns, None):
-        if (m.main or m.name in SOFT) and m.transform is None:
+    for m in reported(x.kind.name, x.columns, None):
+        if (m.main or m.name in CONTINUOUS) and m.transform is None:
             weights = np.ones(len(x)) if m.weights is None else m.weights(x).astype(float)
             share = weights / weights[weights > 0].mean() if weights.any() else weights
             table[m.name] = np.where(weights > 0, m.values(x) * share, np.nan)
@@ -143,7 +143,7 @@ def _example_rows(x: Examples, definition: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _metrics(x: Examples, definition: Mapping[str, Any]) -> list[Metric]:
-    return reported(x.kind, x.columns, definition.get("metrics"))
+    return reported(x.kind.name, x.columns, definition.get("metrics"))
 
 
 def _rows(x: Examples, definition: Mapping[str, Any]) -> Iterator[tuple[str, Estimate, float]]:
@@ -155,17 +155,17 @@ def _rows(x: Examples, definition: Mapping[str, Any]) -> Iterator[tuple[str, Est
         yield m.metric.name, m.estimate(everything), m.chance(everything)
     for group in x.groups:
         codes, names = x.group(group)
-        if len(names) > LEVELS:
+        if len(names) > MAX_LEVELS:
             continue
         levels = {name: codes == code for code, name in enumerate(names)}
         for m in metrics:
             if m.metric.main:
                 for level, mask in levels.items():
                     yield f"{m.metric.name}[{group}={level}]", m.estimate(mask), m.chance(mask)
-        if x.kind != "binary" or len(levels) > PAIRED:
+        if len(levels) > MAX_RATIO_LEVELS:
             continue
         for m in metrics:
-            if m.metric.name in RATIOS:
+            if m.metric.name in RATIOS.get(x.kind.name, ()):
                 for i, a in enumerate(names):
                     for b in names[i + 1 :]:
                         name = f"{m.metric.name}_ratio[{group}={a}/{b}]"

@@ -1,4 +1,4 @@
-"""The register of all metrics: what each is, and how the kinds of tasks find theirs."""
+"""The register of all metrics, by name and by the kinds of tasks that they are for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ import numpy as np
 
 from ebbtide.errors import TaskError, nearest
 from ebbtide.metrics.errors_of_means import Transform
-from ebbtide.metrics.examples import KINDS, Examples
+from ebbtide.metrics.examples import Examples
+from ebbtide.tasks.kinds import kind_of
 
 Values = Callable[[Examples], np.ndarray]
 
@@ -37,6 +38,9 @@ class Metric:
 
 METRICS: dict[str, Metric] = {}
 
+# By kind: names of metrics of which the ratios between two levels of a group are reported, too.
+RATIOS: dict[str, tuple[str, ...]] = {}
+
 
 def metric(
     *kinds: str,
@@ -49,7 +53,7 @@ def metric(
     chance: Values | None = None,
     transform: Transform | None = None,
 ) -> Callable[[Values], Values]:
-    """Register a function under its name; it stays as it is."""
+    """Register a function under its name; the function itself does not change."""
 
     def register(values: Values) -> Values:
         name = values.__name__
@@ -78,8 +82,7 @@ def reported(kind: str, columns: frozenset[str], wanted: list[str] | None) -> li
     Raises `TaskError` for an unknown kind, and for a wanted metric that is unknown, of another kind, or
     without its columns.
     """
-    if kind not in KINDS:
-        raise TaskError(f"kind: found {kind!r}, allowed: {', '.join(KINDS)}.")
+    kind_of({"kind": kind})
     of_kind = {name: m for name, m in METRICS.items() if kind in m.kinds}
     if wanted is None:
         return [m for m in of_kind.values() if columns.issuperset(m.needs)]

@@ -14,7 +14,7 @@ from ebbtide.sources import CHECKOUT
 
 if TYPE_CHECKING:
     from ebbtide.study.study import Study
-    from ebbtide.tasks import Task
+    from ebbtide.tasks.definition import Task
 
 
 RENAMED = {

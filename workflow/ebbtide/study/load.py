@@ -23,7 +23,7 @@ from ebbtide.study.checks import (
     refuse_old_names,
 )
 from ebbtide.study.study import Study
-from ebbtide.tasks import Task, load_task
+from ebbtide.tasks.definition import Task, load_task
 
 
 def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: str | None = None) -> Study:

@@ -16,7 +16,7 @@ from ebbtide.grid import Checkpoint, Model
 from ebbtide.scoring.scorer import backend_identity
 from ebbtide.scoring.version import RECIPE_VERSION
 from ebbtide.sources import Source
-from ebbtide.tasks import Task
+from ebbtide.tasks.definition import Task
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,13 @@
 """Tasks: from a definition in YAML to a frozen table of requests.
 
-`definition` (YAML, checked) → `rows` (of a data file) → `kinds`, with `render` and `few_shot` (what is
-asked of a row) → `freezing`. Beside that path: `preview` (requests to read), `diff` (of two freezes), `pin`
-(commit and sha256 for a definition that has none).
+    definition   YAML with its includes, checked, and its identity
+    rows         of a data file; dataset_rows: of a data set, read by the `datasets` library
+    kinds        one module per kind of task: what the requests of an example are, with render
+    few_shot     examples before a prompt
+    freezing     all of them: the table of requests
+    pin          commit and digest for a definition that has none
+    preview      requests to read;  diff: of two freezes;  shots: tasks that differ in few-shot examples only
+    lm_eval      tasks of lm-evaluation-harness
+
+The package imports nothing itself, because the metrics and the scoring job need the kinds alone.
 """
-
-from ebbtide.tasks.definition import CATALOGUE, FREEZE_VERSION, Task, load_task
-from ebbtide.tasks.freezing import footer, freeze, freeze_counting, frozen
-
-__all__ = [
-    "CATALOGUE",
-    "FREEZE_VERSION",
-    "Task",
-    "footer",
-    "freeze",
-    "freeze_counting",
-    "frozen",
-    "load_task",
-]

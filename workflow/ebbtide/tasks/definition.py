@@ -1,5 +1,6 @@
 """A task's definition: read with its includes, checked, and identified."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,17 +12,18 @@ from ebbtide.errors import ConfigError, nearest
 from ebbtide.files import digest, file_sha256
 from ebbtide.schema import check, check_name, load_schema, read_yaml, relative
 from ebbtide.sources import Source
-from ebbtide.tasks.kinds import KINDS, check_fields
+from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
 from ebbtide.tasks.render import check_template
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 CATALOGUE = Path(__file__).parents[2] / "tasks"
 
 # Bump by hand when freezing makes other requests of the same definition and data.
 FREEZE_VERSION = 1
 
-# Keys that change the requests, and what an absent one means. An absent key leaves the identity as it was
+# Keys that change the requests, with their defaults. A key at its default leaves the identity as it was
 # before the key existed.
-ASKING: dict[str, Any] = {
+REQUEST_KEYS: dict[str, Any] = {
     "kind": "choice",
     "delimiter": "",
     "few_shot": None,
@@ -29,8 +31,12 @@ ASKING: dict[str, Any] = {
     "drop_bad_rows": False,
     "groups": {},
 }
-# Keys that change what is made of the scores, never the requests.
-MEASURING = ("kind", "delimiter", "invert", "cluster", "metrics", "chance")
+# Keys that change the metrics; of these, only `kind` and `delimiter` change the requests, too.
+METRIC_KEYS = ("kind", "delimiter", "invert", "cluster", "metrics", "chance")
+# Keys of `source` that say where the data is. A digest says what it contains.
+LOCATION_KEYS = frozenset(
+    {"file", "include_path", "path", "dataset", "config", "split", "revision", "streaming", "columns"}
+)
 
 
 @dataclass(frozen=True)
@@ -40,26 +46,42 @@ class Task:
     name: str
     file: Path
     definition: Mapping[str, Any]
-    source: Source | None  # data to fetch; None for a generated task
+    source: Source | None  # file to fetch; None for other sources
 
     @property
     def identity(self) -> str:
-        """Digest of what determines the requests: source and fields, not titles or the place of the data."""
-        places = ("file", "include_path")
-        source = {k: v for k, v in self.definition["source"].items() if k not in places}
-        asked = {k: self.definition[k] for k in ASKING if self.definition.get(k, ASKING[k]) != ASKING[k]}
+        """Digest of what determines the requests: source and fields, not titles or the location of data."""
+        source = {k: v for k, v in self.definition["source"].items() if k not in LOCATION_KEYS}
+        settings = {
+            key: self.definition[key]
+            for key, default in REQUEST_KEYS.items()
+            if self.definition.get(key, default) != default
+        }
         fields = self.definition["fields"]
-        return digest({"source": source, "fields": fields, "version": FREEZE_VERSION, **asked})
+        return digest({"source": source, "fields": fields, "version": FREEZE_VERSION, **settings})
 
     @property
     def frozen(self) -> str:
-        """Where the requests of this identity lie. The identity in the name makes a change a missing file."""
+        """Path of the requests. The identity in the name makes a change a missing file."""
         return f"resources/tasks/frozen/{self.name}-{self.identity}.parquet"
 
     @property
     def data(self) -> str | None:
-        """Where the fetched data file lies."""
+        """Path of the fetched data file; None for a task without one."""
         return None if self.source is None else self.source.fetched
+
+    @property
+    def origin(self) -> str:
+        """Where the rows come from, for messages."""
+        source = self.definition["source"]
+        if "dataset" in source:
+            return f"{source['dataset']} ({source['split']})"
+        return str(self.data or source.get("path", "source.examples"))
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the task."""
+        return kind_of(self.definition)
 
     @property
     def world(self) -> Mapping[str, Any] | None:
@@ -75,8 +97,8 @@ class Task:
 
     @property
     def measuring(self) -> dict[str, Any]:
-        """What of the definition decides how scores are measured; a change of it needs no new scores."""
-        return {k: self.definition[k] for k in MEASURING if k in self.definition}
+        """Keys of the definition that decide the metrics; changing them does not rescore."""
+        return {k: self.definition[k] for k in METRIC_KEYS if k in self.definition}
 
 
 def load_task(name: str, where: str) -> Task:
@@ -91,7 +113,7 @@ def load_task(name: str, where: str) -> Task:
 
 def task_of(raw: Mapping[str, Any], path: Path) -> Task:
     """Check a definition; `path` is the file it came from. Raises `ConfigError`."""
-    definition = check(raw, _schema(), str(path))
+    definition = check(raw, task_schema(), str(path))
     source = definition["source"]
     if source.get("toy") == HELD_OUT:
         _check_held_out(definition, path)
@@ -102,15 +124,19 @@ def task_of(raw: Mapping[str, Any], path: Path) -> Task:
     if "lm_eval" in source:
         _check_generated(definition, path)
         return Task(path.stem, path, _with_files(definition, path), None)
-    if "dataset" in source:
-        raise ConfigError(
-            f"{path}: source.dataset: {source['dataset']!r} is not pinned to a commit and a sha256; run "
-            f"`python -m ebbtide pin {path} --to FILE.yaml` where there is a network, and name FILE.yaml."
-        )
-    _check_asking(definition, path)
+    _check_requests(definition, path)
+    if "file" not in source:
+        _check_pinned(source, path)
+        return Task(path.stem, path, _with_prefix(definition, path), None)
     pinned = Source.parse(source["file"], source["sha256"], f"{path}: source.file")
     check_name(Path(pinned.path).name, f"{path}: source.file")
     return Task(path.stem, path, _with_prefix(definition, path), pinned)
+
+
+def check_streaming(source: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` for a stream without its number of rows."""
+    if source.get("streaming") and "rows" not in source:
+        raise ConfigError(f"{where}.rows: missing; with streaming it says how many rows to take.")
 
 
 def definition_file(name: str, where: str) -> Path:
@@ -150,9 +176,14 @@ def read_definition(path: Path, including: tuple[Path, ...] = ()) -> dict[str, A
     return {**fragment, **definition, **both}
 
 
+def task_schema() -> dict[str, Any]:
+    """The schema of definitions, with the kinds that are registered."""
+    return with_kinds(_schema_file())
+
+
 @lru_cache(maxsize=1)
-def _schema() -> dict[str, Any]:
-    """The schema, read once for all tasks of a study."""
+def _schema_file() -> dict[str, Any]:
+    """The schema without the kinds, read once for all tasks of a study."""
     return load_schema("task")
 
 
@@ -172,12 +203,12 @@ def _check_generated(definition: Mapping[str, Any], path: Path) -> None:
     if "mixture" in definition["source"]:
         raise ConfigError(f"{path}: source.mixture: only with source.toy: {HELD_OUT}; remove the key.")
     allowed = ("few_shot",) if maker == "toy" else ()
-    if given := [key for key in (*ASKING, "cluster") if key in definition and key not in allowed]:
+    if given := [key for key in (*REQUEST_KEYS, "cluster") if key in definition and key not in allowed]:
         raise ConfigError(
             f"{path}: {given[0]}: a generated task (source.{maker}) cannot have it; remove the key."
         )
     if "few_shot" in definition:
-        _check_few_shot("choice", definition["few_shot"], path)
+        _check_few_shot(kind_of({}), definition["few_shot"], path)
         if "k" not in definition["few_shot"]:
             raise ConfigError(f"{path}: few_shot: a generated task (source.toy) can only have k.")
 
@@ -187,7 +218,7 @@ def _check_held_out(definition: Mapping[str, Any], path: Path) -> None:
     if definition.get("kind") != "rolling":
         found = repr(definition["kind"]) if "kind" in definition else "none"
         raise ConfigError(f"{path}: kind: found {found}; allowed: rolling, for source.toy: {HELD_OUT}.")
-    if given := [key for key in (*ASKING, "cluster") if key in definition and key != "kind"]:
+    if given := [key for key in (*REQUEST_KEYS, "cluster") if key in definition and key != "kind"]:
         raise ConfigError(
             f"{path}: {given[0]}: a generated task (source.toy) cannot have it; remove the key."
         )
@@ -216,14 +247,30 @@ def _with_files(definition: dict[str, Any], path: Path) -> dict[str, Any]:
     return {**definition, "source": {**definition["source"], "contents": contents}}
 
 
-def _check_asking(definition: Mapping[str, Any], path: Path) -> None:
+def _check_pinned(source: Mapping[str, Any], path: Path) -> None:
+    """A data set read by the `datasets` library names its commit and the digest of its rows."""
+    check_streaming(source, f"{path}: source")
+    remedy = f"run `python -m ebbtide pin {path} --to FILE.yaml`"
+    if "dataset" in source and not COMMIT.fullmatch(source.get("revision", "")):
+        found = f"found {source['revision']!r}" if "revision" in source else "missing"
+        raise ConfigError(
+            f"{path}: source.revision: {found}; expected: a commit of {source['dataset']} (40 hex digits); "
+            f"{remedy} where there is a network, and name FILE.yaml."
+        )
+    if "rows_sha256" not in source:
+        raise ConfigError(f"{path}: source.rows_sha256: missing; {remedy}, and name FILE.yaml.")
+
+
+def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
     """What the schema cannot say about a task with data."""
-    kind = definition.get("kind", ASKING["kind"])
-    check_fields(kind, definition["fields"], str(path))
+    kind = kind_of(definition)
+    kind.check_fields(definition["fields"], str(path))
     for key, text in _texts(definition):
         check_template(text, f"{path}: {key}")
-    if "unconditional" in definition and kind != "choice":
-        raise ConfigError(f"{path}: unconditional: found for kind {kind!r}; allowed: with kind 'choice'.")
+    if "unconditional" in definition and not kind.unconditional:
+        raise ConfigError(
+            f"{path}: unconditional: found for kind {kind.name!r}; allowed: with kind 'choice'."
+        )
     if "separator" in definition["source"] and definition["source"]["format"] != "text":
         raise ConfigError(f"{path}: source.separator: only for source.format: text.")
     cluster, groups = definition.get("cluster"), definition.get("groups", {})
@@ -252,15 +299,15 @@ def _texts(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "unconditional", definition["unconditional"]
 
 
-def _check_few_shot(kind: str, few_shot: Mapping[str, Any], path: Path) -> None:
+def _check_few_shot(kind: Kind, few_shot: Mapping[str, Any], path: Path) -> None:
     ways = [key for key in ("k", "prefix", "prefix_file") if key in few_shot]
     if len(ways) != 1:
         found = " and ".join(ways) or "none of them"
         raise ConfigError(f"{path}: few_shot: found {found}; allowed: one of k, prefix, prefix_file.")
     if "prefix_sha256" in few_shot and ways != ["prefix_file"]:
         raise ConfigError(f"{path}: few_shot.prefix_sha256: only with few_shot.prefix_file.")
-    if not KINDS[kind].has_answer:
-        raise ConfigError(f"{path}: few_shot: kind {kind!r} has no answer to show; remove the key.")
+    if not kind.few_shot:
+        raise ConfigError(f"{path}: few_shot: kind {kind.name!r} has no answer to show; remove the key.")
 
 
 def _with_prefix(definition: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.corpus import World
 from ebbtide.errors import TaskError
 from ebbtide.logs import log
-from ebbtide.tasks.definition import ASKING, Task
+from ebbtide.tasks.dataset_rows import pinned_rows
+from ebbtide.tasks.definition import Task
 from ebbtide.tasks.few_shot import Shot, Shots
-from ebbtide.tasks.kinds import KINDS, Item, Line
+from ebbtide.tasks.kinds import Example, Request
 from ebbtide.tasks.render import BadRow, Row, literal_of, text_of
-from ebbtide.tasks.rows import read_rows
+from ebbtide.tasks.rows import Rows, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ def freeze(task: Task) -> "pd.DataFrame":
     `gold` is true for a right choice, or its weight. Some tasks have more columns:
 
     role, of
-        `choice` (what is asked), `other` (the same choices after the other prompt of log odds) or
+        `choice` (after the prompt), `other` (the same choices after the other prompt of log odds) or
         `unconditional`; and the choice that the row is about. Rows of other roles have the choices K, K+1, …
     best
         1: the one right answer of MC1, 0: a wrong one of MC1, -1: not a choice of MC1.
@@ -33,7 +34,7 @@ def freeze(task: Task) -> "pd.DataFrame":
     group_{name}
         The example's level of each group.
 
-    Raises `TaskError` naming file and row for data that cannot be asked.
+    Raises `TaskError` naming file and row for data that gives no requests.
     """
     return freeze_counting(task)[0]
 
@@ -41,7 +42,7 @@ def freeze(task: Task) -> "pd.DataFrame":
 def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
     """The requests of a task, and what their footer records. Raises `TaskError` as `freeze` does."""
     if "lm_eval" in task.definition["source"]:
-        requests, record = _of_lm_eval(task)
+        requests, record = _lm_eval_requests(task)
         written = footer(task, len(requests), requests["example"].nunique())
         return requests, {
             **written,
@@ -52,7 +53,7 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
     return requests, footer(task, len(requests), requests["example"].nunique(), dropped)
 
 
-def _of_lm_eval(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
+def _lm_eval_requests(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
     from ebbtide.tasks.lm_eval import requests_of
 
     source = task.definition["source"]
@@ -70,18 +71,26 @@ def freeze_counting(task: Task) -> tuple["pd.DataFrame", int]:
 
     source = task.definition["source"]
     if "lm_eval" in source:
-        return _of_lm_eval(task)[0], 0
-    if task.data is None:
+        return _lm_eval_requests(task)[0], 0
+    if "toy" in source:
         world = World(**source["world"])
         if source["toy"] == HELD_OUT:
             return held_out_requests(world, source["mixture"], source["examples"], source["seed"]), 0
-        asked = toy_requests(source["toy"], world, source["examples"], source["seed"])
-        return _after_shots(asked, task), 0
+        requests = toy_requests(source["toy"], world, source["examples"], source["seed"])
+        return _after_shots(requests, task), 0
+    return _requests(_rows(task), task)
+
+
+def _rows(task: Task) -> Rows:
+    """Rows of the task's data, which are as many as the definition says. Raises `TaskError`."""
+    source = task.definition["source"]
+    if task.data is None:
+        return pinned_rows(source, f"{task.file}: source")
     rows = read_rows(Path(task.data), source)
     expected = source.get("rows")
     if expected is not None and len(rows) != expected:
         raise TaskError(f"{task.data} has {len(rows)} rows, {task.file}: source.rows says {expected}.")
-    return _requests(rows, task)
+    return rows
 
 
 def footer(task: Task, rows: int, examples: int, dropped: int = 0) -> dict[str, Any]:
@@ -100,63 +109,63 @@ def footer(task: Task, rows: int, examples: int, dropped: int = 0) -> dict[str, 
 def _requests(rows: list[dict[str, Any]], task: Task) -> tuple["pd.DataFrame", int]:
     import pandas as pd
 
-    ask, examples, dropped = _asker(task.definition), [], 0
+    example_of, examples, dropped = _example_of(task), [], 0
     for number, row in enumerate(rows):
         try:
-            examples.append((str(number), *ask(row)))
+            examples.append((str(number), *example_of(row)))
         except BadRow as error:
-            problem = f"{task.data}: row {number + 1}: {error}."
+            problem = f"{task.origin}: row {number + 1}: {error}."
             if not task.definition.get("drop_bad_rows"):
                 raise TaskError(problem) from None
             log.warning("dropped: %s", problem)
             dropped += 1
     if not examples:
-        raise TaskError(f"{task.data} holds no rows{' that can be asked' if dropped else ''}.")
-    before = _shots([item for _, item, _ in examples], task)
+        raise TaskError(f"{task.origin} holds no rows{' that can be asked' if dropped else ''}.")
+    before = _shots([example for _, example, _ in examples], task)
     columns: dict[str, list[Any]] = {}
-    for name, item, levels in examples:
-        shots = before(item.prompt)
-        for choice, line in enumerate(item.lines):
-            for column, value in _cells(name, choice, line, shots, task.definition, levels).items():
+    for name, example, levels in examples:
+        shots = before(example.prompt)
+        for choice, request in enumerate(example.requests):
+            for column, value in _row(name, choice, request, shots, task, levels).items():
                 columns.setdefault(column, []).append(value)
     if not all(isinstance(weight, bool) for weight in columns["gold"]):
         columns["gold"] = [float(weight) for weight in columns["gold"]]
     return pd.DataFrame(columns), dropped
 
 
-def _asker(definition: Mapping[str, Any]) -> Callable[[Row], tuple[Item, dict[str, str]]]:
+def _example_of(task: Task) -> Callable[[Row], tuple[Example, dict[str, str]]]:
     """A function from a row to its requests and its level of each group; it raises `BadRow`."""
-    kind, delimiter = definition.get("kind", ASKING["kind"]), definition.get("delimiter", "")
-    make = KINDS[kind].maker(definition["fields"], delimiter)
+    definition = task.definition
+    make = task.kind.maker(definition["fields"], definition.get("delimiter", ""))
     groups = {name: text_of(spec) for name, spec in definition.get("groups", {}).items()}
     alone = literal_of(definition["unconditional"]) if "unconditional" in definition else None
 
-    def ask(row: Row) -> tuple[Item, dict[str, str]]:
+    def example_of(row: Row) -> tuple[Example, dict[str, str]]:
         if None in row:
             raise BadRow(f"more cells than the header has names ({row[None]!r})")  # type: ignore[index]
-        item = make(row)
+        example = make(row)
         levels = {f"group_{name}": text(row) for name, text in groups.items()}
-        return (item if alone is None else _with_unconditional(item, alone(row))), levels
+        return (example if alone is None else _with_unconditional(example, alone(row))), levels
 
-    return ask
-
-
-def _with_unconditional(item: Item, context: str) -> Item:
-    again = tuple(replace(line, context=context, role="unconditional") for line in item.lines)
-    return replace(item, lines=item.lines + again)
+    return example_of
 
 
-def _after_shots(asked: "pd.DataFrame", task: Task) -> "pd.DataFrame":
+def _with_unconditional(example: Example, context: str) -> Example:
+    again = tuple(replace(request, context=context, role="unconditional") for request in example.requests)
+    return replace(example, requests=example.requests + again)
+
+
+def _after_shots(requests: "pd.DataFrame", task: Task) -> "pd.DataFrame":
     """The requests of a generated task with shots before them, if its definition asks for some."""
-    right = asked[asked["gold"]]
+    right = requests[requests["gold"]]
     pool = [Shot(c, c + word) for c, word in zip(right["context"], right["continuation"], strict=True)]
     before = _before(pool, task)
-    return asked.assign(context=[before(context) + context for context in asked["context"]])
+    return requests.assign(context=[before(context) + context for context in requests["context"]])
 
 
-def _shots(items: Sequence[Item], task: Task) -> Callable[[str], str]:
-    """What stands before a prompt, as a function of it."""
-    return _before([Shot(i.prompt, i.prompt + i.answer) for i in items if i.answer is not None], task)
+def _shots(examples: Sequence[Example], task: Task) -> Callable[[str], str]:
+    """The text before a prompt, as a function of the prompt."""
+    return _before([Shot(e.prompt, e.prompt + e.answer) for e in examples if e.answer is not None], task)
 
 
 def _before(pool: Sequence[Shot], task: Task) -> Callable[[str], str]:
@@ -173,28 +182,23 @@ def _before(pool: Sequence[Shot], task: Task) -> Callable[[str], str]:
         try:
             return shots.before(prompt)
         except BadRow as error:
-            raise TaskError(f"{task.file}: {error} in {task.data or 'source.examples'}.") from None
+            raise TaskError(f"{task.file}: {error} in {task.origin}.") from None
 
     return before
 
 
-def _cells(  # noqa: PLR0917  (the parts of one row)
-    example: str,
-    choice: int,
-    line: Line,
-    shots: str,
-    definition: Mapping[str, Any],
-    levels: Mapping[str, str],
+def _row(  # noqa: PLR0917  (the parts of one row)
+    example: str, choice: int, request: Request, shots: str, task: Task, levels: Mapping[str, str]
 ) -> dict[str, Any]:
     """One row of the table. All rows of a task have the same columns."""
     row: dict[str, Any] = {
         "example": example,
         "choice": choice,
         # An unconditional score is that of the choice alone.
-        "context": line.context if line.role == "unconditional" else shots + line.context,
-        "continuation": line.continuation,
-        "gold": line.gold,
+        "context": request.context if request.role == "unconditional" else shots + request.context,
+        "continuation": request.continuation,
+        "gold": request.gold,
     }
-    if definition.get("kind") == "log_odds" or "unconditional" in definition:
-        row |= {"role": line.role, "of": line.of}
-    return {**row, **line.extra, **levels}
+    if task.kind.roles or "unconditional" in task.definition:
+        row |= {"role": request.role, "of": request.of}
+    return {**row, **request.extra, **levels}

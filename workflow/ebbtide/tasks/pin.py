@@ -1,12 +1,10 @@
-"""Pinning: a definition without commit and sha256 gets them, once, where there is a network.
+"""Pinning: a definition without commit and digest gets them, once, where there is a network.
 
-A pinned definition stands alone: includes are resolved, and the source names one file of one commit.
+A pinned definition needs no other file: includes are resolved, and the source names one file with its sha256,
+or one commit of a data set (or a local path) with the digest of its rows.
 """
 
-import json
 import os
-from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,8 +13,17 @@ import yaml
 
 from ebbtide.errors import ConfigError, SourceError, TaskError
 from ebbtide.files import file_sha256, write_text
+from ebbtide.schema import check
 from ebbtide.sources import Source, fetch, hub_endpoint, hub_token
-from ebbtide.tasks.definition import definition_file, read_definition, task_of
+from ebbtide.tasks.dataset_rows import dataset_rows, rows_sha256
+from ebbtide.tasks.definition import (
+    COMMIT,
+    check_streaming,
+    definition_file,
+    read_definition,
+    task_of,
+    task_schema,
+)
 from ebbtide.tasks.rows import SUFFIXES, read_rows
 
 if TYPE_CHECKING:
@@ -28,9 +35,9 @@ _ANY = "0" * 64
 def pin(name: str, to: Path, mirrors: list[Path], opener: "OpenerDirector | None" = None) -> dict[str, Any]:
     """Write the task `name` (of the catalogue, or a file) to the file `to`, with a pinned source; return it.
 
-    A source that names a data set of the hub is resolved to its newest commit and the one file that matches;
-    any other stays what it is. Its sha256 and number of rows are those of the file as it is now; a number of
-    rows or a sha256 that the definition has must hold. `opener` replaces the default one for downloads.
+    A data set of the hub is pinned to a commit (that of its `revision`, or its newest one) and to the digest
+    of its rows, a local path to the digest of its rows, and a file to its sha256. What the definition already
+    says (a commit, a digest, a number of rows) must hold. `opener` replaces the default one for downloads.
 
     Raises `ConfigError`, `SourceError` or `TaskError`, and writes nothing then.
     """
@@ -42,12 +49,58 @@ def pin(name: str, to: Path, mirrors: list[Path], opener: "OpenerDirector | None
     if "toy" in source:
         raise ConfigError(f"{path}: source.toy: a generated task has no data to pin.")
     where = f"{path}: source"
+    if "dataset" in source or "path" in source:
+        source = _pinned_rows(check(definition, task_schema(), str(path))["source"], where)
+    elif "file" in source:
+        source = _pinned_file(source, where, mirrors, opener)
+    else:
+        raise ConfigError(f"{where}: found none of file, dataset and path; there is nothing to pin.")
+    pinned = {**definition, "source": source}
+    task_of(pinned, path)
+    few_shot = pinned.get("few_shot", {})
+    if "prefix_file" in few_shot:  # relative to the original
+        moved = os.path.relpath(path.parent / few_shot["prefix_file"], to.parent)
+        pinned["few_shot"] = {**few_shot, "prefix_file": moved}
+    text = yaml.safe_dump(pinned, sort_keys=False, allow_unicode=True, width=110)
+    write_text(f"# Pinned from {path}.\n{text}", to)
+    return pinned
+
+
+def _pinned_rows(source: dict[str, Any], where: str) -> dict[str, Any]:
+    """A source read by the `datasets` library, with commit, number of rows and their digest."""
+    check_streaming(source, where)
     if "dataset" in source:
-        dataset, pattern = source.pop("dataset"), str(source.pop("files", "*"))
-        commit, files = _listing(str(dataset), where, opener)
-        source["file"] = f"hf:datasets/{dataset}@{commit}:{_only(files, pattern, str(dataset), where)}"
-    if "file" not in source:
-        raise ConfigError(f"{where}: found neither file nor dataset; there is nothing to pin.")
+        source["revision"] = _commit(source["dataset"], source.get("revision"), where)
+    rows = dataset_rows(source, where)
+    found = {"rows": len(rows), "rows_sha256": rows_sha256(rows)}
+    for key, value in found.items():
+        if source.get(key, value) != value:
+            raise TaskError(f"{where}.{key}: found {value}, the definition says {source[key]}.")
+    return {**source, **found}
+
+
+def _commit(dataset: str, revision: str | None, where: str) -> str:
+    """The commit of a revision of a data set of the hub, or its newest one."""
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    hub = HfApi(endpoint=hub_endpoint(), token=hub_token())
+    try:
+        return str(hub.dataset_info(dataset, revision=revision).sha)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        first_line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+        raise SourceError(
+            f"{where}.dataset: {dataset} at {revision or 'its newest commit'} cannot be read from "
+            f"{hub_endpoint()} ({type(error).__name__}: {first_line})."
+        ) from error
+
+
+def _pinned_file(
+    source: dict[str, Any], where: str, mirrors: list[Path], opener: "OpenerDirector | None"
+) -> dict[str, Any]:
+    """A source of one file, with its sha256 and its number of rows."""
     suffix = Path(str(source["file"])).suffix
     source.setdefault("format", SUFFIXES.get(suffix, "jsonl"))
     with TemporaryDirectory() as directory:
@@ -56,15 +109,7 @@ def pin(name: str, to: Path, mirrors: list[Path], opener: "OpenerDirector | None
         rows = len(read_rows(file, source))
     if source.get("rows", rows) != rows:
         raise TaskError(f"{where}.rows: found {source['rows']}, but {source['file']} has {rows} rows.")
-    pinned = {**definition, "source": {**source, "rows": rows}}
-    task_of(pinned, path)
-    few_shot = pinned.get("few_shot", {})
-    if "prefix_file" in few_shot:  # it lies beside the original
-        moved = os.path.relpath(path.parent / few_shot["prefix_file"], to.parent)
-        pinned["few_shot"] = {**few_shot, "prefix_file": moved}
-    text = yaml.safe_dump(pinned, sort_keys=False, allow_unicode=True, width=110)
-    write_text(f"# Pinned from {path}.\n{text}", to)
-    return pinned
+    return {**source, "rows": rows}
 
 
 def _fetched(
@@ -76,32 +121,3 @@ def _fetched(
     unpinned = Source(parsed.text, given, parsed.kind, parsed.place, parsed.commit, parsed.path)
     fetch(unpinned, to, mirrors, opener)
     return file_sha256(to)
-
-
-def _listing(dataset: str, where: str, opener: "OpenerDirector | None") -> tuple[str, list[str]]:
-    """Newest commit of a data set of the hub, and the names of its files."""
-    from ebbtide.download import DownloadError, download
-
-    def read(chunks: Iterator[bytes]) -> bytes:
-        return b"".join(chunks)
-
-    url = f"{hub_endpoint()}/api/datasets/{dataset}"
-    try:
-        listing = json.loads(download(url, read, hub_token(), opener))
-        return str(listing["sha"]), sorted(str(entry["rfilename"]) for entry in listing["siblings"])
-    except DownloadError as error:
-        raise SourceError(f"{where}.dataset: {url} cannot be read ({error}).") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(
-            f"{where}.dataset: {url} does not answer as a hub does ({type(error).__name__}: {error})."
-        ) from error
-
-
-def _only(files: list[str], pattern: str, dataset: str, where: str) -> str:
-    matching = [name for name in files if fnmatchcase(name, pattern)]
-    if len(matching) != 1:
-        found = ", ".join(matching) if matching else f"none of {', '.join(files)}"
-        raise ConfigError(
-            f"{where}.files: {pattern!r} matches {found} in {dataset}; allowed: what matches one file."
-        )
-    return matching[0]

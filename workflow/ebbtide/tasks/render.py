@@ -5,6 +5,7 @@ else, change nothing, and a field that the row lacks is an error.
 """
 
 import ast
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -19,7 +20,7 @@ Row = Mapping[str, Any]
 Reader = Callable[[Row], Any]
 TextReader = Callable[[Row], str]
 
-_SHOWN = 80
+_LONGEST = 80  # characters of a value in a message
 _EXPRESSION = re.compile(r"\s*\{\{(?P<inside>(?:(?!\{\{|\}\}|\{%|%\}).)*)\}\}\s*", re.DOTALL)
 
 
@@ -40,7 +41,7 @@ def check_template(text: str, where: str) -> None:
         try:
             _compiled(text)
         except TemplateSyntaxError as error:
-            raise ConfigError(f"{where}: {shown(text)} is no Jinja template: {_said(error)}.") from None
+            raise ConfigError(f"{where}: {shown(text)} is no Jinja template: {_message(error)}.") from None
 
 
 def value_of(spec: str) -> Reader:
@@ -67,10 +68,38 @@ def literal_of(spec: str) -> TextReader:
 def as_text(value: Any, what: str) -> str:
     """A text, or a number as text; `BadRow` for anything else."""
     if isinstance(value, str):
-        return value
+        return encodable(value, what)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise BadRow(f"{what} must be a text, found {shown(value)}")
+
+
+def as_number(value: Any, what: str) -> float:
+    """A finite number, or a text that spells one; `BadRow` for anything else."""
+    try:
+        number = float(as_text(value, what))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadRow(f"{what} must be a number, found {shown(value)}")
+    return number
+
+
+def not_empty(text: str, what: str) -> str:
+    """The text, if there is any; else `BadRow`."""
+    if not text:
+        raise BadRow(f"{what} is empty")
+    return text
+
+
+def encodable(text: str, what: str) -> str:
+    """The text, if UTF-8 can encode it; `BadRow` for half of a surrogate pair, which JSON can spell."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"{text[error.start]!r} at character {error.start + 1}"
+        raise BadRow(f"{what} has half of a surrogate pair ({found}), which UTF-8 cannot encode") from None
+    return text
 
 
 def python_literal(text: str) -> Any:
@@ -84,7 +113,7 @@ def python_literal(text: str) -> Any:
 def shown(value: Any) -> str:
     """A value as a message shows it."""
     text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _field(row: Row, name: str) -> Any:
@@ -122,11 +151,11 @@ def _guarded(render: Callable[[], Any], text: str) -> Any:
     try:
         return render()
     except Exception as error:
-        raise BadRow(f"the template {shown(text)} fails: {_said(error)}") from None
+        raise BadRow(f"the template {shown(text)} fails: {_message(error)}") from None
 
 
-def _said(error: Exception) -> str:
-    """What an error says, as a part of a sentence."""
+def _message(error: Exception) -> str:
+    """Message of an error, as a part of a sentence."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

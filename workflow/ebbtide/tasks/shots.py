@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ebbtide.files import digest
-from ebbtide.schema import check, load_schema
-from ebbtide.tasks.definition import ASKING, CATALOGUE, Task, read_definition
+from ebbtide.schema import check
+from ebbtide.tasks.definition import CATALOGUE, REQUEST_KEYS, Task, read_definition, task_schema
 
 NONE = "0"  # no shots
 
@@ -41,7 +41,7 @@ def shots_of(tasks: Mapping[str, Task], others: Iterable[str] = ()) -> dict[str,
         if (
             name not in defined and file.is_file()
         ):  # checked alone: what it would be scored with may not be there
-            defined[name] = check(read_definition(file), load_schema("task"), str(file))
+            defined[name] = check(read_definition(file), task_schema(), str(file))
     shown = {name: _shown(definition) for name, definition in defined.items()}
     groups: dict[str, list[str]] = {}
     for name, definition in defined.items():
@@ -67,5 +67,5 @@ def _shown(definition: Mapping[str, Any]) -> str:
 
 def _asked(definition: Mapping[str, Any]) -> str:
     source = {k: v for k, v in definition["source"].items() if k != "num_fewshot"}
-    rest = {key: definition.get(key, absent) for key, absent in ASKING.items() if key != "few_shot"}
+    rest = {key: definition.get(key, absent) for key, absent in REQUEST_KEYS.items() if key != "few_shot"}
     return digest({"source": source, "fields": definition["fields"], **rest})

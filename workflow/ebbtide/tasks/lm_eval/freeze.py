@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.errors import TaskError, nearest
 from ebbtide.files import digest
 from ebbtide.logs import log
+from ebbtide.tasks.kinds import KINDS
 from ebbtide.tasks.lm_eval.description import describe
 from ebbtide.tasks.lm_eval.harness import (
     builtin_file,
@@ -19,12 +20,17 @@ from ebbtide.tasks.lm_eval.harness import (
     manager,
     well_behaved,
 )
+from ebbtide.tasks.render import BadRow, encodable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# What lm-eval calls output types, and the kind of task each is here.
-KINDS = {"multiple_choice": "choice", "loglikelihood": "sequence", "loglikelihood_rolling": "rolling"}
+# Output types of lm-eval, and the kind of task of each.
+KIND_OF_OUTPUT_TYPE = {
+    "multiple_choice": "choice",
+    "loglikelihood": "sequence",
+    "loglikelihood_rolling": "rolling",
+}
 
 
 def requests_of(
@@ -72,7 +78,7 @@ def requests_of(
     index, entry = _find(name, paths, why)
     file = _name_of(entry.yaml_path)
     where = f"{why} ({file})"
-    kind = KINDS[_output_type(entry, where)]
+    kind = KIND_OF_OUTPUT_TYPE[_output_type(entry, where)]
     if num_fewshot and entry.cfg.get("num_fewshot") == 0:
         raise TaskError(
             f"{where}: num_fewshot: found {num_fewshot}, but the task fixes 0 and lm-eval keeps it."
@@ -85,7 +91,7 @@ def requests_of(
             task.set_fewshot_seed(seed)
             task.build_all_requests(limit=limit)
             documents = dict(task.doc_iterator(limit=limit))
-        except Exception as error:  # a task is a stranger's code
+        except Exception as error:  # tasks run code of their own
             raise TaskError(f"{where}: lm-eval cannot build it ({first_line(error)}).") from error
         texts = {number: _json(doc, f"{where}: document {number}") for number, doc in documents.items()}
         rows = _rows(task, kind, documents, texts, where)
@@ -154,8 +160,9 @@ def _output_type(entry: Any, where: str) -> str:
             f"{where} is a Python class, not to be measured without its data set; allowed: tasks in YAML."
         )
     output_type = str(entry.cfg.get("output_type", "generate_until"))  # lm-eval's default
-    if output_type not in KINDS:
-        raise TaskError(f"{where}: output_type: found {output_type!r}, allowed: {', '.join(KINDS)}.")
+    if output_type not in KIND_OF_OUTPUT_TYPE:
+        allowed = ", ".join(KIND_OF_OUTPUT_TYPE)
+        raise TaskError(f"{where}: output_type: found {output_type!r}, allowed: {allowed}.")
     return output_type
 
 
@@ -186,15 +193,17 @@ def _rows(
             if not all(isinstance(text, str) for text in instance.args) or len(instance.args) > 2:
                 raise TaskError(f"{here} asks for more than text, which cannot be scored.")
             context, continuation = ("", *instance.args)[-2:]
-            if not continuation and kind != "rolling":
+            if not continuation and KINDS[kind].needs != "losses":
                 raise TaskError(f"{here}, choice {instance.idx} is empty.")
-            asked = instance.idx < choices
+            for what, text in (("context", context), ("continuation", continuation)):
+                _encodable(text, f"{here}, choice {instance.idx}: the {what}")
+            is_choice = instance.idx < choices
             columns["example"].append(str(number))
             columns["choice"].append(instance.idx)
             columns["context"].append(context)
             columns["continuation"].append(continuation)
-            columns["gold"].append(asked and instance.idx in gold)
-            columns["role"].append("choice" if asked else "unconditional")
+            columns["gold"].append(is_choice and instance.idx in gold)
+            columns["role"].append("choice" if is_choice else "unconditional")
             columns["of"].append(instance.idx % choices)
             columns["doc"].append("" if instance.idx else texts[number])
     rows = pd.DataFrame(columns)
@@ -226,9 +235,17 @@ def _shows_answers(config: Any) -> bool:
 
 def _json(doc: Any, where: str) -> str:
     try:
-        return json.dumps(doc, ensure_ascii=False)
+        text = json.dumps(doc, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise TaskError(f"{where} cannot be kept as JSON ({error}).") from None
+    return _encodable(text, where)
+
+
+def _encodable(text: str, what: str) -> str:
+    try:
+        return encodable(text, what)
+    except BadRow as error:
+        raise TaskError(f"{error}.") from None
 
 
 def _dataset(task: Any) -> dict[str, Any]:
