@@ -15,7 +15,7 @@ from ebbtide.checkpoints.directory import identities
 from ebbtide.files import canonical_json
 from ebbtide.metrics import measured, placed_rows
 from ebbtide.tables import CELL, REQUESTS, read_footer, read_frame, write_parquet
-from ebbtide.tasks import frozen
+from ebbtide.tasks.freezing import frozen
 from task_data import define
 
 WORKER = (

@@ -2,11 +2,15 @@
 
 import io
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ebbtide.errors import TaskError
 from ebbtide.tables import REQUESTS, read_footer, read_frame, write_parquet
@@ -78,12 +82,44 @@ def test_bad_rows_are_dropped_by_choice_and_counted(mistake: str) -> None:
 
 def test_nothing_but_bad_rows() -> None:
     bad = {**GOOD, "answer_index": 9}
-    assert "holds no rows that can be asked" in message([bad, bad], drop_bad_rows=True)
-    assert "holds no rows." in message([])
+    assert "has no rows that can be used" in message([bad, bad], drop_bad_rows=True)
+    assert "has no rows." in message([])
 
 
 def test_wrong_number_of_rows() -> None:
     assert "has 1 rows, mine.yaml: source.rows says 2" in message([GOOD], source={"rows": 2})
+
+
+HALF = st.characters(categories=["Cs"])  # half of a surrogate pair: JSON can spell it, UTF-8 cannot
+FIELDS_OF_TEXT: dict[str, tuple[Callable[[str], Row], dict[str, Any], str]] = {
+    "prompt": (lambda text: {**GOOD, "prompt": text}, {}, "prompt"),
+    "choice": (lambda text: {**GOOD, "classes": [" a", text]}, {}, "choice 1"),
+    "completion": (lambda text: {"prompt": "P", "completion": text}, {"kind": "sequence"}, "completion"),
+    "document": (lambda text: {"text": text}, {"kind": "rolling"}, "text"),
+    "other prompt": (lambda text: {**GOOD, "other_prompt": text}, {"kind": "log_odds"}, "other_prompt"),
+    "template": (
+        lambda text: {**GOOD, "q": text},
+        {"fields": {"prompt": "Q: {{ q }}"}},
+        "Q: {{ q }}",
+    ),
+    "group": (lambda text: {**GOOD, "part": text}, {"groups": {"part": "part"}}, "part"),
+    "unconditional": (lambda text: {**GOOD, "q": text}, {"unconditional": "{{ q }}"}, "{{ q }}"),
+}
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=st.text(max_size=3), half=HALF, after=st.text(max_size=3))
+@pytest.mark.parametrize("place", FIELDS_OF_TEXT)
+def test_half_of_a_surrogate_pair_is_refused_with_file_row_and_field(
+    place: str, before: str, half: str, after: str
+) -> None:
+    row_of, keys, field = FIELDS_OF_TEXT[place]
+    good, bad = row_of("x"), row_of(f"{before}{half}{after}")
+    text = message([good, bad], **keys)
+    assert re.match(r"TaskError: resources/sources/[0-9a-f]+/data\.jsonl: row 2: ", text)
+    assert f"{field} has half of a surrogate pair ({half!r} at character " in text
+    assert freeze_counting(define([good, bad], **keys, drop_bad_rows=True))[1] == 1
+    text.encode()
 
 
 TEMPLATES = {

@@ -182,7 +182,7 @@ def majority_baseline(x: Examples) -> np.ndarray:
     """1[k* in G], with k* the index that is right most often, the least of equals.
 
     Share, 0 to 1: the accuracy of always giving the same answer. The same for every model. Where the right
-    choice always stands first it is 1.
+    choice is always the first it is 1.
     """
     choices, index = np.unique(x.column("choice"), return_inverse=True)
     often = np.bincount(index, weights=x.gold, minlength=len(choices)).argmax()

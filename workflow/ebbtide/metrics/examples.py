@@ -57,7 +57,7 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 Check = Callable[["Examples"], None]
-_CHECKS: dict[str, Check] = {}
+CHECKS: dict[str, Check] = {}
 
 
 def check_of(kind: str) -> Callable[[Check], Check]:
@@ -67,7 +67,7 @@ def check_of(kind: str) -> Callable[[Check], Check]:
     """
 
     def register(check: Check) -> Check:
-        _CHECKS[kind] = check
+        CHECKS[kind] = check
         return check
 
     return register
@@ -212,8 +212,8 @@ class Examples:
         for name in kind.example_columns:
             differs = self.column(name) != self.of_example(name)[self.segments.of]
             self.refuse(self.segments.sum(differs) > 0, f"has more than one {name}")
-        if kind.name in _CHECKS:
-            _CHECKS[kind.name](self)
+        if kind.name in CHECKS:
+            CHECKS[kind.name](self)
 
     def refuse(self, bad: np.ndarray, reason: str) -> None:
         """Raise `CellError` with the reason, of the first example that is `bad`, if there is one."""

@@ -14,7 +14,7 @@ def _nothing(x: Examples) -> np.ndarray:
 def log_odds(x: Examples) -> np.ndarray:
     """[lp_0 - lp_1 after prompt] - [lp_0 - lp_1 after other_prompt]; times -1 where class 1 is the answer.
 
-    Nats, any sign: how much more the first prompt speaks for the answer than the other does. 0 for a model
+    Nats, any sign: how much more the first prompt favours the answer than the other does. 0 for a model
     that does not read. Source: Inverse Scaling Prize, McKenzie et al. 2023. Inverted, the sign is turned.
     """
     shift = x.lp - x.column("other")

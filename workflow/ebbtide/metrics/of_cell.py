@@ -51,7 +51,7 @@ def measure(
         Cell and requests do not hold the same examples and choices, `gold` is missing, an example lacks a
         right or a wrong choice, or what its kind needs.
     TaskError
-        The definition asks for a kind or metric that does not exist, or not here.
+        The definition names a kind or metric that does not exist, or not for these rows.
     """
     return _measured(_examples(cell, requests, definition or {}), definition or {})
 
@@ -83,7 +83,7 @@ def example_rows(
 def measured(
     cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What `measure` and `example_rows` say, with cell and requests joined once."""
+    """The results of `measure` and `example_rows`, with cell and requests joined once."""
     x = _examples(cell, requests, definition or {})
     return _measured(x, definition or {}), _example_rows(x, definition or {})
 

@@ -154,9 +154,11 @@ def _builder(library: Any, source: Mapping[str, Any], where: str, *, path: str, 
 
 def _split_of(builder: Any, source: Mapping[str, Any], where: str) -> Any:
     """The split of the source, streamed or prepared as a table."""
-    splits = [str(split) for split in (builder.config.data_files or builder.info.splits or ())]
-    split = _chosen(splits, source, where)
+    files = builder.config.data_files
+    split = _chosen([str(split) for split in (files or builder.info.splits or ())], source, where)
     if source.get("streaming"):
+        if files:  # or the library opens the first file of every split
+            builder.config.data_files = type(files)({split: files[split]})
         return builder.as_streaming_dataset(split=split)
     builder.download_and_prepare()
     return builder.as_dataset(split=split)

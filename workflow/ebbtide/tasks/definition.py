@@ -85,7 +85,7 @@ class Task:
 
     @property
     def world(self) -> Mapping[str, Any] | None:
-        """The toy world a generated task asks about."""
+        """The toy world of a generated task."""
         world: Mapping[str, Any] | None = self.definition["source"].get("world")
         return world
 
@@ -157,8 +157,9 @@ def definition_file(name: str, where: str) -> Path:
 def read_definition(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The definition, unchecked, on top of the file that its key `include` names, and so on.
 
-    An included file lies beside the one that names it, or in the catalogue. A key given wins; of mappings
-    (source, fields, few_shot, groups) each key of theirs does. `including` are the files on the way here.
+    An included file is in the directory of the file that names it, or in the catalogue. A key of the
+    including file wins; in mappings (source, fields, few_shot, groups) each key does. `including` are the
+    files that led here.
     """
     definition = read_yaml(path)
     if "include" not in definition:
@@ -192,7 +193,7 @@ def _are_mappings(one: Any, other: Any) -> bool:
 
 
 def _check_generated(definition: Mapping[str, Any], path: Path) -> None:
-    """A generated task, and one of lm-eval, asks as it is made to."""
+    """A generated task, and one of lm-eval, has no keys that change its requests."""
     maker, toy = ("lm_eval" if "lm_eval" in definition["source"] else "toy"), definition["source"].get("toy")
     if toy is not None and toy not in TOY_TASKS:
         generators = (*TOY_TASKS, HELD_OUT)
@@ -236,7 +237,7 @@ def _check_held_out(definition: Mapping[str, Any], path: Path) -> None:
 
 
 def _with_files(definition: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The definition with a digest of what lies in `include_path`, which decides what is asked."""
+    """The definition with a digest of the files in `include_path`, which decide the requests."""
     place = definition["source"].get("include_path")
     if place is None:
         return definition
@@ -284,7 +285,7 @@ def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
 
 
 def _texts(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """All that may be a template, with its key."""
+    """All texts that may be templates, each with its key."""
     for key, value in definition["fields"].items():
         inner = value if isinstance(value, dict) else {"": value}
         for name, entry in inner.items():

@@ -11,13 +11,13 @@ from ebbtide.files import digest
 if TYPE_CHECKING:
     import pandas as pd
 
-_AROUND = 20  # characters shown on either side of the first difference
-_UNSHOWN = ("title", "description", "citation", "licence", "include")
+_CONTEXT = 20  # characters on either side of the first difference
+_NOT_COMPARED = ("title", "description", "citation", "licence", "include")
 
 
 @dataclass(frozen=True)
 class Change:
-    """An example that both have, and whose requests differ: the first cell that does."""
+    """The first cell that differs, of an example that both freezes have."""
 
     example: str
     choice: int
@@ -75,7 +75,7 @@ def diff_requests(before: "pd.DataFrame", after: "pd.DataFrame") -> Difference:
 def diff_files(before: str | Path, after: str | Path, show: int = 5) -> str:
     """Two frozen tasks compared, as text: definition, then requests. Empty if nothing changed.
 
-    At most `show` examples of each sort are shown. Raises `CellError` for a file that is no frozen task.
+    Lists at most `show` examples of each sort. Raises `CellError` for a file that is not a frozen task.
     """
     from ebbtide.tables import REQUESTS, read_footer, read_frame
 
@@ -127,7 +127,7 @@ def _change(example: str, before: list[list[Any]], after: list[list[Any]], colum
 
 
 def _definitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    keys = sorted((before.keys() | after.keys()) - set(_UNSHOWN))
+    keys = sorted((before.keys() | after.keys()) - set(_NOT_COMPARED))
     changed = [key for key in keys if before.get(key) != after.get(key)]
     return [f"definition, {key}: {before.get(key, 'none')} → {after.get(key, 'none')}" for key in changed]
 
@@ -136,7 +136,7 @@ def _excerpts(before: str, after: str) -> tuple[str, str]:
     """Both texts around the first place where they differ."""
     pairs = enumerate(zip(before, after, strict=False))
     first = next((i for i, (a, b) in pairs if a != b), min(len(before), len(after)))
-    start, end = max(0, first - _AROUND), first + _AROUND
+    start, end = max(0, first - _CONTEXT), first + _CONTEXT
     return tuple(  # type: ignore[return-value]
         ("…" if start else "") + repr(text[start:end])[1:-1] + ("…" if end < len(text) else "")
         for text in (before, after)

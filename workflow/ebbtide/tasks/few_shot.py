@@ -31,7 +31,7 @@ class Shots:
         self._k, self._separator, self._seed = k, separator, seed
 
     def before(self, prompt: str) -> str:
-        """What stands before `prompt`: the shots, each with a separator behind it.
+        """The text before `prompt`: the shots, each followed by a separator.
 
         Raises `BadRow` if fewer than k other examples exist.
         """

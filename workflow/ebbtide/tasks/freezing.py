@@ -1,4 +1,4 @@
-"""Freezing: the rows of a task's data become a table of requests."""
+"""Freezing: from the rows of a task's data to a table of requests."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ def freeze(task: Task) -> "pd.DataFrame":
     best
         1: the one right answer of MC1, 0: a wrong one of MC1, -1: not a choice of MC1.
     value, target
-        What a choice stands for, and the true value of the example.
+        The value of a choice, and the true value of the example.
     group_{name}
         The example's level of each group.
 
@@ -120,7 +120,7 @@ def _requests(rows: list[dict[str, Any]], task: Task) -> tuple["pd.DataFrame", i
             log.warning("dropped: %s", problem)
             dropped += 1
     if not examples:
-        raise TaskError(f"{task.origin} holds no rows{' that can be asked' if dropped else ''}.")
+        raise TaskError(f"{task.origin} has no rows{' that can be used' if dropped else ''}.")
     before = _shots([example for _, example, _ in examples], task)
     columns: dict[str, list[Any]] = {}
     for name, example, levels in examples:
@@ -156,7 +156,7 @@ def _with_unconditional(example: Example, context: str) -> Example:
 
 
 def _after_shots(requests: "pd.DataFrame", task: Task) -> "pd.DataFrame":
-    """The requests of a generated task with shots before them, if its definition asks for some."""
+    """The requests of a generated task with shots before them, if its definition has some."""
     right = requests[requests["gold"]]
     pool = [Shot(c, c + word) for c, word in zip(right["context"], right["continuation"], strict=True)]
     before = _before(pool, task)

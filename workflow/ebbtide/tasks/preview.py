@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 BORDER = "‖"  # between context and continuation
 BETWEEN = "·"  # between tokens
-LONGEST = 2000  # characters shown of a context (its end) and of a continuation (its beginning)
+MAX_CHARACTERS = 2000  # of a context (its end) and of a continuation (its beginning)
 
-# A table in lines and tabs cannot show these as they are.
+# These would break a table of lines and tabs.
 _VISIBLE = str.maketrans({"\n": "⏎", "\t": "⇥", "\r": "␍"})
-_ENOUGH = 1 << 40  # tokens
+_NO_LIMIT = 1 << 40  # tokens
 
 
 def preview(
@@ -21,19 +21,19 @@ def preview(
 ) -> "pd.DataFrame":
     """The first examples: `example, choice, role (where there is one), gold, text`, and `tokens`.
 
-    `text` is context and continuation with a mark at the border; line breaks and tabs are shown as signs.
-    `tokens` is there if `tokenizer` names a directory that holds one; the border stands where a scorer with
-    the default rules (encoding `harness`, bos `tokenizer`) puts it, which may be before the border of
-    the texts, and the text's beginning token is shown.
+    `text` is context and continuation with a mark at the border; line breaks and tabs are replaced by signs.
+    `tokens` is there if `tokenizer` names a directory that has one; the border is where a scorer with the
+    default rules (encoding `harness`, bos `tokenizer`) puts it, which may be before the border of
+    the texts, and the beginning token is included.
     """
     ids = requests["example"].drop_duplicates()[:examples]
     first = requests[requests["example"].isin(ids)]
-    shown = first[[c for c in ("example", "choice", "role", "gold") if c in first.columns]].copy()
+    table = first[[c for c in ("example", "choice", "role", "gold") if c in first.columns]].copy()
     pairs = list(zip(first["context"], first["continuation"], strict=True))
-    shown["text"] = [_end(context) + BORDER + _beginning(continuation) for context, continuation in pairs]
+    table["text"] = [_end(context) + BORDER + _beginning(continuation) for context, continuation in pairs]
     if tokenizer is not None:
-        shown["tokens"] = list(_tokens(pairs, tokenizer))
-    return shown.reset_index(drop=True)
+        table["tokens"] = list(_tokens(pairs, tokenizer))
+    return table.reset_index(drop=True)
 
 
 def _tokens(pairs: Sequence[tuple[str, str]], directory: str | Path) -> Iterator[str]:
@@ -49,8 +49,8 @@ def _tokens(pairs: Sequence[tuple[str, str]], directory: str | Path) -> Iterator
         encoding="harness",
         bos="tokenizer",
         truncation="left",
-        window=_ENOUGH,
-        vocabulary=_ENOUGH,
+        window=_NO_LIMIT,
+        vocabulary=_NO_LIMIT,
     )
     for request in encoded:
         texts = [tokenizer.backend.decode([token], skip_special_tokens=False) for token in request.tokens]
@@ -59,8 +59,8 @@ def _tokens(pairs: Sequence[tuple[str, str]], directory: str | Path) -> Iterator
 
 
 def _end(text: str) -> str:
-    return ("…" + text[-LONGEST:] if len(text) > LONGEST else text).translate(_VISIBLE)
+    return ("…" + text[-MAX_CHARACTERS:] if len(text) > MAX_CHARACTERS else text).translate(_VISIBLE)
 
 
 def _beginning(text: str) -> str:
-    return (text[:LONGEST] + "…" if len(text) > LONGEST else text).translate(_VISIBLE)
+    return (text[:MAX_CHARACTERS] + "…" if len(text) > MAX_CHARACTERS else text).translate(_VISIBLE)

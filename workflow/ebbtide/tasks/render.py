@@ -1,4 +1,4 @@
-"""What a definition says about a row: the name of a field, or a Jinja template.
+"""Values of a row by the name of a field, or by a Jinja template.
 
 A text that holds ``{{`` or ``{%`` is a template. Templates run in a sandbox: they see the row and nothing
 else, change nothing, and a field that the row lacks is an error.
@@ -24,8 +24,8 @@ _LONGEST = 80  # characters of a value in a message
 _EXPRESSION = re.compile(r"\s*\{\{(?P<inside>(?:(?!\{\{|\}\}|\{%|%\}).)*)\}\}\s*", re.DOTALL)
 
 
-class BadRow(Exception):  # noqa: N818  (not the user's error yet: a definition may drop such rows)
-    """A row that cannot be asked; its text says why."""
+class BadRow(Exception):  # noqa: N818  (becomes an error unless the definition drops such rows)
+    """A row that gives no requests; the message says why."""
 
 
 def is_template(text: str) -> bool:
@@ -41,7 +41,7 @@ def check_template(text: str, where: str) -> None:
         try:
             _compiled(text)
         except TemplateSyntaxError as error:
-            raise ConfigError(f"{where}: {shown(text)} is no Jinja template: {_message(error)}.") from None
+            raise ConfigError(f"{where}: {excerpt(text)} is no Jinja template: {_message(error)}.") from None
 
 
 def value_of(spec: str) -> Reader:
@@ -71,7 +71,7 @@ def as_text(value: Any, what: str) -> str:
         return encodable(value, what)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    raise BadRow(f"{what} must be a text, found {shown(value)}")
+    raise BadRow(f"{what} must be a text, found {excerpt(value)}")
 
 
 def as_number(value: Any, what: str) -> float:
@@ -81,7 +81,7 @@ def as_number(value: Any, what: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise BadRow(f"{what} must be a number, found {shown(value)}")
+        raise BadRow(f"{what} must be a number, found {excerpt(value)}")
     return number
 
 
@@ -110,8 +110,8 @@ def python_literal(text: str) -> Any:
         raise ValueError(f"{text!r} is no literal") from None
 
 
-def shown(value: Any) -> str:
-    """A value as a message shows it."""
+def excerpt(value: Any) -> str:
+    """A value as text for a message, shortened."""
     text = repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
@@ -151,7 +151,7 @@ def _guarded(render: Callable[[], Any], text: str) -> Any:
     try:
         return render()
     except Exception as error:
-        raise BadRow(f"the template {shown(text)} fails: {_message(error)}") from None
+        raise BadRow(f"the template {excerpt(text)} fails: {_message(error)}") from None
 
 
 def _message(error: Exception) -> str:

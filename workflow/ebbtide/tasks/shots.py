@@ -1,4 +1,4 @@
-"""Which tasks ask the same with and without shots, by their definitions."""
+"""Tasks that differ in their few-shot examples only, by their definitions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ NONE = "0"  # no shots
 
 @dataclass(frozen=True)
 class Shown:
-    """What a task asks, as the name of the one that asks it without shots, and how many shots it shows.
+    """A task without its few-shot examples, by the name of the task that has none, and their number.
 
     `shots` is a number as text, `prefix` for a fixed text, or `own` where lm-evaluation-harness decides.
     """
@@ -23,9 +23,9 @@ class Shown:
 
 
 def shots_of(tasks: Mapping[str, Task], others: Iterable[str] = ()) -> dict[str, Shown]:
-    """For each task, what it asks and how many shots it shows.
+    """For each task, the task without few-shot examples, and their number.
 
-    Two tasks ask the same if their definitions agree in all that makes requests but the shots (of
+    Two tasks are variants of one if their definitions agree in all that makes requests but the shots (of
     lm-evaluation-harness: but `num_fewshot`). The name is that of the one without shots, else of the first.
 
     Parameters
@@ -42,14 +42,14 @@ def shots_of(tasks: Mapping[str, Task], others: Iterable[str] = ()) -> dict[str,
             name not in defined and file.is_file()
         ):  # checked alone: what it would be scored with may not be there
             defined[name] = check(read_definition(file), task_schema(), str(file))
-    shown = {name: _shown(definition) for name, definition in defined.items()}
+    shots = {name: _shots(definition) for name, definition in defined.items()}
     groups: dict[str, list[str]] = {}
     for name, definition in defined.items():
-        groups.setdefault(_asked(definition), []).append(name)
+        groups.setdefault(_without_shots(definition), []).append(name)
     found: dict[str, Shown] = {}
     for names in groups.values():
-        first = next((name for name in names if shown[name] == NONE), names[0])
-        found |= {name: Shown(first, shown[name]) for name in names}
+        first = next((name for name in names if shots[name] == NONE), names[0])
+        found |= {name: Shown(first, shots[name]) for name in names}
     return found
 
 
@@ -58,14 +58,14 @@ def imported_tasks(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.get("tasks", {}).values()))
 
 
-def _shown(definition: Mapping[str, Any]) -> str:
+def _shots(definition: Mapping[str, Any]) -> str:
     if "lm_eval" in definition["source"]:
         return str(definition["source"].get("num_fewshot", "own"))
     few_shot = definition.get("few_shot")
     return NONE if few_shot is None else str(few_shot.get("k", "prefix"))
 
 
-def _asked(definition: Mapping[str, Any]) -> str:
+def _without_shots(definition: Mapping[str, Any]) -> str:
     source = {k: v for k, v in definition["source"].items() if k != "num_fewshot"}
     rest = {key: definition.get(key, absent) for key, absent in REQUEST_KEYS.items() if key != "few_shot"}
     return digest({"source": source, "fields": definition["fields"], **rest})

@@ -2,9 +2,9 @@
 
 kind       requests of an example                                      fields
 choice     one per choice; gold marks the right ones, or weighs them   prompt, choices, gold, mc1
-sequence   one: the text whose probability is asked                    prompt, completion
+sequence   one: the text after the prompt                              prompt, completion
 log_odds   two after the prompt, two after the other prompt            prompt, other_prompt, choices, gold
-rating     one per choice; each stands for a value                     prompt, choices, values, target
+rating     one per choice; each has a value                            prompt, choices, values, target
 binary     two: the negative answer, then the positive                 prompt, choices, gold
 rolling    one: the document                                           text
 

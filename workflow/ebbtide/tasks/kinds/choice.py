@@ -13,7 +13,7 @@ from ebbtide.tasks.kinds.choices import (
     weights_of,
 )
 from ebbtide.tasks.kinds.kind import Example, Kind, Maker, Request, register
-from ebbtide.tasks.render import BadRow, Row, shown, text_of, value_of
+from ebbtide.tasks.render import BadRow, Row, excerpt, text_of, value_of
 
 MC1 = {
     "description": "For TruthfulQA: the choices of MC1, all among `choices`, and its right one",
@@ -53,7 +53,7 @@ def _best_of(mc1: Mapping[str, Any]) -> Callable[[Row, list[str]], list[int]]:
         choices = checked_choices(choices_of_mc1(row))
         weights = weights_of(gold_of(row), choices)
         if missing := [choice for choice in choices if choice not in texts]:
-            raise BadRow(f"MC1's choice {shown(missing[0])} is not among the choices")
+            raise BadRow(f"MC1's choice {excerpt(missing[0])} is not among the choices")
         if sum(map(bool, weights)) != 1:
             raise BadRow(f"MC1 has {sum(map(bool, weights))} right choices, expected one")
         marks = dict(zip(choices, map(bool, weights), strict=True))

@@ -11,9 +11,9 @@ from ebbtide.tasks.render import (
     Row,
     TextReader,
     encodable,
+    excerpt,
     literal_of,
     python_literal,
-    shown,
     value_of,
 )
 
@@ -26,7 +26,7 @@ def check_choices(fields: Mapping[str, Any], where: str) -> None:
     if not isinstance(choices, list):
         return
     if len(set(choices)) < len(choices):
-        raise ConfigError(f"{where}: fields.choices: a choice occurs twice: {shown(choices)}.")
+        raise ConfigError(f"{where}: fields.choices: a choice occurs twice: {excerpt(choices)}.")
     if isinstance(fields["gold"], int) and not 0 <= fields["gold"] < len(choices):
         raise ConfigError(f"{where}: fields.gold: found {fields['gold']}; allowed: 0 to {len(choices) - 1}.")
 
@@ -54,7 +54,7 @@ def weights_of(value: Any, choices: Sequence[str]) -> list[Gold]:
     if isinstance(value, list | tuple):
         return _weights(list(value), len(choices))
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise BadRow(f"{NO_GOLD}, found {shown(value)}")
+        raise BadRow(f"{NO_GOLD}, found {excerpt(value)}")
     gold = int(value)
     texts = [index for index, choice in enumerate(choices) if choice.strip() == str(value).strip()]
     if isinstance(value, str) and texts and gold not in texts and 0 <= gold < len(choices):
@@ -68,9 +68,9 @@ def weights_of(value: Any, choices: Sequence[str]) -> list[Gold]:
 
 
 def some_wrong(weights: list[Gold]) -> list[Gold]:
-    """The weights, of which one at least is 0: without a wrong choice nothing is asked. Raises `BadRow`."""
+    """The weights, of which at least one must be 0, for a wrong choice. Raises `BadRow`."""
     if all(weights):
-        raise BadRow(f"at least one choice must be wrong (0), found {shown(weights)}")
+        raise BadRow(f"at least one choice must be wrong (0), found {excerpt(weights)}")
     return weights
 
 
@@ -84,7 +84,7 @@ def _listed(value: str, choices: Sequence[str]) -> Any:
     except ValueError:
         literal = None
     if not isinstance(literal, list | tuple):
-        raise BadRow(f"{NO_GOLD}, found {shown(value)}")
+        raise BadRow(f"{NO_GOLD}, found {excerpt(value)}")
     return literal
 
 
@@ -93,7 +93,7 @@ def _weights(values: list[Any], choices: int) -> list[Gold]:
     if not numbers or len(values) != choices or not any(values):
         raise BadRow(
             f"the right choices must be {choices} weights of at least 0, one per choice and not all 0, "
-            f"found {shown(values)}"
+            f"found {excerpt(values)}"
         )
     flags = all(v in (0, 1) for v in values)
     return [bool(v) if flags else float(v) for v in values]
@@ -114,12 +114,12 @@ def checked_choices(value: Any) -> list[str]:
         try:
             value = python_literal(value)
         except ValueError:
-            raise BadRow(f"choices are not a list: {shown(value)}") from None
+            raise BadRow(f"choices are not a list: {excerpt(value)}") from None
     value = list(value) if isinstance(value, tuple) else value
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(c, str) and c for c in value):
-        raise BadRow(f"choices must be two or more non-empty texts, found {shown(value)}")
+        raise BadRow(f"choices must be two or more non-empty texts, found {excerpt(value)}")
     if len(set(value)) < len(value):
-        raise BadRow(f"a choice occurs twice: {shown(value)}")
+        raise BadRow(f"a choice occurs twice: {excerpt(value)}")
     return [encodable(choice, f"choice {index}") for index, choice in enumerate(value)]
 
 
@@ -131,7 +131,7 @@ def gold_value(spec: Any, row: Row) -> Any:
 def two(choices: list[str]) -> list[str]:
     """The choices, if they are two. Raises `BadRow`."""
     if len(choices) != 2:
-        raise BadRow(f"there must be 2 choices, found {shown(choices)}")
+        raise BadRow(f"there must be 2 choices, found {excerpt(choices)}")
     return choices
 
 

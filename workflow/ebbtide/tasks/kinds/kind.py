@@ -1,7 +1,7 @@
 """What a kind of task is, and the register of all kinds.
 
 A kind says which fields a definition has, how an example becomes requests, what `gold` is, and which answers
-of a model it needs. The schema of definitions, the scoring job and the metrics ask it.
+of a model it needs. The schema of definitions, the scoring job and the metrics read it.
 """
 
 from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ from typing import Any
 
 from ebbtide.files import digest
 
-# Keys that say where documents come from and what stands before a question: spent once requests are frozen.
+# Keys that say where documents come from and what precedes a question: not needed once requests are frozen.
 BEFORE_FREEZING = (
     "custom_dataset",
     "dataset_path",
@@ -61,7 +61,7 @@ def _plain(value: Any) -> Any:
 
 
 def _sha256(function: Any) -> str:
-    """Hash of the file a function stands in: it may call its neighbours."""
+    """Hash of the file that defines a function: it may call its neighbours."""
     try:
         file = inspect.getsourcefile(function)
     except TypeError:  # an object that can be called

@@ -191,7 +191,7 @@ def _rows(
             gold = _gold(task, documents[number], choices, here)
         for instance in instances:
             if not all(isinstance(text, str) for text in instance.args) or len(instance.args) > 2:
-                raise TaskError(f"{here} asks for more than text, which cannot be scored.")
+                raise TaskError(f"{here} needs more than text, which cannot be scored.")
             context, continuation = ("", *instance.args)[-2:]
             if not continuation and KINDS[kind].needs != "losses":
                 raise TaskError(f"{here}, choice {instance.idx} is empty.")
