@@ -41,12 +41,8 @@ $(VENV)/.installed-test: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
 	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e ".[test,slurm]"
 	touch $@ $(VENV)/.installed
 
-bench: $(VENV)/.installed-bench
+bench: $(VENV)/.installed-test
 	python benchmarks/scoring.py $(BENCH)
-
-$(VENV)/.installed-bench: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
-	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e ".[test,bench]"
-	touch $@ $(VENV)/.installed
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Ebbtide needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
@@ -54,7 +50,7 @@ $(VENV)/bin/python:
 
 lock:
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 -e ".[test,slurm,bench]"
+	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 -e ".[test,slurm]"
 	$(VENV)/lock/bin/python envs/lock.py > envs/cpu.txt
 	rm -rf $(VENV)/lock
 

@@ -39,7 +39,7 @@ def model_directory(name: str, named: Mapping[str, str]) -> Path:
         import real_models
     except ImportError as error:
         raise MissingError(
-            f"{name}: {error}; pip install -e '.[bench]', or name a --model-dir {name}=DIR."
+            f"{name}: {error}; pip install -e '.[test]', or name a --model-dir {name}=DIR."
         ) from None
     finally:
         sys.path.remove(str(TESTS))

@@ -20,7 +20,7 @@ class Peer:
         try:
             from lm_eval.models.huggingface import HFLM
         except ImportError:
-            raise MissingError("lm-eval is not installed; pip install -e '.[bench]'.") from None
+            raise MissingError("lm-eval is not installed; pip install -e '.[test]'.") from None
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         self._lm: Any = HFLM(pretrained=str(directory), device=device, dtype=dtype, batch_size=batch_size)
         self.forwarded = 0  # tokens, padding included

@@ -154,7 +154,7 @@ def _truthful_prompt() -> Callable[[dict[str, Any]], str]:
         from lm_eval.utils import apply_template
     except ImportError:
         raise MissingError(
-            "TruthfulQA is left out: its prompt is read from lm-eval; pip install -e '.[bench]'."
+            "TruthfulQA is left out: its prompt is read from lm-eval; pip install -e '.[test]'."
         ) from None
     definition = Path(lm_eval.__file__).parent / "tasks/truthfulqa/truthfulqa_mc1.yaml"  # MC2 includes it
     template = yaml.safe_load(definition.read_text(encoding="utf-8"))["doc_to_text"]

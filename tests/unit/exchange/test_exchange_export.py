@@ -229,7 +229,7 @@ def test_a_cell_of_other_requests_is_refused(tmp_path: Path) -> None:
 
 
 def lm_eval_utils() -> Any:
-    return pytest.importorskip("lm_eval.utils", reason="lm_eval is not installed (the extra bench)")
+    return pytest.importorskip("lm_eval.utils", reason="lm_eval is not installed")
 
 
 def test_lm_evals_own_tools_read_it(tmp_path: Path) -> None:
