@@ -26,7 +26,9 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from urllib.request import getproxies
 
 import pytest
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants
+
+from ebbtide.transport import client
 
 SMALL = 10_000  # bytes; what is larger is LFS
 SIGNATURE = "signed-by-the-content-network"
@@ -220,7 +222,7 @@ class FakeHub:
     def use(self, monkeypatch: pytest.MonkeyPatch, **more: str) -> None:
         """Let this process use the hub; what the library read at its import is set too."""
         if {"http", "https", "all"} & getproxies().keys():
-            close_session()  # it was made with them
+            client.cache_clear()  # it was made with them
         for name, value in self.environment(**more).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from ebbtide import cli
+from ebbtide import cli, transport
 from ebbtide.checkpoints.directory import check_weights, directory_of
 from ebbtide.checkpoints.hub.client import Hub
 from ebbtide.checkpoints.hub.disk import Budget, partial_of
@@ -43,15 +43,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch) -> Iterator[FakeHub]:
-    import huggingface_hub
-
     with FakeHub(tmp_path) as hub:
         for name, value in hub.environment().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        huggingface_hub.close_session()
+        transport.client.cache_clear()
         yield hub
-        huggingface_hub.close_session()
+        transport.client.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -1,28 +1,25 @@
 """Pinned sources: their grammar, their mirrors, and the ways a download can go wrong (loopback server)."""
 
-import errno
 import hashlib
-import io
 import socket
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email import message_from_string
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.response import addinfourl
 
+import httpx2
 import pytest
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide import download as downloads
-from ebbtide.download import build_opener
+from ebbtide import transport as transports
 from ebbtide.errors import ConfigError, SourceError
 from ebbtide.sources import CHECKOUT, Source, fetch, mirrors
+from ebbtide.transport import Transport
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"one line\n" * 1000
@@ -69,7 +66,7 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A loopback server that stands for the hub."""
     scripted = Server()
 
@@ -83,8 +80,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     scripted.port = http.server_port
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{scripted.port}/")
-    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path_factory.getbasetemp() / "no token"))
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield scripted
@@ -94,15 +91,25 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that would have been slept."""
-    slept: list[float] = []
-    monkeypatch.setattr(downloads, "sleep", slept.append)
-    return slept
+def _without_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("no_proxy", "*")
+    forget = transports.client.cache_clear
+    forget()
+    yield
+    forget()
 
 
-def loopback() -> urllib.request.OpenerDirector:
-    return build_opener(plain=urllib.request.HTTPHandler())
+class Loopback(Transport):
+    """A transport that may use http, and notes the seconds that it would have waited."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+        super().__init__(plain_http=True, sleep=self.pauses.append)
+
+
+@pytest.fixture
+def loopback() -> Loopback:
+    return Loopback()
 
 
 def hub(sha256: str = SHA256) -> Source:
@@ -251,7 +258,7 @@ def test_missing_local_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc/self/mem")
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     unreadable = "/proc/self/mem"  # address 0 is an input/output error, even for root
-    with pytest.raises(SourceError, match=f"{unreadable} cannot be read: Input/output error"):
+    with pytest.raises(SourceError, match=f"{unreadable} cannot be copied: Input/output error"):
         fetch(Source.parse(unreadable, None, WHERE), tmp_path / "out", [])
     assert not list(tmp_path.iterdir())
 
@@ -293,11 +300,13 @@ def test_mirror_must_be_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         mirrors([])
 
 
-def test_first_mirror_that_has_the_file_is_used_and_nothing_is_asked(server: Server, tmp_path: Path) -> None:
+def test_first_mirror_that_has_the_file_is_used_and_nothing_is_asked(
+    server: Server, tmp_path: Path, loopback: Loopback
+) -> None:
     (tmp_path / "empty").mkdir()
     full = put(tmp_path / "full", hub(), CONTENT)
     damaged = put(tmp_path / "damaged", hub(), b"damaged")
-    fetch(hub(), tmp_path / "out", [tmp_path / "empty", full, damaged], loopback())
+    fetch(hub(), tmp_path / "out", [tmp_path / "empty", full, damaged], loopback)
     assert (tmp_path / "out").read_bytes() == CONTENT
     assert server.asked == []
 
@@ -315,100 +324,104 @@ def test_damaged_mirror_is_named(tmp_path: Path) -> None:
 # --- downloads ---
 
 
-def test_download(server: Server, tmp_path: Path) -> None:
+def test_download(server: Server, tmp_path: Path, loopback: Loopback) -> None:
     server.answers[HUB_PATH] = [answer(body=CONTENT)]
     (tmp_path / "mirror").mkdir()
-    fetch(hub(), tmp_path / "out", [tmp_path / "mirror"], loopback())
+    fetch(hub(), tmp_path / "out", [tmp_path / "mirror"], loopback)
     assert (tmp_path / "out").read_bytes() == CONTENT
     assert [path for path, _ in server.asked] == [HUB_PATH]
 
 
-def test_wrong_hash_leaves_the_old_file(server: Server, tmp_path: Path) -> None:
+def test_wrong_hash_leaves_the_old_file(server: Server, tmp_path: Path, loopback: Loopback) -> None:
     server.answers[HUB_PATH] = [answer(body=CONTENT)]
     (tmp_path / "out").write_text("old")
     with pytest.raises(SourceError, match=f"sha256 {SHA256}, expected {WRONG}") as caught:
-        fetch(hub(WRONG), tmp_path / "out", [], loopback())
+        fetch(hub(WRONG), tmp_path / "out", [], loopback)
     assert f"http://127.0.0.1:{server.port}{HUB_PATH}" in str(caught.value)
     assert len(server.asked) == 1
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out", "old")]
 
 
-def test_passing_trouble_is_tried_again(server: Server, tmp_path: Path, pauses: list[float]) -> None:
+def test_passing_trouble_is_tried_again(server: Server, tmp_path: Path, loopback: Loopback) -> None:
     server.answers[HUB_PATH] = [answer(500), answer(503), answer(body=CONTENT)]
-    fetch(hub(), tmp_path / "out", [], loopback())
+    fetch(hub(), tmp_path / "out", [], loopback)
     assert (tmp_path / "out").read_bytes() == CONTENT
-    assert pauses == [1.0, 3.0]
+    assert loopback.pauses == [1, 2]
 
 
 @pytest.mark.parametrize(
     ("trouble", "reason"),
     [
-        (answer(500), "HTTP status 500, 4 attempts"),
-        (answer(429), "HTTP status 429, 4 attempts"),
-        (answer(body=CONTENT[:100], length=len(CONTENT)), f"ended after 100 of {len(CONTENT)} bytes, 4 att"),
-        (hang_up, "4 attempts"),
+        (answer(500), "HTTP 500 after 7 tries"),
+        (answer(429), "HTTP 429 after 7 tries"),
+        (
+            answer(body=CONTENT[:100], length=len(CONTENT)),
+            rf"received 100 bytes, expected {len(CONTENT)}\) after 7 tries",
+        ),
+        (hang_up, "after 7 tries"),
     ],
 )
 def test_lasting_trouble_ends(
-    server: Server, tmp_path: Path, pauses: list[float], trouble: Answer, reason: str
+    server: Server, tmp_path: Path, trouble: Answer, reason: str, loopback: Loopback
 ) -> None:
     server.answers[HUB_PATH] = [trouble]
     (tmp_path / "out").mkdir()
     with pytest.raises(SourceError, match=reason):
-        fetch(hub(), tmp_path / "out" / "file", [], loopback())
-    assert pauses == [1.0, 3.0, 9.0]
-    assert len(server.asked) == 4
+        fetch(hub(), tmp_path / "out" / "file", [], loopback)
+    assert loopback.pauses == list(transports.WAITS)
+    assert len(server.asked) == 7
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_body_cut_short_once_is_begun_anew(server: Server, tmp_path: Path) -> None:
+def test_body_cut_short_once_is_begun_anew(server: Server, tmp_path: Path, loopback: Loopback) -> None:
     server.answers[HUB_PATH] = [
         answer(body=b"x" * 100, length=len(CONTENT)),
         answer(body=CONTENT),
     ]
-    fetch(hub(), tmp_path / "out", [], loopback())
+    fetch(hub(), tmp_path / "out", [], loopback)
     assert (tmp_path / "out").read_bytes() == CONTENT
 
 
-def test_full_disk_is_not_taken_for_trouble_of_the_network(server: Server, pauses: list[float]) -> None:
-    def write(chunks: Iterator[bytes]) -> None:
-        next(chunks)
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_is_not_taken_for_trouble_of_the_network(server: Server, loopback: Loopback) -> None:
     server.answers["/file"] = [answer(body=CONTENT)]
     with pytest.raises(OSError, match="No space left"):
-        downloads.download(f"http://127.0.0.1:{server.port}/file", write, opener=loopback())
-    assert pauses == []
+        loopback.save(f"http://127.0.0.1:{server.port}/file", Path("/dev/full"))
+    assert loopback.pauses == []
 
 
 def test_server_may_ask_for_patience_within_reason(
-    server: Server, tmp_path: Path, pauses: list[float]
+    server: Server, tmp_path: Path, loopback: Loopback
 ) -> None:
-    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=3000), usegmt=True)
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=25), usegmt=True)
     server.answers[HUB_PATH] = [
         answer(429, Retry_After="20"),
         answer(503, Retry_After=soon),
         answer(503, Retry_After="nonsense"),
         answer(body=CONTENT),
     ]
-    fetch(hub(), tmp_path / "out", [], loopback())
-    assert pauses == [20.0, 60.0, 9.0]
+    fetch(hub(), tmp_path / "out", [], loopback)
+    assert loopback.pauses == [20, pytest.approx(24, abs=1.1), 4]
+    server.answers[HUB_PATH] = [answer(429, Retry_After="3000")]
+    with pytest.raises(SourceError, match=r"HTTP 429 \(asked to wait 3000 s\); mirrors"):
+        fetch(hub(), tmp_path / "late", [], loopback)
+    assert len(loopback.pauses) == 3
 
 
 @pytest.mark.parametrize(("status", "hint"), [(404, False), (401, True), (403, True)])
 def test_definite_answers_are_final(
-    server: Server, tmp_path: Path, pauses: list[float], status: int, hint: bool
+    server: Server, tmp_path: Path, status: int, hint: bool, loopback: Loopback
 ) -> None:
     server.answers[HUB_PATH] = [answer(status)]
-    with pytest.raises(SourceError, match=f"HTTP status {status};") as caught:
-        fetch(hub(), tmp_path / "out", [], loopback())
+    with pytest.raises(SourceError, match=f"HTTP {status};") as caught:
+        fetch(hub(), tmp_path / "out", [], loopback)
     assert len(server.asked) == 1
-    assert pauses == []
+    assert loopback.pauses == []
     assert ("needs HF_TOKEN" in str(caught.value)) == hint
 
 
 def test_without_network_the_message_leads_to_a_mirror(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loopback: Loopback
 ) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
         port = closed.server_port
@@ -416,8 +429,8 @@ def test_without_network_the_message_leads_to_a_mirror(
     monkeypatch.setenv("no_proxy", "*")
     mirror = tmp_path / "mirror"
     mirror.mkdir()
-    with pytest.raises(SourceError, match="refused, 4 attempts") as caught:
-        fetch(hub(), tmp_path / "out", [mirror], loopback())
+    with pytest.raises(SourceError, match=r"refused\) after 7 tries") as caught:
+        fetch(hub(), tmp_path / "out", [mirror], loopback)
     sentence = str(caught.value)
     for part in (
         f"http://127.0.0.1:{port}{HUB_PATH}",
@@ -431,66 +444,72 @@ def test_without_network_the_message_leads_to_a_mirror(
 
 
 def test_unknown_host_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
 ) -> None:
     def resolve(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setenv("no_proxy", "*")
-    with pytest.raises(SourceError, match="Name or service not known; mirrors"):
-        fetch(Source.parse(GITHUB, SHA256, WHERE), tmp_path / "out", [])
-    assert pauses == []
+    with pytest.raises(SourceError, match=r"Name or service not known\); mirrors"):
+        fetch(Source.parse(GITHUB, SHA256, WHERE), tmp_path / "out", [], loopback)
+    assert loopback.pauses == []
 
 
 # --- https only, and tokens ---
 
 
-def test_plain_http_is_refused(server: Server, tmp_path: Path, pauses: list[float]) -> None:
+def test_plain_http_is_refused(server: Server, tmp_path: Path) -> None:
     server.answers[HUB_PATH] = [answer(body=CONTENT)]
+    pauses: list[float] = []
+    with pytest.raises(SourceError, match="only https is allowed"):
+        fetch(hub(), tmp_path / "out", [], Transport(sleep=pauses.append))
     with pytest.raises(SourceError, match="only https is allowed"):
         fetch(hub(), tmp_path / "out", [])
     assert server.asked == []
     assert pauses == []
 
 
-def test_redirect_to_plain_http_is_refused(tmp_path: Path, pauses: list[float]) -> None:
-    class Redirecting(urllib.request.BaseHandler):
-        """Answers https, without a network, in place of the real handler."""
+def test_redirect_to_plain_http_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
 
-        handler_order = 100
+    def redirect(request: httpx2.Request) -> httpx2.Response:
+        asked.append(str(request.url))
+        return httpx2.Response(302, headers={"Location": "http://elsewhere.example.org/file?signature=1"})
 
-        def https_open(self, request: urllib.request.Request) -> addinfourl:
-            headers = message_from_string("Location: http://elsewhere.example.org/file\n\n")
-            response = addinfourl(io.BytesIO(), headers, request.full_url, 302)
-            response.msg = "Found"
-            return response
-
-    opener = build_opener()
-    opener.add_handler(Redirecting())
+    answering = httpx2.Client(transport=httpx2.MockTransport(redirect))
+    monkeypatch.setattr(transports, "client", lambda: answering)
     source = Source.parse("https://data.example.org/file", SHA256, WHERE)
     with pytest.raises(
         SourceError, match=r"it leads to http://elsewhere\.example\.org; only https is allowed"
     ):
-        fetch(source, tmp_path / "out", [], opener)
-    assert pauses == []
+        fetch(source, tmp_path / "out", [])
+    assert asked == ["https://data.example.org/file"]
 
 
-def test_token_goes_to_the_hub(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redirects_without_end(server: Server, tmp_path: Path, loopback: Loopback) -> None:
+    server.answers[HUB_PATH] = [answer(302, Location=HUB_PATH)]
+    with pytest.raises(SourceError, match="more than 10 redirects"):
+        fetch(hub(), tmp_path / "out", [], loopback)
+    assert len(server.asked) == 10 and loopback.pauses == []
+
+
+def test_token_goes_to_the_hub(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret\n")
     server.answers[HUB_PATH] = [answer(307, Location="/moved")]
     server.answers["/moved"] = [answer(body=CONTENT)]
-    fetch(hub(), tmp_path / "out", [], loopback())
+    fetch(hub(), tmp_path / "out", [], loopback)
     assert [headers.get("authorization") for _, headers in server.asked] == ["Bearer hf_secret"] * 2
 
 
 def test_token_does_not_follow_a_redirect_to_another_host(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     server.answers[HUB_PATH] = [answer(302, Location=f"http://localhost:{server.port}/blob")]
     server.answers["/blob"] = [answer(body=CONTENT)]
-    fetch(hub(), tmp_path / "out", [], loopback())
+    fetch(hub(), tmp_path / "out", [], loopback)
     assert (tmp_path / "out").read_bytes() == CONTENT
     assert [(path, headers.get("authorization")) for path, headers in server.asked] == [
         (HUB_PATH, "Bearer hf_secret"),
@@ -499,7 +518,7 @@ def test_token_does_not_follow_a_redirect_to_another_host(
 
 
 def test_token_is_not_for_other_sources_nor_for_messages(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     address = f"http://127.0.0.1:{server.port}"
@@ -508,17 +527,17 @@ def test_token_is_not_for_other_sources_nor_for_messages(
     elsewhere = Source(f"{address}/file", SHA256, "https", f"127.0.0.1:{server.port}", "", "file")
     for source in (elsewhere, hub()):
         with pytest.raises(SourceError) as caught:
-            fetch(source, tmp_path / "out", [], loopback())
+            fetch(source, tmp_path / "out", [], loopback)
         assert "hf_secret" not in str(caught.value)
     assert "authorization" not in server.asked[0][1]
     assert server.asked[1][1]["authorization"] == "Bearer hf_secret"
 
 
 def test_token_that_cannot_be_sent_is_not_quoted(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
 ) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_sec\nret")
+    monkeypatch.setenv("HF_TOKEN", "hf_sec ret")
     with pytest.raises(ConfigError, match="HF_TOKEN") as caught:
-        fetch(hub(), tmp_path / "out", [], loopback())
+        fetch(hub(), tmp_path / "out", [], loopback)
     assert "sec" not in str(caught.value)
     assert server.asked == []

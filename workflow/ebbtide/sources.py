@@ -1,4 +1,4 @@
-"""Pinned sources: where a file comes from, to the byte. Standard library only (a lean module).
+"""Pinned sources: where a file comes from, to the byte. A lean module: parsing reads it.
 
 A source is a text and a sha256. The text is one of
 
@@ -12,20 +12,18 @@ A mirror is a directory with copies of such files, so that a machine without a n
     https/host/path                        hf/datasets/owner/name/commit/file
 """
 
-import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import quote
 
 from ebbtide.errors import ConfigError, SourceError, nearest
-from ebbtide.files import atomic
-
-if TYPE_CHECKING:
-    from urllib.request import OpenerDirector
+from ebbtide.files import atomic, file_sha256
+from ebbtide.transport import Transport, TransportError
 
 FORMS = (
     "github:owner/repo@commit:path",
@@ -125,12 +123,19 @@ def hub_endpoint() -> str:
 
 
 def hub_token() -> str | None:
-    """The token for the model hub: env HF_TOKEN, or None. ConfigError if no request could carry it."""
-    token = os.environ.get("HF_TOKEN", "").strip()
-    # Checked here because http.client quotes a header that it cannot send.
-    if not (token.isascii() and token.isprintable()):
-        raise ConfigError("HF_TOKEN: it holds characters that no token has; copy it again.")
-    return token or None
+    """The token for the model hub: of HF_TOKEN or the login file, if there is one and it may be sent unasked.
+
+    ConfigError if no request could carry it: the HTTP client would quote it in its error.
+    """
+    from huggingface_hub import constants, get_token
+
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    if token and not re.fullmatch(r"[!-~]+", token):
+        raise ConfigError(
+            "HF_TOKEN: the token of this variable or of the login file has a character that no token has,"
+            " such as a space; set it anew."
+        )
+    return token
 
 
 def mirrors(configured: Sequence[str]) -> list[Path]:
@@ -151,20 +156,21 @@ def mirrors(configured: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys([*(Path(name).expanduser() for _, name in named), *shared]))
 
 
-def fetch(source: Source, to: Path, mirrors: Sequence[Path], opener: "OpenerDirector | None" = None) -> None:
+def fetch(source: Source, to: Path, mirrors: Sequence[Path], transport: Transport | None = None) -> None:
     """Write the file of `source` to `to`: from its local path, the first mirror that has it, or its URL.
 
-    `to` appears only after the sha256 has been checked, whatever the route. `opener` replaces
-    `ebbtide.download.build_opener()`. Raises SourceError when no route leads to the file, or when its
-    content is another one.
+    `to` appears only after the sha256 has been checked, whatever the route. `transport` replaces the default
+    one. Raises SourceError when no route leads to the file, or when its content is another one.
     """
     with atomic(to) as temporary:
         place = _on_this_machine(source, mirrors)
         if place is not None:
-            origin, found = str(place), _write(_read(place, source), temporary)
+            origin = str(place)
+            _copy(place, temporary, source)
         else:
-            origin, found = source.url, _download(source, temporary, mirrors, opener)
-        if source.sha256 is not None and found != source.sha256:
+            origin = source.url
+            _download(source, temporary, mirrors, transport or Transport())
+        if source.sha256 is not None and (found := file_sha256(temporary)) != source.sha256:
             raise SourceError(
                 f"{source.text}: the file from {origin} has sha256 {found}, expected {source.sha256};"
                 " either that copy is damaged or the sha256 belongs to another file."
@@ -217,32 +223,18 @@ def _on_this_machine(source: Source, mirrors: Sequence[Path]) -> Path | None:
     return place
 
 
-def _read(path: Path, source: Source) -> Iterator[bytes]:
+def _copy(path: Path, to: Path, source: Source) -> None:
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                yield chunk
+        with path.open("rb") as file, to.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
     except OSError as error:
-        raise SourceError(f"{source.text}: {path} cannot be read: {error.strerror}.") from error
+        raise SourceError(f"{source.text}: {path} cannot be copied: {error.strerror}.") from error
 
 
-def _write(chunks: Iterable[bytes], to: Path) -> str:
-    """Write `chunks` to `to` and return the sha256 of what was written, in hex."""
-    sha256 = hashlib.sha256()
-    with to.open("wb") as file:
-        for chunk in chunks:
-            sha256.update(chunk)
-            file.write(chunk)
-    return sha256.hexdigest()
-
-
-def _download(source: Source, to: Path, mirrors: Sequence[Path], opener: "OpenerDirector | None") -> str:
-    from ebbtide.download import DownloadError, download
-
-    token = hub_token() if source.kind == "hf" else None
+def _download(source: Source, to: Path, mirrors: Sequence[Path], transport: Transport) -> None:
     try:
-        return download(source.url, lambda chunks: _write(chunks, to), token, opener)
-    except DownloadError as error:
+        transport.save(source.url, to, hub_token() if source.kind == "hf" else None)
+    except TransportError as error:
         looked = ", ".join(str(mirror) for mirror in mirrors) or "none"
         gated = source.kind == "hf" and error.status in (401, 403)
         raise SourceError(

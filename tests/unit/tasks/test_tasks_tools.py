@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 import yaml
 
 from ebbtide.corpus import write_tokenizer
-from ebbtide.download import build_opener
 from ebbtide.errors import CellError, ConfigError, SourceError, TaskError
 from ebbtide.tables import REQUESTS, write_parquet
 from ebbtide.tasks.definition import Task, load_task
@@ -20,6 +18,7 @@ from ebbtide.tasks.diff import described, diff_files, diff_requests
 from ebbtide.tasks.freezing import footer, freeze
 from ebbtide.tasks.pin import pin
 from ebbtide.tasks.preview import preview
+from ebbtide.transport import Transport
 from task_data import WHERE, define, json_lines
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -171,8 +170,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     http.server_close()
 
 
-def opener() -> urllib.request.OpenerDirector:
-    return build_opener(plain=urllib.request.HTTPHandler())
+LOOPBACK = Transport(plain_http=True)
 
 
 @pytest.mark.parametrize("name", ["redefine-math", "quote-repetition"])
@@ -182,10 +180,10 @@ def test_file_of_the_hub_is_pinned_and_frozen(name: str, hub: Hub) -> None:
     source = {"file": hub.offer(f"inverse-scaling/{name}", f"{name}.csv", sample)}
     Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": {**source, "rows": 900}}))
     with pytest.raises(TaskError, match=rf"source\.rows: found 900, but .*{name}\.csv has {rows} rows"):
-        pin("mine.yaml", Path("pinned.yaml"), [], opener())
+        pin("mine.yaml", Path("pinned.yaml"), [], LOOPBACK)
     assert not Path("pinned.yaml").exists()
     Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": source}))
-    pin("mine.yaml", Path("pinned.yaml"), [], opener())
+    pin("mine.yaml", Path("pinned.yaml"), [], LOOPBACK)
     pinned = load_task("pinned.yaml", WHERE)
     assert pinned.source and pinned.data
     assert pinned.source.text == source["file"]
@@ -246,7 +244,7 @@ def test_what_cannot_be_pinned_is_said_and_nothing_is_written(mistake: str, hub:
     Path("data.jsonl").write_bytes(json_lines(ROWS))
     Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", **keys}))
     with pytest.raises(error) as caught:
-        pin("mine.yaml", Path("pinned.yaml"), [], opener())
+        pin("mine.yaml", Path("pinned.yaml"), [], LOOPBACK)
     for part in parts:
         assert part in str(caught.value)
     assert not Path("pinned.yaml").exists()

@@ -7,7 +7,7 @@ or one commit of a data set (or a local path) with the digest of its rows.
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -25,19 +25,17 @@ from ebbtide.tasks.definition import (
     task_schema,
 )
 from ebbtide.tasks.rows import SUFFIXES, read_rows
-
-if TYPE_CHECKING:
-    from urllib.request import OpenerDirector
+from ebbtide.transport import Transport
 
 _ANY = "0" * 64
 
 
-def pin(name: str, to: Path, mirrors: list[Path], opener: "OpenerDirector | None" = None) -> dict[str, Any]:
+def pin(name: str, to: Path, mirrors: list[Path], transport: Transport | None = None) -> dict[str, Any]:
     """Write the task `name` (of the catalogue, or a file) to the file `to`, with a pinned source; return it.
 
     A data set of the hub is pinned to a commit (that of its `revision`, or its newest one) and to the digest
     of its rows, a local path to the digest of its rows, and a file to its sha256. What the definition already
-    says (a commit, a digest, a number of rows) must hold. `opener` replaces the default one for downloads.
+    says (a commit, a digest, a number of rows) must hold. `transport` replaces the default one.
 
     Raises `ConfigError`, `SourceError` or `TaskError`, and writes nothing then.
     """
@@ -52,7 +50,7 @@ def pin(name: str, to: Path, mirrors: list[Path], opener: "OpenerDirector | None
     if "dataset" in source or "path" in source:
         source = _pinned_rows(check(definition, task_schema(), str(path))["source"], where)
     elif "file" in source:
-        source = _pinned_file(source, where, mirrors, opener)
+        source = _pinned_file(source, where, mirrors, transport)
     else:
         raise ConfigError(f"{where}: found none of file, dataset and path; there is nothing to pin.")
     pinned = {**definition, "source": source}
@@ -98,14 +96,14 @@ def _commit(dataset: str, revision: str | None, where: str) -> str:
 
 
 def _pinned_file(
-    source: dict[str, Any], where: str, mirrors: list[Path], opener: "OpenerDirector | None"
+    source: dict[str, Any], where: str, mirrors: list[Path], transport: Transport | None
 ) -> dict[str, Any]:
     """A source of one file, with its sha256 and its number of rows."""
     suffix = Path(str(source["file"])).suffix
     source.setdefault("format", SUFFIXES.get(suffix, "jsonl"))
     with TemporaryDirectory() as directory:
         file = Path(directory) / f"data{suffix}"
-        source["sha256"] = _fetched(source, file, where, mirrors, opener)
+        source["sha256"] = _fetched(source, file, where, mirrors, transport)
         rows = len(read_rows(file, source))
     if source.get("rows", rows) != rows:
         raise TaskError(f"{where}.rows: found {source['rows']}, but {source['file']} has {rows} rows.")
@@ -113,11 +111,11 @@ def _pinned_file(
 
 
 def _fetched(
-    source: dict[str, Any], to: Path, where: str, mirrors: list[Path], opener: "OpenerDirector | None"
+    source: dict[str, Any], to: Path, where: str, mirrors: list[Path], transport: Transport | None
 ) -> str:
     """Fetch the file of a source, and return its sha256, which must be the one given, if one is."""
     given = source.get("sha256")
     parsed = Source.parse(str(source["file"]), given or _ANY, f"{where}.file")
     unpinned = Source(parsed.text, given, parsed.kind, parsed.place, parsed.commit, parsed.path)
-    fetch(unpinned, to, mirrors, opener)
+    fetch(unpinned, to, mirrors, transport)
     return file_sha256(to)

@@ -1,16 +1,13 @@
-"""What a failed request means: worth another attempt, or a sentence for the user."""
+"""What a failed request to a hub means, as a sentence for the user."""
 
-import re
-import socket
-import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ebbtide.errors import CheckpointError
+from ebbtide.transport import TransportError
 
-if TYPE_CHECKING:
-    from httpx2 import Response
+AGAIN = "run the same command again: what was fetched is kept"
 
 
 class Asked(NamedTuple):
@@ -30,14 +27,6 @@ class Asked(NamedTuple):
         return f"{self.endpoint}/{self.repo}"
 
 
-class TransientError(Exception):
-    """Another attempt may succeed; the text is the reason, `wait` the seconds that the hub asks for."""
-
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason + (f" (asked to wait {wait:.0f} s)" if wait else ""))
-        self.wait = wait
-
-
 @contextmanager
 def understood(asked: Asked) -> Iterator[None]:
     """What goes wrong within is an answer that no hub gives: a network's login page, a wrong HF_ENDPOINT."""
@@ -50,13 +39,15 @@ def understood(asked: Asked) -> Iterator[None]:
         ) from None
 
 
-def refusal(response: "Response", asked: Asked, *, authorized: bool) -> Exception:
-    """What a status of 400 or above means, by the hub's own code for it where it gives one."""
-    status, code = response.status_code, response.headers.get("X-Error-Code")
-    if status in (408, 429) or status >= 500:
-        return TransientError(f"HTTP {status}", _asked_to_wait(response.headers))
+def refusal(error: TransportError, asked: Asked, *, authorized: bool) -> CheckpointError:
+    """What a failed request means, by the hub's own code for it where it gives one."""
+    status, code = error.status, error.code
     whose = "the account of the token in use" if authorized else "an account and set HF_TOKEN to its token"
-    if code == "GatedRepo":
+    if error.again:
+        reason = f"{error}; {AGAIN}"
+    elif not status:
+        reason = f"{error}; check the network, proxies and HF_ENDPOINT"
+    elif code == "GatedRepo":
         reason = f"the repository is gated (HTTP {status}); accept its licence at {asked.page} with {whose}"
     elif code == "RepoNotFound":
         reason = f"no such repository, or a private or gated one (HTTP {status}); check the name, or ask for "
@@ -72,33 +63,3 @@ def refusal(response: "Response", asked: Asked, *, authorized: bool) -> Exceptio
     else:
         reason = f"HTTP {status}; check HF_ENDPOINT, and the repository at {asked.page}"
     return CheckpointError(f"{asked}: {reason}.")
-
-
-def _asked_to_wait(headers: Mapping[str, str]) -> float:
-    """Seconds until the next request is welcome: of `RateLimit` (the rest of its window) or `Retry-After`."""
-    window = re.search(r"\br=0\b.*?\bt=(\d+)", headers.get("RateLimit", ""))
-    after = headers.get("Retry-After", "").strip()
-    return float(window[1] if window else after if after.isdecimal() else 0)
-
-
-def broken(error: Exception, asked: Asked) -> Exception:
-    """What a failure of the connection means; an unknown host and a false certificate are final."""
-    import httpx2
-
-    causes = list(_causes(error))
-    text = str(error).rstrip(".") or type(error).__name__
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
-        text = f"cannot connect to {asked.endpoint} ({text})"
-    unknown = any(isinstance(c, socket.gaierror) and c.errno == socket.EAI_NONAME for c in causes)
-    if unknown or any(isinstance(c, ssl.SSLCertVerificationError) for c in causes):
-        return CheckpointError(f"{asked}: {text}; check the network, proxies and HF_ENDPOINT.")
-    if isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol):
-        return TransientError(text)
-    return CheckpointError(f"{asked}: {text}; check HF_ENDPOINT and proxies.")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it was raised from or while handling, and so on: the client does not name each cause."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

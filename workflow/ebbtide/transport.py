@@ -1,0 +1,263 @@
+"""HTTP for every download: https only, bounded retries, whole or resumed bodies, a token for one host.
+
+The callers say what they ask for and turn `TransportError` into their sentence: `sources` (pinned files) and
+`checkpoints.hub.client` (repositories). httpx2 brings proxies and certificates. It is imported with the first
+request, because parsing a workflow reads `sources`.
+"""
+
+import math
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ebbtide.logs import log
+
+if TYPE_CHECKING:
+    from httpx2 import Client, Request, Response
+
+T = TypeVar("T")
+
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before the second attempt, the third, …
+PATIENCE = 120.0  # seconds that attempts and waits may take together without progress
+WINDOW = 310.0  # seconds; a hub counts requests over five minutes, and says when the next window begins
+WINDOWS = 10  # that one request waits for
+TIMEOUT = 30.0  # seconds without a byte
+PROGRESS = 1 << 20  # bytes; an attempt that brought as many starts the waits anew
+SMALL = 32 << 20  # bytes; what `read` takes into memory
+REDIRECTS = 10
+
+_RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+)")
+
+
+class TransportError(Exception):
+    """A request failed. Its text is the reason, without the token and the query of the URL.
+
+    `again`: another attempt may succeed; `wait`: seconds that the server asks for; `status` of HTTP, or 0;
+    `code`: a hub's own name of the error.
+    """
+
+    def __init__(
+        self, reason: str, *, again: bool = False, wait: float = 0.0, status: int = 0, code: str = ""
+    ) -> None:
+        super().__init__(reason + (f" (asked to wait {wait:.0f} s)" if wait else ""))
+        self.again = again
+        self.wait = wait
+        self.status = status
+        self.code = code
+
+
+class Transport:
+    """Requests with retries.
+
+    Broken connections, bodies cut short and the statuses 408, 429 and 5xx are tried again, after `waits`
+    (seconds) or what the server asks for, within `PATIENCE`; any other failure is final. `plain_http` allows
+    http:// beside https://. `sleep` is for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        plain_http: bool = False,
+        waits: Sequence[float] = WAITS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._schemes = ("https", "http") if plain_http else ("https",)
+        self._waits = tuple(waits)
+        self._sleep = sleep
+
+    def save(
+        self,
+        url: str,
+        part: Path,
+        token: str | None = None,
+        what: object = None,
+        received: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        """Write the body at `url` to `part`, going on behind the bytes that `part` has.
+
+        `what` stands for the URL in the log. `received` is called with the bytes on disk, again and again.
+        Errors of the disk (OSError) pass through.
+        """
+
+        def attempt() -> None:
+            offset = _size(part)
+            headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+            with self.open(url, token, headers) as response:
+                _append(response, part, offset, received)
+
+        self.retry(what or url, attempt, progress=lambda: _size(part))
+
+    def read(self, url: str, token: str | None = None, what: object = None, most: int = SMALL) -> bytes:
+        """The body at `url`; little more than `most` bytes of a longer one."""
+
+        def attempt() -> bytes:
+            data = bytearray()
+            with self.open(url, token, {"Accept-Encoding": "identity"}) as response:
+                for piece in response.iter_bytes():
+                    data += piece
+                    if len(data) > most:
+                        break
+            return bytes(data)
+
+        return self.retry(what or url, attempt)
+
+    def retry(self, what: object, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+        """Call `attempt` until it returns, or until waits or patience are at an end.
+
+        Both start anew when `progress` (bytes) has gone on.
+        """
+        tries, spent, reached, windows = 0, 0.0, progress(), 0
+        while True:
+            started = time.monotonic()
+            try:
+                return attempt()
+            except TransportError as error:
+                if not error.again:
+                    raise
+                failure = error
+            if self._waits and PATIENCE / 4 < failure.wait <= WINDOW and windows < WINDOWS:
+                windows += 1
+                log.info("%s: %s; waiting for it", what, failure)
+                self._sleep(failure.wait)
+                continue
+            tries, spent = tries + 1, spent + time.monotonic() - started
+            if progress() - reached >= PROGRESS:
+                tries, spent, reached = 1, 0.0, progress()
+            wait = max(self._waits[tries - 1], failure.wait) if tries <= len(self._waits) else math.inf
+            if spent + wait > PATIENCE:
+                after = f" after {tries} tries" if tries > 1 else ""
+                raise TransportError(f"{failure}{after}", again=True, status=failure.status)
+            log.info("%s: %s; trying again in %.0f s", what, failure, wait)
+            self._sleep(wait)
+            spent += wait
+
+    @contextmanager
+    def open(
+        self, url: str, token: str | None, headers: Mapping[str, str] | None = None
+    ) -> Iterator["Response"]:
+        """The answer to one request, of a status below 400 (or 416 to a request for a range); body not read.
+
+        `token` goes to the host of `url` only. Raises `TransportError`, also for what happens while the body
+        is read.
+        """
+        import httpx2
+
+        sent = {"User-Agent": "ebbtide", **(headers or {})}
+        if token:
+            sent["Authorization"] = f"Bearer {token}"
+        try:
+            response = self._answer(client().build_request("GET", url, headers=sent, timeout=TIMEOUT))
+            try:
+                if response.status_code >= 400 and not (response.status_code == 416 and "Range" in sent):
+                    raise _refused(response)
+                yield response
+            finally:
+                response.close()
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise _broken(error) from None
+
+    def _answer(self, request: "Request") -> "Response":
+        """The answer behind all redirects; the client drops the token when one leads to another host."""
+        for _ in range(REDIRECTS):
+            if request.url.scheme not in self._schemes:
+                raise TransportError(f"it leads to {_origin(request)}; only https is allowed")
+            response = client().send(request, stream=True)
+            if response.next_request is None:
+                return response
+            response.close()
+            request = response.next_request
+        raise TransportError(f"more than {REDIRECTS} redirects")
+
+
+@cache
+def client() -> "Client":
+    """One client for the process, which keeps connections open."""
+    import httpx2
+
+    return httpx2.Client()
+
+
+def _append(response: "Response", part: Path, offset: int, received: Callable[[int], None]) -> None:
+    """Write the body behind the `offset` bytes that the request left out, or as a new file."""
+    match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    total = int(match["total"]) if match else None
+    if response.status_code == 416 and total == offset:  # a killed run had it all
+        return
+    if offset and response.status_code == 206 and match and match["start"] == str(offset):
+        mode = "ab"
+    elif response.status_code == 200:  # without regard to the range
+        mode = "wb"
+    else:
+        part.unlink(missing_ok=True)
+        raise TransportError(
+            f"found no range from byte {offset} on (HTTP {response.status_code})", again=True
+        )
+    with part.open(mode) as file:
+        for piece in response.iter_bytes():
+            file.write(piece)
+            received(file.tell())
+        found = file.tell()
+    if total is not None and found != total:
+        raise TransportError(f"the body ended after {found} of {total} bytes", again=True)
+
+
+def _refused(response: "Response") -> TransportError:
+    """What a status of 400 or above means."""
+    status, code = response.status_code, response.headers.get("X-Error-Code", "")
+    if status in (408, 429) or status >= 500:
+        return TransportError(
+            f"HTTP {status}", again=True, wait=_asked_to_wait(response.headers), status=status
+        )
+    return TransportError(f"HTTP {status}", status=status, code=code)
+
+
+def _asked_to_wait(headers: Mapping[str, str]) -> float:
+    """Seconds until the next request is welcome: of `RateLimit` (the rest of its window) or `Retry-After`."""
+    window = re.search(r"\br=0\b.*?\bt=(\d+)", headers.get("RateLimit", ""))
+    after = window[1] if window else headers.get("Retry-After", "").strip()
+    if after.isdecimal():
+        return float(after)
+    try:
+        return max(0.0, (parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one without a time zone
+        return 0.0
+
+
+def _broken(error: Exception) -> TransportError:
+    """What a failure of the connection means; an unknown host and a false certificate are final."""
+    import httpx2
+
+    text = str(error).rstrip(".") or type(error).__name__
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
+        text = f"cannot connect to {_origin(error.request)} ({text})"
+    passing = isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol)
+    return TransportError(text, again=passing and not any(map(_is_final, _causes(error))))
+
+
+def _is_final(cause: BaseException) -> bool:
+    """A host that does not exist (without a network: any), or a certificate that does not hold."""
+    unknown = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
+    return unknown or isinstance(cause, ssl.SSLCertVerificationError)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from or while handling, and so on: the client does not name each cause."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _origin(request: "Request") -> str:
+    return f"{request.url.scheme}://{request.url.netloc.decode()}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
