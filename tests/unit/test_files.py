@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.files import atomic, atomic_directory, canonical_json, digest, file_sha256, write_text
+from ebbtide.errors import CellError
+from ebbtide.files import (
+    atomic,
+    atomic_directory,
+    canonical_json,
+    digest,
+    file_sha256,
+    json_lines,
+    read_json,
+    write_text,
+)
 
 
 class BrokenOffError(Exception):
@@ -103,3 +113,29 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict) -> None:
 def test_not_a_number_has_no_digest() -> None:
     with pytest.raises(ValueError, match="JSON"):
         digest(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "does not exist; do this."),
+        (b"{", "is not readable JSON (Expecting property name"),
+        (b"\xff", "is not readable JSON ('utf-8' codec"),
+        (b"[1]", "found JSON of type list, expected an object; do this."),
+    ],
+)
+def test_what_is_no_json_object_is_said(tmp_path: Path, content: bytes | None, complaint: str) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CellError) as caught:
+        read_json(path, CellError, "do this")
+    assert str(caught.value).startswith(f"CellError: {path}") and complaint in str(caught.value)
+
+
+def test_json_lines_are_numbered_and_keep_the_line_separators_of_unicode() -> None:
+    text = '{"a": "one\u2028two"}\n\n{"a": 2}\n'
+    assert list(json_lines(text.split("\n"), "x", CellError)) == [(1, {"a": "one\u2028two"}), (3, {"a": 2})]
+    for line in ("{", "[1]"):
+        with pytest.raises(CellError, match="x: line 2"):
+            list(json_lines(["{}", line], "x", CellError))

@@ -45,6 +45,11 @@ class ScalingError(EbbtideError):
     """Runs cannot carry the scaling law that is asked of them, or no fit of it converged."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says, without its full stop; else the name of its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def nearest(word: str, allowed: "list[str] | tuple[str, ...]") -> str:
     """Suffix that names the closest allowed words, or the empty string."""
     import difflib

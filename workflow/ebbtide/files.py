@@ -7,12 +7,12 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ebbtide.errors import EbbtideError
+from ebbtide.errors import EbbtideError, first_line
 
 
 @contextmanager
@@ -64,6 +64,39 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
     """Write `text` to `path` atomically, as UTF-8."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str], error: type[EbbtideError], remedy: str = "") -> dict[str, Any]:
+    """The JSON object in a file. Raises `error`, with the `remedy`, for a file without one."""
+    end = f"; {remedy}." if remedy else "."
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path} does not exist{end}") from None
+    except (OSError, ValueError) as reason:
+        raise error(f"{path} is not readable JSON ({first_line(reason)}){end}") from None
+    if not isinstance(value, dict):
+        raise error(f"{path}: found JSON of type {type(value).__name__}, expected an object{end}")
+    return value
+
+
+def json_lines(
+    lines: Iterable[str], path: str | os.PathLike[str], error: type[EbbtideError]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers, from 1, and objects of JSON Lines. Skips blank lines; raises `error` naming the line.
+
+    Split a text at "\\n" for it, not by `splitlines`: JSON texts may contain the line separators of Unicode.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as reason:
+            raise error(f"{path}: line {number} is not JSON ({first_line(reason)}).") from None
+        if not isinstance(row, dict):
+            raise error(f"{path}: line {number}: found {line.strip()[:40]!r}, expected a JSON object.")
+        yield number, row
 
 
 def canonical_json(value: Any) -> str:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ebbtide.arrow import array_of, encoded, key_codes, lengths, numbers
-from ebbtide.errors import CellError
+from ebbtide.errors import CellError, first_line
 from ebbtide.files import atomic, canonical_json
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> 
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
-        raise CellError(f"{path} is damaged ({_first_line(error)}); {schema.remedy}.") from error
+        raise CellError(f"{path} is damaged ({first_line(error)}); {schema.remedy}.") from error
     _check_columns(table, schema, str(path))
     if record is not None:
         found, expected = content_sha256(table), record.get("content_sha256")
@@ -256,7 +256,7 @@ def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
         raise CellError(f"{path} does not exist; {schema.remedy}.") from None
     except (pa.ArrowException, OSError) as error:
         raise CellError(
-            f"{path} is not a whole Parquet file ({_first_line(error)}); {schema.remedy}."
+            f"{path} is not a whole Parquet file ({first_line(error)}); {schema.remedy}."
         ) from error
 
 
@@ -293,7 +293,3 @@ def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
 def _is_plain(type_: pa.DataType) -> bool:
     """Whether numpy holds the values themselves; of lists, texts and decimals it holds addresses."""
     return bool(pa.types.is_integer(type_) or pa.types.is_boolean(type_) or pa.types.is_temporal(type_))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

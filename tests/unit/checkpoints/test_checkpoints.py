@@ -89,6 +89,10 @@ def test_the_buffers_of_old_pythia_files_are_no_error(damaged: Path) -> None:
         ),
         (
             lambda d: (d / "model.safetensors").rename(d / "model.safetensors.index.json").write_text("[]"),
+            "index.json: found JSON of type list, expected an object",
+        ),
+        (
+            lambda d: (d / "model.safetensors").rename(d / "model.safetensors.index.json").write_text("{}"),
             "is not an index of weights",
         ),
     ],
@@ -218,7 +222,7 @@ def test_an_unreadable_word_about_precision_is_an_error(damaged: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.safetensors is not a whole safetensors file"):
         own_precision(damaged)
     (damaged / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json cannot be read as JSON"):
+    with pytest.raises(CheckpointError, match=r"config\.json is not readable JSON"):
         own_precision(damaged)
 
 

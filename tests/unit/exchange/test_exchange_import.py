@@ -443,8 +443,8 @@ CONFIG = '"config": {"model_args": "pretrained=my-model,revision=step1"}'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"results\.json is not JSON"),
-        ("[]", r"results\.json contains a list"),
+        ("{", r"results\.json is not readable JSON"),
+        ("[]", r"results\.json: found JSON of type list"),
         ("{}", r"results: missing or empty \(found: nothing\)"),
         ('{"results": {}}', "results: missing or empty"),
         ('{"results": {"t": 3}}', r"results\.t: found 3, expected metrics"),
@@ -559,7 +559,7 @@ def changed(**keys: Any) -> Any:
     ("change", "message"),
     [
         (lambda lines: [], "contains no samples"),
-        (lambda lines: [3], "line 1 is a int"),
+        (lambda lines: [3], "line 1: found .3., expected a JSON object"),
         (
             lambda lines: [{k: v for k, v in lines[0].items() if k != "arguments"}],
             "line 1 has no key 'arguments'",

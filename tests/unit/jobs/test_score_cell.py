@@ -254,7 +254,7 @@ def test_without_a_hint_a_job_scores_its_own_cell(
 def test_a_hint_that_is_not_json_is_an_error(grid: Grid) -> None:
     cell = grid.add("c1", "t1")
     (grid.root / "hint.json").write_text('{"load_once_per"')
-    with pytest.raises(ScoringError, match=r"hint\.json is not JSON; delete it"):
+    with pytest.raises(ScoringError, match=r"hint\.json is not readable JSON .*; delete it"):
         grid.score(cell, str(grid.root / "hint.json"))
 
 

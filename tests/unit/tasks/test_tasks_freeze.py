@@ -142,7 +142,7 @@ def test_template_that_fails_on_a_row(mistake: str) -> None:
 
 FILES = {
     "not JSON lines": (b"{}\n{", {}, ["line 2 is not JSON"]),
-    "JSON line without fields": (b"[1]", {}, ["line 1 is [1]"]),
+    "JSON line without fields": (b"[1]", {}, ["line 1: found '[1]'"]),
     "not JSON": (b"{", {"format": "json"}, ["is not JSON"]),
     "JSON that is no list": (b"{}", {"format": "json"}, ["expected a list of rows"]),
     "not UTF-8": (b"\xff", {"format": "csv"}, ["is not UTF-8 text"]),

@@ -20,12 +20,12 @@ from typing import Any
 
 from ebbtide.checkpoints.fingerprint import fingerprint, is_read_whole
 from ebbtide.checkpoints.hub.fetched import is_fetched, verify_fetched
-from ebbtide.checkpoints.hub.lock import TOKENIZER
+from ebbtide.checkpoints.hub.lock import INDICES, TOKENIZER, weight_map
 from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.errors import CheckpointError
-from ebbtide.files import digest, file_sha256, write_text
+from ebbtide.files import digest, file_sha256, read_json, write_text
 
-INDEX = "model.safetensors.index.json"
+INDEX = INDICES["safetensors"]
 WINDOW_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "seq_length")
 WINDOW = 2048  # tokens, for a model without positions whose configuration names no limit
 LOCATED = "located.json"  # name of the record of a directory on disk
@@ -56,10 +56,7 @@ def _listed(directory: Path) -> list[Path]:
     if not index.exists():
         found = ", ".join(sorted(p.name for p in directory.iterdir())) or "nothing"
         raise CheckpointError(f"{directory} holds neither {whole.name} nor {INDEX} (found: {found}).")
-    try:
-        listed = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{index} is not an index of weights (JSON with a weight_map).") from None
+    listed = sorted(set(weight_map(index).values()))
     if missing := [name for name in listed if not (directory / name).exists()]:
         raise CheckpointError(f"{directory} lacks {', '.join(missing)}, which {INDEX} lists.")
     return [directory / name for name in listed]
@@ -253,14 +250,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def configuration(directory: str | Path) -> dict[str, Any]:
     """The `config.json` of a checkpoint directory. Raises `CheckpointError` when it is none."""
-    path = Path(directory) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}).") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is not the configuration of a model.")
-    return config
+    return read_json(Path(directory) / "config.json", CheckpointError)
 
 
 def context_window(config: Mapping[str, Any]) -> int:

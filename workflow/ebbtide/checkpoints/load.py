@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.checkpoints.directory import configuration, weight_files
 from ebbtide.checkpoints.hub.fetched import runs_code
-from ebbtide.errors import CheckpointError
+from ebbtide.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +59,7 @@ def load_model(directory: str | Path, dtype: str, *, device_map: str | None = No
                 f"{directory} needs code of its own (auto_map in its config.json), which runs only for a "
                 "model from a hub with remote_code: true."
             ) from error
-        raise CheckpointError(f"{directory} cannot be loaded: {_first_line(error)}.") from error
+        raise CheckpointError(f"{directory} cannot be loaded: {first_line(error)}.") from error
     model, info = loaded
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[what]:
@@ -86,7 +86,3 @@ def count_parameters(model: "nn.Module") -> tuple[int, int]:
     if head is not None:
         embeddings |= {id(p): p.numel() for p in head.parameters()}
     return total, total - sum(embeddings.values())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

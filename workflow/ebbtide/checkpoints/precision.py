@@ -9,6 +9,7 @@ from typing import Any
 
 from ebbtide.checkpoints.header import read_header
 from ebbtide.errors import CheckpointError
+from ebbtide.files import read_json
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -24,11 +25,7 @@ def own_dtype(directory: str | Path, weights: Iterable[Path]) -> str:
     Raises `CheckpointError` for a `config.json` or a header that cannot be read.
     """
     file = Path(directory) / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON ({error}).") from error
-    if isinstance(config, dict) and (named := dtype_of(config)):
+    if named := dtype_of(read_json(file, CheckpointError)):
         return named
     values = count_values(weights)
     [(most, _)] = values.most_common(1) or [("unknown", 0)]

@@ -1,45 +1,20 @@
 """Read JSON files of lm-evaluation-harness; errors name the file and line."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import CellError
-
-
-def read_json(path: str | Path) -> dict[str, Any]:
-    """A JSON object. Raises `CellError` naming the file."""
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CellError(f"{path} does not exist.") from None
-    except (OSError, ValueError) as error:
-        raise CellError(f"{path} is not JSON ({error}).") from None
-    if not isinstance(document, dict):
-        raise CellError(
-            f"{path} contains a {type(document).__name__}, expected results of lm-evaluation-harness."
-        )
-    return document
+from ebbtide.files import json_lines
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects of a JSON Lines file, each with file and line for messages. Raises `CellError`."""
     try:
-        # Not `splitlines`: JSON strings may contain Unicode line separators.
         with Path(path).open(encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                where = f"{path}: line {number}"
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise CellError(f"{where} is not JSON ({error}).") from None
-                if not isinstance(row, dict):
-                    raise CellError(f"{where} is a {type(row).__name__}, expected a sample.")
-                yield where, row
+            for number, row in json_lines(file, path, CellError):
+                yield f"{path}: line {number}", row
     except (OSError, UnicodeDecodeError) as error:
         raise CellError(f"{path} cannot be read: {error}.") from None
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import CellError
-from ebbtide.exchange.documents import model_of, read_json
+from ebbtide.exchange.documents import model_of
 from ebbtide.exchange.names import KIND, ours
 from ebbtide.exchange.specification import CheckpointRow, Specification, sizes
+from ebbtide.files import read_json
 from ebbtide.logs import log
 
 OWN = "ebbtide"  # key of the block that Ebbtide adds to the files it exports
@@ -60,7 +61,7 @@ def read_results(path: str | Path) -> Results:
 
     Raises `CellError` if it is not JSON, has no results, or a value is not a finite number.
     """
-    document = read_json(path)
+    document = read_json(path, CellError)
     results = document.get("results")
     if not isinstance(results, Mapping) or not results:
         found = ", ".join(document) or "nothing"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ebbtide.errors import CellError, nearest
+from ebbtide.errors import CellError, first_line, nearest
 from ebbtide.exchange.names import ours
 from ebbtide.exchange.specification import Specification, checkpoint_at
 from ebbtide.tables import METRICS
@@ -24,9 +24,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         if suffix in _READERS:
             return pd.read_csv(path, sep=_READERS[suffix])
     except (OSError, ValueError) as error:  # those of Arrow and of the parser are ValueErrors
-        raise CellError(
-            f"{path} cannot be read as {suffix} ({str(error).splitlines()[0].rstrip('.')})."
-        ) from None
+        raise CellError(f"{path} cannot be read as {suffix} ({first_line(error)}).") from None
     raise CellError(f"{path}: found suffix {suffix!r}, allowed: .tsv, .csv, .parquet.")
 
 

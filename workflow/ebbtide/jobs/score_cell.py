@@ -9,7 +9,6 @@ The worker is a process of its own that inherits the lock: a crash while scoring
 lead's own cell, and a killed lead does not free the lock under a living worker.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 
 from ebbtide.cells import store
 from ebbtide.errors import ScoringError
-from ebbtide.files import canonical_json, node_lock
+from ebbtide.files import canonical_json, node_lock, read_json
 
 
 def score_cell(
@@ -82,11 +81,7 @@ def read_hint(path: str | None) -> Mapping[str, Any]:
     """The hint file, or nothing: a job started by hand has none and scores its own cell only."""
     if path is None or not Path(path).exists():
         return {}
-    try:
-        hint: dict[str, Any] = json.loads(Path(path).read_text())
-    except ValueError:
-        raise ScoringError(f"{path} is not JSON; delete it, and run snakemake to write it again.") from None
-    return hint
+    return read_json(path, ScoringError, "delete it, and run snakemake to write it again")
 
 
 def _work(job: Mapping[str, Any], lock: int) -> int:

@@ -5,7 +5,6 @@ losses = score_documents(scorer, "documents.parquet")
 losses.footer["loss"], losses.footer["bits_per_byte"]
 """
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from ebbtide.errors import ScoringError
+from ebbtide.files import json_lines
 from ebbtide.scoring.engine import Scored, provenance, window_of
 from ebbtide.scoring.peak import peak_memory, reset_peak
 from ebbtide.scoring.rolling import (
@@ -169,15 +169,12 @@ def _read(path: str | Path) -> pa.Table:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ScoringError(f"{path} cannot be read ({error}).") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, row in json_lines(lines, path, ScoringError):
         try:
-            row = json.loads(line)
             row["text"].encode()  # half a surrogate pair is no text
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, KeyError, AttributeError):
             raise ScoringError(
-                f"{path}: line {number} is not a JSON object with a text (found {line[:40]!r})."
+                f"{path}: line {number}: text: found {row.get('text')!r:.40}, expected a text."
             ) from None
         texts.append(row["text"])
         names.append(str(row.get("document", number)))

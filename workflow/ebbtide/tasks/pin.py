@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ebbtide.errors import ConfigError, SourceError, TaskError
+from ebbtide.errors import ConfigError, SourceError, TaskError, first_line
 from ebbtide.files import file_sha256, write_text
 from ebbtide.schema import check
 from ebbtide.sources import Source, fetch, hub_endpoint, hub_token
@@ -88,10 +88,9 @@ def _commit(dataset: str, revision: str | None, where: str) -> str:
     try:
         return str(hub.dataset_info(dataset, revision=revision).sha)
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
-        first_line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         raise SourceError(
             f"{where}.dataset: {dataset} at {revision or 'its newest commit'} cannot be read from "
-            f"{hub_endpoint()} ({type(error).__name__}: {first_line})."
+            f"{hub_endpoint()} ({type(error).__name__}: {first_line(error)})."
         ) from error
 
 

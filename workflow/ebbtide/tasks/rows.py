@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ebbtide.errors import TaskError
+from ebbtide.errors import TaskError, first_line
+from ebbtide.files import json_lines
 
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -49,7 +50,7 @@ def read_rows(path: Path, source: Mapping[str, Any]) -> Rows:
             separator = source.get("separator")
             pieces = text.split(separator) if separator else [text]
             return [{"text": piece} for piece in pieces if piece.strip()]
-    return _json_lines(path, text)
+    return [row for _, row in json_lines(text.split("\n"), path, TaskError)]
 
 
 def _table(path: Path, text: str, dialect: str) -> Rows:
@@ -57,22 +58,6 @@ def _table(path: Path, text: str, dialect: str) -> Rows:
         return list(csv.DictReader(io.StringIO(text, newline=""), dialect=dialect))
     except csv.Error as error:
         raise TaskError(f"{path} is not a table: {error}.") from None
-
-
-def _json_lines(path: Path, text: str) -> Rows:
-    rows = []
-    # Not `splitlines`: JSON texts may hold the line separators of Unicode.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise TaskError(f"{path}: line {number} is not JSON ({error}).") from None
-        if not isinstance(row, dict):
-            raise TaskError(f"{path}: line {number} is {row!r}, expected fields and values.")
-        rows.append(row)
-    return rows
 
 
 def _json(path: Path, text: str) -> Rows:
@@ -92,7 +77,5 @@ def _parquet(path: Path) -> Rows:
     try:
         rows: Rows = pq.read_table(path).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise TaskError(
-            f"{path} is not a whole Parquet file: {str(error).strip().splitlines()[0]}."
-        ) from None
+        raise TaskError(f"{path} is not a whole Parquet file: {first_line(error)}.") from None
     return rows

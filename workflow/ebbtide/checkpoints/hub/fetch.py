@@ -5,7 +5,6 @@ killed run has left there is verified and used.
 """
 
 import errno
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ from ebbtide.checkpoints.hub.fetched import (
     verify_fetched,
     write_fetched,
 )
-from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, Locked, LockedFile, read_lock
+from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, Locked, LockedFile, read_lock, weight_map
 from ebbtide.checkpoints.hub.pickled import convert, convert_index, converted_from, safetensors_name
 from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.errors import CheckpointError, nearest
@@ -250,12 +249,7 @@ def _check_index(partial: Path, of: dict[str, str]) -> None:
     path = partial / INDICES["safetensors"]
     if not path.exists():
         return
-    try:
-        listed = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-        foreign = sorted(map(str, listed - set(of)))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{path} is not an index of weights (JSON with a weight_map).") from None
-    if foreign:
+    if foreign := sorted(set(weight_map(path).values()) - set(of)):
         raise CheckpointError(f"{path}: weight_map: found {foreign[0]!r}, which the lock does not have.")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ebbtide.checkpoints.hub.digests import digest_of, kind_of
 from ebbtide.errors import CheckpointError
-from ebbtide.files import write_text
+from ebbtide.files import read_json, write_text
 
 FETCHED = "fetched.json"
 _BESIDE = ".beside"
@@ -144,11 +144,7 @@ def runs_code(directory: str | Path) -> bool:
         path = Path(directory) / name
         if not path.exists():
             continue
-        try:
-            configuration = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read as JSON ({error}).") from None
-        for reference in _references(configuration):
+        for reference in _references(read_json(path, CheckpointError)):
             if not _OWN_CLASS.fullmatch(reference):
                 raise CheckpointError(
                     f"{path}: auto_map: found {reference!r}; allowed: module.Class of a Python file in "

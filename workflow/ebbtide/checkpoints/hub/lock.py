@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import CheckpointError
-from ebbtide.files import canonical_json, digest, write_text
+from ebbtide.files import canonical_json, digest, read_json, write_text
 
 VERSION = 1
 RECORD = 16_384  # bytes that the record of a fetched checkpoint takes at most
@@ -147,6 +147,14 @@ class Lock:
 def is_plain(name: str) -> bool:
     """Whether a name from a hub's listing names a file that stays in its directory."""
     return _PLAIN.fullmatch(name) is not None
+
+
+def weight_map(path: Path) -> dict[str, str]:
+    """The file of each tensor, by an index of weights. Raises `CheckpointError` for any other file."""
+    files = read_json(path, CheckpointError).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise CheckpointError(f"{path} is not an index of weights (JSON with a weight_map).")
+    return files
 
 
 def lock_path(study: str | Path) -> Path:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.checkpoints.hub.lock import INDICES, SHARD
-from ebbtide.errors import CheckpointError
-from ebbtide.files import atomic, write_text
+from ebbtide.checkpoints.hub.lock import INDICES, SHARD, weight_map
+from ebbtide.errors import CheckpointError, first_line
+from ebbtide.files import atomic, read_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,11 +64,8 @@ def convert_index(directory: str | Path) -> None:
     path = Path(directory) / INDICES["bin"]
     if not path.exists():
         return
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        index["weight_map"] = {key: safetensors_name(name) for key, name in index["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{path} is not an index of weights (JSON with a weight_map).") from None
+    files = {tensor: safetensors_name(name) for tensor, name in weight_map(path).items()}
+    index = {**read_json(path, CheckpointError), "weight_map": files}
     write_text(json.dumps(index, indent=1) + "\n", path.with_name(INDICES["safetensors"]))
     path.unlink()
 
@@ -97,7 +94,7 @@ def _load(path: Path) -> "dict[str, Tensor]":
         what = f" (it names {named[1]})" if named else ""
         raise CheckpointError(f"{path} holds more than tensors; it was not loaded{what}.") from None
     except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is not a whole file of PyTorch ({_first_line(error)}).") from None
+        raise CheckpointError(f"{path} is not a whole file of PyTorch ({first_line(error)}).") from None
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"{path} holds a value of type {_kind(loaded)}; expected tensors by name.")
     nested = [name for name, value in loaded.items() if isinstance(value, Mapping)]
@@ -137,11 +134,7 @@ def _write(tensors: "dict[str, Tensor]", target: Path, source: str) -> None:
     except Exception as error:  # SafetensorError derives from Exception alone
         if f"os error {errno.ENOSPC}" in str(error):
             raise OSError(errno.ENOSPC, str(error)) from error
-        raise CheckpointError(f"{target} cannot be written: {_first_line(error)}.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise CheckpointError(f"{target} cannot be written: {first_line(error)}.") from error
 
 
 def _kind(value: object) -> str:

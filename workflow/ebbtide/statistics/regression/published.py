@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ebbtide.errors import ConfigError, nearest
+from ebbtide.errors import ConfigError, first_line, nearest
 from ebbtide.statistics.regression.design import TERMS
 
 REQUIRED = ("task", "term", "t")
@@ -20,8 +20,7 @@ def read_published(path: str | Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None
     except (OSError, ValueError) as error:  # those of the parser are ValueErrors
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"{path} cannot be read as a table ({reason}).") from None
+        raise ConfigError(f"{path} cannot be read as a table ({first_line(error)}).") from None
     for column in REQUIRED:
         if column not in table:
             found = ", ".join(map(str, table.columns))

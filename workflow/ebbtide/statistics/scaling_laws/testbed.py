@@ -6,7 +6,6 @@ of the configuration search).
 """
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ebbtide.errors import ScalingError
+from ebbtide.files import read_json
 from ebbtide.statistics.scaling_laws.runs import ERROR_OF, LOSS_OF, make_runs
 
 # "Optimal" in the testbed's terms is 20 tokens per parameter; runs are named by multiples of it.
@@ -50,7 +50,7 @@ def read_grid(directory: str | Path) -> pd.DataFrame:
     A run is named `d=…_l=…_h=…-batch-lr-wd-batch-tokens-warmup-cooldown`, and has 20 tokens per parameter.
     """
     rows = []
-    for name, loss in _json(Path(directory) / "grid.json").items():
+    for name, loss in read_json(Path(directory) / "grid.json", ScalingError).items():
         # The cooldown is written 3e-05, so the name is split from the left.
         parts = name.split("-")
         if len(parts) < 7 or not (parts[5].isdigit() and parts[6].isdigit()):
@@ -71,7 +71,7 @@ def read_grid(directory: str | Path) -> pd.DataFrame:
 
 
 def _run(file: Path, evaluations: Path) -> Iterator[dict[str, Any]]:
-    document = _json(file)
+    document = read_json(file, ScalingError)
     try:
         settings = document["hyperparameters"]
         run = {
@@ -88,7 +88,8 @@ def _run(file: Path, evaluations: Path) -> Iterator[dict[str, Any]]:
                 "quantity": LOSS_OF + _evaluation_set(result["val_data"][0]),
                 "value": result["loss"],
             }
-        accuracy = _json(evaluations / f"evaluation_{file.stem}_heavy.json")["eval_metrics"]["icl"]
+        evaluation = read_json(evaluations / f"evaluation_{file.stem}_heavy.json", ScalingError)
+        accuracy = evaluation["eval_metrics"]["icl"]
         for task, value in accuracy.items():
             yield {**run, "quantity": ERROR_OF + task, "value": 1.0 - float(value)}
     except (KeyError, TypeError, IndexError) as error:
@@ -99,13 +100,3 @@ def _evaluation_set(path: str) -> str:
     """`…/c4_val/shard-….tar` → `c4_val`; the German set is named by its file."""
     place = Path(path)
     return place.name.removesuffix(".tar") if place.parent.name == "de-en" else place.parent.name
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ScalingError(f"{file} cannot be read as JSON: {error}.") from error
-    if not isinstance(document, dict):
-        raise ScalingError(f"{file}: found {type(document).__name__}, expected keys and values.")
-    return document

@@ -15,9 +15,9 @@ from ebbtide.tasks.lm_eval.description import describe
 from ebbtide.tasks.lm_eval.harness import (
     builtin_file,
     builtin_tasks,
-    first_line,
     installed_version,
     manager,
+    named,
     well_behaved,
 )
 from ebbtide.tasks.render import BadRow, encodable
@@ -92,7 +92,7 @@ def requests_of(
             task.build_all_requests(limit=limit)
             documents = dict(task.doc_iterator(limit=limit))
         except Exception as error:  # tasks run code of their own
-            raise TaskError(f"{where}: lm-eval cannot build it ({first_line(error)}).") from error
+            raise TaskError(f"{where}: lm-eval cannot build it ({named(error)}).") from error
         texts = {number: _json(doc, f"{where}: document {number}") for number, doc in documents.items()}
         rows = _rows(task, kind, documents, texts, where)
     if _shows_answers(task.config):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ebbtide.errors import TaskError
+from ebbtide.errors import TaskError, first_line
 
 
 def module(name: str, why: str) -> Any:
@@ -91,7 +91,7 @@ def well_behaved() -> Iterator[None]:
             os.environ["DISABLE_MULTIPROC"] = alone
 
 
-def first_line(error: BaseException) -> str:
-    """What an error of lm-eval, or of a task's own code, says in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+def named(error: BaseException) -> str:
+    """What an error of lm-eval, or of a task's own code, says in one line, with its type."""
+    kind, text = type(error).__name__, first_line(error)
+    return text if text == kind else f"{kind}: {text}"

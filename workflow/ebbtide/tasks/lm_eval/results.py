@@ -13,10 +13,10 @@ from ebbtide.logs import log
 from ebbtide.tasks.lm_eval.description import BEFORE_FREEZING, describe, measures
 from ebbtide.tasks.lm_eval.harness import (
     builtin_tasks,
-    first_line,
     installed_version,
     manager,
     module,
+    named,
     well_behaved,
 )
 
@@ -90,7 +90,7 @@ def results_of(
         except (CellError, TaskError):
             raise
         except Exception as error:  # a task is a stranger's code
-            raise TaskError(f"{why}: lm-eval cannot measure it ({first_line(error)}).") from error
+            raise TaskError(f"{why}: lm-eval cannot measure it ({named(error)}).") from error
     values = {tuple(key.split(",", 1)): value for key, value in found.items() if "," in key}
     filters = len({filtered for _, filtered in values})
     rows = []
