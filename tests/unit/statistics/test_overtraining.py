@@ -9,9 +9,8 @@ import pytest
 
 from ebbtide.errors import ConfigError, EbbtideError, ScalingError
 from ebbtide.schema import read_yaml
-from ebbtide.statistics.scaling_laws.algebra import overtrained_from_fitted
 from ebbtide.statistics.scaling_laws.fits import fit
-from ebbtide.statistics.scaling_laws.laws import OVERTRAINED_FITTED
+from ebbtide.statistics.scaling_laws.laws import OVERTRAINED_FITTED, overtrained_from_fitted
 from ebbtide.statistics.scaling_laws.overtraining import (
     Settings,
     TrainSet,

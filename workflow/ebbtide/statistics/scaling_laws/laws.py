@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ebbtide.errors import ScalingError
+from ebbtide.statistics.compute import FLOPS_PER_PARAMETER_AND_TOKEN
 
 Array = NDArray[Any]
-FLOPS_PER_PARAMETER_AND_TOKEN = 6.0  # forward 2, backward 4 (Kaplan et al. 2020)
 _STEP = 1e-30  # of a complex step: no rounding, because nothing is subtracted
 
 
@@ -182,6 +182,13 @@ OVERTRAINED_FITTED = Law(
         + v[2] * FLOPS_PER_PARAMETER_AND_TOKEN ** -v[3] * (x["M"] * x["N"]) ** (-2 * v[3])
     ),
 )
+
+
+def overtrained_from_fitted(values: Mapping[str, float]) -> dict[str, float]:
+    """Parameters of `OVERTRAINED` from those of `OVERTRAINED_FITTED`: a = a6·6^η, all else is the same."""
+    a = values["a6"] * FLOPS_PER_PARAMETER_AND_TOKEN ** values["eta"]
+    return {"E": values["E"], "a": a, "b": values["b"], "eta": values["eta"]}
+
 
 _ERROR_PARAMETERS = (
     Parameter("epsilon", "share", "error as the loss grows without end", (1.0, 0.7), high=1.0),

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import ScalingError
-from ebbtide.statistics.scaling_laws.algebra import overtrained_from_fitted
 from ebbtide.statistics.scaling_laws.fits import Fit, fit
 from ebbtide.statistics.scaling_laws.identifiability import identifiability
-from ebbtide.statistics.scaling_laws.laws import ERROR, OVERTRAINED_FITTED
+from ebbtide.statistics.scaling_laws.laws import ERROR, OVERTRAINED_FITTED, overtrained_from_fitted
 from ebbtide.statistics.scaling_laws.predictions import (
     Predicted,
     predict_errors,

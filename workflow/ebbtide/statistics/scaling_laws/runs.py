@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import ScalingError
-from ebbtide.statistics.scaling_laws.algebra import compute
+from ebbtide.statistics.compute import compute
 from ebbtide.tables import INTEGER, REAL, TEXT, Schema
 
 RUNS = Schema(
@@ -42,7 +42,7 @@ def make_runs(rows: Sequence[Mapping[str, Any]] | pd.DataFrame, where: str = "ru
             f"{where}: column {missing[0]!r} is missing (found: {', '.join(map(str, frame))})."
         )
     frame = frame.assign(
-        C=compute(frame["parameters"], frame["tokens"]),
+        C=compute(frame["parameters"].astype(float), frame["tokens"].astype(float)),
         M=frame["M"].astype(float),
         value=frame["value"].astype(float),
     )[list(RUNS.columns)]

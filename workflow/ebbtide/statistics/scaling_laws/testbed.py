@@ -14,6 +14,7 @@ import pandas as pd
 
 from ebbtide.errors import ScalingError
 from ebbtide.files import read_json
+from ebbtide.statistics.compute import compute
 from ebbtide.statistics.scaling_laws.runs import ERROR_OF, LOSS_OF, make_runs
 
 # "Optimal" in the testbed's terms is 20 tokens per parameter; runs are named by multiples of it.
@@ -63,7 +64,7 @@ def read_grid(directory: str | Path) -> pd.DataFrame:
                 "warmup": int(parts[6]),
                 "parameters": round(size),
                 "tokens": tokens,
-                "C": 6.0 * size * tokens,
+                "C": compute(size, tokens),
                 "loss": float(loss),
             }
         )

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from ebbtide.errors import ScalingError
+from ebbtide.statistics.compute import compute
 from ebbtide.statistics.scaling_laws.laws import OVERTRAINED_FITTED
 from ebbtide.statistics.scaling_laws.overtraining import TrainSet, fit_error, fit_loss
 from ebbtide.statistics.scaling_laws.predictions import relative_error
@@ -122,7 +123,7 @@ def curves(train_sets: Sequence[TrainSet], errors: Sequence[str], points: int = 
         low, high = np.log10(train_set.runs["C"].min()), np.log10(train_set.runs["C"].max())
         C = np.logspace(low - 0.1, high + 0.3, points)
         for M in sorted(train_set.runs["M"].unique()):
-            loss = train_set.fits[train_set.chain].predict(N=np.sqrt(C / (6 * M)), M=np.full(points, M))
+            loss = train_set.fits[train_set.chain].predict(N=np.sqrt(C / compute(1, M)), M=np.full(points, M))
             lines = {train_set.chain: loss}
             lines |= {q: train_set.fits[q].predict(L=loss) for q in errors if q in train_set.fits}
             for quantity, value in lines.items():

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ebbtide.statistics.compute import compute
 from ebbtide.tables import EXAMPLES, read_footer
-
-PER_PARAMETER_AND_TOKEN = 6.0  # FLOPs: two forward and four backward (Kaplan et al. 2020)
 
 POINTS = (
     *("series", "model", "checkpoint", "tokens", "parameters", "flops", "task", "asked", "shots"),
@@ -51,7 +50,7 @@ def scale_points(
     table = rows.assign(
         tokens=D,
         parameters=sizes,
-        flops=(PER_PARAMETER_AND_TOKEN * sizes * D).where((sizes > 0) & (D > 0) & ~late),
+        flops=compute(sizes, D).where((sizes > 0) & (D > 0) & ~late),
         series=rows["model"].map(series_of),
         asked=[shots.get(task, (task, "0"))[0] for task in rows["task"]],
         shots=[shots.get(task, (task, "0"))[1] for task in rows["task"]],
