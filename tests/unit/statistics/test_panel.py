@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import CellError
-from ebbtide.metrics import example_rows
-from ebbtide.metrics.of_cell import measure
+from ebbtide.metrics.of_cell import measure, measured
 from ebbtide.statistics.panel import is_binary, read_trajectories
 from ebbtide.statistics.resampling import bootstrap, signs
 from ebbtide.tables import EXAMPLES, write_parquet
@@ -103,7 +102,7 @@ def requests(kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_the_mean_over_examples_is_the_metric() -> None:
     cell, asked = requests("choice")
-    table = example_rows(cell, asked, {"cluster": "part"})
+    _, table = measured(cell, asked, {"cluster": "part"})
     values = measure(cell, asked).set_index("metric")["value"]
     assert {"accuracy", "margin", "coverage"} <= set(table.columns)
     for name in table.columns.drop(["example", "cluster"]):
@@ -122,5 +121,5 @@ def test_documents_weigh_as_much_as_they_are_long() -> None:
             "characters": [4, 9, 30],
         }
     )
-    table = example_rows(cell, cell[["example", "choice"]], {"kind": "rolling"})
+    _, table = measured(cell, cell[["example", "choice"]], {"kind": "rolling"})
     assert table["loss"].mean() == pytest.approx(19 / 10)

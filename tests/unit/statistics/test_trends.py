@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 from curves import drawn, trajectory
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resampling import bootstrap
-from ebbtide.statistics.shape import classify, classify_means
-from ebbtide.statistics.simultaneous import all_pairs, means_of
+from ebbtide.statistics.shape import classify, shape_of
+from ebbtide.statistics.simultaneous import all_pairs, means_of, means_with
 from ebbtide.statistics.trends.bend import bend_of
 from ebbtide.statistics.trends.slopes import interval, p_of_line, p_of_mean, slope_weights
 from ebbtide.statistics.trends.trends import difference_table, follow, trend_table
@@ -54,16 +54,17 @@ def test_a_trough_of_one_checkpoint_ends_a_fall_and_starts_a_rise() -> None:
 
 
 def test_classes_of_means_with_errors_alone() -> None:
+    def name_of(means: np.ndarray, error: np.ndarray) -> str:
+        return shape_of(all_pairs(means_with(means, error, "")), 0.05, 0.05, 1).name
+
     error = np.full(T, 0.01)
     for name, means in CURVES.items():
-        assert classify_means(means, error).name == name
-    assert classify_means(np.full(T, 0.5), error).name == "flat"
-    assert classify_means(np.full(T, 0.5), 10 * error).name == "undecided"
+        assert name_of(means, error) == name
+    assert name_of(np.full(T, 0.5), error) == "flat"
+    assert name_of(np.full(T, 0.5), 10 * error) == "undecided"
     # What all places share moves no difference.
-    assert (
-        classify_means(CURVES["rising"] / 10, np.diag(error**2) + 4.0).name
-        == classify_means(CURVES["rising"] / 10, np.diag(error**2)).name
-    )
+    slight = CURVES["rising"] / 10
+    assert name_of(slight, np.diag(error**2) + 4.0) == name_of(slight, np.diag(error**2))
 
 
 def test_the_change_that_decided_is_named() -> None:

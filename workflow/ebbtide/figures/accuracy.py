@@ -12,12 +12,12 @@ from ebbtide.figures.frame import SIZE_TITLES, choose, labeller, panel_columns, 
 from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, palette, shapes, theme_paper
 from ebbtide.titles import title
 
+Z = NormalDist().inv_cdf(0.975)  # standard errors of a normal interval with a coverage of 95 %
 POINTS_PER_LINE = 14  # more would overlap
 
 
 def plot_accuracy(
     metrics: pd.DataFrame,
-    intervals: float = 0.95,
     metric: str = "accuracy",
     *,
     parameters: str = "non_embedding",
@@ -28,14 +28,13 @@ def plot_accuracy(
 
     A dashed line marks the chance level, a white dot the best checkpoint of each line (the first of equals).
     The line connects all checkpoints; of a long series, only evenly spaced ones have a point. Checkpoints
-    whose training tokens are 0 or unknown are left out.
+    whose training tokens are 0 or unknown are left out. Bands (bars for single checkpoints) are 95 %
+    intervals, value ± z·stderr, clipped to 0 and 1 for shares.
 
     Parameters
     ----------
     metrics
         Table of `tables.METRICS` with the columns `lower_is_better` and `is_share`.
-    intervals
-        Coverage of the bands (bars for single checkpoints), value ± z·stderr, clipped to 0 and 1 for shares.
     parameters
         Which parameter count orders the models.
     titles
@@ -47,10 +46,10 @@ def plot_accuracy(
     Raises
     ------
     FigureError
-        `metric` does not occur, no checkpoint has tokens above 0, or `intervals` is not between 0 and 1.
+        `metric` does not occur, or no checkpoint has tokens above 0.
     """
     rows = _on_log_axis(choose(metrics, metric, parameters), metric)
-    rows = _with_interval(rows, intervals)
+    rows = _with_interval(rows)
     one_line = ["task", "size"]
     lines = rows[rows.groupby(one_line, observed=True)["tokens"].transform("size") > 1]
     one_band = [*one_line, "run"]
@@ -135,11 +134,9 @@ def _excluded(dropped: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
     return kept.assign(size=kept["model"].map(sizes), bottom=low - 0.04 * (high - low))
 
 
-def _with_interval(rows: pd.DataFrame, intervals: float) -> pd.DataFrame:
+def _with_interval(rows: pd.DataFrame) -> pd.DataFrame:
     """Add `low`, `high` and `band`: rows of one line between two missing standard errors share a band."""
-    if not 0 < intervals < 1:
-        raise FigureError(f"intervals: found {intervals}, allowed: a coverage between 0 and 1, such as 0.95.")
-    reach = NormalDist().inv_cdf((1 + intervals) / 2) * rows["stderr"]
+    reach = Z * rows["stderr"]
     low, high = rows["value"] - reach, rows["value"] + reach
     if rows["is_share"].all():
         low, high = low.clip(0, 1), high.clip(0, 1)

@@ -10,7 +10,6 @@ from ebbtide.figures.theme import PAGE_CM, palette, sentence, shapes, theme_pape
 from ebbtide.titles import title
 
 FLOPS = "Training compute 6ND (FLOPs)"
-PERCENT = "Relative error, %"
 NAMES = {
     "err_avg": "Error, all tasks",
     "err_avg_subset": "Error, task subset",

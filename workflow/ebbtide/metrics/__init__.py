@@ -14,7 +14,6 @@ docstring of the function of that name, in the module of its kind:
 # Imported for what they register, in the order of the rows.
 from ebbtide.metrics import choice, calibration, sequence, log_odds, rating, binary, rolling  # noqa: F401, I001
 from ebbtide.metrics.of_cell import (
-    example_rows,
     loglikelihoods_sha256,
     measured,
     per_example,
@@ -27,7 +26,6 @@ __all__ = [
     "METRICS",
     "Metric",
     "check_metrics",
-    "example_rows",
     "loglikelihoods_sha256",
     "measured",
     "per_example",

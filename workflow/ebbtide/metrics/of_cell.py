@@ -67,23 +67,15 @@ def per_example(joined: pd.DataFrame, definition: Mapping[str, Any] | None = Non
     return pd.DataFrame({m.name: m.values(x) for m in of_examples}, index=x.index)
 
 
-def example_rows(
-    cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
-) -> pd.DataFrame:
-    """Rows of the table of examples (`tables.EXAMPLES`) for one cell, without its task, sorted by example.
-
-    Columns: `example, cluster`, the main metrics of the kind and those of `CONTINUOUS`, as far as they are
-    means over examples. The plain mean of a column, NaN left out, is the metric: examples of weight 0 are
-    NaN, and where weights are sizes (tokens of documents) the values are w x n / Σ w. Raises as `measure`
-    does.
-    """
-    return _example_rows(_examples(cell, requests, definition or {}), definition or {})
-
-
 def measured(
     cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The results of `measure` and `example_rows`, with cell and requests joined once."""
+    """What `measure` returns, and the rows of the table of examples (`tables.EXAMPLES`), without their task.
+
+    The latter has `example, cluster`, the main metrics of the kind and those of `CONTINUOUS`, as far as they
+    are means over examples. The plain mean of a column, NaN left out, is the metric: examples of weight 0 are
+    NaN, and where weights are sizes (tokens of documents) the values are w x n / Σ w.
+    """
     x = _examples(cell, requests, definition or {})
     return _measured(x, definition or {}), _example_rows(x, definition or {})
 

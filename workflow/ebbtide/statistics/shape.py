@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ebbtide.statistics.simultaneous import Means, Pairs, all_pairs, means_of, means_with
+from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of
 
-FLAT = 0.05
+ALPHA, FLAT = 0.05, 0.05
 
 CLASSES = ("rising", "falling", "U-shaped", "inverted-U", "flat", "undecided")
 
@@ -55,51 +55,20 @@ class Shape:
     note: str
 
 
-def classify(
-    values: np.ndarray,
-    clusters: np.ndarray | None = None,
-    *,
-    name: str = "",
-    alpha: float = 0.05,
-    flat: float = FLAT,
-    curves: int = 1,
-) -> Shape:
-    """Classify a curve by the values (K, n) of the same n examples at K places, in order.
+def classify(values: np.ndarray, curves: int = 1) -> Shape:
+    """Classify a curve by the values (K, n) of the same n independent examples at K places, in order.
 
-    Parameters
-    ----------
-    clusters
-        (n,) whole numbers; None: every example its own.
-    name
-        Of the task; the random signs follow from it.
-    flat
-        Changes within ± flat do not matter, in units of the values.
-    curves
-        How many curves the level alpha holds for.
+    As a study of so many `curves` does with its defaults.
     """
-    if clusters is None:
-        clusters = np.arange(values.shape[1])
-    return shape_of(all_pairs(means_of(values, clusters, name)), alpha, flat, curves)
-
-
-def classify_means(
-    means: np.ndarray,
-    covariance: np.ndarray,
-    *,
-    name: str = "",
-    alpha: float = 0.05,
-    flat: float = FLAT,
-    curves: int = 1,
-) -> Shape:
-    """Classify a curve by K means and their covariance (K, K), or standard errors (K,) if independent.
-
-    Errors are taken as known and Gaussian. The rest as for `classify`.
-    """
-    return shape_of(all_pairs(means_with(means, covariance, name)), alpha, flat, curves)
+    return shape_of(all_pairs(means_of(values, np.arange(values.shape[1]), "")), ALPHA, FLAT, curves)
 
 
 def shape_of(pairs: Pairs, alpha: float, flat: float, curves: int) -> Shape:
-    """Classify a curve by all its pairs; parameters as for `classify`."""
+    """Classify a curve by all its pairs.
+
+    Changes within ± `flat` do not matter, in units of the values; the level `alpha` holds for `curves` curves
+    together.
+    """
     upper = np.triu(np.ones_like(pairs.z, dtype=bool), 1)
     rises, falls = np.where(upper, pairs.z, 0.0), np.where(upper, -pairs.z, 0.0)
     critical = pairs.greatest.critical(alpha, curves)
@@ -154,6 +123,3 @@ def _turn(pairs: Pairs, critical: float, sign: int) -> tuple[int, int, int]:
     possible = np.flatnonzero(~beyond.any(axis=1))
     place = int((sign * pairs.change[0]).argmax())
     return place, int(min(possible[0], place)), int(max(possible[-1], place))
-
-
-__all__ = ["CLASSES", "FLAT", "Means", "Shape", "Step", "classify", "classify_means", "shape_of"]

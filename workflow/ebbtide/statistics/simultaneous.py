@@ -78,13 +78,13 @@ def means_of(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = D
     )
 
 
-def means_with(values: np.ndarray, covariance: np.ndarray, name: str, draws: int = DRAWS) -> Means:
+def means_with(values: np.ndarray, covariance: np.ndarray, name: str) -> Means:
     """Means (K,) with a covariance (K, K), or standard errors (K,) if independent, and no examples."""
     if covariance.ndim == 1:
         covariance = np.diag(covariance**2)
     variances, axes = np.linalg.eigh(covariance)
     root = axes * np.sqrt(np.maximum(variances, 0))
-    noise = named_rng(name).standard_normal((draws, len(values)))
+    noise = named_rng(name).standard_normal((DRAWS, len(values)))
     return Means(np.asarray(values, dtype=float), noise @ root.T, covariance, covariance, 0, 0, 0.0)
 
 

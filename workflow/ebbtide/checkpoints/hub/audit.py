@@ -14,6 +14,7 @@ from ebbtide.checkpoints.hub.catalogue import Allowance, HubModel
 from ebbtide.checkpoints.hub.findings import ALLOWED, CLASSES, DROP, WARN, Finding, findings_of
 from ebbtide.checkpoints.hub.lock import Lock
 
+MOST = 20  # findings shown on a terminal
 COLUMNS = ("severity", "action", "finding", "model", "format", "steps", "detail", "remedy", "reason")
 
 
@@ -35,18 +36,18 @@ def audit(
     return sorted(found, key=lambda f: (order[f.severity], f.model, f.finding, f.steps))
 
 
-def told(rows: Sequence[Mapping[str, str]], most: int = 20) -> list[str]:
+def told(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """The findings as lines for a terminal: a count, then the worst."""
     counts = Counter(row["severity"] for row in rows)
     lines = [f"Audit: {', '.join(f'{n} {severity}' for severity, n in counts.items()) or 'nothing found'}."]
-    for row in rows[:most]:
+    for row in rows[:MOST]:
         steps = row["steps"] if len(row["steps"]) <= 40 else f"{row['steps'][:40].rsplit(' ', 1)[0]} …"
         format = f" ({row['format']})" if row["format"] else ""
         lines.append(
             f"{row['severity']:8} {row['action']:8} {row['finding']:18} {row['model']} step {steps}{format}: "
             f"{row['detail']}"
         )
-    return lines + ([f"… and {len(rows) - most} more."] if len(rows) > most else [])
+    return lines + ([f"… and {len(rows) - MOST} more."] if len(rows) > MOST else [])
 
 
 def dropped(findings: Sequence[Finding]) -> set[tuple[str, str]]:

@@ -14,7 +14,6 @@ from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.panel import Trajectory
 
 SEVERITIES = ("minor", "moderate", "severe")
-AGAINST = ("predecessor", "best", "baseline")
 COLUMNS = (
     *("model", "task", "metric", "checkpoint", "step", "tokens", "against", "reference"),
     *("value", "reference_value", "change", "low", "high", "n", "discordant", "p", "p_adjusted", "effect"),

@@ -44,9 +44,7 @@ class HighWater:
     resolved: np.ndarray
 
 
-def high_water(
-    values: np.ndarray, clusters: np.ndarray, name: str, alpha: float, draws: int = DRAWS
-) -> HighWater:
+def high_water(values: np.ndarray, clusters: np.ndarray, name: str, alpha: float) -> HighWater:
     """Test each checkpoint against all earlier ones.
 
     z_st = Σ_i (x_si - x_ti) / √Σ_g (Σ_{i in g} (x_si - x_ti))²; more is better. In the draws the numerator is
@@ -68,14 +66,14 @@ def high_water(
     T = len(values)
     totals = values.sum(axis=1)
     spread = _spread(cluster_sums(values, clusters))  # (T, T)
-    drawn = np.ascontiguousarray(signs(values, clusters, name, draws).T, dtype=np.float32)  # (T, B)
+    drawn = np.ascontiguousarray(signs(values, clusters, name).T, dtype=np.float32)  # (T, B)
     inverse = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0)
     z = (totals[:, None] - totals) * inverse  # (T, T): fall from s to t
 
     best, strongest = np.empty(T - 1, int), np.empty(T - 1, int)
     p, critical, resolved = np.ones(T - 1), np.empty(T - 1), np.ones(T - 1, bool)
     normal = ndtri(1 - alpha / 2)
-    rank = min(draws - 1, int(np.ceil((1 - alpha) * (draws + 1))) - 1)
+    rank = min(DRAWS - 1, int(np.ceil((1 - alpha) * (DRAWS + 1))) - 1)
     scaled = inverse.astype(np.float32)
     for t in range(1, T):
         best[t - 1] = totals[:t].argmax()
@@ -83,7 +81,7 @@ def high_water(
         strongest[t - 1] = z[:t, t].argmax() if fell else best[t - 1]
         null = _largest(drawn, scaled, t)
         beyond = int((null >= abs(z[strongest[t - 1], t]) - _TIE).sum())
-        p[t - 1] = (1 + beyond) / (1 + draws)
+        p[t - 1] = (1 + beyond) / (1 + DRAWS)
         # With one earlier checkpoint nothing was chosen: the test of the pair itself is exact.
         resolved[t - 1] = t > 1 and beyond >= _RESOLVED
         critical[t - 1] = normal if t == 1 else max(normal, float(np.partition(null, rank)[rank]))

@@ -102,7 +102,7 @@ def _of_task(task: Mapping[str, Any], checkpoints: int) -> list[dict[str, Any]]:
         "models": len(sizes),
         "cells": sum(map(len, tokens)),
     }
-    note = task.get("note") or _reason(sizes, tokens, answers)
+    note = task.get("note") or _reason(sizes, answers)
     if note:
         return [
             common | {"term": term, **dict.fromkeys(("estimate", "p"), np.nan), "note": note}
@@ -141,7 +141,7 @@ def _test(estimate: float, stderr: float, df: int) -> dict[str, Any]:
     return {"estimate": estimate, "stderr": stderr, "statistic": statistic, "df": df, "p": p}
 
 
-def _reason(sizes: np.ndarray, tokens: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> str:
+def _reason(sizes: np.ndarray, answers: Sequence[np.ndarray]) -> str:
     """Why there is no model; empty if there is one."""
     too_few = f"{len(sizes)} models of known size with 2 or more numbers of tokens, at least 3 needed"
     reasons = {

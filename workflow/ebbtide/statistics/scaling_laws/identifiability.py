@@ -62,13 +62,6 @@ def identifiability(fitted: Fit, level: float = 0.95) -> dict[str, Identified]:
     return found
 
 
-def in_words(verdicts: dict[str, Identified]) -> str:
-    """The verdicts that warn, as one text; empty when every parameter is identified."""
-    return "; ".join(
-        f"{name} {v.verdict} ({v.why})" for name, v in verdicts.items() if v.verdict != "identified"
-    )
-
-
 def _interval(fitted: Fit, name: str, level: float) -> tuple[float, float]:
     if fitted.objective == "robust":
         return linear_intervals(fitted, level)[name]

@@ -14,7 +14,6 @@ from ebbtide.statistics.scaling_laws.predictions import relative_error
 from ebbtide.statistics.scaling_laws.runs import ERROR_OF
 
 FEW_STARTS = 16  # of the law's, evenly spread: enough to see whether another objective has several optima
-Predictor = Callable[[pd.DataFrame], Any]
 
 
 def sensitivity(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFrame:
