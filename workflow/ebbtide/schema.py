@@ -106,6 +106,24 @@ def check_name(name: str, where: str) -> str:
     return name
 
 
+def catalogue_file(catalogue: Path, name: str, where: str) -> Path:
+    """A YAML file by its path, or by its name in a catalogue, where a leading _ hides a file.
+
+    Raises `ConfigError`; `where` is the file and key at fault.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).exists():
+            raise ConfigError(f"{where}: {name} does not exist.")
+        return Path(name)
+    known = sorted(path.stem for path in catalogue.glob("[!_]*.yaml"))
+    if name not in known:
+        raise ConfigError(
+            f"{where}: found {name!r}; allowed: {', '.join(known)}, or the path of a YAML file"
+            f"{nearest(name, known) or '.'}"
+        )
+    return relative(catalogue / f"{name}.yaml")
+
+
 def relative(path: str | Path) -> Path:
     """The path as seen from the working directory when it is below it: short in messages and plans."""
     path = Path(path)

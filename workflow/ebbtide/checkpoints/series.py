@@ -9,7 +9,7 @@ from ebbtide.checkpoints.ladder import ladder_models
 from ebbtide.checkpoints.on_disk import model_on_disk
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Model
-from ebbtide.schema import check, load_schema, read_yaml, relative
+from ebbtide.schema import catalogue_file, check, load_schema, read_yaml
 
 CATALOGUE = Path(__file__).parents[2] / "series"
 
@@ -24,7 +24,7 @@ def models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel]:
         return [model_on_disk(row, where)]
     if "repo" in row:
         return [repository_model(row, where)]
-    file = _series_file(row["series"], where)
+    file = catalogue_file(CATALOGUE, row["series"], f"{where}.series")
     series, is_ladder = read_series(file)
     names = list(series["models"]) if row["sizes"] == "all" else row["sizes"]
     for name in names:
@@ -47,17 +47,3 @@ def read_series(file: str | Path) -> tuple[dict[str, Any], bool]:
     series = read_yaml(file)
     is_ladder = "recipe" in series or "corpus" in series
     return check(series, load_schema("ladder" if is_ladder else "series"), str(file)), is_ladder
-
-
-def _series_file(name: str, where: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).exists():
-            raise ConfigError(f"{where}.series: {name} does not exist.")
-        return Path(name)
-    known = sorted(p.stem for p in CATALOGUE.glob("*.yaml"))
-    if name not in known:
-        raise ConfigError(
-            f"{where}.series: found {name!r}; allowed: {', '.join(known)}, or the path of a YAML file"
-            f"{nearest(name, known) or '.'}"
-        )
-    return relative(CATALOGUE / f"{name}.yaml")

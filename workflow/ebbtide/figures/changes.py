@@ -9,7 +9,7 @@ import plotnine as p9
 
 from ebbtide.errors import FigureError
 from ebbtide.figures.along import axis, columns_of, extent, got_worse, lay_out, row_height, small_names
-from ebbtide.figures.heat import COLOURS, UNKNOWN
+from ebbtide.figures.heat import COLOURS, theme_tiles
 from ebbtide.figures.theme import theme_paper
 
 
@@ -52,12 +52,5 @@ def plot_changes(
         + p9.labs(x="Checkpoint (training tokens)", y="Model")
         + theme_paper(*extent(rows, height))
         + small_names(rows)
-        + p9.theme(
-            panel_background=p9.element_rect(fill=UNKNOWN),
-            panel_grid_major=p9.element_blank(),
-            legend_title_position="left",
-            legend_title=p9.element_text(va="center"),
-            legend_key_width=100,
-            legend_key_height=7,
-        )
+        + theme_tiles()
     )

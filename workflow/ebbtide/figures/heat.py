@@ -74,15 +74,20 @@ def plot_heat(
         )
         + p9.labs(x="Checkpoint: step (training tokens)", y="Model")
         + theme_paper(*_extent([labeller(titles)(task) for task in tasks], sizes, names, columns))
-        + p9.theme(
-            axis_text_x=p9.element_text(rotation=90, ha="center", va="top"),
-            panel_background=p9.element_rect(fill=UNKNOWN),
-            panel_grid_major=p9.element_blank(),
-            legend_title_position="left",
-            legend_title=p9.element_text(va="center"),
-            legend_key_width=100,
-            legend_key_height=7,
-        )
+        + theme_tiles()
+        + p9.theme(axis_text_x=p9.element_text(rotation=90, ha="center", va="top"))
+    )
+
+
+def theme_tiles() -> p9.theme:
+    """What a panel of tiles needs beside `theme_paper`: no grid, and a wide scale of colours."""
+    return p9.theme(
+        panel_background=p9.element_rect(fill=UNKNOWN),
+        panel_grid_major=p9.element_blank(),
+        legend_title_position="left",
+        legend_title=p9.element_text(va="center"),
+        legend_key_width=100,
+        legend_key_height=7,
     )
 
 

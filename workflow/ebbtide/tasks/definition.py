@@ -10,7 +10,7 @@ from typing import Any
 from ebbtide.corpus import DOCUMENTS, HELD_OUT, TOY_TASKS
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.files import digest, file_sha256
-from ebbtide.schema import check, check_name, load_schema, read_yaml, relative
+from ebbtide.schema import catalogue_file, check, check_name, load_schema, read_yaml, relative
 from ebbtide.sources import Source
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
 from ebbtide.tasks.render import check_template
@@ -141,17 +141,7 @@ def check_streaming(source: Mapping[str, Any], where: str) -> None:
 
 def definition_file(name: str, where: str) -> Path:
     """The file of a definition, by its path or its name in the catalogue. Raises `ConfigError`."""
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).exists():
-            raise ConfigError(f"{where}: {name} does not exist.")
-        return Path(name)
-    known = sorted(p.stem for p in CATALOGUE.glob("[!_]*.yaml"))
-    if name not in known:
-        raise ConfigError(
-            f"{where}: found {name!r}; allowed: {', '.join(known)}, or the path of a YAML file"
-            f"{nearest(name, known) or '.'}"
-        )
-    return relative(CATALOGUE / f"{name}.yaml")
+    return catalogue_file(CATALOGUE, name, where)
 
 
 def read_definition(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
