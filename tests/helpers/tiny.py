@@ -8,7 +8,7 @@ import pandas as pd
 from ebbtide.cells.store import MAGIC, Identity, path_of
 from ebbtide.corpus import write_tokenizer
 from ebbtide.corpus.words import VOCABULARY
-from ebbtide.scoring.version import RECIPE_VERSION
+from ebbtide.scoring.version import SCORING_VERSION
 from ebbtide.tables import REQUESTS, write_parquet
 
 WINDOW = 48  # tokens
@@ -121,7 +121,7 @@ def identity(task: str = "task-1", **changes: Any) -> dict[str, Any]:
         "weights": "files:0",
         "tokenizer": "toy",
         "task": task,
-        "recipe": RECIPE_VERSION,
+        "recipe": SCORING_VERSION,
         "dtype": "float32",
         "encoding": "harness",
         "bos": "tokenizer",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from ebbtide.tables import (
     read_footer,
     read_frame,
     read_parquet,
+    read_tsv,
     table_of,
     write_parquet,
     write_tsv,
@@ -284,3 +286,22 @@ def test_a_missing_number_is_allowed(tmp_path: Path) -> None:
 def test_tsv_keeps_ten_digits_and_leaves_gaps_empty(tmp_path: Path) -> None:
     write_tsv(pd.DataFrame({"task": ["a", "b"], "t": [1 / 3, float("nan")]}), tmp_path / "t.tsv")
     assert (tmp_path / "t.tsv").read_text() == "task\tt\na\t0.3333333333\nb\t\n"
+
+
+def test_only_an_empty_field_of_a_tsv_is_missing(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "model": ["1", "007"],
+            "task": ["NA", "null"],
+            "t": [float("nan"), -1.5],
+            "form": ["nan", None],
+            "note": ["", "none"],
+        }
+    )
+    write_tsv(table, tmp_path / "t.tsv")
+    pd.testing.assert_frame_equal(read_tsv(tmp_path / "t.tsv"), table, check_dtype=False)
+    write_tsv(table[["t", "note"]].iloc[:1], tmp_path / "t.tsv")
+    [row] = read_tsv(tmp_path / "t.tsv").to_dict("records")
+    assert np.isnan(row["t"]) and row["note"] == ""
+    write_tsv(table[["t"]], tmp_path / "t.tsv")
+    assert list(read_tsv(tmp_path / "t.tsv")["t"].isna()) == [True, False]

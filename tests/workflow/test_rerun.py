@@ -117,7 +117,7 @@ def test_an_edited_engine_plans_nothing_and_a_bumped_recipe_everything(study, tm
     edited = edit_package(study, tmp_path, "scoring/padded.py")
     assert edited.planned() == {}
     recipe = tmp_path / "clone/workflow/ebbtide/scoring/version.py"
-    recipe.write_text(recipe.read_text().replace("RECIPE_VERSION = 1", "RECIPE_VERSION = 2"))
+    recipe.write_text(recipe.read_text().replace("SCORING_VERSION = 1", "SCORING_VERSION = 2"))
     assert edited.planned() == {"score": CELLS, "measure": MODELS * CHECKPOINTS, **TABLES}
 
 
@@ -161,7 +161,7 @@ def test_an_edited_command_upstream_hides_no_cell(study, tmp_path, rule):
     for rules in (tmp_path / "clone/workflow/rules").glob("*.smk"):
         rules.write_text(rules.read_text().replace(f"ebbtide {rule} ", f"ebbtide  {rule} "))
     recipe = tmp_path / "clone/workflow/ebbtide/scoring/version.py"
-    recipe.write_text(recipe.read_text().replace("RECIPE_VERSION = 1", "RECIPE_VERSION = 2"))
+    recipe.write_text(recipe.read_text().replace("SCORING_VERSION = 1", "SCORING_VERSION = 2"))
     assert edited.planned()["score"] == CELLS
 
 
@@ -176,7 +176,7 @@ def test_without_history_a_stale_cell_is_found_and_named(study, tmp_path):
     shutil.rmtree(study.path / ".snakemake")
     edited = edit_package(study, tmp_path, "scoring/padded.py")
     recipe = tmp_path / "clone/workflow/ebbtide/scoring/version.py"
-    recipe.write_text(recipe.read_text().replace("RECIPE_VERSION = 1", "RECIPE_VERSION = 2"))
+    recipe.write_text(recipe.read_text().replace("SCORING_VERSION = 1", "SCORING_VERSION = 2"))
     done = edited.snakemake("--cores", "2", check=False)
     assert done.returncode != 0
     assert "is stale: recipe is 1, expected 2; delete the file and run snakemake" in done.stdout

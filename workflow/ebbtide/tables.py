@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOOTER = b"ebbtide"
+# Columns of small tables that are text, whatever they look like.
+TEXTS = (
+    *("model", "checkpoint", "task", "metric", "series", "shots", "train_set", "quantity"),
+    *("against", "reference", "severity", "class", "verdict", "survives", "note", "why"),
+)
 
 
 @dataclass(frozen=True)
@@ -247,6 +252,18 @@ def write_tsv(frame: "pd.DataFrame", path: str | Path) -> None:
     """Write a small table as TSV, atomically; missing values are empty, numbers keep 10 digits."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, sep="\t", index=False, float_format="%.10g")
+
+
+def read_tsv(path: str | Path) -> "pd.DataFrame":
+    """Read a table of `write_tsv`. Only an empty field is missing: a task may be called `NA` or `7`.
+
+    An empty field is an empty text in a column of `TEXTS`, and NaN in any other.
+    """
+    import pandas as pd
+
+    types = dict.fromkeys(TEXTS, str)
+    table = pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=[""])
+    return table.fillna({name: "" for name in TEXTS if name in table})
 
 
 def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:

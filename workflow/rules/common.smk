@@ -23,7 +23,7 @@ from ebbtide.jobs.hooks import on_start
 from ebbtide.jobs.leads import COMMON, Leads
 from ebbtide.jobs.resources import memory_mb, minutes
 from ebbtide.jobs.snakemake_internals import limit_resource, planned_rules
-from ebbtide.jobs.weight_budget import Stream
+from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import last_words, share_terminal
 from ebbtide.study.checks import baselines, check_checkpoints, problem_of
 from ebbtide.study.load import load_study
@@ -41,7 +41,7 @@ CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 OUTPUTS = Outputs(RESULTS)
 CODE = CodeVersions(cache=Path(".snakemake/ebbtide_code.json"))
 LEADS = Leads(STUDY)
-BUDGET = Stream(STUDY)
+BUDGET = WeightBudget(STUDY)
 # Why nothing but the targets `lock` and `audit` can run, if so: the lock is incomplete, an audit stops the study.
 PROBLEM = problem_of(lambda: check_checkpoints(STUDY)) or problem_of(BUDGET.check)
 FREEZING, TRAINING = (

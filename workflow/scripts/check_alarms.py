@@ -1,13 +1,14 @@
 """Adapter: alarms on the terminal, worst first."""
 
 from ebbtide.logs import log_to
-from ebbtide.statistics.alarms.lines import lines, read_alarms
+from ebbtide.statistics.alarms.lines import lines
+from ebbtide.tables import read_tsv
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    said = lines(read_alarms(job.input.alarms), job.params.checkpoints)
+    said = lines(read_tsv(job.input.alarms), job.params.checkpoints)
     print(*said, f"All comparisons: {job.input.alarms}", sep="\n")
 
 

@@ -1,18 +1,16 @@
 """Adapter: the regression of cells once more from single answers, and whether the two agree."""
 
-import pandas as pd
-
 from ebbtide.logs import log_to
 from ebbtide.statistics.panel import read_trajectories
 from ebbtide.statistics.regression.example_model import compare, example_model
 from ebbtide.statistics.regression.example_tasks import example_tasks
-from ebbtide.tables import write_tsv
+from ebbtide.tables import read_tsv, write_tsv
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    regressions = pd.read_csv(job.input.regressions, sep="\t", keep_default_na=False, na_values=[""])
+    regressions = read_tsv(job.input.regressions)
     tasks = example_tasks(
         read_trajectories(job.input.examples),
         zip(regressions["task"], regressions["metric"], strict=True),

@@ -1,18 +1,16 @@
 """Adapter: predictions against what came, and E against the entropy of the source, in words."""
 
-import pandas as pd
-
 from ebbtide.corpus.likelihood import source_of
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
 from ebbtide.statistics.scaling_laws.summary import Source, summarise
-from ebbtide.tables import REQUESTS, read_footer, read_frame
+from ebbtide.tables import REQUESTS, read_footer, read_frame, read_tsv
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    predictions, fits = (pd.read_csv(file, sep="\t") for file in (job.input.predictions, job.input.fits))
+    predictions, fits = read_tsv(job.input.predictions), read_tsv(job.input.fits)
     definition = read_footer(job.input.text, REQUESTS)["definition"]
     known = source_of(definition["source"], read_frame(job.input.text, REQUESTS)["continuation"].tolist())
     source = Source(*known) if known else None

@@ -2,19 +2,17 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
 from ebbtide.report.summary import summarise
-from ebbtide.tables import METRICS, read_frame
+from ebbtide.tables import METRICS, read_frame, read_tsv
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     metrics = read_frame(job.input.metrics, METRICS)
-    verdicts = pd.read_csv(job.input.verdicts, sep="\t", keep_default_na=False, na_values=[""])
+    verdicts = read_tsv(job.input.verdicts)
     write_text(summarise(metrics, verdicts, str(Path(job.output.summary).parent)), job.output.summary)
 
 

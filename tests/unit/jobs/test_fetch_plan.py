@@ -13,7 +13,7 @@ import pytest
 
 from ebbtide.cells.store import failed_mark
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.jobs.fetch_plan import GRACE, Run, read_run
+from ebbtide.jobs.fetch_plan import GRACE, FetchPlan, read_fetch_plan
 
 LONG_AGO = time.time() - 2 * GRACE
 
@@ -28,7 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(**changes: Any) -> Run:
+def run(**changes: Any) -> FetchPlan:
     plan = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -38,7 +38,7 @@ def run(**changes: Any) -> Run:
         "wanted": {"weights": [[f"{n}.done", f"{n}.parquet", f"{n}.requests"] for n in ("one", "two")]},
     }
     Path("plan.json").write_text(json.dumps({**plan, **changes}))
-    return read_run("plan.json")
+    return read_fetch_plan("plan.json")
 
 
 def touch(path: str | Path, when: float) -> None:
@@ -100,4 +100,4 @@ def test_a_run_that_is_over(place: Path) -> None:
 def test_no_plan_is_a_sentence(place: Path, text: str) -> None:
     Path("plan.json").write_text(text)
     with pytest.raises(ConfigError, match=r"--plan: plan\.json is no plan of a run"):
-        read_run("plan.json")
+        read_fetch_plan("plan.json")

@@ -1,4 +1,4 @@
-"""Who leads, and what the hint for scoring ahead says."""
+"""Who leads, and what the hint says."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -13,7 +13,7 @@ from ebbtide.cells.store import path_of
 from ebbtide.checkpoints.hub.fetched import place_for
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.jobs.weight_budget import GB, Stream
+from ebbtide.jobs.weight_budget import GB, WeightBudget
 from ebbtide.study.study import Study
 
 SIZE = 10
@@ -50,24 +50,24 @@ def test_a_budget_below_one_checkpoint_is_an_error_before_anything_runs() -> Non
         ConfigError,
         match=r"weights\.disk_gb: .*tiny/step1 needs .* beside 0 GB that stay; allow more\.",
     ):
-        Stream(study([5, 50], 20)).check()
-    Stream(study([5, 50], 50)).check()
-    Stream(study([5, 50], None)).check()
+        WeightBudget(study([5, 50], 20)).check()
+    WeightBudget(study([5, 50], 50)).check()
+    WeightBudget(study([5, 50], None)).check()
 
 
 def test_what_stays_counts_for_good() -> None:
     with pytest.raises(ConfigError, match="keep less"):
-        Stream(study([SIZE] * 4, 3 * SIZE, "all")).check()
-    Stream(study([SIZE] * 4, 4 * SIZE, "all")).check()
+        WeightBudget(study([SIZE] * 4, 3 * SIZE, "all")).check()
+    WeightBudget(study([SIZE] * 4, 4 * SIZE, "all")).check()
     with pytest.raises(ConfigError, match="keep less"):
-        Stream(study([SIZE] * 4, 2 * SIZE, 2)).check()
-    Stream(study([SIZE] * 4, 3 * SIZE, 2)).check()
+        WeightBudget(study([SIZE] * 4, 2 * SIZE, 2)).check()
+    WeightBudget(study([SIZE] * 4, 3 * SIZE, 2)).check()
 
 
 def test_what_is_kept_is_the_end_of_training() -> None:
-    stream = Stream(study([SIZE] * 4, None, 2))
-    assert stream.absent(kept=True) == ["hub-2", "hub-3"]
-    assert stream.absent(kept=False) == ["hub-0", "hub-1"]
+    budget = WeightBudget(study([SIZE] * 4, None, 2))
+    assert budget.absent(kept=True) == ["hub-2", "hub-3"]
+    assert budget.absent(kept=False) == ["hub-0", "hub-1"]
 
 
 def test_the_plan_names_the_cells_that_wait_for_each_directory(
@@ -77,7 +77,7 @@ def test_the_plan_names_the_cells_that_wait_for_each_directory(
     planned = study([SIZE] * 3, 100, 1)
     Path("r/tiny/step0/hub-0").mkdir(parents=True)
     Path("r/tiny/step0/hub-0/fetched.json").touch()
-    plan = Stream(planned).plan()
+    plan = WeightBudget(planned).plan()
     assert (plan["budget_bytes"], plan["pid"]) == (100, os.getpid())
     assert plan["stay"] == ["r/tiny/step2/hub-2"]
     key = path_of("cells", planned.identity(next(planned.checkpoints()), "t"))
@@ -86,9 +86,9 @@ def test_the_plan_names_the_cells_that_wait_for_each_directory(
     ]
     assert len(plan["wanted"]) == 3
     scored = replace(planned, config={**planned.config, "recompute": False}, tasks={})
-    assert Stream(scored).plan()["wanted"] == {}
-    assert Stream(scored).passed() == [Path("r/tiny/step0/hub-0")]
-    assert Stream(planned).passed() == []  # its cells wait for it
+    assert WeightBudget(scored).plan()["wanted"] == {}
+    assert WeightBudget(scored).passed() == [Path("r/tiny/step0/hub-0")]
+    assert WeightBudget(planned).passed() == []  # its cells wait for it
 
 
 def test_what_a_removal_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_what_a_removal_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.
         Path("r/tiny", name).mkdir(parents=True)
         Path("r/tiny", name, "model.safetensors").touch()
     Path("r/tiny/step1/hub-1/fetched.json").touch()
-    budget = Stream(study([SIZE] * 2, None))
+    budget = WeightBudget(study([SIZE] * 2, None))
     assert budget.absent(kept=False) == ["hub-0"]
     budget.settle()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-1"]
@@ -121,6 +121,6 @@ def test_weights_fetched_beside_a_leftover_get_its_name(
     planned = study([SIZE], None, "all")
     [checkpoint] = planned.checkpoints()
     row = Model("tiny", (replace(checkpoint, marker=place),))
-    Stream(replace(planned, models={"tiny": row})).settle()
+    WeightBudget(replace(planned, models={"tiny": row})).settle()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-0"]
     assert place_for(str(leftover)) == str(leftover)

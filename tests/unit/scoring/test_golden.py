@@ -6,9 +6,9 @@ import pytest
 
 import tiny
 from ebbtide.scoring.engine import load_scorer, score_requests
-from ebbtide.scoring.version import RECIPE_VERSION
+from ebbtide.scoring.version import SCORING_VERSION
 
-# RECIPE_VERSION → log-likelihoods of `tiny.ROWS` (nats)
+# SCORING_VERSION → log-likelihoods of `tiny.ROWS` (nats)
 GOLDEN = {
     1: {
         "gpt_neox": [-15.420469, -28.218615, -5.366465, -11.891551, -12.887445, -7.870916],
@@ -17,8 +17,8 @@ GOLDEN = {
 }
 
 CHANGED = """
-The scoring maths has changed: these log-likelihoods moved, and RECIPE_VERSION is still {version}.
-If that is meant, raise RECIPE_VERSION in workflow/ebbtide/scoring/version.py (every cell is then planned
+The scoring maths has changed: these log-likelihoods moved, and SCORING_VERSION is still {version}.
+If that is meant, raise SCORING_VERSION in workflow/ebbtide/scoring/version.py (every cell is then planned
 again, as it must be) and store the new numbers under the new version in tests/unit/scoring/test_golden.py:
 {found}
 """
@@ -30,6 +30,6 @@ def test_scores_move_only_with_the_recipe_version(family: str, tmp_path: Path) -
     scorer = load_scorer(tiny.checkpoint(tmp_path / family, family))
     found = score_requests(scorer, requests).rows["loglikelihood"].to_pylist()
 
-    expected = GOLDEN.get(RECIPE_VERSION, {}).get(family)
-    message = CHANGED.format(version=RECIPE_VERSION, found=[round(value, 6) for value in found])
+    expected = GOLDEN.get(SCORING_VERSION, {}).get(family)
+    message = CHANGED.format(version=SCORING_VERSION, found=[round(value, 6) for value in found])
     assert found == pytest.approx(expected, abs=1e-5), message

@@ -16,12 +16,12 @@ from ebbtide.grid import Checkpoint, Model
 from ebbtide.metrics.direction import with_properties
 from ebbtide.statistics.alarms.alarms import COLUMNS, SEVERITIES, alarms
 from ebbtide.statistics.alarms.high_water import high_water
-from ebbtide.statistics.alarms.lines import MOST, fails, lines, read_alarms, watched_rows
+from ebbtide.statistics.alarms.lines import MOST, fails, lines, watched_rows
 from ebbtide.statistics.alarms.paired import compare, drop_of_shares
 from ebbtide.statistics.alarms.paired_tests import SMALLEST, mcnemar, sign_flip
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.study.checks import find_baselines
-from ebbtide.tables import write_tsv
+from ebbtide.tables import read_tsv, write_tsv
 from simulate_alarms import SETTINGS, flat, power, trajectory
 from simulated import simulate, simulate_clusters
 
@@ -262,7 +262,7 @@ def test_few_checkpoints_and_few_examples(shape: tuple[int, int]) -> None:
 def test_lines_and_status(tmp_path: Path) -> None:
     table = alarms([falling(), falling("steady", "flat", 7)], SETTINGS)
     write_tsv(table, tmp_path / "alarms.tsv")
-    read = read_alarms(tmp_path / "alarms.tsv")
+    read = read_tsv(tmp_path / "alarms.tsv")
     pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=1e-8)
     said = lines(read, "all")
     assert said[0].startswith("severe    ") and said[0].split()[1] in ("task", "steady")

@@ -22,7 +22,7 @@ GRACE = float(os.environ.get("EBBTIDE_GRACE", "600"))
 
 
 @dataclass(frozen=True)
-class Run:
+class FetchPlan:
     """The plan of a run.
 
     Attributes
@@ -62,7 +62,7 @@ class Run:
         return not self.started <= _time(failed_mark(cell)) < over
 
 
-def read_run(path: str | Path) -> Run:
+def read_fetch_plan(path: str | Path) -> FetchPlan:
     """The plan in a file, as `jobs.weight_budget` makes it. Raises `ConfigError` if it is none."""
     try:
         plan: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def read_run(path: str | Path) -> Run:
             for directory, cells in plan["wanted"].items()
         }
         stay = frozenset(Path(directory).absolute() for directory in plan["stay"])
-        return Run(plan["host"], plan["pid"], plan["started"], plan["budget_bytes"], stay, wanted)
+        return FetchPlan(plan["host"], plan["pid"], plan["started"], plan["budget_bytes"], stay, wanted)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
             f"--plan: {path} is no plan of a run ({type(error).__name__}: {error}); run snakemake again."
@@ -85,7 +85,7 @@ def budget_of(plan: str | Path, to: Path) -> Budget | None:
 
     Raises `ConfigError` if the plan cannot be read, or `to` is not ROOT/MODEL/CHECKPOINT/hub-ID.
     """
-    run = read_run(plan)
+    run = read_fetch_plan(plan)
     if run.budget is None:
         return None
     absolute = to.absolute()

@@ -6,11 +6,11 @@ from typing import Any
 from ebbtide.files import canonical_json, write_text
 from ebbtide.jobs.leads import hint_path, hints
 from ebbtide.jobs.snakemake_internals import jobs_to_run
-from ebbtide.jobs.weight_budget import Stream
+from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.study.study import Study
 
 
-def on_start(study: Study, budget: Stream, workflow: Any) -> None:
+def on_start(study: Study, budget: WeightBudget, workflow: Any) -> None:
     """Write the plan of the weights on disk, and for each model which cells this run will score.
 
     They are hints and no inputs of a rule: adding a task must not rerun the others.

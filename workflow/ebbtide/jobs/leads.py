@@ -1,4 +1,4 @@
-"""Plans of a run: which cells the store lacks, who leads, and the hint for scoring ahead."""
+"""Leads of a run: which cells the store lacks, who scores for its siblings, and the hint that tells it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ COMMON = 1  # priority of every other rule: before followers, after leads
 
 
 class Leads:
-    """Who goes first: the first missing cell of each checkpoint (or model, when scoring ahead of models)."""
+    """Who goes first: the first missing cell of each checkpoint, or of each model that is loaded once."""
 
     def __init__(self, study: Study) -> None:
         self._study = study

@@ -1,11 +1,11 @@
-"""One cell: from the store if it is there, else scored, and its siblings ahead. A lean module.
+"""One cell: from the store if it is there, else scored, together with its siblings. A lean module.
 
 Rule `score` has one job per cell, but weights are loaded once per checkpoint: the job that comes first
 (the *lead*) takes the checkpoint's lock and starts a worker (`ebbtide.jobs.worker`), which loads the weights,
 scores the lead's cell and then every missing sibling into the store. The siblings' jobs wait for the lock,
 find their cell and copy it, in milliseconds, without importing torch.
 
-The worker is a process of its own that inherits the lock: a crash while scoring ahead never fails the
+The worker is a process of its own that inherits the lock: a crash while scoring siblings never fails the
 lead's own cell, and a killed lead does not free the lock under a living worker.
 """
 
@@ -35,7 +35,7 @@ def score_cell(
     Parameters
     ----------
     checkpoint
-        The file that exists when the weights can be loaded (see `checkpoints.directory_of`).
+        The file that exists when the weights can be loaded (see `checkpoints.load.directory_of`).
     requests
         Frozen task.
     identity
@@ -58,7 +58,7 @@ def score_cell(
         store.publish(source, target)
         return "copied"
     Path(cells).mkdir(parents=True, exist_ok=True)
-    # Ahead of a whole model, one lock per model: its checkpoints would otherwise be loaded side by side.
+    # One lock per model, where a job scores a whole one: its checkpoints would be loaded side by side.
     name = hint if hint and wanted.get("load_once_per") == "model" else str(Path(checkpoint).resolve())
     with node_lock(cells, name) as held:
         how = "waited"

@@ -11,7 +11,7 @@ from ebbtide.logs import log
 from ebbtide.scoring.documents import score_documents
 from ebbtide.scoring.engine import import_backend, load_scorer, score_requests
 from ebbtide.scoring.scorer import FAKE, Scorer, backend_identity
-from ebbtide.scoring.version import RECIPE_VERSION
+from ebbtide.scoring.version import SCORING_VERSION
 from ebbtide.tables import LOSSES, TOKENS, write_parquet
 
 
@@ -64,7 +64,7 @@ def score_requests_file(
         "weights": weights,
         "tokenizer": tokenizer,
         "task": f"requests:{footer['requests_sha256'][:32]}",
-        "recipe": RECIPE_VERSION,
+        "recipe": SCORING_VERSION,
         "dtype": scorer.dtype,
         **settings,
         **backend_identity(backend),

@@ -24,8 +24,8 @@ from ebbtide.study.study import Study
 GB = 10**9  # bytes
 
 
-class Stream:
-    """The fetches of one run."""
+class WeightBudget:
+    """The fetches of one run, within `weights.disk_gb`."""
 
     def __init__(self, study: Study) -> None:
         self._study = study

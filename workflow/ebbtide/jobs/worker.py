@@ -8,7 +8,7 @@ a task must not rerun the others):
      "rescore_examples": 0,
      "cells": [{"name": "m/c/t", "checkpoint": FILE, "requests": FILE, "identity": {…}}, …]}
 
-`checkpoint` is the file that exists when the weights can be loaded (see `checkpoints.directory_of`);
+`checkpoint` is the file that exists when the weights can be loaded (see `checkpoints.load.directory_of`);
 `rescore_examples` is how many examples of each scored cell are scored once more, one by one in float64.
 """
 
@@ -147,7 +147,7 @@ def _score_siblings(scorers: _Scorers, own: Job, hint: Job) -> None:
             tokens += _score_into_store(scorers, sibling, cells, rescore_examples)
         except EbbtideError as error:
             # The mark stays: the sibling's own job meets the error again and reports it as its own.
-            log.warning("scoring ahead, %s was left to its own job: %s", sibling["name"], error)
+            log.warning("%s is left to its own job: %s", sibling["name"], error)
             continue
         mark.unlink(missing_ok=True)
         done += 1

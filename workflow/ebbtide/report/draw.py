@@ -22,8 +22,7 @@ from ebbtide.figures.theme import write
 from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
 from ebbtide.metrics.direction import with_properties
-from ebbtide.statistics.alarms.lines import read_alarms
-from ebbtide.tables import METRICS, read_frame
+from ebbtide.tables import METRICS, read_frame, read_tsv
 from ebbtide.titles import abilities
 
 SCALE = "scale_"  # a figure per metric: scale_accuracy, …
@@ -87,9 +86,7 @@ class Figures:
 
     def robustness(self) -> p9.ggplot:
         """The interaction of every regression under every analysis choice."""
-        words = ["verdict", "survives", "note"]
-        table = self._tsv("robustness", dtype=dict.fromkeys(words, str)).fillna(dict.fromkeys(words, ""))
-        return plot_robustness(table, alpha=self._regression["alpha"], titles=self._titles)
+        return plot_robustness(self._tsv("robustness"), alpha=self._regression["alpha"], titles=self._titles)
 
     def alarms(self) -> p9.ggplot:
         """Alarms along training."""
@@ -109,13 +106,11 @@ class Figures:
 
     def forgetting(self) -> p9.ggplot:
         """The share of forgotten examples over training."""
-        curves = self._tsv("forgetting_curves", keep_default_na=False, na_values=[""])
-        return plot_forgetting(curves, self._regression["parameters"], self._titles)
+        return plot_forgetting(self._tsv("forgetting_curves"), self._regression["parameters"], self._titles)
 
     def scale(self, metric: str) -> p9.ggplot:
         """A metric over training compute."""
-        text = dict.fromkeys(("model", "series", "task", "shots", "class", "note"), str)
-        points, trends = (self._tsv(name, dtype=text) for name in ("scale_points", "scale_trends"))
+        points, trends = self._tsv("scale_points"), self._tsv("scale_trends")
         parameters = self._regression["parameters"]
         return plot_scale(with_properties(points), trends, metric, parameters, self._titles)
 
@@ -152,15 +147,14 @@ class Figures:
 
     @cached_property
     def _alarms(self) -> pd.DataFrame:
-        return with_properties(read_alarms(self._tables["alarms"]))
+        return with_properties(self._tsv("alarms"))
 
     @property
     def _loss(self) -> str:
         return f"loss_{self._settings['scaling_laws']['loss']}"
 
-    def _tsv(self, name: str, **options: Any) -> pd.DataFrame:
-        table: pd.DataFrame = pd.read_csv(self._tables[name], sep="\t", **options)
-        return table
+    def _tsv(self, name: str) -> pd.DataFrame:
+        return read_tsv(self._tables[name])
 
     def _law(self, name: str) -> pd.DataFrame:
         """A table of the scaling laws, with titles for its train sets."""

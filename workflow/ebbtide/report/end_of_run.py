@@ -21,9 +21,10 @@ def end_of_run(study: Study, results: str, rules: Collection[str]) -> tuple[str,
     if "scaling_laws_summary" in rules and scaling.exists():
         text += scaling.read_text(encoding="utf-8") + "\n"
     if "check_alarms" in rules:
-        from ebbtide.statistics.alarms.lines import fails, read_alarms
+        from ebbtide.statistics.alarms.lines import fails
+        from ebbtide.tables import read_tsv
 
         settings = study.config["alarms"]
-        table = read_alarms(f"{results}/alarms.tsv")
+        table = read_tsv(f"{results}/alarms.tsv")
         status = int(fails(table, settings["fail_on"], settings["checkpoints"]))
     return text, status

@@ -14,7 +14,7 @@ from ebbtide.exchange.specification import source_of
 from ebbtide.files import digest
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.scoring.scorer import backend_identity
-from ebbtide.scoring.version import RECIPE_VERSION
+from ebbtide.scoring.version import SCORING_VERSION
 from ebbtide.sources import Source
 from ebbtide.tasks.definition import Task
 
@@ -124,7 +124,7 @@ class Study:
             "weights": checkpoint.weights,
             "tokenizer": checkpoint.tokenizer,
             "task": self.tasks[task].identity,
-            "recipe": RECIPE_VERSION,
+            "recipe": SCORING_VERSION,
             "dtype": checkpoint.dtype if own else scoring["dtype"],
             "encoding": scoring["encoding"],
             "bos": scoring["bos"],

@@ -1,27 +1,16 @@
 """Alarms as sentences for a terminal, and whether they are grave enough for an error status."""
 
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ebbtide.statistics.alarms.alarms import COLUMNS, SEVERITIES
+from ebbtide.statistics.alarms.alarms import SEVERITIES
 
 MOST = 40  # lines; a long list is in the table
 _PLACES = {"predecessor": "the checkpoint before", "best": "its best", "baseline": "the baseline"}
 _FLOOR = 1e-16
-_TEXTS = ("model", "task", "metric", "checkpoint", "against", "reference", "severity", "note")
-
-
-def read_alarms(path: str | Path) -> pd.DataFrame:
-    """The table of alarms as `tables.write_tsv` left it: only numbers may be missing, a name may be `NA`."""
-    numbers = [name for name in COLUMNS if name not in _TEXTS]
-    texts = dict.fromkeys(_TEXTS, str)
-    return pd.read_csv(
-        path, sep="\t", dtype=texts, keep_default_na=False, na_values=dict.fromkeys(numbers, "")
-    )
 
 
 def watched_rows(table: pd.DataFrame, watch: str) -> pd.DataFrame:
