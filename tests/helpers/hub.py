@@ -55,10 +55,6 @@ class Blob:
     date: str
 
     @property
-    def etag(self) -> str:
-        return self.sha256 if self.lfs else self.sha1
-
-    @property
     def digest(self) -> str:
         """As Ebbtide writes it."""
         return f"sha256:{self.sha256}" if self.lfs else f"git:{self.sha1}"
@@ -113,13 +109,6 @@ class Repo:
     def remove_branch(self, name: str) -> None:
         """Take a branch away; its commits stay."""
         del self.branches[name]
-
-    def remove_commit(self, commit: str) -> None:
-        """Take a commit away, as squashing a history does, and what points to it."""
-        del self.commits[commit]
-        for refs in (self.branches, self.tags):
-            for name in [name for name, target in refs.items() if target == commit]:
-                del refs[name]
 
     def gate(self, *accepted: str) -> None:
         """Let only these tokens read files; everybody may still list them."""
@@ -253,10 +242,6 @@ class FakeHub:
     def corrupt(self, pattern: str, times: int = 1_000_000) -> None:
         """Serve a file with other bytes than its digest says."""
         self._add(pattern, "corrupt", (True for _ in range(times)))
-
-    def heal(self) -> None:
-        """No more faults."""
-        self._faults.clear()
 
     def malicious(self, repo: str, name: str) -> None:
         """Let every listing of a repository hold a file of this name."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +18,7 @@ from ebbtide import transport as transports
 from ebbtide.errors import ConfigError, SourceError
 from ebbtide.sources import CHECKOUT, Source, fetch, mirrors
 from ebbtide.transport import Transport
+from loopback import serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"one line\n" * 1000
@@ -66,37 +65,11 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A loopback server that stands for the hub."""
     scripted = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            scripted.reply(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    scripted.port = http.server_port
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{scripted.port}/")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path_factory.getbasetemp() / "no token"))
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield scripted
-    http.shutdown()
-    thread.join()
-    http.server_close()
-
-
-@pytest.fixture(autouse=True)
-def _without_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("no_proxy", "*")
-    forget = transports.client.cache_clear
-    forget()
-    yield
-    forget()
+    with serving(monkeypatch, scripted.reply) as scripted.port:
+        yield scripted
 
 
 class Loopback(Transport):

@@ -1,9 +1,8 @@
 """Previews, differences between freezes, and pins."""
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +18,7 @@ from ebbtide.tasks.freezing import footer, freeze
 from ebbtide.tasks.pin import pin
 from ebbtide.tasks.preview import preview
 from ebbtide.transport import Transport
+from loopback import serving
 from task_data import WHERE, define, json_lines
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -132,10 +132,9 @@ def test_difference_of_files_names_what_was_defined_anew() -> None:
 
 
 class Hub:
-    """A loopback server that answers as the hub does."""
+    """What a loopback server answers in place of the hub."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self) -> None:
         self.answers: dict[str, bytes] = {}
 
     def offer(self, dataset: str, name: str, content: bytes) -> str:
@@ -146,28 +145,17 @@ class Hub:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = served.answers.get(self.path)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
+    served = Hub()
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        body = served.answers.get(handler.path)
+        handler.send_response(404 if body is None else 200)
+        handler.send_header("Content-Length", str(len(body or b"")))
+        handler.end_headers()
+        handler.wfile.write(body or b"")
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served = Hub(http.server_port)
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{served.port}")
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield served
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with serving(monkeypatch, reply):
+        yield served
 
 
 LOOPBACK = Transport(plain_http=True)

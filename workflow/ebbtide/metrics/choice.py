@@ -6,6 +6,8 @@ the right ones: accuracy becomes 1 - accuracy, the loss -log(1 - exp(-loss)) (th
 The prize: Inverse Scaling Prize, McKenzie et al. 2023. The harness: lm-evaluation-harness.
 """
 
+from functools import partial
+
 import numpy as np
 
 from ebbtide.metrics.examples import Examples
@@ -31,6 +33,9 @@ def _best_share(x: Examples) -> np.ndarray:
     return 1 - one if x.invert else one
 
 
+_share = partial(metric, "choice", unit="share", higher_is_better=True, chance=right_share)
+
+
 @metric(
     *("choice", "binary"), unit="share", higher_is_better=True, harness="acc", main=True, chance=right_share
 )
@@ -43,14 +48,7 @@ def accuracy(x: Examples) -> np.ndarray:
     return x.right_where(x.lp)
 
 
-@metric(
-    "choice",
-    unit="share",
-    higher_is_better=True,
-    harness="acc_norm",
-    needs=("characters",),
-    chance=right_share,
-)
+@_share(harness="acc_norm", needs=("characters",))
 def accuracy_per_character(x: Examples) -> np.ndarray:
     """1[argmax_k lp_k / characters_k in G].
 
@@ -102,9 +100,7 @@ def coverage(x: Examples) -> np.ndarray:
     return mass
 
 
-@metric(
-    "choice", unit="share", higher_is_better=True, harness="acc_bytes", needs=("bytes",), chance=right_share
-)
+@_share(harness="acc_bytes", needs=("bytes",))
 def accuracy_per_byte(x: Examples) -> np.ndarray:
     """1[argmax_k lp_k / bytes_k in G].
 
@@ -113,7 +109,7 @@ def accuracy_per_byte(x: Examples) -> np.ndarray:
     return x.right_where(x.lp / x.column("bytes"))
 
 
-@metric("choice", unit="share", higher_is_better=True, needs=("tokens",), chance=right_share)
+@_share(needs=("tokens",))
 def accuracy_per_token(x: Examples) -> np.ndarray:
     """1[argmax_k lp_k / tokens_k in G].
 
@@ -122,14 +118,7 @@ def accuracy_per_token(x: Examples) -> np.ndarray:
     return x.right_where(x.lp / x.column("tokens"))
 
 
-@metric(
-    "choice",
-    unit="share",
-    higher_is_better=True,
-    harness="acc_mutual_info",
-    needs=("unconditional",),
-    chance=right_share,
-)
+@_share(harness="acc_mutual_info", needs=("unconditional",))
 def accuracy_pmi(x: Examples) -> np.ndarray:
     """1[argmax_k (lp_k - lp_k without the question) in G].
 
