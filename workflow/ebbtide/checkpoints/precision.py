@@ -1,6 +1,5 @@
 """The precision of a checkpoint: what its files say, and what a study scores in. A lean module."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
