@@ -22,7 +22,7 @@ class Checkpoint:
     tokens: int  # training tokens seen; 0 is untrained or unknown
     weights: str  # identity of the weights
     tokenizer: str  # identity of the tokenizer
-    marker: str  # what exists when the weights can be loaded; `checkpoints.load.directory_of` knows where
+    marker: str  # what exists when the weights can be loaded; see `checkpoints.directory.directory_of`
     size_bytes: int  # of the weights; 0 for a laptop ladder
     dtype: str  # their own precision (see `ebbtide.checkpoints.precision`)
     peak_disk_bytes: int = 0  # that it takes on disk at most, while it is fetched; 0 if it is not

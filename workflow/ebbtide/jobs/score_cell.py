@@ -35,7 +35,7 @@ def score_cell(
     Parameters
     ----------
     checkpoint
-        The file that exists when the weights can be loaded (see `checkpoints.load.directory_of`).
+        The file that exists when the weights can be loaded (see `checkpoints.directory.directory_of`).
     requests
         Frozen task.
     identity

@@ -8,7 +8,7 @@ a task must not rerun the others):
      "rescore_examples": 0,
      "cells": [{"name": "m/c/t", "checkpoint": FILE, "requests": FILE, "identity": {…}}, …]}
 
-`checkpoint` is the file that exists when the weights can be loaded (see `checkpoints.load.directory_of`);
+`checkpoint` exists when the weights can be loaded (see `checkpoints.directory.directory_of`);
 `rescore_examples` is how many examples of each scored cell are scored once more, one by one in float64.
 """
 
