@@ -17,7 +17,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from ebbtide.errors import CheckpointError
+from ebbtide.errors import CheckpointError, first_line
+from ebbtide.files import read_json
 
 PLAIN_CLASS = "TokenizersBackend"  # the class of transformers that reads tokenizer.json as it is
 PLAIN_CLASSES = (PLAIN_CLASS, "PreTrainedTokenizer", "BloomTokenizer")  # without the suffix Fast
@@ -113,8 +114,7 @@ def read_tokenizer_json(directory: Path) -> tuple[Tokenizer, int | None, int | N
 
 def unreadable(directory: Path, error: Exception) -> CheckpointError:
     """One sentence for what a library raised."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    return CheckpointError(f"{directory}: the tokenizer cannot be loaded: {first}.")
+    return CheckpointError(f"{directory}: the tokenizer cannot be loaded: {first_line(error)}.")
 
 
 def count_special_tokens(backend: Tokenizer) -> int:
@@ -252,10 +252,4 @@ def _read(path: Path) -> dict[str, Any]:
     """A JSON object, empty when the file is missing."""
     if not path.exists():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds {type(content).__name__}; expected a JSON object.")
-    return content
+    return read_json(path, CheckpointError)
