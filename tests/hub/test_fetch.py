@@ -418,7 +418,7 @@ def test_the_offline_default_is_for_other_verbs_only(monkeypatch, tmp_path: Path
     monkeypatch.delenv("HF_HUB_OFFLINE")
     cli.main([*command(tmp_path / "no.lock.json", tmp_path / "to")[3:], "--format", "bin"])
     assert "HF_HUB_OFFLINE" not in os.environ
-    cli.main(["freeze", "--task", str(tmp_path / "no.yaml"), "--to", str(tmp_path / "to")])
+    cli.main(["train", "--spec", "{", "--markers", str(tmp_path / "step0/trained-0.json")])
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 

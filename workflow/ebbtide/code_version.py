@@ -18,7 +18,7 @@ from ebbtide.files import digest, file_sha256, write_text
 PACKAGE = Path(__file__).parent
 
 # Plumbing whose edits change no result: how errors read, how files are written, what is logged.
-NEUTRAL = frozenset({"errors", "files", "logs"})
+NEUTRAL = frozenset({"errors", "files", "logs", "transport"})
 
 
 class Source(NamedTuple):
