@@ -99,18 +99,18 @@ def test_a_tiny_disk_sees_all_checkpoints_pass(tmp_path: Path, hub: FakeHub, wei
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        workspace.run(cores=3)
+        workspace.run("metrics", cores=3)
     finally:
         stop.set()
         watcher.join()
     assert len(workspace.cells()) == 10
     assert size / 2 < most[0] <= budget
     assert fetched(workspace) == []
-    assert workspace.planned() == {}
+    assert workspace.planned("metrics") == {}
     # A new task needs the weights again, and they pass again.
     with workspace.edited("config.yaml") as config:
         config["tasks"].append("tasks/quote_repetition.yaml")
-    assert workspace.planned()["fetch_to_pass"] == 5
+    assert workspace.planned("metrics")["fetch_to_pass"] == 5
 
 
 def test_a_failing_checkpoint_makes_room_for_others(tmp_path: Path, hub: FakeHub, weights: Path) -> None:
@@ -123,33 +123,36 @@ def test_a_failing_checkpoint_makes_room_for_others(tmp_path: Path, hub: FakeHub
     workspace = suite.study(tmp_path / "study", hub, weights=weights)
     suite.lock(workspace)
     workspace.env["EBBTIDE_GRACE"] = "1"
-    done = workspace.snakemake("--cores", "2", "--keep-going", check=False)
+    done = workspace.snakemake("--cores", "2", "--keep-going", "metrics", check=False)
     assert done.returncode != 0
     assert sorted({p.parent.name for p in workspace.cells()}) == ["step0", "step16", "step32", "step8"]
 
 
+@pytest.mark.long
 def test_what_is_kept_stays_and_the_rest_goes(tmp_path: Path, hub: FakeHub, weights: Path) -> None:
     suite.publish(hub, weights)
     workspace = suite.study(tmp_path / "study", hub, weights={"keep": 2})
     suite.lock(workspace)
-    workspace.run()
+    workspace.run("metrics")
     assert fetched(workspace) == ["step16", "step32"]
-    assert workspace.planned() == {}
+    assert workspace.planned("metrics") == {}
 
 
+@pytest.mark.long
 def test_a_changed_recipe_fetches_evicted_weights_again(tmp_path: Path, hub: FakeHub, weights: Path) -> None:
     suite.publish(hub, weights)
     workspace = suite.study(tmp_path / "study", hub, suite.row(steps=[8, 16]), weights={"keep": "none"})
     suite.lock(workspace)
-    workspace.run()
+    workspace.run("metrics")
     with workspace.edited("config.yaml") as config:
         config["scoring"]["bos"] = "always"
-    planned = workspace.planned()
+    planned = workspace.planned("metrics")
     assert (planned["score"], planned["fetch_to_pass"]) == (4, 2)
-    workspace.run()
-    assert workspace.planned() == {}
+    workspace.run("metrics")
+    assert workspace.planned("metrics") == {}
 
 
+@pytest.mark.long
 def test_every_planted_defect_is_found_and_nothing_else(tmp_path: Path, hub: FakeHub, weights: Path) -> None:
     repo = suite.publish(hub, weights, steps=(0, 1, 8, 16, 32, 64, 128))
     first = dict(repo.commits[repo.branches["step0"]])
@@ -190,7 +193,7 @@ def test_every_planted_defect_is_found_and_nothing_else(tmp_path: Path, hub: Fak
     with workspace.edited("config.yaml") as config:
         allow = {"finding": "duplicate", "steps": [0, 1], "reason": "the first step learns nothing"}
         config["audit"] = {"equal_to_main": "drop", "no_tokenizer": "drop", "allow": [allow]}
-    workspace.run()
+    workspace.run("metrics")
     scored = {path.parent.name for path in workspace.cells()}
     assert scored == {"step0", "step1", "step16", "step64", "step128"}
     assert not list(workspace.path.rglob("modeling_x.py"))
@@ -210,7 +213,7 @@ def test_a_moved_branch_is_reported_and_not_followed(tmp_path: Path, hub: FakeHu
     assert f"step8 moved from {old[:12]} to {new[:12]}; the lock keeps what it had" in told
     after = json.loads(lock.read_text())["models"]["tiny-1m"]["checkpoints"]["step8"]
     assert after == {**before, "moved": new}
-    workspace.run()
+    workspace.run("metrics", "audit")
     assert hub.count(f"/{suite.REPO}/resolve/{old}/model.safetensors") == 1
     assert hub.count(f"/{suite.REPO}/resolve/{new}/.*") == 0
     audit = pd.read_csv(workspace.path / "results/small/checkpoint_audit.tsv", sep="\t")
@@ -234,7 +237,7 @@ def test_a_missing_revision_is_a_gap_and_no_crash(tmp_path: Path, hub: FakeHub, 
     workspace = suite.study(tmp_path / "study", hub, {"series": "suite.yaml", "steps": "log2"})
     workspace.write_yaml("suite.yaml", series)
     suite.lock(workspace)
-    workspace.run()
+    workspace.run("metrics", "audit")
     assert sorted({p.parent.name for p in workspace.cells()}) == ["step16", "step32"]
     audit = pd.read_csv(workspace.path / "results/small/checkpoint_audit.tsv", sep="\t", dtype=str)
     assert audit[["finding", "action", "steps"]].to_numpy().tolist() == [["missing", "drop", "8"]]
@@ -266,7 +269,7 @@ def test_a_dead_hub_loses_nothing(tmp_path: Path, hub: FakeHub, weights: Path) -
     locked = (workspace.path / "config.lock.json").read_text()
     hub.close()
     shutil.rmtree(workspace.path / "results/small", ignore_errors=True)
-    done = workspace.snakemake("--cores", "2", "--keep-going", check=False)
+    done = workspace.snakemake("--cores", "2", "--keep-going", "metrics", check=False)
     assert done.returncode != 0
     assert "cannot connect" in done.stdout.lower() or "connection" in done.stdout.lower()
     assert "run the same command again" in done.stdout

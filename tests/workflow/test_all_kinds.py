@@ -14,7 +14,7 @@ import torch
 import tiny
 from workspace import ROOT, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kinds")]
 TASKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "choices": (
         {

@@ -53,7 +53,7 @@ def test_a_pinned_source_is_fetched_by_the_verb_to_its_place(workspace: Workspac
     [(sha256, source)] = study.sources().items()
     assert source.fetched == f"resources/sources/{sha256}/table.tsv"
     with pytest.raises(
-        ConfigError, match=r"imported\.source: github:lab/numbers.* is not here yet; .*ebbtide fetch"
+        ConfigError, match=r"imported\.source: github:lab/numbers.* has not been downloaded.*ebbtide fetch"
     ):
         import_metrics(study.imported[0])
     assert not Path(source.fetched).exists()  # nothing is fetched to read a study
@@ -82,11 +82,11 @@ def row(edit: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], 
         (row(lambda r: r.pop("sha256")), r"imported\[0\]\.sha256: missing"),
         (
             row(lambda r: r.pop("source")),
-            r"imported\[0\]: found none of them; allowed: either files, or source",
+            r"imported\[0\]: found neither files nor source, allowed: either files, or source",
         ),
         (
             row(lambda r: r.update(files=["x.tsv"])),
-            r"imported\[0\]: found both; allowed: either files, or source",
+            r"imported\[0\]: found both files and source, allowed: either files, or source",
         ),
         (row(lambda r: r.update(sha256="abc")), r"sha256: found 'abc'"),
         (
@@ -95,7 +95,7 @@ def row(edit: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], 
         ),
         (
             row(lambda r: (r.update(format="lm_eval_samples"), r.pop("columns"), r.pop("metric"))),
-            "source: not for",
+            "source: found with format lm_eval_samples",
         ),
         (lambda c: c.update(results="scored"), "models: found none; allowed: at least one"),
         (lambda c: c.update(results="imported", imported=[]), "imported: found none with results: imported"),
