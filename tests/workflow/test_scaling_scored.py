@@ -162,7 +162,7 @@ SCALING = {
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scored": None}, "scaling: found neither; allowed: one of testbed, scored"),
+        ({"scored": None}, "scaling_laws: found neither; allowed: one of testbed, scored"),
         ({"testbed": {"source": "a", "pins": "b"}}, "found testbed and scored"),
         ({"loss": "held_out"}, "scaling_laws.loss: found 'held_out'; allowed: memo_trap"),
         (
