@@ -185,7 +185,7 @@ OVERTRAINED_FITTED = Law(
 
 
 def overtrained_from_fitted(values: Mapping[str, float]) -> dict[str, float]:
-    """Return the parameters of `OVERTRAINED` from those of `OVERTRAINED_FITTED`: a = a6·6^η, the others are equal."""
+    """Return the parameters of `OVERTRAINED` from those of `OVERTRAINED_FITTED`: a = a6·6^η, others equal."""
     a = values["a6"] * FLOPS_PER_PARAMETER_AND_TOKEN ** values["eta"]
     return {"E": values["E"], "a": a, "b": values["b"], "eta": values["eta"]}
 
