@@ -51,7 +51,7 @@ def rates(draw: Callable[[int], Trajectory], draws: int, truth: np.ndarray) -> M
     for number in range(draws):
         one = draw(number)
         table = alarms([one], SETTINGS, {"model": "step0"})
-        last = table[table["checkpoint"] == one.places["checkpoint"].iloc[-1]]
+        last = table[table["checkpoint"] == one.checkpoints["checkpoint"].iloc[-1]]
         for row, worse in zip(last.to_dict("records"), is_worse(last), strict=True):
             true = truth[-1] - truth[int(row["reference"].removeprefix("step"))]
             found.setdefault(f"{row['against']}: p < 0.05", []).append(row["p"] < ALPHA)

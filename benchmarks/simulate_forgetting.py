@@ -50,7 +50,7 @@ def called(
         values = made_up(rng, truth, T, n, persistence)
         names = np.arange(n).astype(str)
         one = Trajectory("m", f"t{draw}", places, {}, names, np.arange(n), {"accuracy": values})
-        found = history(one, "accuracy", hold=None, size=0)
+        found = history(one, "accuracy", streak=None, size=0)
         [row] = summarise_histories([found], alpha).to_dict("records")  # a family of one: nothing to adjust
         verdicts.append(row["verdict"])
         excess.append(row["forgotten_excess_share"])

@@ -71,7 +71,7 @@ def test_runs_are_losses_errors_and_their_mean():
     [
         (
             lambda m: pd.concat([m, m.head(1).assign(checkpoint="step9")]),
-            "'d8-m10' has 2 checkpoints; a run counts at the end of its own cosine",
+            "'d8-m10' has 2 checkpoints; only the end of its cosine schedule counts as a run",
         ),
         (lambda m: m.iloc[1:], "d8-m10 has no metric 'loss' of task 'held_out_loss'"),
         (lambda m: m[m["metric"] != "accuracy"], "no metric 'accuracy' of task 'fact_qa'"),
@@ -102,7 +102,7 @@ def test_a_floor_that_the_runs_cannot_tell_is_called_so():
 
 def test_a_loss_below_the_entropy_is_called_impossible():
     text = summarise(*tables(1e-4), "loss_held_out_loss", Source(5.0, 5.0))
-    assert "A RUN IS BELOW IT" in text
+    assert "a run is below the entropy, which is impossible" in text
     assert "entropy" not in summarise(*tables(1e-4), "loss_held_out_loss", None)
 
 

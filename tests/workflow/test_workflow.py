@@ -63,8 +63,8 @@ def test_tables(finished_study):
     verdicts = pd.read_csv(results / "verdicts.tsv", sep="\t")
     assert set(verdicts["task"]) == {"memo_trap", "fact_qa", "quote_repetition"}
     assert len((results / "summary.txt").read_text().splitlines()) == 5
-    surviving = pd.read_csv(results / "robustness_verdicts.tsv", sep="\t")
-    assert set(surviving["task"]) == set(verdicts["task"])
+    survival = pd.read_csv(results / "robustness_verdicts.tsv", sep="\t")
+    assert set(survival["task"]) == set(verdicts["task"])
     robustness = pd.read_csv(results / "robustness.tsv", sep="\t")
     base = robustness[robustness["choice"] == "base"].set_index(["task", "term"])["t"]
     assert base.to_dict() == pytest.approx(

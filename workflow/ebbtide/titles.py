@@ -1,11 +1,11 @@
-"""Abilities: what a study looks at, pairs of task and metric, and their names for people."""
+"""Abilities: pairs of task and metric that a study reports, and their display names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ebbtide.errors import ConfigError, nearest
 
-# Spellings that a capital first letter would not give.
+# Spellings that capitalising the first letter does not produce.
 SPELLINGS = {
     word.lower(): word
     for word in (
@@ -17,11 +17,11 @@ SPELLINGS = {
 
 @dataclass(frozen=True)
 class Ability:
-    """One metric of one task: a regression, a row of a table, a panel of a figure."""
+    """One metric of one task: one regression, one row of a table, one panel of a figure."""
 
     task: str
     metric: str
-    name: str  # for people, such as TruthfulQA-MC1
+    name: str  # display name, such as TruthfulQA-MC1
 
 
 def abilities(
@@ -30,28 +30,28 @@ def abilities(
     metrics_of: Mapping[str, Sequence[str]] | None = None,
     titles: Mapping[str, str] | None = None,
 ) -> list[Ability]:
-    """What a study looks at: those with a title in the order of the titles, then the others as they come.
+    """Return the abilities of a study: titled tasks in the order of `titles`, then the others in input order.
 
     Parameters
     ----------
     tasks
-        Tasks that the metrics hold; repeated ones count once.
+        Tasks in the table of metrics; duplicates are ignored.
     metric, metrics_of
-        The metric of every task, and of single tasks instead.
+        The default metric, and metrics of individual tasks that override it.
     titles
-        Names of tasks for people; without one, `title` makes it. A task with several metrics has the
-        metric's name behind its own.
+        Display names by task; the default is `title(task)`. If a task has several metrics, the name of the
+        metric is appended.
 
     Raises
     ------
     ConfigError
-        `metrics_of` names a task that is not there.
+        `metrics_of` names a task that is not in `tasks`.
     """
     tasks, metrics_of, titles = list(dict.fromkeys(tasks)), metrics_of or {}, titles or {}
     for task in metrics_of:
         if task not in tasks:
             raise ConfigError(
-                f"regression.metrics: found {task!r}, which is no task of the metrics; "
+                f"regression.metrics: found {task!r}, which is not a task of the metrics; "
                 f"allowed: {', '.join(tasks)}{nearest(task, tasks) or '.'}"
             )
     titled = [task for task in titles if task in tasks]
@@ -64,7 +64,7 @@ def abilities(
 
 
 def title(name: str) -> str:
-    """A task's or metric's name for people: `memo_trap` → `Memo trap`, `fact_qa` → `Fact QA`."""
+    """Return the display name of a task or metric: `memo_trap` → `Memo trap`, `fact_qa` → `Fact QA`."""
     words = [SPELLINGS.get(word.lower(), word) for word in name.replace("_", " ").replace("-", " ").split()]
     text = " ".join(words)
     return text[:1].upper() + text[1:]

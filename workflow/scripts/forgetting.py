@@ -17,7 +17,7 @@ def main(job) -> None:
         metrics=watch["metrics"],
         parameters=job.params.parameters,
         largest=settings["largest"],
-        hold=settings["streak"],
+        streak=settings["streak"],
         alpha=watch["alpha"],
     )
     texts = {

@@ -1,7 +1,7 @@
 """Adapter: every regression under every choice, and what survives, from the table of metrics."""
 
 from ebbtide.logs import log_to
-from ebbtide.statistics.regression import robustness, surviving
+from ebbtide.statistics.regression import robustness, robustness_verdicts
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
 
@@ -18,7 +18,7 @@ def main(job) -> None:
         adjust=settings["adjust"],
     )
     write_tsv(table, job.output.robustness)
-    write_tsv(surviving(table), job.output.verdicts)
+    write_tsv(robustness_verdicts(table), job.output.verdicts)
 
 
 if __name__ == "__main__":

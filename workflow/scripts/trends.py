@@ -3,7 +3,7 @@
 from ebbtide.logs import log_to
 from ebbtide.statistics.panel import read_trajectories
 from ebbtide.statistics.trends.early_warning import lead_table, leads
-from ebbtide.statistics.trends.trends import difference_table, follow, trend_table
+from ebbtide.statistics.trends.trends import difference_table, metric_trends, trend_table
 from ebbtide.tables import write_tsv
 
 
@@ -11,12 +11,12 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     params = job.params
-    followed, warnings = [], []
+    trends, warnings = [], []
     for trajectory in read_trajectories(job.input.get("examples", [])):
-        followed += follow(trajectory, params.metrics, params.alpha)
+        trends += metric_trends(trajectory, params.metrics, params.alpha)
         warnings += leads(trajectory, params.alpha)
-    write_tsv(trend_table(followed, params.alpha, params.equivalence_margin), job.output.trends)
-    write_tsv(difference_table(followed, params.alpha), job.output.differences)
+    write_tsv(trend_table(trends, params.alpha, params.equivalence_margin), job.output.trends)
+    write_tsv(difference_table(trends, params.alpha), job.output.differences)
     write_tsv(lead_table(warnings), job.output.early_warning)
 
 

@@ -16,7 +16,7 @@ from ebbtide.grid import Checkpoint, Model
 from ebbtide.metrics.direction import with_properties
 from ebbtide.statistics.alarms.alarms import COLUMNS, SEVERITIES, alarms
 from ebbtide.statistics.alarms.high_water import high_water
-from ebbtide.statistics.alarms.lines import MOST, fails, lines, watched_rows
+from ebbtide.statistics.alarms.lines import MAX_LINES, fails, lines, selected_rows
 from ebbtide.statistics.alarms.paired import compare, drop_of_shares
 from ebbtide.statistics.alarms.paired_tests import SMALLEST, mcnemar, sign_flip
 from ebbtide.statistics.panel import Trajectory
@@ -123,9 +123,9 @@ def test_no_discordant_example_is_no_perfect_test() -> None:
 
 def test_what_cannot_be_said_is_said_in_words() -> None:
     one = compare(np.ones((1, 1)), np.zeros((1, 1)), np.zeros(1, int), 0.05)
-    assert one["note"][0] == "too few examples to find any drop"
+    assert one["note"][0] == "too few examples to detect any drop"
     constant = compare(np.full((1, 9), 2.5), np.full((1, 9), 0.5), np.arange(9), 0.05)
-    assert constant["note"][0].startswith("all examples changed alike, so there is no interval")
+    assert constant["note"][0].startswith("all examples changed equally, so there is no interval")
     assert constant["low"].isna().all() and constant["p"][0] == pytest.approx(2.0**-9)
     same = compare(np.full((1, 9), 2.5), np.full((1, 9), 2.5), np.arange(9), 0.05)
     assert same["p"][0] == 1.0 and "no example changed" in same["note"][0] and same["effect"][0] == 0
@@ -192,7 +192,7 @@ def test_a_drop_of_the_stated_size_is_found() -> None:
 def falling(name: str = "task", model: str = "model", seed: int = 0) -> Trajectory:
     x = simulate(np.random.default_rng(seed), 4, 200, [0.5, 0.6, 0.3, 0.3], 0.5, 1.0)
     one = trajectory(x, name=name)
-    return Trajectory(model, name, one.places, {}, one.examples, one.clusters, one.values)
+    return Trajectory(model, name, one.checkpoints, {}, one.examples, one.clusters, one.values)
 
 
 def test_one_row_per_comparison() -> None:
@@ -209,15 +209,15 @@ def test_one_row_per_comparison() -> None:
 def test_a_baseline_of_another_model_is_for_all_checkpoints() -> None:
     other = falling(model="other", seed=1)
     one = Trajectory(
-        "other", "task", other.places.iloc[[1]], {}, other.examples, other.clusters,
+        "other", "task", other.checkpoints.iloc[[1]], {}, other.examples, other.clusters,
         {"accuracy": other.values["accuracy"][[1]]},
     )  # fmt: skip
     settings = SETTINGS | {"against": ["baseline"]}
     table = alarms([falling()], settings, {}, [one])
     assert table["checkpoint"].tolist() == ["step0", "step1", "step2", "step3"]
     assert set(table["reference"]) == {"other/step1"}
-    shorter = Trajectory("m", "task", one.places, {}, one.examples[1:], one.clusters[1:], one.values)
-    with pytest.raises(CellError, match="not asked the same examples"):
+    shorter = Trajectory("m", "task", one.checkpoints, {}, one.examples[1:], one.clusters[1:], one.values)
+    with pytest.raises(CellError, match="have different examples"):
         alarms([falling()], settings, {}, [shorter])
 
 
@@ -225,7 +225,7 @@ def test_a_loss_that_rises_is_an_alarm() -> None:
     rng = np.random.default_rng(6)
     loss = rng.gamma(2, 1, (3, 300)) + np.array([0.0, -1.0, 1.0])[:, None]
     one = trajectory(loss)
-    one = Trajectory("m", "t", one.places, {}, one.examples, one.clusters, {"classification_loss": loss})
+    one = Trajectory("m", "t", one.checkpoints, {}, one.examples, one.clusters, {"classification_loss": loss})
     table = alarms([one], SETTINGS | {"metrics": ["classification_loss"], "against": ["best"]})
     assert table["reference"].tolist() == ["step0", "step1"]
     assert table["severity"].tolist() == ["", "severe"]
@@ -233,10 +233,10 @@ def test_a_loss_that_rises_is_an_alarm() -> None:
 
 
 def test_families() -> None:
-    """With one family per checkpoint, what was said stays as checkpoints come."""
+    """With one family per checkpoint, new checkpoints do not change earlier results."""
     whole, settings = falling(), SETTINGS | {"family": "checkpoint"}
     part = Trajectory(
-        "model", "task", whole.places.iloc[:3], {}, whole.examples, whole.clusters,
+        "model", "task", whole.checkpoints.iloc[:3], {}, whole.examples, whole.clusters,
         {"accuracy": whole.values["accuracy"][:3]},
     )  # fmt: skip
     first = alarms([part], settings)
@@ -252,8 +252,8 @@ def test_few_checkpoints_and_few_examples(shape: tuple[int, int]) -> None:
     table = alarms([trajectory(np.ones(shape))], SETTINGS)
     assert len(table) == 2 * (shape[0] - 1)
     if shape[0] > 1:
-        assert table["note"].str.contains("too few examples to find any drop").all()
-        assert "No comparison of accuracy has examples enough" in lines(table, "all")[-1]
+        assert table["note"].str.contains("too few examples to detect any drop").all()
+        assert "No comparison of accuracy has enough examples" in lines(table, "all")[-1]
 
 
 # --- sentences ---------------------------------------------------------------------------------
@@ -264,25 +264,25 @@ def test_lines_and_status(tmp_path: Path) -> None:
     write_tsv(table, tmp_path / "alarms.tsv")
     read = read_tsv(tmp_path / "alarms.tsv")
     pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=1e-8)
-    said = lines(read, "all")
-    assert said[0].startswith("severe    ") and said[0].split()[1] in ("task", "steady")
-    assert "below its best (step1): p_adj" in "\n".join(said)
-    assert "80 %" in said[-1] and said[-2].startswith("12 comparisons of 2 models on 2 tasks: ")
+    printed = lines(read, "all")
+    assert printed[0].startswith("severe    ") and printed[0].split()[1] in ("task", "steady")
+    assert "below its best (step1): p_adj" in "\n".join(printed)
+    assert "80 %" in printed[-1] and printed[-2].startswith("12 comparisons of 2 models on 2 tasks: ")
     assert fails(read, "minor", "all") and fails(read, "severe", "all") and not fails(read, "never", "all")
-    assert set(watched_rows(read, "last")["checkpoint"]) == {"step3"}
+    assert set(selected_rows(read, "last")["checkpoint"]) == {"step3"}
     early = read[read["checkpoint"] != "step3"].assign(severity="")
     late = pd.concat(
         [early.assign(severity="severe"), read[read["checkpoint"] == "step3"].assign(severity="")]
     )
     assert fails(late, "moderate", "all") and not fails(late, "moderate", "last")
     many = pd.concat([read[read["severity"] == "severe"]] * 30)
-    assert len(lines(many, "all")) <= MOST + 4
+    assert len(lines(many, "all")) <= MAX_LINES + 4
 
 
 def test_nothing_compared() -> None:
     empty = alarms([], SETTINGS)
     assert tuple(empty.columns) == COLUMNS and not fails(empty, "minor", "last")
-    assert lines(empty, "all") == ["No two checkpoints with the same examples: nothing was compared."]
+    assert lines(empty, "all") == ["No comparison: no two checkpoints have the same examples."]
     for plot in (plot_alarms, plot_changes):
         with pytest.raises(FigureError, match="alarms: found no comparison"):
             plot(with_properties(empty))

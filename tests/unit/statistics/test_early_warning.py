@@ -50,7 +50,7 @@ def test_a_ripple_in_a_rise_is_no_fall() -> None:
     means = np.linspace(0, 6, len(X)) - np.where(np.arange(len(X)) == 4, 2, 0)
     coverage = means[:, None] + np.random.default_rng(0).normal(0, 0.2, (len(X), n))
     [row] = leads(trajectory(accuracy, coverage=coverage), 0.05)
-    assert row["p_signal_fall"] < 0.05 and "the other way" in row["note"] and np.isnan(row["p"])
+    assert row["p_signal_fall"] < 0.05 and "less than half of its range" in row["note"] and np.isnan(row["p"])
 
 
 def test_where_accuracy_does_not_fall_there_is_nothing_to_warn_of() -> None:

@@ -133,6 +133,6 @@ def test_answers_of_a_study_by_task():
         and found["answers"][0].shape == (2, 2)
     )
     [share] = example_tasks([one("m", 5, 0.5)], [("t", "accuracy")], "total")
-    assert "not right or wrong" in share["note"]
+    assert "not a 0/1 metric" in share["note"]
     [other] = example_tasks([one("m", 5, 1)], [("t", "loss")], "total")
     assert "loss has no value" in other["note"]

@@ -10,9 +10,9 @@ import pytest
 from ebbtide.errors import FigureError
 from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.report.forgotten_page import forgotten_page
-from ebbtide.statistics.forgetting.flicker import expected_falls, looks_forgotten
+from ebbtide.statistics.forgetting.flicker import expected_falls, forgotten_by_chance
 from ebbtide.statistics.forgetting.forgetting import curves, median_survival, net_test, summarise_histories
-from ebbtide.statistics.forgetting.history import History, default_hold, history
+from ebbtide.statistics.forgetting.history import History, default_streak, history
 from ebbtide.statistics.forgetting.tables import forgetting_tables, prompts, shortened, with_texts
 from ebbtide.statistics.forgetting.together import forgotten_together
 from ebbtide.statistics.panel import Trajectory
@@ -38,21 +38,21 @@ def trajectory(
     )
 
 
-def of(*strips: str, hold: int | None = None, **more: object) -> History:
+def of(*strips: str, streak: int | None = None, **more: object) -> History:
     values = np.array([[c == "1" for c in strip] for strip in strips]).T
-    found = history(trajectory(values, **more), "accuracy", hold=hold, size=7)
+    found = history(trajectory(values, **more), "accuracy", streak=streak, size=7)
     assert isinstance(found, History)
     return found
 
 
-def tables(*trajectories: Trajectory, largest: int = 3, hold: int | None = None):
+def tables(*trajectories: Trajectory, largest: int = 3, streak: int | None = None):
     return forgetting_tables(
-        trajectories, metrics=["accuracy"], parameters="total", largest=largest, hold=hold, alpha=0.05
+        trajectories, metrics=["accuracy"], parameters="total", largest=largest, streak=streak, alpha=0.05
     )
 
 
 def test_states_of_examples():
-    found = of("11111111", "00011111", "01100000", "01010101", "01100001", hold=2)
+    found = of("11111111", "00011111", "01100000", "01010101", "01100001", streak=2)
     assert found.states.tolist() == ["always", "learned", "forgotten", "never", "wavering"]
     learned, lost = found.spans()
     assert learned.tolist() == [0, 3, 1, -1, 1] and lost.tolist() == [-1, -1, 3, -1, 3]
@@ -61,29 +61,29 @@ def test_states_of_examples():
 def test_untrained_checkpoints_do_not_count():
     values = np.array([[1, 1], [1, 0], [1, 0], [0, 0], [0, 0]])
     whole = trajectory(values)
-    whole.places.loc[0, ["step", "tokens"]] = 0
-    found = history(whole, "accuracy", hold=2, size=7)
+    whole.checkpoints.loc[0, ["step", "tokens"]] = 0
+    found = history(whole, "accuracy", streak=2, size=7)
     assert isinstance(found, History)
     assert found.right.shape == (4, 2) and found.forgotten.tolist() == [True, False]
 
 
-@pytest.mark.parametrize(("T", "hold"), [(4, 1), (6, 2), (8, 2), (9, 3)])
-def test_the_chance_of_looking_forgotten_is_a_count_of_orders(T, hold):
+@pytest.mark.parametrize(("T", "streak"), [(4, 1), (6, 2), (8, 2), (9, 3)])
+def test_the_chance_of_looking_forgotten_is_a_count_of_orders(T, streak):
     for k in range(T + 1):
         orders = [
             "".join("1" if t in ones else "0" for t in range(T))
             for ones in itertools.combinations(range(T), k)
         ]
-        hits = sum("1" * hold in order and order.endswith("0" * hold) for order in orders)
-        assert looks_forgotten(T, hold)[k] == pytest.approx(hits / len(orders))
+        hits = sum("1" * streak in order and order.endswith("0" * streak) for order in orders)
+        assert forgotten_by_chance(T, streak)[k] == pytest.approx(hits / len(orders))
         falls = sum(order.count("10") for order in orders) / len(orders)
         assert expected_falls(np.array([[c == "1"] for c in orders[0]])) == pytest.approx(falls)
 
 
 def test_long_trajectories_have_chances_between_0_and_1():
-    chances = looks_forgotten(154, default_hold(154))
-    assert ((chances >= 0) & (chances <= 1)).all() and default_hold(154) == 7
-    assert [default_hold(T) for T in (2, 3, 4, 9, 16, 17)] == [1, 1, 2, 2, 2, 3]
+    chances = forgotten_by_chance(154, default_streak(154))
+    assert ((chances >= 0) & (chances <= 1)).all() and default_streak(154) == 7
+    assert [default_streak(T) for T in (2, 3, 4, 9, 16, 17)] == [1, 1, 2, 2, 2, 3]
 
 
 @pytest.mark.parametrize("persistence", [0.0, 0.9])
@@ -107,11 +107,11 @@ def test_examples_of_a_cluster_count_once():
     copies = np.repeat(values, 10, axis=1)
     many = trajectory(copies)
     clustered = Trajectory(
-        *[getattr(many, f) for f in ("model", "task", "places", "parameters", "examples")],
+        *[getattr(many, f) for f in ("model", "task", "checkpoints", "parameters", "examples")],
         np.repeat(np.arange(40), 10),
         many.values,
     )
-    found = history(clustered, "accuracy", hold=None, size=7)
+    found = history(clustered, "accuracy", streak=None, size=7)
     assert isinstance(found, History)
     assert net_test(found)["p_net"] == pytest.approx(net_test(once)["p_net"], abs=0.01)
 
@@ -123,7 +123,7 @@ def test_median_time_counts_what_was_not_lost():
 
 
 def test_time_to_forget_is_in_decades_of_tokens():
-    table = summarise_histories([of("11000000", "11110000", "11111111", hold=2)], 0.05)
+    table = summarise_histories([of("11000000", "11110000", "11111111", streak=2)], 0.05)
     assert table["median_decades_to_forget"][0] == pytest.approx(np.log10(2**4))
     assert table[["ever_held", "ever_lost", "not_lost"]].values.tolist() == [[3, 2, 1]]
     unknown = summarise_histories([of("1100", tokens=[0, 0, 0, 0])], 0.05)
@@ -134,12 +134,12 @@ def test_what_cannot_be_said_is_said_in_words():
     constant = of("11111111", "11111111")
     row = summarise_histories([constant], 0.05).iloc[0]
     assert row["p_net"] == 1 and row["p_flicker"] == 1 and "every answer is right" in row["note"]
-    assert history(trajectory(np.ones((1, 3))), "accuracy", hold=None, size=7).startswith(
+    assert history(trajectory(np.ones((1, 3))), "accuracy", streak=None, size=7).startswith(
         "no forgetting: 1 trained"
     )
-    assert "not right or wrong" in history(trajectory(np.full((3, 2), 0.5)), "accuracy", hold=None, size=7)
+    assert "not a 0/1 metric" in history(trajectory(np.full((3, 2), 0.5)), "accuracy", streak=None, size=7)
     notes = tables(trajectory(np.full((3, 2), 0.5))).summary["note"]
-    assert notes.tolist() == ["no forgetting: accuracy is not right or wrong, example by example"]
+    assert notes.tolist() == ["no forgetting: accuracy is not a 0/1 metric"]
     empty = tables()
     assert empty.summary["note"].str.contains("no example").all() and empty.examples.empty
 
@@ -158,7 +158,7 @@ def test_models_that_share_only_hard_examples_forget_together_by_chance(persiste
             for fresh in rng.normal(size=(T - 1, n)):
                 noise.append(persistence * noise[-1] + np.sqrt(1 - persistence**2) * fresh)
             values = (hard + np.array(noise) + lost * np.linspace(3, -3, T)[:, None] > 0).astype(float)
-            models.append(history(trajectory(values, name), "accuracy", hold=None, size=1))
+            models.append(history(trajectory(values, name), "accuracy", streak=None, size=1))
         found[same] += forgotten_together(models, ["a", "b", "c"])["p"][0] < 0.05
     assert found[False] <= 0.12 * draws
     assert found[True] >= 0.8 * draws
@@ -215,10 +215,10 @@ def test_the_page_escapes_texts_and_is_bounded():
 
 
 def test_curves_end_where_the_table_ends():
-    found = of("01100000", "11111111", "01010101", hold=2)
+    found = of("01100000", "11111111", "01010101", streak=2)
     table = curves(found)
     assert table["forgotten"].iloc[-1] == found.forgotten.mean()
-    assert table["forgotten_expected"].iloc[-1] == pytest.approx(found.flicker.mean())
+    assert table["forgotten_expected"].iloc[-1] == pytest.approx(found.forgotten_by_chance.mean())
     assert table["right"].tolist() == found.right.mean(axis=1).tolist()
     plot_forgetting(table).draw()
     with pytest.raises(FigureError, match="nothing to draw"):

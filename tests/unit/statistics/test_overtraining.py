@@ -110,10 +110,10 @@ def test_verdicts_say_that_five_points_are_few(train_sets: list[TrainSet]) -> No
         assert row["verdict"] != "identified"
         assert row["left_out_low"] < row["estimate"] < row["left_out_high"]
         assert "5 points for 4 parameters leave 1 degree of freedom" in row["why"]
-    # At 0 itself the law is a constant, so the profile of C4 stops a hair above it: that is 0 all the same.
+    # At 0 itself the law is a constant, so the profile of C4 stops slightly above it, which counts as 0.
     eta = table.loc["c4_original", "loss_c4_val", "eta"]
     assert 0 < eta["low"] < 1e-3 * eta["estimate"]
-    assert "not told from 0" in eta["why"]
+    assert "not distinguishable from 0" in eta["why"]
 
 
 def test_one_start_alone_misleads(train_sets: list[TrainSet]) -> None:
@@ -171,7 +171,7 @@ def test_pins_are_the_mirrors_files(testbed: Path, tmp_path: Path) -> None:
         ("abc models/a.json\n", "line 1"),
         (f"{'0' * 64}  ../a.json\n", "below the source"),
         (f"{'0' * 64}  a.json\n{'0' * 64}  a.json\n", "twice"),
-        ("# nothing\n", "no files"),
+        ("# nothing\n", "found no files"),
     ],
 )
 def test_bad_pins_are_sentences(tmp_path: Path, text: str, words: str) -> None:

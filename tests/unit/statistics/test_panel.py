@@ -31,7 +31,7 @@ def test_trajectories_are_in_the_order_of_training(tmp_path: Path) -> None:
     shuffled = rows([1.0, 0.0, 1.0]).iloc[[2, 0, 1]]
     parts = [part(tmp_path, 1000, rows([0.0, 0.0, 1.0])), part(tmp_path, 20, shuffled)]
     [found] = read_trajectories([*parts])
-    assert found.places["step"].tolist() == [20, 1000]
+    assert found.checkpoints["step"].tolist() == [20, 1000]
     assert found.examples.tolist() == ["e0", "e1", "e2"]
     assert found.values["accuracy"].tolist() == [[1, 0, 1], [0, 0, 1]]
     assert found.parameters == {"total": 7, "non_embedding": 7, "active": 7, "nominal": 7}
@@ -42,7 +42,7 @@ def test_a_metric_of_another_task_is_not_one_of_this(tmp_path: Path) -> None:
     both = pd.concat([rows([1.0, 0.0], margin=[0.5, -1.0]), rows([0.25, 0.5], "u")], ignore_index=True)
     t, u = read_trajectories([part(tmp_path, 1, both)])
     assert list(t.values) == ["accuracy", "margin"] and list(u.values) == ["accuracy"]
-    assert u.watched(["margin"]) == ["accuracy"] and t.watched(["margin"]) == ["margin"]
+    assert u.available(["margin"]) == ["accuracy"] and t.available(["margin"]) == ["margin"]
     assert is_binary(t.values["accuracy"]) and not is_binary(u.values["accuracy"])
 
 
@@ -55,10 +55,10 @@ def test_examples_that_a_metric_leaves_out_do_not_count(tmp_path: Path) -> None:
 
 def test_other_examples_at_one_checkpoint_are_an_error(tmp_path: Path) -> None:
     parts = [part(tmp_path, 1, rows([1.0, 0.0])), part(tmp_path, 2, rows([1.0, 0.0, 1.0]))]
-    with pytest.raises(CellError, match="task t does not have the same examples"):
+    with pytest.raises(CellError, match=r"the examples of task [tu] differ"):
         list(read_trajectories(parts))
     missing = part(tmp_path, 3, rows([1.0, 0.0], task="u"))
-    with pytest.raises(CellError, match="does not have the same examples"):
+    with pytest.raises(CellError, match=r"the examples of task [tu] differ"):
         list(read_trajectories([parts[0], missing]))
 
 

@@ -85,7 +85,7 @@ def test_metrics_of_single_tasks() -> None:
     judged = verdicts(pd.concat([*qa, other]), found)
     assert judged["metric"].tolist() == ["mc2", "mc1", "accuracy"]
     assert judged["last"].iloc[1] == qa[0]["value"].iloc[-1]
-    with pytest.raises(ConfigError, match=r"metrics: found 'pa', which is no task .*did you mean 'qa'"):
+    with pytest.raises(ConfigError, match=r"metrics: found 'pa', which is not a task .*did you mean 'qa'"):
         regress(other.assign(task="qa"), metrics_of={"pa": ["mc1"]})
 
 
@@ -139,7 +139,7 @@ def test_a_mistake_in_printed_values_is_a_sentence(
 def test_several_metrics_need_a_column(tmp_path: Path) -> None:
     both = pd.concat([first_version("qa").assign(metric=m) for m in ("mc1", "mc2")])
     found = regress(both, metrics_of={"qa": ["mc1", "mc2"]}, parameters="total")
-    with pytest.raises(ConfigError, match="task qa has several metrics here; add a column metric"):
+    with pytest.raises(ConfigError, match="task qa has several metrics in this study; add a column metric"):
         with_published(found, printed(tmp_path / "p.tsv", "task term t\nqa tokens 1\n"), "p.tsv")
     published = printed(tmp_path / "p.tsv", "task metric term t\nqa mc2 tokens 1\n")
     joined = with_published(found, published, "p.tsv").dropna(subset="t_published")

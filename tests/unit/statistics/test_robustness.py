@@ -9,7 +9,7 @@ from ebbtide.errors import FigureError
 from ebbtide.figures import plot_robustness
 from ebbtide.figures.robustness import signed_z
 from ebbtide.statistics.multiplicity import adjusted
-from ebbtide.statistics.regression import ROBUSTNESS_COLUMNS, TERMS, regress, robustness, surviving
+from ebbtide.statistics.regression import ROBUSTNESS_COLUMNS, TERMS, regress, robustness, robustness_verdicts
 from ebbtide.statistics.regression.covariance import least_squares
 from ebbtide.statistics.regression.design import standardise
 from ebbtide.statistics.regression.mixed import random_slopes
@@ -102,7 +102,7 @@ def test_cr2_takes_a_cluster_with_leverage_one() -> None:
 # --- random slopes -------------------------------------------------------------------------
 
 
-def strayed(seed: int, models: int = 8, checkpoints: int = 8) -> tuple[np.ndarray, ...]:
+def random_effects(seed: int, models: int = 8, checkpoints: int = 8) -> tuple[np.ndarray, ...]:
     """y, size, tokens and model of cells whose models have levels and slopes of their own."""
     rng = np.random.default_rng(seed)
     model = np.repeat(np.arange(models), checkpoints)
@@ -116,7 +116,7 @@ def strayed(seed: int, models: int = 8, checkpoints: int = 8) -> tuple[np.ndarra
 def test_random_slopes_are_the_mixed_model_where_its_variances_are_above_zero() -> None:
     import statsmodels.api as sm
 
-    y, size, tokens, model = strayed(4)
+    y, size, tokens, model = random_effects(4)
     design = np.column_stack([np.ones_like(y), size, tokens, size * tokens])
     theirs = sm.MixedLM(y, design, model, exog_re=design[:, [0, 2]]).fit(reml=True)
     assert theirs.converged
@@ -127,7 +127,7 @@ def test_random_slopes_are_the_mixed_model_where_its_variances_are_above_zero() 
 
 
 def test_a_model_with_one_checkpoint_has_no_slope() -> None:
-    y, size, tokens, model = strayed(5)
+    y, size, tokens, model = random_effects(5)
     kept = (model > 0) | (tokens == tokens.min())
     ours = random_slopes(y[kept], size[kept], tokens[kept], model[kept])
     assert ours.df.tolist() == [5, 5, 5]
@@ -174,7 +174,7 @@ def test_every_choice_changes_what_it_names() -> None:
     assert of(found, "without m1000000")["t"] == pytest.approx(less["t"].iloc[2])
     assert interaction.loc["without m1000000", ["cells", "models"]].tolist() == [24, 4]
     assert interaction.loc["total parameters", "note"].startswith("sizes in the same proportions")
-    assert interaction.loc["BH over all", "note"] == "as the base"
+    assert interaction.loc["BH over all", "note"] == "same as the base"
     assert interaction.loc["random slopes", "df"] == 3
     assert interaction.loc["CR2 by model", "df"] < 5
     assert interaction["verdict"].loc["base"] == "not consistent"
@@ -229,7 +229,7 @@ def test_the_worst_of_leaving_one_out_is_the_one_that_changes_the_verdict() -> N
     assert worst["note"] == f"{largest}; the verdict changes in 1 of 6"
     assert worst["survives"] == "no"
     assert worst["t"] == of(found, largest)["t"]
-    words = surviving(found).iloc[0]
+    words = robustness_verdicts(found).iloc[0]
     assert words["base"] == "consistent"
     assert words["left_out"] == f"changes under {largest} (1 of 6)"
     assert words["correction"] == "survives all 5"
@@ -259,7 +259,7 @@ def test_tasks_may_have_metrics_of_their_own() -> None:
 def test_the_study_s_own_adjustment_is_the_base_s() -> None:
     found = robustness(shares(0.02), adjust="none")
     assert of(found, "base")["p_adjusted"] == of(found, "base")["p"]
-    assert of(found, "no correction")["note"] == "as the base"
+    assert of(found, "no correction")["note"] == "same as the base"
     assert of(found, "BH over all")["p_adjusted"] > of(found, "base")["p"]
 
 
@@ -291,7 +291,7 @@ def test_what_cannot_be_computed_is_said_in_words(case: str) -> None:
     found = robustness(pd.concat([metrics, good]))
     bad = found[found["task"] == "t"]
     assert reason in of(bad, "base")["note"]
-    assert reason in surviving(found).set_index("task").loc["t", "note"]
+    assert reason in robustness_verdicts(found).set_index("task").loc["t", "note"]
     unknown = found[found["p"].isna()]
     assert unknown["note"].str.len().gt(0).all()
     assert unknown[["verdict", "survives"]].eq("").all(axis=None)

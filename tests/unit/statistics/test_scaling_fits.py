@@ -80,7 +80,7 @@ def test_bad_input_is_one_sentence(loss, compute, ratio, words):
 
 
 def test_no_convergence_is_an_error(monkeypatch):
-    monkeypatch.setattr("ebbtide.statistics.scaling_laws.fits._ROUNDS", 2)
+    monkeypatch.setattr("ebbtide.statistics.scaling_laws.fits._MAX_EVALUATIONS", 2)
     with pytest.raises(ScalingError, match="none of 36 starts converged on 24 points"):
         fit(OVERTRAINED, noisy(0.01), C=C, M=M)
 

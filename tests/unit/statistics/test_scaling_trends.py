@@ -138,7 +138,7 @@ def test_models_of_equal_compute_are_one_place():
         metrics.loc[metrics["model"] == "m5", column] = 10**5  # as m4
     [row] = classes(metrics, found).to_dict("records")
     assert (row["class"], row["models"], row["fall_to"]) == ("inverse", 6, "m4, m5")
-    assert "models of equal compute are one place" in row["note"]
+    assert "models of equal compute are averaged" in row["note"]
     values = metrics.set_index("model")["value"]
     assert row["fall"] == pytest.approx(values["m0"] - (values["m4"] + values["m5"]) / 2)
 
@@ -156,7 +156,7 @@ def test_what_has_no_compute_is_left_out_in_words():
     metrics.loc[metrics["model"] == "m2", "parameters_non_embedding"] = 0
     [row] = classes(metrics, found).to_dict("records")
     assert (row["class"], row["models"]) == ("standard", 4)
-    assert "left out: m1 (training tokens are unknown, or none)" in row["note"]
+    assert "left out: m1 (training tokens are unknown or 0)" in row["note"]
     assert "left out: m2 (non_embedding parameters are unknown)" in row["note"]
     [row] = classes(metrics.assign(tokens=0), found).to_dict("records")
     assert row["class"] == "undecided" and "0 models at 0 known amounts of compute" in row["note"]
@@ -174,10 +174,10 @@ def test_an_unknown_standard_error_is_said():
 def test_a_metric_from_elsewhere():
     metrics, _ = measured({"t": drawn(CURVES["standard"], 600)}, "score", "imported")
     [row] = classes(metrics, [], metric="score").to_dict("records")
-    assert row["class"] == "standard" and "by its name, higher is taken as better" in row["note"]
+    assert row["class"] == "standard" and "by its name, higher is assumed to be better" in row["note"]
     metrics, _ = measured({"t": drawn(CURVES["standard"], 600)}, "word_perplexity", "imported")
     [row] = classes(metrics, [], metric="word_perplexity").to_dict("records")
-    assert row["class"] == "inverse" and "by its name, lower is taken as better" in row["note"]
+    assert row["class"] == "inverse" and "by its name, lower is assumed to be better" in row["note"]
 
 
 def test_the_last_checkpoint_counts_or_the_last_of_so_many_tokens():

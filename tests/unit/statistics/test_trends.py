@@ -12,7 +12,7 @@ from ebbtide.statistics.shape import classify, shape_of
 from ebbtide.statistics.simultaneous import all_pairs, means_of, means_with
 from ebbtide.statistics.trends.bend import bend_of
 from ebbtide.statistics.trends.slopes import interval, p_of_line, p_of_mean, slope_weights
-from ebbtide.statistics.trends.trends import difference_table, follow, trend_table
+from ebbtide.statistics.trends.trends import difference_table, metric_trends, trend_table
 
 T, N = 9, 1000
 X = np.log10(2.0 ** np.arange(10, 10 + T))
@@ -26,7 +26,9 @@ CURVES = {
 
 
 def table(*trajectories: Trajectory, flat: float = 0.05) -> pd.DataFrame:
-    return trend_table([one for t in trajectories for one in follow(t, ["accuracy"], 0.05)], 0.05, flat)
+    return trend_table(
+        [one for t in trajectories for one in metric_trends(t, ["accuracy"], 0.05)], 0.05, flat
+    )
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -44,7 +46,7 @@ def test_flat_needs_examples() -> None:
 
 
 def test_a_curve_that_rises_and_falls_in_turn_is_none_of_the_classes() -> None:
-    assert classify(drawn(CURVES["undecided"])).note == "rises and falls in turn"
+    assert classify(drawn(CURVES["undecided"])).note == "both a U and an inverted U are significant"
 
 
 def test_a_trough_of_one_checkpoint_ends_a_fall_and_starts_a_rise() -> None:
@@ -90,14 +92,14 @@ def test_p_and_critical_value_agree() -> None:
         assert greatest.p(critical * 1.0001, curves) <= alpha < greatest.p(critical * 0.97, curves)
 
 
-@pytest.mark.parametrize("places", [2, 8])
-def test_flat_curves_change_by_chance_as_often_as_stated(places: int) -> None:
+@pytest.mark.parametrize("checkpoints", [2, 8])
+def test_flat_curves_change_by_chance_as_often_as_stated(checkpoints: int) -> None:
     runs = 200
     false = sum(
         bool(np.triu(np.abs(pairs.z) > pairs.greatest.critical(0.05), 1).any())
         for seed in range(runs)
         for pairs in [
-            all_pairs(means_of(drawn(np.full(places, 0.5), 150, seed), np.arange(150), str(seed), 500))
+            all_pairs(means_of(drawn(np.full(checkpoints, 0.5), 150, seed), np.arange(150), str(seed), 500))
         ]
     )
     assert binomtest(false, runs, 0.05).pvalue > 1e-3
@@ -206,15 +208,15 @@ def test_no_trajectories_make_a_header() -> None:
 
 def test_large_against_small_on_the_same_examples() -> None:
     small, large = drawn(CURVES["rising"], seed=1), drawn(CURVES["falling"], seed=1)
-    followed = [
+    trends = [
         one
         for t in (trajectory(large, "large", 70), trajectory(small, "small", 7))
-        for one in follow(t, ["accuracy"], 0.05)
+        for one in metric_trends(t, ["accuracy"], 0.05)
     ]
-    [row] = difference_table(followed).to_dict("records")
+    [row] = difference_table(trends).to_dict("records")
     assert (row["smallest"], row["largest"]) == ("small", "large")
     assert row["difference"] == pytest.approx(row["slope_largest"] - row["slope_smallest"])
     assert row["low"] < row["difference"] < row["high"] < 0 and row["p"] < 1e-6
-    other = next(iter(follow(trajectory(small[:, :-1], "small", 7), ["accuracy"], 0.05)))
-    [row] = difference_table([followed[0], other]).to_dict("records")
+    other = next(iter(metric_trends(trajectory(small[:, :-1], "small", 7), ["accuracy"], 0.05)))
+    [row] = difference_table([trends[0], other]).to_dict("records")
     assert "same examples" in row["note"] and np.isnan(row["p"])

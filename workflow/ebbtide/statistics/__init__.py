@@ -1,1 +1,1 @@
-"""Statistics: what the metrics and examples of a study say, one package per stage and helpers beside them."""
+"""Statistics on metrics and examples: one package per stage, and shared helpers."""

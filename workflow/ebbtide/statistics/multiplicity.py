@@ -1,4 +1,4 @@
-"""Many tests at once: p adjusted within families of tests."""
+"""Multiple testing: adjust p-values within families of tests."""
 
 from typing import Literal
 
@@ -8,10 +8,10 @@ Adjust = Literal["bh", "by", "holm", "none"]
 
 
 def adjusted(p: np.ndarray, adjust: Adjust, family: np.ndarray | None = None) -> np.ndarray:
-    """p (tests,) adjusted within each family (one, if not given); NaN stays NaN and counts for nothing.
+    """Adjust p (tests,) within each family; by default all tests are one family.
 
-    `bh` Benjamini-Hochberg and `by` Benjamini-Yekutieli bound the share of false discoveries (under any
-    dependence only `by`), `holm` the chance of a single one.
+    `bh` (Benjamini-Hochberg) and `by` (Benjamini-Yekutieli) control the false-discovery rate, `by` under any
+    dependence. `holm` controls the family-wise error rate. NaN stays NaN and does not count as a test.
     """
     out: np.ndarray = np.array(p, dtype=float)
     families = np.zeros(len(out), dtype=int) if family is None else family

@@ -1,4 +1,4 @@
-"""Trajectories: every example of a task at every checkpoint of a model, as arrays."""
+"""Trajectories: arrays of every example of a task at every checkpoint of a model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ import pandas as pd
 from ebbtide.errors import CellError
 from ebbtide.tables import EXAMPLES, read_footer, read_frame
 
-PLACE = ("checkpoint", "step", "tokens")
+CHECKPOINT_COLUMNS = ("checkpoint", "step", "tokens")
 
 
 @dataclass(frozen=True)
@@ -21,41 +21,41 @@ class Trajectory:
 
     Attributes
     ----------
-    places
-        T rows in the order of training: `checkpoint, step, tokens` (tokens 0: untrained, or unknown).
+    checkpoints
+        T rows in training order: `checkpoint, step, tokens`; 0 tokens means untrained or unknown.
     parameters
-        `total, non_embedding, active, nominal`; 0 is unknown.
+        Counts `total, non_embedding, active, nominal`; 0 means unknown.
     examples
-        Names of the n examples, sorted.
+        Sorted names of the n examples.
     clusters
-        (n,) whole numbers; examples of one cluster are not independent of each other.
+        (n,) integers; examples of the same cluster are dependent.
     values
-        Metric → (T, n): the value of every example at every checkpoint. The mean over examples is the metric.
-        Examples that a metric leaves out (the positives, of a false positive rate) are NaN throughout.
+        Metric → (T, n): the value of every example at every checkpoint. The metric is the mean over examples.
+        Examples that a metric excludes (such as positives in a false-positive rate) are NaN throughout.
     """
 
     model: str
     task: str
-    places: pd.DataFrame
+    checkpoints: pd.DataFrame
     parameters: Mapping[str, int]
     examples: np.ndarray
     clusters: np.ndarray
     values: Mapping[str, np.ndarray]
 
     def trained(self) -> "Trajectory":
-        """Without untrained checkpoints (step 0), whose answers are chance; all, if no step is above 0."""
-        counts = (self.places["step"] > 0).to_numpy()
+        """Return the trajectory without untrained checkpoints (step 0); unchanged if no step is above 0."""
+        counts = (self.checkpoints["step"] > 0).to_numpy()
         if counts.all() or not counts.any():
             return self
         values = {name: of[counts] for name, of in self.values.items()}
-        return replace(self, places=self.places[counts].reset_index(drop=True), values=values)
+        return replace(self, checkpoints=self.checkpoints[counts].reset_index(drop=True), values=values)
 
-    def watched(self, wanted: Sequence[str]) -> list[str]:
-        """Those of the wanted metrics that the task has; else the first it has; none if it has none."""
+    def available(self, wanted: Sequence[str]) -> list[str]:
+        """Return the wanted metrics that the task has, or else its first metric; empty if it has none."""
         return [name for name in wanted if name in self.values] or list(self.values)[:1]
 
     def counted(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """Values (T, n') and clusters (n',), numbered without gaps, of examples that count for a metric."""
+        """Return values (T, n') and consecutive cluster numbers (n',) of the examples in a metric."""
         values = self.values[metric]
         counts = ~np.isnan(values).any(axis=0)
         return values[:, counts], np.unique(self.clusters[counts], return_inverse=True)[1]
@@ -67,26 +67,26 @@ def is_binary(values: np.ndarray) -> bool:
 
 
 def read_trajectories(parts: Iterable[str | Path]) -> Iterator[Trajectory]:
-    """Trajectories of all models and tasks, one model in memory at a time.
+    """Yield the trajectories of all models and tasks, with one model in memory at a time.
 
     Parameters
     ----------
     parts
-        Tables of examples (`tables.EXAMPLES`), one per checkpoint, those of a model next to each other.
+        Paths of tables of examples (`tables.EXAMPLES`), one per checkpoint, grouped by model.
 
     Raises
     ------
     CellError
-        A table is missing, damaged or foreign, or a task does not have the same examples at every checkpoint.
+        A table is missing, damaged or of another kind, or the examples of a task differ between checkpoints.
     """
-    described = ((path, _place(path)) for path in parts)
+    described = ((path, _checkpoint(path)) for path in parts)
     for model, group in groupby(described, key=lambda described: described[1]["model"]):
         yield from _of_model(model, list(group))
 
 
 def _of_model(model: str, parts: Sequence[tuple[str | Path, Mapping[str, Any]]]) -> Iterator[Trajectory]:
     ordered = sorted(parts, key=lambda part: (part[1]["tokens"], part[1]["step"], part[1]["checkpoint"]))
-    places = pd.DataFrame([{name: place[name] for name in PLACE} for _, place in ordered])
+    checkpoints = pd.DataFrame([{name: row[name] for name in CHECKPOINT_COLUMNS} for _, row in ordered])
     parameters = {
         name.removeprefix("parameters_"): int(size)
         for name, size in ordered[-1][1].items()
@@ -101,14 +101,14 @@ def _of_model(model: str, parts: Sequence[tuple[str | Path, Mapping[str, Any]]])
         for (path, _), rows in zip(ordered, found, strict=False):
             if len(found) != len(ordered) or not rows["example"].equals(first["example"]):
                 raise CellError(
-                    f"{path}: task {task} does not have the same examples at every checkpoint of {model}; "
+                    f"{path}: the examples of task {task} differ between the checkpoints of {model}; "
                     f"{EXAMPLES.remedy}."
                 )
         metrics = [c for c in first.columns if c not in EXAMPLES.columns and first[c].notna().any()]
         yield Trajectory(
             model,
             task,
-            places,
+            checkpoints,
             parameters,
             first["example"].to_numpy(),
             pd.factorize(first["cluster"])[0],
@@ -116,8 +116,8 @@ def _of_model(model: str, parts: Sequence[tuple[str | Path, Mapping[str, Any]]])
         )
 
 
-def _place(path: str | Path) -> Mapping[str, Any]:
-    place: Mapping[str, Any] | None = read_footer(path, EXAMPLES).get("place")
-    if place is None:
+def _checkpoint(path: str | Path) -> Mapping[str, Any]:
+    checkpoint: Mapping[str, Any] | None = read_footer(path, EXAMPLES).get("place")
+    if checkpoint is None:
         raise CellError(f"{path}: the footer has no 'place'; {EXAMPLES.remedy}.")
-    return place
+    return checkpoint

@@ -1,11 +1,10 @@
-"""Resampling examples jointly over all cells: random signs and bootstrap counts, and what they make of a sum.
+"""Resample examples jointly over all cells, with random signs or bootstrap counts.
 
-Everything that is linear in the values of examples (a mean, a difference of two checkpoints, a slope over
-tokens) needs its draws only once: for values X (T, n) and draws R (B, n), R Xᵀ (B, T) holds the draws of all
-T means, and every linear function of means follows from these. The same task has the same draws
-for every model, so that models can be compared, too.
+For values X (T, n) and draws R (B, n), R Xᵀ (B, T) contains the draws of all T sums. Statistics that are
+linear in the values (means, differences of checkpoints, slopes over tokens) are computed from these draws.
+A task has the same draws for every model, so models can be compared as well.
 
-Examples of one cluster share their draw.
+Examples of the same cluster share their draw.
 """
 
 import zlib
@@ -16,30 +15,30 @@ import numpy as np
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 DRAWS = 2000
-_AT_ONCE = 4_000_000  # numbers of a block of draws: 16 MB
+_BLOCK_SIZE = 4_000_000  # numbers in a block of draws, 32 MB
 
 
 def signs(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = DRAWS) -> np.ndarray:
-    """Σ_i g_i x_ti with random signs g, (draws, T): the sums if every sign were chance.
+    """Return Σ_i g_i x_ti for random signs g, (draws, T).
 
     For differences of two checkpoints this is the randomisation distribution of the paired test: under the
-    null each example is as likely to have its two values the other way round.
+    null, the two values of an example are exchangeable.
 
     Parameters
     ----------
     values
         (T, n), without NaN.
     clusters
-        (n,) whole numbers from 0 on.
+        (n,) integers from 0.
     name
-        Of the task; draws follow from it.
+        Name of the task, which seeds the draws.
     """
     return _sums(values, clusters, lambda rng, shape: 2.0 * rng.integers(0, 2, shape) - 1.0, name, draws)
 
 
 def bootstrap(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = DRAWS) -> np.ndarray:
-    """Means of resampled examples (or clusters), (draws, T). Parameters as for `signs`."""
-    both = np.vstack([values, np.ones(values.shape[1])])  # the last row counts the examples drawn
+    """Return means over resampled examples (or clusters), (draws, T). Parameters as for `signs`."""
+    both = np.vstack([values, np.ones(values.shape[1])])  # the last row counts the drawn examples
     sums = _sums(
         both,
         clusters,
@@ -52,7 +51,7 @@ def bootstrap(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = 
 
 
 def _counts(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """How often each group is drawn, of as many draws as groups; many times faster than multinomial."""
+    """Return how often each group is drawn in a bootstrap sample; much faster than multinomial draws."""
     rows, groups = shape
     drawn = rng.integers(0, groups, shape) + groups * np.arange(rows)[:, None]
     return np.bincount(drawn.ravel(), minlength=rows * groups).reshape(shape).astype(float)
@@ -66,12 +65,12 @@ def _sums(values: np.ndarray, clusters: np.ndarray, draw: Draw, name: str, draws
 
 
 def named_rng(name: str) -> np.random.Generator:
-    """The random numbers of a name, the same ones on every machine."""
+    """Return a generator seeded by a name, the same on every machine."""
     return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Sums over the examples of each cluster: values (T, n), clusters (n,) → (T, groups)."""
+    """Return sums over the examples of each cluster: values (T, n), clusters (n,) → (T, groups)."""
     groups = int(clusters.max()) + 1
     if groups == values.shape[1]:
         return values[:, np.argsort(clusters)]
@@ -79,6 +78,6 @@ def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
 
 
 def _blocks(draws: int, width: int) -> Iterator[int]:
-    rows = max(1, _AT_ONCE // width)
+    rows = max(1, _BLOCK_SIZE // width)
     for start in range(0, draws, rows):
         yield min(rows, draws - start)

@@ -1,18 +1,18 @@
-"""The class of a curve: rising, falling, U-shaped, inverted-U, flat, or undecided.
+"""Classify a curve: rising, falling, U-shaped, inverted-U, flat, or undecided.
 
-All pairs of places (checkpoints, or models by compute) are tested together, and Bonferroni makes up for all
-curves of the study: that any curve of a study shows a change which is not there has a probability of at
-most α. With significant rises and falls so found, and a place m that they may share,
+A curve has K points: checkpoints, or models ordered by compute. All pairs of points are tested together
+(max-T), with a Bonferroni correction over the curves of the study. So the probability of any false change in
+a study is at most α. The class depends on the significant rises and falls and on a point m they may share:
 
     rising       a rise, no fall
     falling      a fall, no rise
     U-shaped     a fall to m or before, then a rise from m or after; nowhere a rise, then a fall
     inverted-U   a rise, then a fall; nowhere a fall, then a rise
-    flat         no rise, no fall, and every simultaneous interval of a change lies within ± `flat`
-    undecided    anything else; `note` says what
+    flat         no rise, no fall, and all simultaneous intervals of changes are within ± equivalence margin
+    undecided    anything else; `note` gives the reason
 
-Sharing m is allowed: the tests hold for all pairs at once, however m was chosen. Up is better: values of
-losses are turned before they come here.
+Sharing m is valid because the tests hold simultaneously for all pairs. Higher is better: callers change the
+sign of losses.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ import numpy as np
 
 from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of
 
-ALPHA, FLAT = 0.05, 0.05
+ALPHA, EQUIVALENCE_MARGIN = 0.05, 0.05
 
 CLASSES = ("rising", "falling", "U-shaped", "inverted-U", "flat", "undecided")
 
 
 @dataclass(frozen=True)
 class Step:
-    """The clearest change in one direction: between which places, how large (above 0), its adjusted p.
+    """The most significant change in one direction: its end points, its absolute size and its adjusted p.
 
-    Without any change in this direction `size` is 0, `p` is 1 and the places are -1.
+    If the curve never changes in this direction, `size` is 0, `p` is 1 and the indices are -1.
     """
 
     start: int
@@ -41,10 +41,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Shape:
-    """The class of a curve and what decided it.
+    """The class of a curve and the evidence for it.
 
-    `reach` is how far from 0 a simultaneous interval of a change extends at most. `turn` is where a U or an
-    inverted U turns: the place, and the first and last that might be it.
+    `reach` is the largest distance from 0 of any simultaneous interval of a change. `turn` is the turning
+    point of a U or an inverted U: its index, and the first and last index that are not excluded.
     """
 
     name: str
@@ -56,18 +56,25 @@ class Shape:
 
 
 def classify(values: np.ndarray, curves: int = 1) -> Shape:
-    """Classify a curve by the values (K, n) of the same n independent examples at K places, in order.
+    """Classify a curve from the values (K, n) of the same n independent examples at K points, in order.
 
-    As a study of so many `curves` does with its defaults.
+    Uses the default level and margin of a study with `curves` curves.
     """
-    return shape_of(all_pairs(means_of(values, np.arange(values.shape[1]), "")), ALPHA, FLAT, curves)
+    pairs = all_pairs(means_of(values, np.arange(values.shape[1]), ""))
+    return shape_of(pairs, ALPHA, EQUIVALENCE_MARGIN, curves)
 
 
-def shape_of(pairs: Pairs, alpha: float, flat: float, curves: int) -> Shape:
-    """Classify a curve by all its pairs.
+def shape_of(pairs: Pairs, alpha: float, equivalence_margin: float, curves: int) -> Shape:
+    """Classify a curve from all its pairs.
 
-    Changes within ± `flat` do not matter, in units of the values; the level `alpha` holds for `curves` curves
-    together.
+    Parameters
+    ----------
+    alpha
+        Family-wise error rate over all `curves`.
+    equivalence_margin
+        Largest change that is considered negligible, in units of the values.
+    curves
+        Number of curves in the Bonferroni correction.
     """
     upper = np.triu(np.ones_like(pairs.z, dtype=bool), 1)
     rises, falls = np.where(upper, pairs.z, 0.0), np.where(upper, -pairs.z, 0.0)
@@ -75,7 +82,7 @@ def shape_of(pairs: Pairs, alpha: float, flat: float, curves: int) -> Shape:
     up, down = rises > critical, falls > critical
     rise, fall = (_clearest(z, pairs, curves) for z in (rises, falls))
     reach = float(np.max((np.abs(pairs.change) + critical * pairs.error)[upper], initial=0.0))
-    name, note = _name(up, down, reach, flat)
+    name, note = _name(up, down, reach, equivalence_margin)
     turn = None
     if name in ("U-shaped", "inverted-U"):
         own = pairs.greatest.critical(alpha)
@@ -83,11 +90,11 @@ def shape_of(pairs: Pairs, alpha: float, flat: float, curves: int) -> Shape:
     return Shape(name, rise, fall, reach, turn, note)
 
 
-def _name(  # noqa: PLR0911 (a class each)
-    up: np.ndarray, down: np.ndarray, reach: float, flat: float
+def _name(  # noqa: PLR0911 (one return per class)
+    up: np.ndarray, down: np.ndarray, reach: float, equivalence_margin: float
 ) -> tuple[str, str]:
     if not up.any() and not down.any():
-        if reach <= flat:
+        if reach <= equivalence_margin:
             return "flat", ""
         return "undecided", f"no change is significant, and changes up to {reach:.3g} are not excluded"
     if not down.any():
@@ -96,16 +103,16 @@ def _name(  # noqa: PLR0911 (a class each)
         return "falling", ""
     bowl, hill = _follows(down, up), _follows(up, down)
     if bowl and hill:
-        return "undecided", "rises and falls in turn"
+        return "undecided", "both a U and an inverted U are significant"
     if bowl:
         return "U-shaped", ""
     if hill:
         return "inverted-U", ""
-    return "undecided", "a fall within a rise, or a rise within a fall"
+    return "undecided", "a significant fall within a rise, or a rise within a fall"
 
 
 def _follows(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether a change of `second` starts where or after one of `first` ends."""
+    """Whether a change of `second` starts at or after the end of one of `first`."""
     ends, starts = np.flatnonzero(first.any(axis=0)), np.flatnonzero(second.any(axis=1))
     return bool(ends.min() <= starts.max())
 
@@ -118,8 +125,8 @@ def _clearest(z: np.ndarray, pairs: Pairs, curves: int) -> Step:
 
 
 def _turn(pairs: Pairs, critical: float, sign: int) -> tuple[int, int, int]:
-    """The best (sign 1) or worst (-1) place, and the first and last that no other is significantly beyond."""
+    """Return the best (sign 1) or worst (-1) point, and the first and last point that is not excluded."""
     beyond = sign * pairs.z > critical  # [s, t]: t is beyond s
     possible = np.flatnonzero(~beyond.any(axis=1))
-    place = int((sign * pairs.change[0]).argmax())
-    return place, int(min(possible[0], place)), int(max(possible[-1], place))
+    index = int((sign * pairs.change[0]).argmax())
+    return index, int(min(possible[0], index)), int(max(possible[-1], index))

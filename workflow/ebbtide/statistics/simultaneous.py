@@ -1,16 +1,16 @@
-"""All differences of means at once: no matter how many are looked at, chance alone finds one in α of cases.
+"""Simultaneous tests of all differences of means, with family-wise error rate α (max-T).
 
-The means m of one metric at K places (checkpoints of a model, or models) have K (K - 1) / 2 differences.
-Each is divided by the standard deviation s that chance gives it, and the greatest of all |z| is held against
-the greatest of all |z| that chance makes (max-T: Westfall & Young 1993, Romano & Wolf 2005):
+The means m of one metric at K points (checkpoints of a model, or models) have K (K - 1) / 2 differences. Each
+is divided by its standard deviation s under the null. Each |z| is compared with the null distribution of the
+largest |z| over all pairs (max-T: Westfall & Young 1993, Romano & Wolf 2005):
 
-    z_st = (m_t - m_s) / s_st        p_st = P( max over all pairs of |z| by chance >= |z_st| )
+    z_st = (m_t - m_s) / s_st        p_st = P( max over all pairs of |z| under the null >= |z_st| )
 
-For means over the same examples, chance is a random sign for every example (or cluster): the differences of
-one example are turned together, so dependence between places is kept, and s² = Σ_g d_g² / n². For means
-that come with a covariance, chance is Gaussian with that covariance.
+For means over the same examples, the null distribution comes from a random sign per example (or cluster). All
+differences of an example change sign together, which keeps the dependence between points, and
+s² = Σ_g d_g² / n². For means with a given covariance, the null distribution is Gaussian with that covariance.
 
-B draws resolve p no finer than 1 / (B + 1); below that Bonferroni's bound, pairs × p of one pair, takes over.
+B draws resolve p down to 1 / (B + 1). Smaller p come from the Bonferroni bound, pairs × p of one pair.
 """
 
 from dataclasses import dataclass
@@ -21,30 +21,30 @@ from scipy.stats import norm
 from ebbtide.statistics.panel import is_binary
 from ebbtide.statistics.resampling import DRAWS, cluster_sums, named_rng, signs
 
-_SAME = 1e-12  # of a variance: below, values that are equal differ by rounding
+_ROUNDING = 1e-12  # relative variance below which differences are rounding errors
 
 
 @dataclass(frozen=True)
 class Means:
-    """Means at K places, and what chance makes of them.
+    """Means at K points, and their null distribution.
 
     Attributes
     ----------
     values
-        (K,) the means; more is better.
+        (K,) means; higher is better.
     null
-        (B, K) draws of the means by chance alone, up to a number that all places share.
+        (B, K) draws of the means under the null, up to a constant shared by all points.
     spread
-        (K, K) covariance by chance alone, up to the same.
+        (K, K) covariance under the null, up to the same constant.
     covariance
-        (K, K) covariance of the means, as their standard errors have it.
+        (K, K) sampling covariance of the means.
     n
-        Examples; 0 where only the means are known.
+        Number of examples; 0 if only the means are known.
     groups
-        Clusters of examples; 0 where only the means are known.
+        Number of clusters of examples; 0 if only the means are known.
     grain
-        What one cluster can change a mean by. Two of them that change in opposite ways are never excluded:
-        where no example changes, examples still do not say that none would (Bonett & Price 2012 add as many).
+        Largest change of a mean by one cluster. Errors allow for two clusters with opposite changes: if no
+        example changes, other examples still might (Bonett & Price 2012 add as many).
     """
 
     values: np.ndarray
@@ -57,9 +57,9 @@ class Means:
 
 
 def means_of(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = DRAWS) -> Means:
-    """Means over examples: values (K, n) without NaN, clusters (n,); draws follow from `name`, the task's."""
+    """Means over examples: values (K, n) without NaN, clusters (n,). `name`, the task, seeds the draws."""
     n = values.shape[1]
-    # What an example has at all places cancels in every difference; without it, sums stay exact.
+    # The mean of an example over points cancels in every difference. Subtracting it keeps sums exact.
     own = values - values.mean(axis=0)
     sums = cluster_sums(own, clusters)
     groups = sums.shape[1]
@@ -79,7 +79,7 @@ def means_of(values: np.ndarray, clusters: np.ndarray, name: str, draws: int = D
 
 
 def means_with(values: np.ndarray, covariance: np.ndarray, name: str) -> Means:
-    """Means (K,) with a covariance (K, K), or standard errors (K,) if independent, and no examples."""
+    """Means (K,) without examples, from their covariance (K, K), or standard errors (K,) if independent."""
     if covariance.ndim == 1:
         covariance = np.diag(covariance**2)
     variances, axes = np.linalg.eigh(covariance)
@@ -90,42 +90,44 @@ def means_with(values: np.ndarray, covariance: np.ndarray, name: str) -> Means:
 
 @dataclass(frozen=True)
 class Greatest:
-    """How great the greatest |z| of a family is by chance; turns z into p."""
+    """Null distribution of the largest |z| of a family of tests."""
 
     drawn: np.ndarray  # (B,), sorted
     tests: int
     of_signs: bool
 
     def p(self, z: float, families: int = 1) -> float:
-        """Adjusted p of a z, two-sided, over all tests of as many such families (Bonferroni)."""
+        """Return the two-sided p of z, adjusted over the tests and over `families` (Bonferroni)."""
         reached = len(self.drawn) - np.searchsorted(self.drawn, abs(z))
         together = min((1 + reached) / (len(self.drawn) + 1), self._bound(abs(z)))
-        # Many tests are no easier than one, also where draws have nothing to vary.
+        # An adjusted p is at least the unadjusted one, even if the draws do not vary.
         return float(min(1.0, families * max(together, 2 * norm.sf(abs(z)))))
 
     def critical(self, alpha: float, families: int = 1) -> float:
-        """The |z| above which `p` is at most alpha."""
+        """Return the |z| above which `p` is at most alpha."""
         level = alpha / families
         critical = float(norm.isf(level / (2 * self.tests)))
-        if self.of_signs:  # where 2^(1 - z²) is the greater of the two
+        if self.of_signs:  # in case 2^(1 - z²) is the larger bound
             critical = max(critical, float(np.sqrt(1 + np.log2(self.tests / level))))
-        allowed = int(level * (len(self.drawn) + 1) + 1e-9)  # draws that may reach it, and the data
+        allowed = int(
+            level * (len(self.drawn) + 1) + 1e-9
+        )  # number of draws that may reach it, counting the data
         if allowed:
             critical = min(critical, float(self.drawn[-allowed]))
         return max(critical, float(norm.isf(level / 2)))
 
     def _bound(self, z: float) -> float:
-        # k signs that all agree have z² = k, and do so with p = 2^(1 - k).
+        # k equal signs have z² = k, with probability 2^(1 - k).
         alone = max(2 * norm.sf(z), 2.0 ** (1 - z**2) if self.of_signs else 0.0)
         return float(self.tests * alone)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every pair of places: [s, t] is from s to t.
+    """All pairs of points; element [s, t] is the change from s to t.
 
-    `change` (K, K) is m_t - m_s, `z` (K, K) the change by what chance gives it (0 where nothing differs),
-    `error` (K, K) the standard error of the change.
+    `change` (K, K) is m_t - m_s, `z` (K, K) is the change divided by its null standard deviation (0 if no
+    example differs), `error` (K, K) is the standard error of the change.
     """
 
     change: np.ndarray
@@ -135,7 +137,7 @@ class Pairs:
 
 
 def all_pairs(means: Means) -> Pairs:
-    """All pairs of places, tested together."""
+    """Test all pairs of points together."""
     change = means.values[None, :] - means.values[:, None]
     variance = _of_differences(means.spread)
     inverse = _inverse_root(variance, means.spread)
@@ -147,13 +149,13 @@ def all_pairs(means: Means) -> Pairs:
         block *= scale[s, s + 1 :, None]
         np.abs(block, out=block)
         np.maximum(drawn, block.max(axis=0), out=drawn)
-    places = len(null)
+    points = len(null)
     error = np.sqrt(np.maximum(_of_differences(means.covariance), 0) + 2 * means.grain**2)
-    return Pairs(change, change * inverse, error, _greatest(drawn, places * (places - 1) // 2, means))
+    return Pairs(change, change * inverse, error, _greatest(drawn, points * (points - 1) // 2, means))
 
 
 def all_of(contrasts: np.ndarray, means: Means) -> tuple[np.ndarray, Greatest]:
-    """z (C,) of contrasts (C, K) of the means, each row of which sums to 0, tested together."""
+    """Test contrasts (C, K) of the means together; rows sum to 0. Returns z (C,) and the null of max |z|."""
     variance = np.einsum("ck,kl,cl->c", contrasts, means.spread, contrasts)
     inverse = _inverse_root(variance, means.spread)
     drawn = np.abs(means.null @ contrasts.T * inverse).max(axis=1)
@@ -161,7 +163,7 @@ def all_of(contrasts: np.ndarray, means: Means) -> tuple[np.ndarray, Greatest]:
 
 
 def _greatest(drawn: np.ndarray, tests: int, means: Means) -> Greatest:
-    # Rounding must not put a draw that equals the data below it.
+    # Rounding must not make a draw that equals the data smaller than the data.
     return Greatest(np.sort(drawn.astype(float)) * (1 + 1e-6), max(tests, 1), means.n > 0)
 
 
@@ -172,7 +174,7 @@ def _of_differences(covariance: np.ndarray) -> np.ndarray:
 
 
 def _inverse_root(variance: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """1 / √variance, and 0 where there is none."""
-    real = variance > _SAME * max(float(np.trace(spread)), np.finfo(float).tiny)
+    """Return 1 / √variance, and 0 where the variance is 0."""
+    real = variance > _ROUNDING * max(float(np.trace(spread)), np.finfo(float).tiny)
     inverse: np.ndarray = np.where(real, 1 / np.sqrt(np.where(real, variance, 1.0)), 0.0)
     return inverse

@@ -1,1 +1,1 @@
-"""Alarms: significant drops between checkpoints, tested on the same examples."""
+"""Regression alarms: significant drops between checkpoints, tested on the same examples."""

@@ -1,4 +1,4 @@
-"""Alarms: every checkpoint against the one before, against the best so far, and against a named baseline."""
+"""Compare every checkpoint with the previous one, with the best earlier one, and with a named baseline."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -34,34 +34,34 @@ def alarms(
     trajectories
         All models and tasks.
     settings
-        `metrics` and `alpha` of the config's section `trajectories`, `against`, `family` and `effects` of
+        `metrics` and `alpha` of the config section `trajectories`; `against`, `family` and `effects` of
         `alarms`.
     baselines
-        Model → the checkpoint of its own training that later ones are compared with.
+        Model → name of the baseline checkpoint in the same training run.
     others
-        A checkpoint of another model, one trajectory of one place per task, that all are compared with
-        instead.
+        Baseline of another model: one trajectory with one checkpoint per task. Used for models that are not
+        in `baselines`.
 
     Returns
     -------
-    One row per comparison, in the order of training: the columns of `paired.compare` and
+    One row per comparison, in training order, with the columns of `paired.compare` and
 
     against, reference
-        `predecessor`, `best` (so far: the high-water mark) or `baseline`, and which checkpoint that is. An
-        untrained one (step 0) is compared with a baseline only, or as one.
+        `predecessor`, `best` (the high-water mark) or `baseline`, and the name of that checkpoint. An
+        untrained checkpoint (step 0) only occurs in comparisons with the baseline.
     p, low, high
-        Against the best, p is that of the surest fall from any earlier checkpoint, by max-T over all of them,
-        and the interval holds for all of them at once (see `high_water`).
+        Against the best, p is that of the most significant fall from any earlier checkpoint (max-T), and the
+        interval is simultaneous over all earlier checkpoints (see `high_water`).
     p_adjusted
         Benjamini & Hochberg over the family: all rows, or the rows of one checkpoint of one model.
     severity
-        Of a change for the worse with p_adjusted below alpha: minor, moderate or severe by |effect|; else
-        empty.
+        `minor`, `moderate` or `severe` by |effect| if the metric got worse and p_adjusted is below alpha;
+        otherwise empty.
 
     Raises
     ------
     CellError
-        The baseline was asked other examples.
+        The baseline of another model has different examples.
     """
     parts = [
         rows
@@ -77,7 +77,7 @@ def alarms(
 
 
 def is_worse(table: pd.DataFrame) -> pd.Series:
-    """Whether the change is for the worse: down, or up where less is better."""
+    """Whether each change is a deterioration: a decrease, or an increase if lower is better."""
     return table["change"] * signs_of(table["metric"]) < 0
 
 
@@ -85,7 +85,7 @@ def _compare_all(
     trajectory: Trajectory, settings: Mapping[str, Any], baseline: str | None, others: Sequence[Trajectory]
 ) -> Iterator[pd.DataFrame]:
     wanted = settings["against"]
-    for metric in trajectory.watched(settings["metrics"]):
+    for metric in trajectory.available(settings["metrics"]):
         if not trajectory.counted(metric)[0].size:
             continue
         trained = _Metric(trajectory.trained(), metric, settings["alpha"])
@@ -104,57 +104,57 @@ class _Metric:
     def __init__(self, trajectory: Trajectory, metric: str, alpha: float) -> None:
         self.trajectory, self.metric, self.alpha = trajectory, metric, alpha
         self.values, self.clusters = trajectory.counted(metric)
-        self.names = trajectory.places["checkpoint"].to_numpy()
+        self.names = trajectory.checkpoints["checkpoint"].to_numpy()
 
     def rows(self, against: str, new: np.ndarray, old: np.ndarray) -> pd.DataFrame:
-        """Checkpoints `new` against `old`, as numbers of places."""
+        """Compare checkpoints `new` with `old`, both given as indices."""
         found = compare(self.values[new], self.values[old], self.clusters, self.alpha)
-        return self._named(found, against, new, self.names[old], self.values[old].mean(axis=1))
+        return self._labelled(found, against, new, self.names[old], self.values[old].mean(axis=1))
 
     def against_best(self) -> pd.DataFrame:
-        """Each checkpoint but the first against the high-water mark."""
+        """Compare each checkpoint except the first with the high-water mark."""
         new = np.arange(1, len(self.values))
-        turned = self.values * sign_of(self.metric)
-        mark = high_water(turned, self.clusters, self.trajectory.task, self.alpha)
+        oriented = self.values * sign_of(self.metric)  # higher is better
+        mark = high_water(oriented, self.clusters, self.trajectory.task, self.alpha)
         found = compare(self.values[new], self.values[mark.best], self.clusters, self.alpha, mark.critical)
         pairs = found["p"].to_numpy(copy=True)
         if (other := mark.strongest != mark.best).any():
-            surest = compare(
+            pair = compare(
                 self.values[new[other]], self.values[mark.strongest[other]], self.clusters, self.alpha
             )
-            pairs[other] = surest["p"]
-        # Where few draws reach so far, Bonferroni over the earlier checkpoints; with one of these it is
-        # exact.
+            pairs[other] = pair["p"]
+        # If too few draws exceed the statistic, use Bonferroni over the earlier checkpoints. With one earlier
+        # checkpoint it is exact.
         bounds = np.minimum(new * pairs, 1.0)
         found["p"] = np.where(mark.resolved, mark.p, np.where(new > 1, np.fmin(mark.p, bounds), bounds))
-        said = [
-            f"p is of the surest fall, from {name}" if differs else ""
+        notes = [
+            f"p is that of the most significant fall, from {name}" if differs else ""
             for name, differs in zip(self.names[mark.strongest], other, strict=True)
         ]
-        found["note"] = ["; ".join(filter(None, both)) for both in zip(found["note"], said, strict=True)]
-        return self._named(found, "best", new, self.names[mark.best], self.values[mark.best].mean(axis=1))
+        found["note"] = ["; ".join(filter(None, both)) for both in zip(found["note"], notes, strict=True)]
+        return self._labelled(found, "best", new, self.names[mark.best], self.values[mark.best].mean(axis=1))
 
     def against_baseline(self, baseline: str | None, others: Sequence[Trajectory]) -> Iterator[pd.DataFrame]:
-        """Checkpoints after the baseline of the same training, or all against that of another model."""
+        """Compare checkpoints after the baseline of this run, or all checkpoints with another model's."""
         of_task = [other for other in others if other.task == self.trajectory.task]
         if baseline is not None and baseline in self.names:
-            place = int(np.flatnonzero(self.names == baseline)[0])
-            new = np.arange(place + 1, len(self.values))
+            index = int(np.flatnonzero(self.names == baseline)[0])
+            new = np.arange(index + 1, len(self.values))
             if len(new):
-                yield self.rows("baseline", new, np.full(len(new), place))
+                yield self.rows("baseline", new, np.full(len(new), index))
         elif of_task and self.metric in of_task[0].values:
             other = of_task[0]
             if not np.array_equal(other.examples, self.trajectory.examples):
                 raise CellError(
-                    f"task {other.task}: {self.trajectory.model} and the baseline {other.model} were not "
-                    "asked the same examples; score both with the same task."
+                    f"task {other.task}: {self.trajectory.model} and the baseline {other.model} have "
+                    "different examples. Score both with the same task."
                 )
             old = np.broadcast_to(other.counted(self.metric)[0], self.values.shape)
             found = compare(self.values, old, self.clusters, self.alpha)
-            name = f"{other.model}/{other.places['checkpoint'].iloc[0]}"
-            yield self._named(found, "baseline", np.arange(len(old)), name, old.mean(axis=1))
+            name = f"{other.model}/{other.checkpoints['checkpoint'].iloc[0]}"
+            yield self._labelled(found, "baseline", np.arange(len(old)), name, old.mean(axis=1))
 
-    def _named(
+    def _labelled(
         self,
         found: pd.DataFrame,
         against: str,
@@ -162,14 +162,14 @@ class _Metric:
         reference: np.ndarray | str,
         reference_value: np.ndarray,
     ) -> pd.DataFrame:
-        places = self.trajectory.places.iloc[new].reset_index(drop=True)
+        checkpoints = self.trajectory.checkpoints.iloc[new].reset_index(drop=True)
         return found.assign(
             model=self.trajectory.model,
             task=self.trajectory.task,
             metric=self.metric,
-            checkpoint=places["checkpoint"],
-            step=places["step"],
-            tokens=places["tokens"],
+            checkpoint=checkpoints["checkpoint"],
+            step=checkpoints["step"],
+            tokens=checkpoints["tokens"],
             against=against,
             reference=reference,
             value=self.values[new].mean(axis=1),

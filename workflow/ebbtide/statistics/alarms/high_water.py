@@ -1,8 +1,9 @@
-"""Each checkpoint against the best before it: the best of many noisy values is too good, and the test knows.
+"""Compare each checkpoint with the best earlier one, corrected for the selection of the best.
 
-A checkpoint t is tested against *all* earlier ones at once, by the largest of their statistics (max-T;
-Westfall & Young 1993, Resampling-based Multiple Testing). Its null distribution comes from random signs of
-whole examples, one sign for all checkpoints, so that checkpoints that go together need little correction.
+The best of many noisy values is biased upwards. So checkpoint t is tested against *all* earlier checkpoints,
+by the largest of their statistics (max-T; Westfall & Young 1993, Resampling-based Multiple Testing). The null
+distribution comes from random signs of examples. An example has the same sign at all checkpoints, so
+correlated checkpoints need little correction.
 """
 
 from dataclasses import dataclass
@@ -12,29 +13,29 @@ from scipy.special import ndtri
 
 from ebbtide.statistics.resampling import DRAWS, cluster_sums, signs
 
-_RESOLVED = 10  # draws beyond the observed value, below which the share of draws says too little
-_TIE = 1e-4
+_MIN_EXCEEDING = 10  # fewer draws beyond the observed value give an imprecise p
+_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class HighWater:
-    """Of each checkpoint t = 1 … T-1, arrays of T-1.
+    """The high-water mark before each checkpoint t = 1 … T-1; all arrays have shape (T-1,).
 
     Attributes
     ----------
     best
-        The earlier checkpoint with the best mean; of equal ones the first.
+        Index of the earlier checkpoint with the best mean; the first one in case of ties.
     strongest
-        The earlier checkpoint from which the fall to t is surest, which gives p. Of a t that is the new best:
-        `best`.
+        Index of the earlier checkpoint with the most significant fall to t, which determines p. If t is the
+        new best, equal to `best`.
     p
-        Share of draws whose largest |z| over all earlier checkpoints reaches that of `strongest`, two-sided.
-        NaN where the draws cannot tell: Bonferroni's bound is needed (`resolved`).
+        Two-sided p: share of draws whose largest |z| over all earlier checkpoints reaches that of
+        `strongest`. Imprecise unless `resolved`; then use the Bonferroni bound.
     critical
-        The 1 - α quantile of the largest |z|: intervals that reach this many standard errors cover the
-        changes from all earlier checkpoints together, so that of the best one, too.
+        The 1 - α quantile of the largest |z|. Intervals of this many standard errors simultaneously cover the
+        changes from all earlier checkpoints, including the best one.
     resolved
-        Whether p is more than a few draws.
+        Whether enough draws exceed the statistic for p to be precise.
     """
 
     best: np.ndarray
@@ -47,21 +48,21 @@ class HighWater:
 def high_water(values: np.ndarray, clusters: np.ndarray, name: str, alpha: float) -> HighWater:
     """Test each checkpoint against all earlier ones.
 
-    z_st = Σ_i (x_si - x_ti) / √Σ_g (Σ_{i in g} (x_si - x_ti))²; more is better. In the draws the numerator is
-    Σ_i g_i (x_si - x_ti) with random signs g.
+    z_st = Σ_i (x_si - x_ti) / √Σ_g (Σ_{i in g} (x_si - x_ti))², where higher x is better. In the draws, the
+    numerator is Σ_i g_i (x_si - x_ti) with random signs g.
 
     Parameters
     ----------
     values
-        (T, n), T of at least 2, turned so that more is better.
+        (T, n) with T ≥ 2, oriented so that higher is better.
     clusters
-        (n,) whole numbers from 0 on.
+        (n,) integers from 0.
     name
-        Of the task; draws follow from it.
+        Name of the task, which seeds the draws.
     alpha
         Two-sided level of `critical`.
     """
-    # Distances from the first checkpoint: the differences are the same, and large offsets do not eat digits.
+    # Subtracting the first checkpoint keeps all differences and avoids loss of precision from large offsets.
     values = values - values[:1]
     T = len(values)
     totals = values.sum(axis=1)
@@ -80,16 +81,16 @@ def high_water(values: np.ndarray, clusters: np.ndarray, name: str, alpha: float
         fell = totals[best[t - 1]] > totals[t]
         strongest[t - 1] = z[:t, t].argmax() if fell else best[t - 1]
         null = _largest(drawn, scaled, t)
-        beyond = int((null >= abs(z[strongest[t - 1], t]) - _TIE).sum())
+        beyond = int((null >= abs(z[strongest[t - 1], t]) - _TOLERANCE).sum())
         p[t - 1] = (1 + beyond) / (1 + DRAWS)
-        # With one earlier checkpoint nothing was chosen: the test of the pair itself is exact.
-        resolved[t - 1] = t > 1 and beyond >= _RESOLVED
+        # With one earlier checkpoint there is no selection: the test of the pair itself is exact.
+        resolved[t - 1] = t > 1 and beyond >= _MIN_EXCEEDING
         critical[t - 1] = normal if t == 1 else max(normal, float(np.partition(null, rank)[rank]))
     return HighWater(best, strongest, p, critical, resolved)
 
 
 def _largest(drawn: np.ndarray, inverse: np.ndarray, t: int) -> np.ndarray:
-    """The largest |z*_st| over all s < t, (B,)."""
+    """Return the largest |z*_st| over all s < t, (B,)."""
     differences = drawn[:t] - drawn[t]
     np.abs(differences, out=differences)
     differences *= inverse[:t, t, None]
@@ -98,7 +99,7 @@ def _largest(drawn: np.ndarray, inverse: np.ndarray, t: int) -> np.ndarray:
 
 
 def _spread(sums: np.ndarray) -> np.ndarray:
-    """√Σ_g (y_sg - y_tg)², (T, T); exactly 0 for checkpoints without a difference."""
+    """Return √Σ_g (y_sg - y_tg)², (T, T); exactly 0 for identical checkpoints."""
     squares = (sums**2).sum(axis=1)
     both = squares[:, None] + squares
     distances = both - 2 * sums @ sums.T

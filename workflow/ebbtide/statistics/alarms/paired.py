@@ -1,7 +1,7 @@
-"""Two checkpoints compared on the same examples: how far, how surely, and what would have been found.
+"""Paired comparison of two checkpoints on the same examples: change, interval, p and detectable drop.
 
-Many pairs at once: row p of `new` is compared with row p of `old`. Values of 0 and 1 are shares of right
-answers; others are means. Examples of one cluster count together, in p and in the interval.
+Many pairs are compared at once: row p of `new` with row p of `old`. Means of 0/1 values are treated as
+shares. Clusters of examples are the units of p and of the interval.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class _Differences:
-    """Differences d = new - old (pairs, n), and what clusters make of them."""
+    """Differences d = new - old, (pairs, n), and their clustered standard error."""
 
     new: np.ndarray
     old: np.ndarray
@@ -40,7 +40,7 @@ class _Differences:
         return bool(self.groups == self.new.shape[1])
 
     def standard_error(self) -> np.ndarray:
-        """√(G/(G-1) Σ_g (Σ_{i in g} (d_i - d̄))²) / n, (pairs,); NaN for one cluster."""
+        """Return √(G/(G-1) Σ_g (Σ_{i in g} (d_i - d̄))²) / n, (pairs,); NaN for a single cluster."""
         d = self.values
         residues = cluster_sums(d - d.mean(axis=1, keepdims=True), self.clusters)
         if self.groups == 1:
@@ -63,12 +63,12 @@ def compare(
     new, old
         (pairs, n) values, without NaN.
     clusters
-        (n,) whole numbers from 0 on.
+        (n,) integers from 0.
     alpha
         Two-sided level.
     critical
-        (pairs,) how many standard errors an interval reaches, for comparisons that were chosen among several
-        (see `high_water`); by default the normal quantile of `alpha`.
+        (pairs,) half-width of the intervals in standard errors, for comparisons selected among several (see
+        `high_water`). The default is the normal quantile of `alpha`.
 
     Returns
     -------
@@ -76,21 +76,21 @@ def compare(
 
     change, low, high
         new - old with its interval. Shares: Bonett & Price (2012), Journal of Educational and Behavioral
-        Statistics 37:479, p ± z √(((b+1)/(n+2) + (c+1)/(n+2) - d²)/(n+2)), centred at d = (c-b)/(n+2). Other
-        values: t. Clusters: t of cluster sums; of shares, the wider of both, as few clusters may agree by
-        chance.
+        Statistics 37:479, d ± z √(((b+1)/(n+2) + (c+1)/(n+2) - d²)/(n+2)) with d = (c-b)/(n+2), b lost and c
+        gained. Other values: t interval. Clusters: t interval of cluster sums; for shares, the wider of the
+        two, because a few clusters can agree by chance.
     n, discordant
-        Examples, and those whose value changed.
+        Number of examples, and of examples whose value changed.
     p
-        Two-sided mid-p: McNemar for shares of independent examples, else random signs.
+        Two-sided mid-p: McNemar for shares of independent examples, otherwise a sign-flip test.
     effect
-        Shares: Cohen's h, 2 arcsin √new - 2 arcsin √old. Else the change in standard deviations of examples,
-        √((s²_new + s²_old)/2); infinite where examples do not differ.
+        Shares: Cohen's h, 2 arcsin √new - 2 arcsin √old. Otherwise the change in standard deviations of
+        examples, √((s²_new + s²_old)/2); infinite if that is 0.
     minimum_detectable_drop
-        The smallest true change that a test at `critical` finds with a probability of 80 %, given as many
-        discordant examples, or as much noise, as here. NaN where no change can ever be found.
+        The smallest true change that a test at `critical` detects with 80 % power, given the observed number
+        of discordant examples or the observed noise. NaN if no change is detectable.
     note
-        What cannot be said, in words.
+        Why a value is missing.
     """
     d = _Differences(new, old, clusters)
     z = np.full(len(new), ndtri(1 - alpha / 2)) if critical is None else critical
@@ -124,17 +124,18 @@ def compare(
 
 
 def drop_of_shares(discordant: np.ndarray, n: int, z: np.ndarray) -> np.ndarray:
-    """The smallest drop of a share that is found with a probability of 80 %, (pairs,).
+    """Return the smallest drop of a share that is detected with 80 % power, (pairs,).
 
     Solves (z √ψ + z_β √(ψ - d²)) / √n = d for d, with ψ the share of discordant examples: the power of
-    McNemar's test after Miettinen (1968), Biometrics 24:339. A drop of d needs a ψ of at least d: where d
-    would exceed ψ, it is ψ, all discordant examples lost. Never less than what mid-p can find: m examples of
-    n lost and none gained have p = 2^-m, and m of n must be reached with a probability of 80 %, which is
-    exact where the discordant examples are as few. Where they are 8 to 15, whose p are coarse, the stated
-    drop is found with up to 89 %, and a somewhat smaller one would do. NaN where n is less than m.
+    McNemar's test after Miettinen (1968), Biometrics 24:339. A drop of d needs ψ ≥ d, so d is at most ψ (all
+    discordant examples lost).
+
+    The lower limit is what mid-p can detect: m of n examples lost and none gained have p = 2^-m, and m must
+    be reached with 80 % probability. This is exact for few discordant examples. With 8 to 15 of them p is
+    coarse, and the stated drop is detected with up to 89 % power. NaN if n < m.
     """
     beta = ndtri(POWER)
-    with np.errstate(invalid="ignore"):  # fewer examples than z²: NaN, as it should be
+    with np.errstate(invalid="ignore"):  # NaN is correct for fewer examples than z²
         factor = (z * np.sqrt(n) + beta * np.sqrt(n + beta**2 - z**2)) / (n + beta**2)
     needed = _pairs_needed(z)
     found = np.minimum(factor * np.sqrt(discordant / n), discordant / n)
@@ -145,13 +146,13 @@ def drop_of_shares(discordant: np.ndarray, n: int, z: np.ndarray) -> np.ndarray:
 
 
 def _pairs_needed(z: np.ndarray) -> np.ndarray:
-    """The fewest discordant pairs, all one way, whose mid-p 2^-m is at most the level of z."""
+    """Return the fewest discordant pairs m in one direction whose mid-p 2^-m is at most the level of z."""
     needed: np.ndarray = np.ceil(-np.log2(2 * ndtr(-z)))
     return needed
 
 
 def _drop_of_means(d: _Differences, error: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """(t_α + t_β) standard errors; NaN without noise, or where too few groups could all change sign."""
+    """Return (t_α + t_β) standard errors; NaN without noise, or with too few groups for significance."""
     df = max(d.groups - 1, 1)
     reach = -stdtrit(df, ndtr(-z)) + stdtrit(df, POWER)
     possible = (error > 0) & (_pairs_needed(z) <= d.groups)
@@ -159,7 +160,7 @@ def _drop_of_means(d: _Differences, error: np.ndarray, z: np.ndarray) -> np.ndar
 
 
 def _t_interval(d: _Differences, error: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """NaN without noise: an interval of no width would claim certainty."""
+    """Return the t interval; NaN without noise, because an interval of width 0 would claim certainty."""
     reach = -stdtrit(max(d.groups - 1, 1), ndtr(-z)) * np.where(error > 0, error, np.nan)
     change = d.values.mean(axis=1)
     return change - reach, change + reach
@@ -192,9 +193,11 @@ def _notes(
     facts = {
         "no example changed": changed == 0,
         f"{few} for an interval": np.isnan(low) & (d.groups == 1),
-        "all examples changed alike, so there is no interval": np.isnan(low) & (d.groups > 1) & (changed > 0),
-        f"{few} to find any drop": np.isnan(drop) & ~possible,
-        "without noise the smallest detectable drop is not known": np.isnan(drop) & possible,
+        "all examples changed equally, so there is no interval": np.isnan(low)
+        & (d.groups > 1)
+        & (changed > 0),
+        f"{few} to detect any drop": np.isnan(drop) & ~possible,
+        "no noise, so the smallest detectable drop is unknown": np.isnan(drop) & possible,
     }
     rows = zip(*facts.values(), strict=True)
     return ["; ".join(fact for fact, holds in zip(facts, row, strict=True) if holds) for row in rows]

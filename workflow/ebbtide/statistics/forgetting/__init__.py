@@ -1,1 +1,1 @@
-"""Forgetting: which examples a model learned and lost, compared with chance."""
+"""Forgetting: the examples that a model learned and lost, compared with chance."""

@@ -1,9 +1,9 @@
-"""What an example's answers look like if their order is chance.
+"""Expected forgetting if the order of an example's answers is random.
 
-Of an example that is right at k of T checkpoints, every order of the k right answers is as likely (answers
-are exchangeable over checkpoints: they flicker around a level that does not move). Under this order the
-expected number of falls from right to wrong is k (T - k) / T, and the chance to look forgotten is a count of
-sequences, taken exactly.
+Null hypothesis: answers are exchangeable over checkpoints, so they flicker around a constant level. If an
+example is right at k of T checkpoints, all orders of the k right answers are equally likely. The expected
+number of falls from right to wrong is k (T - k) / T. The probability of being counted as forgotten follows
+from an exact count of sequences.
 """
 
 from functools import cache
@@ -13,23 +13,24 @@ import numpy as np
 
 
 def expected_falls(right: np.ndarray) -> float:
-    """Falls from right to wrong, summed over examples: Σ k (T - k) / T for answers (T, n)."""
+    """Return the expected falls from right to wrong, Σ k (T - k) / T over examples, for answers (T, n)."""
     T, k = len(right), right.sum(axis=0)
     return float((k * (T - k)).sum() / T)
 
 
 @cache
-def looks_forgotten(T: int, hold: int) -> np.ndarray:
-    """P(some `hold` answers in a row are right, and the last `hold` wrong | k of T right), (T + 1,) over k.
+def forgotten_by_chance(T: int, streak: int) -> np.ndarray:
+    """Return P(a run of `streak` right, and the last `streak` wrong | k of T right) for k = 0 … T, (T + 1,).
 
-    The last `hold` are wrong if the k right ones lie among the first m = T - hold. Of C(m, k) ways to put
-    them there, those without a run of `hold` leave every one of the z + 1 gaps around z = m - k wrong answers
-    shorter than `hold`: Σ_j (-1)^j C(z + 1, j) C(m - j hold, z) by inclusion and exclusion.
+    The last `streak` answers are wrong if all k right ones are among the first m = T - streak, in one of C(m,
+    k) orders. In orders without a run of `streak`, all z + 1 gaps around the z = m - k wrong answers are
+    shorter than `streak`. Their number is Σ_j (-1)^j C(z + 1, j) C(m - j streak, z) by inclusion and
+    exclusion.
     """
-    m = T - hold
+    m = T - streak
     chances = np.zeros(T + 1)
-    for k in range(hold, m + 1):
+    for k in range(streak, m + 1):
         z = m - k
-        short = sum((-1) ** j * comb(z + 1, j) * comb(m - j * hold, z) for j in range(k // hold + 1))
-        chances[k] = (comb(m, k) - short) / comb(T, k)  # whole numbers up to here, so nothing cancels
+        short = sum((-1) ** j * comb(z + 1, j) * comb(m - j * streak, z) for j in range(k // streak + 1))
+        chances[k] = (comb(m, k) - short) / comb(T, k)  # integers up to here, so no cancellation
     return chances

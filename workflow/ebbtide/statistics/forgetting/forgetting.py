@@ -1,17 +1,19 @@
-"""How much was forgotten, and whether it is more than noise.
+"""Count forgotten examples, and test whether there are more than noise produces.
 
-Noise makes examples look forgotten, so every count has two comparisons:
+Forgetting events follow Toneva et al. (2019), with a streak of checkpoints instead of one (see `history`).
+Noise alone makes examples look forgotten, so every count is tested against two null hypotheses:
 
 flicker
-    the number that an exchangeable order of the same answers gives (`flicker`); p by the binomial with the
-    same mean, which has heavier tails than the sum of unequal chances (Hoeffding 1956, Ann. Math. Stat. 27).
-    Answers that drift slowly up and down, without any trend, exceed it, too: that is turnover.
+    The order of an example's answers is random (see `flicker`). p is from the binomial with the same mean,
+    which has heavier tails than the sum of unequal probabilities (Hoeffding 1956, Ann. Math. Stat. 27).
+    Answers that drift slowly without a trend are significant as well; the verdict is then `turnover`.
 net
-    held around s and lost at the end, against not known around s and held at the end. Without a trend the two
-    are as likely however slowly answers drift, as the reverse of a stationary reversible sequence is as
-    likely as the sequence. Largest z over all s, null by random signs of examples (max-T), one-sided.
+    As many examples are lost (held around s, wrong at the end) as gained (wrong around s, held at the end).
+    Without a trend both are equally likely, however slowly answers drift, because a stationary reversible
+    sequence is as likely as its reverse. One-sided p of the largest z over all s, with a null distribution
+    from random signs of examples (max-T).
 
-`forgets` needs the second, and is what a noisy but steady model is called in less than alpha of all tasks.
+The verdict `forgets` requires the second test. Models without a trend get it in less than alpha of all tasks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ebbtide.statistics.forgetting.flicker import expected_falls, looks_forgotten
+from ebbtide.statistics.forgetting.flicker import expected_falls, forgotten_by_chance
 from ebbtide.statistics.forgetting.history import STATES, History
 from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.resampling import signs
@@ -47,7 +49,9 @@ def summarise_histories(
     Parameters
     ----------
     histories
-        Or, of a trajectory without one, its model, task, metric and why.
+        Histories, or (model, task, metric, reason) for trajectories without one.
+    alpha
+        Level of the adjusted p for `verdict`.
     """
     rows = [
         _summary(h)
@@ -56,27 +60,27 @@ def summarise_histories(
         for h in histories
     ]
     if not rows:
-        rows = [{"note": "no example was scored here: imported results have none"}]
+        rows = [{"note": "no example was scored: imported results contain no examples"}]
     table = pd.DataFrame(rows).reindex(columns=list(SUMMARY))
     for name in ("p_flicker", "p_net"):
         table[f"{name}_adjusted"] = adjusted(table[name].to_numpy(dtype=float), "bh")
     forgets = table["p_net_adjusted"] < alpha
-    turns = table["p_flicker_adjusted"] < alpha
-    table["verdict"] = np.select([forgets, turns], ["forgets", "turnover"], "no more than flicker")
+    drifts = table["p_flicker_adjusted"] < alpha
+    table["verdict"] = np.select([forgets, drifts], ["forgets", "turnover"], "no more than flicker")
     table.loc[table["p_net"].isna(), "verdict"] = ""
     return table
 
 
 def curves(history: History) -> pd.DataFrame:
-    """Shares of all examples at each checkpoint, as if training had ended there; columns `CURVES`."""
+    """Shares of examples at each checkpoint, computed as if training had ended there; columns `CURVES`."""
     T, n = history.right.shape
     held = history.held_by
     counts = np.cumsum(history.right, axis=0)
     expected = [
-        looks_forgotten(t + 1, history.hold)[counts[t]].mean() if t + 1 > history.hold else 0.0
+        forgotten_by_chance(t + 1, history.streak)[counts[t]].mean() if t + 1 > history.streak else 0.0
         for t in range(T)
     ]
-    table = history.places.assign(
+    table = history.checkpoints.assign(
         model=history.model,
         task=history.task,
         metric=history.metric,
@@ -84,21 +88,21 @@ def curves(history: History) -> pd.DataFrame:
         n=n,
         right=history.right.mean(axis=1),
         held=held.mean(axis=1),
-        forgotten=(held & (history.wrong_run >= history.hold)).mean(axis=1),
+        forgotten=(held & (history.wrong_run >= history.streak)).mean(axis=1),
         forgotten_expected=expected,
     )
     return table[list(CURVES)]
 
 
 def net_test(history: History) -> dict[str, Any]:
-    """More lost than gained since some checkpoint? The one that says so most, with p for having chosen it."""
+    """Test whether more examples are lost than gained since some checkpoint; p accounts for its selection."""
     from scipy.stats import binom, norm
 
-    hold, T = history.hold, len(history.right)
-    starts = np.arange(hold - 1, T - hold)  # the window that ends here does not touch the last one
-    known, unknown = history.right_run[starts] >= hold, history.wrong_run[starts] >= hold
-    lost = known & (history.wrong_run[-1] >= hold)
-    gained = unknown & (history.right_run[-1] >= hold)
+    streak, T = history.streak, len(history.right)
+    starts = np.arange(streak - 1, T - streak)  # windows ending here do not overlap the last one
+    known, unknown = history.right_run[starts] >= streak, history.wrong_run[starts] >= streak
+    lost = known & (history.wrong_run[-1] >= streak)
+    gained = unknown & (history.right_run[-1] >= streak)
     difference = lost.astype(float) - gained
     groups = int(history.clusters.max()) + 1
     sums = np.stack([np.bincount(history.clusters, weights=row, minlength=groups) for row in difference])
@@ -110,13 +114,13 @@ def net_test(history: History) -> dict[str, Any]:
         "gained": int(gained[best].sum()),
         "z_net": float(z[best]),
     }
-    found["net_from"] = str(history.places["checkpoint"].iloc[starts[best]])
+    found["net_from"] = str(history.checkpoints["checkpoint"].iloc[starts[best]])
     if not scale.any():
         return found | {"p_net": 1.0}
     drawn = signs(sums, np.arange(groups), history.task) / np.where(scale > 0, scale, np.inf)
     exceeding = int((drawn.max(axis=1) >= z[best] - 1e-9).sum())
     p = (1 + exceeding) / (1 + len(drawn))
-    if not exceeding:  # beyond what the draws resolve: one test per start, Bonferroni
+    if not exceeding:  # smaller than the draws resolve: Bonferroni over one test per start
         each = norm.sf(z)
         if groups == history.right.shape[1]:
             each = binom.sf(lost.sum(axis=1) - 1, lost.sum(axis=1) + gained.sum(axis=1), 0.5)
@@ -129,8 +133,12 @@ def _summary(history: History) -> dict[str, Any]:
     states = history.states
     counts = {state: int((states == state).sum()) for state in STATES}
     steps = np.diff(history.right.astype(np.int8), axis=0)
-    expected = history.flicker.sum()
-    notes = [] if history.hold > 1 else [f"only {T} trained checkpoints: knowledge is one right answer"]
+    expected = history.forgotten_by_chance.sum()
+    notes = (
+        []
+        if history.streak > 1
+        else [f"only {T} trained checkpoints, so one correct answer counts as learned"]
+    )
     if history.right.all() or not history.right.any():
         notes.append(f"every answer is {'right' if history.right.all() else 'wrong'} at every checkpoint")
     times, note = _time_to_forget(history)
@@ -139,7 +147,7 @@ def _summary(history: History) -> dict[str, Any]:
         "task": history.task,
         "metric": history.metric,
         "checkpoints": T,
-        "hold": history.hold,
+        "hold": history.streak,
         "n": n,
         **counts,
         **{f"{state}_share": count / n for state, count in counts.items()},
@@ -158,9 +166,9 @@ def _summary(history: History) -> dict[str, Any]:
 def _p_flicker(history: History) -> float:
     from scipy.stats import binom, norm
 
-    chances, found = history.flicker, history.forgotten
+    chances, found = history.forgotten_by_chance, history.forgotten
     groups = int(history.clusters.max()) + 1
-    if groups < len(found):  # examples of a cluster go together: the scatter of cluster sums
+    if groups < len(found):  # clustered examples are dependent, so use the variance of cluster sums
         residuals = np.bincount(history.clusters, weights=found - chances)
         scale = np.sqrt((residuals**2).sum())
         return float(norm.sf(residuals.sum() / scale)) if scale > 0 else 1.0
@@ -171,7 +179,7 @@ def _p_flicker(history: History) -> float:
 
 
 def _time_to_forget(history: History) -> tuple[dict[str, Any], Sequence[str]]:
-    """Decades of tokens from learned to lost; examples not lost are censored at the last checkpoint."""
+    """Median decades of tokens from learned to lost; others are censored at the last checkpoint."""
     learned, lost = history.spans()
     held, gone = learned >= 0, lost >= 0
     counts = {
@@ -179,24 +187,24 @@ def _time_to_forget(history: History) -> tuple[dict[str, Any], Sequence[str]]:
         "ever_lost": int(gone.sum()),
         "not_lost": int((held & ~gone).sum()),
     }
-    tokens = history.places["tokens"].to_numpy(dtype=float)
+    tokens = history.checkpoints["tokens"].to_numpy(dtype=float)
     if (tokens <= 0).any():
         return counts, ["training tokens are unknown: no time to forget"]
     if not gone.any():
-        return counts, ["nothing held was lost: no time to forget"]
+        return counts, ["no held example was lost: no time to forget"]
     decades = np.log10(tokens)
     until = np.where(gone, lost, len(tokens) - 1)
     spent = np.maximum(decades[until[held]] - decades[learned[held]], 0.0)
     median = median_survival(spent, gone[held])
     if np.isnan(median):
         return counts, [
-            "less than half of what was held was lost: the median time to forget is beyond the end"
+            "fewer than half of the held examples were lost: the median time to forget is beyond the end"
         ]
     return counts | {"median_decades_to_forget": median}, []
 
 
 def median_survival(times: np.ndarray, observed: np.ndarray) -> float:
-    """Kaplan-Meier median of times, those not `observed` right-censored; NaN if beyond the data."""
+    """Kaplan-Meier median of times (n,), right-censored unless `observed` (n,); NaN if beyond the data."""
     from scipy.stats import CensoredData, ecdf
 
     survival = ecdf(CensoredData(uncensored=times[observed], right=times[~observed])).sf

@@ -1,4 +1,4 @@
-"""The tables of forgetting of a whole study."""
+"""Tables of forgetting of a study."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ EXAMPLES = (
     *("prompt", "answer"),
 )
 RIGHT, WRONG = "●", "○"
-STRIP = 60  # most checkpoints of a strip; of more, evenly spread ones
+MAX_STRIP = 60  # checkpoints per strip; of more, evenly spaced ones are shown
 
 
 class ForgettingTables(NamedTuple):
-    """One row per model × task; per task; per model × task × checkpoint; per task × forgotten example."""
+    """Rows: model × task; task; model × task × checkpoint; task × forgotten example."""
 
     summary: pd.DataFrame
     together: pd.DataFrame
@@ -34,16 +34,30 @@ def forgetting_tables(
     metrics: Sequence[str],
     parameters: str,
     largest: int,
-    hold: int | None,
+    streak: int | None,
     alpha: float,
 ) -> ForgettingTables:
-    """All tables; the models of the second and of `in_all_large` are the `largest` ones by `parameters`."""
+    """Compute all tables of forgetting.
+
+    Parameters
+    ----------
+    metrics
+        0/1 metrics to follow; tasks without them use their first metric.
+    parameters
+        Count that sizes refer to: `total`, `non_embedding`, `active`, `nominal`.
+    largest
+        Number of largest models for `together` and for the column `in_all_large`.
+    streak
+        Checkpoints in a row, see `history`; None selects `default_streak`.
+    alpha
+        Level of the adjusted p.
+    """
     rows: list[History | tuple[str, str, str, str]] = []
     sizes: dict[str, int] = {}
     for trajectory in trajectories:
         size = sizes[trajectory.model] = trajectory.parameters.get(parameters, 0)
-        for metric in trajectory.watched(metrics):
-            found = history(trajectory, metric, hold=hold, size=size)
+        for metric in trajectory.available(metrics):
+            found = history(trajectory, metric, streak=streak, size=size)
             named = (trajectory.model, trajectory.task, metric)
             rows.append((*named, found) if isinstance(found, str) else found)
     histories = [row for row in rows if isinstance(row, History)]
@@ -58,7 +72,7 @@ def forgetting_tables(
 
 
 def with_texts(examples: pd.DataFrame, texts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`examples` with the beginning of the prompt and the right answer; `texts`: task → `prompts` of it."""
+    """Return `examples` with shortened prompt and right answer; `texts` is task → table of `prompts`."""
     parts = [
         rows.drop(columns=["prompt", "answer"]).merge(texts[str(task)], on="example", how="left")
         for task, rows in examples.groupby("task", sort=False)
@@ -67,15 +81,15 @@ def with_texts(examples: pd.DataFrame, texts: Mapping[str, pd.DataFrame]) -> pd.
 
 
 def prompts(requests: pd.DataFrame, invert: bool = False) -> pd.DataFrame:
-    """`example, prompt, answer` of frozen requests: the context of the right choice, and its continuation.
+    """Return `example, prompt, answer` of frozen requests: context and continuation of the right choice.
 
-    Where no choice is right by itself (ratings), the first one's. Inverted, right is wrong.
+    Examples without a right choice (ratings) use their first choice. `invert` exchanges right and wrong.
     """
-    asked = requests[requests["role"] == "choice"] if "role" in requests else requests
-    if "gold" in asked:
-        right = asked[(asked["gold"] > 0) != invert]
-        asked = pd.concat([right, asked[~asked["example"].isin(right["example"])]])
-    first = asked.drop_duplicates("example")
+    choices = requests[requests["role"] == "choice"] if "role" in requests else requests
+    if "gold" in choices:
+        right = choices[(choices["gold"] > 0) != invert]
+        choices = pd.concat([right, choices[~choices["example"].isin(right["example"])]])
+    first = choices.drop_duplicates("example")
     return pd.DataFrame(
         {
             "example": first["example"].astype(str),
@@ -86,16 +100,16 @@ def prompts(requests: pd.DataFrame, invert: bool = False) -> pd.DataFrame:
 
 
 def shortened(text: str, beginning: int, end: int) -> str:
-    """A text on one line, its middle left out where it is long: few-shot prompts differ at the end."""
+    """Return a text on one line. Long texts lose their middle, because few-shot prompts differ at the end."""
     if len(text) > beginning + end + 3:
         text = text[:beginning] + " … " + (text[-end:] if end else "")
     return text.replace("\t", " ").replace("\r", "").replace("\n", "⏎")
 
 
 def strip(right: np.ndarray) -> str:
-    """One model's answers in the order of training, ● right and ○ wrong."""
-    shown = np.unique(np.linspace(0, len(right) - 1, min(len(right), STRIP)).round().astype(int))
-    return "".join(RIGHT if answer else WRONG for answer in right[shown])
+    """Return one model's answers in training order, ● right and ○ wrong."""
+    selected = np.unique(np.linspace(0, len(right) - 1, min(len(right), MAX_STRIP)).round().astype(int))
+    return "".join(RIGHT if answer else WRONG for answer in right[selected])
 
 
 def _forgotten_examples(histories: Sequence[History], large: Sequence[str]) -> pd.DataFrame:
@@ -108,15 +122,15 @@ def _forgotten_examples(histories: Sequence[History], large: Sequence[str]) -> p
 
 
 def _of_task(histories: Sequence[History], large: Sequence[str]) -> list[dict[str, Any]]:
-    """Forgotten in most models first, then by name."""
-    places = [{name: i for i, name in enumerate(h.examples)} for h in histories]
+    """Rows of one task, sorted by the number of models that forgot the example, then by name."""
+    indices = [{name: i for i, name in enumerate(h.examples)} for h in histories]
     masks = [h.forgotten for h in histories]
     spans = [h.spans() for h in histories]
-    checkpoints = [h.places["checkpoint"].tolist() for h in histories]
+    checkpoints = [h.checkpoints["checkpoint"].tolist() for h in histories]
     big = [m for m, h in enumerate(histories) if h.model in large]
     rows = []
     for name in sorted({e for h, mask in zip(histories, masks, strict=True) for e in h.examples[mask]}):
-        at = [place.get(name) for place in places]
+        at = [index.get(name) for index in indices]
         where = [m for m, i in enumerate(at) if i is not None and masks[m][i]]
         when = []
         for m in where:

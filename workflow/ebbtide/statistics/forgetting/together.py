@@ -1,4 +1,4 @@
-"""Examples that all large models forget: how many, and how many by coincidence."""
+"""Examples that all large models forget, and the number expected by chance."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,21 +16,25 @@ COLUMNS = (
 
 
 def largest_models(sizes: Mapping[str, int], count: int) -> list[str]:
-    """The `count` largest models, the largest first; of equal ones, and those of unknown size, by name."""
+    """Return the `count` largest models, largest first; ties are sorted by name. Unknown sizes are 0."""
     return sorted(sizes, key=lambda model: (-sizes[model], model))[:count]
 
 
 def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> pd.DataFrame:
-    """Per task and metric, the examples forgotten by every model of `largest`, columns `COLUMNS`.
+    """Count the examples forgotten by every model of `largest`: a row per task and metric, columns `COLUMNS`.
 
-    `expected_independent`: n ∏ (forgotten share of the model), as if each model forgot its number of examples
-    at random. Examples that are hard for every model are forgotten together more often than that.
-    `expected_difficulty`: Σ_i ∏_m q_m(k_mi), where k_mi counts how often example i is right in model m, and
-    q_m(k) is the share forgotten among the examples with as many right in that model. The count carries what
-    an example's difficulty says of its history (in the Rasch model all of it: models that share nothing but
-    difficulty forget independently given the counts), and as q is found and not assumed, neither a trend nor
-    slow drift disturbs it. p: as many together or more, by the binomial with the same mean, which has heavier
-    tails than the sum of unequal chances (Hoeffding 1956). It takes examples as independent of each other.
+    expected_independent
+        n ∏ (forgotten share of the model): each model forgets its number of examples at random. Examples that
+        are hard for every model are forgotten together more often than that.
+    expected_difficulty
+        Σ_i ∏_m q_m(k_mi), where k_mi is how often example i is right in model m, and q_m(k) is the share
+        forgotten among the examples that are right k times in that model. In the Rasch model, models that
+        share only difficulty forget independently given these counts. q is estimated, so trends and slow
+        drift do not bias it.
+    p
+        Probability of at least as many under shared difficulty, from the binomial with the same mean, which
+        has heavier tails than the sum of unequal probabilities (Hoeffding 1956). Examples are assumed
+        independent.
     """
     rows = []
     by_task: dict[tuple[str, str], dict[str, History]] = {}
@@ -44,7 +48,7 @@ def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> 
 
 
 def chance_by_difficulty(history: History) -> np.ndarray:
-    """(n,): the share forgotten among the examples that are right as often as each one."""
+    """(n,): share forgotten among the examples that are right as often as this one."""
     often = history.right.sum(axis=0)
     _, at, count = np.unique(often, return_inverse=True, return_counts=True)
     shares: np.ndarray = (np.bincount(at, weights=history.forgotten) / count)[at]
@@ -63,9 +67,9 @@ def _row(histories: Sequence[History], wanted: int) -> dict[str, Any]:
         "n": n,
     }
     if len(histories) < 2:
-        return row | {"note": "one model: nothing is forgotten together"}
+        return row | {"note": "one model only: nothing to compare"}
     if any(not np.array_equal(h.examples, first.examples) for h in histories):
-        return row | {"note": "the models do not have the same examples"}
+        return row | {"note": "the models have different examples"}
     masks = np.stack([h.forgotten for h in histories])
     sizes = [int(size) for size in masks.sum(axis=1)]
     both = int(masks.all(axis=0).sum())
@@ -78,7 +82,7 @@ def _row(histories: Sequence[History], wanted: int) -> dict[str, Any]:
         "p": _heavier_tail(chances, both),
         "note": ""
         if len(histories) == wanted
-        else f"{len(histories)} of the {wanted} largest models have it",
+        else f"only {len(histories)} of the {wanted} largest models have this task",
     }
     return row
 

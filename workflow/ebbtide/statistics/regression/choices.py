@@ -1,4 +1,4 @@
-"""The choices behind one regression, one by one: other sizes, errors, models, and a model left out."""
+"""Analysis choices of one regression, changed one at a time: size, errors, model, and a model left out."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,20 +11,20 @@ from ebbtide.statistics.regression.covariance import Estimates, least_squares
 from ebbtide.statistics.regression.design import (
     Size,
     cells_of,
-    formed,
     predictors_of,
-    reason_for_none,
+    reason_for_no_regression,
+    response_and_design,
     standardise,
 )
 from ebbtide.statistics.regression.mixed import random_slopes
 from ebbtide.statistics.regression.quasi_binomial import quasi_binomial, reason_for_no_shares
 
-ROUGH_DF = 4  # below it, a t with Satterthwaite degrees of freedom is only roughly one
+ROUGH_DF = 4  # with fewer Satterthwaite degrees of freedom, the t distribution is a rough approximation
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one choice gave: estimates of the three terms, or None and a note that says why."""
+    """Result of one choice: estimates of the three terms, or None and a note with the reason."""
 
     group: str
     choice: str
@@ -36,39 +36,39 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The cells of one task and metric that have a place on the axes, ready for a regression."""
+    """The cells of one task and metric with known size and tokens, as arrays."""
 
     y: np.ndarray  # (cells,), as measured
     predictors: np.ndarray  # (cells, 2): log10 N, log10 D
     models: np.ndarray
     n: np.ndarray  # examples; 0 where unknown
-    note: str  # why there is no regression, or what is missing
+    note: str  # why there is no regression, or which cells are missing
 
     @property
-    def has_none(self) -> bool:
+    def has_no_regression(self) -> bool:
         return self.note.startswith("no regression")
 
     def without(self, model: str) -> "_Grid":
         kept = self.models != model
         y, predictors = self.y[kept], self.predictors[kept]
-        return _Grid(y, predictors, self.models[kept], self.n[kept], reason_for_none(y, predictors))
+        return _Grid(y, predictors, self.models[kept], self.n[kept], reason_for_no_regression(y, predictors))
 
     def outcome(self, group: str, choice: str, fit: "Callable[[_Grid], Estimates | str]") -> Outcome:
-        """What `fit` finds, with the remarks of grid and fit."""
-        found = self.note if self.has_none else fit(self)
+        """Return the result of `fit`, with the notes of grid and fit."""
+        found = self.note if self.has_no_regression else fit(self)
         count = len(self.y), len(np.unique(self.models))
         if isinstance(found, str):
-            text = found if self.has_none else f"no regression: {found}"
+            text = found if self.has_no_regression else f"no regression: {found}"
             return Outcome(group, choice, *count, None, text)
         return Outcome(group, choice, *count, found, "; ".join(n for n in (self.note, found.note) if n))
 
 
 def outcomes(rows: pd.DataFrame, metric: str, parameters: Size) -> Iterator[Outcome]:
-    """The base and every choice beside it, of the `rows` of one task; `parameters` is the base's size."""
+    """Yield the base and every other choice for the `rows` of one task. The base counts `parameters`."""
     cells = cells_of(rows, metric, parameters)
     base = _grid(cells, parameters)
     if not base.note:
-        base = replace(base, note=_holes(cells))
+        base = replace(base, note=_missing_cells_note(cells))
     yield base.outcome("base", "base", _plain)
     for size in get_args(Size):
         if size != parameters:
@@ -85,11 +85,13 @@ def _grid(cells: pd.DataFrame, parameters: Size) -> _Grid:
     y = cells["value"].to_numpy(dtype=float)
     predictors = predictors_of(cells, parameters)
     n = cells["n"].to_numpy(dtype=float) if "n" in cells else np.zeros(len(y))
-    return _Grid(y, predictors, cells["model"].to_numpy(dtype=object), n, reason_for_none(y, predictors))
+    return _Grid(
+        y, predictors, cells["model"].to_numpy(dtype=object), n, reason_for_no_regression(y, predictors)
+    )
 
 
-def _holes(cells: pd.DataFrame) -> str:
-    """How many cells are missing: checkpoints that most models have, and some lack."""
+def _missing_cells_note(cells: pd.DataFrame) -> str:
+    """Return how many cells are missing: checkpoints that most models have and some lack."""
     models = cells["model"].nunique()
     having = cells.groupby("tokens")["model"].nunique()
     missing = int((models - having[having > models / 2]).sum())
@@ -99,7 +101,7 @@ def _holes(cells: pd.DataFrame) -> str:
 def _other_size(cells: pd.DataFrame, size: Size, base: _Grid) -> Outcome:
     column, choice = f"parameters_{size}", f"{size} parameters".replace("_", "-")
     known = cells[cells[column] > 0] if column in cells else cells[:0]
-    if base.has_none:
+    if base.has_no_regression:
         return base.outcome("size", choice, _plain)
     if known.empty:
         return replace(base, note=f"no regression: {choice} unknown").outcome("size", choice, _plain)
@@ -107,13 +109,13 @@ def _other_size(cells: pd.DataFrame, size: Size, base: _Grid) -> Outcome:
     remarks = [grid.note or base.note]
     if len(known) < len(cells):
         remarks.append(f"{choice} unknown for {len(cells) - len(known)} of {len(cells)} cells")
-    elif not grid.has_none:
-        remarks.append(_alike(grid, base))
+    elif not grid.has_no_regression:
+        remarks.append(_equal_sizes_note(grid, base))
     return replace(grid, note="; ".join(filter(None, remarks))).outcome("size", choice, _plain)
 
 
-def _alike(grid: _Grid, base: _Grid) -> str:
-    """What to say where another size cannot give another regression: it is standardised."""
+def _equal_sizes_note(grid: _Grid, base: _Grid) -> str:
+    """Return a note if another size gives the same regression, because standardised sizes are equal."""
     if np.array_equal(grid.predictors, base.predictors):
         return "the same sizes as the base"
     if np.allclose(standardise(grid.predictors), standardise(base.predictors), rtol=0, atol=1e-9):
@@ -122,21 +124,23 @@ def _alike(grid: _Grid, base: _Grid) -> str:
 
 
 def _plain(grid: _Grid) -> Estimates:
-    return _terms(least_squares(*formed(grid.y, grid.predictors, "standardised")))
+    return _terms(least_squares(*response_and_design(grid.y, grid.predictors, "standardised")))
 
 
 def _hc3(grid: _Grid) -> Estimates:
-    return _terms(least_squares(*formed(grid.y, grid.predictors, "standardised"), "HC3"))
+    return _terms(least_squares(*response_and_design(grid.y, grid.predictors, "standardised"), "HC3"))
 
 
 def _cr2(grid: _Grid) -> Estimates | str:
     found = _terms(
-        least_squares(*formed(grid.y, grid.predictors, "standardised"), "CR2", clusters=grid.models)
+        least_squares(
+            *response_and_design(grid.y, grid.predictors, "standardised"), "CR2", clusters=grid.models
+        )
     )
     if np.isnan(found.df).all():
-        return "too few models to see how they differ"
+        return "too few models to estimate how they differ"
     least = np.nanmin(found.df)
-    note = f"least df {least:.1f}: p is rough" if least < ROUGH_DF else ""
+    note = f"smallest df {least:.1f}: p is approximate" if least < ROUGH_DF else ""
     return Estimates(found.estimate, found.stderr, found.df, note)
 
 
@@ -148,11 +152,11 @@ def _random_slopes(grid: _Grid) -> Estimates | str:
 def _quasi_binomial(grid: _Grid, metric: str) -> Estimates | str:
     if reason := reason_for_no_shares(metric, grid.y, grid.n):
         return reason
-    _, design = formed(grid.y, grid.predictors, "standardised")
+    _, design = response_and_design(grid.y, grid.predictors, "standardised")
     found = quasi_binomial(grid.y, grid.n, design)
     return found if isinstance(found, str) else _terms(found)
 
 
 def _terms(found: Estimates) -> Estimates:
-    """Without the intercept."""
+    """Return the estimates without the intercept."""
     return Estimates(found.estimate[1:], found.stderr[1:], found.df[1:], found.note)

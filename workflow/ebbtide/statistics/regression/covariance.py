@@ -1,4 +1,4 @@
-"""Ordinary least squares with a choice of standard errors: classical, robust to unequal noise, by cluster.
+"""Ordinary least squares with classical, heteroscedasticity-robust (HC3) or cluster-robust (CR2) errors.
 
 With X the design (n, k), B = (X'X)⁻¹, H = X B X' and residuals e:
 
@@ -6,14 +6,14 @@ With X the design (n, k), B = (X'X)⁻¹, H = X B X' and residuals e:
     HC3         B X' diag(e_i² / (1 − h_ii)²) X B                               t with n − k df
     CR2         B Σ_g X_g' A_g e_g e_g' A_g X_g B, A_g = (I − H_gg)^(−1/2)      t with Satterthwaite df
 
-CR2 and its degrees of freedom are those of Bell and McCaffrey (2002), with independent equal noise as the
-working model; A_g is the symmetric root of the Moore–Penrose inverse, so that a cluster may have leverage 1
-(Pustejovsky and Tipton 2018). With clusters of one row, CR2 is HC2. HC3: MacKinnon and White (1985).
+CR2 and its degrees of freedom follow Bell and McCaffrey (2002), with independent homoscedastic noise as the
+working model. A_g is the symmetric root of the Moore–Penrose inverse, so a cluster may have leverage 1
+(Pustejovsky and Tipton 2018). With clusters of one row, CR2 equals HC2. HC3: MacKinnon and White (1985).
 
-How often, in percent, each rejects a true null of no interaction at 5 % (8 models × 8 checkpoints, 1,500
-grids per situation, benchmarks/simulate_regression.py; models that stray do so in level and slope):
+Type-I error in percent for the interaction at a nominal 5 % (8 models × 8 checkpoints, 1,500 grids per
+situation, benchmarks/simulate_regression.py; random model effects in level and slope):
 
-                every cell strays alone   binomial with excess   noise unequal   models stray
+                independent noise        beta-binomial noise     unequal noise   random model effects
     classical            5.0                     5.1                  5.8            36.8
     HC3                  4.9                     4.1                  5.6            30.7
     CR2                  3.8                     2.6                  1.9             3.4
@@ -25,12 +25,12 @@ from typing import Literal
 import numpy as np
 
 Errors = Literal["classical", "HC3", "CR2"]
-SINGULAR = 1e-10  # eigenvalues of I − H_gg below it are zero: all of H's lie between 0 and 1
+SINGULAR = 1e-10  # smaller eigenvalues of I − H_gg are treated as 0; those of H are between 0 and 1
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimates of coefficients, their standard errors, degrees of freedom of their t, and a remark."""
+    """Coefficients, standard errors and degrees of freedom of t, arrays (k,), and a note."""
 
     estimate: np.ndarray
     stderr: np.ndarray
@@ -39,14 +39,14 @@ class Estimates:
 
     @property
     def t(self) -> np.ndarray:
-        """Estimate over standard error; infinite for a perfect fit, NaN where both are 0."""
+        """Estimate / standard error; infinite for a perfect fit, NaN if both are 0."""
         with np.errstate(divide="ignore", invalid="ignore"):
             t: np.ndarray = self.estimate / self.stderr
         return t
 
     @property
     def p(self) -> np.ndarray:
-        """Two-sided p of t; NaN where t or its degrees of freedom are."""
+        """Two-sided p of t; NaN if t or its degrees of freedom are NaN."""
         from scipy.special import stdtr
 
         p: np.ndarray = 2 * stdtr(self.df, -np.abs(self.t))
@@ -56,10 +56,26 @@ class Estimates:
 def least_squares(
     y: np.ndarray, design: np.ndarray, errors: Errors = "classical", clusters: np.ndarray | None = None
 ) -> Estimates:
-    """Estimates of every column of `design` (n, k), which has full rank and fewer columns than rows.
+    """Fit y (n,) on `design` (n, k) by ordinary least squares.
 
-    `clusters` (n,) names the cluster of each row and is needed by CR2, by nothing else. Where CR2 has no
-    degrees of freedom (the clusters do not vary in what a coefficient measures) they are NaN.
+    Parameters
+    ----------
+    design
+        Full rank, with fewer columns than rows.
+    errors
+        Type of the standard errors.
+    clusters
+        (n,) cluster of each row, required by CR2 and unused otherwise.
+
+    Returns
+    -------
+    Estimates of all k coefficients. Degrees of freedom are NaN if CR2 has none, because a coefficient does
+    not vary between clusters.
+
+    Raises
+    ------
+    ValueError
+        CR2 without `clusters`.
     """
     bread = np.linalg.inv(design.T @ design)
     estimate = bread @ design.T @ y
@@ -80,23 +96,23 @@ def least_squares(
 def _cr2(
     residual: np.ndarray, design: np.ndarray, bread: np.ndarray, clusters: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Standard errors and degrees of freedom, (k,) each."""
+    """Return CR2 standard errors and degrees of freedom, (k,) each."""
     annihilator = np.eye(len(residual)) - design @ bread @ design.T  # I − H, (n, n)
-    # Each coefficient's error is Σ_g w_g'e, w_g = A_g X_g B: (n_g, k).
+    # The error of each coefficient is Σ_g w_g'e with w_g = A_g X_g B, (n_g, k).
     of_clusters = [np.flatnonzero(clusters == name) for name in np.unique(clusters)]
     weights = [_root(annihilator[np.ix_(rows, rows)]) @ design[rows] @ bread for rows in of_clusters]
     sums = np.stack([w.T @ residual[rows] for w, rows in zip(weights, of_clusters, strict=True)])  # (G, k)
-    # The variance is a quadratic form in the noise; its two moments give the chi-square that is nearest.
+    # The variance is a quadratic form in the noise; match its first two moments with a scaled chi-square.
     spread = np.stack([annihilator[:, rows] @ w for w, rows in zip(weights, of_clusters, strict=True)])
     omega = np.einsum("gnk,hnk->kgh", spread, spread)
     mean, square = np.einsum("kgg->k", omega), np.einsum("kgh,kgh->k", omega, omega)
-    held = mean > SINGULAR * np.diag(bread)
-    df = np.where(held, mean**2 / np.where(held, square, 1), np.nan)
+    varies = mean > SINGULAR * np.diag(bread)
+    df = np.where(varies, mean**2 / np.where(varies, square, 1), np.nan)
     return np.sqrt((sums**2).sum(axis=0)), df
 
 
 def _root(block: np.ndarray) -> np.ndarray:
-    """The symmetric root of the Moore–Penrose inverse of a symmetric block."""
+    """Return the symmetric root of the Moore–Penrose inverse of a symmetric matrix."""
     values, vectors = np.linalg.eigh(block)
     kept = values > SINGULAR
     inverse = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1)), 0)

@@ -1,4 +1,4 @@
-"""The design of the regressions: which cells take part, their predictors, why there may be no regression."""
+"""Design of the regressions: their cells and predictors, and why a regression may be impossible."""
 
 from typing import Literal
 
@@ -13,20 +13,20 @@ COEFFICIENTS = 4  # intercept, two main effects, interaction
 
 
 def cells_of(metrics: pd.DataFrame, metric: str, parameters: Size) -> pd.DataFrame:
-    """Rows of `metric` that have a place on logarithmic axes: with training tokens and parameters."""
+    """Return the rows of `metric` with known training tokens and parameters, which have a logarithm."""
     return metrics[
         (metrics["metric"] == metric) & (metrics["tokens"] > 0) & (metrics[f"parameters_{parameters}"] > 0)
     ]
 
 
 def predictors_of(cells: pd.DataFrame, parameters: Size) -> np.ndarray:
-    """log10 N and log10 D of every cell, (cells, 2)."""
+    """Return log10 N and log10 D of every cell, (cells, 2)."""
     predictors: np.ndarray = np.log10(cells[[f"parameters_{parameters}", "tokens"]].to_numpy(dtype=float))
     return predictors
 
 
-def formed(y: np.ndarray, predictors: np.ndarray, form: Form) -> tuple[np.ndarray, np.ndarray]:
-    """y (cells,) and the design (cells, 4): 1, size, tokens, their product, as the form has them."""
+def response_and_design(y: np.ndarray, predictors: np.ndarray, form: Form) -> tuple[np.ndarray, np.ndarray]:
+    """Return y (cells,) and the design (cells, 4) of a form: intercept, size, tokens, interaction."""
     if form == "standardised":
         y, predictors = standardise(y), standardise(predictors)
     size, tokens = predictors.T
@@ -34,13 +34,13 @@ def formed(y: np.ndarray, predictors: np.ndarray, form: Form) -> tuple[np.ndarra
 
 
 def standardise(x: np.ndarray) -> np.ndarray:
-    """(x - mean) / sd, column by column; sd with ddof 1."""
+    """Return (x - mean) / sd of every column; sd with ddof 1."""
     standardised: np.ndarray = (x - x.mean(axis=0)) / x.std(axis=0, ddof=1)
     return standardised
 
 
-def reason_for_none(y: np.ndarray, predictors: np.ndarray) -> str:
-    """Why these cells have no regression; empty when they have one."""
+def reason_for_no_regression(y: np.ndarray, predictors: np.ndarray) -> str:
+    """Return why these cells have no regression; empty if they have one."""
     if len(y) <= COEFFICIENTS:
         return f"no regression: {len(y)} cells with training tokens, more than {COEFFICIENTS} needed"
     reasons = {

@@ -1,17 +1,19 @@
-"""The regression of cells once more, from single answers: logits, with effects of examples and of models.
+"""Regression of individual answers: a logistic model with effects of examples and of models.
 
     logit P(right) = β0 + βN z(log10 N) + βD z(log10 D) + βND z(log10 N) z(log10 D)
                      + u_example + v_model + w_model z(log10 D)
 
-In three steps. The effects of examples are conditioned away, which leaves the log odds of each cell
-(`rasch`). Each model gets a line through its cells over z(log10 D): its level v and its slope w. Levels and
-slopes are regressed on z(log10 N) over models, with t tests of (models - 2) degrees of freedom.
+Three steps:
 
-So models are what the tests count, not answers or cells: a model's level and its slope over training may
-differ from what its size says, and the tests hold their level however much. A Laplace fit of the same formula
-(gpboost 1.8.0) agrees with the estimates (r = .998 in simulation); with eight models its z test rejects a
-true null in 8 %, and 4 of 60 of its standard errors were missing (`benchmarks/simulate_example_model.py`).
-z is over all cells, with ddof 1, as in `regression`. The test of `tokens` takes the examples as given.
+1. Example effects are conditioned out, which gives the log odds of each cell (`rasch`).
+2. Each model gets a line through its cells over z(log10 D), with level v and slope w.
+3. Levels and slopes are regressed on z(log10 N) over models; t tests have (models - 2) degrees of freedom.
+
+Models are the units of replication, not answers or cells. So the tests control the type-I error however much
+levels and slopes vary between models of equal size. A Laplace fit of the same formula (gpboost 1.8.0) agrees
+with the estimates (r = .998 in simulation). With eight models, its z test rejects a true null in 8 %, and 4
+of 60 standard errors are missing (`benchmarks/simulate_example_model.py`). z is over all cells, with ddof 1,
+as in `regression`. The test of `tokens` is conditional on the examples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,22 +43,23 @@ COLUMNS = (
 
 
 def example_model(tasks: Sequence[Mapping[str, Any]], *, checkpoints: int = 32) -> pd.DataFrame:
-    """One row per task and term, columns `COLUMNS` (without `agrees_with_cells`: see `compare`).
+    """One row per task and term, columns `COLUMNS`; `compare` fills `agrees_with_cells`.
 
     Parameters
     ----------
     tasks
-        Per task: `task`, `metric`, and of every model `sizes` (parameters), `tokens` (lists of training
-        tokens, above 0), `answers` (lists of (T, n) zeros and ones, of the same examples); or a `note`.
+        Per task: `task` and `metric`, and lists over models of `sizes` (parameters), `tokens` ((T,) training
+        tokens, above 0) and `answers` ((T, n) zeros and ones of the same examples); or a `note` with the
+        reason why there are none.
     checkpoints
-        Most checkpoints of a model that take part, evenly spread; the time grows with their square.
+        Maximal number of checkpoints per model, evenly spaced; run time grows with its square.
 
     Returns
     -------
     estimate, stderr
-        Log odds per sd.
+        Log odds per standard deviation of the predictor.
     sd_models, sd_model_slopes
-        Scatter of levels and slopes of models about their lines, with their sampling error in it.
+        Residual standard deviation of levels and slopes over models, including sampling error.
     """
     import scipy
 
@@ -67,18 +70,18 @@ def example_model(tasks: Sequence[Mapping[str, Any]], *, checkpoints: int = 32) 
 
 
 def compare(table: pd.DataFrame, regressions: pd.DataFrame, alpha: float) -> pd.DataFrame:
-    """`table` with `agrees_with_cells`: whether sign and significance are those over cells.
+    """Add `agrees_with_cells`: whether sign and significance agree with the regression over cells.
 
-    Of the raw form of the regression only the interaction can be compared.
+    In the raw form of the regression, only the interaction is comparable.
     """
     cells = {(r["task"], r["metric"], r["term"]): r for r in regressions.to_dict("records")}
-    words = []
+    agreement = []
     for row in table.to_dict("records"):
         cell = cells.get((row["task"], row["metric"], row["term"]), {})
         tested = np.isfinite([row["p"], cell.get("p_adjusted", np.nan)]).all()
         tested &= cell.get("form") != "raw" or row["term"] == "interaction"
-        words.append(_agreement(row, cell, alpha) if tested else "")
-    return table.assign(agrees_with_cells=words)
+        agreement.append(_agreement(row, cell, alpha) if tested else "")
+    return table.assign(agrees_with_cells=agreement)
 
 
 def _agreement(row: Mapping[Any, Any], cell: Mapping[Any, Any], alpha: float) -> str:
@@ -109,15 +112,15 @@ def _of_task(task: Mapping[str, Any], checkpoints: int) -> list[dict[str, Any]]:
             for term in TERMS
         ]
     fitted = _fit(sizes, tokens, np.concatenate(answers))
-    notes = _words(task, kept, answers)
+    notes = _notes(task, kept, answers)
     return [common | {"term": term, **fitted[term], "note": notes} for term in TERMS]
 
 
 def _fit(sizes: np.ndarray, tokens: Sequence[np.ndarray], right: np.ndarray) -> dict[str, dict[str, Any]]:
     of = np.repeat(np.arange(len(sizes)), [len(t) for t in tokens])
     size = np.log10(sizes)
-    place, scale = size[of].mean(), size[of].std(ddof=1)
-    z_size = (size - place) / scale
+    centre, scale = size[of].mean(), size[of].std(ddof=1)
+    z_size = (size - centre) / scale
     decades = np.log10(np.concatenate(tokens))
     z_tokens = (decades - decades.mean()) / decades.std(ddof=1)
     log_odds, sd_examples = cell_log_odds(right)
@@ -129,8 +132,8 @@ def _fit(sizes: np.ndarray, tokens: Sequence[np.ndarray], right: np.ndarray) -> 
     scatter = np.sqrt(((lines - design @ estimates) ** 2).sum(axis=0) / df)
     errors = np.sqrt(np.diag(inverse))[:, None] * scatter
     sds = {"sd_examples": sd_examples, "sd_models": scatter[0], "sd_model_slopes": scatter[1]}
-    places = {"parameters": (1, 0), "tokens": (0, 1), "interaction": (1, 1)}
-    return {term: sds | _test(estimates[at], errors[at], df) for term, at in places.items()}
+    positions = {"parameters": (1, 0), "tokens": (0, 1), "interaction": (1, 1)}
+    return {term: sds | _test(estimates[at], errors[at], df) for term, at in positions.items()}
 
 
 def _test(estimate: float, stderr: float, df: int) -> dict[str, Any]:
@@ -142,12 +145,12 @@ def _test(estimate: float, stderr: float, df: int) -> dict[str, Any]:
 
 
 def _reason(sizes: np.ndarray, answers: Sequence[np.ndarray]) -> str:
-    """Why there is no model; empty if there is one."""
-    too_few = f"{len(sizes)} models of known size with 2 or more numbers of tokens, at least 3 needed"
+    """Return why there is no model; empty if there is one."""
+    too_few = f"{len(sizes)} models of known size with 2 or more token counts, at least 3 needed"
     reasons = {
         too_few: len(sizes) < 3,
         "one model size only": len(sizes) > 0 and np.ptp(sizes) == 0,
-        "the models do not have the same examples": len({a.shape[1] for a in answers}) > 1,
+        "the models have different examples": len({a.shape[1] for a in answers}) > 1,
     }
     reason = next((reason for reason, holds in reasons.items() if holds), "")
     if not reason:
@@ -157,21 +160,21 @@ def _reason(sizes: np.ndarray, answers: Sequence[np.ndarray]) -> str:
     return f"no model of examples: {reason}" if reason else ""
 
 
-def _words(task: Mapping[str, Any], kept: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> str:
+def _notes(task: Mapping[str, Any], kept: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> str:
     notes = []
     most = max(len(t) for t in task["tokens"])
     if most > max(map(len, kept)):
-        notes.append(f"{max(map(len, kept))} of {most} checkpoints, evenly spread")
+        notes.append(f"{max(map(len, kept))} of {most} checkpoints, evenly spaced")
     shares = np.concatenate([a.mean(axis=1) for a in answers])
     if separated := int(((shares == 0) | (shares == 1)).sum()):
         notes.append(
-            f"all is right or all is wrong in {separated} of {len(shares)} cells, "
-            "whose log odds rest on half an answer"
+            f"all answers are equal in {separated} of {len(shares)} cells, "
+            "whose log odds rely on half an answer"
         )
     return "; ".join(notes)
 
 
 def _spread(count: int, most: int) -> np.ndarray:
-    """Indices of at most `most` of `count` places, evenly spread, ends included."""
-    places: np.ndarray = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
-    return places
+    """Return at most `most` of `count` indices, evenly spaced, including both ends."""
+    indices: np.ndarray = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    return indices

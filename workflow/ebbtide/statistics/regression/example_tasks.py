@@ -1,4 +1,4 @@
-"""From trajectories to what the model of single answers takes: the answers of all models, task by task."""
+"""Convert trajectories to the input of `example_model`: the answers of all models, per task."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,11 +11,10 @@ from ebbtide.statistics.panel import Trajectory, is_binary
 def example_tasks(
     trajectories: Iterable[Trajectory], wanted: Iterable[tuple[str, str]], parameters: str
 ) -> list[dict[str, Any]]:
-    """Per task and metric of `wanted` the arguments of `example_model`.
+    """Return the input of `example_model` for each (task, metric) of `wanted`.
 
-    Models of unknown size, and checkpoints without training tokens, are left out, as in `regression`; so are
-    models with a single number of tokens, which have no slope. A metric that is not 0 or 1 for every
-    example leaves a `note`.
+    Models of unknown size and checkpoints without training tokens are left out, as in `regression`. So are
+    models with a single token count, which have no slope. If a metric is not 0/1, `note` gives the reason.
     """
     tasks: dict[tuple[str, str], dict[str, Any]] = {
         (task, metric): {"task": task, "metric": metric, "sizes": [], "tokens": [], "answers": [], "note": ""}
@@ -29,13 +28,13 @@ def example_tasks(
 
 
 def _add(task: dict[str, Any], trajectory: Trajectory, metric: str, parameters: str) -> str:
-    """Add the answers of a model; why it cannot be, if so."""
+    """Add the answers of a model. Returns why they cannot be added, or an empty string."""
     if metric not in trajectory.values:
-        return f"no model of examples: {metric} has no value for an example"
+        return f"no model of examples: {metric} has no value per example"
     values, _ = trajectory.counted(metric)
     if not is_binary(values):
-        return f"no model of examples: {metric} is not right or wrong, example by example"
-    tokens = trajectory.places["tokens"].to_numpy(dtype=float)
+        return f"no model of examples: {metric} is not a 0/1 metric"
+    tokens = trajectory.checkpoints["tokens"].to_numpy(dtype=float)
     size = trajectory.parameters.get(parameters, 0)
     if size > 0 and len(np.unique(tokens[tokens > 0])) > 1:
         task["sizes"].append(size)

@@ -13,9 +13,9 @@ from ebbtide.statistics.regression.design import (
     Form,
     Size,
     cells_of,
-    formed,
     predictors_of,
-    reason_for_none,
+    reason_for_no_regression,
+    response_and_design,
 )
 from ebbtide.titles import abilities
 
@@ -41,24 +41,26 @@ def regress(
     Parameters
     ----------
     metrics
-        Long table (`tables.METRICS`). Rows without training tokens (step 0, or unknown) or parameters have no
-        place on a logarithmic axis and are left out.
+        Long table (`tables.METRICS`). Rows with zero or unknown training tokens or parameters have no
+        logarithm and are left out.
     metric, metrics_of
-        The metric of every task, and those of single tasks instead, each with a regression of its own.
+        The default metric, and metrics of individual tasks that override it, each with its own regression.
+    parameters
+        Count used as N.
     form
         `standardised` or `raw`.
     adjust
-        Correction of p over all tests of the table: Benjamini-Hochberg, Benjamini-Yekutieli, Holm, none.
+        Correction of p over all tests of the table: Benjamini-Hochberg, Benjamini-Yekutieli, Holm, or none.
 
     Returns
     -------
-    Where a task has no regression (too few cells, a constant metric, one size or one checkpoint only) its
-    rows hold NaN and `note` says why.
+    If a task has no regression (too few cells, a constant metric, a single size or checkpoint), its rows
+    contain NaN and `note` gives the reason.
 
     Raises
     ------
     ConfigError
-        `metrics_of` names a task that is not there.
+        `metrics_of` names a task that is not in `metrics`.
     """
     results = []
     for ability in abilities(metrics["task"], metric, metrics_of):
@@ -73,10 +75,10 @@ def regress(
 def _regress_task(task: str, rows: pd.DataFrame, metric: str, parameters: Size, form: Form) -> pd.DataFrame:
     y = rows["value"].to_numpy(dtype=float)
     predictors = predictors_of(rows, parameters)
-    note = reason_for_none(y, predictors)
+    note = reason_for_no_regression(y, predictors)
     estimates = {name: np.full(3, np.nan) for name in ("estimate", "stderr", "t", "p")}
     if not note:
-        estimates = _ols(*formed(y, predictors, form))
+        estimates = _ols(*response_and_design(y, predictors, form))
     if form == "raw" and not note:
         note = RAW_NOTE
     return pd.DataFrame(
@@ -97,7 +99,7 @@ def _ols(y: np.ndarray, design: np.ndarray) -> dict[str, np.ndarray]:
     import statsmodels.api as sm
 
     with warnings.catch_warnings():
-        # A perfect fit makes statsmodels divide by zero; t is then infinite, as it should be.
+        # For a perfect fit, statsmodels divides by zero and returns the correct infinite t.
         warnings.simplefilter("ignore", RuntimeWarning)
         fit = sm.OLS(y, design).fit()
         return {

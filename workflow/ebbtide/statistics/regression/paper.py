@@ -1,7 +1,7 @@
-"""The regressions as a paper prints them: one row per task, one column per effect, as text and as LaTeX.
+"""Format the regressions as the table of a paper, as text and as LaTeX: a row per task, a column per effect.
 
-The form is that of the table of *Emergent inabilities?* (Michaelov & Bergen): `t(60)=-4.22, p<0.001`, where
-the bracket holds the degrees of freedom, t has two decimals, and p three without trailing zeros.
+The layout follows the table of *Emergent inabilities?* (Michaelov & Bergen): `t(60)=-4.22, p<0.001`. Brackets
+contain the degrees of freedom, t has two decimals, and p has three without trailing zeros.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,32 +38,32 @@ _SPECIAL = str.maketrans(
 
 
 def printed_p(p: float) -> str:
-    """`p<0.001`, or p to three decimals without trailing zeros: `p=0.01`."""
+    """Return `p<0.001`, or p with three decimals without trailing zeros, such as `p=0.01`."""
     if p < 0.001:
         return "p<0.001"
     return f"p={f'{p:.3f}'.rstrip('0').rstrip('.')}"
 
 
-def paper_table(regressions: pd.DataFrame, shown: Sequence[Ability], alpha: float = 0.05) -> pd.DataFrame:
-    """One row per ability, columns task (its name), parameters, tokens, interaction, and significant.
+def paper_table(regressions: pd.DataFrame, selected: Sequence[Ability], alpha: float = 0.05) -> pd.DataFrame:
+    """One row per ability; columns task (display name), parameters, tokens, interaction, significant.
 
     Parameters
     ----------
     regressions
         The table of `regress`.
-    shown
-        Which rows, in which order, under which names.
+    selected
+        Abilities to list, in order.
     alpha
-        `significant` holds, for each of the three effects, whether its adjusted p is below.
+        Level of `significant`: whether the adjusted p of each of the three effects is below it.
 
     Returns
     -------
-    Cells are `t(df)=x.xx, p<0.001`; where a task has no regression, the first says so and the others are
-    empty.
+    Cells are `t(df)=x.xx, p<0.001`. If a task has no regression, the first cell contains the reason and the
+    others are empty.
     """
     rows = []
     table = regressions.set_index(["task", "metric", "term"])
-    for ability in shown:
+    for ability in selected:
         terms: list[Any] = [table.loc[(ability.task, ability.metric, term), :] for term in TERMS]
         if np.isnan(terms[0]["t"]):
             cells = [str(terms[0]["note"]), "", ""]
@@ -77,9 +77,10 @@ def paper_table(regressions: pd.DataFrame, shown: Sequence[Ability], alpha: floa
 
 
 def caption(regressions: pd.DataFrame, settings: Mapping[str, str], alpha: float) -> list[str]:
-    """What the table shows, in sentences: formula, N and D, degrees of freedom, correction.
+    """Return the sentences below the table: formula, N and D, degrees of freedom, correction.
 
-    `settings` holds `parameters` and `adjust` of `regress`.
+    `settings` contains `parameters` and `adjust` of `regress`. `{mark}` is a placeholder for star or bold
+    print.
     """
     form = str(regressions["form"].iloc[0])
     cells = sorted({int(n) for n in regressions.loc[regressions["t"].notna(), "cells"]})
@@ -94,9 +95,9 @@ def caption(regressions: pd.DataFrame, settings: Mapping[str, str], alpha: float
 
 
 def as_text(table: pd.DataFrame, sentences: Sequence[str]) -> str:
-    """The table in columns, a star behind what is significant, and the caption below."""
+    """Return the table as aligned text with a star after significant effects, and the caption below."""
     rows = [HEADINGS, *(_marked(row) for row in table.to_dict("records"))]
-    # A sentence in the first column says why there is no regression; it may run over the others.
+    # A reason for no regression is in column 1 and may extend over the others.
     widths = [max(len(row[i]) for row in rows if i != 1 or row[2] or row is HEADINGS) for i in range(4)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "-" * max(map(len, lines)))
@@ -104,7 +105,7 @@ def as_text(table: pd.DataFrame, sentences: Sequence[str]) -> str:
 
 
 def as_tex(table: pd.DataFrame, sentences: Sequence[str], label: str) -> str:
-    """A LaTeX table that needs no package; what is significant is bold. `label` is for \\ref."""
+    """Return a LaTeX table without extra packages; significant effects are bold. `label` is for \\ref."""
     lines = [" & ".join(HEADINGS) + r" \\", r"\hline"]
     for row in table.to_dict("records"):
         name = str(row["task"]).translate(_SPECIAL)

@@ -1,11 +1,11 @@
-"""The log odds of cells, with the effects of examples conditioned away.
+"""Log odds of cells by conditional maximum likelihood, without the effects of examples (Rasch model).
 
     logit P(example i is right in cell c) = u_i + δ_c
 
-Given how often an example is right in all cells, k_i, its answers do not depend on u_i: the conditional
-likelihood Σ_c r_c δ_c - Σ_k n_k log e_k(δ) holds for any distribution of u (Andersen 1970, J. R. Stat. Soc. B
-32: 283). r_c counts the right answers of a cell, n_k the examples that are right k times, and e_k is the
-elementary symmetric polynomial of degree k of the exp(δ_c).
+Given the number of cells k_i in which example i is right, its answers do not depend on u_i. So the
+conditional log-likelihood Σ_c r_c δ_c - Σ_k n_k log e_k(δ) is valid for any distribution of u (Andersen 1970,
+J. R. Stat. Soc. B 32: 283). r_c is the number of right answers of cell c, n_k the number of examples that are
+right k times, and e_k the elementary symmetric polynomial of degree k in the exp(δ_c).
 """
 
 from typing import NamedTuple
@@ -14,18 +14,18 @@ import numpy as np
 
 
 class Cells(NamedTuple):
-    """Log odds of every cell (an average example's, u = 0) and the sd of u over examples."""
+    """Log odds of every cell, (cells,), for an average example (u = 0), and the sd of u over examples."""
 
     log_odds: np.ndarray
     example_sd: float
 
 
 def cell_log_odds(right: np.ndarray) -> Cells:
-    """δ of cells and the sd of examples, from answers (cells, n) of zeros and ones.
+    """Estimate δ of cells and the sd of examples from answers (cells, n) of zeros and ones.
 
-    Each cell gets half a right and half a wrong answer of an example with u = 0 on top: it fixes the place of
-    δ, and keeps cells finite in which everything is right, or wrong. The sd of u is by maximum likelihood,
-    for normal u, given δ.
+    Each cell also gets half a right and half a wrong answer of an example with u = 0. This fixes the location
+    of δ, and keeps it finite if all answers of a cell are equal. The sd of u is estimated by maximum
+    likelihood for normal u, given δ.
     """
     from scipy.optimize import minimize
 
@@ -45,7 +45,7 @@ def cell_log_odds(right: np.ndarray) -> Cells:
 
 
 def _symmetric(delta: np.ndarray, times: np.ndarray) -> tuple[float, np.ndarray]:
-    """Σ_k n_k log e_k(δ) and its gradient: in logarithms, forward and back through Π (1 + e^δ z)."""
+    """Return Σ_k n_k log e_k(δ) and its gradient, by a forward and a backward pass in logarithms."""
     cells = len(delta)
     log_e = np.full((cells + 1, cells + 1), -np.inf)
     log_e[0, 0] = 0.0
@@ -55,7 +55,7 @@ def _symmetric(delta: np.ndarray, times: np.ndarray) -> tuple[float, np.ndarray]
     slope = np.empty(cells)
     weight = times.copy()
     for c in range(cells - 1, -1, -1):
-        # Of e_k over c + 1 cells, the part that takes cell c, and so needs k - 1 of those before it.
+        # The part of e_k over c + 1 cells that includes cell c, and k - 1 of the cells before it.
         taken = np.exp(log_e[c, : c + 1] + delta[c] - log_e[c + 1, 1 : c + 2])
         with_c = weight[1 : c + 2] * taken
         slope[c] = with_c.sum()
@@ -66,7 +66,7 @@ def _symmetric(delta: np.ndarray, times: np.ndarray) -> tuple[float, np.ndarray]
 
 
 def _example_sd(delta: np.ndarray, times: np.ndarray) -> float:
-    """sd of normal u that makes the numbers of right answers per example likeliest, given δ."""
+    """Return the maximum-likelihood sd of normal u for the numbers of right answers per example, given δ."""
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 

@@ -1,15 +1,15 @@
-"""Does the finding depend on the choices made? Every regression again, with one choice changed at a time.
+"""Robustness: repeat every regression with one analysis choice changed at a time.
 
     group        choices
     base         z(y) ~ z(log10 N) * z(log10 D), least squares, p adjusted over all tests of the table
     size         N as total, non-embedding, active, nominal parameters
-    errors       HC3 (noise that differs by cell), CR2 by model (cells of a model that stray together)
-    model        random slopes (models that differ in slope), quasi-binomial (shares as shares)
+    errors       HC3 (unequal noise of cells), CR2 by model (dependent cells of a model)
+    model        random slopes (models differ in level and slope), quasi-binomial (binomial shares)
     left out     each model in turn, and the worst of these
-    correction   Benjamini–Hochberg per task, over all tests, Benjamini–Yekutieli, Holm, none: of the base's p
+    correction   of the base's p: Benjamini–Hochberg per task, over all tests, Benjamini–Yekutieli, Holm, none
 
-Which choice holds its level in which situation stands in `covariance`, `mixed` and `quasi_binomial`: where
-models stray from the common line each in its own way, only CR2 and random slopes do; the base does not.
+`covariance`, `mixed` and `quasi_binomial` list the type-I error of each choice in simulation. With random
+model effects, only CR2 and random slopes control it; the base does not.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ ROBUSTNESS_COLUMNS = (
     *("task", "metric", "choice", "group", "term", "cells", "models", "estimate", "stderr", "t", "df"),
     *("p", "p_adjusted", "verdict", "survives", "note"),
 )
-# Name of each correction, its method, and whether a task is a family of its own.
+# Name → method, and whether each task is its own family.
 CORRECTIONS: dict[str, tuple[Adjust, bool]] = {
     "BH per task": ("bh", True),
     "BH over all": ("bh", False),
@@ -56,16 +56,25 @@ def robustness(
     metrics
         Long table (`tables.METRICS`), as for `regress`.
     metric, metrics_of
-        The metric of every task, and those of single tasks instead.
+        The default metric, and metrics of individual tasks that override it.
+    parameters
+        Count used as N by the base.
+    alpha
+        Level of the adjusted p for the verdicts.
     adjust
-        How the base, and every choice but the corrections, adjusts p over all tests with that choice.
+        Correction of p over all tests of a choice. The group `correction` uses others.
 
     Returns
     -------
-    `verdict` is `consistent` or `not consistent` for the interaction (as in `verdicts`: t < 0 and adjusted
-    p < `alpha`), and for the main effects `rises`, `falls` or `unclear`, of the ability: turned for losses.
-    It `survives` (yes, no) where it is that of the base. Where a choice cannot be computed, numbers are NaN,
-    verdict and survives are empty, and `note` says why.
+    `verdict` is `consistent` or `not consistent` for the interaction (as in `verdicts`: t < 0 and adjusted p
+    < `alpha`), and `rises`, `falls` or `unclear` for the main effects. It refers to performance, so signs are
+    reversed for losses. `survives` is `yes` if the verdict equals that of the base, else `no`. If a choice
+    cannot be computed, numbers are NaN, verdict and survives are empty, and `note` gives the reason.
+
+    Raises
+    ------
+    ConfigError
+        `metrics_of` names a task that is not in `metrics`.
     """
     of_tasks = {str(task): rows for task, rows in metrics.groupby("task", sort=False)}
     frames = [
@@ -79,21 +88,21 @@ def robustness(
     table["p_adjusted"] = adjusted(_array(table["p"]), adjust, _array(table["choice"]))
     base = table[table["group"] == "base"]
     table = pd.concat([table, *_corrected(base, adjust)], ignore_index=True)
-    table = _judged(table, alpha)
+    table = _with_verdicts(table, alpha)
     table = pd.concat([table, _worst(table)], ignore_index=True)
     return _in_order(table)[list(ROBUSTNESS_COLUMNS)]
 
 
 def _rows(task: str, metric: str, found: Outcome) -> Iterator[dict[str, Any]]:
-    nothing = np.full(len(TERMS), np.nan)
-    numbers = {name: nothing for name in ("estimate", "stderr", "t", "df", "p")}
+    missing = np.full(len(TERMS), np.nan)
+    numbers = {name: missing for name in ("estimate", "stderr", "t", "df", "p")}
     if found.estimates is not None:
         numbers = {name: getattr(found.estimates, name) for name in numbers}
-    for place, term in enumerate(TERMS):
-        of_term = {name: float(values[place]) for name, values in numbers.items()}
+    for index, term in enumerate(TERMS):
+        of_term = {name: float(values[index]) for name, values in numbers.items()}
         note = found.note
         if np.isnan(of_term["p"]) and found.estimates is not None:
-            note = "; ".join(n for n in (note, "no variation is left to judge this term by") if n)
+            note = "; ".join(n for n in (note, "no variation left to test this term") if n)
         yield {
             "task": task,
             "metric": metric,
@@ -108,17 +117,17 @@ def _rows(task: str, metric: str, found: Outcome) -> Iterator[dict[str, Any]]:
 
 
 def _corrected(base: pd.DataFrame, adjust: Adjust) -> Iterator[pd.DataFrame]:
-    """The base's tests, corrected otherwise."""
+    """Yield the tests of the base under other corrections."""
     for name, (method, by_task) in CORRECTIONS.items():
         p = adjusted(_array(base["p"]), method, _array(base["task"]) if by_task else None)
         note = base["note"]
         if method == adjust and not by_task:
-            note = note.where(note != "", "as the base")
+            note = note.where(note != "", "same as the base")
         yield base.assign(choice=name, group="correction", p_adjusted=p, note=note)
 
 
-def _judged(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
-    """Add verdicts, and whether they are those of the base."""
+def _with_verdicts(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Add verdicts, and whether they equal those of the base."""
     sign = signs_of(table["metric"])
     direction = np.sign(table["t"] * sign)
     clear = table["p_adjusted"] < alpha
@@ -137,14 +146,14 @@ def _array(column: pd.Series) -> np.ndarray:
 
 
 def _worst(table: pd.DataFrame) -> pd.DataFrame:
-    """Of the rows with a model left out, per test, the one that speaks least for the base's verdict."""
+    """Return, per test, the row with a model left out that supports the base's verdict least."""
     worst: list[dict[Any, Any]] = []
     for (_, metric, _), rows in table.groupby(["task", "metric", "term"], sort=False):
         base = rows[rows["group"] == "base"].iloc[0]
         left_out = rows[rows["group"] == "left out"]
         known = left_out[left_out["survives"] != ""]
         if known.empty:
-            note = base["note"] or "no regression: with a model left out there is none"
+            note = base["note"] or "no regression: none remains with a model left out"
             numbers = {name: np.nan for name in ("estimate", "stderr", "t", "df", "p", "p_adjusted")}
             row = base.to_dict() | numbers | {"verdict": "", "survives": "", "note": note}
         else:
@@ -162,21 +171,22 @@ def _worst(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """By task and metric as given, then by group, the choices and terms in the order they came."""
-    group = table["group"].map({name: place for place, name in enumerate(GROUPS)})
-    term = table["term"].map({name: place for place, name in enumerate(TERMS)})
+    """Sort by task and metric, then by group; choices and terms keep their order."""
+    group = table["group"].map({name: i for i, name in enumerate(GROUPS)})
+    term = table["term"].map({name: i for i, name in enumerate(TERMS)})
     test = table.groupby(["task", "metric"], sort=False).ngroup()
     choice = table.groupby(["task", "metric", "choice"], sort=False).ngroup()
     order = pd.DataFrame({"test": test, "group": group, "choice": choice, "term": term})
     return table.loc[order.sort_values(list(order.columns)).index].reset_index(drop=True)
 
 
-def surviving(table: pd.DataFrame) -> pd.DataFrame:
-    """In words, which choices the verdict on the interaction survives: one row per (task, metric).
+def robustness_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """List the choices under which the verdict on the interaction survives: one row per (task, metric).
 
-    `table` is that of `robustness`. Columns: `task, metric, base` (the verdict), one per group of choices
-    (`size, errors, model, left_out, correction`), `survives` (`15 of 17`: choices with the base's verdict,
-    of those that could be computed; the worst of leaving one out is one of them already), `note`.
+    `table` is the result of `robustness`. Columns: `task`, `metric`, `base` (the verdict), one column per
+    group of choices (`size, errors, model, left_out, correction`), `survives`, `note`. `survives` is, for
+    example, `15 of 17`: choices with the base's verdict, out of the computable ones. The worst of leaving one
+    out is not counted again.
     """
     rows = table[(table["term"] == "interaction") & (table["choice"] != WORST)]
     out = []
@@ -184,7 +194,7 @@ def surviving(table: pd.DataFrame) -> pd.DataFrame:
         base = choices[choices["group"] == "base"].iloc[0]
         others = choices[choices["group"] != "base"]
         known = others[others["survives"] != ""]
-        groups = {g.replace(" ", "_"): _in_words(others[others["group"] == g]) for g in GROUPS[1:]}
+        groups = {g.replace(" ", "_"): _summary_text(others[others["group"] == g]) for g in GROUPS[1:]}
         if not base["verdict"]:
             groups = dict.fromkeys(groups, "")
         out.append(
@@ -201,15 +211,15 @@ def surviving(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, columns=columns)
 
 
-def _in_words(choices: pd.DataFrame) -> str:
-    """`survives all 4`; `lost: HC3 (1 of 2)`; `not computed: quasi-binomial`."""
+def _summary_text(choices: pd.DataFrame) -> str:
+    """Return a text such as `survives all 4`, `changes under HC3 (1 of 2)` or `not computed: HC3`."""
     known, unknown = choices[choices["survives"] != ""], choices[choices["survives"] == ""]
     changed = known.loc[known["survives"] == "no", "choice"]
-    words = []
+    parts = []
     if len(changed):
-        words.append(f"changes under {', '.join(changed)} ({len(changed)} of {len(known)})")
+        parts.append(f"changes under {', '.join(changed)} ({len(changed)} of {len(known)})")
     elif len(known):
-        words.append(f"survives all {len(known)}")
+        parts.append(f"survives all {len(known)}")
     if len(unknown):
-        words.append(f"not computed: {', '.join(unknown['choice'])}")
-    return "; ".join(words)
+        parts.append(f"not computed: {', '.join(unknown['choice'])}")
+    return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""What became of each task: the two rules of *Emergent inabilities?*, and a verdict."""
+"""Verdict on each task, with the two rules of *Emergent inabilities?*"""
 
 from typing import Any
 
@@ -18,17 +18,20 @@ def verdicts(
     parameters: Size = "non_embedding",
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """What became of each task: one row per task and metric.
+    """Return the verdict on each task: one row per task and metric.
 
-    `regressions` are of the standardised form: in the raw one, the slope over tokens is that at N = 1.
+    `regressions` must be in the standardised form; in the raw form, the slope over tokens is that at N = 1.
 
-    `decreased`: the largest model is strictly worse at its last checkpoint than at its first trained one.
-    `consistent`: the interaction has t < 0 and adjusted p < `alpha`: the larger the model, the
-    more it loses with training. Both rules are those of *Emergent inabilities?* (final version).
+    decreased
+        The largest model is strictly worse at its last checkpoint than at its first trained one.
+    consistent
+        The interaction has t < 0 and adjusted p < `alpha`: larger models lose more with training. Both rules
+        are those of *Emergent inabilities?* (final version).
+    verdict
+        `ebbs` (decreased, with a negative slope over tokens, significant at `alpha`), `ebbs with size` (ebbs
+        and consistent), `rises` (a significantly positive slope, and not decreased) or `undecided`.
 
-    `verdict` is `ebbs` (decreased, and the slope over tokens is negative at `alpha`), `ebbs with size` (ebbs
-    and consistent), `rises` (positive slope at `alpha`, and not decreased) or `undecided`. For a loss,
-    worse is higher: the signs of change and t are turned before they are judged, but not in the columns.
+    For losses, the signs of change and t are reversed before the rules are applied, but not in the columns.
     """
     rows = metrics[metrics["tokens"] > 0]
     out = []
@@ -66,7 +69,7 @@ def verdicts(
 
 
 def _ends_of_largest(cells: pd.DataFrame, size: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """The largest model (by name, of equals), its first and last checkpoint; nothing if it has only one."""
+    """Return the largest model (ties by name) with its first and last checkpoint; empty if it has one."""
     largest = cells[cells[size] == cells[size].max()]
     largest = largest[largest["model"] == largest["model"].min()].sort_values("tokens")
     if len(largest) < 2:

@@ -1,1 +1,1 @@
-"""Scaling laws: fitted, judged, and used to predict."""
+"""Scaling laws: fits, identifiability and predictions."""

@@ -1,9 +1,9 @@
-"""Fits of scaling laws from several starts, which say how far the starts agree.
+"""Fit scaling laws from several starts, and report how many starts agree.
 
 Two objectives:
 
-least_squares   Σ (L − L̂)² by Levenberg–Marquardt, without bounds, as Gadre et al. 2024 fit
-robust          Σ Huber_δ(ln L − ln L̂), δ = 10⁻³, as Hoffmann et al. 2022
+least_squares   Σ (L − L̂)² by Levenberg–Marquardt without bounds, as in Gadre et al. 2024
+robust          Σ Huber_δ(ln L − ln L̂), δ = 10⁻³, as in Hoffmann et al. 2022
 """
 
 import warnings
@@ -20,11 +20,11 @@ from ebbtide.errors import ScalingError
 from ebbtide.statistics.scaling_laws.laws import Array, Law
 
 Objective = Literal["least_squares", "robust"]
-HUBER = 1e-3  # of ln L; Hoffmann et al. 2022, appendix D.2
-SAME = 1e-6  # optima whose objectives differ by less than this share are one
+HUBER_DELTA = 1e-3  # of ln L; Hoffmann et al. 2022, appendix D.2
+SAME_OPTIMUM = 1e-6  # relative difference of objectives below which two optima are equal
 _TOLERANCE = 1e-14
-_TINY = 1e-300  # a negative prediction has no logarithm; its residual is huge, and the step is refused
-_ROUNDS = 500  # fits that come to an end need a fraction of it
+_SMALLEST_PREDICTION = 1e-300  # negative predictions get a huge residual, so the step is rejected
+_MAX_EVALUATIONS = 500  # converging fits need far fewer
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class Fit:
     Attributes
     ----------
     values, stderr
-        By parameter. A standard error is NaN without degrees of freedom, or at a bound.
+        By parameter. Standard errors are NaN without degrees of freedom, and for parameters at a bound.
     covariance
-        Of the values, (parameters, parameters).
+        Covariance of the values, (parameters, parameters).
     residuals
-        Observed − fitted, in the unit of the output.
+        (points,) observed − fitted, in the unit of the output.
     sigma
         Standard deviation of the residuals: √(Σr²/df); NaN without degrees of freedom.
     df
         Points − parameters.
     starts, converged, agreeing
-        How many starts there were, came to an end, and ended at the best optimum.
+        Number of starts, of converged starts, and of starts that reached the best optimum.
     cost
         Value of the objective at the best optimum.
     """
@@ -66,16 +66,16 @@ class Fit:
     cost: float
 
     def predict(self, **inputs: ArrayLike) -> Array:
-        """The fitted law at these inputs."""
+        """Evaluate the fitted law at these inputs."""
         return self.law.predict(self.values, **inputs)
 
     @property
     def points(self) -> int:
-        """How many runs the fit saw."""
+        """Number of runs in the fit."""
         return len(self.observed)
 
     def agreement(self) -> str:
-        """How far the starts agree, in words."""
+        """Describe how many starts agree."""
         return f"{self.agreeing} of {self.starts} starts reach the best optimum"
 
 
@@ -88,15 +88,29 @@ def fit(
     starts: Sequence[Sequence[float]] | None = None,
     **inputs: ArrayLike,
 ) -> Fit:
-    """Fit `law` to `observed` at `inputs`, from every start.
+    """Fit `law` to `observed` (points,) at `inputs`, from every start, and return the best optimum.
 
-    `bounded` keeps the parameters within their physical ranges (trust region instead of LM).
-    Of several optima the one of the lowest objective is taken. Standard errors are those of the
-    linearised law: σ²(JᵀJ)⁻¹, for the robust objective with the variance of an M-estimator.
+    Parameters
+    ----------
+    objective
+        `least_squares` or `robust`.
+    bounded
+        Keep the parameters within their physical ranges, with a trust region instead of Levenberg–Marquardt.
+    starts
+        Starting values, in the order of the parameters; the default is `law.starts()`.
+    inputs
+        (points,) arrays by input of the law.
 
-    Raises `ScalingError`, in one sentence: fewer points than parameters; values that are missing or not
-    positive; inputs that cannot tell the parameters apart (one M alone, one size alone); repeated runs;
-    no start that converged.
+    Returns
+    -------
+    Standard errors are those of the linearised law, σ²(JᵀJ)⁻¹; for the robust objective, with the variance of
+    an M-estimator.
+
+    Raises
+    ------
+    ScalingError
+        Fewer points than parameters; missing or nonpositive values; constant inputs (a single M, a single
+        size), for which the parameters are not identifiable; duplicate runs; no start converged.
     """
     arrays = law.arrays(inputs)
     y = np.asarray(observed, dtype=float)
@@ -111,14 +125,14 @@ def fit(
         )
     costs = np.array([cost for cost, _ in ends])
     best = ends[int(costs.argmin())]
-    # Of a perfect fit the objective is rounding noise, which differs from start to start.
+    # The objective of a perfect fit is rounding noise, which differs between starts.
     noise = 1e-20 * float(np.sum(y**2))
-    same = costs <= costs.min() * (1 + SAME) + noise
+    same = costs <= costs.min() * (1 + SAME_OPTIMUM) + noise
     return _result(problem, best[1], (len(begin), len(ends), int(same.sum())), float(costs.min()))
 
 
 def check(law: Law, y: Array, inputs: Mapping[str, Array]) -> None:
-    """Raise `ScalingError` for points that cannot carry the law."""
+    """Raise `ScalingError` for points to which the law cannot be fitted."""
     sizes = {name: len(np.atleast_1d(values)) for name, values in {law.output: y, **inputs}.items()}
     if len(set(sizes.values())) > 1:
         raise ScalingError(
@@ -145,15 +159,15 @@ def check(law: Law, y: Array, inputs: Mapping[str, Array]) -> None:
     for name, values in inputs.items():
         if len(np.unique(values)) < 2:
             raise ScalingError(
-                f"law {law.name}: every point has {name} = {values[0]:g}, which leaves the parameters of "
-                f"{law.formula} untold apart; add runs with another {name}."
+                f"law {law.name}: every point has {name} = {values[0]:g}, so the parameters of "
+                f"{law.formula} are not identifiable; add runs with another {name}."
             )
-    places = pd.DataFrame({law.output: y, **inputs})
-    twice = places.duplicated()
+    points = pd.DataFrame({law.output: y, **inputs})
+    twice = points.duplicated()
     if twice.any():
-        point = places[twice].iloc[0]
+        point = points[twice].iloc[0]
         raise ScalingError(
-            f"law {law.name}: a point is there twice "
+            f"law {law.name}: a point occurs twice "
             f"({', '.join(f'{k} = {v:g}' for k, v in point.items())}); each run may count once."
         )
 
@@ -170,28 +184,28 @@ class _Problem:
         self.high = np.array([p.high for p in law.parameters])
 
     def residuals(self, values: Array) -> Array:
-        """Predicted − observed; of logarithms when robust."""
+        """Predicted − observed, (points,); of logarithms if robust."""
         predicted = self.law.function(self.inputs, values)
         if self.objective == "robust":
-            return np.asarray(np.log(np.maximum(predicted, _TINY)) - np.log(self.y))
+            return np.asarray(np.log(np.maximum(predicted, _SMALLEST_PREDICTION)) - np.log(self.y))
         return np.asarray(predicted - self.y)
 
     def slopes(self, values: Array) -> Array:
         """Derivatives of the residuals, (points, parameters)."""
         slopes = self.law.jacobian(list(values), **self.inputs)
         if self.objective == "robust":
-            predicted = np.maximum(self.law.function(self.inputs, values), _TINY)
+            predicted = np.maximum(self.law.function(self.inputs, values), _SMALLEST_PREDICTION)
             return np.asarray(slopes / predicted[:, None])
         return slopes
 
     def roots(self, values: Array) -> Array:
-        """Terms whose sum of squares is twice the objective: LM then minimises Huber's function, too."""
+        """Terms whose sum of squares is twice the objective, so that LM can minimise Huber's function."""
         r = self.residuals(values)
         if self.objective != "robust":
             return r
         size = np.abs(r)
-        far = np.sqrt(HUBER * np.maximum(2 * size - HUBER, HUBER))
-        return np.asarray(np.where(size <= HUBER, r, np.sign(r) * far))
+        far = np.sqrt(HUBER_DELTA * np.maximum(2 * size - HUBER_DELTA, HUBER_DELTA))
+        return np.asarray(np.where(size <= HUBER_DELTA, r, np.sign(r) * far))
 
     def root_slopes(self, values: Array) -> Array:
         """Derivatives of `roots`, (points, parameters)."""
@@ -199,24 +213,24 @@ class _Problem:
         if self.objective != "robust":
             return slopes
         size = np.abs(self.residuals(values))
-        far = HUBER / np.sqrt(HUBER * np.maximum(2 * size - HUBER, HUBER))
-        return np.asarray(np.where(size <= HUBER, 1.0, far)[:, None] * slopes)
+        far = HUBER_DELTA / np.sqrt(HUBER_DELTA * np.maximum(2 * size - HUBER_DELTA, HUBER_DELTA))
+        return np.asarray(np.where(size <= HUBER_DELTA, 1.0, far)[:, None] * slopes)
 
     def solve(self, start: Array) -> tuple[float, Array] | None:
-        """(objective, values) at the optimum reached from `start`; None when it does not converge."""
-        # Huber's corners let LM come no closer, and the logarithm of a loss needs no more.
+        """Return (objective, values) at the optimum reached from `start`; None if it does not converge."""
+        # LM gets no closer at the corners of Huber's function, and log losses need no more precision.
         exact = 1e-8 if self.objective == "robust" else _TOLERANCE
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what went wrong is in the status
+            warnings.simplefilter("ignore")  # the status reports failures
             try:
                 x, status = self._trust_region(start, exact) if self.bounded else self._lm(start, exact)
-            except (ValueError, np.linalg.LinAlgError):  # ran off to where the law is not a number
+            except (ValueError, np.linalg.LinAlgError):  # diverged to where the law is NaN
                 return None
             cost = float(np.sum(self.roots(x) ** 2))
         return (cost, x) if status and np.isfinite(cost) else None
 
     def _lm(self, start: Array, exact: float) -> tuple[Array, bool]:
-        # MINPACK itself: `least_squares` costs three times as much around the same code.
+        # MINPACK directly: `least_squares` takes three times as long with the same code.
         x, _, _, _, status = leastsq(
             self.roots,
             start,
@@ -225,9 +239,9 @@ class _Problem:
             ftol=exact,
             xtol=exact,
             gtol=0.0,
-            maxfev=_ROUNDS,
+            maxfev=_MAX_EVALUATIONS,
         )
-        return np.asarray(x), status in (1, 2, 3, 4, 6, 7, 8)  # 6 to 8: no better in floating point
+        return np.asarray(x), status in (1, 2, 3, 4, 6, 7, 8)  # 6 to 8: no further progress in floating point
 
     def _trust_region(self, start: Array, exact: float) -> tuple[Array, bool]:
         margin = 1e-10 * np.maximum(1.0, np.abs(start))
@@ -240,15 +254,15 @@ class _Problem:
             ftol=exact,
             xtol=exact,
             gtol=exact,
-            max_nfev=_ROUNDS,
+            max_nfev=_MAX_EVALUATIONS,
         )
         return np.asarray(found.x), found.status > 0
 
 
 def resolve(fitted: Fit, observed: Array) -> Array:
-    """Values fitted to other observations at the same inputs, started at the fit; for many draws.
+    """Refit to other observations (points,) at the same inputs, started at the fit; returns (parameters,).
 
-    Raises `ScalingError` when that does not converge.
+    Cheap enough for many bootstrap draws. Raises `ScalingError` if the fit does not converge.
     """
     problem = _Problem(fitted.law, fitted.inputs, observed, fitted.objective, fitted.bounded)
     end = problem.solve(np.array(list(fitted.values.values())))
@@ -264,7 +278,7 @@ def _result(problem: _Problem, x: Array, counts: tuple[int, int, int], cost: flo
     residuals = y - law.function(problem.inputs, x)
     sigma = float(np.sqrt(np.sum(residuals**2) / df)) if df > 0 else float("nan")
     covariance = _covariance(problem, x, df)
-    if problem.bounded:  # at a bound the linearised law says nothing
+    if problem.bounded:  # the linearised law is invalid at a bound
         pinned = at_bound(law, x)
         covariance[pinned, :] = covariance[:, pinned] = np.nan
     with np.errstate(invalid="ignore"):
@@ -289,7 +303,7 @@ def _result(problem: _Problem, x: Array, counts: tuple[int, int, int], cost: flo
 
 
 def at_bound(law: Law, x: Array) -> Array:
-    """Which values lie at a finite bound of their range, (parameters,)."""
+    """Return which values are at a finite bound of their range, (parameters,)."""
     low = np.array([p.low for p in law.parameters])
     high = np.array([p.high for p in law.parameters])
     near = 1e-6 * np.maximum(1.0, np.abs(x))
@@ -297,19 +311,21 @@ def at_bound(law: Law, x: Array) -> Array:
 
 
 def _covariance(problem: _Problem, x: Array, df: int) -> Array:
-    """σ²(JᵀJ)⁻¹; of an M-estimator σ² is mean ψ² / (mean ψ′)², corrected for the parameters."""
+    """Return σ²(JᵀJ)⁻¹. For an M-estimator, σ² is mean ψ² / (mean ψ′)², corrected for degrees of freedom."""
     if df <= 0:
         return np.full((len(x), len(x)), np.nan)
     residuals, jacobian = problem.residuals(x), problem.slopes(x)
     free = ~at_bound(problem.law, x) if problem.bounded else np.ones(len(x), dtype=bool)
-    inner = np.abs(residuals) <= HUBER if problem.objective == "robust" else np.ones(len(residuals), bool)
-    influence = np.where(inner, residuals, HUBER * np.sign(residuals))
+    inner = (
+        np.abs(residuals) <= HUBER_DELTA if problem.objective == "robust" else np.ones(len(residuals), bool)
+    )
+    influence = np.where(inner, residuals, HUBER_DELTA * np.sign(residuals))
     share = max(float(inner.mean()), 1.0 / len(residuals))
     variance = float(np.sum(influence**2)) / df / share**2
     scale = np.linalg.norm(jacobian[:, free], axis=0)
     scale[scale == 0] = 1.0
     covariance = np.full((len(x), len(x)), np.nan)
-    # Scaled columns: λ is 10³ and η is 10⁻¹, and their product would drown in rounding.
+    # Scale the columns: λ is about 10³ and η about 10⁻¹, so JᵀJ would be ill-conditioned.
     inverse = np.linalg.pinv(jacobian[:, free] / scale, rcond=1e-12)
     covariance[np.ix_(free, free)] = variance * (inverse @ inverse.T) / np.outer(scale, scale)
     return covariance

@@ -1,4 +1,4 @@
-"""Scaling laws as small named objects: formula, parameters with units, prediction, slopes.
+"""Scaling laws: formula, parameters with units, prediction and derivatives.
 
 N parameters, D training tokens, C = 6ND floating-point operations, M = D/N tokens per parameter,
 L loss in nats per token, Err = 1 − accuracy.
@@ -16,12 +16,12 @@ from ebbtide.errors import ScalingError
 from ebbtide.statistics.compute import FLOPS_PER_PARAMETER_AND_TOKEN
 
 Array = NDArray[Any]
-_STEP = 1e-30  # of a complex step: no rounding, because nothing is subtracted
+_STEP = 1e-30  # complex step, free of cancellation
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its unit, its physical range, and where fits start."""
+    """One parameter: its unit, its physical range, and the starting values of fits."""
 
     name: str
     unit: str
@@ -35,8 +35,8 @@ class Parameter:
 class Law:
     """A law: `output` as a function of `inputs` and parameters.
 
-    `function(inputs, values)` must be made of powers, exponentials and sums alone: `jacobian` feeds it
-    complex numbers.
+    `function(inputs, values)` must consist of powers, exponentials and sums, because `jacobian` evaluates it
+    at complex numbers.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Law:
         return list(product(*(p.starts for p in self.parameters)))
 
     def vector(self, values: Mapping[str, float] | Sequence[float]) -> Array:
-        """Values in the order of the parameters. Raises `ScalingError` for a missing or unknown name."""
+        """Return values in parameter order. Raises `ScalingError` for a missing or unknown name."""
         if isinstance(values, Mapping):
             if set(values) != set(self.names):
                 raise ScalingError(
@@ -67,11 +67,11 @@ class Law:
         return np.asarray(values, dtype=float)
 
     def predict(self, values: Mapping[str, float] | Sequence[float], **inputs: ArrayLike) -> Array:
-        """The law at these inputs, broadcast against each other."""
+        """Evaluate the law at these inputs, which are broadcast."""
         return np.asarray(self.function(self.arrays(inputs), self.vector(values)))
 
     def jacobian(self, values: Mapping[str, float] | Sequence[float], **inputs: ArrayLike) -> Array:
-        """Derivatives by the parameters, (points, parameters), exact to rounding (complex step)."""
+        """Return derivatives by the parameters, (points, parameters), exact to rounding (complex step)."""
         arrays, at = self.arrays(inputs), self.vector(values)
         columns = []
         for i in range(len(at)):
@@ -81,7 +81,7 @@ class Law:
         return np.stack(np.broadcast_arrays(*columns), axis=-1)
 
     def arrays(self, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
-        """Inputs as real arrays. Raises `ScalingError` for a missing or unknown one."""
+        """Return inputs as real arrays. Raises `ScalingError` for a missing or unknown input."""
         if set(inputs) != set(self.inputs):
             raise ScalingError(
                 f"law {self.name}: found inputs {', '.join(inputs) or 'none'}; "
@@ -91,19 +91,19 @@ class Law:
 
 
 def _irreducible(name: str, unit: str, *starts: float) -> Parameter:
-    return Parameter(name, unit, "what no scale removes", starts)
+    return Parameter(name, unit, "irreducible loss", starts)
 
 
 def _coefficient(name: str, unit: str, *starts: float) -> Parameter:
-    return Parameter(name, unit, "size of what scale removes", starts)
+    return Parameter(name, unit, "coefficient of the reducible part", starts)
 
 
 def _exponent(name: str, *starts: float) -> Parameter:
-    return Parameter(name, "1", "how fast scale removes it", starts)
+    return Parameter(name, "1", "exponent of the reducible part", starts)
 
 
 def _power(name: str, symbol: str, unit: str, start: float, source: str) -> Law:
-    """L = (X/X₀)^−α: a line in log–log coordinates."""
+    """Return the power law L = (X/X₀)^−α, a line in log–log coordinates."""
     return Law(
         name,
         f"L = ({symbol}/{symbol}0)^-alpha",
@@ -163,7 +163,7 @@ OVERTRAINED = Law(
     lambda x, v: v[0] + (v[1] * x["M"] ** v[3] + v[2] * x["M"] ** -v[3]) * x["C"] ** -v[3],
 )
 
-# The same law as OVERTRAINED in other parameters. Its grid of 128 starts is the paper's.
+# OVERTRAINED in other parameters. Its grid of 128 starts is that of the paper.
 OVERTRAINED_FITTED = Law(
     "overtrained_fitted",
     "L = E + a6 N^-2eta + b 6^-eta (M N)^-2eta",
@@ -185,14 +185,14 @@ OVERTRAINED_FITTED = Law(
 
 
 def overtrained_from_fitted(values: Mapping[str, float]) -> dict[str, float]:
-    """Parameters of `OVERTRAINED` from those of `OVERTRAINED_FITTED`: a = a6·6^η, all else is the same."""
+    """Return the parameters of `OVERTRAINED` from those of `OVERTRAINED_FITTED`: a = a6·6^η, others equal."""
     a = values["a6"] * FLOPS_PER_PARAMETER_AND_TOKEN ** values["eta"]
     return {"E": values["E"], "a": a, "b": values["b"], "eta": values["eta"]}
 
 
 _ERROR_PARAMETERS = (
-    Parameter("epsilon", "share", "error as the loss grows without end", (1.0, 0.7), high=1.0),
-    Parameter("k", "share", "how much error a falling loss removes", (1.0, 3.0)),
+    Parameter("epsilon", "share", "error in the limit of infinite loss", (1.0, 0.7), high=1.0),
+    Parameter("k", "share", "coefficient of the exponential", (1.0, 3.0)),
 )
 
 ERROR = Law(
@@ -201,7 +201,7 @@ ERROR = Law(
     "Gadre et al. 2024, Eq. 5 with L in nats",
     ("L",),
     "Err",
-    (*_ERROR_PARAMETERS, Parameter("gamma", "1/nat", "how fast", (1.0, 0.3))),
+    (*_ERROR_PARAMETERS, Parameter("gamma", "1/nat", "rate", (1.0, 0.3))),
     lambda x, v: v[0] - v[1] * np.exp(-v[2] * x["L"]),
 )
 
@@ -211,7 +211,7 @@ ERROR_PERPLEXITY = Law(
     "Gadre et al. 2024, Eq. 6 with PP = exp(L)",
     ("PP",),
     "Err",
-    (*_ERROR_PARAMETERS, Parameter("gamma", "1", "how fast", (1.0, 0.3))),
+    (*_ERROR_PARAMETERS, Parameter("gamma", "1", "exponent", (1.0, 0.3))),
     lambda x, v: v[0] - v[1] * x["PP"] ** -v[2],
 )
 

@@ -1,7 +1,8 @@
-"""The over-training study: laws fitted to few small runs of a train set, and what they say of all its runs.
+"""The over-training study: fit laws to a few small runs of a train set, and predict all its runs.
 
-L(C, M) by Eq. 4 from the runs of `fit`; Err(L) by Eq. 5 from measured losses and errors of the runs of
-`fit` and `error_fit_adds`; errors of a run are predicted from its *predicted* loss (Gadre et al. 2024).
+L(C, M) by Eq. 4 is fitted to the runs of `fit`. Err(L) by Eq. 5 is fitted to measured losses and errors of
+the runs of `fit` and `error_fit_adds`. Errors of a run are predicted from its *predicted* loss (Gadre et al.
+2024).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from ebbtide.statistics.scaling_laws.predictions import (
     predict_runs,
     relative_error,
 )
-from ebbtide.statistics.scaling_laws.runs import ERROR_OF, LOSS_OF, select, wide
+from ebbtide.statistics.scaling_laws.runs import ERROR_PREFIX, LOSS_PREFIX, select, wide
 from ebbtide.statistics.scaling_laws.uncertainty import leave_one_out
 
 FITS = (
@@ -33,7 +34,7 @@ FITS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What the study fits: the evaluation set of the chain, and the runs, as rows of {models, M}."""
+    """Settings of the fits: evaluation set of the loss, and runs as rows of {models, M}."""
 
     loss: str
     fit: Sequence[Mapping[str, Any]]
@@ -42,15 +43,16 @@ class Settings:
 
     @property
     def quantity(self) -> str:
-        """The loss that errors are predicted from."""
-        return LOSS_OF + self.loss
+        """Quantity of the loss that errors are predicted from."""
+        return LOSS_PREFIX + self.loss
 
 
 @dataclass(frozen=True)
 class TrainSet:
-    """One train set: its runs (one row each, `runs.wide`), and its fits by quantity.
+    """One train set: its runs (one row each, see `runs.wide`), and its fits by quantity.
 
-    `failed` says in words why a quantity has no fit.
+    `chain` is the loss that errors are predicted from. `failed` contains the reason why a quantity has no
+    fit.
     """
 
     name: str
@@ -63,11 +65,11 @@ class TrainSet:
 
     @property
     def compute(self) -> dict[str, float]:
-        """FLOPs spent on the runs of the two kinds of fits."""
-        return {LOSS_OF: self.loss_points["C"].sum(), ERROR_OF: self.error_points["C"].sum()}
+        """FLOPs of the runs in the loss fits and in the error fits."""
+        return {LOSS_PREFIX: self.loss_points["C"].sum(), ERROR_PREFIX: self.error_points["C"].sum()}
 
     def fitted(self, quantity: str) -> Fit:
-        """The fit of a quantity. Raises `ScalingError` with the reason where there is none."""
+        """Return the fit of a quantity. Raises `ScalingError` with the reason if there is none."""
         if quantity in self.failed:
             raise ScalingError(self.failed[quantity])
         return self.fits[quantity]
@@ -76,48 +78,48 @@ class TrainSet:
 def fit_train_sets(runs: pd.DataFrame, settings: Settings) -> list[TrainSet]:
     """Fit every loss and every error of every train set.
 
-    Raises `ScalingError` when the runs named in the settings are not there.
+    Raises `ScalingError` if runs or the loss named in the settings are missing.
     """
     return [_fit_one(str(name), part, settings) for name, part in runs.groupby("train_set")]
 
 
 def fit_loss(points: pd.DataFrame, quantity: str, **choices: Any) -> Fit:
-    """Eq. 4 on runs of one train set, in the form and from the starts of its authors."""
+    """Fit Eq. 4 to runs of one train set, in the form and from the starts of its authors."""
     N, M = points["parameters"].to_numpy(), points["M"].to_numpy()
     return fit(OVERTRAINED_FITTED, points[quantity].to_numpy(), N=N, M=M, **choices)
 
 
 def fit_error(points: pd.DataFrame, quantity: str, chain: str, **choices: Any) -> Fit:
-    """Eq. 5 on measured losses and errors."""
+    """Fit Eq. 5 to measured losses and errors."""
     return fit(ERROR, points[quantity].to_numpy(), L=points[chain].to_numpy(), **choices)
 
 
 def predict(train_set: TrainSet, quantity: str, at: pd.DataFrame, level: float) -> Predicted:
-    """A quantity of the runs `at`; an error goes through the predicted loss."""
+    """Predict a quantity of the runs `at`; errors are predicted through the predicted loss."""
     where = {"N": at["parameters"].to_numpy(), "M": at["M"].to_numpy()}
-    if quantity.startswith(LOSS_OF):
+    if quantity.startswith(LOSS_PREFIX):
         return predict_runs(train_set.fits[quantity], level, **where)
     return predict_errors(train_set.fits[train_set.chain], train_set.fits[quantity], level, **where)
 
 
 def predictions(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFrame:
-    """Every quantity of every run, predicted and actual.
+    """Return the predicted and actual value of every quantity of every run.
 
     Columns: train_set, model, parameters, tokens, M, C, quantity, predicted, low, high, actual,
-    relative_error, in_fit (whether the fit has seen the run), fit_compute (FLOPs of the runs it has seen),
+    relative_error, in_fit (whether the run is in the fit), fit_compute (FLOPs of the runs in the fit),
     compute_ratio (C of the run / fit_compute), note.
     """
     tables = []
     for train_set in train_sets:
-        places = train_set.runs[["train_set", "model", "parameters", "tokens", "M", "C"]]
+        runs = train_set.runs[["train_set", "model", "parameters", "tokens", "M", "C"]]
         for quantity in _quantities(train_set.runs):
-            seen, spent = _seen(train_set, quantity)
-            table = places.assign(quantity=quantity)
+            in_fit, spent = _in_fit(train_set, quantity)
+            table = runs.assign(quantity=quantity)
             broken = train_set.failed.get(quantity) or (
-                train_set.failed.get(train_set.chain) if quantity.startswith(ERROR_OF) else None
+                train_set.failed.get(train_set.chain) if quantity.startswith(ERROR_PREFIX) else None
             )
             if broken:
-                found = Predicted(*(np.full(len(places), np.nan) for _ in range(4)))
+                found = Predicted(*(np.full(len(runs), np.nan) for _ in range(4)))
             else:
                 found = predict(train_set, quantity, train_set.runs, level)
             actual = train_set.runs[quantity].to_numpy()
@@ -129,9 +131,9 @@ def predictions(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataF
                     high=found.high,
                     actual=actual,
                     relative_error=relative_error(found.value, np.where(actual > 0, actual, np.nan)),
-                    in_fit=seen,
+                    in_fit=in_fit,
                     fit_compute=spent,
-                    compute_ratio=places["C"] / spent,
+                    compute_ratio=runs["C"] / spent,
                     note=note,
                 )
             )
@@ -139,17 +141,17 @@ def predictions(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataF
 
 
 def fits_table(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFrame:
-    """One row per parameter: estimate, standard error, interval, and how far to believe it.
+    """One row per fitted parameter: estimate, standard error, interval, and identifiability.
 
     Columns: train_set, quantity, law, formula, parameter, unit, estimate, stderr, low, high (profile
-    likelihood), left_out_low, left_out_high (range of the estimate as each run is left out),
-    verdict, why, points, df, sigma, starts, converged, agreeing, compute (FLOPs), note.
-    `a` of Eq. 4 is written beside `a6`, from which it follows.
+    likelihood), left_out_low, left_out_high (range of the estimate when each run is left out in turn),
+    verdict, why, points, df, sigma, starts, converged, agreeing, compute (FLOPs), note. `a` of Eq. 4,
+    computed from `a6`, has a row of its own.
     """
     rows: list[dict[str, Any]] = []
     for train_set in train_sets:
         for quantity, fitted in train_set.fits.items():
-            _, spent = _seen(train_set, quantity)
+            _, spent = _in_fit(train_set, quantity)
             common = {
                 "train_set": train_set.name,
                 "quantity": quantity,
@@ -201,29 +203,31 @@ def _fit_one(name: str, part: pd.DataFrame, settings: Settings) -> TrainSet:
     more = [*settings.fit, *settings.error_fit_adds]
     error_points = wide(select(part, more, f"{name}: scaling_laws.error_fit_adds"))
     if settings.quantity not in table:
-        known = ", ".join(q.removeprefix(LOSS_OF) for q in _quantities(table) if q.startswith(LOSS_OF))
+        known = ", ".join(
+            q.removeprefix(LOSS_PREFIX) for q in _quantities(table) if q.startswith(LOSS_PREFIX)
+        )
         raise ScalingError(f"scaling_laws.loss: found {settings.loss!r}; {name} has: {known or 'no losses'}.")
     train_set = TrainSet(name, table, points, error_points, settings.quantity)
     for quantity in _quantities(table):
         try:
-            if quantity.startswith(LOSS_OF):
+            if quantity.startswith(LOSS_PREFIX):
                 train_set.fits[quantity] = fit_loss(points, quantity)
             else:
                 train_set.fits[quantity] = fit_error(error_points, quantity, settings.quantity)
-        except ScalingError as error:  # said in the tables; the other quantities are there
+        except ScalingError as error:  # reported in the tables; other quantities are still fitted
             train_set.failed[quantity] = error.args[0]
     return train_set
 
 
 def _quantities(table: pd.DataFrame) -> list[str]:
-    return [name for name in table.columns if name.startswith((LOSS_OF, ERROR_OF))]
+    return [name for name in table.columns if name.startswith((LOSS_PREFIX, ERROR_PREFIX))]
 
 
-def _seen(train_set: TrainSet, quantity: str) -> tuple["pd.Series[bool]", float]:
-    """Which runs the fit of this quantity has seen, and what they cost in FLOPs."""
-    is_loss = quantity.startswith(LOSS_OF)
+def _in_fit(train_set: TrainSet, quantity: str) -> tuple["pd.Series[bool]", float]:
+    """Return which runs are in the fit of this quantity, and their total FLOPs."""
+    is_loss = quantity.startswith(LOSS_PREFIX)
     points = train_set.loss_points if is_loss else train_set.error_points
-    spent = train_set.compute[LOSS_OF if is_loss else ERROR_OF]
+    spent = train_set.compute[LOSS_PREFIX if is_loss else ERROR_PREFIX]
     keys = set(zip(points["model"], points["M"], strict=True))
-    seen = [(m, M) in keys for m, M in zip(train_set.runs["model"], train_set.runs["M"], strict=True)]
-    return pd.Series(seen, index=train_set.runs.index), float(spent)
+    in_fit = [(m, M) in keys for m, M in zip(train_set.runs["model"], train_set.runs["M"], strict=True)]
+    return pd.Series(in_fit, index=train_set.runs.index), float(spent)

@@ -1,4 +1,4 @@
-"""Many pinned files of one source: a list of hashes, as `sha256sum` writes it."""
+"""Pinned files of one source, listed with their hashes in the format of `sha256sum`."""
 
 import re
 from collections.abc import Sequence
@@ -12,21 +12,20 @@ _LINE = re.compile(r"(?P<sha256>[0-9a-fA-F]{64}) [ *](?P<path>\S.*)")
 
 
 def find_pins(path: str) -> Path:
-    """The list, relative to the working directory or the checkout. Raises `ConfigError` if neither has it."""
+    """Find the list in the working directory or the checkout. Raises `ConfigError` if neither has it."""
     for base in (Path.cwd(), CHECKOUT):
         if (base / path).is_file():
             return base / path
     raise ConfigError(
-        f"scaling_laws.testbed.pins: there is no file {path!r}, neither here nor in {CHECKOUT}; make it with "
-        "sha256sum in the directory that source names."
+        f"scaling_laws.testbed.pins: found no file {path!r} in the working directory or in {CHECKOUT}; "
+        "create it with sha256sum in the directory given by source."
     )
 
 
 def read_pins(path: str | Path, source: str) -> list[tuple[str, Source]]:
-    """(path below the directory, pinned source) of every line.
+    """Return (path below the directory, pinned source) of every line.
 
-    Raises `ConfigError` for a line that is not "sha256  path", a path that leaves the directory, or one
-    that is there twice.
+    Raises `ConfigError` for a line that is not "sha256  path", a path outside the directory, or a duplicate.
     """
     pins: dict[str, Source] = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
@@ -37,17 +36,17 @@ def read_pins(path: str | Path, source: str) -> list[tuple[str, Source]]:
             raise ConfigError(f"{where}: found {line[:60]!r}; allowed: sha256, two spaces, path.")
         name = found["path"]
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ConfigError(f"{where}: {name!r} must lie below the source.")
+            raise ConfigError(f"{where}: found {name!r}; allowed: a path below the source.")
         if name in pins:
-            raise ConfigError(f"{where}: {name!r} is there twice.")
+            raise ConfigError(f"{where}: {name!r} is listed twice; list each file once.")
         pins[name] = Source.parse(f"{source.rstrip('/')}/{name}", found["sha256"], where)
     if not pins:
-        raise ConfigError(f"{path}: no files are pinned.")
+        raise ConfigError(f"{path}: found no files; list them as sha256, two spaces, path.")
     return list(pins.items())
 
 
 def fetch_pinned(pins: Sequence[tuple[str, Source]], to: Path, mirrors: Sequence[Path]) -> None:
-    """Write all files below `to`, which appears only when every hash is right. Raises `SourceError`."""
+    """Write all files below `to`, which appears only if all hashes match. Raises `SourceError` otherwise."""
     with atomic_directory(to) as directory:
         for name, source in pins:
             fetch(source, directory / name, mirrors)

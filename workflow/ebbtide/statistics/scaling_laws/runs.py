@@ -1,4 +1,4 @@
-"""The tidy table of runs: one row per run and quantity."""
+"""Tidy table of training runs: one row per run and quantity."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ RUNS = Schema(
     columns={
         "train_set": TEXT,
         "model": TEXT,
-        "parameters": INTEGER,  # N, as the law counts them
+        "parameters": INTEGER,  # N, as counted by the law
         "tokens": INTEGER,  # D
-        "M": REAL,  # tokens per parameter by design, the label of the run; D/N up to rounding
+        "M": REAL,  # nominal tokens per parameter, the label of the run; D/N up to rounding
         "C": REAL,  # 6ND, FLOPs
         "quantity": TEXT,  # loss_… in nats per token, err_… = 1 − accuracy
         "value": REAL,
@@ -25,15 +25,15 @@ RUNS = Schema(
     key=("train_set", "model", "M", "quantity"),
     remedy="delete the file and run snakemake",
 )
-ONE_RUN = ["train_set", "model", "M"]
-LOSS_OF, ERROR_OF = "loss_", "err_"
-_SLACK = 0.25  # of D/N around M: small models run whole batches
+RUN_KEY = ["train_set", "model", "M"]
+LOSS_PREFIX, ERROR_PREFIX = "loss_", "err_"
+_M_TOLERANCE = 0.25  # relative, of D/N around M: small models train on whole batches
 
 
 def make_runs(rows: Sequence[Mapping[str, Any]] | pd.DataFrame, where: str = "runs") -> pd.DataFrame:
-    """The table from rows of train_set, model, parameters, tokens, M, quantity, value; C is 6ND.
+    """Make the table from rows of train_set, model, parameters, tokens, M, quantity, value; C is 6ND.
 
-    Raises `ScalingError` as `validate_runs`.
+    Raises `ScalingError` for a missing column, and like `validate_runs`. `where` is named in messages.
     """
     frame = pd.DataFrame(rows)
     missing = [name for name in RUNS.columns if name not in frame and name != "C"]
@@ -52,20 +52,20 @@ def make_runs(rows: Sequence[Mapping[str, Any]] | pd.DataFrame, where: str = "ru
 
 
 def validate_runs(runs: pd.DataFrame, where: str = "runs") -> None:
-    """Raise `ScalingError` for a run that is there twice, missing numbers, or values that cannot be."""
+    """Raise `ScalingError` for duplicate runs, missing numbers, or impossible values."""
     if runs.empty:
         raise ScalingError(f"{where}: no runs.")
     for name in ("parameters", "tokens", "M", "value"):
         _refuse(runs, ~runs[name].astype(float).abs().lt(float("inf")), where, name, "a finite number")
     for name in ("parameters", "tokens", "M"):
         _refuse(runs, runs[name] <= 0, where, name, "above 0")
-    loss = runs["quantity"].str.startswith(LOSS_OF)
-    error = runs["quantity"].str.startswith(ERROR_OF)
-    _refuse(runs, ~(loss | error), where, "quantity", f"{LOSS_OF}… or {ERROR_OF}…")
+    loss = runs["quantity"].str.startswith(LOSS_PREFIX)
+    error = runs["quantity"].str.startswith(ERROR_PREFIX)
+    _refuse(runs, ~(loss | error), where, "quantity", f"{LOSS_PREFIX}… or {ERROR_PREFIX}…")
     _refuse(runs, loss & (runs["value"] <= 0), where, "value", "a loss above 0")
     _refuse(runs, error & ~runs["value"].between(0, 1), where, "value", "an error between 0 and 1")
     ratio = runs["tokens"] / runs["parameters"] / runs["M"]
-    _refuse(runs, (ratio - 1).abs() > _SLACK, where, "M", "tokens per parameter, D/N")
+    _refuse(runs, (ratio - 1).abs() > _M_TOLERANCE, where, "M", "tokens per parameter, D/N")
     twice = runs.duplicated(list(RUNS.key))
     if twice.any():
         row = runs[twice].iloc[0]
@@ -76,9 +76,9 @@ def validate_runs(runs: pd.DataFrame, where: str = "runs") -> None:
 
 
 def select(runs: pd.DataFrame, rows: Sequence[Mapping[str, Any]], where: str = "fit") -> pd.DataFrame:
-    """The runs of `rows`, each {models, M}: which models at which tokens per parameter; without M, at all.
+    """Return the runs of `rows`, each {models, M}: models at M tokens per parameter; without M, at any.
 
-    Raises `ScalingError` when a row matches no run, or a run of it is missing.
+    Raises `ScalingError` if a model of a row has no such run.
     """
     parts = []
     for number, row in enumerate(rows):
@@ -89,14 +89,16 @@ def select(runs: pd.DataFrame, rows: Sequence[Mapping[str, Any]], where: str = "
             if found.empty:
                 known = ", ".join(sorted(runs["model"].unique()))
                 at = f" at M = {row['M']:g}" if "M" in row else ""
-                raise ScalingError(f"{where}[{number}]: there is no run of {model!r}{at} (models: {known}).")
+                raise ScalingError(
+                    f"{where}[{number}]: found no run of {model!r}{at}; allowed models: {known}."
+                )
             parts.append(found)
     chosen: pd.DataFrame = pd.concat(parts).drop_duplicates(list(RUNS.key))
     return chosen
 
 
 def wide(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per run, a column per quantity, sorted by train set and compute."""
+    """Return one row per run and one column per quantity, sorted by train set and compute."""
     index = ["train_set", "model", "parameters", "tokens", "M", "C"]
     table = runs.pivot(index=index, columns="quantity", values="value").reset_index()
     table.columns.name = None

@@ -1,8 +1,8 @@
-"""Configuration search: of many small runs, keep those on the trend of loss against compute.
+"""Configuration search: select small runs on the trend of loss against compute.
 
 Gadre et al. 2024, Sec. 3.2: train a grid of configurations at 20 tokens per parameter, keep the Pareto front
-of loss and compute, leave out a range of compute where the front is poor, fit L = E + λC^−η, and build the
-study on configurations that lie on it.
+of loss and compute, leave out a range of compute where the front is poor, and fit L = E + λC^−η. The study
+uses configurations on this trend.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,10 @@ from ebbtide.statistics.scaling_laws.uncertainty import inflated_residuals, resi
 
 
 def pareto_front(cost: ArrayLike, value: ArrayLike) -> Array:
-    """Which points have a lower value than every point that costs as much or less, (points,) of bool."""
+    """Return which points have a lower value than all points of equal or lower cost, (points,) of bool.
+
+    Raises `ScalingError` for a run without compute or loss.
+    """
     cost, value = np.asarray(cost, dtype=float), np.asarray(value, dtype=float)
     if not (np.all(np.isfinite(cost)) and np.all(np.isfinite(value))):
         raise ScalingError("search: a run has no compute or no loss; every run needs both.")
@@ -39,24 +42,31 @@ def configurations(
     level: float = 0.95,
     draws: int = 400,
 ) -> tuple[pd.DataFrame, Fit]:
-    """Judge every run of the search; also returns the trend.
+    """Classify every run of the search, and fit the trend.
 
     Parameters
     ----------
     grid
         One row per run: configuration, parameters, tokens, C, loss.
     drop
-        Range of C whose runs are left out of the trend.
+        Range of C, in FLOPs, that is left out of the trend.
     chosen
-        Configurations that the study uses.
+        Configurations used by the study.
+    level
+        Level of the bands.
     draws
-        Draws of the residual bootstrap behind the bands.
+        Number of draws of the residual bootstrap.
 
     Returns
     -------
-    `grid` with `front`, `kept` (of the front, outside `drop`), `trend` (fitted loss), `low`, `high`
-    (where a new run on the trend falls), `band_low`, `band_high` (the trend itself), `on_trend` (on the
-    front and within low … high), `chosen`.
+    `grid` with columns `front`, `kept` (on the front, outside `drop`), `trend` (fitted loss), `low` and
+    `high` (prediction interval of a new run), `band_low` and `band_high` (band of the trend), `on_trend` (on
+    the front and between low and high) and `chosen`; and the fitted trend.
+
+    Raises
+    ------
+    ScalingError
+        A run without compute or loss, or too few runs on the front.
     """
     front = pareto_front(grid["C"], grid["loss"])
     dropped = grid["C"].between(*drop) if drop else pd.Series(False, index=grid.index)

@@ -1,4 +1,4 @@
-"""How much a prediction owes to choices: objective, bounds, start, form of the law, each point of the fit."""
+"""Sensitivity of predictions to analysis choices: objective, bounds, start, law, points of the fit."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,15 +11,15 @@ from ebbtide.statistics.scaling_laws.fits import Fit, fit
 from ebbtide.statistics.scaling_laws.laws import CHINCHILLA, OVERTRAINED, OVERTRAINED_FITTED
 from ebbtide.statistics.scaling_laws.overtraining import TrainSet, fit_error, fit_loss
 from ebbtide.statistics.scaling_laws.predictions import relative_error
-from ebbtide.statistics.scaling_laws.runs import ERROR_OF
+from ebbtide.statistics.scaling_laws.runs import ERROR_PREFIX
 
-FEW_STARTS = 16  # of the law's, evenly spread: enough to see whether another objective has several optima
+FEW_STARTS = 16  # evenly spaced starts of the law, enough to detect several optima
 
 
 def sensitivity(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFrame:
-    """Predictions of the runs beyond the fit, choice by choice.
+    """Predict the runs beyond the fit under each choice.
 
-    `errors` are the errors to follow. Runs beyond the fit are those of more compute than any run of it.
+    `errors` are the error quantities to predict. Runs beyond the fit have more compute than any run in it.
     Columns: train_set, model, M, quantity, group (base, optimiser, objective, start, law, dropped point),
     choice, predicted, actual, relative_error, agreement (of the starts), note.
     """
@@ -52,10 +52,10 @@ def sensitivity(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.Dat
 def _choices(
     train_set: TrainSet, errors: Sequence[str]
 ) -> Iterator[tuple[str, str, str, Callable[[pd.DataFrame], tuple[Fit, Any]]]]:
-    """(quantity, group, choice, how to make the fit and its predictions)."""
+    """Yield (quantity, group, choice, function from runs to the fit and its predictions)."""
     chain, points = train_set.chain, train_set.loss_points
     few = OVERTRAINED_FITTED.starts()[:: len(OVERTRAINED_FITTED.starts()) // FEW_STARTS]
-    ones = [[1.0, 1.0, 1.0, -0.5]]  # E, a6, b, and the power of N: what a curve fitter starts at unless told
+    ones = [[1.0, 1.0, 1.0, -0.5]]  # E, a6, b and the exponent of N: the default start of curve fitters
 
     def loss(**choices: Any) -> Callable[[pd.DataFrame], tuple[Fit, Any]]:
         return lambda at: _at(fit_loss(choices.pop("points", points), chain, **choices), at)
@@ -66,9 +66,9 @@ def _choices(
     yield chain, "start", "one start, all parameters of the paper's form 1", loss(starts=ones)
     yield chain, "law", OVERTRAINED.formula, lambda at: _at_compute(points, chain, at)
     yield chain, "law", CHINCHILLA.formula, lambda at: _at_tokens(points, chain, at)
-    for place in range(len(points)):
-        left = points.drop(index=points.index[place])
-        yield chain, "dropped point", _name(points.iloc[place]), loss(points=left)
+    for i in range(len(points)):
+        left = points.drop(index=points.index[i])
+        yield chain, "dropped point", _name(points.iloc[i]), loss(points=left)
 
     measured = train_set.error_points
 
@@ -90,9 +90,9 @@ def _choices(
         )
         yield quantity, "objective", "Huber on log error", error(quantity, measured, objective="robust")
         yield quantity, "start", "one start, all parameters 1", error(quantity, measured, starts=[[1.0] * 3])
-        for place in range(len(measured)):
-            left = measured.drop(index=measured.index[place])
-            yield quantity, "dropped point", _name(measured.iloc[place]), error(quantity, left)
+        for i in range(len(measured)):
+            left = measured.drop(index=measured.index[i])
+            yield quantity, "dropped point", _name(measured.iloc[i]), error(quantity, left)
 
 
 def _at(fitted: Fit, at: pd.DataFrame) -> tuple[Fit, Any]:
@@ -100,13 +100,13 @@ def _at(fitted: Fit, at: pd.DataFrame) -> tuple[Fit, Any]:
 
 
 def _at_compute(points: pd.DataFrame, quantity: str, at: pd.DataFrame) -> tuple[Fit, Any]:
-    """Eq. 4 in C and M as they are: runs whose D is not exactly MN differ a little."""
+    """Fit and predict with Eq. 4 in C and M; runs whose D is not exactly MN differ slightly."""
     fitted = fit(OVERTRAINED, points[quantity].to_numpy(), C=points["C"].to_numpy(), M=points["M"].to_numpy())
     return fitted, fitted.predict(C=at["C"].to_numpy(), M=at["M"].to_numpy())
 
 
 def _at_tokens(points: pd.DataFrame, quantity: str, at: pd.DataFrame) -> tuple[Fit, Any]:
-    """Chinchilla's law with two exponents."""
+    """Fit and predict with Chinchilla's law, which has two exponents."""
     N, D = points["parameters"].to_numpy(), points["tokens"].to_numpy()
     fitted = fit(CHINCHILLA, points[quantity].to_numpy(), N=N, D=D)
     return fitted, fitted.predict(N=at["parameters"].to_numpy(), D=at["tokens"].to_numpy())
@@ -123,6 +123,6 @@ def _note(fitted: Fit) -> str:
 
 
 def errors_of(runs: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Those of `names` (without prefix) that the runs have, as quantities."""
+    """Return the error quantities of those `names` (without prefix) that the runs have."""
     known = set(runs["quantity"])
-    return [ERROR_OF + name for name in names if ERROR_OF + name in known]
+    return [ERROR_PREFIX + name for name in names if ERROR_PREFIX + name in known]

@@ -1,4 +1,4 @@
-"""Which tasks can be predicted at all: those that a small model already learns."""
+"""Select predictable tasks: those on which a small model is already above chance."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,54 +6,57 @@ from typing import Any
 import pandas as pd
 
 from ebbtide.errors import ScalingError
-from ebbtide.statistics.scaling_laws.runs import ERROR_OF, ONE_RUN
+from ebbtide.statistics.scaling_laws.runs import ERROR_PREFIX, RUN_KEY
 
-AVERAGE, SUBSET = f"{ERROR_OF}avg", f"{ERROR_OF}avg_subset"
+AVERAGE, SUBSET = f"{ERROR_PREFIX}avg", f"{ERROR_PREFIX}avg_subset"
 
 
 def task_subset(runs: pd.DataFrame, chance: pd.Series, *, model: str, margin: float = 0.10) -> list[str]:
-    """Tasks where some run of `model` (any train set, any M) has accuracy ≥ chance + `margin`.
+    """Return the tasks on which a run of `model` (any train set, any M) has accuracy ≥ chance + `margin`.
 
-    With the 0.154B model and 10 points this is the paper's 17 of 46 (Gadre et al. 2024, Sec. 2.4).
-    `chance` is accuracy at chance by task. Raises `ScalingError` for an unknown model or level of chance.
+    With the 0.154B model and 10 points, these are the 17 of 46 tasks of Gadre et al. 2024, Sec. 2.4. `chance`
+    is the chance level of accuracy by task. Raises `ScalingError` for an unknown model or chance level.
     """
-    errors = runs[runs["quantity"].str.startswith(ERROR_OF) & (runs["model"] == model)]
+    errors = runs[runs["quantity"].str.startswith(ERROR_PREFIX) & (runs["model"] == model)]
     if errors.empty:
         known = ", ".join(sorted(runs["model"].unique()))
-        raise ScalingError(f"subset: there is no error of a run of model {model!r} (models: {known}).")
+        raise ScalingError(f"subset: found no errors of model {model!r}; allowed models: {known}.")
     best = 1 - errors.groupby("quantity")["value"].min()
-    best.index = best.index.str.removeprefix(ERROR_OF)
+    best.index = best.index.str.removeprefix(ERROR_PREFIX)
     unknown = sorted(set(best.index) - set(chance.index))
     if unknown:
-        raise ScalingError(f"subset: the level of chance of task {unknown[0]!r} is unknown.")
+        raise ScalingError(f"subset: the chance level of task {unknown[0]!r} is unknown.")
     return sorted(best.index[best >= chance[best.index] + margin])
 
 
 def with_average(runs: pd.DataFrame, tasks: Sequence[str], name: str) -> pd.DataFrame:
-    """`runs` with one more quantity: the plain mean of the errors of `tasks`.
+    """Add the unweighted mean of the errors of `tasks` to `runs`, as quantity `name`.
 
-    Raises `ScalingError` when a run lacks one of them.
+    Raises `ScalingError` if a run lacks one of the tasks.
     """
-    wanted = [ERROR_OF + task for task in tasks]
+    wanted = [ERROR_PREFIX + task for task in tasks]
     errors = runs[runs["quantity"].isin(wanted)]
-    counts = errors.groupby(ONE_RUN)["value"].size()
+    counts = errors.groupby(RUN_KEY)["value"].size()
     if counts.empty or counts.min() < len(wanted):
         run = counts.sort_values().index[0] if len(counts) else "every run"
-        raise ScalingError(f"{name}: {run} lacks some of the {len(wanted)} tasks to be averaged.")
-    means = errors.groupby(ONE_RUN, as_index=False)["value"].mean()
-    places = errors.drop(columns=["quantity", "value"]).drop_duplicates(ONE_RUN)
-    average = places.merge(means, on=ONE_RUN).assign(quantity=name)
+        raise ScalingError(f"{name}: {run} lacks some of the {len(wanted)} tasks to average.")
+    means = errors.groupby(RUN_KEY, as_index=False)["value"].mean()
+    labels = errors.drop(columns=["quantity", "value"]).drop_duplicates(RUN_KEY)
+    average = labels.merge(means, on=RUN_KEY).assign(quantity=name)
     return pd.concat([runs, average[runs.columns]], ignore_index=True)
 
 
 def with_averages(
     runs: pd.DataFrame, chance: pd.Series, subset: Mapping[str, Any] | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`runs` with `err_avg` over all tasks and, given {model, margin}, `err_avg_subset`; and the tasks.
+    """Add `err_avg` over all tasks and, if `subset` is {model, margin}, `err_avg_subset` to `runs`.
 
-    The second table: task, chance, best (accuracy of the best run of that model), in_subset.
+    Returns the runs and a table of tasks: task, chance and, with `subset`, best (accuracy of the model's best
+    run) and in_subset.
     """
-    tasks = sorted(q.removeprefix(ERROR_OF) for q in runs["quantity"].unique() if q.startswith(ERROR_OF))
+    tasks = sorted(
+        q.removeprefix(ERROR_PREFIX) for q in runs["quantity"].unique() if q.startswith(ERROR_PREFIX)
+    )
     table = pd.DataFrame({"task": tasks, "chance": [chance.get(task) for task in tasks]})
     if not tasks:
         return runs, table
@@ -63,6 +66,6 @@ def with_averages(
     chosen = task_subset(runs, chance, **subset)
     small = runs[runs["model"] == subset["model"]].groupby("quantity")["value"].min()
     table = table.assign(
-        best=[1 - small[ERROR_OF + task] for task in tasks], in_subset=[t in chosen for t in tasks]
+        best=[1 - small[ERROR_PREFIX + task] for task in tasks], in_subset=[t in chosen for t in tasks]
     )
     return (with_average(averaged, chosen, SUBSET) if chosen else averaged), table

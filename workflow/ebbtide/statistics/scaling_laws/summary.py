@@ -1,4 +1,4 @@
-"""What the laws say of the runs they have not seen, and of the loss that no scale removes, in words."""
+"""Summarise in sentences the predictions of runs outside the fit, and the irreducible loss."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,15 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Source:
-    """Where the held-out text comes from, if that is known exactly.
+    """A source of held-out text with known entropy.
 
     Attributes
     ----------
     entropy
-        Nats per token: what no model can go below.
+        Entropy in nats per token, a lower bound on the loss of every model.
     sample
-        The source's own loss on the text that was scored, which the luck of the draw moves a little.
+        Loss of the source itself on the scored text, in nats per token; differs from `entropy` by sampling
+        noise.
     """
 
     entropy: float
@@ -23,22 +24,23 @@ class Source:
 
 
 def summarise(predictions: pd.DataFrame, fits: pd.DataFrame, chain: str, source: Source | None) -> str:
-    """Lines for one train set: its fit, each run beyond it, and E.
+    """Return lines for each train set: its fit, each run outside the fit, and E.
 
-    `predictions` and `fits` are the tables of `overtraining`, `chain` is the loss that errors follow.
+    `predictions` and `fits` are the tables of `overtraining`, `chain` is the loss that errors are predicted
+    from.
     """
     lines = []
     for name, of in predictions.groupby("train_set"):
         laws = fits[(fits["train_set"] == name) & (fits["quantity"] == chain)]
         if laws["estimate"].notna().sum() == 0:
-            lines.append(f"{name}: no law of the loss. {laws['note'].iloc[0]}")
+            lines.append(f"{name}: no fitted law of the loss. {laws['note'].iloc[0]}")
             continue
         lines.append(_fit(str(name), laws, of[of["quantity"] == chain]))
         held_out = of[~of["in_fit"] & of["quantity"].isin([chain, "err_avg"])]
         lines += [_run(run) for _, run in held_out.sort_values(["C", "quantity"], ascending=False).iterrows()]
         lines.append(_irreducible(laws[laws["parameter"] == "E"].iloc[0], source))
         if source is not None:
-            lines.append(_floor(of[of["quantity"] == chain], source))
+            lines.append(_lowest_loss(of[of["quantity"] == chain], source))
     return "\n".join([*lines, ""])
 
 
@@ -46,8 +48,8 @@ def _fit(name: str, laws: pd.DataFrame, losses: pd.DataFrame) -> str:
     first = laws.iloc[0]
     worst = losses.loc[losses["in_fit"], "relative_error"].max()
     return (
-        f"{name}: {first['formula']} on {first['points']:.0f} runs of {first['compute']:.2g} FLOPs in all; "
-        f"it misses them by {first['sigma']:.3f} nats (standard deviation), at most {worst:.1%}."
+        f"{name}: {first['formula']} on {first['points']:.0f} runs of {first['compute']:.2g} FLOPs in total; "
+        f"residual standard deviation {first['sigma']:.3f} nats, largest relative error {worst:.1%}."
     )
 
 
@@ -55,7 +57,7 @@ def _run(run: pd.Series) -> str:
     is_loss = run["quantity"].startswith("loss_")
     between = f" ({run['low']:.3f} to {run['high']:.3f})" if np.isfinite(run["low"]) else ""
     inside = run["low"] <= run["actual"] <= run["high"]
-    # An error may be 0, of which nothing is a share.
+    # An error may be 0, which has no relative error.
     points = f"{100 * abs(run['predicted'] - run['actual']):.1f} percentage points"
     return (
         f"{run['model']} (M = {run['M']:g}, {run['compute_ratio']:.2g} times the compute of the fit): "
@@ -70,7 +72,7 @@ def _irreducible(E: pd.Series, source: Source | None) -> str:
     if source is None:
         return text
     if not (np.isfinite(E["low"]) and np.isfinite(E["high"])):
-        where = "which the fit can neither meet nor miss"
+        where = "which cannot be compared with E, because E has no finite interval"
     else:
         where = "inside" if E["low"] <= source.sample <= E["high"] else "outside"
         where = f"which is {where} that interval, {abs(E['estimate'] - source.sample):.3f} from E"
@@ -80,8 +82,12 @@ def _irreducible(E: pd.Series, source: Source | None) -> str:
     )
 
 
-def _floor(losses: pd.DataFrame, source: Source) -> str:
+def _lowest_loss(losses: pd.DataFrame, source: Source) -> str:
     best = losses.sort_values("actual").iloc[0]
     above = best["actual"] - source.sample
-    verdict = "no run is below it" if above > 0 else "A RUN IS BELOW IT, WHICH CANNOT BE"
+    verdict = (
+        "no run is below it"
+        if above > 0
+        else "a run is below the entropy, which is impossible: check units and tokenizer"
+    )
     return f"The lowest loss, of {best['model']}, is {above:.3f} above the entropy of the text: {verdict}."

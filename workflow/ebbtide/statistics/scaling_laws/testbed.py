@@ -1,8 +1,8 @@
-"""The public testbed of Gadre et al. 2024: its JSON files as a table of runs.
+"""Read the public testbed of Gadre et al. 2024 into a table of runs.
 
-A directory as the repository has it: `models/*.json` (a run each: size, tokens, losses),
-`evals/evaluation_*_heavy.json` (accuracy by task), `eval_metadata.csv` (chance levels), `grid.json` (losses
-of the configuration search).
+The directory has the layout of its repository: `models/*.json` (one run each: size, tokens, losses),
+`evals/evaluation_*_heavy.json` (accuracy by task), `eval_metadata.csv` (chance levels) and `grid.json`
+(losses of the configuration search).
 """
 
 import csv
@@ -15,16 +15,16 @@ import pandas as pd
 from ebbtide.errors import ScalingError
 from ebbtide.files import read_json
 from ebbtide.statistics.compute import compute
-from ebbtide.statistics.scaling_laws.runs import ERROR_OF, LOSS_OF, make_runs
+from ebbtide.statistics.scaling_laws.runs import ERROR_PREFIX, LOSS_PREFIX, make_runs
 
-# "Optimal" in the testbed's terms is 20 tokens per parameter; runs are named by multiples of it.
+# The testbed calls 20 tokens per parameter optimal, and names runs by multiples of it.
 TOKENS_PER_PARAMETER = 20.0
 
 
 def read_testbed(directory: str | Path) -> pd.DataFrame:
-    """Every run of the testbed: losses by evaluation set, errors by task; see `runs.RUNS`.
+    """Return every run of the testbed: losses by evaluation set, errors by task (columns `runs.RUNS`).
 
-    Raises `ScalingError` when a file is missing or is not what it should be.
+    Raises `ScalingError` for a missing or invalid file.
     """
     directory = Path(directory)
     files = sorted((directory / "models").glob("*.json"))
@@ -35,7 +35,7 @@ def read_testbed(directory: str | Path) -> pd.DataFrame:
 
 
 def read_chance(directory: str | Path) -> pd.Series:
-    """Accuracy at chance by task, a share."""
+    """Return the chance level of accuracy by task, as a share. Raises `ScalingError` for an invalid file."""
     file = Path(directory) / "eval_metadata.csv"
     try:
         with file.open(encoding="utf-8", newline="") as lines:
@@ -46,16 +46,17 @@ def read_chance(directory: str | Path) -> pd.Series:
 
 
 def read_grid(directory: str | Path) -> pd.DataFrame:
-    """The configuration search: configuration, warmup, parameters, tokens, C, loss; one row per run.
+    """Return the configuration search, one row per run: configuration, warmup, parameters, tokens, C, loss.
 
-    A run is named `d=…_l=…_h=…-batch-lr-wd-batch-tokens-warmup-cooldown`, and has 20 tokens per parameter.
+    Runs are named `d=…_l=…_h=…-batch-lr-wd-batch-tokens-warmup-cooldown` and have 20 tokens per parameter. C
+    is in FLOPs, the loss in nats per token. Raises `ScalingError` for an invalid name.
     """
     rows = []
     for name, loss in read_json(Path(directory) / "grid.json", ScalingError).items():
-        # The cooldown is written 3e-05, so the name is split from the left.
+        # The cooldown contains a hyphen (3e-05), so use the parts from the left.
         parts = name.split("-")
         if len(parts) < 7 or not (parts[5].isdigit() and parts[6].isdigit()):
-            raise ScalingError(f"{directory}/grid.json: {name!r} is no name of a run of the search.")
+            raise ScalingError(f"{directory}/grid.json: {name!r} is not the name of a run of the search.")
         tokens = int(parts[5])
         size = tokens / TOKENS_PER_PARAMETER
         rows.append(
@@ -86,13 +87,13 @@ def _run(file: Path, evaluations: Path) -> Iterator[dict[str, Any]]:
         for result in document["results"]:
             yield {
                 **run,
-                "quantity": LOSS_OF + _evaluation_set(result["val_data"][0]),
+                "quantity": LOSS_PREFIX + _evaluation_set(result["val_data"][0]),
                 "value": result["loss"],
             }
         evaluation = read_json(evaluations / f"evaluation_{file.stem}_heavy.json", ScalingError)
         accuracy = evaluation["eval_metrics"]["icl"]
         for task, value in accuracy.items():
-            yield {**run, "quantity": ERROR_OF + task, "value": 1.0 - float(value)}
+            yield {**run, "quantity": ERROR_PREFIX + task, "value": 1.0 - float(value)}
     except (KeyError, TypeError, IndexError) as error:
         raise ScalingError(f"{file} is not a run of the testbed: {error!r}.") from error
 

@@ -1,4 +1,4 @@
-"""Two looks at a whole train set: exponents at each M, and error of prediction against compute spent."""
+"""Scaling exponents at each M, prediction error against compute of the fit, and curves for figures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,22 +19,22 @@ TRADEOFF = (
     *("predicted", "actual", "relative_error", "published", "note"),
 )
 CURVES = ("train_set", "M", "C", "loss", "quantity", "value")
-LEAST = 3  # runs at one M that make a slope with an error
+MIN_RUNS = 3  # runs at one M, for a slope with a standard error
 
 
 def exponents(train_sets: Sequence[TrainSet]) -> pd.DataFrame:
-    """η at each M, with one E for all M of a train set: near-constant η is what Eq. 4 rests on.
+    """Estimate η at each M, with one E per train set. Eq. 4 assumes that η is the same for all M.
 
-    For a given E, ln(L − E) = ln λ − η ln C is a straight line per M; E is that of the least squares of the
-    losses themselves, over the M of the fit and above. Columns: train_set, M, E, lambda, eta, stderr, points,
-    note. Only M with at least three runs among the models of the fit are used.
+    For a given E, ln(L − E) = ln λ − η ln C is a line per M. E minimises the squared errors of the losses
+    over the M of the fit and above. Only M with at least three runs among the models of the fit are used.
+    Columns: train_set, M, E, lambda, eta, stderr, points, note.
     """
     rows: list[dict[str, Any]] = []
     for train_set in train_sets:
         small = train_set.runs[train_set.runs["model"].isin(train_set.loss_points["model"])]
-        groups = [(M, g) for M, g in small.groupby("M") if len(g) >= LEAST]
+        groups = [(M, g) for M, g in small.groupby("M") if len(g) >= MIN_RUNS]
         if not groups:
-            note = f"no M has {LEAST} runs"
+            note = f"no M has {MIN_RUNS} runs"
             rows.append({"train_set": train_set.name, "note": note})
             continue
         least = train_set.loss_points["M"].min()
@@ -64,11 +64,11 @@ def exponents(train_sets: Sequence[TrainSet]) -> pd.DataFrame:
 
 
 def tradeoff(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFrame:
-    """Relative error on the runs beyond the fit, against compute spent on ever larger fits.
+    """Relative error on the runs beyond the fit, for fits of increasing compute.
 
-    A fit of budget c sees every run with C ≤ c, for each c from the fewest runs that can carry Eq. 4
-    up to all runs cheaper than the one predicted. Columns: train_set, model, M, quantity, fit_compute,
-    points, predicted, actual, relative_error, published (whether it is the study's own fit), note.
+    A fit with budget c uses all runs with C ≤ c, from the fewest runs that Eq. 4 can be fitted to, up to all
+    runs cheaper than the predicted one. Columns: train_set, model, M, quantity, fit_compute, points,
+    predicted, actual, relative_error, published (whether it is the study's own fit), note.
     """
     rows: list[dict[str, Any]] = []
     for train_set in train_sets:
@@ -111,10 +111,10 @@ def tradeoff(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFr
 
 
 def curves(train_sets: Sequence[TrainSet], errors: Sequence[str], points: int = 60) -> pd.DataFrame:
-    """Lines for figures: columns train_set, M, C, quantity, value, in long form; errors also against `loss`.
+    """Return curves for figures in long form, columns `CURVES`; errors are also drawn against `loss`.
 
-    One line per M of the runs over the compute of all runs, by Eq. 4 and the chain through Eq. 5. A train
-    set without a law of the loss has no lines.
+    One curve per M over the compute range of all runs, by Eq. 4 and, for errors, Eq. 5. `points` is the
+    number of points per curve. Train sets without a fitted law of the loss have no curves.
     """
     tables = []
     for train_set in train_sets:
@@ -133,7 +133,7 @@ def curves(train_sets: Sequence[TrainSet], errors: Sequence[str], points: int = 
 
 
 def _line(group: pd.DataFrame, chain: str, E: float) -> tuple[float, float, float, float]:
-    """Slope, intercept and standard error of the slope of ln(L − E) on ln C; squares of the losses."""
+    """Return slope, intercept and standard error of ln(L − E) on ln C, and the squared error of losses."""
     x, y = np.log(group["C"].to_numpy()), np.log(group[chain].to_numpy() - E)
     slope, intercept = np.polyfit(x, y, 1)
     squares = float(np.sum((y - intercept - slope * x) ** 2))

@@ -1,11 +1,13 @@
-"""How sure a fit is: the linearised law, the profile likelihood, the residual bootstrap, leaving points out.
+"""Uncertainty of a fit: linearised law, profile likelihood, residual bootstrap, and leave-one-out.
 
-With normal residuals of one size, an interval of level 95 % should hold the truth in 95 of 100 studies. Of
-Eq. 4 on 6 budgets × 4 ratios (`benchmarks/simulate_scaling.py`) the profile holds E, a, b and η in 93 to 98
-of 100, on 6 to 24 runs with noise of 0.003 or 0.03 nats: take it. The linearised interval holds them in 93
-to 97, but a and b in only 90 to 93, and E and η in 89 to 96, with noise of 0.03 on 6 or 8 runs. The residual
-bootstrap stays below its level (90 to 93; 87 to 90 on 8 runs with noise of 0.03), and serves for bands of
-trends.
+Coverage of 95 % intervals in simulation, for Eq. 4 on 6 budgets × 4 ratios with normal homoscedastic
+residuals (`benchmarks/simulate_scaling.py`), in percent:
+
+profile likelihood   93 to 98 for E, a, b and η, on 6 to 24 runs with noise of 0.003 or 0.03 nats
+linearised law       93 to 97; on 6 or 8 runs with noise of 0.03, 90 to 93 for a and b, 89 to 96 for E and η
+residual bootstrap   90 to 93; on 8 runs with noise of 0.03, 87 to 90
+
+The profile likelihood is recommended. The bootstrap is only used for bands of trends.
 """
 
 from typing import Any
@@ -19,11 +21,11 @@ from ebbtide.errors import ScalingError
 from ebbtide.statistics.scaling_laws.fits import Fit, fit, resolve
 from ebbtide.statistics.scaling_laws.laws import Array
 
-_FARTHEST = 1e4  # standard errors; a profile that has not risen by then never does
+_MAX_STANDARD_ERRORS = 1e4  # a profile that is still below its limit there is unbounded
 
 
 def linear_intervals(fitted: Fit, level: float = 0.95) -> dict[str, tuple[float, float]]:
-    """Estimate ± t·standard error by parameter; NaN without degrees of freedom."""
+    """Return estimate ± t·standard error by parameter; NaN without degrees of freedom."""
     reach = quantile(fitted.df, level)
     return {
         name: (value - reach * fitted.stderr[name], value + reach * fitted.stderr[name])
@@ -32,10 +34,10 @@ def linear_intervals(fitted: Fit, level: float = 0.95) -> dict[str, tuple[float,
 
 
 def profile_interval(fitted: Fit, name: str, level: float = 0.95) -> tuple[float, float]:
-    """Values of one parameter that the runs do not exclude; an end is infinite when nothing excludes it.
+    """Return the profile-likelihood interval of one parameter; an end is infinite if it is unbounded.
 
-    The others are fitted again at every value: {θ : S(θ) ≤ S(θ̂)·(1 + t²/df)}, t the Student quantile
-    (Bates & Watts 1988, Sec. 6.1). The end at a bound of the parameter's range is that bound.
+    The other parameters are refitted at every value: {θ : S(θ) ≤ S(θ̂)·(1 + t²/df)}, with t the Student
+    quantile (Bates & Watts 1988, Sec. 6.1). An interval that reaches a bound of the parameter ends there.
     Raises `ScalingError` for a robust fit, or without degrees of freedom.
     """
     if fitted.objective != "least_squares" or fitted.df <= 0:
@@ -48,16 +50,16 @@ def profile_interval(fitted: Fit, name: str, level: float = 0.95) -> tuple[float
 
 
 def leave_one_out(fitted: Fit) -> pd.DataFrame:
-    """The fit without each of its points: column `left_out` (its place, from 0), then the parameters.
+    """Refit without each point: columns `left_out` (index from 0), the parameters, and `note`.
 
-    Starts at the full fit. Without a point to spare, values are NaN and `note` says so.
+    Each fit starts at the full fit. If it fails, values are NaN and `note` gives the reason.
     """
     rows: list[dict[str, Any]] = []
     for i in range(fitted.points):
         keep = np.arange(fitted.points) != i
         try:
             part = refit(fitted, fitted.observed[keep], {k: v[keep] for k, v in fitted.inputs.items()})
-            note = "" if part.df else "the law passes through every point that is left"
+            note = "" if part.df else "the law passes through every remaining point"
             rows.append({"left_out": i, **part.values, "note": note})
         except ScalingError as error:
             rows.append({"left_out": i, **dict.fromkeys(fitted.values, np.nan), "note": error.args[0]})
@@ -65,10 +67,10 @@ def leave_one_out(fitted: Fit) -> pd.DataFrame:
 
 
 def residual_bootstrap(fitted: Fit, draws: int, seed: int) -> Array:
-    """Parameters fitted to `draws` new sets of residuals, (draws, parameters).
+    """Return the parameters fitted to `draws` resampled sets of residuals, (draws, parameters).
 
-    Residuals are scaled by 1/√(1 − leverage) and centred, so that they vary as errors do.
-    Raises `ScalingError` without degrees of freedom.
+    Residuals are scaled by 1/√(1 − leverage) and centred, so that their variance is that of the errors.
+    Raises `ScalingError` without degrees of freedom, or if a fit does not converge.
     """
     if fitted.df <= 0:
         raise ScalingError(
@@ -83,7 +85,7 @@ def residual_bootstrap(fitted: Fit, draws: int, seed: int) -> Array:
 
 
 def inflated_residuals(fitted: Fit) -> Array:
-    """Residuals / √(1 − leverage), centred, (points,)."""
+    """Return residuals / √(1 − leverage), centred, (points,)."""
     jacobian = fitted.law.jacobian(fitted.values, **fitted.inputs)
     q, _ = np.linalg.qr(jacobian / np.linalg.norm(jacobian, axis=0))
     leverage = np.clip(np.sum(q**2, axis=1), 0.0, 0.99)
@@ -92,7 +94,7 @@ def inflated_residuals(fitted: Fit) -> Array:
 
 
 def refit(fitted: Fit, observed: Array, inputs: Any) -> Fit:
-    """The same law by the same objective on other points, started at the fit."""
+    """Fit the same law with the same objective to other points, started at the fit."""
     start = [list(fitted.values.values())]
     return fit(
         fitted.law,
@@ -105,30 +107,30 @@ def refit(fitted: Fit, observed: Array, inputs: Any) -> Fit:
 
 
 def quantile(df: float, level: float) -> float:
-    """Two-sided Student quantile; NaN without degrees of freedom."""
+    """Return the two-sided Student quantile of a level; NaN without degrees of freedom."""
     return float(student.ppf((1 + level) / 2, df)) if df > 0 else float("nan")
 
 
 class _Profile:
-    """Sum of squares as a function of one parameter, the others fitted."""
+    """Sum of squares as a function of one parameter, with the others refitted."""
 
-    def __init__(self, fitted: Fit, place: int, reach: float) -> None:
-        self.fitted, self.place, self.reach = fitted, place, reach
+    def __init__(self, fitted: Fit, index: int, reach: float) -> None:
+        self.fitted, self.index, self.reach = fitted, index, reach
         self.best = np.array(list(fitted.values.values()))
-        stderr = list(fitted.stderr.values())[place]
+        stderr = list(fitted.stderr.values())[index]
         usable = np.isfinite(stderr) and stderr > 0
-        self.step = stderr if usable else max(abs(self.best[place]), 1e-6) * 0.1
-        self.free = np.arange(len(self.best)) != place
+        self.step = stderr if usable else max(abs(self.best[index]), 1e-6) * 0.1
+        self.free = np.arange(len(self.best)) != index
         self.target = fitted.cost * (1 + reach**2 / fitted.df)
 
     def end(self, side: int) -> float:
-        """Where the profile crosses its limit, below (−1) or above (+1) the estimate."""
-        parameter = self.fitted.law.parameters[self.place]
-        centre, start = self.best[self.place], self.best[self.free]
+        """Return where the profile crosses its limit, below (−1) or above (+1) the estimate."""
+        parameter = self.fitted.law.parameters[self.index]
+        centre, start = self.best[self.index], self.best[self.free]
         bound = parameter.low if side < 0 else parameter.high
         outside = side * (centre - bound) >= 0
         inner, distance = centre, self.step * self.reach / 2
-        while distance < _FARTHEST * self.step:
+        while distance < _MAX_STANDARD_ERRORS * self.step:
             at = centre + side * distance
             beyond = not outside and side * (at - bound) >= 0
             at = bound if beyond else at
@@ -141,7 +143,7 @@ class _Profile:
         return side * float("inf")
 
     def _crossing(self, inner: float, outer: float, start: Array) -> float:
-        # By halves, each from the last values within the limit: a jump between optima does no harm.
+        # Bisection, started from the last values within the limit, so a jump between optima is harmless.
         for _ in range(14):
             middle = (inner + outer) / 2
             excess, others = self._excess(middle, start)
@@ -152,21 +154,23 @@ class _Profile:
         return float(inner)
 
     def _excess(self, value: float, start: Array) -> tuple[float, Array]:
-        """Sum of squares above the limit, and the others' values there."""
+        """Return the sum of squares minus the limit, and the refitted values of the other parameters."""
 
         def whole(others: Array) -> Array:
-            values = np.insert(others, self.place, value)
+            values = np.insert(others, self.index, value)
             predicted = self.fitted.law.function(self.fitted.inputs, values)
             return np.asarray(np.nan_to_num(predicted - self.fitted.observed, nan=1e6))
 
         def slopes(others: Array) -> Array:
-            values = list(np.insert(others, self.place, value))
+            values = list(np.insert(others, self.index, value))
             return np.nan_to_num(self.fitted.law.jacobian(values, **self.fitted.inputs)[:, self.free])
 
         with np.errstate(all="ignore"):
             found, _, info, _, _ = leastsq(
                 whole, start, Dfun=slopes, full_output=True, ftol=1e-12, xtol=1e-12
             )
-        with np.errstate(over="ignore"):  # far out the law is infinite, and beyond every limit
+        with np.errstate(
+            over="ignore"
+        ):  # far away, the law overflows to infinity, which is above every limit
             cost = float(np.sum(info["fvec"] ** 2))
         return cost - self.target, found

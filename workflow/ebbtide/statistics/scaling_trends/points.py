@@ -1,4 +1,4 @@
-"""Metrics over scale: one point for each model of a series, by the compute of its training."""
+"""Metrics over training compute: one point per model."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,24 +24,26 @@ def scale_points(
     parameters: str = "non_embedding",
     tokens: int | None = None,
 ) -> pd.DataFrame:
-    """One row per model, task and wanted metric, columns `POINTS`, by series, question, shots and compute.
+    """One row per model, task and wanted metric, columns `POINTS`, sorted by series, task, shots and compute.
 
-    A model is the last checkpoint of its training, or the last of at most `tokens` training tokens. Compute
-    is C = 6 N D FLOPs, N the parameters as named and D the training tokens. A model whose C is unknown
-    has `flops` NaN, and the reason in `note`.
+    A model is represented by its last checkpoint, or its last one with at most `tokens` training tokens.
+    Compute is C = 6 N D FLOPs, with N parameters and D training tokens. If C is unknown, `flops` is NaN and
+    `note` gives the reason.
 
     Parameters
     ----------
     metrics
         Table of `tables.METRICS`.
     wanted
-        Metrics; a task has those that it has.
+        Metrics; those that a task does not have are skipped.
     series_of
-        Model → its series.
+        Function from a model to its series.
     shots
-        Task → the task that asks the same without shots, and the shots; one that is not in it is its own.
+        Task → (zero-shot version of the task, number of shots). Other tasks are their own zero-shot version.
     parameters
-        Which count is N: `total`, `non_embedding`, `active`, `nominal`.
+        Count used as N: `total`, `non_embedding`, `active`, `nominal`.
+    tokens
+        Largest number of training tokens; None is no limit.
     """
     rows = metrics[metrics["metric"].isin(list(wanted)) & metrics["value"].notna()]
     sizes = rows[f"parameters_{parameters}"].fillna(0).astype(float)
@@ -58,7 +60,7 @@ def scale_points(
             [late, D <= 0, sizes <= 0],
             [
                 f"no checkpoint of at most {tokens} training tokens",
-                "training tokens are unknown, or none",
+                "training tokens are unknown or 0",
                 f"{parameters} parameters are unknown",
             ],
             "",
@@ -81,7 +83,7 @@ def _in_order(names: pd.Series, order: Sequence[str]) -> pd.Categorical:
 
 
 def parts_of(parts: Iterable[str | Path], points: pd.DataFrame) -> list[str | Path]:
-    """Those tables of examples that hold a scored point. Raises `CellError` for a damaged or foreign one."""
+    """Return the tables of examples that contain a scored point. Raises `CellError` for an invalid table."""
     scored = points[points["source"] != "imported"]
     wanted = set(zip(scored["model"], scored["checkpoint"], strict=True))
     placed = ((part, read_footer(part, EXAMPLES)["place"]) for part in parts)

@@ -1,14 +1,14 @@
-"""Slope over training: how much a metric changes per tenfold of training tokens.
+"""Slope over training: change of a metric per decade of training tokens.
 
-With x = log10 D over the checkpoints that have training tokens, the least-squares slope of the means is
-itself a mean over examples:
+With x = log10 D at the checkpoints with known training tokens, the least-squares slope of the means is itself
+a mean over examples:
 
     slope = Σ_t w_t m_t = mean_i slope_i,   slope_i = Σ_t w_t X_ti,   w_t = (x_t - x̄) / Σ_t (x_t - x̄)²
 
-Two tests, because two things vary. `p` is of t = slope / stderr over examples (clusters): would other
-examples of the task show a slope, of this very training run? `p_checkpoints` is the t test of the line
-through the T means, with T - 2 degrees of freedom: does the slope stand out from how the means scatter around
-a line? Examples cannot say what another run would give.
+Two tests cover two sources of variation. `p` tests t = slope / stderr over examples (clusters): would other
+examples of the task show a slope of this training run? `p_checkpoints` is the t test of the line through the
+T means, with T - 2 degrees of freedom: does the slope exceed the scatter of the means around a line? Neither
+test generalises to another training run.
 """
 
 import numpy as np
@@ -19,17 +19,17 @@ from ebbtide.statistics.resampling import cluster_sums
 
 
 def slope_weights(x: np.ndarray) -> np.ndarray:
-    """(T,) w; x must not be constant."""
+    """Return the weights w (T,) of the slope; x (T,) must not be constant."""
     centred = x - x.mean()
     weights: np.ndarray = centred / (centred @ centred)
     return weights
 
 
 def p_of_mean(values: np.ndarray, clusters: np.ndarray) -> float:
-    """Two-sided p of a mean (n,) of 0, by t with (clusters - 1) degrees of freedom.
+    """Two-sided p of the null that values (n,) have mean 0: t test, (clusters - 1) degrees of freedom.
 
-    Never below 2^(1 - clusters), what as many signs that all agree can say: a few examples with equal values
-    have no scatter, and prove nothing. NaN where there is one cluster only.
+    At least 2^(1 - clusters), the p of that many equal signs, because a few equal values have no scatter but
+    are weak evidence. NaN for a single cluster.
     """
     sums = cluster_sums(values[None], clusters)[0]
     groups = len(sums)
@@ -45,7 +45,7 @@ def p_of_mean(values: np.ndarray, clusters: np.ndarray) -> float:
 
 
 def p_of_line(x: np.ndarray, means: np.ndarray) -> float:
-    """Two-sided p of the slope of a line through (x, means), T - 2 degrees of freedom; NaN below 3 places."""
+    """Two-sided p of the slope of a line through (x, means), T - 2 degrees of freedom; NaN if T < 3."""
     free = len(x) - 2
     if free < 1:
         return np.nan
@@ -59,10 +59,10 @@ def p_of_line(x: np.ndarray, means: np.ndarray) -> float:
 
 
 def interval(drawn: np.ndarray, estimate: float, groups: int, alpha: float) -> tuple[float, float]:
-    """Percentiles of bootstrap draws, stretched around the estimate.
+    """Percentile interval at 1 - alpha of bootstrap draws (B,), widened around the estimate.
 
-    Percentiles are too narrow by √((G - 1) / G) · z / t; the stretch takes this back (Hesterberg 2015,
-    section 3.4). NaN where there is one cluster only.
+    Percentile intervals are too narrow by the factor √((G - 1) / G) · z / t, with G groups; the widening
+    corrects this (Hesterberg 2015, section 3.4). NaN for a single cluster.
     """
     if groups < 2:
         return np.nan, np.nan

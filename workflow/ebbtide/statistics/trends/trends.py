@@ -1,4 +1,4 @@
-"""Trends of a study: one row per model, task and metric, and one per task for small against large."""
+"""Tables of trends: slope and class per model, task and metric; largest against smallest model per task."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from ebbtide.metrics.direction import is_share, sign_of
 from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resampling import bootstrap
-from ebbtide.statistics.shape import FLAT, Shape, Step, shape_of
+from ebbtide.statistics.shape import EQUIVALENCE_MARGIN, Shape, Step, shape_of
 from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of
-from ebbtide.statistics.trends.bend import FEWEST, Bend, bend_of
+from ebbtide.statistics.trends.bend import MIN_CHECKPOINTS, Bend, bend_of
 from ebbtide.statistics.trends.slopes import interval, p_of_line, p_of_mean, slope_weights
 
 COLUMNS = (
@@ -25,26 +25,24 @@ DIFFERENCE_COLUMNS = (
     *("task", "metric", "smallest", "largest", "n", "slope_smallest", "slope_largest"),
     *("difference", "low", "high", "p", "p_adjusted", "note"),
 )
-NOWHERE = Bend(np.nan, np.nan, np.nan, np.nan, np.nan)
+NO_BEND = Bend(np.nan, np.nan, np.nan, np.nan, np.nan)
 NO_STEP = Step(-1, -1, np.nan, np.nan)
-
-
-FEW_CLUSTERS = 10  # with fewer, 95 % intervals were found to cover 88 to 94 %
+FEW_CLUSTERS = 10  # with fewer, 95 % intervals cover 88 to 94 % in simulation
 
 
 @dataclass(frozen=True)
-class Followed:
-    """What is kept of one metric of a trajectory until all of the study are known.
+class MetricTrend:
+    """Trend of one metric of a trajectory, before corrections over the study.
 
-    `slopes` (n,) and `drawn` (B,), the slopes of examples and of bootstrap draws, are empty where there is no
-    slope; `pairs` is None where nothing can be compared. `unit` is what a change of `flat` is counted in.
+    `slopes` (n,) of examples and `drawn` (B,) of bootstrap draws are empty if there is no slope. `pairs` is
+    None if nothing can be compared. `unit` is the unit of the equivalence margin.
     """
 
-    trajectory: str
+    model: str
     task: str
     metric: str
     parameters: int
-    places: pd.DataFrame
+    checkpoints: pd.DataFrame
     examples: np.ndarray
     clusters: np.ndarray
     slopes: np.ndarray
@@ -56,31 +54,31 @@ class Followed:
     notes: tuple[str, ...]
 
 
-def follow(trajectory: Trajectory, metrics: Sequence[str], alpha: float) -> Iterator[Followed]:
-    """Measure the watched metrics of one trajectory.
+def metric_trends(trajectory: Trajectory, metrics: Sequence[str], alpha: float) -> Iterator[MetricTrend]:
+    """Yield the trend of each metric that the trajectory has (see `Trajectory.available`).
 
-    Checkpoints without training tokens are left out; where no tokens are known at all, every checkpoint
-    counts, in its order, and there is no slope and no bend.
+    Checkpoints without training tokens are left out. If no tokens are known, all checkpoints are used in
+    order, without slope and bend.
     """
-    tokens = trajectory.places["tokens"].to_numpy(dtype=float)
+    tokens = trajectory.checkpoints["tokens"].to_numpy(dtype=float)
     trained = tokens > 0
     known = bool(trained.any())
     kept = trained if known else np.ones_like(trained)
-    places = trajectory.places[kept].reset_index(drop=True)
+    checkpoints = trajectory.checkpoints[kept].reset_index(drop=True)
     x = np.log10(tokens[kept]) if known else np.zeros(0)
-    for metric in trajectory.watched(metrics):
+    for metric in trajectory.available(metrics):
         values, clusters, examples = counted(trajectory, metric)
         values = sign_of(metric) * values[kept]
         groups = len(np.unique(clusters))
-        slopes, drawn, p_checkpoints, pairs, bend = np.zeros(0), np.zeros(0), np.nan, None, NOWHERE
+        slopes, drawn, p_checkpoints, pairs, bend = np.zeros(0), np.zeros(0), np.nan, None, NO_BEND
         notes = [] if known else ["training tokens are unknown: no slope"]
         if known and len(np.unique(x)) < 2:
             notes.append("fewer than two checkpoints with training tokens: no trend")
         elif groups < 2:
-            notes.append("fewer than two examples (or clusters) count: nothing is tested")
+            notes.append("fewer than two examples (or clusters) with values: nothing is tested")
         elif groups < FEW_CLUSTERS:
-            notes.append(f"{groups} examples (or clusters): intervals by resampling are too narrow")
-        if groups >= 2 and len(places) >= 2:
+            notes.append(f"only {groups} examples (or clusters): bootstrap intervals are too narrow")
+        if groups >= 2 and len(checkpoints) >= 2:
             means = means_of(values, clusters, trajectory.task)
             pairs = all_pairs(means)
             if len(np.unique(x)) >= 2:
@@ -88,16 +86,16 @@ def follow(trajectory: Trajectory, metrics: Sequence[str], alpha: float) -> Iter
                 resampled = bootstrap(values, clusters, trajectory.task)
                 slopes, drawn = weights @ values, resampled @ weights
                 p_checkpoints = p_of_line(x, means.values)
-                if len(np.unique(x)) >= FEWEST:
+                if len(np.unique(x)) >= MIN_CHECKPOINTS:
                     bend = bend_of(means, resampled, x, alpha)
                 else:
-                    notes.append(f"a bend needs {FEWEST} checkpoints")
-        yield Followed(
+                    notes.append(f"a bend needs {MIN_CHECKPOINTS} checkpoints")
+        yield MetricTrend(
             trajectory.model,
             trajectory.task,
             metric,
             trajectory.parameters["non_embedding"],
-            places,
+            checkpoints,
             examples,
             clusters,
             slopes,
@@ -111,51 +109,55 @@ def follow(trajectory: Trajectory, metrics: Sequence[str], alpha: float) -> Iter
 
 
 def counted(trajectory: Trajectory, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values (T, n'), clusters (n',) numbered without gaps, and names (n',) of the examples that count."""
+    """Return values (T, n'), consecutive cluster numbers (n',) and names (n',) of a metric's examples."""
     values, clusters = trajectory.counted(metric)
     counts = ~np.isnan(trajectory.values[metric]).any(axis=0)
     return values, np.unique(clusters, return_inverse=True)[1], trajectory.examples[counts]
 
 
 def unit_of(metric: str, values: np.ndarray) -> float:
-    """1 for shares and probabilities, else the standard deviation of examples at a checkpoint."""
+    """Return 1 for shares and probabilities, else the standard deviation of examples at a checkpoint."""
     if is_share(metric):
         return 1.0
     return float(np.sqrt(values.var(axis=1).mean())) if values.size else np.nan
 
 
-def trend_table(followed: Sequence[Followed], alpha: float = 0.05, flat: float = FLAT) -> pd.DataFrame:
+def trend_table(
+    trends: Sequence[MetricTrend], alpha: float = 0.05, equivalence_margin: float = EQUIVALENCE_MARGIN
+) -> pd.DataFrame:
     """One row per model, task and metric, columns `COLUMNS`.
 
-    `slope`, `low`, `high`, `bend_change` are in the metric's own units per decade of tokens. `rise` and
-    `fall` are the clearest improvement and deterioration (for a loss, a decrease is an improvement), with
-    p over all pairs of checkpoints and all rows. `p_adjusted` is p after Holm over all rows. `turn` and
-    `bend` are in tokens.
+    `slope`, `low`, `high` and `bend_change` are in units of the metric per decade of tokens. `rise` and
+    `fall` are the most significant improvement and deterioration (for a loss, a decrease is an improvement),
+    with p adjusted over all pairs of checkpoints and all rows. `p_adjusted` is p adjusted by Holm over all
+    rows. `turn` and `bend` are in tokens.
     """
-    curves = max(1, sum(one.pairs is not None for one in followed))
-    table = pd.DataFrame([_row(one, alpha, flat, curves) for one in followed], columns=list(COLUMNS))
+    curves = max(1, sum(one.pairs is not None for one in trends))
+    table = pd.DataFrame(
+        [_row(one, alpha, equivalence_margin, curves) for one in trends], columns=list(COLUMNS)
+    )
     table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "holm")
     return table
 
 
-def _row(one: Followed, alpha: float, flat: float, curves: int) -> dict[str, object]:
-    names, tokens = one.places["checkpoint"], one.places["tokens"].to_numpy(dtype=float)
+def _row(one: MetricTrend, alpha: float, equivalence_margin: float, curves: int) -> dict[str, object]:
+    names, tokens = one.checkpoints["checkpoint"], one.checkpoints["tokens"].to_numpy(dtype=float)
     notes = list(one.notes)
     shape = Shape("undecided", NO_STEP, NO_STEP, np.nan, None, "")
     if one.pairs is not None:
-        shape = shape_of(one.pairs, alpha, flat * one.unit, curves)
+        shape = shape_of(one.pairs, alpha, equivalence_margin * one.unit, curves)
         notes += [shape.note] if shape.note else []
-    turn = [np.nan] * 3 if shape.turn is None or not tokens.any() else [tokens[place] for place in shape.turn]
+    turn = [np.nan] * 3 if shape.turn is None or not tokens.any() else [tokens[i] for i in shape.turn]
     if one.bend.p > alpha:
-        notes.append("no bend: one line over log tokens is not rejected")
+        notes.append("no bend: a single line over log tokens is not rejected")
     sign = sign_of(one.metric)
     slope, low, high, p = _slope(one.slopes, one.drawn, one.clusters, alpha)
     return {
-        "model": one.trajectory,
+        "model": one.model,
         "parameters_non_embedding": one.parameters,
         "task": one.task,
         "metric": one.metric,
-        "checkpoints": len(one.places),
+        "checkpoints": len(one.checkpoints),
         "n": len(one.examples),
         "slope": sign * slope,
         "low": sign * (low if sign > 0 else high),
@@ -177,14 +179,14 @@ def _row(one: Followed, alpha: float, flat: float, curves: int) -> dict[str, obj
 
 
 def _step(name: str, step: Step, checkpoints: pd.Series) -> dict[str, object]:
-    start, end = (checkpoints[place] if place >= 0 else "" for place in (step.start, step.end))
+    start, end = (checkpoints[i] if i >= 0 else "" for i in (step.start, step.end))
     return {name: step.size, f"{name}_from": start, f"{name}_to": end, f"p_{name}": step.p}
 
 
 def _slope(
     slopes: np.ndarray, drawn: np.ndarray, clusters: np.ndarray, alpha: float
 ) -> tuple[float, float, float, float]:
-    """Mean, interval, p of the slopes of examples."""
+    """Return mean, interval and p of the slopes of examples."""
     if not len(slopes):
         return np.nan, np.nan, np.nan, np.nan
     estimate = float(slopes.mean())
@@ -192,19 +194,19 @@ def _slope(
     return estimate, low, high, p_of_mean(slopes, clusters)
 
 
-def difference_table(followed: Sequence[Followed], alpha: float = 0.05) -> pd.DataFrame:
-    """Slope of the largest minus that of the smallest model, per task and metric, on the same examples.
+def difference_table(trends: Sequence[MetricTrend], alpha: float = 0.05) -> pd.DataFrame:
+    """Slope of the largest minus that of the smallest model, per task and metric; `DIFFERENCE_COLUMNS`.
 
-    The draws of a task are the same for all models, so the interval is that of the paired difference. Models
-    of unknown size, and tasks with one model, have no row. Columns `DIFFERENCE_COLUMNS`.
+    All models of a task share their bootstrap draws, so the interval is that of the paired difference. Models
+    of unknown size are ignored; tasks with a single model size have no row.
     """
-    groups: dict[tuple[str, str], list[Followed]] = {}
-    for one in followed:
+    groups: dict[tuple[str, str], list[MetricTrend]] = {}
+    for one in trends:
         if one.parameters > 0:
             groups.setdefault((one.task, one.metric), []).append(one)
     rows = []
     for (task, metric), models in groups.items():
-        ordered = sorted(models, key=lambda one: (one.parameters, one.trajectory))
+        ordered = sorted(models, key=lambda one: (one.parameters, one.model))
         small, large = ordered[0], ordered[-1]
         if small.parameters == large.parameters:
             continue
@@ -217,8 +219,8 @@ def difference_table(followed: Sequence[Followed], alpha: float = 0.05) -> pd.Da
             {
                 "task": task,
                 "metric": metric,
-                "smallest": small.trajectory,
-                "largest": large.trajectory,
+                "smallest": small.model,
+                "largest": large.model,
                 "n": len(small.examples),
                 "slope_smallest": sign * _mean(small.slopes),
                 "slope_largest": sign * _mean(large.slopes),
@@ -234,10 +236,10 @@ def difference_table(followed: Sequence[Followed], alpha: float = 0.05) -> pd.Da
     return table
 
 
-def _not_comparable(small: Followed, large: Followed) -> str:
+def _not_comparable(small: MetricTrend, large: MetricTrend) -> str:
     for one in (small, large):
         if not len(one.slopes):
-            return f"{one.trajectory} has no slope"
+            return f"{one.model} has no slope"
     if not np.array_equal(small.examples, large.examples):
         return "the models were not scored on the same examples"
     return ""
