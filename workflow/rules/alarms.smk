@@ -23,6 +23,7 @@ OUTPUTS.figures(
         "alarms": "alarms along training",
         "changes": "changes from checkpoint to checkpoint",
     },
+    shows=["alarms.tsv"],
     when=STUDY.has_examples(),
     condition="cells scored",
 )

@@ -6,7 +6,7 @@ OUTPUTS  results/{study}/figures/{figure}.{pdf,png}
 RERUNS   when the tables, titles, settings that a figure shows, what the audit drops, or the code of the figures
          change. Importing the drawing library costs as much as drawing a figure, so one job draws all of them.
 
-Stages register their own figures; those here show the metrics themselves.
+Stages register their own figures, with the tables that these show; those here show the metrics themselves.
 """
 
 OUTPUTS.figures(
@@ -15,35 +15,17 @@ OUTPUTS.figures(
         "accuracy": "accuracy against training tokens, a line per size",
         "paper": "the metric of the regressions, in the form of the paper",
     },
+    shows=["metrics.parquet"],
     when=STUDY.has_metrics() and STUDY.has_tokens(),
     condition="training tokens known",
 )
 OUTPUTS.figures(
     "figures",
     {"heat": "accuracy as a map of sizes and checkpoints"},
+    shows=["metrics.parquet"],
     when=STUDY.has_metrics() and STUDY.has_chance(),
     condition="level of chance known",
 )
-# Tables that the figures of this study show, by the names that `scripts/plot.py` gives them.
-SHOWN = {
-    name: f"{RESULTS}/{file}"
-    for name, file in {
-        "metrics": "metrics.parquet",
-        "robustness": "robustness.tsv",
-        "alarms": "alarms.tsv",
-        "trends": "trends.tsv",
-        "early_warning": "early_warning.tsv",
-        "forgetting_curves": "forgetting_curves.tsv",
-        "scale_points": "scale_points.tsv",
-        "scale_trends": "scale_trends.tsv",
-        "predictions": "predictions.tsv",
-        "exponents": "exponents.tsv",
-        "tradeoff": "tradeoff.tsv",
-        "curves": "curves.tsv",
-        "configurations": "configurations.tsv",
-    }.items()
-    if OUTPUTS.has(file)
-}
 
 
 localrules:
@@ -53,7 +35,7 @@ localrules:
 rule plot:
     """Draw every figure, or say in its place why it cannot be drawn."""
     input:
-        **SHOWN,
+        **OUTPUTS.shown(),
     output:
         pdf=[OUTPUTS.figure(name, "pdf") for name in OUTPUTS.figure_names()],
         png=[

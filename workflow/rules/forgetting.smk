@@ -25,6 +25,7 @@ OUTPUTS.tables(
 OUTPUTS.figures(
     "forgetting",
     {"forgetting": "the forgotten share over training, beside what noise gives"},
+    shows=["forgetting_curves.tsv"],
     when=STUDY.has_examples(),
     condition="cells scored",
 )

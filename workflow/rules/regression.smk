@@ -43,6 +43,7 @@ OUTPUTS.tables(
 OUTPUTS.figures(
     "regression",
     {"robustness": "the interaction of every regression under every choice"},
+    shows=["robustness.tsv"],
     when=STUDY.has_metrics() and STUDY.has_tokens(),
     condition="training tokens known",
 )

@@ -50,12 +50,14 @@ OUTPUTS.figures(
         "scaling_relative_error": "relative error of prediction",
         "scaling_tradeoff": "error of prediction against compute spent",
     },
+    shows=["predictions.tsv", "exponents.tsv", "tradeoff.tsv", "curves.tsv"],
     when=bool(SCALING_LAWS),
     condition="section `scaling_laws:`",
 )
 OUTPUTS.figures(
     "scaling_laws",
     {"scaling_search": "the configuration search"},
+    shows=["configurations.tsv"],
     when=HAS_TESTBED,
     condition="`scaling_laws.testbed`",
 )

@@ -26,6 +26,7 @@ OUTPUTS.figures(
         f"scale_{metric}": f"{metric} over training compute"
         for metric in (SCALING_TRENDS or {"metrics": ["{metric}"]})["metrics"]
     },
+    shows=["scale_points.tsv", "scale_trends.tsv"],
     when=HAS_SCALING_TRENDS,
     condition="section `scaling_trends:`",
 )

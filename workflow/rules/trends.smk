@@ -26,6 +26,7 @@ OUTPUTS.figures(
         "trends": "slopes with their intervals",
         "early_warning": "falling accuracy beside the signals that may fall before it",
     },
+    shows=["trends.tsv", "early_warning.tsv", "metrics.parquet"],
     when=STUDY.has_examples(),
     condition="cells scored",
 )

@@ -8,8 +8,8 @@ def register() -> Outputs:
     outputs.files("scoring", "results/scores/{model}.parquet", "cells", ["results/scores/a.parquet"])
     outputs.tables("alarms", {"alarms.tsv": "drops"}, condition="cells scored")
     outputs.tables("laws", {"fits.tsv": "fits"}, when=False, condition="section `laws:`")
-    outputs.figures("alarms", {"alarms": "drops, drawn"})
-    outputs.figures("laws", {"laws": "laws, drawn"}, when=False)
+    outputs.figures("alarms", {"alarms": "drops, drawn"}, shows=["alarms.tsv", "metrics.parquet"])
+    outputs.figures("laws", {"laws": "laws, drawn"}, shows=["fits.tsv"], when=False)
     return outputs
 
 
@@ -22,7 +22,10 @@ def test_targets_are_what_this_study_has() -> None:
         "results/mine/figures/alarms.png",
     ]
     assert outputs.figure_names() == ["alarms"]
-    assert outputs.has("alarms.tsv") and not outputs.has("fits.tsv")
+    assert outputs.shown() == {
+        "alarms": "results/mine/alarms.tsv",
+        "metrics": "results/mine/metrics.parquet",
+    }
 
 
 def test_the_page_lists_everything_with_its_condition() -> None:

@@ -34,6 +34,7 @@ class Outputs:
         self._results = results
         self._outputs: list[Output] = []
         self._figures: list[str] = []
+        self._shown: dict[str, str] = {}
 
     def files(self, stage: str, pattern: str, description: str, targets: Iterable[str] = ()) -> None:
         """Register a family of files: its pattern for the docs, and those that the study asks for."""
@@ -56,14 +57,30 @@ class Outputs:
             self._outputs.append(Output(stage, f"results/{{study}}/{name}", description, condition, targets))
 
     def figures(
-        self, stage: str, figures: Mapping[str, str], *, when: bool = True, condition: str = ""
+        self,
+        stage: str,
+        figures: Mapping[str, str],
+        *,
+        shows: Iterable[str],
+        when: bool = True,
+        condition: str = "",
     ) -> None:
-        """Register figures, by their names without suffix; parameters as of `tables`."""
+        """Register figures, by their names without suffix.
+
+        Parameters
+        ----------
+        shows
+            Tables that they are drawn from, files in the directory of results.
+        when, condition
+            As of `tables`.
+        """
         for name, description in figures.items():
             path = f"results/{{study}}/figures/{name}.{{{','.join(FORMATS)}}}"
             targets = tuple(self.figure(name, form) for form in FORMATS) if when else ()
             self._outputs.append(Output(stage, path, description, condition, targets))
             self._figures += [name] * when
+        if when:
+            self._shown |= {name.partition(".")[0]: f"{self._results}/{name}" for name in shows}
 
     def figure(self, name: str, form: str) -> str:
         """The file of a figure in one format."""
@@ -73,9 +90,9 @@ class Outputs:
         """Figures that the study asks for, without suffix."""
         return list(self._figures)
 
-    def has(self, name: str) -> bool:
-        """Whether the study asks for this table."""
-        return any(f"{self._results}/{name}" in output.targets for output in self._outputs)
+    def shown(self) -> dict[str, str]:
+        """Name without suffix → file, of the tables that the figures of this study are drawn from."""
+        return dict(self._shown)
 
     def targets(self) -> list[str]:
         """Every file that the study asks for."""
