@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ebbtide import logs
-from ebbtide.logs import Progress, last_words, log
+from ebbtide.logs import Progress, last_errors, log
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def test_the_log_is_quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     assert caplog.messages == ["9 checkpoints"]
 
 
-def test_the_last_words_of_failed_jobs_are_found(tmp_path: Path) -> None:
+def test_the_last_errors_of_failed_jobs_are_found(tmp_path: Path) -> None:
     (tmp_path / "score").mkdir()
     failed = tmp_path / "score" / "a.log"
     failed.write_text("12:00:00 loaded weights\nScoringError: example 0, choice 1: no tokens.\n")
     (tmp_path / "score" / "b.log").write_text("12:00:00 ScoringError: of a sibling\nb: copied\n")
-    assert last_words(tmp_path, since=0.0) == [f"{failed}: ScoringError: example 0, choice 1: no tokens."]
-    assert last_words(tmp_path, since=failed.stat().st_mtime + 1) == []
+    assert last_errors(tmp_path, since=0.0) == [f"{failed}: ScoringError: example 0, choice 1: no tokens."]
+    assert last_errors(tmp_path, since=failed.stat().st_mtime + 1) == []

@@ -142,8 +142,8 @@ def test_places_are_written_as_in_python() -> None:
         ("a:\n  b: 1\n  b: 2\n", "x.yaml: key 'b' is written twice (line 3)."),
         ("a: [1\n", "x.yaml is not valid YAML:"),
         ("[a]: 1\n", "x.yaml is not valid YAML:"),
-        ("- a\n", "x.yaml holds ['a'], expected keys and values."),
-        ("", "x.yaml holds None, expected keys and values."),
+        ("- a\n", "x.yaml: found ['a'], expected keys and values."),
+        ("", "x.yaml: found None, expected keys and values."),
     ],
 )
 def test_unreadable_yaml_is_one_sentence(

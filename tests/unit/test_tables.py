@@ -155,7 +155,7 @@ def test_edited_rows_are_found(file: Path) -> None:
     table = pq.read_table(file)
     table = table.set_column(1, "choice", pa.array([0, 1, 7]))
     pq.write_table(table.replace_schema_metadata(pq.read_metadata(file).metadata), file)
-    with pytest.raises(CellError, match=r"t\.parquet: rows hash to .*, the footer says"):
+    with pytest.raises(CellError, match=r"t\.parquet: the rows have the sha256 .*, the footer has"):
         read_parquet(file, REQUESTS)
 
 
@@ -169,13 +169,13 @@ def test_a_foreign_file_is_read_only_on_request(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("foreign", [True, False])
 def test_the_wrong_kind_is_named(file: Path, foreign: bool) -> None:
-    with pytest.raises(CellError, match=r"t\.parquet holds 'requests', expected 'cell'"):
+    with pytest.raises(CellError, match=r"t\.parquet: found a table of kind 'requests', expected 'cell'"):
         read_parquet(file, CELL, foreign=foreign)
 
 
 def test_a_text_file_is_not_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("example,choice\n")
-    with pytest.raises(CellError, match=r"a\.parquet is not a whole Parquet file"):
+    with pytest.raises(CellError, match=r"a\.parquet is not a complete Parquet file"):
         read_parquet(tmp_path / "a.parquet", REQUESTS)
 
 

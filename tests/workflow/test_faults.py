@@ -67,7 +67,8 @@ def test_a_truncated_cell_is_named_and_the_remedy_works(study):
     done = study.snakemake("--cores", "1", check=False)
     assert done.returncode != 0
     assert (
-        "CellError: results/scores/small-d8/step16/fact_qa.parquet is not a whole Parquet file" in done.stdout
+        "CellError: results/scores/small-d8/step16/fact_qa.parquet is not a complete Parquet file"
+        in done.stdout
     )
     assert "delete the file and run snakemake" in done.stdout
     cell.unlink()

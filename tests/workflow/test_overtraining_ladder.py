@@ -90,7 +90,7 @@ def test_the_held_out_run_is_predicted_and_the_others_are_in_the_fit(finished):
     )
 
 
-def test_the_last_words_are_printed(finished):
+def test_the_summary_is_printed(finished):
     """Predicted against actual, and E against the entropy of the source."""
     workspace, printed = finished
     words = (workspace.path / "results/small/scaling.txt").read_text()

@@ -1,8 +1,8 @@
-"""Values in and out of Arrow without pandas.
+"""Conversions to and from Arrow without pandas.
 
-pyarrow imports pandas by itself in `pa.array`, `pa.scalar`, `to_numpy`, `group_by` and `pq.read_table`.
-That is half a second of CPU in a process that scores and has no use for it; these functions go through
-buffers.
+pyarrow imports pandas in `pa.array`, `pa.scalar`, `to_numpy`, `group_by` and `pq.read_table`. The import
+costs half a second of CPU, and a scoring process does not need pandas. These functions use the buffers
+instead.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ import pyarrow.compute
 
 
 def array_of(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
-    """An Arrow array of this type (text, numbers or flags) from Python values, none of them missing.
+    """Convert Python values, none of them missing, to an Arrow array of text, numbers or booleans.
 
-    Raises `TypeError` for values that the type cannot hold as they are.
+    Raises `TypeError` for values that cannot be converted without loss.
     """
     count = len(values)
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
@@ -25,17 +25,17 @@ def array_of(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
         ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
         return pa.Array.from_buffers(pa.large_string(), count, buffers).cast(type_)
-    if pa.types.is_boolean(type_):  # Arrow packs flags into bits
+    if pa.types.is_boolean(type_):  # Arrow packs booleans into bits
         return array_of(values, pa.uint8()).cast(type_)
     plain = _numpy_type(type_)
-    held = np.asarray(values).astype(plain, casting="safe") if count else np.empty(0, plain)
-    return pa.Array.from_buffers(type_, count, [None, pa.py_buffer(held)])
+    converted = np.asarray(values).astype(plain, casting="safe") if count else np.empty(0, plain)
+    return pa.Array.from_buffers(type_, count, [None, pa.py_buffer(converted)])
 
 
 def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """A column of numbers, flags or times in numpy. A missing real number is NaN; no other may be missing."""
+    """Convert a column of numbers, booleans or times to numpy. Only floats may be missing, and become NaN."""
     if pa.types.is_temporal(column.type) or pa.types.is_float16(column.type):
-        return np.asarray(column.to_numpy())  # has rules of its own; no table of Ebbtide has such a column
+        return np.asarray(column.to_numpy())  # stored differently; no table of Ebbtide has such a column
     if pa.types.is_boolean(column.type):
         return numbers(column.cast(pa.uint8())).astype(bool)
     parts = [_chunk(chunk) for chunk in column.chunks if len(chunk)]
@@ -43,7 +43,7 @@ def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 def lengths(column: pa.ChunkedArray) -> list[str]:
-    """The number of characters of every text, as text; "-" for a missing one."""
+    """Return the number of characters of each text as a string; "-" for a missing text."""
     counts = pa.compute.utf8_length(column)
     if not column.null_count:
         return list(map(str, numbers(counts).tolist()))
@@ -51,7 +51,7 @@ def lengths(column: pa.ChunkedArray) -> list[str]:
 
 
 def encoded(column: pa.ChunkedArray) -> Iterator[memoryview | bytes]:
-    """All texts of a column one after another in UTF-8, without a copy of each; missing ones are empty."""
+    """Yield the texts of a column, concatenated, in UTF-8, without copying each; missing texts are empty."""
     for chunk in column.chunks:
         if chunk.null_count:
             yield "".join(text for text in chunk.to_pylist() if text is not None).encode()
@@ -63,12 +63,12 @@ def encoded(column: pa.ChunkedArray) -> Iterator[memoryview | bytes]:
 
 
 def key_codes(table: pa.Table, key: Sequence[str]) -> npt.NDArray[np.int64]:
-    """A number per row, equal for two rows exactly when their values in the columns `key` are equal."""
+    """Return an integer per row; two rows have the same one exactly if they agree in the columns `key`."""
     codes = np.zeros(len(table), np.int64)
     for name in key:
         encoded = table.column(name).combine_chunks().dictionary_encode()
         found = numbers(pa.chunked_array([encoded.indices]))
-        # Numbered anew each time: the codes stay below the number of rows, and products do not overflow.
+        # Renumbering keeps the codes below the number of rows, so that products do not overflow.
         codes = np.unique(codes * len(encoded.dictionary) + found, return_inverse=True)[1]
     return codes
 

@@ -1,9 +1,8 @@
-"""Which code made a result: a digest of the modules that a script imports.
+"""Code versions: a digest of the modules that a script imports.
 
-Snakemake does not see the modules that a script imports, so every cheap rule has this digest among its
-params: an edit of the statistics reruns the statistics. The modules are computed, not listed: the closure of
-the script's imports over the package, read from the syntax trees. Comments, docstrings and layout do not
-count.
+Snakemake does not track the modules that a script imports. Every cheap rule therefore has this digest among
+its params, and an edit of the statistics reruns the statistics. The modules are computed from the syntax
+trees, as the closure of the script's imports within the package. Comments, docstrings and layout are ignored.
 """
 
 import ast
@@ -17,27 +16,27 @@ from ebbtide.files import digest, file_sha256, write_text
 
 PACKAGE = Path(__file__).parent
 
-# Plumbing whose edits change no result: how errors read, how files are written, what is logged.
+# Modules whose edits change no result: wording of errors, writing of files, logging, transport.
 NEUTRAL = frozenset({"errors", "files", "logs", "transport"})
 
 
 class Source(NamedTuple):
-    """What a source file says to this module."""
+    """The imports of a source file and the digest of its code."""
 
-    imports: tuple[str, ...]  # modules of the package that it names
+    imports: tuple[str, ...]  # modules of the package that it imports
     code: str  # digest of its statements
 
 
 class CodeVersions:
-    """Digests of scripts and modules with all that they import.
+    """Digests of scripts and modules, including everything they import.
 
     Parameters
     ----------
     package
-        Directory of the package; `scripts` lies beside it.
+        Directory of the package; `scripts` is beside it.
     cache
-        File that remembers parsed sources by the sha256 of their bytes; parsing them all takes half a second.
-        A missing, damaged or read-only cache only costs that time.
+        File that caches parsed sources by the sha256 of their bytes. Without a usable cache, all sources are
+        parsed again, which takes half a second.
     """
 
     def __init__(self, package: Path = PACKAGE, cache: Path | None = None) -> None:
@@ -55,9 +54,9 @@ class CodeVersions:
         return self._digest(self.file(name))
 
     def closure(self, file: Path) -> frozenset[str]:
-        """Modules of the package that a file imports, directly or not, without `NEUTRAL`.
+        """Modules of the package that a file imports, directly or not, except `NEUTRAL`.
 
-        Imports inside functions count, imports for type checkers do not. A package counts as its `__init__`.
+        Imports inside functions are included, imports for type checkers are not. A package is its `__init__`.
         """
         found: set[str] = set()
         pending = list(self._source(file).imports)
@@ -69,7 +68,7 @@ class CodeVersions:
         return frozenset(found)
 
     def file(self, name: str) -> Path:
-        """The source of a module of the package. Raises `KeyError` if there is none of this name."""
+        """Return the source file of a module of the package. Raises `KeyError` for an unknown module."""
         base = self._package.joinpath(*name.split("."))
         for file in (base.with_suffix(".py"), base / "__init__.py"):
             if file.is_file():
@@ -77,7 +76,7 @@ class CodeVersions:
         raise KeyError(f"there is no module {self._package.name}.{name}")
 
     def save(self) -> None:
-        """Write the cache, if there is one and it lacks something."""
+        """Write the cache file if new sources were parsed."""
         if self._cache is None or not self._fresh:
             return
         try:
@@ -105,7 +104,7 @@ class CodeVersions:
         return self._sources[file]
 
     def _modules(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of the imported names that are modules, and the packages that they lie in."""
+        """Return the imported names that are modules, and the packages that contain them."""
         found: set[str] = set()
         for name in names:
             parts = name.split(".")
@@ -127,12 +126,12 @@ def _read(cache: Path | None) -> dict[str, Source]:
 
 
 def _templates(directory: Path) -> Iterator[Path]:
-    """Templates of pages, and the scripts in them, beside the modules of a directory."""
+    """Yield the HTML templates and their scripts in the directory of a module."""
     yield from (f for f in directory.glob("templates/*") if f.is_file() and not f.suffix.startswith(".py"))
 
 
 def _parse(content: bytes, package: str) -> Source:
-    """Names that a source imports from the package, and the digest of its statements."""
+    """Return the names that a source imports from the package, and the digest of its statements."""
     tree = ast.parse(content)
     names: set[str] = set()
     pending: list[ast.AST] = [tree]

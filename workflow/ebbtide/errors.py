@@ -1,15 +1,15 @@
-"""The errors a user may meet.
+"""Errors that users can fix.
 
-Each message is one sentence that names the file, the key, what was found, what is allowed
-and, where it helps, the remedy. They are shown without a traceback.
+Each message is one sentence that names the file, the key, the value found, the values allowed and, where it
+helps, the remedy. It is printed without a traceback.
 """
 
 
 class EbbtideError(Exception):
-    """Base of every error that is the user's to mend."""
+    """Base class of errors the user can fix."""
 
     def __str__(self) -> str:
-        """The error's name and its sentence, as the user reads it."""
+        """Return the name of the error and its message, as printed."""
         return f"{type(self).__name__}: {super().__str__()}"
 
 
@@ -34,15 +34,15 @@ class ScoringError(EbbtideError):
 
 
 class CellError(EbbtideError):
-    """A cell or table on disk is missing, truncated, foreign or stale."""
+    """A cell or table on disk is missing, damaged, outdated, or not written by Ebbtide."""
 
 
 class FigureError(EbbtideError):
-    """The metrics at hand cannot be drawn as this figure."""
+    """A figure cannot be drawn from these metrics."""
 
 
 class ScalingError(EbbtideError):
-    """Runs cannot carry the scaling law that is asked of them, or no fit of it converged."""
+    """A scaling law cannot be fitted to these runs, or no fit converged."""
 
 
 def first_line(error: BaseException) -> str:
@@ -51,7 +51,7 @@ def first_line(error: BaseException) -> str:
 
 
 def nearest(word: str, allowed: "list[str] | tuple[str, ...]") -> str:
-    """Suffix that names the closest allowed words, or the empty string."""
+    """Return a suffix that suggests the closest allowed words, or the empty string."""
     import difflib
 
     close = difflib.get_close_matches(word, allowed, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes and digests. Standard library only (a lean module)."""
+"""Atomic writes, digests and locks. Standard library only, so that importing it is cheap."""
 
 import fcntl
 import hashlib
@@ -19,12 +19,12 @@ from ebbtide.errors import EbbtideError, first_line
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success fsync it and rename it to `path`.
 
-    A reader sees the old file or the new one, never a part. Two writers are harmless: the last one wins.
-    The temporary file is removed when the block raises; after `kill -9` it is left behind and ignored.
+    A reader sees the old file or the new one, never a partial one. If two processes write, the last one wins.
+    The temporary file is removed when the block raises. After `kill -9` it remains and is ignored.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers such as matplotlib choose the format by it.
+    # The suffix stays last, because writers such as matplotlib infer the format from it.
     temporary = path.with_name(f".{path.stem}.{_unique()}{path.suffix}")
     try:
         yield temporary
@@ -56,7 +56,7 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _unique() -> str:
-    """Part of a temporary name. Random, because two machines that share a disk may share a process id."""
+    """Return a random part of a temporary name. Machines that share a disk may have equal process ids."""
     return f"tmp{os.urandom(6).hex()}"
 
 
@@ -100,17 +100,17 @@ def json_lines(
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON spelling of `value`: sorted keys, no spaces. What hashes and identities are made of."""
+    """Return the canonical JSON of `value`: sorted keys, no spaces. Digests and identities are made of it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def digest(value: Any) -> str:
-    """Short sha256 (32 hex digits) of the canonical JSON of `value`."""
+    """Return the first 32 hex digits of the sha256 of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Full sha256 of a file's bytes, in hex."""
+    """Return the sha256 of a file's bytes, in hex."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -118,15 +118,15 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def node_lock(directory: str | os.PathLike[str], name: str) -> IO[bytes]:
     """Take the lock `name` of this directory on node-local disk; held until the file object is closed.
 
-    Two nodes may hold the same lock, so what it guards must be harmless when done twice. The lock survives
-    in a child process that inherits the descriptor. Raises `EbbtideError` when the place is not private.
+    Two nodes may hold the same lock, so the guarded work must be idempotent. A child process that inherits
+    the descriptor keeps the lock. Raises `EbbtideError` if the directory of locks is not private.
     """
     place = Path(tempfile.gettempdir()) / f"ebbtide-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
     owner = place.lstat()
     if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.getuid() or owner.st_mode & 0o022:
         raise EbbtideError(
-            f"{place} is not a private directory of yours; set TMPDIR to another place for locks."
+            f"{place} is not a private directory of yours; set TMPDIR to another directory for locks."
         )
     path = place / f"{digest([str(Path(directory).resolve()), name])}.lock"
     file = open(path, "r+b", opener=open_or_create)  # noqa: SIM115 (the caller holds it)
@@ -135,5 +135,5 @@ def node_lock(directory: str | os.PathLike[str], name: str) -> IO[bytes]:
 
 
 def open_or_create(path: str, flags: int) -> int:
-    """Open a lock file without following a link or emptying what is there (an opener for `open`)."""
+    """Open a lock file without following links or truncating it (an opener for `open`)."""
     return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)

@@ -1,8 +1,8 @@
-"""The rows of the grid: models and their checkpoints, wherever the weights come from.
+"""The rows of the grid: models and their checkpoints, whatever the origin of the weights.
 
-Paths follow one grammar, `resources/checkpoints/{model}/{checkpoint}/`: weights made here, weights brought
-here, or the record of a directory elsewhere. What stands for "the weights of this identity are there" carries
-the identity in its *name*, so that another identity is a missing file for Snakemake.
+All paths are `resources/checkpoints/{model}/{checkpoint}/`. They contain trained weights, fetched weights, or
+the record of a directory elsewhere. The file that marks weights as available has their identity in its
+*name*, so for Snakemake another identity is a missing file.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ CHECKPOINTS = "resources/checkpoints"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One point of training of one model."""
+    """One checkpoint of one model."""
 
     model: str
     name: str  # `step512`: a path component
@@ -24,14 +24,14 @@ class Checkpoint:
     tokenizer: str  # identity of the tokenizer
     marker: str  # what exists when the weights can be loaded; see `checkpoints.directory.directory_of`
     size_bytes: int  # of the weights; 0 for a laptop ladder
-    dtype: str  # their own precision (see `ebbtide.checkpoints.precision`)
-    peak_disk_bytes: int = 0  # that it takes on disk at most, while it is fetched; 0 if it is not
-    nominal: int = 0  # parameters by the model's name, which papers regress on; 0 is none
+    dtype: str  # precision they were saved in (see `ebbtide.checkpoints.precision`)
+    peak_disk_bytes: int = 0  # largest size on disk while it is fetched; 0 if it is not fetched
+    nominal: int = 0  # parameters by the model's name, used by papers as a predictor; 0 is none
 
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the grid: checkpoints in the order of training, and the recipe if it is trained here."""
+    """A row of the grid: checkpoints in the order of training, and the recipe of a model trained here."""
 
     name: str
     checkpoints: tuple[Checkpoint, ...]

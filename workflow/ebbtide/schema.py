@@ -1,7 +1,7 @@
-"""YAML read strictly and checked against JSON Schema, with one sentence per mistake.
+"""Strict YAML, checked against JSON Schema, with one sentence per mistake.
 
-Unknown keys are errors (`additionalProperties: false` everywhere), repeated keys are errors, and
-missing keys get the schema's defaults.
+Unknown keys (`additionalProperties: false` everywhere) and repeated keys are errors. Missing keys get the
+schema's defaults.
 """
 
 import copy
@@ -21,17 +21,17 @@ _SENTENCE_LENGTH = 80
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is several times as fast
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is several times as fast
 
 
 class _StrictLoader(_Loader):  # type: ignore[misc]
-    """SafeLoader that refuses a key written twice (YAML would silently keep the last)."""
+    """SafeLoader that rejects repeated keys, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _MERGE:
-                continue  # a list as a key is SafeLoader's own error, `<<` its own business
+                continue  # SafeLoader itself rejects lists as keys and resolves `<<`
             key = self.construct_object(key_node, deep=deep)  # type: ignore[no-untyped-call]
             if key in seen:
                 raise ConfigError(f"key {key!r} is written twice (line {key_node.start_mark.line + 1})")
@@ -40,7 +40,7 @@ class _StrictLoader(_Loader):  # type: ignore[misc]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file as a dictionary. Raises `ConfigError` naming file and line."""
+    """Read a YAML file as a dictionary. Raises `ConfigError` naming file and line."""
     try:
         document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
@@ -52,26 +52,26 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.args[0]}.") from None
     if not isinstance(document, dict):
-        raise ConfigError(f"{path} holds {_shown(document)}, expected keys and values.")
+        raise ConfigError(f"{path}: found {_excerpt(document)}, expected keys and values.")
     return document
 
 
 def load_schema(name: str) -> dict[str, Any]:
-    """A schema of `workflow/schemas`, by its name without suffix."""
+    """Read a schema of `workflow/schemas`, by its name without suffix."""
     return read_yaml(SCHEMAS / f"{name}.schema.yaml")
 
 
 def check(
     document: Mapping[str, Any], schema: Mapping[str, Any], where: str | Callable[[str], str]
 ) -> dict[str, Any]:
-    """The document with defaults filled in. Raises `ConfigError` for the first mistake.
+    """Return the document with defaults filled in. Raises `ConfigError` for the first mistake.
 
-    `where` names the file in the message, or is a function that names it from the top-level key at fault.
+    `where` is the file for the message, or a function from the top-level key at fault to its file.
     """
     filled = copy.deepcopy(dict(document))
     _fill_defaults(filled, schema, schema)
     validator = _Validator(schema)
-    # Unknown keys first: a typo also makes its true key "missing", and the typo explains more.
+    # Unknown keys first: a misspelt key is also a missing one, and the typo explains both.
     errors = sorted(
         validator.iter_errors(filled), key=lambda e: (e.validator != "additionalProperties", len(e.path))
     )
@@ -82,7 +82,8 @@ def check(
     return filled
 
 
-# Stricter than JSON Schema: 1000.0 is no integer (it would reach file names), .nan and .inf are no numbers.
+# Stricter than JSON Schema: 1000.0 is not an integer (it would appear in file names), .nan and .inf not
+# numbers.
 _Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
@@ -100,7 +101,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def check_name(name: str, where: str) -> str:
-    """`name`, if it may become part of a path; else `ConfigError`."""
+    """Return `name` if it may be part of a path; else raise `ConfigError`."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{where}: found name {name!r}; allowed: letters, digits, '_', '.', '-'.")
     return name
@@ -125,13 +126,13 @@ def catalogue_file(catalogue: Path, name: str, where: str) -> Path:
 
 
 def relative(path: str | Path) -> Path:
-    """The path as seen from the working directory when it is below it: short in messages and plans."""
+    """Return the path relative to the working directory if it is below it, else as it is."""
     path = Path(path)
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def key_path(path: "list[str | int]") -> str:
-    """`models[0].steps`: how a place in a document is written in messages."""
+    """Format the path of a key for messages, such as `models[0].steps`."""
     text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
     return text.removeprefix(".") or "(top level)"
 
@@ -158,26 +159,26 @@ def _fill_defaults(document: Any, schema: Mapping[str, Any], root: Mapping[str, 
 
 
 def _sentence(error: jsonschema.ValidationError) -> str:
-    place = key_path(list(error.absolute_path))
+    key = key_path(list(error.absolute_path))
     value, instance = cast("Any", error.validator_value), cast("Any", error.instance)
     rule, schema = str(error.validator), cast("dict[str, Any]", error.schema)
     about = schema.get("description", "")
     hint = f" ({_on_one_line(about).rstrip('.')})" if about else ""
-    # Of several forms, the one that the value was meant to have says what is wrong.
+    # Of several allowed forms, report the mistake in the one that the value resembles.
     meant = [e for e in error.context or () if e.validator != "const" and (e.path or e.validator != "type")]
     if rule == "anyOf" and meant:
         return _sentence(meant[0])
     if rule == "additionalProperties":
         allowed = list(schema.get("properties", {}))
         unknown = sorted(str(k) for k in instance if k not in allowed)[0]
-        full = f"{place}.{unknown}" if error.absolute_path else unknown
+        full = f"{key}.{unknown}" if error.absolute_path else unknown
         return f"{full}: unknown key; allowed: {', '.join(allowed)}{nearest(unknown, allowed) or '.'}"
     if rule == "required":
         missing = sorted(k for k in value if k not in instance)[0]
-        full = f"{place}.{missing}" if error.absolute_path else missing
+        full = f"{key}.{missing}" if error.absolute_path else missing
         about = schema.get("properties", {}).get(missing, {}).get("description", "")
         return f"{full}: missing" + (f"; expected: {_on_one_line(about).rstrip('.')}." if about else ".")
-    found = f"{place}: found {_shown(instance)}"
+    found = f"{key}: found {_excerpt(instance)}"
     if rule == "enum":
         allowed = [str(v) for v in value]
         return f"{found}; allowed: {', '.join(allowed)}{nearest(str(instance), allowed) or '.'}"
@@ -202,7 +203,7 @@ def _sentence(error: jsonschema.ValidationError) -> str:
     return f"{found}; {texts.get(rule, error.message)}{hint}."
 
 
-def _shown(value: Any) -> str:
+def _excerpt(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _SENTENCE_LENGTH else text[: _SENTENCE_LENGTH - 1] + "…"
 

@@ -1,9 +1,9 @@
 """Tables on disk: Parquet schemas, atomic writes, validated reads.
 
-Every Parquet file that Ebbtide writes carries, in its footer, a JSON record under `FOOTER`:
-at least `kind` (which schema), and `content_sha256` of the rows. Every read checks both.
+Every Parquet file that Ebbtide writes has a JSON record in its footer under the key `FOOTER`. It contains at
+least `kind` (the schema) and `content_sha256` of the rows. Every read checks both.
 
-An Arrow table goes to disk and back without pandas, which a process that scores need not import.
+Arrow tables are written and read without pandas, so that scoring processes need not import it.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ TEXTS = (
 
 @dataclass(frozen=True)
 class Schema:
-    """Columns a table must have (name → allowed Arrow types) and the columns that identify a row."""
+    """Required columns of a table (name → allowed Arrow types) and the columns that identify a row."""
 
     kind: str
     columns: Mapping[str, tuple[pa.DataType, ...]]
@@ -70,7 +70,7 @@ CELL = Schema(
         "characters": INTEGER,
         "greedy": FLAG,  # every continuation token is the model's argmax
         "first_token_loglikelihood": REAL,  # nats
-        "context_tokens": INTEGER,  # as the model saw them
+        "context_tokens": INTEGER,  # that the model read
         "truncated": FLAG,
     },
     key=("example", "choice"),
@@ -108,7 +108,7 @@ LOSSES = Schema(
         "tokens": INTEGER,
         "bytes": INTEGER,
         "words": INTEGER,
-        "windows": INTEGER,  # pieces that were read apart because the document exceeds the model's window
+        "windows": INTEGER,  # pieces that were scored separately, as the document exceeds the window
     },
     key=("document",),
     remedy="delete the file and score the documents again",
@@ -123,7 +123,7 @@ METRICS = Schema(
         "tokens": INTEGER,
         "parameters_total": INTEGER,
         "parameters_non_embedding": INTEGER,
-        "parameters_active": INTEGER,  # of those outside embeddings, what a token uses
+        "parameters_active": INTEGER,  # non-embedding parameters that one token uses
         "parameters_nominal": INTEGER,  # by the model's name; 0 is none
         "task": TEXT,
         "metric": TEXT,
@@ -139,11 +139,11 @@ METRICS = Schema(
 
 EXAMPLES = Schema(
     kind="examples",
-    # Further columns are metrics: the value of each example, NaN where its task has no such metric.
+    # Further columns are metrics: the value of each example, NaN if its task does not have the metric.
     columns={
         "task": TEXT,
         "example": TEXT,
-        "cluster": TEXT,  # examples of one are not independent; the example itself where there are none
+        "cluster": TEXT,  # examples of one cluster are not independent; the example itself without clusters
     },
     key=("task", "example"),
     remedy="delete the file and run snakemake",
@@ -151,7 +151,7 @@ EXAMPLES = Schema(
 
 
 def content_sha256(table: pa.Table) -> str:
-    """Hash of a table's column names and values, independent of chunking, encoding and metadata."""
+    """Return the sha256 of column names and values, independent of chunking, encoding and metadata."""
     sha = hashlib.sha256()
     for name in table.column_names:
         column = table.column(name)
@@ -171,9 +171,9 @@ def content_sha256(table: pa.Table) -> str:
 
 
 def table_of(columns: Mapping[str, Sequence[Any] | pa.ChunkedArray], schema: Schema) -> pa.Table:
-    """An Arrow table with these columns: lists without missing values, or Arrow columns as they are.
+    """Build an Arrow table from lists without missing values, or from Arrow columns.
 
-    A list gets the type that `schema` allows for its name.
+    A list gets the type that `schema` allows for its column.
     """
     arrays = {}
     for name, values in columns.items():
@@ -195,8 +195,8 @@ def write_parquet(
 ) -> None:
     """Check `rows` against `schema` and write them atomically.
 
-    `footer` is stored as JSON beside `kind` and `content_sha256`; `strings` are extra footer keys
-    kept as plain text, so that they can be found without a Parquet reader.
+    `footer` is stored as JSON together with `kind` and `content_sha256`. `strings` are further footer keys in
+    plain text, which can be found without a Parquet reader.
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
     _check_columns(table, schema, str(path))
@@ -204,7 +204,8 @@ def write_parquet(
     metadata = {FOOTER: canonical_json(record).encode()}
     metadata |= {k.encode(): v.encode() for k, v in (strings or {}).items()}
     with atomic(path) as temporary:
-        # No timestamps: equal rows make equal bytes. (`store_schema=False` would drop the footer record too.)
+        # No timestamps, so equal rows give equal bytes. (`store_schema=False` would also drop the footer
+        # record.)
         pq.write_table(
             table.replace_schema_metadata(metadata),
             temporary,
@@ -214,9 +215,9 @@ def write_parquet(
 
 
 def read_footer(path: str | Path, schema: Schema) -> dict[str, Any]:
-    """The JSON record in the footer of a `schema.kind` file, without reading the rows.
+    """Return the JSON record in the footer of a file of kind `schema.kind`, without reading the rows.
 
-    Raises `CellError` when the file is missing, truncated, not Parquet, or of another kind.
+    Raises `CellError` if the file is missing, truncated, not Parquet, or of another kind.
     """
     return _record(_metadata(path, schema), path, schema)
 
@@ -224,8 +225,8 @@ def read_footer(path: str | Path, schema: Schema) -> dict[str, Any]:
 def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> pa.Table:
     """Read and check a table: footer, columns, content hash, unique keys.
 
-    `foreign=True` accepts a file without an Ebbtide footer (a user's own requests).
-    The returned table's schema metadata still holds the footer.
+    `foreign=True` accepts a file without Ebbtide's footer, such as a user's own requests. The schema metadata
+    of the returned table contains the footer.
     """
     metadata = _metadata(path, schema)
     record = None if foreign and FOOTER not in metadata else _record(metadata, path, schema)
@@ -238,7 +239,9 @@ def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> 
     if record is not None:
         found, expected = content_sha256(table), record.get("content_sha256")
         if found != expected:
-            raise CellError(f"{path}: rows hash to {found}, the footer says {expected}; {schema.remedy}.")
+            raise CellError(
+                f"{path}: the rows have the sha256 {found}, the footer has {expected}; {schema.remedy}."
+            )
     return table
 
 
@@ -249,7 +252,7 @@ def read_frame(path: str | Path, schema: Schema) -> "pd.DataFrame":
 
 
 def write_tsv(frame: "pd.DataFrame", path: str | Path) -> None:
-    """Write a small table as TSV, atomically; missing values are empty, numbers keep 10 digits."""
+    """Write a small table as TSV, atomically; missing values are empty, numbers have 10 digits."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, sep="\t", index=False, float_format="%.10g")
 
@@ -273,7 +276,7 @@ def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
         raise CellError(f"{path} does not exist; {schema.remedy}.") from None
     except (pa.ArrowException, OSError) as error:
         raise CellError(
-            f"{path} is not a whole Parquet file ({first_line(error)}); {schema.remedy}."
+            f"{path} is not a complete Parquet file ({first_line(error)}); {schema.remedy}."
         ) from error
 
 
@@ -284,7 +287,7 @@ def _record(metadata: dict[bytes, bytes], path: str | Path, schema: Schema) -> d
     except (KeyError, TypeError, ValueError):
         raise CellError(f"{path} was not written by Ebbtide (no footer record); {schema.remedy}.") from None
     if kind != schema.kind:
-        raise CellError(f"{path} holds {kind!r}, expected {schema.kind!r}; {schema.remedy}.")
+        raise CellError(f"{path}: found a table of kind {kind!r}, expected {schema.kind!r}; {schema.remedy}.")
     return dict(record)
 
 
@@ -298,7 +301,7 @@ def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
             raise CellError(
                 f"{where}: column {name!r} has type {table.schema.field(name).type}, allowed: {allowed}."
             )
-        if types != REAL and table.column(name).null_count:  # a missing number is NaN, and may be meant
+        if types != REAL and table.column(name).null_count:  # a float may be missing on purpose
             raise CellError(f"{where}: column {name!r} has {table.column(name).null_count} missing values.")
     _, first = np.unique(key_codes(table, schema.key), return_index=True)
     if len(first) < len(table):
@@ -308,5 +311,5 @@ def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
 
 
 def _is_plain(type_: pa.DataType) -> bool:
-    """Whether numpy holds the values themselves; of lists, texts and decimals it holds addresses."""
+    """Whether a numpy array contains the values, not references to them, as for lists, texts and decimals."""
     return bool(pa.types.is_integer(type_) or pa.types.is_boolean(type_) or pa.types.is_temporal(type_))

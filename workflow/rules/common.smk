@@ -24,7 +24,7 @@ from ebbtide.jobs.leads import COMMON, Leads
 from ebbtide.jobs.resources import memory_mb, minutes
 from ebbtide.jobs.snakemake_internals import limit_resource, planned_rules
 from ebbtide.jobs.weight_budget import WeightBudget
-from ebbtide.logs import last_words, share_terminal
+from ebbtide.logs import last_errors, share_terminal
 from ebbtide.study.checks import baselines, check_checkpoints, problem_of
 from ebbtide.study.load import load_study
 from ebbtide.study.outputs import Outputs
@@ -125,4 +125,4 @@ onsuccess:
 
 onerror:
     # Snakemake shows the logs of failed jobs too, but not with --quiet.
-    print(*last_words("logs", since=STARTED), sep="\n", file=sys.stderr)
+    print(*last_errors("logs", since=STARTED), sep="\n", file=sys.stderr)

@@ -77,11 +77,11 @@ def test_a_cell_with_rows_missing_is_refused(cell: Path) -> None:
 
 def test_a_truncated_cell_is_refused(cell: Path) -> None:
     cell.write_bytes(cell.read_bytes()[:-20])
-    with pytest.raises(CellError, match=r"cell\.parquet is not a whole Parquet file"):
+    with pytest.raises(CellError, match=r"cell\.parquet is not a complete Parquet file"):
         read_cell(cell, IDENTITY, "abc")
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tiny.requests(tmp_path / "task.parquet")
-    with pytest.raises(CellError, match=r"task\.parquet holds 'requests', expected 'cell'"):
+    with pytest.raises(CellError, match=r"task\.parquet: found a table of kind 'requests', expected 'cell'"):
         read_cell(path, IDENTITY, "abc")

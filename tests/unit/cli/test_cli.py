@@ -141,7 +141,7 @@ def test_bad_input_is_one_sentence(
         (
             (checkpoint, tmp_path / "text.parquet", to),
             "CellError: ",
-            "text.parquet is not a whole Parquet file",
+            "text.parquet is not a complete Parquet file",
         ),
         (
             (checkpoint, tmp_path / "narrow.parquet", to),

@@ -146,7 +146,7 @@ FILES = {
     "not JSON": (b"{", {"format": "json"}, ["is not JSON"]),
     "JSON that is no list": (b"{}", {"format": "json"}, ["expected a list of rows"]),
     "not UTF-8": (b"\xff", {"format": "csv"}, ["is not UTF-8 text"]),
-    "not Parquet": (b"PAR1", {"format": "parquet"}, ["is not a whole Parquet file"]),
+    "not Parquet": (b"PAR1", {"format": "parquet"}, ["is not a complete Parquet file"]),
     "wide row": (
         b"prompt,classes,answer_index\nx,\"['a', 'b']\",0,more\n",
         {"format": "csv"},

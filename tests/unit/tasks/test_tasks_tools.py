@@ -127,7 +127,7 @@ def test_difference_of_files_names_what_was_defined_anew() -> None:
     assert "0 same (0 with another id), 7 changed" in text
     assert text.count("\nexample ") == 2
     Path("none.parquet").write_text("x")
-    with pytest.raises(CellError, match=r"none\.parquet is not a whole Parquet file"):
+    with pytest.raises(CellError, match=r"none\.parquet is not a complete Parquet file"):
         diff_files(old, "none.parquet")
 
 

@@ -77,5 +77,5 @@ def _parquet(path: Path) -> Rows:
     try:
         rows: Rows = pq.read_table(path).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise TaskError(f"{path} is not a whole Parquet file: {first_line(error)}.") from None
+        raise TaskError(f"{path} is not a complete Parquet file: {first_line(error)}.") from None
     return rows
