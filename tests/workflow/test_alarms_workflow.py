@@ -33,7 +33,7 @@ def test_the_exit_status_says_whether_something_fell(study):
         config["alarms"] = {"baseline": 17}
     wrong = study.snakemake("--cores", "1", "check_alarms", check=False)
     assert wrong.returncode != 0
-    assert "alarms.baseline: found 17, which small-d8 has not" in wrong.stdout
+    assert "alarms.baseline: found 17, but small-d8 has no such checkpoint" in wrong.stdout
 
 
 def test_other_settings_rerun_the_comparison_alone(study):

@@ -112,7 +112,10 @@ def row(edit: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], 
             "moderate 0.5 above severe 0.3",
         ),
         (lambda c: c.update(alarms={"effects": {"severe": 0.05}}), "moderate 0.1 above severe 0.05"),
-        (lambda c: c.update(alarms={"against": ["baseline"]}), "leaves nothing to compare; name a baseline"),
+        (
+            lambda c: c.update(alarms={"against": ["baseline"]}),
+            "there is nothing to compare with; set alarms.baseline",
+        ),
     ],
 )
 def test_mistakes_are_sentences(

@@ -20,7 +20,7 @@ from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
 from ebbtide.files import canonical_json
 from ebbtide.jobs.hooks import on_start
-from ebbtide.jobs.leads import COMMON, Leads
+from ebbtide.jobs.leads import COMMON, ScoreJobs
 from ebbtide.jobs.resources import memory_mb, minutes
 from ebbtide.jobs.snakemake_internals import limit_resource, planned_rules
 from ebbtide.jobs.weight_budget import WeightBudget
@@ -40,7 +40,7 @@ METRICS = f"{RESULTS}/metrics.parquet"
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 OUTPUTS = Outputs(RESULTS)
 CODE = CodeVersions(cache=Path(".snakemake/ebbtide_code.json"))
-LEADS = Leads(STUDY)
+SCORE_JOBS = ScoreJobs(STUDY)
 BUDGET = WeightBudget(STUDY)
 # Why nothing but the targets `lock` and `audit` can run, if so: the lock is incomplete, an audit stops the study.
 PROBLEM = problem_of(lambda: check_checkpoints(STUDY)) or problem_of(BUDGET.check)
@@ -90,7 +90,7 @@ def checkpoint_of(wildcards):
 def weights_of(wildcards):
     """The weights that a cell waits for: none if it is only copied, so that nothing is fetched for it."""
     require_checkpoints()
-    missing = LEADS.is_missing(wildcards.model, wildcards.checkpoint, wildcards.task)
+    missing = SCORE_JOBS.is_missing(wildcards.model, wildcards.checkpoint, wildcards.task)
     return ancient(checkpoint_of(wildcards).marker) if missing else []
 
 

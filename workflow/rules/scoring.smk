@@ -35,7 +35,7 @@ rule score:
         "logs/score/{model}/{checkpoint}/{task}.log",
     benchmark:
         "logs/score/{model}/{checkpoint}/{task}.benchmark.tsv"
-    priority: lambda wildcards: LEADS.priority(wildcards.model, wildcards.checkpoint, wildcards.task)
+    priority: lambda wildcards: SCORE_JOBS.priority(wildcards.model, wildcards.checkpoint, wildcards.task)
     group:
         "checkpoint"
     threads: 1

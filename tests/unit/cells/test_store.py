@@ -96,8 +96,8 @@ def test_publish_copies_every_byte(
 
 
 def test_the_mark_lies_beside_the_cell() -> None:
-    assert store.tried("cells", IDENTITY).parent == Path("cells")
-    assert store.tried("cells", IDENTITY).stem == store.key(IDENTITY)
+    assert store.attempt_mark("cells", IDENTITY).parent == Path("cells")
+    assert store.attempt_mark("cells", IDENTITY).stem == store.key(IDENTITY)
 
 
 def test_a_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:

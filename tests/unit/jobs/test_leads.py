@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.jobs.leads import COPY, FOLLOWER, LEAD, Leads, hint_path, hints, missing
+from ebbtide.jobs.leads import COPY, FOLLOWER, LEAD, ScoreJobs, hint_path, hints, missing
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task
 
@@ -62,7 +62,7 @@ def put(study: Study, model: str, name: str, *tasks: str) -> None:
 
 
 def priorities(study: Study, model: str, name: str) -> list[int]:
-    leads = Leads(study)
+    leads = ScoreJobs(study)
     return [leads.priority(model, name, task) for task in TASKS]
 
 
@@ -92,7 +92,7 @@ def test_the_first_missing_cell_leads(study: Study, ahead: str, step0: list[int]
     assert priorities(study, "small", "step0") == step0
     assert priorities(study, "small", "step8") == step8
     # Another model has a lead of its own.
-    assert Leads(study).priority("large", "step0", "t1") == LEAD
+    assert ScoreJobs(study).priority("large", "step0", "t1") == LEAD
 
 
 def test_a_whole_checkpoint_hands_the_lead_of_its_model_on(study: Study) -> None:

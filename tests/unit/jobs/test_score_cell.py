@@ -85,7 +85,7 @@ class Grid:
         return store.path_of(self.root / "cells", cell["identity"])
 
     def mark(self, cell: Mapping[str, Any]) -> Path:
-        return store.tried(self.root / "cells", cell["identity"])
+        return store.attempt_mark(self.root / "cells", cell["identity"])
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_requests_of_another_task_are_not_scored(grid: Grid, capsys: pytest.Capt
     tiny.requests(Path(cell["requests"]), task="t1 as it was")
     with pytest.raises(ScoringError, match="could not be scored"):
         grid.score(cell, grid.hint())
-    assert "t1.parquet is task t1 as it was, expected t1" in capsys.readouterr().err
+    assert "t1.parquet: found task t1 as it was, expected t1" in capsys.readouterr().err
     assert not grid.target(cell).exists()
 
 

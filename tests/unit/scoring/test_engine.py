@@ -193,7 +193,7 @@ def test_the_command_line_writes_tokens_and_a_second_opinion(
     cell, tokens = tmp_path / "cell.parquet", tmp_path / "tokens.parquet"
     arguments = ["score", "--model", str(checkpoint), "--requests", str(requests), "--to", str(cell)]
     assert main([*arguments, "--per-token", str(tokens), "--rescore-examples", "1", "--bos", "never"]) == 0
-    assert "2 requests differ by at most" in capsys.readouterr().err
+    assert "rescored 2 requests in float64: largest difference" in capsys.readouterr().err
     footer = read_footer(cell, CELL)
     assert footer["verified"]["largest_difference"] < 1e-4
     assert footer["identity"]["bos"] == "never"

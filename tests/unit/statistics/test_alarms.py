@@ -309,10 +309,10 @@ def test_a_baseline_is_a_step_a_name_or_of_another_model() -> None:
     [
         (
             "step3",
-            "found 'step3', which a has not; allowed: a checkpoint of every model .a has step1, step2.",
+            "found 'step3', but a has no such checkpoint; allowed: one of every model .a has step1, step2.",
         ),
         ("c/step3", "found 'c/step3', but there is no model 'c'"),
-        ("b/step9", "found 'b/step9', which b has not"),
+        ("b/step9", "found 'b/step9', but b has no such checkpoint"),
     ],
 )
 def test_a_wrong_baseline_is_a_sentence(wanted: str, sentence: str) -> None:

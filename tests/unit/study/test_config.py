@@ -283,7 +283,7 @@ def test_a_precision_that_cannot_be_scored_in_must_be_replaced(workspace):
         on_disk(workspace)
     assert str(caught.value) == (
         "ConfigError: config.yaml: scoring.dtype: found 'checkpoint', but eight/main has the precision "
-        "'float8_e4m3fn'; name one to score in: float32, float64, bfloat16, float16."
+        "'float8_e4m3fn'; set one of float32, float64, bfloat16, float16."
     )
     study = on_disk(workspace, dtype="bfloat16")
     [checkpoint] = study.checkpoints()

@@ -68,7 +68,7 @@ def publish(source: str | Path, target: str | Path) -> None:
                 writer.write(block)
 
 
-def tried(store: str | Path, identity: Identity) -> Path:
+def attempt_mark(store: str | Path, identity: Identity) -> Path:
     """The marker of a cell that is being scored for another job.
 
     It remains if the process dies while scoring the cell. The cell is then scored by its own job, which

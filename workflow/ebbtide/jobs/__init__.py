@@ -1,1 +1,1 @@
-"""Jobs: how scoring jobs share one load of weights, and the disk that holds the weights."""
+"""Jobs: scoring jobs share one load of the weights, and fetches share a budget of disk space."""

@@ -1,4 +1,4 @@
-"""The cells of a study as files, for an export."""
+"""List the cell files of a study, for an export."""
 
 from ebbtide.exchange.results import CellFiles
 from ebbtide.jobs.leads import cell_path
@@ -6,7 +6,7 @@ from ebbtide.study.study import Study
 
 
 def cell_files(study: Study) -> list[CellFiles]:
-    """Every cell that the study scores, sorted by checkpoint, with the identity that it must have."""
+    """Return every cell of the grid, by checkpoint, with its expected identity."""
     return [
         CellFiles(
             model=checkpoint.model,

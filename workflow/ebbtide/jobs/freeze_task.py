@@ -11,10 +11,10 @@ from ebbtide.tasks.freezing import frozen
 
 
 def freeze_task(definition: str, to: str | Path) -> Mapping[str, Any]:
-    """Write the frozen task of a definition (YAML); returns its footer.
+    """Freeze the task of a definition (YAML) into the file `to`; return its footer.
 
-    A metric that the kind of task does not have is refused here, before anything is scored. The metrics of a
-    task of lm-evaluation-harness are its own, and are not checked.
+    Raises `TaskError` for a metric that the kind of task does not have, so that nothing is scored in vain.
+    Tasks of lm-evaluation-harness have metrics of their own, which are not checked.
     """
     task = load_task(definition, "--task")
     if "lm_eval" not in task.definition["source"]:

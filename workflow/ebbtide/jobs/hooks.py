@@ -1,4 +1,4 @@
-"""The start of a run: what scoring jobs and fetches must know of it is written to files."""
+"""Hook at the start of a run: write the plans that scoring jobs and fetches read."""
 
 import time
 from typing import Any
@@ -11,9 +11,9 @@ from ebbtide.study.study import Study
 
 
 def on_start(study: Study, budget: WeightBudget, workflow: Any) -> None:
-    """Write the plan of the weights on disk, and for each model which cells this run will score.
+    """Write the plan for the weights on disk, and for each model a hint: the cells that this run will score.
 
-    They are hints and no inputs of a rule: adding a task must not rerun the others.
+    These files are not inputs of rules, because adding a task must not rerun the others.
     """
     wanted = [(w.model, w.checkpoint, w.task) for w in jobs_to_run(workflow, "score")]
     write_text(canonical_json(budget.plan()), budget.plan_file)

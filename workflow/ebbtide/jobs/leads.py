@@ -1,4 +1,4 @@
-"""Leads of a run: which cells the store lacks, who scores for its siblings, and the hint that tells it."""
+"""Scoring jobs of a run: the missing cells, the priorities of their jobs, and the hint file for workers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,21 +7,22 @@ from ebbtide.cells import store
 from ebbtide.grid import Checkpoint
 from ebbtide.study.study import Study
 
-# Priorities of rule `score`. A follower that waits for its lead takes a core, so everything else goes first.
+# Priorities of the jobs of rule `score`. A follower occupies a core while it waits for its lead, so it goes
+# last.
 LEAD, COPY, FOLLOWER = 2, 1, 0
 
-COMMON = 1  # priority of every other rule: before followers, after leads
+COMMON = 1  # priority of all other rules: after leads, before followers
 
 
-class Leads:
-    """Who goes first: the first missing cell of each checkpoint, or of each model that is loaded once."""
+class ScoreJobs:
+    """The jobs of rule `score`: which cells are missing, and which job of a checkpoint or model leads."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
         self._missing: dict[tuple[str, str], list[str]] = {}
 
     def priority(self, model: str, checkpoint: str, task: str) -> int:
-        """Priority of the job of a cell."""
+        """Return the priority of the job of a cell."""
         if task not in self._missing_tasks(model, checkpoint):
             return COPY
         load_once_per = self._study.config["scoring"]["load_once_per"]
@@ -34,7 +35,7 @@ class Leads:
         return LEAD
 
     def is_missing(self, model: str, checkpoint: str, task: str) -> bool:
-        """Whether a cell must be scored, and so needs weights; else it is only copied."""
+        """Whether a cell must be scored, which needs weights. Otherwise it is copied from the store."""
         return task in self._missing_tasks(model, checkpoint)
 
     def _missing_tasks(self, model: str, checkpoint: str) -> list[str]:
@@ -51,9 +52,9 @@ class Leads:
 
 
 def missing(study: Study, checkpoint: Checkpoint) -> list[str]:
-    """Tasks of this checkpoint that must be scored, in the order of the config.
+    """Return the tasks of a checkpoint that must be scored, in the order of the configuration.
 
-    Those whose cell is neither in the store nor among the results; all when the store is not trusted.
+    Their cells are neither in the store nor in the results. With `recompute: true`, all tasks.
     """
     if study.config["recompute"]:
         return list(study.tasks)
@@ -64,19 +65,20 @@ def missing(study: Study, checkpoint: Checkpoint) -> list[str]:
 
 
 def cell_path(checkpoint: Checkpoint, task: str) -> str:
-    """Where the cell lies among the results."""
+    """Return the path of a cell in the results."""
     return f"results/scores/{checkpoint.model}/{checkpoint.name}/{task}.parquet"
 
 
 def hint_path(model: str) -> str:
-    """Where the hint of a model lies."""
+    """Return the path of the hint of a model."""
     return f"resources/ahead/{model}.json"
 
 
 def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) -> dict[str, dict[str, Any]]:
-    """The hint of each model (see `jobs.worker`): its cells of this run, and since when to trust the store.
+    """Return the hint of each model (see `jobs.worker`): its cells in this run, and how old cells may be.
 
-    `wanted` are the (model, checkpoint, task) that the run will score; `started` is its Unix time.
+    `wanted` lists the (model, checkpoint, task) that the run will score; `started` is the start as a Unix
+    time.
     """
     load_once_per = study.config["scoring"]["load_once_per"]
     result: dict[str, dict[str, Any]] = {}

@@ -30,7 +30,7 @@ def score_cell(
     hint: str | None = None,
     threads: int = 1,
 ) -> str:
-    """Put the cell of `identity` at `target`; returns how: `copied`, `waited` or `scored`.
+    """Write the cell of `identity` to `target`; return `copied`, `waited` or `scored`.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ def score_cell(
     identity
         Identity of the cell (see `ebbtide.cells.store`).
     target
-        Path of the cell among the results.
+        Path of the cell in the results.
     hint
-        JSON written when the run starts: the store, and which siblings are wanted (see `jobs.worker`).
+        JSON written at the start of the run: the store, and the siblings to score (see `jobs.worker`).
 
     Raises
     ------
     ScoringError
-        If the worker ended without the cell; its own message stands above in the log.
+        If the worker ended without writing the cell; its own message precedes in the log.
     """
     wanted = read_hint(hint)
     cells = str(wanted.get("store", "cells"))
@@ -60,19 +60,19 @@ def score_cell(
     Path(cells).mkdir(parents=True, exist_ok=True)
     # One lock per model, where a job scores a whole one: its checkpoints would be loaded side by side.
     name = hint if hint and wanted.get("load_once_per") == "model" else str(Path(checkpoint).resolve())
-    with node_lock(cells, name) as held:
+    with node_lock(cells, name) as lock:
         how = "waited"
         if not store.is_whole(source, identity, after=after):
             how = "scored"
             store.failed_mark(source).unlink(missing_ok=True)
             job = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity), "cells": cells}
-            status = _work({**job, "hint": hint, "threads": threads}, held.fileno())
+            status = _work({**job, "hint": hint, "threads": threads}, lock.fileno())
             if not store.is_whole(source, identity, after=after):
                 store.failed_mark(source).touch()
                 raise ScoringError(
-                    f"{target} could not be scored (the worker {_ending(status)}); its message is above."
+                    f"{target} could not be scored (the worker {_exit_reason(status)}); its message is above."
                 )
-            store.tried(cells, identity).unlink(missing_ok=True)
+            store.attempt_mark(cells, identity).unlink(missing_ok=True)
     store.publish(source, target)
     return how
 
@@ -85,13 +85,13 @@ def read_hint(path: str | None) -> Mapping[str, Any]:
 
 
 def _work(job: Mapping[str, Any], lock: int) -> int:
-    """Run the worker, which inherits the file descriptor of the lock; returns its status."""
+    """Run the worker, which inherits the file descriptor of the lock; return its exit status."""
     command = [sys.executable, "-m", "ebbtide.jobs.worker", canonical_json(job)]
     sys.stderr.flush()
-    # A checkpoint's own code may run there; it needs no token.
+    # Code from a checkpoint's repository may run there, and must not see the token.
     environment = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
     return subprocess.run(command, pass_fds=[lock], env=environment, check=False).returncode
 
 
-def _ending(status: int) -> str:
+def _exit_reason(status: int) -> str:
     return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"

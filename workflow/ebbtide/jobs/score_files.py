@@ -1,4 +1,4 @@
-"""Score single files with one checkpoint, without a study: requests, or whole documents."""
+"""Score a file of requests or of documents with one checkpoint, without a study."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ def score_requests_file(
     per_token: str | Path | None = None,
     rescore_examples: int = 0,
 ) -> Mapping[str, Any]:
-    """Score every request with one checkpoint and write the cell; returns its footer.
+    """Score every request with one checkpoint and write the cell; return its footer.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def score_requests_file(
     settings
         `encoding`, `bos`, `truncation` and `max_length` (see `scoring.engine.score_requests`).
     dtype
-        Precision; `checkpoint` is that of the weights, None the default of the device.
+        Precision; `checkpoint` is that of the saved weights, None the default of the device.
     backend
         `auto`, `transformers` or `fake` (see `scoring.scorer`).
     per_token
-        File for a row per continuation token (`tables.TOKENS`), if wanted.
+        File for one row per continuation token (`tables.TOKENS`); None writes none.
     rescore_examples
         How many examples to rescore in float64, one request at a time; the footer records the difference.
     """
@@ -56,7 +56,7 @@ def score_requests_file(
             directory, requests, scored.rows, examples=rescore_examples, **settings
         )
         log.info(
-            "float64, one by one: %(requests)d requests differ by at most %(largest_difference).2g nats",
+            "rescored %(requests)d requests in float64: largest difference %(largest_difference).2g nats",
             footer["verified"],
         )
     weights, tokenizer = identities(directory)
@@ -86,7 +86,7 @@ def score_documents_file(
     context: int = 1,
     max_length: int | None = None,
 ) -> Mapping[str, Any]:
-    """Compute the loss of every document and write the table (`tables.LOSSES`); returns its footer."""
+    """Compute the loss of every document and write the table (`tables.LOSSES`); return its footer."""
     directory, scorer = _load(model, dtype, backend, threads)
     losses = score_documents(scorer, documents, context=context, max_length=max_length)
     weights, tokenizer = identities(directory)
@@ -95,7 +95,7 @@ def score_documents_file(
 
 
 def _load(model: str, dtype: str | None, backend: str, threads: int) -> tuple[Path, Scorer]:
-    """The directory of a checkpoint, and its scorer."""
+    """Return the directory of a checkpoint and its scorer."""
     import_backend(backend)
     directory, weights = directory_of(model), ""
     if backend == FAKE:

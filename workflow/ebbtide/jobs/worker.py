@@ -1,8 +1,8 @@
-"""The worker of `ebbtide.jobs.score_cell`: loads weights once and scores a cell, then its wanted siblings.
+"""The worker of `ebbtide.jobs.score_cell`: load weights once, score one cell, then its siblings.
 
 Run as `python -m ebbtide.jobs.worker JOB`, where JOB is JSON: `checkpoint`, `requests`, `identity`, `cells`
-and `hint` (or null). The hint is a file written when the run starts, not an input of the rule (adding
-a task must not rerun the others):
+and `hint` (or null). The hint is a file written at the start of the run. It is not an input of the rule,
+because adding a task must not rerun the others:
 
     {"load_once_per": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
      "rescore_examples": 0,
@@ -41,7 +41,7 @@ Job = Mapping[str, Any]
 
 
 def main() -> int:
-    """Score the job's own cell (its error is the exit status), then the siblings (their errors are notes)."""
+    """Score the job's own cell, then its siblings. Only an error of the own cell sets the exit status."""
     log_to_stderr()
     job = json.loads(sys.argv[1])
     hint = read_hint(job["hint"])
@@ -56,14 +56,14 @@ def main() -> int:
     except EbbtideError as error:
         log.error("%s", error)
         return 1
-    except OSError as error:  # a full disk, a store that may not be written
+    except OSError as error:  # a full disk, or no permission to write to the store
         log.error("ScoringError: %s; is the disk full, or %s not writable?", error, job["cells"])
         return 1
     return 0
 
 
 class _Scorers:
-    """The checkpoint in memory; one at a time."""
+    """The scorer in memory; one checkpoint at a time."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -81,7 +81,7 @@ class _Scorers:
             weights = identity["weights"]
             if backend != FAKE:
                 check_weights(checkpoint, weights)
-            elif not Path(checkpoint).exists():  # nothing is read, but the workflow must have made it
+            elif not Path(checkpoint).exists():  # the fake backend reads no weights, but they must exist
                 raise CheckpointError(f"{checkpoint} does not exist; run snakemake again.")
             directory = directory_of(checkpoint)
             from ebbtide.scoring.engine import load_scorer
@@ -90,7 +90,7 @@ class _Scorers:
             if backend == FAKE:
                 scorer = load(weights=weights)
             else:
-                with ThreadPoolExecutor(1) as pool:  # hashes the bytes while they are loaded
+                with ThreadPoolExecutor(1) as pool:  # hash the files while they are loaded
                     hashing = pool.submit(check_full_digests, checkpoint, weights, cells)
                     scorer = load()
                     self.digests = hashing.result()
@@ -102,16 +102,16 @@ class _Scorers:
 
 
 def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples: int) -> int:
-    """Score one cell and write it to the store; returns the tokens forwarded."""
+    """Score one cell and write it to the store; return the number of tokens forwarded."""
     identity = job["identity"]
-    asked = read_footer(job["requests"], REQUESTS)
-    frozen = asked.get("identity")
-    if frozen != identity["task"]:
-        found, remedy = f"{job['requests']} is task {frozen}", REQUESTS.remedy
-        raise CellError(f"{found}, expected {identity['task']}; {remedy}.")
+    frozen = read_footer(job["requests"], REQUESTS)
+    if (found := frozen.get("identity")) != identity["task"]:
+        raise CellError(
+            f"{job['requests']}: found task {found}, expected {identity['task']}; {REQUESTS.remedy}."
+        )
     scorer = scorers.get(job, cells)
     settings = {name: identity[name] for name in ("encoding", "bos", "truncation", "max_length")}
-    rolling = kind_of(asked.get("definition", {})).needs == "losses"
+    rolling = kind_of(frozen.get("definition", {})).needs == "losses"
     if rolling:
         from ebbtide.scoring.documents import score_rolling
 
@@ -123,7 +123,7 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples:
     footer = dict(result.footer)
     if scorers.digests:
         footer["weights_sha256"] = scorers.digests
-    if rescore_examples and not rolling:  # windows of a document are no requests of their own
+    if rescore_examples and not rolling:  # a document is scored in windows, not as one request
         from ebbtide.scoring.rescore import largest_difference
 
         directory = directory_of(job["checkpoint"])
@@ -136,17 +136,17 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples:
 
 
 def _score_siblings(scorers: _Scorers, own: Job, hint: Job) -> None:
-    """Score the wanted, missing siblings. Rescans: a task may be frozen while others are scored."""
+    """Score the missing siblings in the hint, including tasks that are frozen in the meantime."""
     cells, after = own["cells"], float(hint.get("recompute_before", 0.0))
     rescore_examples = int(hint.get("rescore_examples", 0))
     progress, started, tokens, done = Progress(), time.perf_counter(), 0, 1
     for sibling in _pending(own, hint, cells, after):
-        mark = store.tried(cells, sibling["identity"])
+        mark = store.attempt_mark(cells, sibling["identity"])
         mark.touch()
         try:
             tokens += _score_into_store(scorers, sibling, cells, rescore_examples)
         except EbbtideError as error:
-            # The mark stays: the sibling's own job meets the error again and reports it as its own.
+            # The mark stays, so that the sibling's own job scores it again and reports the error.
             log.warning("%s is left to its own job: %s", sibling["name"], error)
             continue
         mark.unlink(missing_ok=True)
@@ -157,14 +157,14 @@ def _score_siblings(scorers: _Scorers, own: Job, hint: Job) -> None:
 
 
 def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
-    """Siblings to score now, each at most once, until a scan of the hint finds none."""
+    """Yield the siblings to score, each at most once, until a scan of the hint finds no more."""
     wanted = [
         sibling
         for sibling in hint.get("cells", [])
         if hint["load_once_per"] == "model"
         or (hint["load_once_per"] == "checkpoint" and sibling["checkpoint"] == own["checkpoint"])
     ]
-    # Those of the checkpoint in memory first: the job that came first need not be the first of the hint.
+    # The checkpoint in memory first: the job that started first need not be the first in the hint.
     wanted.sort(key=lambda sibling: sibling["checkpoint"] != own["checkpoint"])
     offered = {store.key(own["identity"])}
     found = True
@@ -176,7 +176,7 @@ def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
                 continue
             if store.is_whole(store.path_of(cells, sibling["identity"]), sibling["identity"], after=after):
                 continue
-            if store.tried(cells, sibling["identity"]).exists():
+            if store.attempt_mark(cells, sibling["identity"]).exists():
                 continue
             offered.add(key)
             found = True

@@ -1,4 +1,4 @@
-"""What a study must fit beyond its schema: everything that can be refused before anything costly runs."""
+"""Checks of a study beyond its schema, made before anything costly runs."""
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -33,25 +33,25 @@ RENAMED = {
 }  # old key → new key
 
 
-def refuse_old_names(config: Mapping[str, Any], place: Callable[[str], str]) -> None:
+def refuse_old_names(config: Mapping[str, Any], file_of: Callable[[str], str]) -> None:
     """Raise `ConfigError` for a key that has been renamed, naming its new name.
 
     Parameters
     ----------
     config
-        The configuration as it was written.
-    place
-        Top-level key → the file that holds it.
+        The configuration, unchecked.
+    file_of
+        Function from a top-level key to the file that contains it.
     """
     for old, new in RENAMED.items():
         section, _, key = old.partition(".")
-        held = config.get(section) if key else config
-        if isinstance(held, Mapping) and (key or section) in held:
-            raise ConfigError(f"{place(section)}: {old}: this key is now called {new}; rename it.")
+        content = config.get(section) if key else config
+        if isinstance(content, Mapping) and (key or section) in content:
+            raise ConfigError(f"{file_of(section)}: {old}: this key is now called {new}; rename it.")
 
 
 def problem_of(check: Callable[[], None]) -> str | None:
-    """The sentence of the error that a check raises, or None."""
+    """Return the message of the `ConfigError` that a check raises, or None."""
     try:
         check()
     except ConfigError as error:
@@ -60,11 +60,11 @@ def problem_of(check: Callable[[], None]) -> str | None:
 
 
 def check_checkpoints(study: "Study") -> None:
-    """Raise `ConfigError` for an incomplete lock, an audit that stops, or checkpoints that do not fit."""
+    """Raise `ConfigError` for an incomplete lock, a finding that stops the study, or unusable checkpoints."""
     if study.unlocked:
         raise ConfigError(
-            f"{study.lock_file} lacks {'; '.join(study.unlocked)}; run snakemake with the target lock, "
-            "where there is a network."
+            f"{study.lock_file} lacks {'; '.join(study.unlocked)}; run snakemake with the target lock "
+            "on a machine with a network."
         )
     stops = [f for f in study.findings if f.action == STOP]
     if stops:
@@ -73,8 +73,8 @@ def check_checkpoints(study: "Study") -> None:
         more = f"; and {len(stops) - 1} more" if len(stops) > 1 else ""
         raise ConfigError(
             f"{study.lock_file}: audit stops the study: {first.finding}, {first.model} step {steps}: "
-            f"{first.detail}{more}. The target audit lists all; to go on, leave steps out, or set "
-            f"audit.{first.finding}: drop or warn, or allow it with a reason under audit.allow."
+            f"{first.detail}{more}. The target audit lists all findings. Leave these steps out, set "
+            f"audit.{first.finding} to drop or warn, or allow the finding with a reason under audit.allow."
         )
     scoring = study.config["scoring"]
     if scoring["backend"] == FAKE and scoring["rescore_examples"]:
@@ -90,33 +90,33 @@ def check_checkpoints(study: "Study") -> None:
 
 
 def _check_precision(models: Mapping[str, Model], file: str) -> None:
-    """A checkpoint can be scored in its own precision if that is one of those to score in."""
+    """Raise `ConfigError` for a checkpoint saved in a precision that scoring does not support."""
     for model in models.values():
         for checkpoint in model.checkpoints:
             if checkpoint.dtype not in DTYPES:
                 raise ConfigError(
                     f"{file}: scoring.dtype: found 'checkpoint', but {model.name}/{checkpoint.name} has the "
-                    f"precision {checkpoint.dtype!r}; name one to score in: {', '.join(DTYPES)}."
+                    f"precision {checkpoint.dtype!r}; set one of {', '.join(DTYPES)}."
                 )
 
 
 def _check_nominal(models: Mapping[str, Model], file: str) -> None:
-    """A regression on sizes by name needs a size for every model."""
+    """Raise `ConfigError` if a model lacks the nominal size that the regression uses."""
     nameless = [name for name, model in models.items() if any(not c.nominal for c in model.checkpoints)]
     if nameless:
         raise ConfigError(
-            f"{file}: regression.parameters: found 'nominal', but {', '.join(nameless[:5])} has no nominal "
-            "size; allowed: non_embedding, total, active, or give the row one."
+            f"{file}: regression.parameters: found 'nominal', but these models have no nominal size: "
+            f"{', '.join(nameless[:5])}; allowed: non_embedding, total, active, or a row with `nominal`."
         )
 
 
 def baselines(study: "Study") -> dict[str, Checkpoint]:
-    """Model → the checkpoint that alarms compare with, if the study names one. Raises `ConfigError`."""
+    """Return the baseline checkpoint of each model, if the study names one. Raises `ConfigError`."""
     return find_baselines(study.models, study.config["alarms"]["baseline"], study.file)
 
 
 def find_baselines(models: Mapping[str, Model], wanted: str | int | None, file: str) -> dict[str, Checkpoint]:
-    """Model → its baseline: a checkpoint of its own training, or for all the same one of another model.
+    """Return the baseline of each model: its own checkpoint, or one checkpoint for all models.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def find_baselines(models: Mapping[str, Model], wanted: str | int | None, file: 
     Raises
     ------
     ConfigError
-        A model or checkpoint of that name is not in the grid, or a model lacks the checkpoint.
+        The model or the checkpoint is not in the grid, or some model does not have the checkpoint.
     """
     if wanted is None or not models:
         return {}
@@ -147,47 +147,47 @@ def _find(model: Model, checkpoint: str | int, wanted: str | int, file: str) -> 
         if checkpoint in (one.name, one.step, str(one.step)):
             return one
     names = [one.name for one in model.checkpoints]
-    shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+    listed = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
     raise ConfigError(
-        f"{file}: alarms.baseline: found {wanted!r}, which {model.name} has not; allowed: a checkpoint of "
-        f"every model ({model.name} has {shown or 'none'}), or model/checkpoint."
+        f"{file}: alarms.baseline: found {wanted!r}, but {model.name} has no such checkpoint; allowed: one "
+        f"of every model ({model.name} has {listed or 'none'}), or model/checkpoint."
     )
 
 
-def check_watching(config: Mapping[str, Any], place: Callable[[str], str]) -> None:
-    """Raise `ConfigError` for an unknown metric, grades of alarms out of order, or nothing to compare with.
+def check_trajectories(config: Mapping[str, Any], file_of: Callable[[str], str]) -> None:
+    """Raise `ConfigError` for an unknown metric, thresholds out of order, or nothing to compare with.
 
     Parameters
     ----------
     config
         The checked configuration, with its defaults.
-    place
-        Section of the configuration → the file that holds it.
+    file_of
+        Function from a top-level key to the file that contains it.
     """
-    _check_metrics(config["trajectories"]["metrics"], place)
+    _check_metrics(config["trajectories"]["metrics"], file_of)
     alarms = config["alarms"]
     moderate, severe = alarms["effects"]["moderate"], alarms["effects"]["severe"]
     if moderate > severe:
         raise ConfigError(
-            f"{place('alarms')}: alarms.effects: found moderate {moderate:g} above severe {severe:g}; "
-            "allowed: moderate at most severe."
+            f"{file_of('alarms')}: alarms.effects: found moderate {moderate:g} above severe {severe:g}; "
+            "allowed: moderate no larger than severe."
         )
     if alarms["against"] == ["baseline"] and alarms["baseline"] is None:
         raise ConfigError(
-            f"{place('alarms')}: alarms.against: found the baseline alone, but alarms.baseline is null, "
-            "which leaves nothing to compare; name a baseline, or add predecessor or best."
+            f"{file_of('alarms')}: alarms.against: found only baseline, but alarms.baseline is null, so "
+            "there is nothing to compare with; set alarms.baseline, or add predecessor or best."
         )
 
 
-def _check_metrics(watched: list[str], place: Callable[[str], str]) -> None:
+def _check_metrics(watched: list[str], file_of: Callable[[str], str]) -> None:
     if watched == ["accuracy"]:
-        return  # every job reads the study; the register of metrics takes a second to import
+        return  # the common case: importing the metrics takes a second, and every job reads the study
     from ebbtide.metrics import METRICS
 
     for name in watched:
         if name not in METRICS:
             raise ConfigError(
-                f"{place('trajectories')}: trajectories.metrics: found {name!r}; "
+                f"{file_of('trajectories')}: trajectories.metrics: found {name!r}; "
                 f"allowed: {', '.join(METRICS)}{nearest(name, list(METRICS)) or '.'}"
             )
 
@@ -195,15 +195,15 @@ def _check_metrics(watched: list[str], place: Callable[[str], str]) -> None:
 def check_scaling(
     scaling: Mapping[str, Any], models: Collection[str], tasks: Collection[str], where: str
 ) -> None:
-    """Raise `ConfigError` unless the runs come from one place, and what is scored here is in the grid.
+    """Raise `ConfigError` unless the runs have one origin, and the models and tasks named are in the grid.
 
-    `scaling` follows its schema; `where` is its file and key.
+    `scaling` is valid by its schema; `where` is its file and key.
     """
-    places = [key for key in ("testbed", "scored") if key in scaling]
-    if len(places) != 1:
-        found = " and ".join(places) or "neither"
+    origins = [key for key in ("testbed", "scored") if key in scaling]
+    if len(origins) != 1:
+        found = " and ".join(origins) or "neither"
         raise ConfigError(f"{where}: found {found}; allowed: one of testbed, scored.")
-    if places == ["testbed"]:
+    if origins == ["testbed"]:
         return
     rows = [(key, i, row) for key in ("fit", "error_fit_adds") for i, row in enumerate(scaling[key])]
     runs = [(f"{key}[{i}].models", name) for key, i, row in rows for name in row["models"]]
@@ -217,41 +217,43 @@ def check_scaling(
                 )
 
 
-def apply_results_choice(checked: dict[str, Any], results: str, place: Callable[[str], str]) -> None:
-    """Empty what `results` leaves out: models and tasks, or imported rows. Something must be left."""
+def apply_results_choice(checked: dict[str, Any], results: str, file_of: Callable[[str], str]) -> None:
+    """Remove the models and tasks, or the imported rows, that `results` excludes; some must be left."""
     if results == "imported":
         checked |= {"models": [], "tasks": []}
         if not checked["imported"]:
-            raise ConfigError(f"{place('imported')}: imported: found none with results: imported; give rows.")
+            raise ConfigError(
+                f"{file_of('imported')}: imported: found none with results: imported; add rows."
+            )
         return
     if results == "scored":
         checked["imported"] = []
     for key in ("models", "tasks"):
         if not checked[key] and not checked["imported"] and "scaling_laws" not in checked:
             other = "" if results == "scored" else ", or rows of imported, or scaling_laws"
-            raise ConfigError(f"{place(key)}: {key}: found none; allowed: at least one{other}.")
+            raise ConfigError(f"{file_of(key)}: {key}: found none; allowed: at least one{other}.")
 
 
 def find_published(regression: dict[str, Any], file: str) -> None:
-    """The path of the published values as a job finds it: from the working directory, or in the checkout."""
+    """Resolve the path of the published values, in the working directory or in the checkout."""
     if regression["published"] is None:
         return
-    places = [base / regression["published"] for base in (Path.cwd(), CHECKOUT)]
-    found = next((place for place in places if place.is_file()), None)
+    candidates = [base / regression["published"] for base in (Path.cwd(), CHECKOUT)]
+    found = next((path for path in candidates if path.is_file()), None)
     if found is None:
-        looked = " and ".join(str(place) for place in dict.fromkeys(places))
-        raise ConfigError(f"{file}: regression.published: there is no such file (looked for {looked}).")
+        tried = " and ".join(str(path) for path in dict.fromkeys(candidates))
+        raise ConfigError(f"{file}: regression.published: there is no such file (looked for {tried}).")
     regression["published"] = str(relative(found))
 
 
 def check_worlds(models: Mapping[str, Model], tasks: "Mapping[str, Task]") -> None:
-    """A toy task must ask about the world, and hold out text of the mixture, that the ladder has read."""
+    """Raise `ConfigError` unless toy tasks have the world and the mixture that the ladder is trained on."""
     for model in models.values():
         corpus = (model.training or {}).get("corpus", {})
         for task in tasks.values():
-            for key, asked in (("world", task.world), ("mixture", task.mixture)):
-                if key in corpus and asked and dict(corpus[key]) != dict(asked):
+            for key, found in (("world", task.world), ("mixture", task.mixture)):
+                if key in corpus and found and dict(corpus[key]) != dict(found):
                     raise ConfigError(
-                        f"{task.file}: source.{key}: found {dict(asked)}; model {model.name} is trained on "
+                        f"{task.file}: source.{key}: found {dict(found)}; model {model.name} is trained on "
                         f"corpus.{key} {dict(corpus[key])}; the two must be equal."
                     )

@@ -1,4 +1,4 @@
-"""From configuration files to a checked study."""
+"""Load a study: configuration files in, a checked study out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from ebbtide.study.checks import (
     apply_results_choice,
     check_checkpoints,
     check_scaling,
-    check_watching,
+    check_trajectories,
     check_worlds,
     find_published,
     refuse_old_names,
@@ -27,16 +27,16 @@ from ebbtide.tasks.definition import Task, load_task
 
 
 def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: str | None = None) -> Study:
-    """Check a config and resolve its grid.
+    """Check a configuration and resolve its grid.
 
     Parameters
     ----------
     config
         The merged configuration.
     files
-        The files it came from; messages name the one that holds the key at fault.
+        The files it was read from; messages name the one with the key at fault.
     results
-        `scored`, `imported` or `both`, over what the config says.
+        `scored`, `imported` or `both`; overrides the configuration.
 
     Raises
     ------
@@ -45,27 +45,27 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
     """
     raw = {str(relative(file)): read_yaml(file) for file in files}
 
-    def place(key: str) -> str:
-        """The file that has the last word on a top-level key; the command line if no file says so."""
+    def file_of(key: str) -> str:
+        """Return the last file that sets a top-level key, or the command line if its value is from there."""
         holders = [file for file, content in raw.items() if key in content]
         if holders and raw[holders[-1]][key] == config.get(key):
             return holders[-1]
         return "--config" if key in config or not raw else list(raw)[-1]
 
-    refuse_old_names(config, place)
-    checked = check(config, load_schema("config"), place)
-    checked["recompute"] = checked["recompute"] in (True, "true")  # `--config recompute=true` gives text
+    refuse_old_names(config, file_of)
+    checked = check(config, load_schema("config"), file_of)
+    checked["recompute"] = checked["recompute"] in (True, "true")  # `--config recompute=true` passes text
     checked["scoring"]["store"] = str(Path(checked["scoring"]["store"]).expanduser())
 
     mirrors(checked["mirrors"])
-    apply_results_choice(checked, results or checked["results"], place)
-    check_watching(checked, place)
-    find_published(checked["regression"], place("regression"))
+    apply_results_choice(checked, results or checked["results"], file_of)
+    check_trajectories(checked, file_of)
+    find_published(checked["regression"], file_of("regression"))
     imported = tuple(
-        check_row(row, f"{place('imported')}: imported[{number}]")
+        check_row(row, f"{file_of('imported')}: imported[{number}]")
         for number, row in enumerate(checked["imported"])
     )
-    rows = _rows(checked["models"], place("models"))
+    rows = _rows(checked["models"], file_of("models"))
     hub = tuple(row for row in rows.values() if isinstance(row, HubModel))
     lock_file = str(lock_path(list(raw)[-1])) if raw else ""
     lock = read_lock(lock_file) if hub else Lock()
@@ -74,10 +74,10 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
     findings = tuple(audit(locked, lock, checked["audit"], allowances(checked["audit"]["allow"])))
     out = dropped(findings)
     models = {n: _locked(row, lock, out) if isinstance(row, HubModel) else row for n, row in rows.items()}
-    tasks = {} if unlocked else _tasks(checked["tasks"], place("tasks"))
+    tasks = {} if unlocked else _tasks(checked["tasks"], file_of("tasks"))
     check_worlds(models, tasks)
     if "scaling_laws" in checked and not unlocked:
-        check_scaling(checked["scaling_laws"], models, tasks, f"{place('scaling_laws')}: scaling_laws")
+        check_scaling(checked["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
     study = Study(
         checked["study"],
         checked,
@@ -88,9 +88,9 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
         lock_file,
         findings,
         unlocked,
-        place("scoring"),
+        file_of("scoring"),
     )
-    if not hub:  # else after the audit: locking and auditing must be possible
+    if not hub:  # with a hub, the caller checks, because locking and auditing must remain possible
         check_checkpoints(study)
     return study
 
@@ -107,10 +107,10 @@ def _rows(rows: Sequence[Mapping[str, Any]], file: str) -> dict[str, Model | Hub
 
 
 def _unlocked(hub: Sequence[HubModel], lock: Lock) -> Iterator[str]:
-    """What the lock should hold and does not."""
+    """List the models and steps that are missing from the lock."""
     for model in hub:
         if not model.is_listed(lock):
-            model.steps({})  # a step that the series does not have is said before anybody asks the hub
+            model.steps({})  # an unknown step is an error even before the hub is queried
             yield model.name
             continue
         steps = [str(w.step) for w in model.wanted(lock) if w.locked is None and w.offered]
@@ -119,7 +119,7 @@ def _unlocked(hub: Sequence[HubModel], lock: Lock) -> Iterator[str]:
 
 
 def _locked(model: HubModel, lock: Lock, out: set[tuple[str, str]]) -> Model:
-    """The row of the grid: what is locked, can be loaded, and is not dropped."""
+    """Return the row of the grid: checkpoints that are locked and not dropped by the audit."""
     checkpoints = [
         checkpoint_of(model, wanted, wanted.locked, lock)
         for wanted in (model.wanted(lock) if model.is_listed(lock) else ())
@@ -139,7 +139,7 @@ def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:
 
 
 def read_study(*files: str | Path, results: str | None = None) -> Study:
-    """Load a study from its YAML files alone (outside Snakemake); later files have the last word."""
+    """Load a study from its YAML files, without Snakemake; later files override earlier ones."""
     config: dict[str, Any] = {}
     for file in files:
         config = _merged(config, read_yaml(file))
@@ -147,7 +147,7 @@ def read_study(*files: str | Path, results: str | None = None) -> Study:
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, key by key, as Snakemake merges several --configfile."""
+    """Merge `over` into `base`, key by key, as Snakemake merges several --configfile."""
     nested = {k: _merged(base[k], v) for k, v in over.items() if _both_are_mappings(base.get(k), v)}
     return {**base, **over, **nested}
 

@@ -12,7 +12,7 @@ from ebbtide.study.load import read_study
 
 @dataclass(frozen=True)
 class Locked:
-    """A lockfile that was brought up to date: how much it holds, and what a user should know."""
+    """An updated lockfile: its numbers of models and checkpoints, and messages for the user."""
 
     file: Path
     models: int
@@ -21,9 +21,9 @@ class Locked:
 
 
 def lock_checkpoints(files: Sequence[str | Path], follow: Iterable[str] = ()) -> Locked:
-    """Resolve the checkpoints of the study in `files`; those that `follow` names (MODEL/CHECKPOINT), again.
+    """Resolve the checkpoints of a study, and resolve those in `follow` (MODEL/CHECKPOINT) again.
 
-    Imported models are locked as well, so that they can be scored later. Raises as `lock_study` does.
+    Imported models are also locked, so that they can be scored later. Raises the errors of `lock_study`.
     """
     study = read_study(*files, results="both")
     messages = lock_study(study.hub, Hub(), study.lock_file, follow)

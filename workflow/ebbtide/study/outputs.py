@@ -1,28 +1,28 @@
-"""Outputs of a study: what each stage makes, registered by its rule file.
+"""Outputs of a study, registered by the rule file of each stage.
 
-`rule all`, the figures to draw and `docs/outputs.md` are made from this register, so that a stage names its
-files once.
+`rule all`, the list of figures to draw and `docs/outputs.md` are made from this register, so that each file
+is named once.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-FORMATS = ("pdf", "png")  # of every figure: for print, for screens
+FORMATS = ("pdf", "png")  # of every figure, for print and for screens
 
 
 @dataclass(frozen=True)
 class Output:
-    """A file, a family of files, or a figure in every format."""
+    """A file, a set of files with one pattern, or a figure in every format."""
 
     stage: str
-    path: str  # as the docs show it
+    path: str  # pattern for the docs
     description: str
-    condition: str  # which studies have it, in words; "" is all
-    targets: tuple[str, ...]  # the files of this study, none if it does not have it
+    condition: str  # which studies have it, in words; "" means all
+    targets: tuple[str, ...]  # the files in this study, if it has any
 
 
 class Outputs:
-    """The register of a study.
+    """The register of the outputs of a study.
 
     Parameters
     ----------
@@ -34,23 +34,23 @@ class Outputs:
         self._results = results
         self._outputs: list[Output] = []
         self._figures: list[str] = []
-        self._shown: dict[str, str] = {}
+        self._figure_tables: dict[str, str] = {}
 
     def files(self, stage: str, pattern: str, description: str, targets: Iterable[str] = ()) -> None:
-        """Register a family of files: its pattern for the docs, and those that the study asks for."""
+        """Register files that share a pattern, which the docs list; `targets` are those of this study."""
         self._outputs.append(Output(stage, pattern, description, "", tuple(targets)))
 
     def tables(
         self, stage: str, tables: Mapping[str, str], *, when: bool = True, condition: str = ""
     ) -> None:
-        """Register files in the directory of results.
+        """Register files in the results directory of the study.
 
         Parameters
         ----------
         tables
             Name → description.
         when, condition
-            Whether this study has them, and which studies do, in words.
+            Whether this study has them; and which studies do, in words for the docs.
         """
         for name, description in tables.items():
             targets = (f"{self._results}/{name}",) if when else ()
@@ -65,14 +65,14 @@ class Outputs:
         when: bool = True,
         condition: str = "",
     ) -> None:
-        """Register figures, by their names without suffix.
+        """Register figures by their names without suffix.
 
         Parameters
         ----------
         shows
-            Tables that they are drawn from, files in the directory of results.
+            Files of the tables from which the figures are drawn, in the results directory.
         when, condition
-            As of `tables`.
+            See `tables`.
         """
         for name, description in figures.items():
             path = f"results/{{study}}/figures/{name}.{{{','.join(FORMATS)}}}"
@@ -80,26 +80,26 @@ class Outputs:
             self._outputs.append(Output(stage, path, description, condition, targets))
             self._figures += [name] * when
         if when:
-            self._shown |= {name.partition(".")[0]: f"{self._results}/{name}" for name in shows}
+            self._figure_tables |= {name.partition(".")[0]: f"{self._results}/{name}" for name in shows}
 
     def figure(self, name: str, form: str) -> str:
-        """The file of a figure in one format."""
+        """Return the path of a figure in one format."""
         return f"{self._results}/figures/{name}.{form}"
 
     def figure_names(self) -> list[str]:
-        """Figures that the study asks for, without suffix."""
+        """Return the names of the figures of this study, without suffix."""
         return list(self._figures)
 
-    def shown(self) -> dict[str, str]:
-        """Name without suffix → file, of the tables that the figures of this study are drawn from."""
-        return dict(self._shown)
+    def figure_tables(self) -> dict[str, str]:
+        """Return the files of the tables from which figures are drawn, by name without suffix."""
+        return dict(self._figure_tables)
 
     def targets(self) -> list[str]:
-        """Every file that the study asks for."""
+        """Return all files of this study."""
         return [target for output in self._outputs for target in output.targets]
 
     def page(self) -> str:
-        """The register as Markdown: a section per stage, a row per output."""
+        """Return the register as Markdown: one section per stage, one row per output."""
         stages = dict.fromkeys(output.stage for output in self._outputs)
         return _HEADER + "".join(
             f"\n## {stage}\n\n| file | contains | studies |\n|---|---|---|\n"
@@ -114,7 +114,7 @@ class Outputs:
 
 _HEADER = """# Outputs
 
-Every file of a study, stage by stage. Paths never contain timestamps; `{study}` is the name of the study.
+All files of a study, by stage. `{study}` is the name of the study. Paths never contain timestamps.
 
-This page is generated from what the rule files register: `make outputs` writes it.
+This page is generated from the rule files by `make outputs`.
 """

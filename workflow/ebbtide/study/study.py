@@ -21,26 +21,26 @@ from ebbtide.tasks.definition import Task
 
 @dataclass(frozen=True)
 class Study:
-    """The grid and its settings; everything in it is known before anything runs.
+    """The grid and its settings, all known before anything runs.
 
     Attributes
     ----------
     models
-        Rows of the grid. Of the hub's, those checkpoints that are locked and that the audit leaves in.
+        Rows of the grid. Checkpoints from a hub are included if they are locked and not dropped by the audit.
     tasks
-        Columns of the grid; none while the lock is incomplete, when nothing but locking can run.
+        Columns of the grid; empty while the lock is incomplete, because only locking can run then.
     imported
-        Rows of results that something else has scored, checked.
+        Checked rows of results that were scored elsewhere.
     hub
-        What is asked of the hub.
+        Rows whose checkpoints come from a hub.
     lock_file
-        Where the lock lies, beside the study.
+        Path of the lockfile, beside the study.
     findings
-        What the audit of the lock says, worst first.
+        Findings of the audit of the lock, worst first.
     unlocked
-        What the lock lacks, as sentences' ends; with any, nothing but locking can run.
+        Models and steps that the lock lacks, as text for a message; if there are any, only locking can run.
     file
-        The last configuration file, for messages.
+        The configuration file that messages name.
     """
 
     name: str
@@ -55,28 +55,28 @@ class Study:
     file: str = "--config"
 
     def checkpoint(self, model: str, name: str) -> Checkpoint:
-        """The checkpoint of these names. Raises `KeyError` for names outside the grid."""
+        """Return a checkpoint by its model and name. Raises `KeyError` for an unknown model."""
         return next(c for c in self.models[model].checkpoints if c.name == name)
 
     def checkpoints(self) -> Iterator[Checkpoint]:
-        """All checkpoints, in the order of the config and of training."""
+        """Yield all checkpoints, in the order of the configuration and of training."""
         for model in self.models.values():
             yield from model.checkpoints
 
     def has_tokens(self) -> bool:
-        """Whether training tokens are known of any checkpoint, scored or imported."""
+        """Whether the training tokens of any checkpoint are known, scored or imported."""
         rows = self.imported
         stated = any(m.get("tokens_per_step") for row in rows for m in row.get("models", []))
         named = any("tokens" in row.get("columns", {}) for row in rows)
         return stated or named or any(c.tokens for c in self.checkpoints())
 
     def sources(self) -> dict[str, Source]:
-        """Pinned files of imported results, by their sha256."""
+        """Return the pinned files of imported results, by sha256."""
         found = (source_of(row, f"imported[{i}]") for i, row in enumerate(self.imported))
         return {str(s.sha256): s for s in found if s is not None}
 
     def dropped(self) -> list[list[Any]]:
-        """[model, checkpoint, training tokens] of what the audit leaves out of the grid."""
+        """Return [model, checkpoint, training tokens] of each checkpoint that the audit drops."""
         out = dropped(self.findings)
         lock = read_lock(self.lock_file) if out else Lock()
         return [
@@ -87,37 +87,37 @@ class Study:
         ]
 
     def has_chance(self) -> bool:
-        """Whether the level of chance is known of any task."""
+        """Whether the chance level of any task is known."""
         return bool(self.tasks) or any(row["chance"] for row in self.imported)
 
     def has_examples(self) -> bool:
-        """Whether single examples can be followed: cells are scored; imported results are means."""
+        """Whether results per example exist: only for scored cells, because imported results are means."""
         return self.has_metrics() and any(True for _ in self.checkpoints())
 
     def part(self, table: str, checkpoint: Checkpoint) -> str:
-        """Where `metrics` or `examples` of one checkpoint lie; the name says what its cells must be."""
+        """Return the path of `metrics` or `examples` of a checkpoint; its name has a digest of `expected`."""
         expected = digest(self.expected(checkpoint))
         return f"results/{self.name}/{table}/{checkpoint.model}/{checkpoint.name}-{expected}.parquet"
 
     def parts(self, table: str) -> list[str]:
-        """`metrics` or `examples` of every checkpoint."""
+        """Return the paths of `metrics` or `examples` of all checkpoints."""
         return [self.part(table, checkpoint) for checkpoint in self.checkpoints()]
 
     def task_of_data(self, sha256: str) -> Task:
-        """A task that uses the data file of this hash. Raises `StopIteration` if there is none."""
+        """Return a task that uses the data file with this sha256. Raises `StopIteration` if there is none."""
         return next(t for t in self.tasks.values() if t.source and t.source.sha256 == sha256)
 
     def untrained_models(self) -> list[Model]:
-        """Models of local ladders that lack a checkpoint on disk."""
+        """Return the models of local ladders that lack a checkpoint on disk."""
         trained_here = (model for model in self.models.values() if model.training)
         return [m for m in trained_here if not all(Path(c.marker).exists() for c in m.checkpoints)]
 
     def has_metrics(self) -> bool:
-        """Whether anything is scored or imported; a study of scaling laws alone has no table of metrics."""
+        """Whether anything is scored or imported; a study of a testbed alone has no table of metrics."""
         return bool((self.models and self.tasks) or self.imported)
 
     def identity(self, checkpoint: Checkpoint, task: str) -> Identity:
-        """Identity of a cell: what determines its numbers, as a flat dictionary."""
+        """Return the identity of a cell: a flat dictionary of everything that determines its numbers."""
         scoring = self.config["scoring"]
         own = scoring["dtype"] == "checkpoint"
         return {
@@ -134,7 +134,7 @@ class Study:
         }
 
     def expected(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """What `measure` must find: the place in training, and identities in the order of the tasks."""
+        """Return what rule `measure` must find: the checkpoint, and the identities of its cells by task."""
         return {
             "model": checkpoint.model,
             "checkpoint": checkpoint.name,
