@@ -185,7 +185,7 @@ def test_tasks_of_the_catalogue_are_pinned_and_frozen(name: str, hub: FakeHub) -
     rows = len(pd.read_csv(sample))
     task = f"isp_{name.replace('-', '_')}"
     done = ebbtide(hub, "pin", task, "--to", "pinned.yaml")
-    assert done.returncode == 2 and f"source.rows: found {rows}, the definition says " in done.stderr
+    assert done.returncode == 2 and f"source.rows: found {rows}, expected " in done.stderr
     Path("short.yaml").write_text(yaml.safe_dump({"include": f"{task}.yaml", "source": {"rows": rows}}))
     done = ebbtide(hub, "pin", "short.yaml", "--to", "pinned.yaml")
     assert done.returncode == 0, done.stderr

@@ -315,7 +315,7 @@ BROKEN = {
     ),
     "file": ({"dataset_kwargs": {"data_files": "data/none.jsonl"}}, r"cannot build it \(FileNotFoundError"),
     "zero": ({"num_fewshot": 0}, r"num_fewshot: found 3, but the task fixes 0"),
-    "python": ({"class": "none"}, r"is a Python class, not to be measured without its data set"),
+    "python": ({"class": "none"}, r"is a Python class, and its metrics need its data set"),
 }
 
 
@@ -336,7 +336,7 @@ def test_a_document_that_is_no_json(lm_eval: Any) -> None:
         .read_text()
         .replace('{"right": [i', '{"when": datetime.datetime(2020, 1, 1), "right": [i')
     )
-    with pytest.raises(TaskError, match=r"document 0 cannot be kept as JSON \(Object of type datetime"):
+    with pytest.raises(TaskError, match=r"document 0 cannot be saved as JSON \(Object of type datetime"):
         requests_of("sample_several", include_path="samples")
 
 

@@ -63,7 +63,7 @@ if HAS_SCALING_TRENDS:
             examples=STUDY.parts("examples"),  # one less is a change, too
             scaling_trends=SCALING_TRENDS,
             series=SERIES,
-            shots={name: [s.asked, s.shots] for name, s in SHOTS.items()},
+            shots={name: [s.base, s.shots] for name, s in SHOTS.items()},
             parameters=REGRESSION["parameters"],
             alpha=STUDY.config["trajectories"]["alpha"],
             equivalence_margin=STUDY.config["trends"]["equivalence_margin"],

@@ -19,7 +19,7 @@ from ebbtide.study.checks import check_checkpoints
 from ebbtide.study.load import read_study
 from ebbtide.tasks.definition import Task, load_task, task_of
 from ebbtide.tasks.freezing import freeze
-from ebbtide.tasks.shots import Shown, shots_of
+from ebbtide.tasks.shots import Variant, shots_of
 from workspace import ROOT, Workspace
 
 MODELS = 6
@@ -217,19 +217,19 @@ def tasks_of(*names: str) -> dict[str, Task]:
 def test_shots_are_paired_by_what_is_asked(tmp_path: Path):
     found = shots_of(tasks_of("isp_neqa_few_shot", "isp_neqa", "isp_memo_trap_few_shot", "memo_trap"))
     assert found == {
-        "isp_neqa_few_shot": Shown("isp_neqa", "5"),
-        "isp_neqa": Shown("isp_neqa", "0"),
-        "isp_memo_trap_few_shot": Shown("isp_memo_trap_few_shot", "5"),  # alone in this study
-        "memo_trap": Shown("memo_trap", "0"),
+        "isp_neqa_few_shot": Variant("isp_neqa", "5"),
+        "isp_neqa": Variant("isp_neqa", "0"),
+        "isp_memo_trap_few_shot": Variant("isp_memo_trap_few_shot", "5"),  # alone in this study
+        "memo_trap": Variant("memo_trap", "0"),
     }
     definition = dict(load_task("isp_neqa", "test").definition)
     other = task_of({**definition, "few_shot": {"k": 3}}, Path("another_name.yaml"))
     inverted = task_of({**definition, "groups": {}, "few_shot": {"k": 3}}, Path("isp_neqa_grouped.yaml"))
     found = shots_of({**tasks_of("isp_neqa"), other.name: other, inverted.name: inverted})
-    assert found["another_name"] == Shown("isp_neqa", "3")
-    assert found["isp_neqa_grouped"].asked == "isp_neqa_grouped"
+    assert found["another_name"] == Variant("isp_neqa", "3")
+    assert found["isp_neqa_grouped"].base == "isp_neqa_grouped"
     imported = shots_of({}, ["truthful_qa_prefix", "isp_neqa", "isp_neqa_few_shot", "unheard_of"])
-    assert imported["isp_neqa_few_shot"] == Shown("isp_neqa", "5")
+    assert imported["isp_neqa_few_shot"] == Variant("isp_neqa", "5")
     assert imported["truthful_qa_prefix"].shots == "prefix" and "unheard_of" not in imported
 
 
@@ -298,14 +298,14 @@ def test_the_shipped_studies_are_whole(monkeypatch):
         check_checkpoints(prize)
     names = prize.config["tasks"]
     shown = shots_of(tasks_of(*names))
-    assert len({s.asked for s in shown.values()}) == 11
+    assert len({s.base for s in shown.values()}) == 11
     assert sorted(s.shots for s in shown.values()) == ["0"] * 11 + ["5"] * 9
-    assert set(shots_of({}, prize.config["titles"])) == {s.asked for s in shown.values()}
+    assert set(shots_of({}, prize.config["titles"])) == {s.base for s in shown.values()}
     known = catalogued(prize.config["models"])
     assert set(known.values()) == {"pythia", "bloom", "smollm2", "olmo2"} and len(known) == 21
     smoke = read_study("studies/inverse_scaling_smoke.yaml")
     assert {len(model.checkpoints) for model in smoke.models.values()} == {1}
-    assert {s.asked for s in shots_of(smoke.tasks).values()} == {t for t in smoke.tasks if "few" not in t}
+    assert {s.base for s in shots_of(smoke.tasks).values()} == {t for t in smoke.tasks if "few" not in t}
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_a_stream_takes_the_first_rows_and_they_are_those_of_the_whole() -> None
     whole = pinned(path, split="train")
     assert whole.definition["source"]["rows_sha256"] == rows_sha256(ROWS)
     assert part.identity != whole.identity
-    with pytest.raises(TaskError, match=r"source\.rows: found 5, the definition says 6"):
+    with pytest.raises(TaskError, match=r"source\.rows: found 5, expected 6"):
         pinned(path, split="train", streaming=True, rows=6)
 
 
@@ -166,15 +166,15 @@ def test_changed_rows_are_noticed_under_the_same_size_and_time() -> None:
     with pytest.raises(TaskError, match=r"pinned\.yaml: source\.rows_sha256: .*ebbtide pin` again"):
         freeze(task)
     path.write_text("prompt,completion\nQ, a\nQ, c\n")
-    with pytest.raises(TaskError, match=r"source\.rows: found 2 rows, the definition says 1"):
+    with pytest.raises(TaskError, match=r"source\.rows: found 2 rows, expected 1"):
         freeze(task)
 
 
 def test_a_pin_keeps_what_the_definition_says() -> None:
     path = folder()
     for keys, sentence in (
-        ({"rows_sha256": "1" * 64}, rf"source\.rows_sha256: found [0-9a-f]{{64}}, the .* says {'1' * 64}"),
-        ({"rows": 4}, r"source\.rows: found 5, the definition says 4"),
+        ({"rows_sha256": "1" * 64}, rf"source\.rows_sha256: found [0-9a-f]{{64}}, expected {'1' * 64}"),
+        ({"rows": 4}, r"source\.rows: found 5, expected 4"),
         ({"streaming": True}, r"source\.rows: missing"),
     ):
         with pytest.raises(EbbtideError, match=sentence):

@@ -126,7 +126,7 @@ def test_a_task_that_may_show_its_answers_says_so(
     rows, _ = requests_of(name, num_fewshot=10)
     own = [row.context.count(f"question {row.example} ") for row in rows.itertuples()]
     assert any(own)  # before the question at the end, which no space follows
-    assert "a question itself not left out" in caplog.text
+    assert "may draw a question as its own few-shot example" in caplog.text
     caplog.clear()
     requests_of(name)
     assert not caplog.text

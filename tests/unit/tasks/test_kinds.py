@@ -123,8 +123,8 @@ def test_a_new_kind_s_layout_is_checked(pair: Kind) -> None:
         ({"fields": {"good": "right"}}, "fields.bad: missing; kind 'pair' needs it"),
         ({"fields": {**FIELDS, "completion": "c"}}, "fields.completion: found for kind 'pair'.*bad, good"),
         ({"fields": {**FIELDS, "god": "c"}}, "fields.god: unknown key; .*did you mean 'good'"),
-        ({"fields": {**FIELDS, "bad": "{{ x"}}, "fields.bad: .*no Jinja template"),
-        ({"few_shot": {"k": 1}}, "few_shot: kind 'pair' has no answer to show"),
+        ({"fields": {**FIELDS, "bad": "{{ x"}}, "fields.bad: .*not a valid Jinja template"),
+        ({"few_shot": {"k": 1}}, "few_shot: kind 'pair' has no answers for few-shot examples"),
         ({"unconditional": "A:"}, "unconditional: found for kind 'pair'"),
     ],
 )

@@ -125,7 +125,7 @@ def test_truthful_qa_asks_once_for_mc1_and_mc2() -> None:
 
 def test_truthful_qa_takes_the_prefix_that_it_names_and_no_other() -> None:
     with pytest.raises(
-        ConfigError, match=r"few_shot\.prefix_file: .*does not exist; put the text with sha256 5c0d"
+        ConfigError, match=r"few_shot\.prefix_file: .*does not exist; save the text with sha256 5c0d"
     ):
         load_task("truthful_qa_prefix", WHERE)
     definition = read_definition(CATALOGUE / "truthful_qa_prefix.yaml")

@@ -109,7 +109,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
     ),
     "stream without an end": (
         change(source={"path": "data", "streaming": True, "rows_sha256": "0" * 64}),
-        ["source.rows: missing", "how many rows to take"],
+        ["source.rows: missing", "the number of rows to take"],
     ),
     "revision of a path": (
         change(source={"path": "data", "revision": "0" * 40}),
@@ -117,13 +117,16 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
     ),
     "template that is none": (
         change(fields={"prompt": "Q: {{ question"}),
-        ["fields.prompt", "'Q: {{ question'", "no Jinja template"],
+        ["fields.prompt", "'Q: {{ question'", "not a valid Jinja template"],
     ),
     "template in a list": (
         change(fields={"choices": [" a", "{{ b |"]}),
-        ["fields.choices[1]", "no Jinja template"],
+        ["fields.choices[1]", "not a valid Jinja template"],
     ),
-    "template of a group": (change(groups={"part": "{% if %}"}), ["groups.part", "no Jinja template"]),
+    "template of a group": (
+        change(groups={"part": "{% if %}"}),
+        ["groups.part", "not a valid Jinja template"],
+    ),
     "one choice": (change(fields={"choices": [" a"]}), ["fields.choices", "at least 2"]),
     "equal choices": (change(fields={"choices": [" a", " a"]}), ["fields.choices", "a choice occurs twice"]),
     "gold beyond the choices": (
@@ -149,7 +152,10 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
     ),
     "shots no way": (change(few_shot={"seed": 2}), ["few_shot: found none of them"]),
     "no shots": (change(few_shot={"k": 0}), ["few_shot.k: found 0", "at least 1"]),
-    "shots of a document": (change(kind="rolling", few_shot={"k": 1}), ["few_shot", "no answer to show"]),
+    "shots of a document": (
+        change(kind="rolling", few_shot={"k": 1}),
+        ["few_shot", "no answers for few-shot examples"],
+    ),
     "prefix file that is missing": (
         change(few_shot={"prefix_file": "qa.txt", "prefix_sha256": "1" * 64}),
         ["few_shot.prefix_file", "qa.txt does not exist", "1" * 64],

@@ -82,12 +82,12 @@ def test_bad_rows_are_dropped_by_choice_and_counted(mistake: str) -> None:
 
 def test_nothing_but_bad_rows() -> None:
     bad = {**GOOD, "answer_index": 9}
-    assert "has no rows that can be used" in message([bad, bad], drop_bad_rows=True)
+    assert "has no usable rows" in message([bad, bad], drop_bad_rows=True)
     assert "has no rows." in message([])
 
 
 def test_wrong_number_of_rows() -> None:
-    assert "has 1 rows, mine.yaml: source.rows says 2" in message([GOOD], source={"rows": 2})
+    assert "mine.yaml: source.rows: found 1 rows in" in message([GOOD], source={"rows": 2})
 
 
 HALF = st.characters(categories=["Cs"])  # half of a surrogate pair: JSON can spell it, UTF-8 cannot

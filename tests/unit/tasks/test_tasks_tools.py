@@ -123,7 +123,7 @@ def test_difference_of_files_names_what_was_defined_anew() -> None:
     assert diff_files(old, old) == ""
     assert "definition, few_shot: none → {'k': 1" in text
     assert "title" not in text
-    assert "columns of one only: group_part" in text
+    assert "columns in only one: group_part" in text
     assert "0 same (0 with another id), 7 changed" in text
     assert text.count("\nexample ") == 2
     Path("none.parquet").write_text("x")

@@ -1,13 +1,14 @@
 """Tasks: from a definition in YAML to a frozen table of requests.
 
     definition   YAML with its includes, checked, and its identity
-    rows         of a data file; dataset_rows: of a data set, read by the `datasets` library
-    kinds        one module per kind of task: what the requests of an example are, with render
-    few_shot     examples before a prompt
-    freezing     all of them: the table of requests
-    pin          commit and digest for a definition that has none
-    preview      requests to read;  diff: of two freezes;  shots: tasks that differ in few-shot examples only
+    rows         rows of a data file; dataset_rows: rows of a data set, read by the `datasets` library
+    kinds        one module per kind of task: the requests of an example; render: values and templates
+    few_shot     few-shot examples before a prompt
+    freezing     the table of requests, from all of the above
+    pin          add commit and digest to a definition
+    preview      the first requests, as text;  diff: changes between two freezes
+    shots        tasks that differ only in their few-shot examples
     lm_eval      tasks of lm-evaluation-harness
 
-The package imports nothing itself, because the metrics and the scoring job need the kinds alone.
+This file imports nothing, because the metrics and the scoring job need only the kinds.
 """

@@ -1,7 +1,7 @@
-"""Rows of a data set, read by the `datasets` library: from the hub at one commit, or from a local path.
+"""Rows of a data set, read by the `datasets` library from the hub, at one commit, or from a local path.
 
-The library is an extra, imported by freezing and pinning of such a source alone, never by scoring. Every
-later freeze has the same rows, because the definition contains their digest.
+The library is an optional dependency. Only freezing and pinning import it, never scoring. Every later freeze
+has the same rows, because the definition contains their digest.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ebbtide.errors import ConfigError, EbbtideError, SourceError, TaskError, ne
 from ebbtide.sources import CHECKOUT, hub_token
 from ebbtide.tasks.rows import Rows
 
-# Builder of the library for a file, by its suffix.
+# Builder of the library for a file, by suffix.
 BUILDERS: dict[str, tuple[str, dict[str, str]]] = {
     ".parquet": ("parquet", {}),
     ".arrow": ("arrow", {}),
@@ -33,24 +33,26 @@ _ALLOWED = "text, numbers, and lists and dicts of them"
 
 
 def pinned_rows(source: Mapping[str, Any], where: str) -> Rows:
-    """The rows of a pinned source, whose digest and number must be those of the definition.
+    """Return the rows of a pinned source, whose number and digest must match the definition.
 
     Raises `ConfigError`, `SourceError` or `TaskError`; `where` is the file and key for messages.
     """
     rows = dataset_rows(source, where)
     if source.get("rows", len(rows)) != len(rows):
-        raise TaskError(f"{where}.rows: found {len(rows)} rows, the definition says {source['rows']}.")
+        raise TaskError(
+            f"{where}.rows: found {len(rows)} rows, expected {source['rows']} as in the definition."
+        )
     if (found := rows_sha256(rows)) != source["rows_sha256"]:
         raise TaskError(
-            f"{where}.rows_sha256: the rows have the digest {found}, the definition says "
-            f"{source['rows_sha256']}; either the data has changed, or another version of the library reads "
-            "it differently: check, then run `python -m ebbtide pin` again."
+            f"{where}.rows_sha256: found rows with the digest {found}, expected {source['rows_sha256']} as "
+            "in the definition; either the data has changed, or this version of the library reads it "
+            "differently: check, then run `python -m ebbtide pin` again."
         )
     return rows
 
 
 def dataset_rows(source: Mapping[str, Any], where: str) -> Rows:
-    """The rows of a source with `dataset` or `path`: with streaming the first `rows`, else all of the split.
+    """Return all rows of a source with `dataset` or `path`, or its first `rows` with streaming.
 
     Raises `ConfigError` for a missing configuration, split or column, `SourceError` for data that cannot be
     read, and `TaskError` for a column that is not text, numbers, or lists and dicts of them.
@@ -63,7 +65,7 @@ def dataset_rows(source: Mapping[str, Any], where: str) -> Rows:
             return list(_checked(_open(library, source, where, scratch), source, where))
         except EbbtideError:
             raise
-        except Exception as error:  # of the library, or of a file system, codec or client below it
+        except Exception as error:  # raised by the library, or by a file system, codec or client that it uses
             raise SourceError(
                 f"{where}.{key}: {name} cannot be read by datasets {library.__version__} "
                 f"({_root_message(error)})."
@@ -71,7 +73,7 @@ def dataset_rows(source: Mapping[str, Any], where: str) -> Rows:
 
 
 def rows_sha256(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Digest of rows in their order: sha256 of one line of JSON per row, with sorted keys and no spaces."""
+    """Return the sha256 of the rows, in order, as one line of JSON each, with sorted keys and no spaces."""
     sha256 = hashlib.sha256()
     for row in rows:
         sha256.update(json.dumps(row, sort_keys=True, separators=(",", ":")).encode())
@@ -83,7 +85,7 @@ def _library(where: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        if (error.name or "").partition(".")[0] != "datasets":  # something that the library itself needs
+        if (error.name or "").partition(".")[0] != "datasets":  # a dependency of the library is missing
             raise
         raise TaskError(
             f"{where}: needs the library datasets, which is not installed; pip install 'ebbtide[datasets]'."
@@ -92,13 +94,13 @@ def _library(where: str) -> Any:
 
 
 def _open(library: Any, source: Mapping[str, Any], where: str, scratch: str) -> Any:
-    """A data set of the library, opened."""
+    """Open a data set with the library."""
     if "dataset" in source:
         builder = _builder(
             library,
             source,
             where,
-            # The prefix keeps a directory of the same name out.
+            # With the prefix, a local directory of the same name is ignored.
             path=f"hf://datasets/{source['dataset']}",
             revision=source["revision"],
             token=hub_token(),
@@ -121,7 +123,7 @@ def _open(library: Any, source: Mapping[str, Any], where: str, scratch: str) -> 
 
 
 def _open_directory(library: Any, path: Path, source: Mapping[str, Any], where: str, scratch: str) -> Any:
-    """A directory that `save_to_disk` wrote, or one of data files."""
+    """Open a directory written by `save_to_disk`, or a directory of data files."""
     if (path / "dataset_dict.json").is_file():
         splits = json.loads((path / "dataset_dict.json").read_text())["splits"]
         return library.load_from_disk(str(path / _chosen(splits, source, where)))
@@ -135,13 +137,13 @@ def _open_directory(library: Any, path: Path, source: Mapping[str, Any], where: 
 
 
 def _builder(library: Any, source: Mapping[str, Any], where: str, *, path: str, **options: Any) -> Any:
-    """The library's builder of a data set in one configuration. Raises `ConfigError` for one it lacks."""
+    """Return the library's builder for one configuration. Raises `ConfigError` for an unknown one."""
     config = source.get("config")
     try:
         return library.load_dataset_builder(path, config, **options)
     except ValueError:
         configs: list[str] = []
-        with suppress(Exception):  # the first error says more
+        with suppress(Exception):  # the first error is more informative
             which = {key: options[key] for key in ("revision", "token") if key in options}
             configs = library.get_dataset_config_names(path, **which)
         if config in configs or (config is None and len(configs) < 2):
@@ -153,11 +155,11 @@ def _builder(library: Any, source: Mapping[str, Any], where: str, *, path: str, 
 
 
 def _split_of(builder: Any, source: Mapping[str, Any], where: str) -> Any:
-    """The split of the source, streamed or prepared as a table."""
+    """Return the split of the source, as a stream or as a table."""
     files = builder.config.data_files
     split = _chosen([str(split) for split in (files or builder.info.splits or ())], source, where)
     if source.get("streaming"):
-        if files:  # or the library opens the first file of every split
+        if files:  # otherwise the library opens the first file of every split
             builder.config.data_files = type(files)({split: files[split]})
         return builder.as_streaming_dataset(split=split)
     builder.download_and_prepare()
@@ -165,7 +167,7 @@ def _split_of(builder: Any, source: Mapping[str, Any], where: str) -> Any:
 
 
 def _chosen(splits: list[str], source: Mapping[str, Any], where: str) -> str:
-    """The split that the source names, or the only one of a local path. Raises `ConfigError`."""
+    """Return the split that the source names, or the only split. Raises `ConfigError`."""
     split: str | None = source.get("split")
     if split is None and len(splits) == 1:
         return splits[0]
@@ -177,7 +179,7 @@ def _chosen(splits: list[str], source: Mapping[str, Any], where: str) -> str:
 
 
 def _existing(path: str, where: str) -> Path:
-    """The local path, below the working directory or the checkout. Raises `SourceError`."""
+    """Resolve a local path in the working directory or the checkout. Raises `SourceError`."""
     candidates = list(dict.fromkeys(base / Path(path).expanduser() for base in (Path.cwd(), CHECKOUT)))
     found = next((candidate for candidate in candidates if candidate.exists()), None)
     if found is None:
@@ -188,7 +190,7 @@ def _existing(path: str, where: str) -> Path:
 
 
 def _checked(data: Any, source: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
-    """The rows, with the columns of the definition. Raises `ConfigError` or `TaskError` naming a column."""
+    """Yield rows with the columns of the definition. Raises `ConfigError` or `TaskError` naming a column."""
     columns: list[str] | None = source.get("columns")
     if data.features is not None:  # unknown for some streams until they are read
         if missing := [name for name in columns or () if name not in data.features]:
@@ -208,7 +210,7 @@ def _checked(data: Any, source: Mapping[str, Any], where: str) -> Iterator[dict[
 
 
 def _check_feature(feature: Any, column: str, where: str) -> None:
-    """Raise `TaskError` for a column whose values are not plain, before the library decodes them."""
+    """Raise `TaskError` for a column of an unsupported type, before the library decodes its values."""
     if isinstance(feature, dict):
         for name, inner in feature.items():
             _check_feature(inner, f"{column}.{name}", where)
@@ -245,7 +247,7 @@ def _no_column(name: str, columns: list[str], where: str) -> str:
 
 
 def _root_message(error: BaseException) -> str:
-    """First line of the error that the library's errors go back to."""
+    """Return the first line of the original error in a chain of causes."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
@@ -254,7 +256,7 @@ def _root_message(error: BaseException) -> str:
 
 @contextmanager
 def _quiet(library: Any) -> Iterator[None]:
-    """The library without progress bars and warnings: its errors are reported, and logs are files."""
+    """Silence the library's progress bars and warnings; its errors are reported anyway."""
     disabled, level = library.are_progress_bars_disabled(), library.logging.get_verbosity()
     library.disable_progress_bars()
     library.logging.set_verbosity(library.logging.CRITICAL)

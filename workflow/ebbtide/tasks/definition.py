@@ -1,4 +1,4 @@
-"""A task's definition: read with its includes, checked, and identified."""
+"""Task definitions: reading them with their includes, checks, and identities."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,11 +18,11 @@ from ebbtide.tasks.render import check_template
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CATALOGUE = Path(__file__).parents[2] / "tasks"
 
-# Bump by hand when freezing makes other requests of the same definition and data.
+# Increment when freezing makes different requests from the same definition and data.
 FREEZE_VERSION = 1
 
-# Keys that change the requests, with their defaults. A key at its default leaves the identity as it was
-# before the key existed.
+# Keys that change the requests, with their defaults. A default does not enter the identity, so that a new key
+# does not change the identities of existing tasks.
 REQUEST_KEYS: dict[str, Any] = {
     "kind": "choice",
     "delimiter": "",
@@ -31,9 +31,9 @@ REQUEST_KEYS: dict[str, Any] = {
     "drop_bad_rows": False,
     "groups": {},
 }
-# Keys that change the metrics; of these, only `kind` and `delimiter` change the requests, too.
+# Keys that change the metrics. Only `kind` and `delimiter` also change the requests.
 METRIC_KEYS = ("kind", "delimiter", "invert", "cluster", "metrics", "chance")
-# Keys of `source` that say where the data is. A digest says what it contains.
+# Keys of `source` that locate the data. Its content is identified by a digest.
 LOCATION_KEYS = frozenset(
     {"file", "include_path", "path", "dataset", "config", "split", "revision", "streaming", "columns"}
 )
@@ -46,11 +46,11 @@ class Task:
     name: str
     file: Path
     definition: Mapping[str, Any]
-    source: Source | None  # file to fetch; None for other sources
+    source: Source | None  # the file to fetch; None for other kinds of source
 
     @property
     def identity(self) -> str:
-        """Digest of what determines the requests: source and fields, not titles or the location of data."""
+        """Digest of everything that determines the requests: not titles or the location of the data."""
         source = {k: v for k, v in self.definition["source"].items() if k not in LOCATION_KEYS}
         settings = {
             key: self.definition[key]
@@ -62,7 +62,7 @@ class Task:
 
     @property
     def frozen(self) -> str:
-        """Path of the requests. The identity in the name makes a change a missing file."""
+        """Path of the requests. With the identity in its name, a changed task is a missing file."""
         return f"resources/tasks/frozen/{self.name}-{self.identity}.parquet"
 
     @property
@@ -97,14 +97,14 @@ class Task:
 
     @property
     def measuring(self) -> dict[str, Any]:
-        """Keys of the definition that decide the metrics; changing them does not rescore."""
+        """Keys of the definition that affect only the metrics; changing them does not rescore."""
         return {k: self.definition[k] for k in METRIC_KEYS if k in self.definition}
 
 
 def load_task(name: str, where: str) -> Task:
-    """Read and check a definition: a name of the catalogue or the path of a YAML file.
+    """Read and check a definition, by its name in the catalogue or the path of a YAML file.
 
-    Raises `ConfigError`; `where` is the place in the study that named the task.
+    Raises `ConfigError`; `where` is the file and key that name the task.
     """
     path = definition_file(name, where)
     check_name(path.stem, f"{where}: {name}")
@@ -134,9 +134,11 @@ def task_of(raw: Mapping[str, Any], path: Path) -> Task:
 
 
 def check_streaming(source: Mapping[str, Any], where: str) -> None:
-    """Raise `ConfigError` for a stream without its number of rows."""
+    """Raise `ConfigError` for `streaming` without `rows`."""
     if source.get("streaming") and "rows" not in source:
-        raise ConfigError(f"{where}.rows: missing; with streaming it says how many rows to take.")
+        raise ConfigError(
+            f"{where}.rows: missing; expected: the number of rows to take, because of streaming."
+        )
 
 
 def definition_file(name: str, where: str) -> Path:
@@ -145,11 +147,11 @@ def definition_file(name: str, where: str) -> Path:
 
 
 def read_definition(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The definition, unchecked, on top of the file that its key `include` names, and so on.
+    """Return a definition, unchecked, merged over the file that its key `include` names, recursively.
 
-    An included file is in the directory of the file that names it, or in the catalogue. A key of the
-    including file wins; in mappings (source, fields, few_shot, groups) each key does. `including` are the
-    files that led here.
+    An included file is in the directory of the including file, or in the catalogue. Keys of the including
+    file override; mappings (source, fields, few_shot, groups) are merged by key. `including` lists the files
+    that include this one.
     """
     definition = read_yaml(path)
     if "include" not in definition:
@@ -168,13 +170,13 @@ def read_definition(path: Path, including: tuple[Path, ...] = ()) -> dict[str, A
 
 
 def task_schema() -> dict[str, Any]:
-    """The schema of definitions, with the kinds that are registered."""
+    """Return the schema of definitions, including the registered kinds."""
     return with_kinds(_schema_file())
 
 
 @lru_cache(maxsize=1)
 def _schema_file() -> dict[str, Any]:
-    """The schema without the kinds, read once for all tasks of a study."""
+    """Read the schema without the kinds, once for all tasks of a study."""
     return load_schema("task")
 
 
@@ -183,7 +185,7 @@ def _are_mappings(one: Any, other: Any) -> bool:
 
 
 def _check_generated(definition: Mapping[str, Any], path: Path) -> None:
-    """A generated task, and one of lm-eval, has no keys that change its requests."""
+    """Raise `ConfigError` for keys that a generated task or a task of lm-eval cannot have."""
     maker, toy = ("lm_eval" if "lm_eval" in definition["source"] else "toy"), definition["source"].get("toy")
     if toy is not None and toy not in TOY_TASKS:
         generators = (*TOY_TASKS, HELD_OUT)
@@ -205,7 +207,7 @@ def _check_generated(definition: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_held_out(definition: Mapping[str, Any], path: Path) -> None:
-    """Held-out text is documents, of kinds that exist."""
+    """Raise `ConfigError` unless a task on held-out text is of kind rolling and has a valid mixture."""
     if definition.get("kind") != "rolling":
         found = repr(definition["kind"]) if "kind" in definition else "none"
         raise ConfigError(f"{path}: kind: found {found}; allowed: rolling, for source.toy: {HELD_OUT}.")
@@ -227,7 +229,7 @@ def _check_held_out(definition: Mapping[str, Any], path: Path) -> None:
 
 
 def _with_files(definition: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The definition with a digest of the files in `include_path`, which decide the requests."""
+    """Add a digest of the files in `include_path`, because they determine the requests."""
     place = definition["source"].get("include_path")
     if place is None:
         return definition
@@ -239,21 +241,21 @@ def _with_files(definition: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _check_pinned(source: Mapping[str, Any], path: Path) -> None:
-    """A data set read by the `datasets` library names its commit and the digest of its rows."""
+    """Raise `ConfigError` unless a data set is pinned by a commit and the digest of its rows."""
     check_streaming(source, f"{path}: source")
     remedy = f"run `python -m ebbtide pin {path} --to FILE.yaml`"
     if "dataset" in source and not COMMIT.fullmatch(source.get("revision", "")):
         found = f"found {source['revision']!r}" if "revision" in source else "missing"
         raise ConfigError(
             f"{path}: source.revision: {found}; expected: a commit of {source['dataset']} (40 hex digits); "
-            f"{remedy} where there is a network, and name FILE.yaml."
+            f"{remedy} on a machine with a network, and use FILE.yaml."
         )
     if "rows_sha256" not in source:
-        raise ConfigError(f"{path}: source.rows_sha256: missing; {remedy}, and name FILE.yaml.")
+        raise ConfigError(f"{path}: source.rows_sha256: missing; {remedy}, and use FILE.yaml.")
 
 
 def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
-    """What the schema cannot say about a task with data."""
+    """Checks of a task with data that the schema cannot express."""
     kind = kind_of(definition)
     kind.check_fields(definition["fields"], str(path))
     for key, text in _texts(definition):
@@ -266,7 +268,7 @@ def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
         raise ConfigError(f"{path}: source.separator: only for source.format: text.")
     cluster, groups = definition.get("cluster"), definition.get("groups", {})
     if cluster is not None and cluster not in groups:
-        allowed = ", ".join(groups) or "none, for there is no key groups"
+        allowed = ", ".join(groups) or "none, because there is no key groups"
         raise ConfigError(
             f"{path}: cluster: found {cluster!r}; allowed: {allowed}{nearest(cluster, list(groups)) or '.'}"
         )
@@ -275,7 +277,7 @@ def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
 
 
 def _texts(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """All texts that may be templates, each with its key."""
+    """Yield the key and the text of every value that may be a template."""
     for key, value in definition["fields"].items():
         inner = value if isinstance(value, dict) else {"": value}
         for name, entry in inner.items():
@@ -298,11 +300,13 @@ def _check_few_shot(kind: Kind, few_shot: Mapping[str, Any], path: Path) -> None
     if "prefix_sha256" in few_shot and ways != ["prefix_file"]:
         raise ConfigError(f"{path}: few_shot.prefix_sha256: only with few_shot.prefix_file.")
     if not kind.few_shot:
-        raise ConfigError(f"{path}: few_shot: kind {kind.name!r} has no answer to show; remove the key.")
+        raise ConfigError(
+            f"{path}: few_shot: kind {kind.name!r} has no answers for few-shot examples; remove the key."
+        )
 
 
 def _with_prefix(definition: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The definition with the text of its prefix file in place of the file's name."""
+    """Replace the name of the prefix file by its text."""
     few_shot = dict(definition.get("few_shot", {}))
     if "prefix_file" not in few_shot:
         return definition
@@ -310,7 +314,9 @@ def _with_prefix(definition: dict[str, Any], path: Path) -> dict[str, Any]:
     expected = few_shot.pop("prefix_sha256", None)
     if not file.is_file():
         wanted = f" with sha256 {expected}" if expected else ""
-        raise ConfigError(f"{path}: few_shot.prefix_file: {file} does not exist; put the text{wanted} there.")
+        raise ConfigError(
+            f"{path}: few_shot.prefix_file: {file} does not exist; save the text{wanted} there."
+        )
     if expected is not None and (found := file_sha256(file)) != expected:
         raise ConfigError(f"{path}: few_shot.prefix_file: {file} has sha256 {found}, expected {expected}.")
     try:

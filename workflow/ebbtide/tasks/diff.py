@@ -1,4 +1,4 @@
-"""What changed between two freezes of a task."""
+"""Differences between two frozen versions of a task."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _NOT_COMPARED = ("title", "description", "citation", "licence", "include")
 
 @dataclass(frozen=True)
 class Change:
-    """The first cell that differs, of an example that both freezes have."""
+    """The first difference in an example that both versions contain."""
 
     example: str
     choice: int
@@ -28,25 +28,25 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """Examples by their ids. Those with equal requests are `same`, also if their id changed (`moved`)."""
+    """Differences by example id. Examples with equal requests are `same`, even with another id (`moved`)."""
 
     same: int
     moved: int
     removed: tuple[str, ...]
     added: tuple[str, ...]
     changed: tuple[Change, ...]
-    columns: tuple[str, ...] = ()  # that only one of the two has
+    columns: tuple[str, ...] = ()  # in only one of the two
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Whether there is any difference."""
         return bool(self.moved or self.removed or self.added or self.changed or self.columns)
 
 
 def diff_requests(before: "pd.DataFrame", after: "pd.DataFrame") -> Difference:
     """Compare two tables of requests.
 
-    Examples with equal requests are paired first, whatever their ids, so that a row inserted above others
-    is one addition. Of the rest, those with the same id have changed.
+    Examples with equal requests are paired first, whatever their ids, so that an inserted row is one
+    addition. Remaining examples with the same id are reported as changed.
     """
     common = [c for c in before.columns if c in after.columns and c != "example"]
     columns = tuple(sorted(set(before.columns) ^ set(after.columns)))
@@ -73,7 +73,7 @@ def diff_requests(before: "pd.DataFrame", after: "pd.DataFrame") -> Difference:
 
 
 def diff_files(before: str | Path, after: str | Path, show: int = 5) -> str:
-    """Two frozen tasks compared, as text: definition, then requests. Empty if nothing changed.
+    """Compare two frozen tasks, as text: definition, then requests. Empty if nothing changed.
 
     Lists at most `show` examples of each sort. Raises `CellError` for a file that is not a frozen task.
     """
@@ -88,14 +88,14 @@ def diff_files(before: str | Path, after: str | Path, show: int = 5) -> str:
 
 
 def described(difference: Difference, show: int = 5) -> list[str]:
-    """A difference as lines for people."""
+    """Format a difference as lines of text."""
     d = difference
     lines = [
         f"examples: {d.same} same ({d.moved} with another id), {len(d.changed)} changed, "
         f"{len(d.added)} added, {len(d.removed)} removed"
     ]
     if d.columns:
-        lines.append(f"columns of one only: {', '.join(d.columns)}")
+        lines.append(f"columns in only one: {', '.join(d.columns)}")
     for change in d.changed[:show]:
         one, other = _excerpts(str(change.before), str(change.after))
         lines.append(f"example {change.example}, choice {change.choice}, {change.column}: {one} → {other}")
@@ -107,7 +107,7 @@ def described(difference: Difference, show: int = 5) -> list[str]:
 
 
 def _examples(requests: "pd.DataFrame", columns: list[str]) -> dict[str, list[list[Any]]]:
-    """The requests of each example: rows of cells, without the id."""
+    """Return the requests of each example as rows of values, without the id."""
     examples: dict[str, list[list[Any]]] = {}
     values = requests[columns].astype(object).to_numpy().tolist()
     for example, row in zip(requests["example"].astype(str), values, strict=True):
@@ -133,7 +133,7 @@ def _definitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[st
 
 
 def _excerpts(before: str, after: str) -> tuple[str, str]:
-    """Both texts around the first place where they differ."""
+    """Return excerpts of both texts around the first difference."""
     pairs = enumerate(zip(before, after, strict=False))
     first = next((i for i, (a, b) in pairs if a != b), min(len(before), len(after)))
     start, end = max(0, first - _CONTEXT), first + _CONTEXT

@@ -1,8 +1,8 @@
-"""Shots before a prompt: other examples with their answers, as the Inverse Scaling Prize drew them.
+"""Few-shot examples before a prompt, drawn as in the Inverse Scaling Prize.
 
-Shots are drawn without replacement from the task's distinct examples, leaving out all with the prompt at
-hand; prompt and answer of each are joined, and the shots, by a separator. The draw depends on the seed, the
-prompt, and the set of examples: not on the order of the file, nor on how often an example occurs in it.
+Shots are drawn without replacement from the distinct examples of the task, except those with the same prompt.
+A shot is a prompt followed by its answer, and a separator follows each shot. The draw depends on the seed,
+the prompt and the set of examples, but not on the order or the repetition of rows in the file.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from ebbtide.tasks.render import BadRow
 
 @dataclass(frozen=True, order=True)
 class Shot:
-    """An example with its answer: `text` is what a model sees, and begins with `prompt`."""
+    """An example with its answer. `text`, which the model reads, begins with `prompt`."""
 
     prompt: str
     text: str
 
 
 class Shots:
-    """The examples that shots are drawn from."""
+    """The pool of examples from which shots are drawn."""
 
     def __init__(self, shots: Sequence[Shot], k: int, separator: str, seed: int) -> None:
         self._pool = sorted(set(shots))
@@ -31,9 +31,9 @@ class Shots:
         self._k, self._separator, self._seed = k, separator, seed
 
     def before(self, prompt: str) -> str:
-        """The text before `prompt`: the shots, each followed by a separator.
+        """Return the text before `prompt`: the shots, each followed by the separator.
 
-        Raises `BadRow` if fewer than k other examples exist.
+        Raises `BadRow` if there are fewer than k other examples.
         """
         others = len(self._pool) - self._with[prompt]
         if others < self._k:

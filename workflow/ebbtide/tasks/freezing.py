@@ -1,4 +1,4 @@
-"""Freezing: from the rows of a task's data to a table of requests."""
+"""Freezing: build the table of requests from the rows of a task's data."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,27 +20,28 @@ if TYPE_CHECKING:
 
 
 def freeze(task: Task) -> "pd.DataFrame":
-    """Requests of a task: `example, choice, context, continuation, gold`, one row per example × choice.
+    """Return the requests of a task, one row per example and choice.
 
-    `gold` is true for a right choice, or its weight. Some tasks have more columns:
+    The columns are `example, choice, context, continuation, gold`.
+    `gold` is true for a right choice, or its weight. Some tasks have further columns:
 
     role, of
-        `choice` (after the prompt), `other` (the same choices after the other prompt of log odds) or
-        `unconditional`; and the choice that the row is about. Rows of other roles have the choices K, K+1, …
+        The role: `choice` (after the prompt), `other` (the same choices after the other prompt of log odds)
+        or `unconditional`; and the choice that the row refers to. Rows of other roles are numbered K, K+1, …
     best
-        1: the one right answer of MC1, 0: a wrong one of MC1, -1: not a choice of MC1.
+        1: the right answer of MC1, 0: a wrong answer of MC1, -1: not a choice of MC1.
     value, target
         The value of a choice, and the true value of the example.
     group_{name}
         The example's level of each group.
 
-    Raises `TaskError` naming file and row for data that gives no requests.
+    Raises `TaskError`, naming file and row, for data from which no requests can be made.
     """
     return freeze_counting(task)[0]
 
 
 def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
-    """The requests of a task, and what their footer records. Raises `TaskError` as `freeze` does."""
+    """Return the requests of a task and the record for their footer. Raises the errors of `freeze`."""
     if "lm_eval" in task.definition["source"]:
         requests, record = _lm_eval_requests(task)
         written = footer(task, len(requests), requests["example"].nunique())
@@ -61,12 +62,14 @@ def _lm_eval_requests(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
     requests, record = requests_of(source["lm_eval"], **given)
     for key, found in (("version", record["lm_eval"]), ("documents_sha256", record["documents_sha256"])):
         if source.get(key, found) != found:
-            raise TaskError(f"{task.file}: source.{key}: found {found}, the definition says {source[key]}.")
+            raise TaskError(
+                f"{task.file}: source.{key}: found {found}, expected {source[key]} as in the definition."
+            )
     return requests, record
 
 
 def freeze_counting(task: Task) -> tuple["pd.DataFrame", int]:
-    """`freeze`, and how many bad rows were dropped, which happens only with `drop_bad_rows: true`."""
+    """Return the requests, and the number of bad rows dropped because of `drop_bad_rows: true`."""
     from ebbtide.corpus import HELD_OUT, held_out_requests, toy_requests
 
     source = task.definition["source"]
@@ -82,19 +85,21 @@ def freeze_counting(task: Task) -> tuple["pd.DataFrame", int]:
 
 
 def _rows(task: Task) -> Rows:
-    """Rows of the task's data, which are as many as the definition says. Raises `TaskError`."""
+    """Return the rows of the task's data. Raises `TaskError` if their number differs from the definition."""
     source = task.definition["source"]
     if task.data is None:
         return pinned_rows(source, f"{task.file}: source")
     rows = read_rows(Path(task.data), source)
     expected = source.get("rows")
     if expected is not None and len(rows) != expected:
-        raise TaskError(f"{task.data} has {len(rows)} rows, {task.file}: source.rows says {expected}.")
+        raise TaskError(
+            f"{task.file}: source.rows: found {len(rows)} rows in {task.data}, expected {expected}."
+        )
     return rows
 
 
 def footer(task: Task, rows: int, examples: int, dropped: int = 0) -> dict[str, Any]:
-    """What the footer of the frozen requests records; `dropped` only if the definition allows dropping."""
+    """Return the record for the footer of frozen requests; it has `dropped` if dropping is allowed."""
     record = {
         "task": task.name,
         "identity": task.identity,
@@ -120,7 +125,7 @@ def _requests(rows: list[dict[str, Any]], task: Task) -> tuple["pd.DataFrame", i
             log.warning("dropped: %s", problem)
             dropped += 1
     if not examples:
-        raise TaskError(f"{task.origin} has no rows{' that can be used' if dropped else ''}.")
+        raise TaskError(f"{task.origin} has no {'usable ' if dropped else ''}rows.")
     before = _shots([example for _, example, _ in examples], task)
     columns: dict[str, list[Any]] = {}
     for name, example, levels in examples:
@@ -134,7 +139,7 @@ def _requests(rows: list[dict[str, Any]], task: Task) -> tuple["pd.DataFrame", i
 
 
 def _example_of(task: Task) -> Callable[[Row], tuple[Example, dict[str, str]]]:
-    """A function from a row to its requests and its level of each group; it raises `BadRow`."""
+    """Return a function from a row to its requests and its level of each group. It raises `BadRow`."""
     definition = task.definition
     make = task.kind.maker(definition["fields"], definition.get("delimiter", ""))
     groups = {name: text_of(spec) for name, spec in definition.get("groups", {}).items()}
@@ -156,7 +161,7 @@ def _with_unconditional(example: Example, context: str) -> Example:
 
 
 def _after_shots(requests: "pd.DataFrame", task: Task) -> "pd.DataFrame":
-    """The requests of a generated task with shots before them, if its definition has some."""
+    """Add the few-shot examples of a generated task, if its definition has any."""
     right = requests[requests["gold"]]
     pool = [Shot(c, c + word) for c, word in zip(right["context"], right["continuation"], strict=True)]
     before = _before(pool, task)
@@ -164,7 +169,7 @@ def _after_shots(requests: "pd.DataFrame", task: Task) -> "pd.DataFrame":
 
 
 def _shots(examples: Sequence[Example], task: Task) -> Callable[[str], str]:
-    """The text before a prompt, as a function of the prompt."""
+    """Return a function from a prompt to the few-shot text before it."""
     return _before([Shot(e.prompt, e.prompt + e.answer) for e in examples if e.answer is not None], task)
 
 
@@ -190,11 +195,11 @@ def _before(pool: Sequence[Shot], task: Task) -> Callable[[str], str]:
 def _row(  # noqa: PLR0917  (the parts of one row)
     example: str, choice: int, request: Request, shots: str, task: Task, levels: Mapping[str, str]
 ) -> dict[str, Any]:
-    """One row of the table. All rows of a task have the same columns."""
+    """Build one row of the table. All rows of a task have the same columns."""
     row: dict[str, Any] = {
         "example": example,
         "choice": choice,
-        # An unconditional score is that of the choice alone.
+        # Few-shot examples do not precede an unconditional request.
         "context": request.context if request.role == "unconditional" else shots + request.context,
         "continuation": request.continuation,
         "gold": request.gold,

@@ -1,7 +1,7 @@
-"""Pinning: a definition without commit and digest gets them, once, where there is a network.
+"""Pinning: add commit and digest to a definition, once, on a machine with a network.
 
-A pinned definition needs no other file: includes are resolved, and the source names one file with its sha256,
-or one commit of a data set (or a local path) with the digest of its rows.
+A pinned definition needs no other file. Includes are resolved, and the source is one file with its sha256, or
+one commit of a data set (or a local path) with the digest of its rows.
 """
 
 import os
@@ -31,11 +31,11 @@ _ANY = "0" * 64
 
 
 def pin(name: str, to: Path, mirrors: list[Path], transport: Transport | None = None) -> dict[str, Any]:
-    """Write the task `name` (of the catalogue, or a file) to the file `to`, with a pinned source; return it.
+    """Pin the source of task `name` (of the catalogue, or a file), write the definition to `to`, return it.
 
-    A data set of the hub is pinned to a commit (that of its `revision`, or its newest one) and to the digest
-    of its rows, a local path to the digest of its rows, and a file to its sha256. What the definition already
-    says (a commit, a digest, a number of rows) must hold. `transport` replaces the default one.
+    A data set of the hub is pinned to a commit (of its `revision`, or the newest one) and to the digest of
+    its rows, a local path to the digest of its rows, and a file to its sha256. A commit, digest or number of
+    rows that the definition already has must match. `transport` replaces the default one.
 
     Raises `ConfigError`, `SourceError` or `TaskError`, and writes nothing then.
     """
@@ -65,7 +65,7 @@ def pin(name: str, to: Path, mirrors: list[Path], transport: Transport | None = 
 
 
 def _pinned_rows(source: dict[str, Any], where: str) -> dict[str, Any]:
-    """A source read by the `datasets` library, with commit, number of rows and their digest."""
+    """Add commit, number of rows and their digest to a source read by the `datasets` library."""
     check_streaming(source, where)
     if "dataset" in source:
         source["revision"] = _commit(source["dataset"], source.get("revision"), where)
@@ -73,12 +73,12 @@ def _pinned_rows(source: dict[str, Any], where: str) -> dict[str, Any]:
     found = {"rows": len(rows), "rows_sha256": rows_sha256(rows)}
     for key, value in found.items():
         if source.get(key, value) != value:
-            raise TaskError(f"{where}.{key}: found {value}, the definition says {source[key]}.")
+            raise TaskError(f"{where}.{key}: found {value}, expected {source[key]} as in the definition.")
     return {**source, **found}
 
 
 def _commit(dataset: str, revision: str | None, where: str) -> str:
-    """The commit of a revision of a data set of the hub, or its newest one."""
+    """Return the commit of a revision of a data set on the hub; None is the newest commit."""
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
     from huggingface_hub import HfApi
@@ -97,7 +97,7 @@ def _commit(dataset: str, revision: str | None, where: str) -> str:
 def _pinned_file(
     source: dict[str, Any], where: str, mirrors: list[Path], transport: Transport | None
 ) -> dict[str, Any]:
-    """A source of one file, with its sha256 and its number of rows."""
+    """Add sha256 and number of rows to a source of one file."""
     suffix = Path(str(source["file"])).suffix
     source.setdefault("format", SUFFIXES.get(suffix, "jsonl"))
     with TemporaryDirectory() as directory:

@@ -1,4 +1,4 @@
-"""The first requests of a task, as a model will see them."""
+"""A preview of the first requests of a task, as the model reads them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ BORDER = "‖"  # between context and continuation
 BETWEEN = "·"  # between tokens
 MAX_CHARACTERS = 2000  # of a context (its end) and of a continuation (its beginning)
 
-# These would break a table of lines and tabs.
+# These characters would break a TSV file.
 _VISIBLE = str.maketrans({"\n": "⏎", "\t": "⇥", "\r": "␍"})
 _NO_LIMIT = 1 << 40  # tokens
 
@@ -19,12 +19,12 @@ _NO_LIMIT = 1 << 40  # tokens
 def preview(
     requests: "pd.DataFrame", examples: int = 5, tokenizer: str | Path | None = None
 ) -> "pd.DataFrame":
-    """The first examples: `example, choice, role (where there is one), gold, text`, and `tokens`.
+    """Return the first examples: `example, choice, role (if any), gold, text`, and optionally `tokens`.
 
-    `text` is context and continuation with a mark at the border; line breaks and tabs are replaced by signs.
-    `tokens` is there if `tokenizer` names a directory that has one; the border is where a scorer with the
-    default rules (encoding `harness`, bos `tokenizer`) puts it, which may be before the border of
-    the texts, and the beginning token is included.
+    `text` is context and continuation with a mark between them; line breaks and tabs are replaced by symbols.
+    With the directory of a `tokenizer`, `tokens` is the same by token, including the beginning token. Its
+    mark is at the boundary that scoring with the defaults (encoding `harness`, bos `tokenizer`) uses, which
+    may be before the boundary of the texts.
     """
     ids = requests["example"].drop_duplicates()[:examples]
     first = requests[requests["example"].isin(ids)]

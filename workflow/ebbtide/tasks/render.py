@@ -1,7 +1,7 @@
-"""Values of a row by the name of a field, or by a Jinja template.
+"""Values of a row, by the name of a field or by a Jinja template.
 
-A text that holds ``{{`` or ``{%`` is a template. Templates run in a sandbox: they see the row and nothing
-else, change nothing, and a field that the row lacks is an error.
+A text that contains ``{{`` or ``{%`` is a template. Templates run in a sandbox: they can read only the row
+and cannot change anything. A field that the row does not have is an error.
 """
 
 import ast
@@ -25,29 +25,31 @@ _EXPRESSION = re.compile(r"\s*\{\{(?P<inside>(?:(?!\{\{|\}\}|\{%|%\}).)*)\}\}\s*
 
 
 class BadRow(Exception):  # noqa: N818  (becomes an error unless the definition drops such rows)
-    """A row that gives no requests; the message says why."""
+    """A row from which no requests can be made; the message is the reason."""
 
 
 def is_template(text: str) -> bool:
-    """Whether `text` is a template rather than a plain text or the name of a field."""
+    """Whether `text` is a template, not a plain text or the name of a field."""
     return "{{" in text or "{%" in text
 
 
 def check_template(text: str, where: str) -> None:
-    """Raise `ConfigError` for a template that is no Jinja."""
+    """Raise `ConfigError` for a template with a syntax error."""
     from jinja2 import TemplateSyntaxError
 
     if is_template(text):
         try:
             _compiled(text)
         except TemplateSyntaxError as error:
-            raise ConfigError(f"{where}: {excerpt(text)} is no Jinja template: {_message(error)}.") from None
+            raise ConfigError(
+                f"{where}: {excerpt(text)} is not a valid Jinja template: {_message(error)}."
+            ) from None
 
 
 def value_of(spec: str) -> Reader:
-    """Reads a field, or evaluates a template.
+    """Return a function that reads a field or evaluates a template.
 
-    A template that is one expression (``{{ mc1_targets.choices }}``) keeps its value; any other gives text.
+    A template that is a single expression (``{{ mc1_targets.choices }}``) gives its value; others give text.
     """
     if is_template(spec):
         return _compiled(spec)
@@ -55,18 +57,18 @@ def value_of(spec: str) -> Reader:
 
 
 def text_of(spec: str) -> TextReader:
-    """Reads a field, or renders a template, as text."""
+    """Return a function that reads a field or renders a template, as text."""
     value = value_of(spec)
     return lambda row: as_text(value(row), spec)
 
 
 def literal_of(spec: str) -> TextReader:
-    """The text itself, or a template rendered."""
+    """Return a function that gives the text itself, or renders a template."""
     return text_of(spec) if is_template(spec) else lambda row: spec
 
 
 def as_text(value: Any, what: str) -> str:
-    """A text, or a number as text; `BadRow` for anything else."""
+    """Return a text, or a number as text. Raises `BadRow` for other types."""
     if isinstance(value, str):
         return encodable(value, what)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -75,7 +77,7 @@ def as_text(value: Any, what: str) -> str:
 
 
 def as_number(value: Any, what: str) -> float:
-    """A finite number, or a text that spells one; `BadRow` for anything else."""
+    """Return a finite number, possibly parsed from text. Raises `BadRow` for anything else."""
     try:
         number = float(as_text(value, what))
     except ValueError:
@@ -86,14 +88,14 @@ def as_number(value: Any, what: str) -> float:
 
 
 def not_empty(text: str, what: str) -> str:
-    """The text, if there is any; else `BadRow`."""
+    """Return the text. Raises `BadRow` if it is empty."""
     if not text:
         raise BadRow(f"{what} is empty")
     return text
 
 
 def encodable(text: str, what: str) -> str:
-    """The text, if UTF-8 can encode it; `BadRow` for half of a surrogate pair, which JSON can spell."""
+    """Return the text. Raises `BadRow` for an unpaired surrogate, which JSON can contain but UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -103,15 +105,15 @@ def encodable(text: str, what: str) -> str:
 
 
 def python_literal(text: str) -> Any:
-    """The value that a text spells as a Python literal. ValueError if it spells none."""
+    """Parse a text as a Python literal. Raises `ValueError` if it is not one."""
     try:
         return ast.literal_eval(text.strip())
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        raise ValueError(f"{text!r} is no literal") from None
+        raise ValueError(f"{text!r} is not a literal") from None
 
 
 def excerpt(value: Any) -> str:
-    """A value as text for a message, shortened."""
+    """Return the `repr` of a value, shortened for a message."""
     text = repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
@@ -124,7 +126,7 @@ def _field(row: Row, name: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _compiled(text: str) -> Reader:
-    """A template as a function of the row. Raises jinja2's TemplateSyntaxError."""
+    """Compile a template to a function of the row. Raises jinja2's `TemplateSyntaxError`."""
     from jinja2 import Undefined
 
     environment = _environment()
@@ -134,7 +136,7 @@ def _compiled(text: str) -> Reader:
         def evaluate(row: Row) -> Any:
             value = _guarded(lambda: expression(**_names(row)), text)
             if isinstance(value, Undefined):
-                return _guarded(lambda: str(value), text)  # raises, and says which name
+                return _guarded(lambda: str(value), text)  # raises an error that names the variable
             return value
 
         return evaluate
@@ -147,7 +149,7 @@ def _names(row: Row) -> dict[str, Any]:
 
 
 def _guarded(render: Callable[[], Any], text: str) -> Any:
-    """What `render` gives. A template is the user's code, so whatever it raises is the row's or its fault."""
+    """Call `render`, and turn any error into `BadRow`, because templates are the user's code."""
     try:
         return render()
     except Exception as error:
@@ -155,7 +157,7 @@ def _guarded(render: Callable[[], Any], text: str) -> Any:
 
 
 def _message(error: Exception) -> str:
-    """Message of an error, as a part of a sentence."""
+    """Return the message of an error on one line, without a full stop."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

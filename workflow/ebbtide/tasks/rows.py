@@ -1,4 +1,4 @@
-"""The rows of a data file: JSON lines, JSON, CSV, TSV, Parquet, or plain text cut into documents."""
+"""Rows of a data file: JSON Lines, JSON, CSV, TSV, Parquet, or plain text split into documents."""
 
 import csv
 import io
@@ -25,10 +25,10 @@ Rows = list[dict[str, Any]]
 
 
 def read_rows(path: Path, source: Mapping[str, Any]) -> Rows:
-    """Rows of a file in `source["format"]`, as dictionaries by field.
+    """Read the rows of a file in `source["format"]`, as dictionaries by field.
 
-    Of a text (which has one field, `text`), rows are what `source["separator"]` separates, or the whole file;
-    pieces of nothing but whitespace are none. Raises `TaskError` for a file that is not of its format.
+    A text file is split at `source["separator"]`, if given, into documents with the field `text`; documents
+    of only whitespace are skipped. Raises `TaskError` for a file that is not in this format.
     """
     format_ = source["format"]
     if format_ == "parquet":

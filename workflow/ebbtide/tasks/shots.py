@@ -1,4 +1,4 @@
-"""Tasks that differ in their few-shot examples only, by their definitions."""
+"""Tasks that differ only in their few-shot examples, by their definitions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,49 +12,48 @@ NONE = "0"  # no shots
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A task without its few-shot examples, by the name of the task that has none, and their number.
+class Variant:
+    """A task as a variant of another: the name of the task without few-shot examples, and their number.
 
-    `shots` is a number as text, `prefix` for a fixed text, or `own` where lm-evaluation-harness decides.
+    `shots` is a number as text, `prefix` for a fixed text, or `own` if lm-evaluation-harness decides.
     """
 
-    asked: str
+    base: str
     shots: str
 
 
-def shots_of(tasks: Mapping[str, Task], others: Iterable[str] = ()) -> dict[str, Shown]:
-    """For each task, the task without few-shot examples, and their number.
+def shots_of(tasks: Mapping[str, Task], others: Iterable[str] = ()) -> dict[str, Variant]:
+    """Return the variant that each task is: its task without few-shot examples, and their number.
 
-    Two tasks are variants of one if their definitions agree in all that makes requests but the shots (of
-    lm-evaluation-harness: but `num_fewshot`). The name is that of the one without shots, else of the first.
+    Tasks are variants of each other if their definitions differ only in `few_shot` (in lm-eval,
+    in `num_fewshot`) among the keys that change requests. The base is the one without shots, else the first.
 
     Parameters
     ----------
     tasks
-        By name.
+        Tasks of the study, by name.
     others
-        Names of imported results; those of the catalogue have definitions, and of the rest nothing is known.
+        Names of imported tasks. Those that are not in the catalogue have no definition and are left out.
     """
     defined = {name: task.definition for name, task in tasks.items()}
     for name in others:
         file = CATALOGUE / f"{name}.yaml"
-        if (
-            name not in defined and file.is_file()
-        ):  # checked alone: what it would be scored with may not be there
+        # Only checked against the schema: files that scoring would need may be missing.
+        if name not in defined and file.is_file():
             defined[name] = check(read_definition(file), task_schema(), str(file))
     shots = {name: _shots(definition) for name, definition in defined.items()}
     groups: dict[str, list[str]] = {}
     for name, definition in defined.items():
         groups.setdefault(_without_shots(definition), []).append(name)
-    found: dict[str, Shown] = {}
+    found: dict[str, Variant] = {}
     for names in groups.values():
         first = next((name for name in names if shots[name] == NONE), names[0])
-        found |= {name: Shown(first, shots[name]) for name in names}
+        found |= {name: Variant(first, shots[name]) for name in names}
     return found
 
 
 def imported_tasks(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names that rows of `imported` give to tasks."""
+    """Return the names of the tasks in rows of `imported`."""
     return list(dict.fromkeys(name for row in rows for name in row.get("tasks", {}).values()))
 
 

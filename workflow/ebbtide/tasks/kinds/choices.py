@@ -1,4 +1,4 @@
-"""Choices and the right ones among them, as several kinds read them from a row."""
+"""Choices and right choices of a row, for several kinds."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ def check_choices(fields: Mapping[str, Any], where: str) -> None:
 
 
 def check_two_choices(kind: str) -> Callable[[Mapping[str, Any], str], None]:
-    """As `check_choices`, for a kind of exactly two."""
+    """Return `check_choices` for a kind with exactly two choices."""
 
     def check(fields: Mapping[str, Any], where: str) -> None:
         choices = fields["choices"]
@@ -44,10 +44,10 @@ def check_two_choices(kind: str) -> Callable[[Mapping[str, Any], str], None]:
 
 
 def weights_of(value: Any, choices: Sequence[str]) -> list[Gold]:
-    """Which choices are right, from an index, the text of a choice, or a list with one weight per choice.
+    """Return the weights of the choices, from an index, the text of a choice, or one weight per choice.
 
-    A text of digits is an index. A text is compared without the whitespace around it. Weights of 0 and 1
-    become flags. Raises `BadRow`.
+    A text of digits is an index. Other texts are compared without surrounding whitespace. Weights of 0 and 1
+    become booleans. Raises `BadRow`.
     """
     if isinstance(value, str) and not value.isdigit():
         value = _listed(value, choices)
@@ -68,14 +68,14 @@ def weights_of(value: Any, choices: Sequence[str]) -> list[Gold]:
 
 
 def some_wrong(weights: list[Gold]) -> list[Gold]:
-    """The weights, of which at least one must be 0, for a wrong choice. Raises `BadRow`."""
+    """Return the weights. Raises `BadRow` unless at least one choice is wrong, with weight 0."""
     if all(weights):
         raise BadRow(f"at least one choice must be wrong (0), found {excerpt(weights)}")
     return weights
 
 
 def _listed(value: str, choices: Sequence[str]) -> Any:
-    """A text as an index (if it is a choice's) or as the list it spells."""
+    """Return the index of the choice with this text, or the list that the text is as a Python literal."""
     same = [index for index, choice in enumerate(choices) if choice.strip() == value.strip()]
     if len(same) == 1:
         return same[0]
@@ -100,7 +100,7 @@ def _weights(values: list[Any], choices: int) -> list[Gold]:
 
 
 def choices_of(spec: str | list[str]) -> Callable[[Row], list[str]]:
-    """Reads the choices: of a field or a template that gives a list, or the texts of a list."""
+    """Return a function that reads the choices of a row: from a field, a template, or a list of texts."""
     if isinstance(spec, list):
         readers: list[TextReader] = [literal_of(text) for text in spec]
         return lambda row: checked_choices([reader(row) for reader in readers])
@@ -109,8 +109,8 @@ def choices_of(spec: str | list[str]) -> Callable[[Row], list[str]]:
 
 
 def checked_choices(value: Any) -> list[str]:
-    """Two or more different, non-empty texts, from a list or from a Python literal that spells one."""
-    if isinstance(value, str):  # CSV files hold the list as a Python literal
+    """Return two or more different, non-empty texts, from a list or its Python literal. Raises `BadRow`."""
+    if isinstance(value, str):  # CSV files contain the list as a Python literal
         try:
             value = python_literal(value)
         except ValueError:
@@ -124,17 +124,17 @@ def checked_choices(value: Any) -> list[str]:
 
 
 def gold_value(spec: Any, row: Row) -> Any:
-    """What a row, or the definition for all rows, gives as the right choice."""
+    """Return the right choice of a row, or that of the definition for all rows."""
     return value_of(spec)(row) if isinstance(spec, str) else spec
 
 
 def two(choices: list[str]) -> list[str]:
-    """The choices, if they are two. Raises `BadRow`."""
+    """Return the choices. Raises `BadRow` unless there are two."""
     if len(choices) != 2:
         raise BadRow(f"there must be 2 choices, found {excerpt(choices)}")
     return choices
 
 
 def best_index(weights: Sequence[Gold]) -> int:
-    """The right choice, or the first of those with the largest weight."""
+    """Return the index of the right choice, the first one with the largest weight."""
     return max(range(len(weights)), key=lambda index: weights[index])

@@ -19,7 +19,7 @@ Gold = bool | float
 
 @dataclass(frozen=True)
 class Request:
-    """One request. `of` is the choice it is about; `extra` are columns that only some kinds have."""
+    """One request. `of` is the choice that it refers to; `extra` has columns that only some kinds have."""
 
     of: int
     context: str
@@ -48,23 +48,23 @@ class Kind:
     Parameters
     ----------
     name, description
-        As in the key `kind` of a definition; one line.
+        Value of the key `kind` of a definition; its meaning in one line.
     maker
-        Takes the fields and the delimiter of a definition and returns the function from a row to its
+        Function of the fields and the delimiter of a definition. It returns a function from a row to its
         requests, which raises `BadRow`.
     common
-        Those of `COMMON_FIELDS` that the kind uses.
+        The fields of `COMMON_FIELDS` that the kind uses.
     fields
         Its other fields, each with its JSON schema; two kinds may share one.
     required
-        Those of `fields` that a definition must have.
+        The fields that a definition must have.
     check
-        Raises `ConfigError` for fields that do not fit together; takes them and the file's name.
+        Function of the fields and the file's name; raises `ConfigError` for inconsistent fields.
     gold
         `choices`: marks or weighs the right choices, and each example has a right and a wrong one.
         `target`: marks the choice whose value is the target, if there is one. `all`: every request is true.
     needs
-        Answers of a model: `loglikelihoods` of continuations, or `losses` of whole documents.
+        What a model must compute: `loglikelihoods` of continuations, or `losses` of whole documents.
     rows
         Requests of the role `choice` per example; None where it varies.
     roles
@@ -72,7 +72,7 @@ class Kind:
     columns
         Columns of numbers that the requests have, finite in each row.
     example_columns
-        Those of `columns` that are the same in all rows of an example.
+        The columns that are equal in all rows of an example.
     unconditional, few_shot, invertible
         Whether a definition may have these keys (the last is `invert`).
     """

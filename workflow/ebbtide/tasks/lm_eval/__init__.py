@@ -1,7 +1,7 @@
-"""Tasks of lm-evaluation-harness: its own code builds the requests, and its own code measures the answers.
+"""Tasks of lm-evaluation-harness: its code builds the requests and computes the metrics.
 
-Between the two, lm-eval is not needed: a cell is scored from the frozen requests alone. It is an extra, and
-neither its data sets nor a network are used after freezing.
+Scoring uses only the frozen requests and does not need lm-eval, which is an optional dependency. After
+freezing, neither its data sets nor a network are used.
 """
 
 from ebbtide.tasks.lm_eval.freeze import requests_of

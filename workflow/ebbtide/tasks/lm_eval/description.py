@@ -1,4 +1,4 @@
-"""What a task of lm-eval is, as JSON: its configuration, with functions by name and content."""
+"""The configuration of a task of lm-eval as JSON, with functions by name and digest."""
 
 import functools
 import hashlib
@@ -10,7 +10,7 @@ from typing import Any
 
 from ebbtide.files import digest
 
-# Keys that say where documents come from and what precedes a question: not needed once requests are frozen.
+# Keys for the origin of documents and for few-shot examples; not needed once requests are frozen.
 BEFORE_FREEZING = (
     "custom_dataset",
     "dataset_path",
@@ -27,7 +27,7 @@ BEFORE_FREEZING = (
 
 
 def describe(config: Any) -> dict[str, Any]:
-    """A task's configuration (lm-eval's `TaskConfig`), without empty keys and its place on this disk."""
+    """Return a task's configuration (lm-eval's `TaskConfig`), without empty keys and local paths."""
     described: dict[str, Any] = _plain(config)
     metadata = described.get("metadata")
     if isinstance(metadata, dict):
@@ -36,7 +36,7 @@ def describe(config: Any) -> dict[str, Any]:
 
 
 def measures(config: Mapping[str, Any]) -> str:
-    """Digest of the part of a described configuration that measuring depends on."""
+    """Return the digest of the part of a described configuration that metrics depend on."""
     return digest({key: value for key, value in config.items() if key not in BEFORE_FREEZING})
 
 
@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
         return {**_plain(value.func), "args": _plain(value.args), "keywords": _plain(value.keywords)}
     if is_dataclass(value) and not isinstance(
         value, type
-    ):  # before mappings: a TaskConfig is an empty dict, too
+    ):  # before mappings, because a TaskConfig is also an (empty) dict
         values = {field.name: getattr(value, field.name) for field in fields(value)}
         return {name: _plain(each) for name, each in values.items() if each is not None}
     if callable(value):
@@ -61,9 +61,9 @@ def _plain(value: Any) -> Any:
 
 
 def _sha256(function: Any) -> str:
-    """Hash of the file that defines a function: it may call its neighbours."""
+    """Return the sha256 of the file that defines a function, which may call others in the file."""
     try:
         file = inspect.getsourcefile(function)
-    except TypeError:  # an object that can be called
+    except TypeError:  # a callable object
         file = inspect.getsourcefile(type(function))
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else "unknown"

@@ -1,4 +1,4 @@
-"""From the name of a task of lm-eval to frozen requests, through lm-eval's own task code."""
+"""Freeze a task of lm-eval into requests, with lm-eval's own task code."""
 
 import json
 import re
@@ -41,19 +41,19 @@ def requests_of(
     seed: int = 1234,
     limit: int | None = None,
 ) -> "tuple[pd.DataFrame, dict[str, Any]]":
-    """Requests of a task of lm-eval, and the record of how they were made.
+    """Return the requests of a task of lm-eval, and a record of how they were made.
 
     Documents, prompts, few-shot examples and choices are those of `lm_eval.simple_evaluate` with the same
-    arguments. Fetching the data set is lm-eval's affair, and may need a network.
+    arguments. lm-eval fetches the data set, which may need a network.
 
     Parameters
     ----------
     name
-        Of a single task, as in `lm_eval --tasks`.
+        Name of a single task, as in `lm_eval --tasks`.
     include_path
-        Directories with YAML tasks of one's own; they come before lm-eval's.
+        Directories with further YAML tasks, which take precedence over lm-eval's.
     num_fewshot, seed
-        Examples before the question, and the seed they are drawn with; the task's own number when None.
+        Number of few-shot examples, None for the task's own, and the seed of their draw.
     limit
         Only the first so many documents.
 
@@ -61,17 +61,17 @@ def requests_of(
     -------
     One row per request: `example` (lm-eval's doc id), `choice` (its index there), `context`, `continuation`,
     `gold`, and `doc`: the document as JSON on the first row of each example, empty on the others. Tasks with
-    `acc_mutual_info` have `role` (choice, unconditional) and `of`, the choice a row is about.
+    `acc_mutual_info` have `role` (choice, unconditional) and `of`, the choice that a row refers to.
 
-    The record holds `lm_eval` (version), `task`, `version`, `file`, `kind` (choice, sequence, rolling),
+    The record has `lm_eval` (version), `task`, `version`, `file`, `kind` (choice, sequence, rolling),
     `output_type`, `config`, `own_process_results` (gold may then mean little), `num_fewshot`, `seed`,
     `limit`, `dataset`, `documents` and `documents_sha256`.
 
     Raises
     ------
     TaskError
-        lm-eval is missing; no such task, or a group; a task that generates; a task written as a Python class;
-        a task that lm-eval cannot build; a document that has no gold or is not JSON; an empty continuation.
+        lm-eval is not installed; the task is unknown, a group, generates text, or is written as a Python
+        class; lm-eval cannot build it; a document has no gold or is not JSON; a continuation is empty.
     """
     paths = [include_path] if isinstance(include_path, str | Path) else list(include_path or [])
     why = f"lm_eval: {name}"
@@ -91,14 +91,14 @@ def requests_of(
             task.set_fewshot_seed(seed)
             task.build_all_requests(limit=limit)
             documents = dict(task.doc_iterator(limit=limit))
-        except Exception as error:  # tasks run code of their own
+        except Exception as error:  # tasks may run any code
             raise TaskError(f"{where}: lm-eval cannot build it ({named(error)}).") from error
         texts = {number: _json(doc, f"{where}: document {number}") for number, doc in documents.items()}
         rows = _rows(task, kind, documents, texts, where)
     if _shows_answers(task.config):
         log.warning(
-            "%s: lm-eval draws the examples from the questions, a question itself not left out; "
-            "a copy of the task with `fewshot_split: %s` leaves it out",
+            "%s: lm-eval may draw a question as its own few-shot example; "
+            "a copy of the task with `fewshot_split: %s` excludes it",
             where,
             task.config.test_split,
         )
@@ -122,7 +122,7 @@ def requests_of(
 
 
 def _find(name: str, paths: list[str | Path], why: str) -> tuple[Any, Any]:
-    """lm-eval's index and its entry for a task. One's own directories first: they are small."""
+    """Return lm-eval's index and its entry for a task. The user's directories are searched first."""
     for path in paths:
         if not Path(path).is_dir():
             raise TaskError(f"{why}: include_path: {path} is not a directory.")
@@ -135,13 +135,13 @@ def _find(name: str, paths: list[str | Path], why: str) -> tuple[Any, Any]:
         places = "".join(f", {path}" for path in paths)
         raise TaskError(
             f"{why}: no such task in lm-eval {installed_version()}{places}"
-            f"{nearest(name, index.all_subtasks) or '; lm-eval passes over YAML files with errors.'}"
+            f"{nearest(name, index.all_subtasks) or '; lm-eval skips YAML files with errors.'}"
         )
     entry = index.task_index[name]
     if name not in index.all_subtasks:
         members = sorted(entry.tags) if name in index.all_tags else _members(entry.cfg.get("task"))
         raise TaskError(
-            f"{why} is a group, name its tasks one by one: {', '.join(members[:5])}"
+            f"{why} is a group, which cannot be frozen; name its tasks one by one: {', '.join(members[:5])}"
             f"{f' and {len(members) - 5} more' if len(members) > 5 else ''}."
         )
     return index, entry
@@ -157,7 +157,7 @@ def _members(tasks: Any) -> list[str]:
 def _output_type(entry: Any, where: str) -> str:
     if "class" in entry.cfg:
         raise TaskError(
-            f"{where} is a Python class, not to be measured without its data set; allowed: tasks in YAML."
+            f"{where} is a Python class, and its metrics need its data set; allowed: tasks in YAML."
         )
     output_type = str(entry.cfg.get("output_type", "generate_until"))  # lm-eval's default
     if output_type not in KIND_OF_OUTPUT_TYPE:
@@ -167,7 +167,7 @@ def _output_type(entry: Any, where: str) -> str:
 
 
 def _name_of(path: Path) -> str:
-    """`lm_eval/tasks/…` for a file of lm-eval, whose place differs from machine to machine."""
+    """Return `lm_eval/tasks/…` for a file of lm-eval, because its directory depends on the machine."""
     if path.is_relative_to(builtin_tasks()):
         return f"lm_eval/tasks/{path.relative_to(builtin_tasks()).as_posix()}"
     return path.as_posix()
@@ -191,7 +191,7 @@ def _rows(
             gold = _gold(task, documents[number], choices, here)
         for instance in instances:
             if not all(isinstance(text, str) for text in instance.args) or len(instance.args) > 2:
-                raise TaskError(f"{here} needs more than text, which cannot be scored.")
+                raise TaskError(f"{here} is not text only, and cannot be scored.")
             context, continuation = ("", *instance.args)[-2:]
             if not continuation and KINDS[kind].needs != "losses":
                 raise TaskError(f"{here}, choice {instance.idx} is empty.")
@@ -211,7 +211,7 @@ def _rows(
 
 
 def _gold(task: Any, doc: Any, choices: int, where: str) -> set[int]:
-    """Indices of the right choices, as lm-eval reads them; none where a task's own code alone knows them."""
+    """Return the indices of the right choices, as lm-eval reads them; none if only the task's code can."""
     target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     if isinstance(target, str):
         texts = task.doc_to_choice(doc)
@@ -227,7 +227,7 @@ def _gold(task: Any, doc: Any, choices: int, where: str) -> set[int]:
 
 
 def _shows_answers(config: Any) -> bool:
-    """Whether a question may be among its own examples: lm-eval leaves it out only if it knows the split."""
+    """Whether a question may be its own few-shot example: lm-eval excludes it only if it knows the split."""
     elsewhere = (config.training_split, config.validation_split, config.fewshot_config.split)
     own = config.fewshot_config.samples
     return bool(config.num_fewshot and config.test_split and not any(elsewhere) and own is None)
@@ -237,7 +237,7 @@ def _json(doc: Any, where: str) -> str:
     try:
         text = json.dumps(doc, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise TaskError(f"{where} cannot be kept as JSON ({error}).") from None
+        raise TaskError(f"{where} cannot be saved as JSON ({error}).") from None
     return _encodable(text, where)
 
 
@@ -249,7 +249,7 @@ def _encodable(text: str, what: str) -> str:
 
 
 def _dataset(task: Any) -> dict[str, Any]:
-    """Which data came: path, the hub's commit where there is one, and the fingerprint of `datasets`."""
+    """Describe the data used: path, commit on the hub if there is one, and the fingerprint of `datasets`."""
     config = task.config
     split = config.test_split if task.has_test_docs() else config.validation_split
     data = task.dataset[split]

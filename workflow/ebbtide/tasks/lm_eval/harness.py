@@ -1,4 +1,4 @@
-"""The installed lm-eval: its modules, its index of tasks, and its manners."""
+"""Access to the installed lm-eval: its modules, its index of tasks, and a quiet, seeded context."""
 
 import contextlib
 import functools
@@ -19,11 +19,11 @@ from ebbtide.errors import TaskError, first_line
 
 
 def module(name: str, why: str) -> Any:
-    """A module of lm-eval. Raises `TaskError` when lm-eval is not installed; `why` says what needs it."""
+    """Import a module of lm-eval. Raises `TaskError` if it is not installed; `why` is what needs it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        if (error.name or "").partition(".")[0] != "lm_eval":  # something that lm-eval itself needs
+        if (error.name or "").partition(".")[0] != "lm_eval":  # a dependency of lm-eval is missing
             raise
         raise TaskError(
             f"{why} needs lm-eval, which is not installed; pip install 'ebbtide[lm-eval]'."
@@ -31,14 +31,14 @@ def module(name: str, why: str) -> Any:
 
 
 def installed_version() -> str:
-    """Version of the installed lm-eval."""
+    """Return the version of the installed lm-eval."""
     return version("lm_eval")
 
 
 def manager(paths: Sequence[str | Path], why: str, *, builtin: bool) -> Any:
-    """lm-eval's `TaskManager` over the YAML files of these directories.
+    """Return lm-eval's `TaskManager` for the YAML files of these directories.
 
-    With `builtin` it also parses lm-eval's own fourteen thousand, which takes half a minute.
+    With `builtin` it also parses the 14,000 files of lm-eval, which takes half a minute.
     """
     return module("lm_eval.tasks", why).TaskManager(
         include_path=[str(path) for path in paths], include_defaults=builtin
@@ -46,12 +46,12 @@ def manager(paths: Sequence[str | Path], why: str, *, builtin: bool) -> Any:
 
 
 def builtin_tasks() -> Path:
-    """Directory of lm-eval's own task files."""
+    """Return the directory of lm-eval's own task files."""
     return Path(module("lm_eval.tasks", "a task of lm-eval").__file__).parent
 
 
 def builtin_file(name: str) -> Path | None:
-    """The first file of lm-eval that names this task, which is the one it takes, without parsing them all."""
+    """Return the file of lm-eval that defines a task, the first of several, without parsing all files."""
     line = re.compile(rf"""^["']?task["']?\s*:\s*["']?{re.escape(name)}["']?\s*$""", re.MULTILINE)
     files = sorted(builtin_tasks().rglob("*.yaml"), key=Path.as_posix)
     return next((file for file in files if line.search(file.read_text(encoding="utf-8"))), None)
@@ -59,11 +59,11 @@ def builtin_file(name: str) -> Path | None:
 
 @contextlib.contextmanager
 def well_behaved() -> Iterator[None]:
-    """lm-eval without chatter, on one core, with the seeds of its own runs.
+    """Context in which lm-eval is quiet, runs on one core, and has the seeds of its own runs.
 
-    Its progress goes to stderr, and its bootstrap starts no processes (the draws are the same). For tasks
-    that shuffle, the generators of Python and NumPy start where `lm_eval.simple_evaluate` starts them;
-    afterwards they are as before. A template is compiled once, not once per document: several times faster.
+    Its progress is printed to stderr, and its bootstrap starts no processes (the draws are the same). For
+    tasks that shuffle, Python and NumPy get the seeds of `lm_eval.simple_evaluate`; their states are restored
+    afterwards. A template is compiled once, not once per document, which is several times faster.
     """
     logger = logging.getLogger("lm_eval")
     level, python, numpy = logger.level, random.getstate(), np.random.get_state()

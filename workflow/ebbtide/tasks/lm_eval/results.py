@@ -1,4 +1,4 @@
-"""lm-eval's metrics of a cell, by lm-eval's own code, without model, data set or network."""
+"""Metrics of a cell computed by lm-eval's own code, without model, data set or network."""
 
 import json
 import math
@@ -33,34 +33,34 @@ def results_of(
     *,
     bootstrap_iters: int = 100_000,
 ) -> "pd.DataFrame":
-    """Metrics of one cell as `lm_eval.simple_evaluate` would report them.
+    """Return the metrics of one cell as `lm_eval.simple_evaluate` would report them.
 
-    The frozen documents and the cell's log-likelihoods (nats) and `greedy` go through the task's own
-    `process_results`, filters and aggregations.
+    The frozen documents, and the log-likelihoods (nats) and `greedy` of the cell, are passed to the task's
+    own `process_results`, filters and aggregations.
 
     Parameters
     ----------
     cell
-        Rows of a cell (see `tables.CELL`); of a rolling task, one per document, without need of `greedy`.
+        Rows of a cell (see `tables.CELL`). A rolling task has one per document, and needs no `greedy`.
     requests, record
-        As `requests_of` made them.
+        The results of `requests_of`.
     bootstrap_iters
-        Draws for the standard errors that lm-eval takes by bootstrap (perplexity, f1, mcc, median); its own
-        default costs about a minute for 5,000 documents. 0 takes no standard error at all, as in lm-eval.
+        Draws for the standard errors that lm-eval bootstraps (perplexity, f1, mcc, median). Its default takes
+        about a minute for 5,000 documents. With 0 there are no standard errors at all, as in lm-eval.
 
     Returns
     -------
-    One row per metric: `metric, value, stderr, n, chance`. A metric is named as lm-eval names it, behind
-    `lm_eval_` (`lm_eval_acc`, `lm_eval_acc_norm`, `lm_eval_word_perplexity`); a filter other than lm-eval's
-    default follows, `lm_eval_acc[filter=NAME]`. `stderr` is NaN where lm-eval says "N/A", `chance` always.
+    One row per metric: `metric, value, stderr, n, chance`. Metrics have lm-eval's names with the prefix
+    `lm_eval_` (`lm_eval_acc`, `lm_eval_acc_norm`, `lm_eval_word_perplexity`). A filter other than lm-eval's
+    default is appended: `lm_eval_acc[filter=NAME]`. `stderr` is NaN if lm-eval has none, `chance` always.
 
     Raises
     ------
     CellError
-        Cell and requests do not hold the same examples and choices, or hold no documents.
+        Cell and requests have different examples or choices, or there are no documents.
     TaskError
-        lm-eval is missing or another version than at freezing, the task is gone or has changed since, or its
-        own code fails.
+        lm-eval is not installed or not in the version used for freezing, the task is missing or has changed
+        since then, or its own code fails.
     """
     import pandas as pd
 
@@ -75,7 +75,7 @@ def results_of(
     answers = _answers(cell, requests)
     documents = _Documents(list(requests.loc[requests["doc"] != "", "doc"]))
     if len(documents) != (examples := requests["example"].nunique()):
-        raise CellError(f"{why}: the requests hold {examples} examples, but {len(documents)} documents.")
+        raise CellError(f"{why}: the requests have {examples} examples, but {len(documents)} documents.")
     counts: Counter[str] = Counter()
     with well_behaved():
         try:
@@ -89,7 +89,7 @@ def results_of(
             )["results"][name]
         except (CellError, TaskError):
             raise
-        except Exception as error:  # a task is a stranger's code
+        except Exception as error:  # tasks may run any code
             raise TaskError(f"{why}: lm-eval cannot measure it ({named(error)}).") from error
     values = {tuple(key.split(",", 1)): value for key, value in found.items() if "," in key}
     filters = len({filtered for _, filtered in values})
@@ -98,7 +98,7 @@ def results_of(
         if metric not in counts:  # a standard error
             continue
         if not isinstance(value, int | float) and not hasattr(value, "__float__"):
-            log.warning("%s: metric %s is left out: %r is no number", why, metric, value)
+            log.warning("%s: metric %s is left out: %r is not a number", why, metric, value)
             continue
         stderr = values[f"{metric}_stderr", filtered]
         rows.append(
@@ -114,7 +114,7 @@ def results_of(
 
 
 class _Documents:
-    """The frozen documents in the place of a split: as with `datasets`, each access gives a fresh one."""
+    """The frozen documents as a split. As with `datasets`, each access returns a new object."""
 
     def __init__(self, texts: list[str]) -> None:
         self._texts = texts
@@ -132,7 +132,7 @@ class _Documents:
 
 
 def _task(record: Mapping[str, Any], documents: _Documents, why: str) -> Any:
-    """The task as at freezing, with the frozen documents for a data set."""
+    """Load the task as it was frozen, with the frozen documents as its data set."""
     name, file = record["task"], str(record["file"])
     builtin = file.startswith("lm_eval/tasks/")
     path = builtin_tasks() / file.removeprefix("lm_eval/tasks/") if builtin else Path(file)
@@ -145,7 +145,7 @@ def _task(record: Mapping[str, Any], documents: _Documents, why: str) -> Any:
         "num_fewshot": 0,
     }
     index = _index(path.parent, why)
-    # An unnamed group is how lm-eval lays keys over a task.
+    # lm-eval overrides keys of a task by means of an inline group.
     task = index.load({"group": "frozen", "task": [{"task": name, **overrides}]})["tasks"][name]
     if measures(describe(task.config)) != measures(record["config"]):
         raise TaskError(f"{why}: {file}, or its code, has changed since it was frozen; freeze it again.")
@@ -158,7 +158,7 @@ def _index(directory: Path, why: str) -> Any:
 
 
 def _answers(cell: "pd.DataFrame", requests: "pd.DataFrame") -> dict[tuple[int, int], tuple[float, bool]]:
-    """Log-likelihood and greedy of each request, by the document's place and lm-eval's request number."""
+    """Return log-likelihood and `greedy` of each request, by index of the document and of the request."""
     keys = ["example", "choice"]
     given = cell.assign(greedy=cell["greedy"] if "greedy" in cell.columns else False)
     joined = requests[keys].merge(
@@ -175,7 +175,7 @@ def _answers(cell: "pd.DataFrame", requests: "pd.DataFrame") -> dict[tuple[int, 
 
 
 def _replay(task: Any, requests: "pd.DataFrame", counts: Counter[str]) -> None:
-    """Give the task the frozen requests in place of ones it would build, and count the values it makes."""
+    """Make the task use the frozen requests, and count the values of each metric."""
     instance = module("lm_eval.api.instance", "a task of lm-eval").Instance
     rolling = task.OUTPUT_TYPE == "loglikelihood_rolling"
     documents = list(task.eval_docs)
@@ -202,7 +202,7 @@ def _replay(task: Any, requests: "pd.DataFrame", counts: Counter[str]) -> None:
 
 
 def _replaying_model(answers: Mapping[tuple[int, int], tuple[float, bool]], why: str) -> Any:
-    """A model in lm-eval's sense that knows the answers."""
+    """Return a model for lm-eval that returns the recorded answers."""
 
     class Replay(module("lm_eval.api.model", why).LM):  # type: ignore[misc]
         def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
