@@ -13,7 +13,7 @@ from ebbtide.cells import store
 from ebbtide.cells.cell import read_cell
 from ebbtide.checkpoints.directory import identities
 from ebbtide.files import canonical_json
-from ebbtide.metrics import measured, placed_rows
+from ebbtide.metrics import measured, metrics_rows
 from ebbtide.tables import CELL, REQUESTS, read_footer, read_frame, write_parquet
 from ebbtide.tasks.freezing import frozen
 from task_data import define
@@ -101,7 +101,7 @@ def test_every_kind_of_task_is_scored_without_torch(tmp_path: Path, monkeypatch:
         assert footer["identity"]["backend"] == footer["implementation"] == "fake"
         metrics, _ = measured(rows, read_frame(cell["requests"], REQUESTS), {"kind": kind})
         place = dict.fromkeys(("model", "checkpoint", "task"), "x") | {"step": 0, "tokens": 0}
-        placed = placed_rows(metrics, footer, {**place, "parameters_nominal": 0})
+        placed = metrics_rows(metrics, footer, {**place, "parameters_nominal": 0})
         assert set(placed["source"]) == {"fake"}
         assert metrics["value"].notna().all(), kind
         assert (rows["loglikelihood"] < 0).all()

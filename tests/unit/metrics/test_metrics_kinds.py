@@ -63,7 +63,9 @@ def test_a_count_that_is_unknown_normalises_nothing(column: str) -> None:
     rows = choices("a", [-1.0, -2.0], 0) + choices("b", [-1.0, -2.0], 0, **{column: -1})
     metric = f"accuracy_per_{column[:-1]}"
     assert metric not in values(rows)
-    with pytest.raises(TaskError, match=f"{metric} needs {column}, which requests and cell lack"):
+    with pytest.raises(
+        TaskError, match=f"{metric} needs {column}, which neither the requests nor the cell have"
+    ):
         values(rows, metrics=[metric])
 
 
@@ -86,15 +88,11 @@ def test_pmi_subtracts_what_the_choice_gets_without_the_question() -> None:
 
 
 def test_half_a_pair_is_refused() -> None:
-    with pytest.raises(
-        CellError, match="example a, choice 1 is half a pair: it has no row of the role unconditional"
-    ):
+    with pytest.raises(CellError, match="example a, choice 1 has no row of the role unconditional"):
         values(pmi_rows()[:3])
-    with pytest.raises(
-        CellError, match="example a, choice 1 is half a pair: it has no row of the role choice"
-    ):
+    with pytest.raises(CellError, match="example a, choice 1 has no row of the role choice"):
         values([row for row in pmi_rows() if row["choice"] != 1])
-    with pytest.raises(CellError, match="two rows of the role unconditional of choice 0"):
+    with pytest.raises(CellError, match="two rows of the role unconditional for choice 0"):
         values([*pmi_rows(), {**pmi_rows()[2], "choice": 9}])
     with pytest.raises(CellError, match="role: found 'chioce', allowed: choice, unconditional, other"):
         values([{**row, "role": "chioce"} for row in choices("a", [-1.0, -2.0], 0)])
@@ -300,9 +298,9 @@ def test_log_odds_depend_on_differences_of_classes_alone(shifts: tuple[float, fl
 
 def test_log_odds_need_all_four_rows() -> None:
     rows = odds("a", [-1.0, -3.0, -2.0, -2.5], 0)
-    with pytest.raises(CellError, match="choice 1 is half a pair: it has no row of the role other"):
+    with pytest.raises(CellError, match="choice 1 has no row of the role other"):
         values(rows[:3], kind="log_odds")
-    with pytest.raises(CellError, match="kind log_odds lack 'other'"):
+    with pytest.raises(CellError, match="the requests have no 'other', which the kind log_odds needs"):
         values(rows[:2], kind="log_odds")
 
 
@@ -368,7 +366,7 @@ def test_ratings_that_are_refused(change: dict[str, list[float]], sentence: str)
 def test_ratings_need_values_and_targets() -> None:
     for name in ("value", "target"):
         rows = [{k: v for k, v in row.items() if k != name} for row in ratings("a", [0.5, 0.5], 2.0)]
-        with pytest.raises(CellError, match=f"kind rating lack '{name}'"):
+        with pytest.raises(CellError, match=f"the requests have no '{name}', which the kind rating needs"):
             values(rows, kind="rating")
 
 
@@ -448,9 +446,9 @@ def test_fairlearn_says_the_same() -> None:
 def test_binary_needs_a_yes_and_a_no() -> None:
     with pytest.raises(CellError, match="example a needs one choice of value 1 and one of value 0"):
         values([{**row, "value": 1.0} for row in yes_no("a", 0.5, True)], kind="binary")
-    with pytest.raises(CellError, match="example a has 3 choices, the kind binary 2"):
+    with pytest.raises(CellError, match="example a has 3 choices, but the kind binary has 2"):
         values(choices("a", [-1.0, -2.0, -3.0], 0, value=[1.0, 0.0, 0.5]), kind="binary")
-    with pytest.raises(CellError, match="kind binary lack 'value'"):
+    with pytest.raises(CellError, match="the requests have no 'value', which the kind binary needs"):
         values(choices("a", [-1.0, -2.0], 0), kind="binary")
 
 
@@ -506,9 +504,12 @@ def test_only_the_metrics_that_are_asked_for() -> None:
             r"metrics: found 'acuracy'; allowed for the kind choice: .*mean 'accuracy'",
         ),
         ({"metrics": ["rmse"]}, r"metrics: found 'rmse'; allowed for the kind choice: accuracy, "),
-        ({"metrics": ["accuracy_pmi"]}, "accuracy_pmi needs unconditional, which requests and cell lack"),
+        (
+            {"metrics": ["accuracy_pmi"]},
+            "accuracy_pmi needs unconditional, which neither the requests nor the cell have",
+        ),
         ({"kind": "chioce"}, "kind: found 'chioce', allowed: choice, sequence"),
-        ({"kind": "rating", "invert": True}, "invert: there is no right and wrong .* the kind rating"),
+        ({"kind": "rating", "invert": True}, "invert: the kind rating has no right and wrong"),
     ],
 )
 def test_definitions_that_ask_for_what_is_not_there(definition: dict[str, Any], sentence: str) -> None:
@@ -523,13 +524,13 @@ def test_a_log_likelihood_must_be_finite(lp: float) -> None:
 
 
 def test_more_than_one_row_is_no_sequence() -> None:
-    with pytest.raises(CellError, match="example a has 2 choices, the kind sequence 1"):
+    with pytest.raises(CellError, match="example a has 2 choices, but the kind sequence has 1"):
         values(choices("a", [-1.0, -2.0], 0), kind="sequence")
 
 
 def test_no_examples() -> None:
     cell, requests = split(choices("a", [-1.0, -2.0], 0))
-    with pytest.raises(CellError, match="hold no examples"):
+    with pytest.raises(CellError, match="have no examples"):
         measure(cell.iloc[:0], requests.iloc[:0])
 
 

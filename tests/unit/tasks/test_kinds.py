@@ -107,13 +107,13 @@ def test_a_new_kind_s_layout_is_checked(pair: Kind) -> None:
     for broken, sentence in (
         (requests.assign(length=np.nan), "example 0 has a length that is not a number"),
         (requests.assign(length=2.0), "example 0 has a sentence that is too short"),
-        (requests.drop(columns="length"), "kind pair lack 'length'"),
+        (requests.drop(columns="length"), "the requests have no 'length', which the kind pair needs"),
         (requests.assign(gold=True), "example 0 needs a right and a wrong choice"),
         (requests.drop(columns="gold"), "no column 'gold'"),
     ):
         with pytest.raises(CellError, match=sentence):
             measure(cell, broken, {"kind": "pair"})
-    with pytest.raises(CellError, match="example 1 has 1 choices, the kind pair 2"):
+    with pytest.raises(CellError, match="example 1 has 1 choices, but the kind pair has 2"):
         measure(cell[:3], requests[:3], {"kind": "pair"})
 
 

@@ -1,23 +1,23 @@
-"""Metrics of a cell, all from its log-likelihoods, without a model.
+"""Metrics of a cell, computed from its log-likelihoods without a model.
 
-`METRICS` registers every metric under its name. What it is (formula, unit, range, source) stands in the
-docstring of the function of that name, in the module of its kind:
+`METRICS` registers every metric by name. The docstring of the function with that name gives its formula,
+unit, range and source. The functions are in the modules of their kind:
 
     choice     one or more of K continuations are right       choice, calibration
     sequence   one continuation                               sequence
     log_odds   two classes after two prompts                  log_odds
-    rating     K ratings and a true one                       rating
+    rating     K ratings and a true rating                     rating
     binary     yes or no                                      binary, choice, calibration
     rolling    whole documents                                rolling
 """
 
-# Imported for what they register, in the order of the rows.
+# Imported to register their metrics, in the order of rows in the table.
 from ebbtide.metrics import choice, calibration, sequence, log_odds, rating, binary, rolling  # noqa: F401, I001
 from ebbtide.metrics.of_cell import (
     loglikelihoods_sha256,
     measured,
     per_example,
-    placed_rows,
+    metrics_rows,
     reliability,
 )
 from ebbtide.metrics.registry import METRICS, Metric, check_metrics
@@ -28,7 +28,7 @@ __all__ = [
     "check_metrics",
     "loglikelihoods_sha256",
     "measured",
+    "metrics_rows",
     "per_example",
-    "placed_rows",
     "reliability",
 ]

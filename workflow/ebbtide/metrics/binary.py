@@ -1,7 +1,7 @@
-"""Metrics of yes and no: error rates, for all and by group.
+"""Metrics of yes-or-no tasks: error rates, overall and by group.
 
 p = P(yes) / (P(yes) + P(no)), from the log-likelihoods of the two answers; yes has the value 1, no 0. The
-prediction is yes where p > 1/2; of equals, the first choice. As in Ganguli et al. 2022 for COMPAS.
+prediction is yes if p > 1/2, and the first choice if p = 1/2. Source: Ganguli et al. 2022, for COMPAS.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def _check(x: Examples) -> None:
 
 
 def _positive(x: Examples) -> np.ndarray:
-    """Whether yes is true, per example."""
+    """Whether yes is the right answer, per example."""
     positive: np.ndarray = x.segments.sum(x.gold & (x.column("value") == 1)) > 0
     return positive
 
@@ -35,9 +35,9 @@ def _half(x: Examples) -> np.ndarray:
 
 @metric("binary", unit="share", higher_is_better=False, main=True, weights=_negative, chance=_half)
 def false_positive_rate(x: Examples) -> np.ndarray:
-    """Examples that are no and are called yes / all that are no.
+    """Negative examples answered yes / all negative examples.
 
-    Share, 0 to 1; n is the number of examples that are no, and without any there is no rate (NaN).
+    Share, 0 to 1; n is the number of negative examples; NaN if there are none.
     """
     yes: np.ndarray = (x.column("value")[x.answer] == 1).astype(float)
     return yes
@@ -45,9 +45,9 @@ def false_positive_rate(x: Examples) -> np.ndarray:
 
 @metric("binary", unit="share", higher_is_better=False, main=True, weights=_positive, chance=_half)
 def false_negative_rate(x: Examples) -> np.ndarray:
-    """Examples that are yes and are called no / all that are yes.
+    """Positive examples answered no / all positive examples.
 
-    Share, 0 to 1; n is the number of examples that are yes, and without any there is no rate (NaN).
+    Share, 0 to 1; n is the number of positive examples; NaN if there are none.
     """
     no: np.ndarray = (x.column("value")[x.answer] == 0).astype(float)
     return no

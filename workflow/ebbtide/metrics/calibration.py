@@ -1,4 +1,4 @@
-"""Are probabilities what they say? The Brier score, the calibration error and its table.
+"""Calibration: the Brier score, the expected calibration error, and the reliability table.
 
 Probabilities are exp(lp) normalised over the choices of an example.
 """
@@ -13,7 +13,7 @@ BINS = 10
 
 
 def _truth(x: Examples) -> np.ndarray:
-    """1/|G| for right choices, 0 for the others."""
+    """Target probabilities: 1/|G| for right choices, 0 for the others."""
     truth: np.ndarray = x.gold / x.segments.sum(x.gold)[x.segments.of]
     return truth
 
@@ -32,8 +32,8 @@ def _brier_of_uniform(x: Examples) -> np.ndarray:
 def brier(x: Examples) -> np.ndarray:
     """Σ_k (p_k - y_k)², y = 1/|G| for right choices and 0 for the others.
 
-    0 to 2; of a uniform model mean (1/|G| - 1/K). Source: Brier 1950, over all classes; the harness
-    (brier_score). Of two choices it is twice the (p - y)² of one of them.
+    0 to 2; mean (1/|G| - 1/K) for a uniform model. Source: Brier 1950, over all classes; the harness
+    (brier_score). For two choices it is twice the (p - y)² of one choice.
     """
     return x.segments.sum((x.probability - _truth(x)) ** 2)
 
@@ -42,10 +42,10 @@ def brier(x: Examples) -> np.ndarray:
 def calibration_error(x: Examples) -> np.ndarray:
     """Expected calibration error: Σ_b n_b/n |accuracy_b - confidence_b|, over ten bins.
 
-    Probability, 0 to 1. Confidence is the probability of the answer given, the bins (0, 0.1], (0.1, 0.2] …
-    (0.9, 1], of equal width, closed above. Source: Naeini et al. 2015, Guo et al. 2017. A small sample makes
-    it too large. stderr: delta method with the bins' signs taken as they are, so too small where a bin's gap
-    is about 0. Per example it is ±(right - confidence), with the sign of the bin's gap.
+    Probability, 0 to 1. Confidence is the probability of the answer given. The bins are (0, 0.1], (0.1, 0.2]
+    … (0.9, 1]. Source: Naeini et al. 2015, Guo et al. 2017. Biased upwards in small samples. stderr: delta
+    method with the signs of the bins held fixed, so it is too small if the gap of a bin is near 0. The value
+    of an example is ±(right - confidence), with the sign of the gap of its bin.
     """
     gap = x.right_where(x.lp) - _confidence(x)
     bin_ = _bin(_confidence(x))
@@ -55,7 +55,7 @@ def calibration_error(x: Examples) -> np.ndarray:
 
 
 def reliability_table(x: Examples) -> pd.DataFrame:
-    """What the calibration error sums up: one row per bin.
+    """Return the table behind the calibration error, one row per bin.
 
     Returns
     -------

@@ -1,7 +1,8 @@
 """Metrics of choices: K continuations of a context, of which those in G are right.
 
-lp_k is the log-likelihood of choice k in nats, argmax the first of equals. `invert` makes the wrong choices
-the right ones: accuracy becomes 1 - accuracy, the loss -log(1 - exp(-loss)) (the prize's option).
+lp_k is the log-likelihood of choice k in nats; argmax takes the first of equal values. `invert` exchanges
+right and wrong choices: accuracy becomes 1 - accuracy, the loss -log(1 - exp(-loss)) (an option of the
+prize).
 
 The prize: Inverse Scaling Prize, McKenzie et al. 2023. The harness: lm-evaluation-harness.
 """
@@ -15,11 +16,11 @@ from ebbtide.metrics.registry import metric
 
 
 def right_share(x: Examples) -> np.ndarray:
-    """Share of the choices that are right: what a uniform answer gets."""
+    """Share of the choices that are right: the accuracy of a uniformly random answer."""
     return x.segments.mean(x.gold)
 
 
-def _nothing(x: Examples) -> np.ndarray:
+def _zero(x: Examples) -> np.ndarray:
     return np.zeros(len(x))
 
 
@@ -42,8 +43,8 @@ _share = partial(metric, "choice", unit="share", higher_is_better=True, chance=r
 def accuracy(x: Examples) -> np.ndarray:
     """1[argmax_k lp_k in G].
 
-    Share, 0 to 1; chance: mean |G|/K. Source: the harness (acc), the prize. Of a binary task: the decision at
-    P(yes) / (P(yes) + P(no)) = 1/2.
+    Share, 0 to 1; chance: mean |G|/K. Source: the harness (acc), the prize. For a binary task, the decision
+    threshold is P(yes) / (P(yes) + P(no)) = 1/2.
     """
     return x.right_where(x.lp)
 
@@ -52,17 +53,17 @@ def accuracy(x: Examples) -> np.ndarray:
 def accuracy_per_character(x: Examples) -> np.ndarray:
     """1[argmax_k lp_k / characters_k in G].
 
-    Share, 0 to 1; chance: mean |G|/K. Source: the harness (acc_norm), which counts the characters of the
-    choice without the delimiter before it; here they are those of the continuation as it was scored.
+    Share, 0 to 1; chance: mean |G|/K. Source: the harness (acc_norm). The harness counts the characters of
+    the choice without the delimiter before it; here all characters of the scored continuation count.
     """
     return x.right_where(x.lp / x.column("characters"))
 
 
-@metric("choice", unit="nats", higher_is_better=True, chance=_nothing)
+@metric("choice", unit="nats", higher_is_better=True, chance=_zero)
 def margin(x: Examples) -> np.ndarray:
     """Greatest lp in G minus greatest lp of the others.
 
-    Nats, any sign; above 0 where the answer is right; of a uniform model 0. Source: Ebbtide.
+    Nats, any sign; positive if the answer is right; 0 for a uniform model. Source: Ebbtide.
     """
     best = x.segments.max(np.where(x.gold, x.lp, -np.inf))
     difference: np.ndarray = best - x.segments.max(np.where(x.gold, -np.inf, x.lp))
@@ -83,8 +84,8 @@ def choice_probability(x: Examples) -> np.ndarray:
 def classification_loss(x: Examples) -> np.ndarray:
     """-log( Σ_{G} exp(lp) / Σ_k exp(lp_k) ).
 
-    Nats, 0 and above; of a uniform model mean log(K/|G|). Source: the prize. Computed as
-    log(1 + wrong/right) from logarithms: finite where the probability vanishes, exact where it is near 1.
+    Nats, 0 and above; mean log(K/|G|) for a uniform model. Source: the prize. Computed as
+    log(1 + wrong/right) in log space: finite for a vanishing probability, exact for one near 1.
     """
     loss: np.ndarray = np.logaddexp(0.0, x.wrong - x.right)
     return loss
@@ -94,7 +95,7 @@ def classification_loss(x: Examples) -> np.ndarray:
 def coverage(x: Examples) -> np.ndarray:
     """Σ_k exp(lp_k): probability mass on the choices.
 
-    Probability, 0 to 1 where no choice is the beginning of another; no chance level. Source: the prize.
+    Probability, 0 to 1 if no choice is a prefix of another; no chance level. Source: the prize.
     """
     mass: np.ndarray = np.exp(x.total)
     return mass
@@ -140,7 +141,7 @@ def accuracy_pmi(x: Examples) -> np.ndarray:
 def mc1(x: Examples) -> np.ndarray:
     """1[argmax of lp over the choices of MC1 is the best one].
 
-    Share, 0 to 1; chance: mean 1 / number of these. Source: TruthfulQA, Lin et al. 2022.
+    Share, 0 to 1; chance: mean 1 / number of MC1's choices. Source: TruthfulQA, Lin et al. 2022.
     """
     best = x.column("best")
     answer = x.segments.argmax(np.where(best >= 0, x.lp, -np.inf))
@@ -158,7 +159,7 @@ def mc1(x: Examples) -> np.ndarray:
     chance=right_share,
 )
 def mc2(x: Examples) -> np.ndarray:
-    """Σ over true answers of exp(lp) / Σ over all of exp(lp), whatever the order of the labels.
+    """Σ exp(lp) over true answers / Σ exp(lp) over all answers, whatever the order of the labels.
 
     Probability, 0 to 1; chance: mean |G|/K. Source: TruthfulQA, Lin et al. 2022. A mean of probabilities, not
     a share of right answers.
@@ -168,10 +169,10 @@ def mc2(x: Examples) -> np.ndarray:
 
 @metric(*("choice", "binary"), unit="share", higher_is_better=None)
 def majority_baseline(x: Examples) -> np.ndarray:
-    """1[k* in G], with k* the index that is right most often, the least of equals.
+    """1[k* in G], where k* is the index that is right most often, the smallest of equal ones.
 
-    Share, 0 to 1: the accuracy of always giving the same answer. The same for every model. Where the right
-    choice is always the first it is 1.
+    Share, 0 to 1: the accuracy of always giving the same answer. The same for every model. It is 1 if the
+    right choice is always the first.
     """
     choices, index = np.unique(x.column("choice"), return_inverse=True)
     often = np.bincount(index, weights=x.gold, minlength=len(choices)).argmax()

@@ -1,8 +1,8 @@
-"""What is better, higher or lower, and what is a share: the only place that decides it.
+"""Direction of metrics: whether higher or lower is better, and whether a metric is a share.
 
-Of a registered metric, the register knows. Of any other (lm-eval's own, or imported), only the name and the
-values are known: it is taken for a loss if its name says so, and for a share if all its values lie between 0
-and 1 and it is no loss.
+No other module decides this. The register has the answer for registered metrics. For others (lm-eval's, or
+imported), it is inferred: a metric is a loss if its name contains a word of `LOSSES`, and a share if it is
+not a loss and all its values are between 0 and 1.
 """
 
 from collections.abc import Iterable
@@ -11,23 +11,23 @@ import pandas as pd
 
 from ebbtide.metrics.registry import METRICS, Metric
 
-SHARE_UNITS = ("share", "probability")  # of metrics whose mean over examples lies between 0 and 1
-LOSSES = ("loss", "perplexity", "bits_per_byte", "brier")  # in names of metrics that are not registered
+SHARE_UNITS = ("share", "probability")  # of metrics whose mean over examples is between 0 and 1
+LOSSES = ("loss", "perplexity", "bits_per_byte", "brier")  # words in names of metrics that are not registered
 
 
 def find_metric(name: str) -> Metric | None:
-    """The registered metric of a row's name, which may be that of a group (`accuracy[part=1]`); else None."""
+    """Return the registered metric of a name, which may include a group (`accuracy[part=1]`), or None."""
     return METRICS.get(name.partition("[")[0])
 
 
 def higher_is_better(name: str) -> bool | None:
-    """What the register says of a metric; None where neither is better, or the metric is not registered."""
+    """Return the direction of a registered metric; None if neither is better, or it is not registered."""
     metric = find_metric(name)
     return metric.higher_is_better if metric else None
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether a lower value is better. Not where neither is: there, any change counts as it is."""
+    """Whether a lower value is better. False if neither is."""
     metric = find_metric(name)
     if metric is None:
         return any(word in name for word in LOSSES)
@@ -35,19 +35,19 @@ def lower_is_better(name: str) -> bool:
 
 
 def sign_of(name: str) -> int:
-    """-1 where lower is better, else 1: `sign × value` is higher where a model is better."""
+    """Return -1 if lower is better, else 1, so that `sign × value` is higher for a better model."""
     return -1 if lower_is_better(name) else 1
 
 
 def signs_of(names: pd.Series) -> pd.Series:
-    """`sign_of` for every row."""
+    """Return `sign_of` of every name."""
     return names.map({name: sign_of(str(name)) for name in names.unique()})
 
 
 def is_share(name: str, values: Iterable[float] = ()) -> bool:
     """Whether a metric is a mean of shares or probabilities.
 
-    `values` decide for a metric that is not registered.
+    For a metric that is not registered, `values` decide.
     """
     metric = find_metric(name)
     if metric is None:
@@ -56,12 +56,12 @@ def is_share(name: str, values: Iterable[float] = ()) -> bool:
 
 
 def is_accuracy(name: str) -> bool:
-    """Whether a chance level that a study states for a task is that of this metric."""
+    """Whether the chance level that a study states for a task applies to this metric."""
     return name.startswith("accuracy")
 
 
 def with_properties(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of metrics with the columns `lower_is_better` and `is_share`, which figures need.
+    """Add the columns `lower_is_better` and `is_share`, which figures need, to a table of metrics.
 
     `table` has the columns `metric` and `value`.
     """

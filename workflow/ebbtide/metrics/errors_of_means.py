@@ -1,13 +1,13 @@
-"""Means, ratios, and their standard errors, clustered or not.
+"""Means and ratios with standard errors, optionally clustered.
 
-Every metric is a weighted mean of values x of examples, m = Σ w x / Σ w, or a function of one. With the
+Every metric is a weighted mean of values x over examples, m = Σ w x / Σ w, or a function of such a mean. For
 examples in G clusters
 
     stderr² = G / (G - 1) · Σ_g ( Σ_{i in g} w_i (x_i - m) )² / (Σ w)²
 
-(Liang & Zeger 1986; Cochran, Sampling Techniques, ch. 6 for weights). Where every example is its own cluster
-and all weights are 1 this is sd(ddof=1) / sqrt(n), as the papers and lm-evaluation-harness take it. One
-cluster has no standard error (NaN). A function f of a mean has the error |f'(m)| · stderr (delta method).
+(Liang & Zeger 1986; Cochran, Sampling Techniques, ch. 6 for weights). If every example is its own cluster and
+all weights are 1, this is sd(ddof=1) / sqrt(n), as in the papers and in lm-evaluation-harness. For a single
+cluster the standard error is NaN. A function f of a mean has the error |f'(m)| · stderr (delta method).
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ import numpy as np
 
 
 class Transform(NamedTuple):
-    """A function of a mean and its slope."""
+    """A function of a mean, and its derivative."""
 
     apply: Callable[[float], float]
     slope: Callable[[float], float]
 
 
 def _exponential(x: float) -> float:
-    with np.errstate(over="ignore"):  # a perplexity may exceed what a float holds: it is infinite
+    with np.errstate(over="ignore"):  # a perplexity beyond the range of floats is infinite
         return float(np.exp(x))
 
 
@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
     n: int
 
 
-NOTHING = Estimate(np.nan, np.nan, 0)
+NO_ESTIMATE = Estimate(np.nan, np.nan, 0)
 
 
 def estimate(
@@ -49,20 +49,20 @@ def estimate(
     clusters: np.ndarray | None = None,
     transform: Transform | None = None,
 ) -> Estimate:
-    """The weighted mean of values, or a function of it, with its standard error.
+    """Estimate the weighted mean of values, or a function of it, with its standard error.
 
     Parameters
     ----------
     values
-        One per example; ignored (and possibly NaN) where the weight is 0.
+        One per example; ignored (and possibly NaN) if the weight is 0.
     weights
-        At least 0; all 1 when None.
+        Non-negative; None for all 1.
     clusters
-        A whole number per example, from 0 on; every example its own when None.
+        A non-negative integer per example; None if every example is its own cluster.
     """
     mean, influence, clusters = _influence(values, weights, clusters)
     if not len(influence):
-        return NOTHING
+        return NO_ESTIMATE
     error = _error(influence, clusters)
     if transform is not None:
         slope = transform.slope(mean)
@@ -77,9 +77,9 @@ def ratio(
     weights: np.ndarray | None = None,
     clusters: np.ndarray | None = None,
 ) -> Estimate:
-    """The mean over the examples in `first` divided by that over those in `second` (masks without overlap).
+    """Estimate the mean over `first` divided by the mean over `second` (disjoint masks of examples).
 
-    stderr: delta method; R · sqrt(relative errors² added up) where no cluster has examples in both. NaN where
+    stderr: delta method; R · sqrt(sum of squared relative errors) if no cluster has examples in both. NaN if
     a mean does not exist or the second is 0.
     """
     parts = []
@@ -98,7 +98,7 @@ def ratio(
 def _influence(
     values: np.ndarray, weights: np.ndarray | None, clusters: np.ndarray | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Mean, w (x - m) / Σ w, and clusters, of the examples that count."""
+    """Return mean, influence w (x - m) / Σ w, and clusters of the examples with a positive weight."""
     counts = np.ones(len(values), dtype=bool) if weights is None else weights > 0
     x = values[counts].astype(float)
     w = np.ones(len(x)) if weights is None else weights[counts].astype(float)

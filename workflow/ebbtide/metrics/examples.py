@@ -1,8 +1,8 @@
-"""A cell and its frozen requests, joined, checked, and laid out as arrays.
+"""A cell joined with its frozen requests, checked, as arrays.
 
-A row of another role than `choice` is about one of the choices (`of`), and its log-likelihood becomes a
-column beside that choice, named after the role: `unconditional`, `other`. So the remaining rows are the
-choices. What the rows of a kind must have, the kind says (`ebbtide.tasks.kinds`).
+A row of another role than `choice` refers to one of the choices (`of`). Its log-likelihood becomes a column
+of that choice, named after the role: `unconditional`, `other`. The remaining rows are the choices. The kind
+of the task defines what its rows must have (`ebbtide.tasks.kinds`).
 """
 
 from collections.abc import Callable, Mapping
@@ -25,13 +25,13 @@ _COUNTS = ("tokens", "bytes", "characters")
 
 
 def join(cell: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
-    """Cell and requests side by side, without the texts.
+    """Join a cell and its requests, without the texts.
 
-    Raises `CellError` when an example or choice is in one of them only, or there are none.
+    Raises `CellError` if an example or choice is in only one of them, or if there are none.
     """
     wanted = [c for c in requests.columns if c not in ("context", "continuation")]
     if len(cell) == len(requests) and all(cell[key].equals(requests[key]) for key in _KEYS):
-        # As scoring writes them: in the same order, and a cell has each key once.
+        # The usual case: scoring keeps the order, and a cell has each key once.
         renamed = {c: f"{c}_of_request" for c in wanted if c not in _KEYS and c in cell.columns}
         rows = pd.concat([requests[wanted].rename(columns=renamed), cell.drop(columns=_KEYS)], axis=1)
         if len(rows) == len(cell) > 0:
@@ -45,12 +45,12 @@ def join(cell: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
         side = "requests" if row["side"] == "left_only" else "cell"
         raise CellError(f"example {row['example']}, choice {row['choice']} is only in the {side}.")
     if rows.empty:
-        raise CellError("the requests hold no examples.")
+        raise CellError("the requests have no examples.")
     return rows.drop(columns="side")
 
 
 def in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows by (example, choice). By Arrow, which sorts texts several times faster than pandas."""
+    """Sort rows by (example, choice), with Arrow, which sorts texts several times faster than pandas."""
     keys = pa.table({key: pa.array(rows[key], from_pandas=True) for key in _KEYS})
     order = pa.compute.sort_indices(keys, sort_keys=[(key, "ascending") for key in _KEYS])
     return rows.take(order.to_numpy()).reset_index(drop=True)
@@ -61,9 +61,9 @@ CHECKS: dict[str, Check] = {}
 
 
 def check_of(kind: str) -> Callable[[Check], Check]:
-    """Register a function that raises `CellError` for examples that a kind cannot have.
+    """Register a function that raises `CellError` for examples that are invalid for a kind.
 
-    For what the kind's own description (rows, gold, columns) does not say.
+    It checks what the description of the kind (rows, gold, columns) cannot express.
     """
 
     def register(check: Check) -> Check:
@@ -81,23 +81,23 @@ class Examples:
     joined
         Rows of a cell and of its frozen task, in any order.
     definition
-        The task's; `kind` (`choice` when it has none) and `invert` are read. Inverted, the right choices are
-        the wrong ones.
+        Definition of the task; only `kind` (default `choice`) and `invert` are used. `invert` exchanges right
+        and wrong choices.
 
     Raises
     ------
     CellError
-        Half a pair, a missing column, a wrong number of rows, an example without a right or a wrong choice, a
-        log-likelihood that is not finite.
+        A row without its partner, a missing column, a wrong number of rows, an example without a right or a
+        wrong choice, or a log-likelihood that is not finite.
     TaskError
-        A kind that does not exist; `invert` for a kind that has no right and wrong.
+        An unknown kind, or `invert` for a kind without right and wrong choices.
     """
 
     def __init__(self, joined: pd.DataFrame, definition: Mapping[str, Any]) -> None:
         self.kind = kind_of(definition)
         self.invert = bool(definition.get("invert", False))
         if self.invert and not self.kind.invertible:
-            raise TaskError(f"invert: there is no right and wrong to exchange in the kind {self.kind.name}.")
+            raise TaskError(f"invert: the kind {self.kind.name} has no right and wrong choices to exchange.")
         self.rows = _choices(joined)
         self.segments = Segments(self.rows["example"].to_numpy())
         self.index = pd.Index(self.segments.first(self.rows["example"].to_numpy()), name="example")
@@ -108,27 +108,27 @@ class Examples:
 
     @property
     def columns(self) -> frozenset[str]:
-        """Columns that metrics may need; counts only where all of them are known."""
+        """Columns that metrics may need; counts are included if they are known in all rows."""
         least = 0 if self.kind.needs == "losses" else 1  # a document may be empty
         unknown = {c for c in _COUNTS if c in self.rows and not (self.rows[c] >= least).all()}
         return frozenset(self.rows.columns) - unknown
 
     def column(self, name: str) -> np.ndarray:
-        """A column as numbers, one per row."""
+        """Return a column as floats, one per row."""
         values: np.ndarray = self.rows[name].to_numpy(dtype=float)
         return values
 
     def of_example(self, name: str) -> np.ndarray:
-        """A column that is the same in all rows of an example, one number per example."""
+        """Return a column that is constant within examples as floats, one per example."""
         values: np.ndarray = self.segments.first(self.column(name))
         return values
 
     def group(self, name: str) -> tuple[np.ndarray, list[str]]:
-        """A group: the number of every example's level, -1 for none, and the levels, sorted as texts."""
+        """Return every example's level in a group as an index, -1 for none, and the sorted levels."""
         codes, levels = pd.factorize(self.rows[GROUP + name])
         texts = np.array([str(level) for level in levels], dtype=object)
-        names, place = np.unique(texts, return_inverse=True)
-        codes = np.where(codes < 0, -1, np.r_[place, -1][codes])
+        names, ranks = np.unique(texts, return_inverse=True)
+        codes = np.where(codes < 0, -1, np.r_[ranks, -1][codes])
         of_example = self.segments.first(codes)
         differs = self.segments.sum(codes != of_example[self.segments.of])
         self.refuse(differs > 0, f"has more than one {GROUP}{name}")
@@ -136,7 +136,7 @@ class Examples:
 
     @property
     def groups(self) -> list[str]:
-        """Names of the groups that the requests have."""
+        """Names of the groups of the requests."""
         return [c.removeprefix(GROUP) for c in self.rows.columns if c.startswith(GROUP)]
 
     @cached_property
@@ -173,11 +173,11 @@ class Examples:
 
     @cached_property
     def answer(self) -> np.ndarray:
-        """Row of the choice that the model prefers, the first of equals, per example."""
+        """Row of the choice with the highest log-likelihood, the first of equal ones, per example."""
         return self.segments.argmax(self.lp)
 
     def right_where(self, score: np.ndarray) -> np.ndarray:
-        """1.0 where the first choice with the highest score is right, 0.0 elsewhere, per example."""
+        """Return 1.0 if the first choice with the highest score is right, else 0.0, per example."""
         right: np.ndarray = self.gold[self.segments.argmax(score)].astype(float)
         return right
 
@@ -191,7 +191,8 @@ class Examples:
         kind = self.kind
         if kind.rows is not None:
             self.refuse(
-                self.segments.sizes != kind.rows, f"has {{}} choices, the kind {kind.name} {kind.rows}"
+                self.segments.sizes != kind.rows,
+                f"has {{}} choices, but the kind {kind.name} has {kind.rows}",
             )
         if kind.gold == "choices":
             share = self.segments.mean(self.gold)
@@ -204,7 +205,7 @@ class Examples:
             )
         for name in (*kind.roles, *kind.columns):
             if name not in self.rows:
-                raise CellError(f"the requests of a task of the kind {kind.name} lack {name!r}.")
+                raise CellError(f"the requests have no {name!r}, which the kind {kind.name} needs.")
         for name in kind.columns:
             self.refuse(
                 self.segments.sum(~np.isfinite(self.column(name))) > 0, f"has a {name} that is not a number"
@@ -216,14 +217,14 @@ class Examples:
             CHECKS[kind.name](self)
 
     def refuse(self, bad: np.ndarray, reason: str) -> None:
-        """Raise `CellError` with the reason, of the first example that is `bad`, if there is one."""
+        """Raise `CellError` with the reason for the first example that is `bad`, if there is any."""
         if bad.any():
             first = int(np.argmax(bad))
             raise CellError(f"example {self.index[first]} {reason.format(self.segments.sizes[first])}.")
 
 
 def _choices(joined: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the role `choice`, sorted, with the log-likelihoods of the other roles beside them."""
+    """Return the rows of role `choice`, sorted, with the log-likelihoods of other roles as columns."""
     if "role" not in joined:
         return in_order(joined)
     roles = list(dict.fromkeys(["unconditional", *(role for kind in KINDS.values() for role in kind.roles)]))
@@ -233,29 +234,28 @@ def _choices(joined: pd.DataFrame) -> pd.DataFrame:
     of = joined["of"] if "of" in joined else joined["choice"]
     rows = in_order(joined[joined["role"] == "choice"])
     for role in roles:
-        those = joined["role"] == role
-        if not those.any():
+        in_role = joined["role"] == role
+        if not in_role.any():
             continue
         partners = pd.DataFrame(
             {
-                "example": joined.loc[those, "example"],
-                "choice": of[those],
-                role: joined.loc[those, "loglikelihood"].astype(float),
+                "example": joined.loc[in_role, "example"],
+                "choice": of[in_role],
+                role: joined.loc[in_role, "loglikelihood"].astype(float),
             }
         )
         repeated = partners[partners.duplicated(_KEYS)]
         if len(repeated):
             row = repeated.iloc[0]
             raise CellError(
-                f"example {row['example']} has two rows of the role {role} of choice {row['choice']}."
+                f"example {row['example']} has two rows of the role {role} for choice {row['choice']}."
             )
         both = rows.merge(partners, on=_KEYS, how="outer", indicator="side")
         if (both["side"] != "both").any():
             row = both[both["side"] != "both"].iloc[0]
             lacks = role if row["side"] == "left_only" else "choice"
             raise CellError(
-                f"example {row['example']}, choice {row['choice']} is half a pair: "
-                f"it has no row of the role {lacks}."
+                f"example {row['example']}, choice {row['choice']} has no row of the role {lacks}."
             )
         rows = in_order(both.drop(columns="side"))
     return rows

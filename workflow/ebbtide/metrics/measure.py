@@ -1,4 +1,4 @@
-"""From the cells of one checkpoint to its two tables: metrics, and the metrics of every example."""
+"""Measure the cells of one checkpoint: a table of metrics, and a table of metrics per example."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,18 +8,18 @@ import pandas as pd
 
 from ebbtide.cells.cell import read_cell
 from ebbtide.errors import ConfigError
-from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured, placed_rows
+from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured, metrics_rows
 from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
-BOOTSTRAP_DRAWS = 1000  # for the few standard errors that lm-eval computes by bootstrap
+BOOTSTRAP_DRAWS = 1000  # for standard errors that lm-eval bootstraps
 CHECKPOINT = ("model", "checkpoint", "step", "tokens", "parameters_nominal")
 
 
 class Measured(NamedTuple):
-    """What one cell gives."""
+    """The results of one cell."""
 
     metrics: pd.DataFrame  # tables.METRICS
-    examples: pd.DataFrame | None  # tables.EXAMPLES; None for a task that lm-eval measures with its own code
+    examples: pd.DataFrame | None  # tables.EXAMPLES; None for a task measured by lm-eval's own code
     loglikelihoods: str  # digest
 
 
@@ -35,22 +35,23 @@ def measure_checkpoint(
     Parameters
     ----------
     cells, requests
-        Files: the cell and the frozen task of each task.
+        Files of the cells and of the frozen tasks, in the same order.
     expected
         `model, checkpoint, step, tokens, parameters_nominal` of the checkpoint, and `cells`: for each file
         the `task`, the `identity` that the cell must have, and optionally `measuring`, the keys of the task's
-        definition that change metrics but not requests.
+        definition that change only the metrics.
     to
-        Table of metrics (`tables.METRICS`). Its footer records a digest of every cell's log-likelihoods.
+        File for the table of metrics (`tables.METRICS`). Its footer has a digest of the log-likelihoods by
+        task.
     examples
-        Table of examples (`tables.EXAMPLES`). Its footer records the checkpoint.
+        File for the table of examples (`tables.EXAMPLES`). Its footer has the checkpoint.
 
     Raises
     ------
     ConfigError
         `expected` lacks a key, or does not list as many cells as there are files.
     CellError
-        A cell is missing, damaged, or not the one expected, or cannot be measured.
+        A cell is missing, damaged, not the expected one, or cannot be measured.
     """
     _check(expected, cells, requests)
     checkpoint = {name: expected[name] for name in CHECKPOINT}
@@ -75,13 +76,13 @@ def measure_checkpoint(
 def measure_cell(
     cell: str | Path, requests: str | Path, checkpoint: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> Measured:
-    """Measure one cell of `checkpoint`; `expected` is its entry in `cells` (see `measure_checkpoint`)."""
+    """Measure one cell of `checkpoint`; `expected` is an entry of `cells` in `measure_checkpoint`."""
     frozen = read_footer(requests, REQUESTS)
     scores, footer = read_cell(cell, expected["identity"], frozen["content_sha256"])
     table = read_frame(requests, REQUESTS)
     rows, examples = [], None
     for metrics, of_examples in _measurements(scores, table, frozen, expected.get("measuring", {})):
-        rows.append(placed_rows(metrics, footer, {**checkpoint, "task": expected["task"]}))
+        rows.append(metrics_rows(metrics, footer, {**checkpoint, "task": expected["task"]}))
         examples = of_examples if examples is None else examples
     return Measured(pd.concat(rows, ignore_index=True), examples, loglikelihoods_sha256(scores))
 
@@ -89,7 +90,7 @@ def measure_cell(
 def _measurements(
     scores: pd.DataFrame, requests: pd.DataFrame, frozen: Mapping[str, Any], measuring: Mapping[str, Any]
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame | None]]:
-    """Metrics and examples: by lm-eval's code for its own tasks, and ours where the answers allow it."""
+    """Yield metrics and examples: of lm-eval's code for its tasks, and ours unless their gold is unknown."""
     record = frozen.get("lm_eval")
     if record is not None:
         from ebbtide.tasks.lm_eval import results_of
@@ -113,4 +114,4 @@ def _check(expected: Mapping[str, Any], cells: Sequence[str | Path], requests: S
     }
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{count} {option}" for option, count in counts.items())
-        raise ConfigError(f"measure: found {found}; allowed: as many of each, in the same order.")
+        raise ConfigError(f"measure: found {found}; allowed: equal numbers of each, in the same order.")

@@ -1,4 +1,4 @@
-"""From a cell to rows of the metrics table: the metrics of its kind, of all examples and by group."""
+"""Metrics of one cell, over all examples and by group, as rows of the metrics table."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -16,15 +16,20 @@ from ebbtide.metrics.registry import RATIOS, Metric, reported
 from ebbtide.tables import METRICS as TABLE
 from ebbtide.tasks.kinds import kind_of
 
-MAX_LEVELS = 50  # of a group whose levels have rows of their own
+MAX_LEVELS = 50  # of a group that metrics are broken down by
 MAX_RATIO_LEVELS = 6  # of a group whose ratios are reported
-CONTINUOUS = ("margin", "coverage", "choice_probability", "classification_loss")  # accuracy is only 0 or 1
+CONTINUOUS = (
+    "margin",
+    "coverage",
+    "choice_probability",
+    "classification_loss",
+)  # unlike accuracy, which is 0 or 1
 
 
 def measure(
     cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:
-    """Metrics of one cell.
+    """Compute the metrics of one cell.
 
     Parameters
     ----------
@@ -33,31 +38,31 @@ def measure(
     requests
         The frozen task.
     definition
-        The task's definition. Read are `kind` (default `choice`), `invert`, `cluster` (a group; its levels
-        are the clusters of the standard errors), `metrics` (only these, in this order) and `chance` (that of
+        The task's definition. Used are `kind` (default `choice`), `invert`, `cluster` (a group whose levels
+        are the clusters for standard errors), `metrics` (only these, in this order) and `chance` (of
         `accuracy` and its normalised forms).
 
     Returns
     -------
-    One row per metric: `metric, value, stderr, n, chance`. `chance` is what a model gets that knows nothing:
-    an answer drawn uniformly, the same probability for every choice; NaN where that means nothing. Then, for
-    groups (columns `group_NAME`) of at most `MAX_LEVELS` levels, the main metrics of every level,
-    `accuracy[NAME=LEVEL]`; for yes and no and groups of at most `MAX_RATIO_LEVELS` levels the ratios of two
-    levels, in alphabetical order, `accuracy_ratio[NAME=A/B]`. n counts the examples that a value rests on.
+    One row per metric: `metric, value, stderr, n, chance`. `chance` is the value for a model without
+    knowledge: a uniformly random answer, or equal probabilities of all choices; NaN if undefined. `n` is the
+    number of examples used. Further rows for groups (columns `group_NAME`): the main metrics of every level,
+    `accuracy[NAME=LEVEL]`, for at most `MAX_LEVELS` levels; and for the kind binary the ratios of two levels,
+    in alphabetical order, `accuracy_ratio[NAME=A/B]`, for at most `MAX_RATIO_LEVELS` levels.
 
     Raises
     ------
     CellError
-        Cell and requests do not hold the same examples and choices, `gold` is missing, an example lacks a
-        right or a wrong choice, or what its kind needs.
+        Cell and requests have different examples or choices, `gold` is missing, or an example lacks a right
+        or a wrong choice, or a column that its kind needs.
     TaskError
-        The definition names a kind or metric that does not exist, or not for these rows.
+        The definition has an unknown kind or metric, or a metric that these rows do not allow.
     """
     return _measured(_examples(cell, requests, definition or {}), definition or {})
 
 
 def per_example(joined: pd.DataFrame, definition: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """Metrics of each example (index `example`), a column for every metric that is the mean of its values.
+    """Return the metrics of each example (index `example`), a column per metric that is a plain mean.
 
     `joined` has the columns of a cell and of its requests; `definition` as for `measure`.
     """
@@ -83,14 +88,14 @@ def measured(
 def reliability(
     cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:
-    """The reliability table of a cell of choices or of yes and no (see `calibration.reliability_table`)."""
+    """Return the reliability table of a cell of kind choice or binary (`calibration.reliability_table`)."""
     return reliability_table(Examples(join(cell, requests), definition or {}))
 
 
-def placed_rows(rows: pd.DataFrame, footer: Mapping[str, Any], where: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of `measure`, or of another measure with its columns, as rows of the metrics table.
+def metrics_rows(rows: pd.DataFrame, footer: Mapping[str, Any], where: Mapping[str, Any]) -> pd.DataFrame:
+    """Add the columns of the metrics table to rows of `measure`.
 
-    `where` holds `model, checkpoint, step, tokens, parameters_nominal, task`; the other parameter counts come
+    `where` has `model, checkpoint, step, tokens, parameters_nominal, task`; the other parameter counts are
     from the cell's footer.
     """
     columns = {
@@ -100,12 +105,12 @@ def placed_rows(rows: pd.DataFrame, footer: Mapping[str, Any], where: Mapping[st
         "parameters_active": footer.get("parameters_active", footer["parameters_non_embedding"]),
         "source": footer.get("source", "scored"),
     }
-    held = {name: rows[name] for name in rows.columns}
-    return pd.DataFrame({**held, **columns}, columns=list(TABLE.columns), index=rows.index)
+    measured = {name: rows[name] for name in rows.columns}
+    return pd.DataFrame({**measured, **columns}, columns=list(TABLE.columns), index=rows.index)
 
 
 def loglikelihoods_sha256(cell: pd.DataFrame) -> str:
-    """Hash of a cell's log-likelihoods: float64 bytes in the order of (example, choice)."""
+    """Return the sha256 of a cell's log-likelihoods: float64 bytes in the order of (example, choice)."""
     ordered = in_order(cell[["example", "choice", "loglikelihood"]])
     return hashlib.sha256(ordered["loglikelihood"].to_numpy(dtype="<f8").tobytes()).hexdigest()
 
@@ -139,7 +144,7 @@ def _metrics(x: Examples, definition: Mapping[str, Any]) -> list[Metric]:
 
 
 def _rows(x: Examples, definition: Mapping[str, Any]) -> Iterator[tuple[str, Estimate, float]]:
-    """Name, estimate and chance level of every row."""
+    """Yield name, estimate and chance level of every row."""
     clusters = _clusters(x, definition.get("cluster"))
     metrics = [_Measured(m, x, clusters, definition.get("chance")) for m in _metrics(x, definition)]
     everything = np.ones(len(x), dtype=bool)
@@ -165,7 +170,7 @@ def _rows(x: Examples, definition: Mapping[str, Any]) -> Iterator[tuple[str, Est
 
 
 class _Measured:
-    """A metric of every example of a cell, ready to be averaged over some of them."""
+    """The values of a metric for all examples of a cell, to be averaged over subsets."""
 
     def __init__(self, metric: Metric, x: Examples, clusters: np.ndarray | None, given: float | None) -> None:
         self.metric = metric

@@ -1,8 +1,8 @@
-"""Metrics of ratings: the expected value of the answer, against the true one.
+"""Metrics of ratings: the expected rating, compared with the true one.
 
-r = Σ_k v_k exp(lp_k) / Σ_k exp(lp_k) over the rating tokens k of value v_k; t is the true rating. The unit of
-all is that of the ratings. The null is a model that gives every rating the same probability (r = mean of the
-v_k), not one that answers at random.
+r = Σ_k v_k exp(lp_k) / Σ_k exp(lp_k) over the rating tokens k with values v_k; t is the true rating. All
+metrics have the unit of the ratings. Chance is a model that gives every rating the same probability (r = mean
+of the v_k), not one that answers at random.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def _bias_of_null(x: Examples) -> np.ndarray:
 def expected_rating(x: Examples) -> np.ndarray:
     """r: the mean of the ratings, weighted by their probabilities.
 
-    Between the least and the greatest rating. Source: Ganguli et al. 2022.
+    Between the lowest and the highest rating. Source: Ganguli et al. 2022.
     """
     return _rating(x)
 
@@ -50,7 +50,7 @@ def expected_rating(x: Examples) -> np.ndarray:
 def rmse(x: Examples) -> np.ndarray:
     """sqrt(mean (r - t)²); per example (r - t)².
 
-    0 and above; chance: that of uniform probabilities. Source: Ganguli et al. 2022. stderr: delta method.
+    0 and above; chance: uniform probabilities. Source: Ganguli et al. 2022. stderr: delta method.
     """
     squared: np.ndarray = (_rating(x) - x.of_example("target")) ** 2
     return squared
@@ -58,7 +58,7 @@ def rmse(x: Examples) -> np.ndarray:
 
 @metric("rating", unit="rating", higher_is_better=None, chance=_bias_of_null)
 def bias(x: Examples) -> np.ndarray:
-    """r - t: above 0 where the model rates too high.
+    """r - t: positive if the model rates too high.
 
     Any sign, within the range of the ratings.
     """
@@ -75,11 +75,11 @@ def bias(x: Examples) -> np.ndarray:
     transform=SQUARE_ROOT,
 )
 def item_mean_baseline(x: Examples) -> np.ndarray:
-    """RMSE of always saying the mean of the item's other ratings; per example its squared error.
+    """RMSE of predicting the mean of the item's other ratings; per example its squared error.
 
-    0 and above, the same for every model; items are the levels of the group `item`. An item that is rated
-    once gets the mean of all other ratings. Source: Ganguli et al. 2022, whose means come from other
-    examples; here they are those of the task, without the one that is predicted.
+    0 and above, the same for every model. Items are the levels of the group `item`. For an item that is rated
+    once, the prediction is the mean of all other ratings. Source: Ganguli et al. 2022, with means over other
+    examples; here the means are over the examples of the task, without the predicted one.
     """
     target = x.of_example("target")
     item, _ = x.group("item")

@@ -1,4 +1,4 @@
-"""The register of all metrics, by name and by the kinds of tasks that they are for."""
+"""The register of metrics, by name and by kind of task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ Values = Callable[[Examples], np.ndarray]
 class Metric:
     """One metric: `transform` of the mean, weighted by `weights`, of `values`.
 
-    `values`, `weights` and `chance` take the examples of a cell and give one number per example. `chance`
-    holds what a model without any knowledge gets (the same probability for every choice). `needs` names the
-    columns without which there is no such metric. `main` metrics are also reported group by group.
-    `higher_is_better` is None where neither is. `harness` is the metric's name in lm-evaluation-harness.
+    `values`, `weights` and `chance` are functions of the examples of a cell that return one number per
+    example. `chance` is the value for a model without knowledge (equal probabilities of all choices). `needs`
+    lists the required columns. `main` metrics are also reported by group. `higher_is_better` is None if
+    neither is. `harness` is the name of the metric in lm-evaluation-harness.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Metric:
 
 METRICS: dict[str, Metric] = {}
 
-# By kind: names of metrics of which the ratios between two levels of a group are reported, too.
+# Kind of task → metrics whose ratios between two levels of a group are reported.
 RATIOS: dict[str, tuple[str, ...]] = {}
 
 
@@ -53,7 +53,7 @@ def metric(
     chance: Values | None = None,
     transform: Transform | None = None,
 ) -> Callable[[Values], Values]:
-    """Register a function under its name; the function itself does not change."""
+    """Return a decorator that registers a function as the metric of its name."""
 
     def register(values: Values) -> Values:
         name = values.__name__
@@ -66,7 +66,7 @@ def metric(
 
 
 def check_metrics(kind: str, wanted: list[str] | None, where: str) -> None:
-    """Raise `TaskError` for a wanted metric that is unknown, or of another kind of task."""
+    """Raise `TaskError` for a metric that is unknown, or belongs to another kind of task."""
     allowed = [name for name, metric in METRICS.items() if kind in metric.kinds]
     for name in wanted or []:
         if name not in allowed:
@@ -77,10 +77,10 @@ def check_metrics(kind: str, wanted: list[str] | None, where: str) -> None:
 
 
 def reported(kind: str, columns: frozenset[str], wanted: list[str] | None) -> list[Metric]:
-    """Metrics of a kind for which the columns are there; all of `wanted`, in its order, when it is given.
+    """Return the metrics of a kind whose columns are available; if `wanted` is given, these in its order.
 
-    Raises `TaskError` for an unknown kind, and for a wanted metric that is unknown, of another kind, or
-    without its columns.
+    Raises `TaskError` for an unknown kind, and for a wanted metric that is unknown, belongs to another kind,
+    or lacks its columns.
     """
     kind_of({"kind": kind})
     of_kind = {name: m for name, m in METRICS.items() if kind in m.kinds}
@@ -94,5 +94,7 @@ def reported(kind: str, columns: frozenset[str], wanted: list[str] | None) -> li
                 f"{nearest(name, allowed) or '.'}"
             )
         if missing := [n for n in of_kind[name].needs if n not in columns]:
-            raise TaskError(f"metrics: {name} needs {', '.join(missing)}, which requests and cell lack.")
+            raise TaskError(
+                f"metrics: {name} needs {', '.join(missing)}, which neither the requests nor the cell have."
+            )
     return [of_kind[name] for name in dict.fromkeys(wanted)]

@@ -1,7 +1,7 @@
-"""Metrics of whole documents, one row each.
+"""Metrics of whole documents, one row per document.
 
-Sums are divided by sums: a document weighs as much as it is long. stderr: that of a ratio of sums, the
-documents (or the clusters that the task names) being independent.
+Metrics are ratios of sums, so documents are weighted by their length. stderr: that of a ratio of sums over
+independent documents, or over the clusters that the task names.
 """
 
 import numpy as np
@@ -48,7 +48,7 @@ def loss(x: Examples) -> np.ndarray:
 def bits_per_byte(x: Examples) -> np.ndarray:
     """-Σ lp / Σ bytes / log 2.
 
-    Bits per byte of UTF-8, 0 and above; comparable between tokenizers. Source: the Pile, Gao et al. 2020; the
+    Bits per byte of UTF-8, 0 and above; comparable across tokenizers. Source: the Pile, Gao et al. 2020; the
     harness.
     """
     bits: np.ndarray = _per(x, _bytes(x)) / np.log(2)

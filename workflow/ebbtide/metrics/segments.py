@@ -1,4 +1,4 @@
-"""Rows of one table as stretches of equal key, reduced all at once: no loop over examples."""
+"""Vectorised reductions over runs of equal keys: no loop over examples."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Segments:
-    """Stretches of equal neighbours in `keys`, which are sorted: the rows of each example.
+    """Segments of equal values in the sorted array `keys`, such as the rows of each example.
 
     row        0 1 2 3 4 5
     keys       a a a b b c
@@ -24,33 +24,33 @@ class Segments:
         return len(self.starts)
 
     def sum(self, x: np.ndarray) -> np.ndarray:
-        """Sum of each stretch; booleans are counted."""
+        """Return the sum of each segment; booleans are counted."""
         total: np.ndarray = np.add.reduceat(x.astype(float), self.starts)
         return total
 
     def max(self, x: np.ndarray) -> np.ndarray:
-        """Greatest value of each stretch."""
+        """Return the maximum of each segment."""
         greatest: np.ndarray = np.maximum.reduceat(x, self.starts)
         return greatest
 
     def mean(self, x: np.ndarray) -> np.ndarray:
-        """Mean of each stretch."""
+        """Return the mean of each segment."""
         average: np.ndarray = self.sum(x) / self.sizes
         return average
 
     def log_sum_exp(self, x: np.ndarray) -> np.ndarray:
-        """log Σ exp(x) of each stretch; -inf leaves a row out, and one of each stretch must stay."""
+        """Return log Σ exp(x) of each segment. -inf excludes a row; each segment needs a finite value."""
         top = self.max(x)
         logarithm: np.ndarray = np.log(self.sum(np.exp(x - top[self.of]))) + top
         return logarithm
 
     def argmax(self, x: np.ndarray) -> np.ndarray:
-        """Row of the greatest value of each stretch; of equals the first, as `numpy.argmax`."""
+        """Return the row of the maximum of each segment, the first of equal ones, as `numpy.argmax`."""
         rows = np.flatnonzero(x == self.max(x)[self.of])
         of = self.of[rows]
         first: np.ndarray = rows[np.r_[True, of[1:] != of[:-1]]]
         return first
 
     def first(self, x: np.ndarray) -> Any:
-        """The value in the first row of each stretch."""
+        """Return the value in the first row of each segment."""
         return x[self.starts]

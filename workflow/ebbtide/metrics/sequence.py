@@ -1,6 +1,7 @@
-"""Metrics of one continuation per example: how probable is it?
+"""Metrics of one continuation per example.
 
-Every example weighs the same. `invert` is the prize's: -log(1 - exp(-loss)) in place of the loss.
+All examples have equal weight. `invert` replaces the loss by -log(1 - exp(-loss)), as in the Inverse Scaling
+Prize.
 """
 
 import numpy as np
@@ -14,12 +15,12 @@ from ebbtide.metrics.registry import metric
 def sequence_loss(x: Examples) -> np.ndarray:
     """-lp of the whole continuation.
 
-    Nats, 0 and above. Source: Inverse Scaling Prize, McKenzie et al. 2023. Inverted, it is infinite where the
-    continuation is certain.
+    Nats, 0 and above. Source: Inverse Scaling Prize, McKenzie et al. 2023. With `invert` it is infinite if
+    the continuation is certain.
     """
     if not x.invert:
         return -x.lp
-    lp = np.minimum(x.lp, 0.0)  # rounding may put a certain continuation above 0
+    lp = np.minimum(x.lp, 0.0)  # rounding may give a certain continuation a value above 0
     with np.errstate(divide="ignore"):
         improbable: np.ndarray = -np.log(-np.expm1(lp))
     return improbable
@@ -29,7 +30,7 @@ def sequence_loss(x: Examples) -> np.ndarray:
 def sequence_loss_per_token(x: Examples) -> np.ndarray:
     """Loss of the continuation / its tokens.
 
-    Nats per token, 0 and above, a mean over examples whatever their lengths. Depends on the tokenizer.
+    Nats per token, 0 and above; the mean over examples is not weighted by length. Depends on the tokenizer.
     """
     loss: np.ndarray = sequence_loss(x) / x.column("tokens")
     return loss
@@ -39,7 +40,7 @@ def sequence_loss_per_token(x: Examples) -> np.ndarray:
 def sequence_loss_per_byte(x: Examples) -> np.ndarray:
     """Loss of the continuation / its bytes in UTF-8.
 
-    Nats per byte, 0 and above, a mean over examples whatever their lengths.
+    Nats per byte, 0 and above; the mean over examples is not weighted by length.
     """
     loss: np.ndarray = sequence_loss(x) / x.column("bytes")
     return loss
