@@ -1,10 +1,10 @@
 # make demo    set up, run the embedded study, write its report
-# make test    set up, check style and types, run the tests (the long tier only with test-all)
-# make test-all  the same, and the long tier: simulations at full size, real models, whole studies
+# make test    set up, check style and types, run the tests without the long tier
+# make test-all  the same, and the long tier: full simulations, real models, whole studies
 # make lint    style, types, workflow lint
-# make bench   the engine against lm-evaluation-harness (options: BENCH="--rows memotrap")
-# make lock    resolve the dependencies of pyproject.toml anew into envs/cpu.txt
-# make outputs  write docs/outputs.md from what the rule files register
+# make bench   compare the engine with lm-evaluation-harness (options: BENCH="--rows memotrap")
+# make lock    resolve the dependencies of pyproject.toml into envs/cpu.txt
+# make outputs  write docs/outputs.md from the outputs that the rule files register
 # make clean   remove results and logs of all studies (weights, tasks and the cell store stay)
 
 PYTHON ?= python3

@@ -4,24 +4,24 @@
 #   snakemake --cores all --configfile studies/memo_trap_smollm2.yaml     a study of your own
 #   snakemake --profile slurm                                         the same on a cluster
 #   snakemake -n                                                      what would run, and why
-#   snakemake lock --cores 1                                          pin the hub's checkpoints, where a network is
-#   snakemake audit --cores 1                                         are they what they claim?
-#   snakemake check_alarms --cores 1                                  what fell in training? the exit status says it
+#   snakemake lock --cores 1                                          pin checkpoints from the hub; needs a network
+#   snakemake audit --cores 1                                         check the metadata of these checkpoints
+#   snakemake check_alarms --cores 1                                  report regression alarms, with an exit status
 #
-# Where files lie (never a timestamp in a name); docs/outputs.md lists them all:
+# Paths of results, without timestamps (docs/outputs.md lists them all):
 #
 #   results/scores/{model}/{checkpoint}/{task}.parquet   cells, shared by all studies of this checkout
 #   results/{study}/…                                    metrics, tables, figures of a study
-#   resources/…                                          frozen tasks, weights made or fetched here
-#   {study file}.lock.json                               commits and digests of the hub's checkpoints
-#   cells/{identity}.parquet                             the cell store: nothing is scored twice
-#   logs/{rule}/…                                        why a job failed; benchmarks beside the logs
+#   resources/…                                          frozen tasks, trained or fetched weights
+#   {study file}.lock.json                               commits and digests of checkpoints from the hub
+#   cells/{identity}.parquet                             the cell store, so that nothing is scored twice
+#   logs/{rule}/…                                        logs and benchmarks of jobs
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-# A study is whole in itself: with --configfile, config.yaml is not read.
+# A study file is complete: with --configfile, config.yaml is not read.
 if not workflow.configfiles:
 
     configfile: "config.yaml"
@@ -45,14 +45,14 @@ include: "workflow/rules/figures.smk"
 
 
 rule all:
-    """Everything that the stages registered."""
+    """All files registered by the stages."""
     default_target: True
     input:
         everything,
 
 
 rule outputs_page:
-    """Write what the stages registered as a page of the docs. Run it by name, in the checkout."""
+    """Write docs/outputs.md from the registered files. Run by name, in the checkout."""
     output:
         page="docs/outputs.md",
     log:

@@ -1,19 +1,19 @@
 """
-Alarms: every checkpoint against the one before, the best so far and a baseline, on the same examples.
+Alarms: compare every checkpoint with its predecessor, the best so far and a baseline, on the same examples.
 
 INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
 OUTPUTS  results/{study}/alarms.tsv
          results/{study}/figures/{alarms,changes}.{pdf,png}
-         target `check_alarms`: a line per alarm on the terminal, and the exit status: 1 at or above
+         target `check_alarms`: one line per alarm on the terminal; exit status 1 for an alarm at or above
          `alarms.fail_on`, else 0
-RERUNS   when a checkpoint is new, the settings under `trajectories:` or `alarms:` or the code change. The target runs
-         whenever it is named. It never fails itself, which would be reported as an error of the workflow: the hook
-         `onsuccess` ends the run with the status (not with --no-hooks).
+RERUNS   when checkpoints are added, or the settings under `trajectories:` or `alarms:` or the code change. The target
+         runs whenever it is named. Its job never fails, because Snakemake would report an error of the workflow.
+         Instead, the hook `onsuccess` sets the exit status (not with --no-hooks).
 """
 
 OUTPUTS.tables(
     "alarms",
-    {"alarms.tsv": "each checkpoint against others, on the same examples"},
+    {"alarms.tsv": "comparisons of each checkpoint with others, on the same examples"},
     when=STUDY.has_examples(),
     condition="cells scored",
 )
@@ -27,7 +27,7 @@ OUTPUTS.figures(
     when=STUDY.has_examples(),
     condition="cells scored",
 )
-# With an incomplete lock, no baseline can be found; nothing but locking and auditing runs then.
+# With an incomplete lock no baseline is known; only locking and auditing can run then.
 BASELINES = {} if PROBLEM else baselines(STUDY)
 
 
@@ -37,10 +37,10 @@ localrules:
 
 
 rule alarms:
-    """Compare checkpoints on the same examples: what fell, how surely, and what could not have been seen."""
+    """Compare checkpoints on the same examples: drops, their significance, and minimum detectable effects."""
     input:
         examples=parts_of("examples"),
-        # The one checkpoint that all other models are compared with; none, if each has its own.
+        # The baseline of another model; empty if each model has its own.
         baseline=[
             STUDY.part("examples", one)
             for one in {c for model, c in BASELINES.items() if c.model != model}
@@ -55,8 +55,8 @@ rule alarms:
         f"logs/alarms/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=STUDY.parts("examples"),  # one less is a change, too
-        # The other settings only choose what is reported.
+        examples=STUDY.parts("examples"),  # rerun also when one is removed
+        # The other settings only affect the report.
         settings={
             **STUDY.config["trajectories"],
             **{
@@ -71,7 +71,7 @@ rule alarms:
 
 
 rule check_alarms:
-    """Report what fell, worst first; the run then ends with the exit status that the study asks for."""
+    """Report alarms, worst first; the run ends with the exit status that `alarms.fail_on` sets."""
     input:
         alarms=f"{RESULTS}/alarms.tsv",
     log:

@@ -1,29 +1,29 @@
 """
-Checkpoints: train the models of a local ladder; lock, audit and fetch those of the hub.
+Checkpoints: train the models of a local ladder; lock, audit and fetch checkpoints from the hub.
 
 INPUTS   the recipe of a ladder; the lock beside the study
 OUTPUTS  resources/checkpoints/{model}/{checkpoint}/                   Hugging Face layout, safetensors
-         resources/checkpoints/{model}/{checkpoint}/trained-{id}.json    says that weights {id} are there
+         resources/checkpoints/{model}/{checkpoint}/trained-{id}.json    marks weights {id} as available
          resources/checkpoints/{model}/{checkpoint}/hub-{id}/            weights {id}, fetched
-         results/{study}/checkpoint_audit.tsv                            findings about the hub's checkpoints
+         results/{study}/checkpoint_audit.tsv                            findings about checkpoints from the hub
          the lock beside the study (target `lock`)                       not an output: a failure must not delete it
-RERUNS   when a checkpoint of this identity is missing: the identity (corpus, recipe, size, step; digests of the
-         hub's files) is in the name of the output, and the rule is there only when one is missing. Nothing else
-         may plan it: Snakemake does not look at jobs below one that it plans already, and would not see that
-         their cells are missing or stale, since score's inputs are ancient. One training rule per model: the
-         steps to keep belong to the model. Fetched weights that are not kept are temporary: they go when all
-         cells that wait for them are there, and come again when a new cell needs them.
+RERUNS   when a checkpoint of this identity is missing. The identity (corpus, recipe, size, step; or digests of the
+         files on the hub) is in the name of the output, and the rule exists only if one is missing. No other trigger
+         may plan it: once Snakemake plans a job, it does not check the jobs that depend on it, and because inputs of
+         rule score are ancient, it would miss missing or outdated cells. There is one training rule per model,
+         because the steps to keep belong to the model. Fetched weights that are not kept are temporary: they are
+         removed once all cells that wait for them exist, and fetched again when a new cell needs them.
 """
 
 FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
 OUTPUTS.files(
     "checkpoints",
     "resources/checkpoints/{model}/{checkpoint}/",
-    "weights, tokenizer and configuration, made or fetched here",
+    "weights, tokenizer and configuration, trained or fetched",
 )
 OUTPUTS.tables(
     "checkpoints",
-    {"checkpoint_audit.tsv": "findings about the hub's checkpoints"},
+    {"checkpoint_audit.tsv": "findings about checkpoints from the hub"},
     when=bool(STUDY.hub),
     condition="checkpoints from a hub",
 )
@@ -39,7 +39,7 @@ localrules:
 for untrained in STUDY.untrained_models():
 
     rule:
-        # Train one model; a killed run goes on from its last checkpoint.
+        # Train one model; a killed run resumes from its last checkpoint.
         name:
             f"train_{untrained.name}"
         output:
@@ -48,7 +48,7 @@ for untrained in STUDY.untrained_models():
             f"logs/train/{untrained.name}.log",
         benchmark:
             f"logs/train/{untrained.name}.benchmark.tsv"
-        # The widest model takes longest: first.
+        # The widest model takes longest, so it starts first.
         priority: TRAINING + untrained.training["model"]["width"]
         threads: 1
         resources:
@@ -61,7 +61,7 @@ for untrained in STUDY.untrained_models():
 
 
 rule lock:
-    """Resolve the hub's checkpoints to commits and digests. Needs a network; run it by name."""
+    """Resolve checkpoints from the hub to commits and digests. Needs a network; run by name."""
     log:
         f"logs/lock/{STUDY.name}.log",
     params:
@@ -71,7 +71,7 @@ rule lock:
 
 
 rule audit:
-    """List what is wrong or strange about the hub's checkpoints, by the lock alone."""
+    """List problems and anomalies of checkpoints from the hub, using only the lock."""
     output:
         audit=report(
             f"{RESULTS}/checkpoint_audit.tsv",
@@ -88,14 +88,14 @@ rule audit:
         "../scripts/audit.py"
 
 
-# Two rules, because temporary is a property of a rule's output: weights that go, and weights that stay.
+# Two rules, for temporary and for kept weights, because `temp` is a property of a rule's output.
 for kept, weights in [
     (False, temp(directory(FETCHED))),
     (True, directory(FETCHED)),
 ]:
 
     rule:
-        # Bring the weights of one checkpoint here, each file checked against the lock.
+        # Fetch the weights of one checkpoint, and check each file against the lock.
         name:
             "fetch_to_keep" if kept else "fetch_to_pass"
         output:
@@ -107,7 +107,7 @@ for kept, weights in [
         wildcard_constraints:
             id=any_of(BUDGET.absent(kept=kept)),
         priority: COMMON
-        threads: 0  # it waits for room; what makes room needs the cores
+        threads: 0  # it waits for disk space, which jobs that need the cores free
         resources:
             hub=1,
         params:

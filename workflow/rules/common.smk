@@ -1,8 +1,8 @@
 """
-Common: wiring only. The study, checked; its register of outputs; constraints of wildcards; hooks.
+Common: wiring only. The checked study, its register of outputs, wildcard constraints, and hooks.
 
-Whatever can be tested is in the package. Parsing reads, and writes nothing but a small cache: it also happens
-under `-n` and in every job on a cluster.
+Testable code is in the package. Parsing writes only a small cache, because the workflow is also parsed under `-n`
+and in every job on a cluster.
 """
 
 import re
@@ -33,7 +33,7 @@ STARTED = time.time()
 try:
     STUDY = load_study(config, workflow.configfiles)
 except EbbtideError as error:
-    sys.exit(str(error))  # the sentence alone, no traceback
+    sys.exit(str(error))  # the message without a traceback
 
 RESULTS = f"results/{STUDY.name}"
 METRICS = f"{RESULTS}/metrics.parquet"
@@ -42,12 +42,10 @@ OUTPUTS = Outputs(RESULTS)
 CODE = CodeVersions(cache=Path(".snakemake/ebbtide_code.json"))
 SCORE_JOBS = ScoreJobs(STUDY)
 BUDGET = WeightBudget(STUDY)
-# Why nothing but the targets `lock` and `audit` can run, if so: the lock is incomplete, an audit stops the study.
+# The reason why only the targets `lock` and `audit` can run (incomplete lock, finding of the audit), or None.
 PROBLEM = problem_of(lambda: check_checkpoints(STUDY)) or problem_of(BUDGET.check)
-FREEZING, TRAINING = (
-    1000,
-    10,
-)  # priorities: tasks before weights, so one load scores all
+# Priorities: tasks are frozen before weights are loaded, so that one load scores them all.
+FREEZING, TRAINING = 1000, 10
 
 limit_resource(workflow, "hub", BUDGET.downloads)
 share_with_jobs(STUDY.config["mirrors"])
@@ -55,7 +53,7 @@ share_terminal()
 
 
 def any_of(names):
-    """A pattern for exactly these names; without any, one that nothing matches."""
+    """Return a pattern that matches exactly these names; without names, it matches nothing."""
     return "|".join(sorted({re.escape(name) for name in names})) or "(?!)"
 
 
@@ -71,31 +69,33 @@ localrules:
 
 
 def require_checkpoints():
-    """End the run with the reason why the grid cannot be used. Input functions call this, so `lock` can run."""
+    """Exit with `PROBLEM`, if any. Input functions call this, so that `lock` and `audit` can run regardless."""
     if PROBLEM:
         sys.exit(PROBLEM)
 
 
 def everything(wildcards):
-    """All that the stages registered."""
+    """Return all files registered by the stages."""
     require_checkpoints()
     return OUTPUTS.targets()
 
 
 def checkpoint_of(wildcards):
-    """The checkpoint of a job."""
+    """Return the checkpoint of a job."""
     return STUDY.checkpoint(wildcards.model, wildcards.checkpoint)
 
 
 def weights_of(wildcards):
-    """The weights that a cell waits for: none if it is only copied, so that nothing is fetched for it."""
+    """Return the weights that a cell needs; none if it is copied from the store, so that nothing is fetched."""
     require_checkpoints()
-    missing = SCORE_JOBS.is_missing(wildcards.model, wildcards.checkpoint, wildcards.task)
+    missing = SCORE_JOBS.is_missing(
+        wildcards.model, wildcards.checkpoint, wildcards.task
+    )
     return ancient(checkpoint_of(wildcards).marker) if missing else []
 
 
 def cells_of(wildcards):
-    """Cells of one checkpoint, in the order of the config."""
+    """Return the cells of one checkpoint, in the order of the configuration."""
     require_checkpoints()
     return expand(
         CELL, model=wildcards.model, checkpoint=wildcards.checkpoint, task=STUDY.tasks
@@ -103,7 +103,7 @@ def cells_of(wildcards):
 
 
 def parts_of(table):
-    """Input function: `metrics` or `examples` of every checkpoint."""
+    """Return an input function: `metrics` or `examples` of all checkpoints."""
     return lambda wildcards: require_checkpoints() or STUDY.parts(table)
 
 
@@ -112,7 +112,7 @@ onstart:
 
 
 onsuccess:
-    # Alarms are no failure of the workflow; they end the run with a status, and without the noise of an error.
+    # Alarms set the exit status, but are not reported as a failure of the workflow.
     from ebbtide.report.end_of_run import end_of_run
 
     text, status = end_of_run(STUDY, RESULTS, planned_rules(workflow))
@@ -124,5 +124,5 @@ onsuccess:
 
 
 onerror:
-    # Snakemake shows the logs of failed jobs too, but not with --quiet.
+    # Snakemake also prints the logs of failed jobs, but not with --quiet.
     print(*last_errors("logs", since=STARTED), sep="\n", file=sys.stderr)

@@ -1,19 +1,19 @@
 """
-Figures: every figure of the study, drawn by one process.
+Figures: draw all figures of the study in one process.
 
 INPUTS   the tables that the figures show
 OUTPUTS  results/{study}/figures/{figure}.{pdf,png}
-RERUNS   when the tables, titles, settings that a figure shows, what the audit drops, or the code of the figures
-         change. Importing the drawing library costs as much as drawing a figure, so one job draws all of them.
+RERUNS   when the tables, the titles, the settings that figures use, the dropped checkpoints or the code change. One job
+         draws all figures, because importing the drawing library takes as long as drawing one.
 
-Stages register their own figures, with the tables that these show; those here show the metrics themselves.
+Stages register their own figures, and the tables that these show. The figures registered here show the metrics.
 """
 
 OUTPUTS.figures(
     "figures",
     {
-        "accuracy": "accuracy against training tokens, a line per size",
-        "paper": "the metric of the regressions, in the form of the paper",
+        "accuracy": "accuracy against training tokens, one line per model size",
+        "paper": "the metric of the regressions, in the layout of the paper",
     },
     shows=["metrics.parquet"],
     when=STUDY.has_metrics() and STUDY.has_tokens(),
@@ -21,10 +21,10 @@ OUTPUTS.figures(
 )
 OUTPUTS.figures(
     "figures",
-    {"heat": "accuracy as a map of sizes and checkpoints"},
+    {"heat": "accuracy as a heat map of model sizes and checkpoints"},
     shows=["metrics.parquet"],
     when=STUDY.has_metrics() and STUDY.has_chance(),
-    condition="level of chance known",
+    condition="chance level known",
 )
 
 
@@ -33,9 +33,9 @@ localrules:
 
 
 rule plot:
-    """Draw every figure, or say in its place why it cannot be drawn."""
+    """Draw every figure, or a placeholder with the reason why it cannot be drawn."""
     input:
-        **OUTPUTS.shown(),
+        **OUTPUTS.figure_tables(),
     output:
         pdf=[OUTPUTS.figure(name, "pdf") for name in OUTPUTS.figure_names()],
         png=[

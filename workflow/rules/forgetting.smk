@@ -1,11 +1,12 @@
 """
-Forgetting: what became of each example through training.
+Forgetting: follow each example through training.
 
 INPUTS   results/{study}/examples/…, frozen tasks
-OUTPUTS  results/{study}/forgetting.tsv             model × task: always right, learned, forgotten, never; against noise
-         results/{study}/forgotten_together.tsv     task: what all large models forget
+OUTPUTS  results/{study}/forgetting.tsv             model × task: shares of examples always right, learned, forgotten and
+                                                    never right, compared with noise
+         results/{study}/forgotten_together.tsv     task: examples that all large models forget
          results/{study}/forgetting_curves.tsv      the same shares at each checkpoint
-         results/{study}/forgotten_examples.tsv, forgotten_examples.html    which examples, and when
+         results/{study}/forgotten_examples.tsv, forgotten_examples.html    forgotten examples, and when
          results/{study}/figures/forgetting.{pdf,png}
 RERUNS   when the metrics of examples, the settings under `forgetting:` or `trajectories:`, or the code change.
 """
@@ -13,18 +14,18 @@ RERUNS   when the metrics of examples, the settings under `forgetting:` or `traj
 OUTPUTS.tables(
     "forgetting",
     {
-        "forgetting.tsv": "per model and task: always right, learned, forgotten, never right; against noise",
-        "forgotten_together.tsv": "what all large models forget",
+        "forgetting.tsv": "shares of examples always right, learned, forgotten and never right, compared with noise",
+        "forgotten_together.tsv": "examples that all large models forget",
         "forgetting_curves.tsv": "the same shares at each checkpoint",
-        "forgotten_examples.tsv": "which examples were forgotten, and when",
-        "forgotten_examples.html": "the same, to browse",
+        "forgotten_examples.tsv": "forgotten examples, and when they were forgotten",
+        "forgotten_examples.html": "the same as a page to browse",
     },
     when=STUDY.has_examples(),
     condition="cells scored",
 )
 OUTPUTS.figures(
     "forgetting",
-    {"forgetting": "the forgotten share over training, beside what noise gives"},
+    {"forgetting": "share of forgotten examples, and the share expected from noise"},
     shows=["forgetting_curves.tsv"],
     when=STUDY.has_examples(),
     condition="cells scored",
@@ -36,7 +37,7 @@ localrules:
 
 
 rule forgetting:
-    """Follow every example: when it is learned, when it is lost, and what noise alone would give."""
+    """Find when each example is learned and forgotten, and how much noise alone would produce."""
     input:
         examples=parts_of("examples"),
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
@@ -62,7 +63,7 @@ rule forgetting:
         f"logs/forgetting/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=STUDY.parts("examples"),  # one less is a change, too
+        examples=STUDY.parts("examples"),  # rerun also when one is removed
         study=STUDY.name,
         tasks=list(STUDY.tasks),
         forgetting=STUDY.config["forgetting"],

@@ -1,18 +1,18 @@
 """
-Metrics: means over examples, from cells alone.
+Metrics: means over examples, computed from cells.
 
-INPUTS   cells, frozen tasks, results of others (files, or pinned sources)
+INPUTS   cells, frozen tasks, imported results (files, or pinned sources)
 OUTPUTS  resources/sources/{sha256}/{file}                                 a pinned file of imported results
          results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet   one checkpoint
          results/{study}/examples/{model}/{checkpoint}-{expected}.parquet  the same, example by example
-         results/{study}/metrics.parquet                                   all: long, one row per metric
-         results/{study}/result_audit.tsv                                  what looks wrong; often only a header
+         results/{study}/metrics.parquet                                   all checkpoints, one row per metric
+         results/{study}/result_audit.tsv                                  suspicious results; often only a header
 RERUNS   when a cell is new, the grid changes, or the code of the metrics or of the audit changes. `expected` is a
-         digest of the identities that the cells must have, so that also without Snakemake's records nothing stale
-         passes.
+         digest of the identities that the cells must have, so outdated tables are not used even if Snakemake's own
+         records are lost.
 """
 
-# Parts are listed, so that they are made when they are missing: their names say which cells they saw.
+# The tables of single checkpoints are targets, so that missing ones are made again.
 OUTPUTS.files(
     "metrics",
     "results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet",
@@ -29,7 +29,7 @@ OUTPUTS.tables(
     "metrics",
     {
         "metrics.parquet": "one row per model, checkpoint, task and metric",
-        "result_audit.tsv": "equal results at different steps; checkpoints unlike their neighbours",
+        "result_audit.tsv": "equal results at different steps; checkpoints that deviate from their neighbours",
     },
     when=STUDY.has_metrics(),
     condition="anything scored or imported",
@@ -51,7 +51,7 @@ localrules:
 
 
 rule measure:
-    """Measure all tasks of one checkpoint. Ties its cells into one submission on a cluster."""
+    """Measure all tasks of one checkpoint. On a cluster, groups its cells into one submission."""
     input:
         cells=cells_of,
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
@@ -80,13 +80,13 @@ rule measure:
 
 
 rule fetch_imported:
-    """Bring a pinned file of imported results here; its sha256 must match."""
+    """Fetch a pinned file of imported results and check its sha256."""
     output:
         table="resources/sources/{sha256}/{file}",
     log:
         "logs/fetch_imported/{sha256}/{file}.log",
     wildcard_constraints:
-        # Only what is missing can be made, and what is a task's data is brought by rule fetch.
+        # Only missing files; rule fetch fetches files that are also data of a task.
         sha256=any_of(
             sha256
             for sha256, source in STUDY.sources().items()
@@ -102,7 +102,7 @@ rule fetch_imported:
 
 
 rule metrics:
-    """Put the metrics of all checkpoints, and those imported, into one long table."""
+    """Concatenate the metrics of all checkpoints and imported metrics into one long table."""
     input:
         parts=parts_of("metrics"),
         imported=IMPORTED_FILES,
@@ -114,9 +114,9 @@ rule metrics:
         f"logs/metrics/{STUDY.name}.log",
     priority: COMMON
     params:
-        parts=STUDY.parts("metrics"),  # one less is a change, too
+        parts=STUDY.parts("metrics"),  # rerun also when one is removed
         imported=STUDY.config["imported"],
-        # An old file that comes, or one that goes, is a change, too.
+        # Rerun also when a file is added or removed, whatever its date.
         files=[
             [f, Path(f).stat().st_size, Path(f).stat().st_mtime_ns]
             for f in IMPORTED_FILES
@@ -127,7 +127,7 @@ rule metrics:
 
 
 rule audit_results:
-    """Look for equal results at different steps, and for checkpoints unlike their neighbours."""
+    """Find equal results at different steps, and checkpoints that deviate from their neighbours."""
     input:
         metrics=METRICS,
         parts=parts_of("metrics"),

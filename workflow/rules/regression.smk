@@ -1,12 +1,12 @@
 """
-Regression: accuracy on log10 parameters times log10 tokens, per task; verdicts; the same from single answers.
+Regression: accuracy on log10 parameters × log10 tokens, per task; verdicts; the same model for single answers.
 
 INPUTS   results/{study}/metrics.parquet, a paper's printed values, results/{study}/examples/…
-OUTPUTS  results/{study}/regressions.tsv       in the form of the study, p adjusted over all tests
-         results/{study}/regressions_raw.tsv   raw form, beside the standardised one
-         results/{study}/table.{txt,tex}       regressions.tsv as a paper prints it
+OUTPUTS  results/{study}/regressions.tsv       in the form set in the study, p adjusted over all tests
+         results/{study}/regressions_raw.tsv   raw form, in addition to the standardised one
+         results/{study}/table.{txt,tex}       regressions.tsv formatted for a paper
          results/{study}/verdicts.tsv, summary.txt
-         results/{study}/robustness.tsv        every regression under every choice, one changed at a time
+         results/{study}/robustness.tsv        every regression with one analysis choice changed at a time
          results/{study}/robustness_verdicts.tsv
          results/{study}/example_model.tsv     effects of size and tokens on single answers
          results/{study}/figures/robustness.{pdf,png}
@@ -18,31 +18,31 @@ OUTPUTS.tables(
     "regression",
     {
         "regressions.tsv": "a regression per task and metric, p adjusted over all tests",
-        "verdicts.tsv": "what became of each task",
-        "table.txt": "the regressions as a paper prints them",
+        "verdicts.tsv": "the verdict on each task",
+        "table.txt": "the regressions, formatted for a paper",
         "table.tex": "the same for LaTeX",
-        "robustness.tsv": "every regression under every choice, one changed at a time",
-        "robustness_verdicts.tsv": "which verdicts survive",
-        "summary.txt": "what was found, in five lines",
+        "robustness.tsv": "every regression with one analysis choice changed at a time",
+        "robustness_verdicts.tsv": "which verdicts hold under every choice",
+        "summary.txt": "the findings in five lines",
     },
     when=STUDY.has_metrics(),
     condition="anything scored or imported",
 )
 OUTPUTS.tables(
     "regression",
-    {"regressions_raw.tsv": "the same regressions in the raw form"},
+    {"regressions_raw.tsv": "the same regressions in raw form"},
     when=STUDY.has_metrics() and REGRESSION["form"] != "raw",
     condition="`regression.form: standardised`",
 )
 OUTPUTS.tables(
     "regression",
-    {"example_model.tsv": "the regression once more, from single answers"},
+    {"example_model.tsv": "the same regressions, fitted to single answers"},
     when=STUDY.has_examples(),
     condition="cells scored",
 )
 OUTPUTS.figures(
     "regression",
-    {"robustness": "the interaction of every regression under every choice"},
+    {"robustness": "the interaction term of every regression under every choice"},
     shows=["robustness.tsv"],
     when=STUDY.has_metrics() and STUDY.has_tokens(),
     condition="training tokens known",
@@ -57,7 +57,7 @@ localrules:
 
 
 rule regress:
-    """Fit one regression per task and metric, say what became of each task, and print the table of a paper."""
+    """Fit one regression per task and metric, give a verdict on each task, and format the table for a paper."""
     input:
         metrics=METRICS,
         published=[REGRESSION["published"]] if REGRESSION["published"] else [],
@@ -100,7 +100,7 @@ rule regress:
 
 
 rule robustness:
-    """Fit every regression again with one choice changed at a time, and say which verdicts survive."""
+    """Fit every regression again with one choice changed at a time, and report which verdicts hold."""
     input:
         metrics=METRICS,
     output:
@@ -125,7 +125,7 @@ rule robustness:
 
 
 rule example_model:
-    """Fit size and tokens to single answers, and compare with the regression of cells."""
+    """Fit effects of size and tokens to single answers, and compare with the regressions of cells."""
     input:
         examples=parts_of("examples"),
         regressions=f"{RESULTS}/regressions.tsv",
@@ -147,7 +147,7 @@ rule example_model:
 
 
 rule summary:
-    """Say in five lines what was found and where it lies."""
+    """Summarise the findings and their files in five lines."""
     input:
         metrics=METRICS,
         verdicts=f"{RESULTS}/verdicts.tsv",

@@ -1,15 +1,15 @@
 """
-Scaling laws: of loss in compute and over-training, of downstream error in loss; their predictions of large runs.
+Scaling laws: loss against compute and over-training, downstream error against loss; predictions for large runs.
 
-INPUTS   pinned files of a testbed, named in scaling_laws.testbed; or the study's own runs: metrics.parquet and the
-         frozen task of the loss
-OUTPUTS  resources/testbeds/{digest}/                       the files, hashes checked
-         results/{study}/runs.parquet, tasks.tsv            one row per run and quantity; which tasks are averaged
+INPUTS   pinned files of a testbed (scaling_laws.testbed), or the study's own runs: metrics.parquet and the frozen
+         task of the loss
+OUTPUTS  resources/testbeds/{digest}/                       the files of the testbed, with checked hashes
+         results/{study}/runs.parquet, tasks.tsv            one row per run and quantity; the averaged tasks
          results/{study}/predictions.tsv, fits.tsv, sensitivity.tsv, exponents.tsv, tradeoff.tsv, curves.tsv
          results/{study}/configurations.tsv                 the configuration search of a testbed
-         results/{study}/scaling.txt                        own runs: predicted and actual, and E, in words
+         results/{study}/scaling.txt                        own runs: predicted and actual values, and E, in words
          results/{study}/figures/scaling_*.{pdf,png}
-RERUNS   when the pins (their digest is in the name), the metrics, the settings under `scaling_laws:` or the code change.
+RERUNS   when the pins (their digest is in the path), the metrics, the settings under `scaling_laws:` or the code change.
 """
 
 SCALING_LAWS = STUDY.config.get("scaling_laws", {})
@@ -18,13 +18,13 @@ OUTPUTS.tables(
     "scaling_laws",
     {
         "runs.parquet": "one row per run and quantity",
-        "tasks.tsv": "which tasks are averaged",
-        "predictions.tsv": "every run, predicted and actual",
-        "fits.tsv": "the laws' parameters, and whether the runs can tell them",
-        "sensitivity.tsv": "how much a prediction depends on choices",
-        "exponents.tsv": "exponents at each ratio of tokens to parameters",
-        "tradeoff.tsv": "error of prediction against compute spent",
-        "curves.tsv": "the laws, as drawn",
+        "tasks.tsv": "the tasks that are averaged",
+        "predictions.tsv": "predicted and actual values of every run",
+        "fits.tsv": "parameters of the laws, and whether they are identifiable",
+        "sensitivity.tsv": "dependence of predictions on analysis choices",
+        "exponents.tsv": "scaling exponents at each ratio of tokens to parameters",
+        "tradeoff.tsv": "prediction error against the compute of the fitted runs",
+        "curves.tsv": "the fitted curves that figures draw",
     },
     when=bool(SCALING_LAWS),
     condition="section `scaling_laws:`",
@@ -37,18 +37,18 @@ OUTPUTS.tables(
 )
 OUTPUTS.tables(
     "scaling_laws",
-    {"scaling.txt": "predicted against actual, in words"},
+    {"scaling.txt": "predicted and actual values, in words"},
     when=HAS_OWN_RUNS,
     condition="`scaling_laws.scored`",
 )
 OUTPUTS.figures(
     "scaling_laws",
     {
-        "scaling_laws": "the laws of the loss against compute",
-        "scaling_exponents": "exponents at each ratio of tokens to parameters",
+        "scaling_laws": "loss against compute, with the fitted laws",
+        "scaling_exponents": "scaling exponents at each ratio of tokens to parameters",
         "scaling_error": "downstream error against loss",
-        "scaling_relative_error": "relative error of prediction",
-        "scaling_tradeoff": "error of prediction against compute spent",
+        "scaling_relative_error": "relative prediction error",
+        "scaling_tradeoff": "prediction error against the compute of the fitted runs",
     },
     shows=["predictions.tsv", "exponents.tsv", "tradeoff.tsv", "curves.tsv"],
     when=bool(SCALING_LAWS),
@@ -78,7 +78,7 @@ if HAS_TESTBED:
         configurations,
 
     rule fetch_testbed:
-        """Bring the testbed's files here: from a mirror or the network; every hash must match."""
+        """Fetch the files of the testbed from a mirror or the network, and check every hash."""
         output:
             testbed=directory(TESTBED),
         log:
@@ -92,7 +92,7 @@ if HAS_TESTBED:
             " --to {output.testbed:q} 2> {log:q}"
 
     rule testbed_runs:
-        """Read the runs into one tidy table, and add the averages over tasks."""
+        """Read the runs into one tidy table and add averages over tasks."""
         input:
             testbed=ancient(TESTBED),
         output:
@@ -154,7 +154,7 @@ if HAS_OWN_RUNS:
             "../scripts/own_runs.py"
 
     rule scaling_laws_summary:
-        """Say in words how the predictions turned out, and whether E can be believed."""
+        """Describe in words how accurate the predictions are, and whether E agrees with the known entropy."""
         input:
             predictions=f"{RESULTS}/predictions.tsv",
             fits=f"{RESULTS}/fits.tsv",
@@ -181,7 +181,7 @@ if SCALING_LAWS:
         scaling_laws,
 
     rule scaling_laws:
-        """Fit the laws of every train set, predict every run, and say how far to believe it."""
+        """Fit the laws for every train set, predict every run, and quantify the uncertainty."""
         input:
             runs=f"{RESULTS}/runs.parquet",
         output:

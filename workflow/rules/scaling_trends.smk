@@ -1,12 +1,12 @@
 """
-Scaling trends: metrics over training compute, a point per model of a series, and the class of every curve.
+Scaling trends: metrics against training compute, one point per model of a series, and the class of every curve.
 
 INPUTS   results/{study}/metrics.parquet, results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
 OUTPUTS  results/{study}/scale_points.tsv              one row per model, task, metric, with its compute
          results/{study}/scale_trends.tsv              one row per series, task, shots, metric: the class
          results/{study}/figures/scale_{metric}.{pdf,png}
-RERUNS   when metrics are new, the grid, the settings under `scaling_trends:` or the code changes. A study without
-         `scaling_trends:` has none of this.
+RERUNS   when the metrics, the grid, the settings under `scaling_trends:` or the code change. Only for studies with a
+         section `scaling_trends:`.
 """
 
 SCALING_TRENDS = STUDY.config.get("scaling_trends")
@@ -15,7 +15,7 @@ OUTPUTS.tables(
     "scaling_trends",
     {
         "scale_points.tsv": "metrics at the training compute of each model",
-        "scale_trends.tsv": "the class of every curve over compute",
+        "scale_trends.tsv": "the class of every curve against compute",
     },
     when=HAS_SCALING_TRENDS,
     condition="section `scaling_trends:`",
@@ -23,7 +23,7 @@ OUTPUTS.tables(
 OUTPUTS.figures(
     "scaling_trends",
     {
-        f"scale_{metric}": f"{metric} over training compute"
+        f"scale_{metric}": f"{metric} against training compute"
         for metric in (SCALING_TRENDS or {"metrics": ["{metric}"]})["metrics"]
     },
     shows=["scale_points.tsv", "scale_trends.tsv"],
@@ -45,7 +45,7 @@ if HAS_SCALING_TRENDS:
         scaling_trends,
 
     rule scaling_trends:
-        """Put every model at its training compute, and classify every curve."""
+        """Compute the training compute of every model, and classify every curve."""
         input:
             metrics=METRICS,
             examples=parts_of("examples"),
@@ -60,7 +60,7 @@ if HAS_SCALING_TRENDS:
             f"logs/scaling_trends/{STUDY.name}.log",
         priority: COMMON
         params:
-            examples=STUDY.parts("examples"),  # one less is a change, too
+            examples=STUDY.parts("examples"),  # rerun also when one is removed
             scaling_trends=SCALING_TRENDS,
             series=SERIES,
             shots={name: [s.base, s.shots] for name, s in SHOTS.items()},

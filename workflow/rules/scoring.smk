@@ -1,21 +1,21 @@
 """
 Scoring: per-choice log-likelihoods of one (model, checkpoint, task) cell.
 
-INPUTS   weights of the checkpoint if the cell is not in the store, and the frozen task (both ancient: content counts,
-         not dates)
+INPUTS   weights of the checkpoint if the cell is not in the store, and the frozen task (both ancient, because only
+         their content matters)
 OUTPUTS  results/scores/{model}/{checkpoint}/{task}.parquet
 RERUNS   when the cell is missing or its identity changes: weights, tokenizer, task, dtype, encoding, BOS and
-         truncation policy, maximum length, version of the scoring maths. Not when code, plots or dates change.
-         A cell that the store holds is copied, not scored.
+         truncation policy, maximum length, scoring version. Not when other code, plots or dates change. A cell in
+         the store is copied, not scored.
 
-One job per cell, one load of weights per checkpoint: see `jobs.score_cell`.
+There is one job per cell, but weights are loaded once per checkpoint: see `jobs.score_cell`.
 """
 
 OUTPUTS.files(
     "scoring",
     CELL,
     "log-likelihoods of one cell, one row per example and choice; shared by the studies of a checkout",
-    # Listed, so that a deleted cell is made again.
+    # Cells are targets, so that a deleted cell is made again.
     [
         CELL.format(model=c.model, checkpoint=c.name, task=task)
         for c in STUDY.checkpoints()
@@ -35,12 +35,15 @@ rule score:
         "logs/score/{model}/{checkpoint}/{task}.log",
     benchmark:
         "logs/score/{model}/{checkpoint}/{task}.benchmark.tsv"
-    priority: lambda wildcards: SCORE_JOBS.priority(wildcards.model, wildcards.checkpoint, wildcards.task)
+    priority:
+        lambda wildcards: SCORE_JOBS.priority(
+            wildcards.model, wildcards.checkpoint, wildcards.task
+        )
     group:
         "checkpoint"
     threads: 1
     resources:
-        slot=1,  # in a group: one cell after another, the first loads the weights for all
+        slot=1,  # cells of a group run one after another; the first loads the weights for all
         mem_mb=lambda wildcards, attempt: memory_mb(
             STUDY, checkpoint_of(wildcards), attempt
         ),

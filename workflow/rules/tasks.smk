@@ -1,13 +1,13 @@
 """
-Tasks: fetch pinned data, freeze it into requests. On the machine that runs Snakemake, which has a network.
+Tasks: fetch pinned data and freeze it into requests, on the machine that runs Snakemake, which has a network.
 
 INPUTS   workflow/tasks/{task}.yaml                        or a definition of your own
-OUTPUTS  resources/sources/{sha256}/{file}                 pinned data, hash checked
+OUTPUTS  resources/sources/{sha256}/{file}                   pinned data, with a checked hash
          resources/tasks/frozen/{task}-{identity}.parquet    requests, by identity
-         resources/tasks/{task}.parquet                      the same under the plain name
-         resources/tasks/{task}.preview.tsv                  its first examples, to read
-RERUNS   when the requests of this identity are missing: hashes and identities are in the names, and the wildcards
-         match missing files only (see checkpoints.smk for why). A new title or comment changes nothing.
+         resources/tasks/{task}.parquet                      the same by name
+         resources/tasks/{task}.preview.tsv                  the first examples as text
+RERUNS   when the requests of this identity are missing. Hashes and identities are in the names, and wildcards match
+         only missing files (checkpoints.smk has the reason). A new title or comment reruns nothing.
 """
 
 OUTPUTS.files(
@@ -19,7 +19,7 @@ OUTPUTS.files(
 OUTPUTS.files(
     "tasks",
     "resources/tasks/{task}.preview.tsv",
-    "its first examples, as a model sees them",
+    "its first examples, as the model reads them",
     [f"resources/tasks/{task}.preview.tsv" for task in STUDY.tasks],
 )
 
@@ -32,7 +32,7 @@ localrules:
 
 
 rule fetch:
-    """Bring a data file here: from a mirror, a path or the network; its sha256 must match."""
+    """Fetch a data file from a mirror, a path or the network, and check its sha256."""
     input:
         definition=lambda wildcards: ancient(
             str(STUDY.task_of_data(wildcards.sha256).file)
@@ -56,14 +56,14 @@ rule freeze:
     """Freeze a task into requests: one row per example and choice."""
     input:
         definition=lambda wildcards: ancient(str(STUDY.tasks[wildcards.task].file)),
-        # Ancient: its hash is in its name.
+        # Ancient, because the hash is in its name.
         data=lambda wildcards: ancient(STUDY.tasks[wildcards.task].data or []),
     output:
         requests="resources/tasks/frozen/{task}-{identity}.parquet",
     log:
         "logs/freeze/{task}-{identity}.log",
     wildcard_constraints:
-        # Only what is missing can be made: see checkpoints.smk.
+        # Only missing files: see checkpoints.smk.
         identity=any_of(
             t.identity for t in STUDY.tasks.values() if not Path(t.frozen).exists()
         ),
@@ -73,7 +73,7 @@ rule freeze:
 
 
 rule publish_task:
-    """Copy the frozen task to its plain name."""
+    """Copy the frozen task to a path without its identity."""
     input:
         requests=lambda wildcards: STUDY.tasks[wildcards.task].frozen,
     output:
@@ -87,7 +87,7 @@ rule publish_task:
 
 
 rule preview:
-    """Show the first examples of a frozen task, as a model will see them."""
+    """Write the first examples of a frozen task, as the model reads them."""
     input:
         requests="resources/tasks/{task}.parquet",
     output:

@@ -1,21 +1,20 @@
 """
-Trends: slopes over training, the class of every curve, bends, and what falls before accuracy does.
+Trends: slopes over training, classes and turning points of curves, and signals that fall before accuracy.
 
 INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
 OUTPUTS  results/{study}/trends.tsv              one row per model, task, watched metric
          results/{study}/trend_differences.tsv   largest against smallest model, per task
          results/{study}/early_warning.tsv       one row per model, task, signal
          results/{study}/figures/{trends,early_warning}.{pdf,png}
-RERUNS   when an example's metrics are new, the grid, the settings under `trajectories:` or `trends:`, or the code
-         changes.
+RERUNS   when metrics of examples, the grid, the settings under `trajectories:` or `trends:`, or the code change.
 """
 
 OUTPUTS.tables(
     "trends",
     {
         "trends.tsv": "slope and class of every curve",
-        "trend_differences.tsv": "the largest model against the smallest",
-        "early_warning.tsv": "whether margin or coverage fall before accuracy",
+        "trend_differences.tsv": "slopes of the largest model minus those of the smallest",
+        "early_warning.tsv": "whether margin or coverage fall before accuracy does",
     },
     when=STUDY.has_examples(),
     condition="cells scored",
@@ -23,8 +22,8 @@ OUTPUTS.tables(
 OUTPUTS.figures(
     "trends",
     {
-        "trends": "slopes with their intervals",
-        "early_warning": "falling accuracy beside the signals that may fall before it",
+        "trends": "slopes with confidence intervals",
+        "early_warning": "falling accuracy, and signals that may fall before it",
     },
     shows=["trends.tsv", "early_warning.tsv", "metrics.parquet"],
     when=STUDY.has_examples(),
@@ -37,7 +36,7 @@ localrules:
 
 
 rule trends:
-    """Follow every example through training: slopes, classes, bends, early warning."""
+    """Compute slopes, classes, turning points and early warnings from the metrics of every example."""
     input:
         examples=parts_of("examples"),
     output:
@@ -58,7 +57,7 @@ rule trends:
         f"logs/trends/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=STUDY.parts("examples"),  # one less is a change, too
+        examples=STUDY.parts("examples"),  # rerun also when one is removed
         metrics=STUDY.config["trajectories"]["metrics"],
         alpha=STUDY.config["trajectories"]["alpha"],
         equivalence_margin=STUDY.config["trends"]["equivalence_margin"],

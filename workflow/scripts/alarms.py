@@ -1,4 +1,4 @@
-"""Adapter: checkpoints compared on the same examples."""
+"""Adapter: compare checkpoints on the same examples."""
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.alarms.alarms import alarms

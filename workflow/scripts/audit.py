@@ -1,4 +1,4 @@
-"""Adapter: the findings about checkpoints as a table, and the worst of them on the terminal."""
+"""Adapter: write the findings about checkpoints as a table, and print the worst."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Adapter: what looks wrong in the cells, from the metrics and from the digests beside them."""
+"""Adapter: find suspicious results, from the metrics and the digests in their footers."""
 
 from ebbtide.cells.result_audit import audit, read_digests
 from ebbtide.logs import log_to

@@ -1,4 +1,4 @@
-"""Adapter: the configuration search."""
+"""Adapter: the table of the configuration search."""
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.scaling_laws.search import configurations

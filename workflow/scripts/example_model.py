@@ -1,4 +1,4 @@
-"""Adapter: the regression of cells once more from single answers, and whether the two agree."""
+"""Adapter: fit the regressions to single answers, and compare with the regressions of cells."""
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.panel import read_trajectories

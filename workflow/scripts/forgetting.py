@@ -1,4 +1,4 @@
-"""Adapter: forgetting, from the metrics of every example; its tables and the page to browse them."""
+"""Adapter: tables of forgetting from the metrics of every example, and a page to browse them."""
 
 from ebbtide.files import write_text
 from ebbtide.logs import log_to

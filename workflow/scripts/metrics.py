@@ -1,4 +1,4 @@
-"""Adapter: the long table of metrics, from the tables of all checkpoints."""
+"""Adapter: concatenate the metrics of all checkpoints and imported metrics."""
 
 import pandas as pd
 

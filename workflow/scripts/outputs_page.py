@@ -1,4 +1,4 @@
-"""Adapter: the page of the docs that lists all outputs."""
+"""Adapter: write the docs page that lists all outputs."""
 
 from ebbtide.files import write_text
 from ebbtide.logs import log_to

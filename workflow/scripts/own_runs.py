@@ -1,4 +1,4 @@
-"""Adapter: the study's own metrics as a table of runs."""
+"""Adapter: convert the study's own metrics to a table of runs."""
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.scaling_laws.runs import RUNS

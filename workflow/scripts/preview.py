@@ -1,4 +1,4 @@
-"""Adapter: the first requests of a task, to read."""
+"""Adapter: write the first requests of a task as text."""
 
 from ebbtide.logs import log_to
 from ebbtide.tables import REQUESTS, read_frame, write_tsv

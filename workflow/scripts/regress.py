@@ -1,4 +1,4 @@
-"""Adapter: regressions in both forms, verdicts, and the table of a paper, from the table of metrics."""
+"""Adapter: regressions in both forms, verdicts, and a table for a paper, from the metrics."""
 
 from ebbtide.files import write_text
 from ebbtide.logs import log_to

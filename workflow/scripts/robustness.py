@@ -1,4 +1,4 @@
-"""Adapter: every regression under every choice, and what survives, from the table of metrics."""
+"""Adapter: every regression under every analysis choice, and which verdicts hold."""
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.regression import robustness, robustness_verdicts

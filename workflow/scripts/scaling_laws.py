@@ -1,4 +1,4 @@
-"""Adapter: laws, predictions and how far to believe them, from the table of runs."""
+"""Adapter: scaling laws, predictions and their uncertainty, from the table of runs."""
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.scaling_laws import overtraining, sensitivity, trends

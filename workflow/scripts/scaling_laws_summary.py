@@ -1,4 +1,4 @@
-"""Adapter: predictions against what came, and E against the entropy of the source, in words."""
+"""Adapter: describe predicted and actual values, and E and the entropy of the source, in words."""
 
 from ebbtide.corpus.likelihood import source_of
 from ebbtide.files import write_text

@@ -1,4 +1,4 @@
-"""Adapter: points over training compute, and the class of every curve."""
+"""Adapter: metrics against training compute, and the class of every curve."""
 
 from ebbtide.checkpoints.model_series import check_named, series_of
 from ebbtide.logs import log_to

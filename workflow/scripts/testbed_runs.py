@@ -1,4 +1,4 @@
-"""Adapter: the testbed's JSON as one table of runs, with averages over tasks."""
+"""Adapter: read the JSON files of the testbed into one table of runs, with averages over tasks."""
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.scaling_laws.runs import RUNS

@@ -22,7 +22,7 @@ def test_targets_are_what_this_study_has() -> None:
         "results/mine/figures/alarms.png",
     ]
     assert outputs.figure_names() == ["alarms"]
-    assert outputs.shown() == {
+    assert outputs.figure_tables() == {
         "alarms": "results/mine/alarms.tsv",
         "metrics": "results/mine/metrics.parquet",
     }
