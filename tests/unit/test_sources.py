@@ -139,8 +139,8 @@ def test_places_of_a_source(text: str, mirror_path: str, url: str, monkeypatch: 
         (GITHUB, None, "has no sha256"),
         (GITHUB, "abc", "64 hex digits"),
         ("data.csv", SHA256 + "0", "64 hex digits"),
-        ("", SHA256, "is no source"),
-        ("a\nb", SHA256, "is no source"),
+        ("", SHA256, "is not a source"),
+        ("a\nb", SHA256, "is not a source"),
         ("github:owner/repo@main:file", SHA256, "'main' .*40 lower-case hex digits"),
         (f"github:owner/repo@{COMMIT[:12]}:file", SHA256, "not a full commit"),
         (f"github:owner/repo@{COMMIT.upper()}:file", SHA256, "not a full commit"),
@@ -407,7 +407,7 @@ def test_without_network_the_message_leads_to_a_mirror(
     sentence = str(caught.value)
     for part in (
         f"http://127.0.0.1:{port}{HUB_PATH}",
-        f"mirrors looked in: {mirror}",
+        f"mirrors searched: {mirror}",
         "EBBTIDE_MIRRORS",
         "`mirrors:`",
         "github/owner/repo/commit/path",

@@ -1,4 +1,4 @@
-"""Pinned sources: where a file comes from, to the byte. A lean module: parsing reads it.
+"""Pinned sources: files of fixed content from a repository, a URL or a path. Importing it is cheap.
 
 A source is a text and a sha256. The text is one of
 
@@ -6,7 +6,7 @@ A source is a text and a sha256. The text is one of
     https://host/path                      hf:datasets/owner/name@commit:file
     a local path, absolute or relative to the working directory or the checkout
 
-A mirror is a directory with copies of such files, so that a machine without a network can run a study:
+A mirror is a directory with copies of such files, for machines without a network:
 
     github/owner/repo/commit/path          hf/owner/name/commit/file
     https/host/path                        hf/datasets/owner/name/commit/file
@@ -33,10 +33,10 @@ FORMS = (
     "a local path",
 )
 CHECKOUT = Path(__file__).resolve().parents[2]
-SHARED_MIRROR = CHECKOUT.parent / "shared" / "mirror"  # of all checkouts in one directory
+SHARED_MIRROR = CHECKOUT.parent / "shared" / "mirror"  # shared by all checkouts in one directory
 
 _NAME = r"(?!\.{1,2}[/@])[A-Za-z0-9._-]+"
-# Without its look-ahead, a data set that lacks an owner would read as a model of the owner "datasets".
+# Without the look-ahead, a data set without an owner would be parsed as a model of the owner "datasets".
 _HUB = rf"(?:datasets/)?(?!datasets/){_NAME}/{_NAME}"
 _REMOTE = {
     "github": re.compile(rf"(?P<place>{_NAME}/{_NAME})@(?P<commit>[^:]*):(?P<path>.+)"),
@@ -51,7 +51,7 @@ _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOT
 
 @dataclass(frozen=True)
 class Source:
-    """One file of fixed content; `parse` makes it from text.
+    """One file of fixed content; `parse` creates it from text.
 
     `place` is ``owner/repo``, ``owner/name``, ``datasets/owner/name`` or a host (with port); `commit` is
     empty where the form has none; `sha256` is None only for a local path.
@@ -66,15 +66,15 @@ class Source:
 
     @classmethod
     def parse(cls, text: str, sha256: str | None, where: str) -> "Source":
-        """Read a source; `where` is the file and key it was written at, for the message.
+        """Parse a source; `where` is its file and key, for messages.
 
-        Raises ConfigError when the text has none of the allowed forms, does not name one commit, would leave
-        its place in a mirror (``..``), or when the sha256 is malformed, or missing for a remote file.
+        Raises `ConfigError` if the text has none of the allowed forms, does not name one commit, or its path
+        would leave a mirror (``..``); or if the sha256 is malformed, or missing for a remote file.
         """
         if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise ConfigError(f"{where}: the sha256 is {sha256!r}, allowed are 64 hex digits.")
+            raise ConfigError(f"{where}: found the sha256 {sha256!r}; allowed: 64 hex digits.")
         if not text or not text.isprintable():
-            raise ConfigError(f"{where}: {text!r} is no source; allowed: {', '.join(FORMS)}.")
+            raise ConfigError(f"{where}: {text!r} is not a source; allowed: {', '.join(FORMS)}.")
         sha256 = sha256.lower() if sha256 is not None else None
         scheme = _SCHEME.fullmatch(text)
         if scheme is None:
@@ -83,26 +83,26 @@ class Source:
         place, commit, path = _remote_parts(kind, scheme["rest"], text, where)
         if sha256 is None:
             raise ConfigError(
-                f"{where}: {text!r} has no sha256, which only a local path may lack; add the 64 hex digits"
-                " that `sha256sum` prints for the file."
+                f"{where}: {text!r} has no sha256, which is optional only for a local path; add the 64 hex"
+                " digits that `sha256sum` prints for the file."
             )
         return cls(text, sha256, kind, place, commit, path)
 
     @property
     def mirror_path(self) -> Path:
-        """Where a mirror keeps the file, relative to the mirror; ValueError for a local path."""
+        """Path of the file in a mirror. Raises `ValueError` for a local path."""
         if self.kind == "local":
-            raise ValueError(f"{self.text}: a local path has no place in a mirror")
+            raise ValueError(f"{self.text}: a local path is not in a mirror")
         return Path(self.kind, self.place, self.commit, self.path)
 
     @property
     def fetched(self) -> str:
-        """Where the file lies once it is here, relative to the working directory."""
+        """Path of the fetched file, relative to the working directory."""
         return f"resources/sources/{self.sha256}/{Path(self.path).name}"
 
     @property
     def url(self) -> str:
-        """Where the file is downloaded from; ValueError for a local path."""
+        """URL for the download. Raises `ValueError` for a local path."""
         match self.kind:
             case "github":
                 return f"https://raw.githubusercontent.com/{self.place}/{self.commit}/{quote(self.path)}"
@@ -115,7 +115,7 @@ class Source:
 
 
 def hub_endpoint() -> str:
-    """Root URL of the model hub: env HF_ENDPOINT, or the public one. ConfigError if it holds credentials."""
+    """Return the URL of the hub, by default the public one. Raises `ConfigError` if it has credentials."""
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     if "@" in endpoint:
         raise ConfigError("HF_ENDPOINT: credentials in the URL are not allowed; put the token into HF_TOKEN.")
@@ -123,26 +123,26 @@ def hub_endpoint() -> str:
 
 
 def hub_token() -> str | None:
-    """The token for the model hub: of HF_TOKEN or the login file, if there is one and it may be sent unasked.
+    """Return the token for the hub, from HF_TOKEN or the login file, if implicit tokens are enabled.
 
-    ConfigError if no request could carry it: the HTTP client would quote it in its error.
+    Raises `ConfigError` for a token that cannot be sent, because the HTTP client would quote it in its error.
     """
     from huggingface_hub import constants, get_token
 
     token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     if token and not re.fullmatch(r"[!-~]+", token):
         raise ConfigError(
-            "HF_TOKEN: the token of this variable or of the login file has a character that no token has,"
-            " such as a space; set it anew."
+            "HF_TOKEN: the token in this variable or in the login file has a character that is not allowed,"
+            " such as a space; set it again."
         )
     return token
 
 
 def mirrors(configured: Sequence[str]) -> list[Path]:
-    """The mirrors to look in, in order: those of env EBBTIDE_MIRRORS, the configuration's, `SHARED_MIRROR`.
+    """Return the mirrors to search, in order: EBBTIDE_MIRRORS, the configured ones, `SHARED_MIRROR`.
 
-    The last needs no configuration; it is left out where there is no such directory. Raises ConfigError for
-    one of the others that is not a directory: a mistyped mirror would otherwise mean a download.
+    The last needs no configuration and is used if the directory exists. Raises `ConfigError` if one of the
+    others is not a directory, because a mistyped mirror would otherwise cause downloads.
     """
     environment = os.environ.get("EBBTIDE_MIRRORS", "").split(os.pathsep)
     named = [("EBBTIDE_MIRRORS", name) for name in environment if name]
@@ -150,23 +150,23 @@ def mirrors(configured: Sequence[str]) -> list[Path]:
     for key, name in named:
         if not Path(name).expanduser().is_dir():
             raise ConfigError(
-                f"{key}: {name!r} is not a directory; a mirror holds copies as github/owner/repo/commit/path."
+                f"{key}: {name!r} is not a directory; a mirror has copies as github/owner/repo/commit/path."
             )
     shared = [SHARED_MIRROR] if SHARED_MIRROR.is_dir() else []
     return list(dict.fromkeys([*(Path(name).expanduser() for _, name in named), *shared]))
 
 
 def fetch(source: Source, to: Path, mirrors: Sequence[Path], transport: Transport | None = None) -> None:
-    """Write the file of `source` to `to`: from its local path, the first mirror that has it, or its URL.
+    """Copy or download the file of `source` to `to`: from its path, the first mirror that has it, or its URL.
 
-    `to` appears only after the sha256 has been checked, whatever the route. `transport` replaces the default
-    one. Raises SourceError when no route leads to the file, or when its content is another one.
+    `to` is created only after the sha256 has been checked. `transport` replaces the default one. Raises
+    `SourceError` if the file is not found, or its content does not match.
     """
     with atomic(to) as temporary:
-        place = _on_this_machine(source, mirrors)
-        if place is not None:
-            origin = str(place)
-            _copy(place, temporary, source)
+        path = _on_this_machine(source, mirrors)
+        if path is not None:
+            origin = str(path)
+            _copy(path, temporary, source)
         else:
             origin = source.url
             _download(source, temporary, mirrors, transport or Transport())
@@ -182,7 +182,9 @@ def _remote_kind(scheme: str, text: str, where: str) -> Literal["github", "hf", 
         case "github" | "hf" | "https":
             return scheme
         case "http":
-            raise ConfigError(f"{where}: {text!r} would be read in the clear; only https:// is allowed.")
+            raise ConfigError(
+                f"{where}: {text!r} would be transferred unencrypted; only https:// is allowed."
+            )
     hint = nearest(scheme, list(_REMOTE))
     raise ConfigError(
         f"{where}: {text!r} starts with the unknown '{scheme}:'{hint} (allowed: {', '.join(FORMS)};"
@@ -191,7 +193,7 @@ def _remote_kind(scheme: str, text: str, where: str) -> Literal["github", "hf", 
 
 
 def _remote_parts(kind: str, rest: str, text: str, where: str) -> tuple[str, str, str]:
-    """(place, commit, path) of the text behind ``kind:``."""
+    """Return (place, commit, path) from the text after ``kind:``."""
     match = _REMOTE[kind].fullmatch(rest)
     if match is None:
         forms = " or ".join(form for form in FORMS if form.startswith(f"{kind}:"))
@@ -213,14 +215,14 @@ def _remote_parts(kind: str, rest: str, text: str, where: str) -> tuple[str, str
 
 def _on_this_machine(source: Source, mirrors: Sequence[Path]) -> Path | None:
     if source.kind == "local":
-        places = [base / Path(source.path).expanduser() for base in (Path.cwd(), CHECKOUT)]
+        candidates = [base / Path(source.path).expanduser() for base in (Path.cwd(), CHECKOUT)]
     else:
-        places = [mirror / source.mirror_path for mirror in mirrors]
-    place = next((place for place in places if place.is_file()), None)
-    if place is None and source.kind == "local":
-        looked = " and ".join(str(place) for place in dict.fromkeys(places))
-        raise SourceError(f"{source.text}: there is no such file (looked for {looked}).")
-    return place
+        candidates = [mirror / source.mirror_path for mirror in mirrors]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None and source.kind == "local":
+        tried = " and ".join(str(path) for path in dict.fromkeys(candidates))
+        raise SourceError(f"{source.text}: there is no such file (looked for {tried}).")
+    return found
 
 
 def _copy(path: Path, to: Path, source: Source) -> None:
@@ -235,11 +237,11 @@ def _download(source: Source, to: Path, mirrors: Sequence[Path], transport: Tran
     try:
         transport.save(source.url, to, hub_token() if source.kind == "hf" else None)
     except TransportError as error:
-        looked = ", ".join(str(mirror) for mirror in mirrors) or "none"
+        searched = ", ".join(str(mirror) for mirror in mirrors) or "none"
         gated = source.kind == "hf" and error.status in (401, 403)
         raise SourceError(
-            f"{source.text}: {source.url} cannot be downloaded ({error}; mirrors looked in: {looked})."
+            f"{source.text}: {source.url} cannot be downloaded ({error}; mirrors searched: {searched})."
             + (" A gated or private repository needs HF_TOKEN." if gated else "")
-            + " Without a network, let EBBTIDE_MIRRORS or `mirrors:` point to a copy laid out as"
+            + " Without a network, set EBBTIDE_MIRRORS or `mirrors:` to a directory of copies laid out as"
             f" github/owner/repo/commit/path; this file is {source.mirror_path} there."
         ) from error

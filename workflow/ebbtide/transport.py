@@ -1,8 +1,8 @@
-"""HTTP for every download: https only, bounded retries, whole or resumed bodies, a token for one host.
+"""HTTP for all downloads: https only, bounded retries, resumed bodies, a token for one host.
 
-The callers say what they ask for and turn `TransportError` into their sentence: `sources` (pinned files) and
-`checkpoints.hub.client` (repositories). httpx2 brings proxies and certificates. It is imported with the first
-request, because parsing a workflow reads `sources`.
+The callers `sources` (pinned files) and `checkpoints.hub.client` (repositories) turn `TransportError` into
+their own messages. httpx2 handles proxies and certificates. It is imported with the first request, because
+parsing a workflow imports `sources`.
 """
 
 import math
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before the second attempt, the third, …
-PATIENCE = 120.0  # seconds that attempts and waits may take together without progress
-WINDOW = 310.0  # seconds; a hub counts requests over five minutes, and says when the next window begins
-WINDOWS = 10  # that one request waits for
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before the second attempt, the third attempt, …
+PATIENCE = 120.0  # seconds of attempts and waits without progress before giving up
+WINDOW = 310.0  # seconds; the hub limits requests per five minutes, and reports when the next window begins
+WINDOWS = 10  # most rate-limit windows that one request waits for
 TIMEOUT = 30.0  # seconds without a byte
-PROGRESS = 1 << 20  # bytes; an attempt that brought as many starts the waits anew
-SMALL = 32 << 20  # bytes; what `read` takes into memory
+PROGRESS = 1 << 20  # bytes; an attempt that received this many resets the waits
+SMALL = 32 << 20  # bytes; limit of `read`, which keeps the body in memory
 REDIRECTS = 10
 
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+)")
 
 
 class TransportError(Exception):
-    """A request failed. Its text is the reason, without the token and the query of the URL.
+    """A request failed. The message is the reason, without the token and the query of the URL.
 
-    `again`: another attempt may succeed; `wait`: seconds that the server asks for; `status` of HTTP, or 0;
-    `code`: a hub's own name of the error.
+    `again`: another attempt may succeed; `wait`: seconds to wait, as requested by the server; `status`: of
+    HTTP, or 0; `code`: the error code of a hub.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class TransportError(Exception):
 class Transport:
     """Requests with retries.
 
-    Broken connections, bodies cut short and the statuses 408, 429 and 5xx are tried again, after `waits`
-    (seconds) or what the server asks for, within `PATIENCE`; any other failure is final. `plain_http` allows
-    http:// beside https://. `sleep` is for tests.
+    Broken connections, incomplete bodies and the statuses 408, 429 and 5xx are retried after `waits`
+    (seconds), or as long as the server requests, within `PATIENCE`. Other failures are final. `plain_http`
+    also allows http://. `sleep` is for tests.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class Transport:
         what: object = None,
         received: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """Write the body at `url` to `part`, going on behind the bytes that `part` has.
+        """Download `url` to the file `part`, resuming after the bytes that it contains.
 
-        `what` stands for the URL in the log. `received` is called with the bytes on disk, again and again.
-        Errors of the disk (OSError) pass through.
+        `what` replaces the URL in the log. `received` is called repeatedly with the number of bytes on disk.
+        Errors of the disk (`OSError`) are not caught.
         """
 
         def attempt() -> None:
@@ -96,7 +96,7 @@ class Transport:
         self.retry(what or url, attempt, progress=lambda: _size(part))
 
     def read(self, url: str, token: str | None = None, what: object = None, most: int = SMALL) -> bytes:
-        """The body at `url`; little more than `most` bytes of a longer one."""
+        """Return the body at `url`, cut off after little more than `most` bytes."""
 
         def attempt() -> bytes:
             data = bytearray()
@@ -110,9 +110,9 @@ class Transport:
         return self.retry(what or url, attempt)
 
     def retry(self, what: object, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-        """Call `attempt` until it returns, or until waits or patience are at an end.
+        """Call `attempt` until it returns, or until the waits or `PATIENCE` are used up.
 
-        Both start anew when `progress` (bytes) has gone on.
+        Both are reset when `progress` (bytes) has increased.
         """
         tries, spent, reached, windows = 0, 0.0, progress(), 0
         while True:
@@ -143,9 +143,9 @@ class Transport:
     def open(
         self, url: str, token: str | None, headers: Mapping[str, str] | None = None
     ) -> Iterator["Response"]:
-        """The answer to one request, of a status below 400 (or 416 to a request for a range); body not read.
+        """Yield the response to one request, with a status below 400 (or 416 for a range) and an unread body.
 
-        `token` goes to the host of `url` only. Raises `TransportError`, also for what happens while the body
+        `token` is sent only to the host of `url`. Raises `TransportError`, also for failures while the body
         is read.
         """
         import httpx2
@@ -165,7 +165,7 @@ class Transport:
             raise _broken(error) from None
 
     def _answer(self, request: "Request") -> "Response":
-        """The answer behind all redirects; the client drops the token when one leads to another host."""
+        """Return the response after all redirects; the client drops the token for another host."""
         for _ in range(REDIRECTS):
             if request.url.scheme not in self._schemes:
                 raise TransportError(f"it leads to {_origin(request)}; only https is allowed")
@@ -179,27 +179,25 @@ class Transport:
 
 @cache
 def client() -> "Client":
-    """One client for the process, which keeps connections open."""
+    """Return the client of the process, which keeps connections open."""
     import httpx2
 
     return httpx2.Client()
 
 
 def _append(response: "Response", part: Path, offset: int, received: Callable[[int], None]) -> None:
-    """Write the body behind the `offset` bytes that the request left out, or as a new file."""
+    """Append the body after `offset` bytes, or write a new file if the server ignores the range."""
     match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
     total = int(match["total"]) if match else None
-    if response.status_code == 416 and total == offset:  # a killed run had it all
+    if response.status_code == 416 and total == offset:  # the file was already complete
         return
     if offset and response.status_code == 206 and match and match["start"] == str(offset):
         mode = "ab"
-    elif response.status_code == 200:  # without regard to the range
+    elif response.status_code == 200:  # the server ignored the range
         mode = "wb"
     else:
         part.unlink(missing_ok=True)
-        raise TransportError(
-            f"found no range from byte {offset} on (HTTP {response.status_code})", again=True
-        )
+        raise TransportError(f"found no range from byte {offset} (HTTP {response.status_code})", again=True)
     with part.open(mode) as file:
         for piece in response.iter_bytes():
             file.write(piece)
@@ -210,7 +208,7 @@ def _append(response: "Response", part: Path, offset: int, received: Callable[[i
 
 
 def _refused(response: "Response") -> TransportError:
-    """What a status of 400 or above means."""
+    """Return the error for a status of 400 or above."""
     status, code = response.status_code, response.headers.get("X-Error-Code", "")
     if status in (408, 429) or status >= 500:
         return TransportError(
@@ -220,19 +218,19 @@ def _refused(response: "Response") -> TransportError:
 
 
 def _asked_to_wait(headers: Mapping[str, str]) -> float:
-    """Seconds until the next request is welcome: of `RateLimit` (the rest of its window) or `Retry-After`."""
+    """Return the seconds to wait, from `RateLimit` (the rest of its window) or `Retry-After`."""
     window = re.search(r"\br=0\b.*?\bt=(\d+)", headers.get("RateLimit", ""))
     after = window[1] if window else headers.get("Retry-After", "").strip()
     if after.isdecimal():
         return float(after)
     try:
         return max(0.0, (parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # no date, or one without a time zone
+    except (ValueError, TypeError):  # not a date, or one without a time zone
         return 0.0
 
 
 def _broken(error: Exception) -> TransportError:
-    """What a failure of the connection means; an unknown host and a false certificate are final."""
+    """Return the error for a failed connection. An unknown host or an invalid certificate is final."""
     import httpx2
 
     text = str(error).rstrip(".") or type(error).__name__
@@ -243,13 +241,13 @@ def _broken(error: Exception) -> TransportError:
 
 
 def _is_final(cause: BaseException) -> bool:
-    """A host that does not exist (without a network: any), or a certificate that does not hold."""
+    """Whether a host is unknown (without a network: any host), or a certificate is invalid."""
     unknown = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
     return unknown or isinstance(cause, ssl.SSLCertVerificationError)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it was raised from or while handling, and so on: the client does not name each cause."""
+    """Yield an error and its chain of causes and contexts, because the client does not name each cause."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -105,7 +105,7 @@ for kept, weights in [
         benchmark:
             "logs/fetch_checkpoint/{model}/{checkpoint}-{id}.benchmark.tsv"
         wildcard_constraints:
-            id=any_of(BUDGET.absent(kept=kept)),
+            id=any_of(BUDGET.missing_directories(kept=kept)),
         priority: COMMON
         threads: 0  # it waits for disk space, which jobs that need the cores free
         resources:

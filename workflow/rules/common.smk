@@ -117,7 +117,7 @@ onsuccess:
 
     text, status = end_of_run(STUDY, RESULTS, planned_rules(workflow))
     if not PROBLEM:
-        BUDGET.settle()
+        BUDGET.clean_up()
     print(text, end="")
     if status:
         sys.exit(status)

@@ -13,9 +13,9 @@ import pytest
 
 from ebbtide.cells.store import failed_mark
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.jobs.fetch_plan import GRACE, FetchPlan, read_fetch_plan
+from ebbtide.jobs.fetch_plan import GRACE_SECONDS, FetchPlan, read_fetch_plan
 
-LONG_AGO = time.time() - 2 * GRACE
+LONG_AGO = time.time() - 2 * GRACE_SECONDS
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def run(**changes: Any) -> FetchPlan:
     plan = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "started": LONG_AGO - GRACE,
+        "started": LONG_AGO - GRACE_SECONDS,
         "budget_bytes": 10,
         "stay": ["kept"],
         "wanted": {"weights": [[f"{n}.done", f"{n}.parquet", f"{n}.requests"] for n in ("one", "two")]},
@@ -63,7 +63,7 @@ def test_what_stays_is_needed_and_what_nobody_named_is_not(place: Path) -> None:
 def test_a_cell_of_before_the_run_does_not_count(place: Path) -> None:
     """It is there, but the store is not trusted (`recompute`), or the plan would not name it."""
     for name in ("one", "two"):
-        touch(f"{name}.done", LONG_AGO - 2 * GRACE)
+        touch(f"{name}.done", LONG_AGO - 2 * GRACE_SECONDS)
     assert run().needs(place / "weights")
 
 
@@ -74,7 +74,7 @@ def test_a_failed_cell_counts_after_a_while_in_which_it_may_be_tried_again(place
     assert planned.needs(weights)
     touch(failed_mark("two.parquet"), LONG_AGO)
     assert not planned.needs(weights)
-    touch(failed_mark("two.parquet"), LONG_AGO - 2 * GRACE)  # of an earlier run
+    touch(failed_mark("two.parquet"), LONG_AGO - 2 * GRACE_SECONDS)  # of an earlier run
     assert planned.needs(weights)
 
 
@@ -99,5 +99,5 @@ def test_a_run_that_is_over(place: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"host": 1}', '{"wanted": []}'])
 def test_no_plan_is_a_sentence(place: Path, text: str) -> None:
     Path("plan.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"--plan: plan\.json is no plan of a run"):
+    with pytest.raises(ConfigError, match=r"--plan: plan\.json is not the plan of a run"):
         read_fetch_plan("plan.json")

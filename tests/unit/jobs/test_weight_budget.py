@@ -48,7 +48,7 @@ def study(sizes: list[int], disk: float | None, keep: Any = "none") -> Study:
 def test_a_budget_below_one_checkpoint_is_an_error_before_anything_runs() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"weights\.disk_gb: .*tiny/step1 needs .* beside 0 GB that stay; allow more\.",
+        match=r"weights\.disk_gb: .*tiny/step1 needs .* in addition to 0 GB of kept weights; increase it\.",
     ):
         WeightBudget(study([5, 50], 20)).check()
     WeightBudget(study([5, 50], 50)).check()
@@ -56,18 +56,18 @@ def test_a_budget_below_one_checkpoint_is_an_error_before_anything_runs() -> Non
 
 
 def test_what_stays_counts_for_good() -> None:
-    with pytest.raises(ConfigError, match="keep less"):
+    with pytest.raises(ConfigError, match="keep fewer weights"):
         WeightBudget(study([SIZE] * 4, 3 * SIZE, "all")).check()
     WeightBudget(study([SIZE] * 4, 4 * SIZE, "all")).check()
-    with pytest.raises(ConfigError, match="keep less"):
+    with pytest.raises(ConfigError, match="keep fewer weights"):
         WeightBudget(study([SIZE] * 4, 2 * SIZE, 2)).check()
     WeightBudget(study([SIZE] * 4, 3 * SIZE, 2)).check()
 
 
 def test_what_is_kept_is_the_end_of_training() -> None:
     budget = WeightBudget(study([SIZE] * 4, None, 2))
-    assert budget.absent(kept=True) == ["hub-2", "hub-3"]
-    assert budget.absent(kept=False) == ["hub-0", "hub-1"]
+    assert budget.missing_directories(kept=True) == ["hub-2", "hub-3"]
+    assert budget.missing_directories(kept=False) == ["hub-0", "hub-1"]
 
 
 def test_the_plan_names_the_cells_that_wait_for_each_directory(
@@ -87,8 +87,8 @@ def test_the_plan_names_the_cells_that_wait_for_each_directory(
     assert len(plan["wanted"]) == 3
     scored = replace(planned, config={**planned.config, "recompute": False}, tasks={})
     assert WeightBudget(scored).plan()["wanted"] == {}
-    assert WeightBudget(scored).passed() == [Path("r/tiny/step0/hub-0")]
-    assert WeightBudget(planned).passed() == []  # its cells wait for it
+    assert WeightBudget(scored).unneeded() == [Path("r/tiny/step0/hub-0")]
+    assert WeightBudget(planned).unneeded() == []  # its cells wait for it
 
 
 def test_what_a_removal_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +98,10 @@ def test_what_a_removal_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.
         Path("r/tiny", name, "model.safetensors").touch()
     Path("r/tiny/step1/hub-1/fetched.json").touch()
     budget = WeightBudget(study([SIZE] * 2, None))
-    assert budget.absent(kept=False) == ["hub-0"]
-    budget.settle()
+    assert budget.missing_directories(kept=False) == ["hub-0"]
+    budget.clean_up()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-1"]
-    assert budget.absent(kept=False) == ["hub-0"]
+    assert budget.missing_directories(kept=False) == ["hub-0"]
 
 
 def test_weights_fetched_beside_a_leftover_get_its_name(
@@ -121,6 +121,6 @@ def test_weights_fetched_beside_a_leftover_get_its_name(
     planned = study([SIZE], None, "all")
     [checkpoint] = planned.checkpoints()
     row = Model("tiny", (replace(checkpoint, marker=place),))
-    WeightBudget(replace(planned, models={"tiny": row})).settle()
+    WeightBudget(replace(planned, models={"tiny": row})).clean_up()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-0"]
     assert place_for(str(leftover)) == str(leftover)

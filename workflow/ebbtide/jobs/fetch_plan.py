@@ -1,7 +1,7 @@
-"""The run that fetches: which weights on disk it still needs. A lean module.
+"""The plan of a run that fetches weights: which weights on disk it still needs. Importing it is cheap.
 
-Snakemake writes the plan when a run starts (`jobs.weight_budget`). Weights are needed until every cell that
-waits for them is among the results, has failed, or can never be scored because its task could not be frozen.
+`jobs.weight_budget` writes the plan when a run starts. Weights are needed until every cell that waits for
+them is in the results, has failed, or cannot be scored because its task could not be frozen.
 """
 
 import json
@@ -17,23 +17,24 @@ from ebbtide.cells.store import failed_mark
 from ebbtide.checkpoints.hub.disk import Budget
 from ebbtide.errors import CheckpointError, ConfigError
 
-# Seconds in which a failed cell may be tried again, and a task be frozen.
-GRACE = float(os.environ.get("EBBTIDE_GRACE", "600"))
+# Weights stay this long for a failed cell to be retried, or for a task to be frozen.
+GRACE_SECONDS = float(os.environ.get("EBBTIDE_GRACE", "600"))
 
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """The plan of a run.
+    """The plan of a run, and whether it still needs weights.
 
     Attributes
     ----------
     budget
         Most bytes of weights on disk; None is no limit.
     stay
-        Directories that stay when they are scored.
+        Directories that are kept when their cells are scored.
     wanted
-        Directory → (cell among the results, in the store, frozen task) of every cell that waits for it.
-        Only the first says that its job is done: Snakemake looks for the weights before a copying job, too.
+        Directory → (cell in the results, cell in the store, frozen task) of every cell that waits for it.
+        Only the first shows that the job is done, because Snakemake checks for the weights even before a
+        copy.
     """
 
     host: str
@@ -44,31 +45,31 @@ class FetchPlan:
     wanted: Mapping[Path, Sequence[tuple[Path, Path, Path]]]
 
     def needs(self, directory: Path) -> bool:
-        """Whether these weights may not be removed."""
+        """Whether these weights must not be removed."""
         path = directory.absolute()
         return path in self.stay or any(self._waits(path, *cell) for cell in self.wanted.get(path, ()))
 
     def check(self) -> None:
-        """Raise `CheckpointError` if the run is over: nobody would make room."""
+        """Raise `CheckpointError` if the run has ended, because then no disk space will become free."""
         if self.host == socket.gethostname() and not _lives(self.pid):
             raise CheckpointError("the run that fetches these weights has ended; run snakemake again.")
 
     def _waits(self, directory: Path, result: Path, cell: Path, requests: Path) -> bool:
         if _time(result) >= self.started:
             return False
-        over = time.time() - GRACE
+        over = time.time() - GRACE_SECONDS
         if not requests.exists() and _time(directory, time.time()) < over:
             return False
         return not self.started <= _time(failed_mark(cell)) < over
 
 
 def read_fetch_plan(path: str | Path) -> FetchPlan:
-    """The plan in a file, as `jobs.weight_budget` makes it. Raises `ConfigError` if it is none."""
+    """Read the plan that `jobs.weight_budget` wrote. Raises `ConfigError` for any other file."""
     try:
         plan: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         wanted = {
             Path(directory).absolute(): [
-                (Path(result), Path(cell), Path(asked)) for result, cell, asked in cells
+                (Path(result), Path(cell), Path(requests)) for result, cell, requests in cells
             ]
             for directory, cells in plan["wanted"].items()
         }
@@ -76,12 +77,12 @@ def read_fetch_plan(path: str | Path) -> FetchPlan:
         return FetchPlan(plan["host"], plan["pid"], plan["started"], plan["budget_bytes"], stay, wanted)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
-            f"--plan: {path} is no plan of a run ({type(error).__name__}: {error}); run snakemake again."
+            f"--plan: {path} is not the plan of a run ({type(error).__name__}: {error}); run snakemake again."
         ) from None
 
 
 def budget_of(plan: str | Path, to: Path) -> Budget | None:
-    """The budget of disk space that a run sets for the directory `to`; None if it sets none.
+    """Return the disk budget that a run sets for the directory `to`, or None.
 
     Raises `ConfigError` if the plan cannot be read, or `to` is not ROOT/MODEL/CHECKPOINT/hub-ID.
     """
@@ -90,12 +91,12 @@ def budget_of(plan: str | Path, to: Path) -> Budget | None:
         return None
     absolute = to.absolute()
     if not absolute.name.startswith("hub-") or len(absolute.parents) < 3:
-        raise ConfigError(f"--to: found {to}; allowed within a budget: ROOT/MODEL/CHECKPOINT/hub-ID.")
+        raise ConfigError(f"--to: found {to}; allowed with a budget: ROOT/MODEL/CHECKPOINT/hub-ID.")
     return Budget(absolute.parents[2], run.budget, run.needs, check=run.check)
 
 
 def _time(path: Path, absent: float = 0.0) -> float:
-    """When a file was last changed (Unix seconds)."""
+    """Return the time of the last change of a file (Unix seconds), or `absent`."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

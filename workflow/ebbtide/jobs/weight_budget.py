@@ -1,9 +1,9 @@
-"""How the hub's weights pass through the disk: fetched, scored, evicted, within a budget of bytes.
+"""The disk budget of weights from the hub: they are fetched, scored and evicted within a number of bytes.
 
-Snakemake removes temporary weights when their last cell is there. It holds a resource only while a job runs,
-so a budget of what *lies* on disk is kept by the fetching jobs themselves (`checkpoints.hub.disk`): they take
-no core and wait for room. (Edges from scored to fetched checkpoints would do too, but Snakemake walks such a
-chain again and again: minutes for a thousand checkpoints.)
+Snakemake removes temporary weights when their last cell exists. A Snakemake resource is held only while a job
+runs, so it cannot limit the bytes on disk. Instead, the fetching jobs themselves keep the budget
+(`checkpoints.hub.disk`): they take no core and wait for disk space. (Dependencies of fetches on scored
+checkpoints would also work, but planning such a chain takes Snakemake minutes for a thousand checkpoints.)
 """
 
 import os
@@ -31,31 +31,33 @@ class WeightBudget:
         self._study = study
         self._weights = study.config["weights"]
         self._hub = [c for model in study.hub for c in study.models[model.name].checkpoints]
-        self._stay = {c.marker for model in study.hub for c in self._staying(model.name)}
+        self._kept = {c.marker for model in study.hub for c in self._to_keep(model.name)}
 
-    plan_file = "resources/ahead/weights.json"  # what `plan` returns, for the fetches of a run
+    plan_file = "resources/ahead/weights.json"  # the result of `plan`, which the fetches of a run read
 
     @property
     def downloads(self) -> int:
-        """How many checkpoints are fetched at the same time."""
+        """Number of checkpoints fetched at the same time."""
         return int(self._weights["parallel_downloads"])
 
-    def absent(self, *, kept: bool) -> list[str]:
-        """What is not on disk, of the weights that stay (`kept`) or of those that go: ends of paths."""
-        return [Path(c.marker).name for c in self._hub if (c.marker in self._stay) == kept and not _lies(c)]
+    def missing_directories(self, *, kept: bool) -> list[str]:
+        """Return the directory names of weights that are not on disk, of those to keep or of the others."""
+        absent = (c for c in self._hub if not is_fetched(c.marker))
+        return [Path(c.marker).name for c in absent if (c.marker in self._kept) == kept]
 
-    def passed(self) -> list[Path]:
-        """Weights on disk that do not stay, and that no cell of the study waits for."""
+    def unneeded(self) -> list[Path]:
+        """Return the weights on disk that are not kept and that no cell of the study needs."""
         waiting = {c.marker for c in self._hub if missing(self._study, c)}
-        return [Path(c.marker) for c in self._hub if c.marker not in self._stay | waiting and _lies(c)]
+        unused = (c for c in self._hub if c.marker not in self._kept | waiting)
+        return [Path(c.marker) for c in unused if is_fetched(c.marker)]
 
-    def settle(self) -> None:
-        """At the end of a run, remove weights that no cell waits for, and leftovers of earlier removals.
+    def clean_up(self) -> None:
+        """Remove, at the end of a run, weights that no cell needs and leftovers of interrupted removals.
 
-        Snakemake removes temporary outputs of its own jobs; what remains here is from killed runs. Weights
-        that were fetched beside such a leftover (see `hub.fetched.place_for`) get its name.
+        Snakemake removes the temporary outputs of its own jobs, so these are from killed runs. Weights that
+        were fetched beside such a leftover (see `hub.fetched.place_for`) get its name.
         """
-        for weights in self.passed():
+        for weights in self.unneeded():
             remove(weights)
         for checkpoint in self._hub:
             directory = first_place(checkpoint.marker)
@@ -65,14 +67,14 @@ class WeightBudget:
                     Path(checkpoint.marker).rename(directory)
 
     def options(self, model: str) -> str:
-        """What `fetch-checkpoint` must know about a model, as options."""
+        """Return the options of `fetch-checkpoint` for a model."""
         [row] = [row for row in self._study.hub if row.name == model]
         return f"--format {row.format}" + (" --remote-code" if row.remote_code else "")
 
     def plan(self) -> dict[str, Any]:
-        """What guards the budget while fetching, see `jobs.fetch_plan`: bytes on disk, and what is wanted.
+        """Return the plan that fetches read (see `jobs.fetch_plan`): the budget, and the cells to score.
 
-        Cells are named with the requests they answer: a cell whose task could not be frozen is never scored.
+        Cells are listed with their requests, because a cell whose task could not be frozen is never scored.
         """
         budget, store = self._weights["disk_gb"], self._study.config["scoring"]["store"]
         wanted = {
@@ -91,43 +93,38 @@ class WeightBudget:
             "pid": os.getpid(),
             "started": time.time(),
             "budget_bytes": None if budget is None else round(budget * GB),
-            "stay": sorted(self._stay),
+            "stay": sorted(self._kept),
             "wanted": wanted,
         }
 
     def check(self) -> None:
-        """Raise `ConfigError` if the budget cannot hold some weights beside those that stay."""
+        """Raise `ConfigError` if the budget is too small for some weights together with those to keep."""
         if self._weights["disk_gb"] is None:
             return
         needed = {c.marker for c in self._needed}
-        staying = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker in self._stay}
+        staying = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker in self._kept}
         held = sum(size for marker, size in staying.items() if marker in needed or is_fetched(marker))
-        passing = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker not in self._stay}
+        passing = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker not in self._kept}
         largest = max(self._needed, key=lambda c: passing.get(c.marker, 0), default=None)
         if largest is None:
             return
-        own = 0 if largest.marker in self._stay else largest.peak_disk_bytes
+        own = 0 if largest.marker in self._kept else largest.peak_disk_bytes
         if held + own > round(self._weights["disk_gb"] * GB):
             raise ConfigError(
                 f"weights.disk_gb: found {self._weights['disk_gb']}, but {largest.model}/{largest.name} "
-                f"needs {largest.peak_disk_bytes / GB:.3g} GB beside {held / GB:.3g} GB that stay; allow more"
-                f"{', or keep less (weights.keep)' if held else ''}."
+                f"needs {largest.peak_disk_bytes / GB:.3g} GB in addition to {held / GB:.3g} GB of kept "
+                f"weights; increase it{', or keep fewer weights (weights.keep)' if held else ''}."
             )
 
     @cached_property
     def _needed(self) -> list[Checkpoint]:
-        """Checkpoints with a cell to score, in order; each directory once."""
+        """Checkpoints with a cell to score, in order, once per directory."""
         found = {c.marker: c for c in self._hub if missing(self._study, c)}
         return list(found.values())
 
-    def _staying(self, model: str) -> tuple[Checkpoint, ...]:
+    def _to_keep(self, model: str) -> tuple[Checkpoint, ...]:
         checkpoints = self._study.models[model].checkpoints
         keep = self._weights["keep"]
         if keep == "all":
             return checkpoints
         return () if keep == "none" else checkpoints[-keep:]
-
-
-def _lies(checkpoint: Checkpoint) -> bool:
-    """Whether the weights are there as a whole: their record is written last and read first."""
-    return is_fetched(checkpoint.marker)
