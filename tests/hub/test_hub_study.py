@@ -268,6 +268,7 @@ def test_a_dead_hub_loses_nothing(tmp_path: Path, hub: FakeHub, weights: Path) -
     suite.lock(workspace)
     locked = (workspace.path / "config.lock.json").read_text()
     hub.close()
+    workspace.env["EBBTIDE_BACKOFF"] = "0.01"
     shutil.rmtree(workspace.path / "results/small", ignore_errors=True)
     done = workspace.snakemake("--cores", "2", "--keep-going", "metrics", check=False)
     assert done.returncode != 0

@@ -6,6 +6,7 @@ parsing a workflow imports `sources`.
 """
 
 import math
+import os
 import re
 import socket
 import ssl
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before the second attempt, the third attempt, …
+BACKOFF = float(os.environ.get("EBBTIDE_BACKOFF", "1"))  # factor of the waits; tests take a small one
+# Seconds before the second attempt, the third attempt, …
+WAITS = tuple(BACKOFF * seconds for seconds in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0))
 PATIENCE = 120.0  # seconds of attempts and waits without progress before giving up
 WINDOW = 310.0  # seconds; the hub limits requests per five minutes, and reports when the next window begins
 WINDOWS = 10  # most rate-limit windows that one request waits for

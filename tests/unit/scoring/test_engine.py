@@ -151,10 +151,10 @@ def test_json_lines_are_documents_too(scorer: Scorer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"text": "the"}\n{"txt": "old"}\n', "line 2 is not a JSON object with a text"),
-        ('{"text": "the"}\n[]\n', "line 2 is not a JSON object"),
-        ('{"text": 3}\n', "line 1 is not a JSON object with a text"),
-        ("the old child\n", "line 1 is not a JSON object"),
+        ('{"text": "the"}\n{"txt": "old"}\n', "line 2: text: found None, expected a text"),
+        ('{"text": "the"}\n[]\n', "line 2: found '\\[\\]', expected a JSON object"),
+        ('{"text": 3}\n', "line 1: text: found 3, expected a text"),
+        ("the old child\n", "line 1 is not JSON"),
         ('{"text": "the", "document": "a"}\n{"text": "old", "document": "a"}\n', "names are not unique"),
         ('{"text": ""}\n', "holds no tokens"),
         ("", "holds no tokens"),
@@ -180,7 +180,7 @@ def test_text_that_json_allows_is_read(scorer: Scorer, tmp_path: Path) -> None:
     else:
         assert losses.rows["document"].to_pylist() == ["a", "3"]
     lines.write_text('\n\n{"text": "\\ud800"}\n')
-    with pytest.raises(ScoringError, match="line 3 is not a JSON object with a text"):
+    with pytest.raises(ScoringError, match="line 3: text: found .*, expected a text"):
         score_documents(scorer, lines)
 
 
