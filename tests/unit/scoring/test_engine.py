@@ -180,7 +180,7 @@ def test_text_that_json_allows_is_read(scorer: Scorer, tmp_path: Path) -> None:
     else:
         assert losses.rows["document"].to_pylist() == ["a", "3"]
     lines.write_text('\n\n{"text": "\\ud800"}\n')
-    with pytest.raises(ScoringError, match="line 3: text: found .*, expected a text"):
+    with pytest.raises(ScoringError, match=r"line 3: text: found .*, expected a text"):
         score_documents(scorer, lines)
 
 
