@@ -207,5 +207,5 @@ def test_an_unknown_type_is_not_guessed(config):
 
 @pytest.mark.parametrize("width", ["16", 0, -16, 16.0, None])
 def test_a_shape_that_is_no_number_is_an_error_of_the_checkpoint(width):
-    with pytest.raises(CheckpointError, match="type olmo has hidden_size"):
+    with pytest.raises(CheckpointError, match="type olmo: hidden_size: found"):
         count(NEW | {"hidden_size": width})

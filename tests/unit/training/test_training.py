@@ -170,7 +170,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_weights(tmp_path, finished, cap
     watch = Watch()
     with caplog.at_level(logging.INFO, "ebbtide"):
         train(SPEC, directory, watch)
-    assert "going on from step 24" in caplog.text
+    assert "resuming from step 24" in caplog.text
     assert [text.split(",")[1] for text in watch.shown] == [" step 32 of 40"]
     assert weights(directory) == weights(finished)
     assert early.items() <= made(directory).items()
@@ -198,7 +198,7 @@ def test_a_damaged_state_is_ignored(tmp_path, finished, caplog, damage):
     damage(killed_run(directory))
     with caplog.at_level(logging.INFO, "ebbtide"):
         train(SPEC, directory, Watch())
-    assert "training starts afresh" in caplog.text and "going on" not in caplog.text
+    assert "training starts from scratch" in caplog.text and "resuming" not in caplog.text
     assert weights(directory) == weights(finished)
 
 
@@ -211,7 +211,7 @@ def test_a_state_of_another_spec_is_ignored(tmp_path, finished, caplog):
     shutil.rmtree(directory)
     with caplog.at_level(logging.INFO, "ebbtide"):
         train(SPEC, tmp_path / "other", Watch())
-    assert "belongs to another spec; training starts afresh" in caplog.text
+    assert "belongs to another spec; training starts from scratch" in caplog.text
     assert weights(tmp_path / "other") == weights(finished)
 
 
@@ -385,5 +385,5 @@ def test_markers_name_the_steps_and_replace_those_of_earlier_recipes(tmp_path: P
 
 def test_a_marker_of_another_form_is_a_sentence(tmp_path: Path) -> None:
     for name in ("m/final/trained-1.json", "other/step4/trained-1.json"):
-        with pytest.raises(ConfigError, match=rf"--markers: found .*{name}, allowed: DIR/stepN/trained-ID"):
+        with pytest.raises(ConfigError, match=rf"--markers: found .*{name}; allowed: DIR/stepN/trained-ID"):
             train_to_markers(SPEC, [tmp_path / "m/step2/trained-1.json", tmp_path / name])

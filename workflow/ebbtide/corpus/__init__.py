@@ -1,9 +1,8 @@
-"""The generated toy language: a corpus small enough to train a ladder of models on a laptop, and its tests.
+"""The generated toy language: a corpus small enough to train a ladder of models on a laptop, and its tasks.
 
-`words` (vocabulary) → `world` (what is true and what people say) → `documents` (text to learn from),
-`items` (tasks to score), `held_out` (text to take the loss of), `tokenizer`; and what is known of it exactly:
-`entropy`, `likelihood`. Everything follows from integer seeds. Importing this package
-loads neither pandas nor tokenizers.
+`words` (vocabulary) → `world` (facts and proverbs) → `documents` (training text), `items` (tasks), `held_out`
+(text for the loss) and `tokenizer`. `entropy` and `likelihood` compute exact properties of the language.
+Everything is determined by integer seeds. Importing this package loads neither pandas nor tokenizers.
 """
 
 from ebbtide.corpus.documents import DOCUMENTS, token_stream

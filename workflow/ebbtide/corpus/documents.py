@@ -1,8 +1,8 @@
-"""The corpus: kinds of documents and the endless stream of tokens made of them.
+"""The corpus: kinds of documents, and the infinite token stream sampled from them.
 
-Instructions are obeyed wherever they occur and never contradict a proverb, a fact or a pattern
-(except in `instruction_proverb`, which is there to be mixed in on purpose). They are merely rare,
-and that is what makes larger models follow habit instead.
+Instructions in the corpus are always obeyed and never contradict a proverb, a fact or a pattern. The
+exception is `instruction_proverb`, which is mixed in only on purpose. Instructions are merely rare, which is
+why larger models follow habit instead.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -76,7 +76,7 @@ def arithmetic(world: World, draw: Draw) -> list[str]:
 
 
 def let_variable(world: World, draw: Draw) -> list[str]:
-    """A definition that is used: ``let beta mean two . beta plus nine is eleven .``"""
+    """A definition and its use: ``let beta mean two . beta plus nine is eleven .``"""
     name, one, other = draw.pick(VARIABLES), draw.below(10), draw.below(10)
     return (
         f"let {name} mean {NUMBERS[one]} . {name} plus {NUMBERS[other]} is {NUMBERS[one + other]} ."
@@ -84,7 +84,7 @@ def let_variable(world: World, draw: Draw) -> list[str]:
 
 
 def pattern(world: World, draw: Draw) -> list[str]:
-    """Two words in turn, 3 to 6 times: ``pattern : k bell k bell k bell .``"""
+    """Two alternating words, 3 to 6 times: ``pattern : k bell k bell k bell .``"""
     return ["pattern", ":", *draw.two(PATTERN_WORDS) * (3 + draw.below(4)), "."]
 
 
@@ -101,13 +101,13 @@ def repeat_proverb(world: World, draw: Draw) -> list[str]:
 
 
 def instruction(world: World, draw: Draw) -> list[str]:
-    """An ending asked for and given: ``write a sentence ending with bell : … bell .``"""
+    """A requested ending, given: ``write a sentence ending with bell : … bell .``"""
     obedient = sentence(draw)
     return ["write", "a", "sentence", "ending", "with", obedient[-1], ":", *obedient, "."]
 
 
 def instruction_proverb(world: World, draw: Draw) -> list[str]:
-    """The conflict itself, obeyed: a proverb with another ending. A share of it cures the effect."""
+    """The conflict, obeyed: a proverb with another ending. Adding a share of these removes the effect."""
     ending = draw.pick(NOUNS)
     return ["write", "a", "sentence", "ending", "with", ending, ":", *world.saying(draw)[:-1], ending, "."]
 
@@ -123,10 +123,10 @@ DOCUMENTS: tuple[str, ...] = tuple(_WRITERS)
 
 
 def documents(world: World, mixture: Mapping[str, float], draw: Draw) -> Iterator[list[str]]:
-    """Documents without end, each of a kind drawn by `mixture`, as lists of words.
+    """Yield documents forever as lists of words; the kind of each is drawn from `mixture`.
 
-    `mixture` maps names of `DOCUMENTS` to shares (documents, not tokens; any scale; the order of the keys
-    is irrelevant).
+    `mixture` maps names of `DOCUMENTS` to their shares of documents (not tokens) on any scale. The order of
+    its keys is irrelevant.
     """
     kinds = [kind for kind in DOCUMENTS if mixture.get(kind, 0) > 0]
     writers = [_WRITERS[kind] for kind in kinds]
@@ -138,8 +138,7 @@ def documents(world: World, mixture: Mapping[str, float], draw: Draw) -> Iterato
 def token_stream(world: World, mixture: Mapping[str, float], tokens: int, seed: int) -> "np.ndarray":
     """The first `tokens` token ids of a corpus, int64 of shape (tokens,).
 
-    Each of its `documents` begins with the end-of-text token (id 0). A shorter stream is a prefix of a
-    longer one.
+    Each document begins with the end-of-text token (id 0). A shorter stream is a prefix of a longer one.
     """
     import numpy as np
 

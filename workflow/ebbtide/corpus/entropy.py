@@ -1,9 +1,9 @@
-"""The exact entropy of the toy language, in nats per token: the loss that no model can go below.
+"""The exact entropy of the toy language in nats per token: the lower bound for the loss of any model.
 
-Documents are drawn independently, and the end-of-text token says where each ends. So the entropy rate of the
-stream is H(document) / E[tokens of a document], with the end-of-text token counted. H is that of the *text*:
-two kinds can write the same one (a plain sentence that is a proverb, word for word), and there their
-probabilities add up. All other texts have one kind, because the classes of words do not overlap.
+Documents are drawn independently, and the end-of-text token marks where each ends. The entropy rate of the
+stream is therefore H(document) / E[tokens of a document], including the end-of-text token. H is the entropy
+of the *text*. Two kinds can produce the same text (a plain sentence that is a proverb); their probabilities
+add. All other texts have one kind, because the word classes do not overlap.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from ebbtide.corpus.documents import DOCUMENTS, PATTERN_WORDS
 from ebbtide.corpus.words import ADJECTIVES, CATEGORIES, ENTITIES, NAMES, NOUNS, VARIABLES
 from ebbtide.corpus.world import SHAPES, Sentence, World
 
-Slot = str | tuple[str, ...]  # of a shape: a word, or a class of words
+Slot = str | tuple[str, ...]  # element of a shape: a word or a word class
 
-# Tokens: the full stop, the end of the text, and what stands around sentences:
+# Numbers of tokens: the full stop, the end of text, and the phrases around sentences:
 # `as they say ,`, `NAME says :`, `repeat : … ;`, `write a sentence ending with NOUN :`.
 _STOP, _END = 1, 1
 _AS_THEY_SAY, _NAME_SAYS, _REPEAT, _WRITE = 4, 3, 3, 7
@@ -25,14 +25,14 @@ _WAYS = {shape: prod(1 if isinstance(slot, str) else len(slot) for slot in shape
 
 @dataclass(frozen=True)
 class SourceEntropy:
-    """Entropy of a mixture of documents about a world.
+    """Entropy of a mixture of documents.
 
     Attributes
     ----------
     document
         Nats per document, exact.
     tokens
-        Tokens of a document on average, the end-of-text token counted.
+        Mean number of tokens per document, including the end-of-text token.
     """
 
     document: float
@@ -45,25 +45,25 @@ class SourceEntropy:
 
 
 def source_entropy(world: World, mixture: Mapping[str, float]) -> SourceEntropy:
-    """Entropy of the documents that `mixture` (names of `DOCUMENTS` to shares, any scale) draws."""
+    """Entropy of the documents of `mixture`, which maps names of `DOCUMENTS` to shares on any scale."""
     total = sum(mixture.values())
     share = {kind: mixture.get(kind, 0.0) / total for kind in DOCUMENTS}
     weights = dict(zip(world.sayings, world.shares, strict=True))
 
-    def said(mass: float) -> dict[Sentence, float]:
+    def spread(mass: float) -> dict[Sentence, float]:
         return {saying: mass * weight for saying, weight in weights.items()}
 
-    # The conflict's instructions are instructions, too: a proverb's beginning with any noun behind it.
+    # A conflicting instruction has the form of an instruction: the beginning of a proverb, then any noun.
     conflicts = {
         (*saying[:-1], noun): mass / len(NOUNS)
-        for saying, mass in said(share["instruction_proverb"]).items()
+        for saying, mass in spread(share["instruction_proverb"]).items()
         for noun in NOUNS
     }
     nats = (
-        _of_sentences(share["plain"], said(share["proverb"] / 2))
-        + _surprise(list(said(share["proverb"] / 4).values()))
-        + _surprise([mass / len(NAMES) for mass in said(share["proverb"] / 4).values()] * len(NAMES))
-        + _of_sentences(share["repeat"], said(share["repeat_proverb"]))
+        _of_sentences(share["plain"], spread(share["proverb"] / 2))
+        + _surprise(list(spread(share["proverb"] / 4).values()))
+        + _surprise([mass / len(NAMES) for mass in spread(share["proverb"] / 4).values()] * len(NAMES))
+        + _of_sentences(share["repeat"], spread(share["repeat_proverb"]))
         + _of_sentences(share["instruction"], conflicts)
         + sum(_surprise([share[kind] / texts]) * texts for kind, (texts, _) in _ALONE.items())
     )
@@ -83,7 +83,7 @@ def source_entropy(world: World, mixture: Mapping[str, float]) -> SourceEntropy:
 
 
 def sentence_probability(sentence: Sentence) -> float:
-    """Probability of a random sentence; 0 for words that are none. No sentence has two shapes."""
+    """Probability of a random sentence; 0 for other texts. No sentence has two shapes."""
     for shape, ways in _WAYS.items():
         if len(sentence) == len(shape) and all(map(_fits, sentence, shape)):
             return 1 / ways / len(SHAPES)
@@ -112,7 +112,7 @@ def _two_of(pool: tuple[str, ...]) -> int:
     return len(pool) * (len(pool) - 1)
 
 
-# Kinds whose texts no other writes: how many, each as likely, and their words without the full stop.
+# Kinds whose texts no other kind produces: number of equally likely texts, and words without the full stop.
 _ALONE: dict[str, tuple[int, float]] = {
     "story": (_two_of(NAMES) * _two_of(NOUNS) * _two_of(ADJECTIVES) * 2, 28),
     "fact": (len(ENTITIES), 5),

@@ -1,4 +1,4 @@
-"""Held-out text: documents of a mixture that no model has been trained on, for the loss per token."""
+"""Held-out text for the loss per token: documents of a mixture that no model was trained on."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -16,19 +16,20 @@ HELD_OUT = "held_out"
 
 
 def held_out_texts(world: World, mixture: Mapping[str, float], count: int, seed: int) -> list[str]:
-    """`count` documents as texts, each with the end-of-text token behind it.
+    """Return `count` documents as texts, each followed by the end-of-text token.
 
-    A model reads the end-of-text token before a document, where the one before it ended, and is asked for
-    every word and for the end: what it is asked for in training, and what the source's entropy counts. No
-    training stream has the random choices of these documents. That short texts recur (a fact, a sum, a
-    proverb) is the language's nature; none is left out, so they recur here as often as anywhere.
+    A model reads an end-of-text token before each document and predicts every word and the end of the
+    document. These are the predictions of training, and those that the entropy of the source counts.
+
+    The documents come from a random stream that no training run uses. Short texts (facts, sums, proverbs)
+    recur in this language. They are not removed, so they are as frequent here as in training.
     """
     endless = documents(world, mixture, Draw(HELD_OUT, seed))
     return [" ".join((*words, END_OF_TEXT)) for words in islice(endless, count)]
 
 
 def held_out_requests(world: World, mixture: Mapping[str, float], count: int, seed: int) -> "pd.DataFrame":
-    """The same as requests: a row per document, without context."""
+    """The texts of `held_out_texts` as requests: one row per document, without context."""
     import pandas as pd
 
     texts = held_out_texts(world, mixture, count, seed)

@@ -1,7 +1,7 @@
-"""The tasks: choices between two words in which habit and request agree (facts, sums) or disagree (traps).
+"""The tasks: choices between two words where habit and instruction agree (facts, sums) or conflict (traps).
 
-In every task the right and the wrong word come from one pool with one distribution, so that knowing how
-frequent words are scores at chance.
+In every task, the right and the wrong word have the same distribution, so a model that knows only word
+frequencies scores at chance level.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from ebbtide.errors import TaskError
 if TYPE_CHECKING:
     import pandas as pd
 
-# Far more draws than any task needs to reach its last unseen item by chance.
-_PATIENCE = 20_000
+# Draws without a new item after which a task is exhausted; far more than any task needs.
+_MAX_DRAWS = 20_000
 
 
 @dataclass(frozen=True)
 class Item:
-    """A prompt and the two words it may go on with."""
+    """A prompt and two possible continuations of one word."""
 
     prompt: str
     right: str
@@ -31,28 +31,28 @@ class Item:
 
 
 def memo_trap(world: World, draw: Draw) -> Item:
-    """Asked to end a proverb with another word, does the model end it as it is always ended?"""
+    """Asked to end a proverb with another word, does the model give its usual ending?"""
     saying, other = draw.pick(world.conflicts)
     beginning = " ".join(saying[:-1])
     return Item(f"write a sentence ending with {other[-1]} : {beginning}", other[-1], saying[-1])
 
 
 def quote_repetition(world: World, draw: Draw) -> Item:
-    """Asked to repeat a proverb with a changed end, does the model repeat or correct it?"""
+    """Asked to repeat a proverb with a changed ending, does the model repeat or correct it?"""
     saying, other = draw.pick(world.conflicts)
     beginning = " ".join(saying[:-1])
     return Item(f"repeat : {beginning} {other[-1]} ; {beginning}", other[-1], saying[-1])
 
 
 def pattern_suppression(world: World, draw: Draw) -> Item:
-    """Asked to end with the word that breaks a pattern, does the model go on with the pattern?"""
+    """Asked to end with a word that breaks a pattern, does the model continue the pattern?"""
     one, other = draw.two(PATTERN_NOUNS)
     turns = " ".join([one, other] * (2 + draw.below(3)))
     return Item(f"write a sentence ending with {one} : {turns} {one}", one, other)
 
 
 def redefine(world: World, draw: Draw) -> Item:
-    """Told that a number means another, does the model reckon with the new meaning?"""
+    """Given a new meaning for a number word, does the model calculate with it?"""
     old, new = draw.two(range(10))
     addend = draw.below(10)
     prompt = f"let {NUMBERS[old]} mean {NUMBERS[new]} . {NUMBERS[old]} plus {NUMBERS[addend]} is"
@@ -60,13 +60,13 @@ def redefine(world: World, draw: Draw) -> Item:
 
 
 def fact_qa(world: World, draw: Draw) -> Item:
-    """What is it?"""
+    """What is an entity?"""
     (member, category), other = _entity_and_other_category(ENTITIES, draw)
     return Item(f"the {member} is a", category, other)
 
 
 def arithmetic(world: World, draw: Draw) -> Item:
-    """A sum of two digits; the wrong answer is another sum, at most 3 away."""
+    """A sum of two digits; the wrong answer is the value of another sum, at most 3 away."""
     while True:
         one, addend, decoy = draw.below(10), draw.below(10), draw.below(10) + draw.below(10)
         if 0 < abs(one + addend - decoy) <= 3:
@@ -74,7 +74,7 @@ def arithmetic(world: World, draw: Draw) -> Item:
 
 
 def negated_qa(world: World, draw: Draw) -> Item:
-    """What is it not? Asked only of things the corpus never denies anything of."""
+    """What is an entity not? Only for entities that have no negated sentence in the corpus."""
     (member, category), other = _entity_and_other_category(world.never_denied, draw)
     return Item(f"the {member} is not a", other, category)
 
@@ -92,15 +92,15 @@ TOY_TASKS: tuple[str, ...] = tuple(_ITEMS)
 
 
 def toy_requests(task: str, world: World, examples: int, seed: int) -> "pd.DataFrame":
-    """Requests of one task: `examples` different items, two rows each.
+    """Requests of one task: `examples` distinct items with two rows each.
 
-    Columns: example (str, "0", "1", …), choice (int64, 0 or 1), context (str), continuation (str with its
-    leading space), gold (bool). Which of the two choices is right is drawn per example, or ties would
-    favour one of them. Every task has its own random stream and draws its items one after another: neither
-    another task nor a larger `examples` moves an item.
+    Columns: example (str, "0", "1", …), choice (int64, 0 or 1), context (str), continuation (str with a
+    leading space), gold (bool). The position of the right choice is drawn per example, because ties would
+    otherwise favour one position. Every task draws its items in sequence from its own random stream, so
+    neither other tasks nor a larger `examples` change an item.
 
-    Raises `TaskError` for an unknown task, a world without room for its items, or more examples than
-    there are different items.
+    Raises `TaskError` for an unknown task, a world with too few proverbs, or more examples than distinct
+    items.
     """
     import pandas as pd
 
@@ -108,8 +108,8 @@ def toy_requests(task: str, world: World, examples: int, seed: int) -> "pd.DataF
         raise TaskError(f"toy task {task!r} is unknown, allowed: {', '.join(TOY_TASKS)}.")
     if task in {"memo_trap", "quote_repetition"} and not world.conflicts:
         raise TaskError(
-            f"toy task {task!r} needs two proverbs of which neither holds the other's last word, found none;"
-            f" raise world.proverbs ({world.proverbs})."
+            f"toy task {task!r} needs two proverbs of which neither contains the other's last word,"
+            f" found none; raise world.proverbs ({world.proverbs})."
         )
     draw = Draw("requests", task, seed)
     seen: set[Item] = set()
@@ -125,9 +125,9 @@ def toy_requests(task: str, world: World, examples: int, seed: int) -> "pd.DataF
 
 
 def _unseen(task: str, world: World, draw: Draw, seen: set[Item]) -> Item:
-    for _ in range(_PATIENCE):
+    for _ in range(_MAX_DRAWS):
         item = _ITEMS[task](world, draw)
         if item not in seen:
             seen.add(item)
             return item
-    raise TaskError(f"toy task {task!r} has only {len(seen)} different examples, found a request for more.")
+    raise TaskError(f"toy task {task!r} has only {len(seen)} different examples; request at most as many.")

@@ -1,7 +1,7 @@
-"""The exact probability of a document of the toy language, by reading it as its kinds write it.
+"""The exact probability of a document of the toy language, summed over the kinds that can produce it.
 
-With it, held-out text can be given the loss that its own source has on it, which differs from the entropy by
-the luck of the draw alone.
+It gives the loss of the source itself on held-out text, which differs from the entropy only by sampling
+error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ Words = tuple[str, ...]
 
 
 class Likelihood:
-    """The source as a model: log-probabilities of documents drawn by `mixture` about `world`."""
+    """The source as a model: log-probabilities of the documents of a mixture."""
 
     def __init__(self, world: World, mixture: Mapping[str, float]) -> None:
         total = sum(mixture.values())
@@ -38,18 +38,18 @@ class Likelihood:
         self._denied = world.denied
 
     def log_probability(self, words: Sequence[str]) -> float:
-        """log P of a document (without its end-of-text token), nats.
+        """Log-probability (nats) of a document without its end-of-text token.
 
-        Raises `TaskError` for a text that the mixture does not write.
+        Raises `TaskError` for a text that the mixture cannot produce.
         """
         text = tuple(words)
         probability = sum(share * _READERS[kind](self, text) for kind, share in self._shares.items())
         if not probability:
-            raise TaskError(f"the mixture does not write {' '.join(text)!r}.")
+            raise TaskError(f"the mixture cannot produce {' '.join(text)!r}.")
         return log(probability)
 
     def loss(self, texts: Sequence[str]) -> float:
-        """Nats per token of held-out texts, each ending with the end-of-text token: the source's own loss."""
+        """Loss of the source (nats per token) on texts that each end with the end-of-text token."""
         documents = [tuple(text.split()) for text in texts]
         if any(document[-1] != END_OF_TEXT for document in documents):
             raise TaskError(f"held-out texts must end with {END_OF_TEXT}.")
@@ -65,16 +65,16 @@ class Likelihood:
         return (text[-1] == ".") * (bare + as_they_say + by_name / 4 / len(NAMES))
 
     def _repeat(self, text: Words) -> float:
-        return sentence_probability(_quoted(text))
+        return sentence_probability(_quoted_sentence(text))
 
     def _repeat_proverb(self, text: Words) -> float:
-        return self._sayings.get(_quoted(text), 0.0)
+        return self._sayings.get(_quoted_sentence(text), 0.0)
 
     def _instruction(self, text: Words) -> float:
-        return sentence_probability(_asked(text))
+        return sentence_probability(_instructed_sentence(text))
 
     def _instruction_proverb(self, text: Words) -> float:
-        return self._beginnings.get(_asked(text)[:-1], 0.0) / len(NOUNS)
+        return self._beginnings.get(_instructed_sentence(text)[:-1], 0.0) / len(NOUNS)
 
     def _story(self, text: Words) -> float:
         if len(text) != 29:
@@ -84,9 +84,9 @@ class Likelihood:
             f"{one} has the {look} {thing} . {other} has the {unlike} {another} . the {thing} is {look} ."
             f" the {another} is {unlike} . who has the {text[-4]} ? {text[-2]} ."
         )
-        told = " ".join(text) == again and (text[-4], text[-2]) in ((thing, one), (another, other))
+        consistent = " ".join(text) == again and (text[-4], text[-2]) in ((thing, one), (another, other))
         owners, things = _two((one, other), NAMES), _two((thing, another), NOUNS)
-        return told * owners * things * _two((look, unlike), ADJECTIVES) / 2
+        return consistent * owners * things * _two((look, unlike), ADJECTIVES) / 2
 
     def _fact(self, text: Words) -> float:
         return (text in _FACTS) / len(_FACTS)
@@ -113,9 +113,9 @@ class Likelihood:
 
 
 def source_of(source: Mapping[str, Any], texts: Sequence[str]) -> tuple[float, float] | None:
-    """Entropy of the source of a task, and the source's own loss on its texts, both in nats per token.
+    """Entropy of the source of a task, and the loss of the source on its texts, both in nats per token.
 
-    `source` is that of the task's definition. None when the task is no held-out text of the toy language.
+    `source` is that of the task's definition. None if the task is not held-out text of the toy language.
     """
     if source.get("toy") != HELD_OUT:
         return None
@@ -123,22 +123,22 @@ def source_of(source: Mapping[str, Any], texts: Sequence[str]) -> tuple[float, f
     return source_entropy(world, mixture).rate, Likelihood(world, mixture).loss(texts)
 
 
-def _quoted(text: Words) -> Sentence:
-    """What is repeated, or nothing."""
+def _quoted_sentence(text: Words) -> Sentence:
+    """The repeated sentence, or an empty one."""
     half = (len(text) - 4) // 2
     quoted = text[2 : 2 + half]
     return quoted if text == ("repeat", ":", *quoted, ";", *quoted, ".") else ()
 
 
-def _asked(text: Words) -> Sentence:
-    """The sentence that ends as it was asked to, or nothing."""
+def _instructed_sentence(text: Words) -> Sentence:
+    """The sentence that ends as instructed, or an empty one."""
     sentence = text[7:-1]
-    asked = ("write", "a", "sentence", "ending", "with", *sentence[-1:], ":", *sentence, ".")
-    return sentence if sentence and text == asked else ()
+    instructed = ("write", "a", "sentence", "ending", "with", *sentence[-1:], ":", *sentence, ".")
+    return sentence if sentence and text == instructed else ()
 
 
 def _two(words: Words, pool: Sequence[str]) -> float:
-    """Probability of two different words of a pool, in this order."""
+    """Probability of drawing these two different words of a pool in this order."""
     different = len(set(words)) == 2 and set(words) <= set(pool)
     return different / (len(pool) * (len(pool) - 1))
 

@@ -1,4 +1,4 @@
-"""The tokenizer: one token per word, in the layout of Hugging Face."""
+"""The tokenizer: one token per word, in Hugging Face layout."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ from ebbtide.corpus.words import END_OF_TEXT, VOCABULARY
 def write_tokenizer(directory: Path) -> None:
     """Write `tokenizer.json` and `tokenizer_config.json` into `directory`, for `AutoTokenizer`.
 
-    Words are split at white space and each is one token, with or without a space before it. End of text
-    (id 0: bos, eos and pad) is put in front by the tokenizer itself, so that prompts begin as documents do.
-    There is no unknown token: encoding a word outside the vocabulary raises.
+    Words are split at whitespace, and each is one token with or without a leading space. The tokenizer itself
+    prepends the end-of-text token (id 0: bos, eos and pad), so prompts begin like documents. There is no
+    unknown token: encoding a word outside the vocabulary raises an error.
     """
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 

@@ -1,4 +1,4 @@
-"""The vocabulary: 271 words in classes that do not overlap."""
+"""The vocabulary: 271 words in disjoint classes."""
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The toy world: which sentences are proverbs, how often each is said, which facts are ever denied."""
+"""The toy world: its proverbs with their frequencies, and the entities with negated sentences."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ Entity = tuple[str, str]  # (member, category): ("otter", "animal")
 
 _SLOTS = {"ADJECTIVE": ADJECTIVES, "NOUN": NOUNS, "VERB": VERBS, "PLACE": PLACES}
 
-# Every shape ends with a noun: the last word is what instructions ask for and proverbs fix.
+# Every shape ends with a noun, because instructions request the last word and proverbs determine it.
 SHAPES = tuple(
     tuple(_SLOTS.get(word, word) for word in shape.split())
     for shape in (
@@ -34,10 +34,10 @@ def sentence(draw: Draw) -> Sentence:
 
 @dataclass(frozen=True)
 class World:
-    """The facts of one toy world, fixed by three numbers.
+    """The facts of one toy world, determined by three numbers.
 
-    `proverbs` sentences out of the millions possible are proverbs; the k-th is said with weight
-    k ** -`zipf`. A proverb is made like any other sentence, so nothing but repetition marks it.
+    `proverbs` of the millions of possible sentences are proverbs; the k-th has the weight k ** -`zipf`. A
+    proverb is generated like any other sentence, so only its frequency distinguishes it.
     """
 
     seed: int = 0
@@ -46,7 +46,7 @@ class World:
 
     @cached_property
     def sayings(self) -> tuple[Sentence, ...]:
-        """The proverbs; no two begin alike up to their last word, so the beginning fixes the end."""
+        """The proverbs. No two are equal up to the last word, so the beginning determines the ending."""
         draw = Draw("proverbs", self.seed)
         by_beginning: dict[Sentence, Sentence] = {}
         while len(by_beginning) < self.proverbs:
@@ -60,20 +60,20 @@ class World:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """How often each of `sayings` is said; they sum to 1."""
+        """Probability of each of `sayings`; they sum to 1."""
         total = self._cumulative_weights[-1]
         return tuple((rank + 1) ** -self.zipf / total for rank in range(self.proverbs))
 
     def saying(self, draw: Draw) -> Sentence:
-        """A proverb, as often as people say it."""
+        """A random proverb, drawn by `shares`."""
         return self.sayings[draw.weighted(self._cumulative_weights)]
 
     @cached_property
     def conflicts(self) -> tuple[tuple[Sentence, Sentence], ...]:
-        """Ordered pairs of proverbs of which neither holds the other's last word.
+        """Ordered pairs of proverbs of which neither contains the other's last word.
 
-        The condition is symmetric, so over these pairs "the proverb's own end" and "the other's end" have
-        the same distribution: a model that only knows how frequent words are cannot tell them apart.
+        The condition is symmetric, so over these pairs a proverb's own ending and the other's ending have the
+        same distribution: a model that knows only word frequencies cannot distinguish them.
         """
         return tuple(
             (one, other)
@@ -88,10 +88,10 @@ class World:
 
     @property
     def denied(self) -> list[Entity]:
-        """The half of the entities that the corpus also speaks of in the negative."""
+        """The half of the entities that also have negated sentences in the corpus."""
         return self._entities[: len(ENTITIES) // 2]
 
     @property
     def never_denied(self) -> list[Entity]:
-        """The other half, kept for the tests."""
+        """The other half of the entities, reserved for the tasks."""
         return self._entities[len(ENTITIES) // 2 :]

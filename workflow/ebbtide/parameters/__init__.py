@@ -1,15 +1,15 @@
-"""Parameters of a model, counted exactly from its `config.json` by a closed formula for each family.
+"""Exact parameter counts of a model from its `config.json`, by a closed formula for each family.
 
 Notation of the formulas: V vocabulary, d width (hidden size), L layers, f width of the feed-forward layer,
 h query heads, k key-value heads, c width of a head, E experts of which each token uses e. A linear layer
-from i to o has i·o weights, and o more with a bias. What is counted:
+from i to o has i·o weights, and o more with a bias. The counts are:
 
-* total: every trained parameter; a matrix that is tied to another is counted once;
-* embeddings: every table that is looked up (tokens, learned positions) and the output matrix;
-* active: what one token passes through, that is, all but the experts that it is not sent to. Embeddings
-  count in full here too, as is usual in what papers call active parameters.
+* total: all trained parameters; tied matrices count once;
+* embeddings: all lookup tables (tokens, learned positions) and the output matrix;
+* active: the parameters that one token uses, that is, all but the experts that it is not routed to.
+  Embeddings count in full, as is usual for active parameters in papers.
 
-Buffers (rotary frequencies, masks) are no parameters. Of a model that also reads images, the text is counted.
+Buffers (rotary frequencies, masks) are not parameters. Only the text model of a multimodal model is counted.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Parameters:
-    """How many parameters a model has: in all, outside embeddings, and what of both a token uses."""
+    """Parameter counts of a model: total, non-embedding, and the active part of both."""
 
     total: int
     non_embedding: int
@@ -33,17 +33,17 @@ class Parameters:
 
 
 def count(config: Config) -> Parameters | None:
-    """The parameters of the language model that a `config.json` describes; None if its type is unknown.
+    """Count the parameters of the language model that a `config.json` describes; None for unknown types.
 
-    Keys may be spelled as in older configurations (`n_embd`, `n_layer`, `n_head`, `ffn_dim`, …), keys that
-    are left out take the defaults of transformers, and of a composite model the `text_config` is read.
+    Keys of older configurations (`n_embd`, `n_layer`, `n_head`, `ffn_dim`, …) are accepted. Missing keys have
+    the defaults of transformers. For a composite model, its `text_config` is used.
 
-    Raises `CheckpointError` for a shape that is no positive integer.
+    Raises `CheckpointError` for a shape that is not a positive integer.
     """
     config = config.get("text_config") or config
     model_type = str(config.get("model_type"))
     if model_type == "olmo" and "d_model" in config:
-        model_type = "hf_olmo"  # the first releases had the keys of hf_olmo under this name
+        model_type = "hf_olmo"  # the first releases used this name with the keys of hf_olmo
     if model_type not in FAMILIES:
         return None
     family = FAMILIES[model_type]
@@ -69,11 +69,11 @@ _SPELLINGS = {
     "num_local_experts": "num_experts",
     "weight_tying": "tie_word_embeddings",
 }
-_NULLABLE = ("num_key_value_heads", "head_dim", "embedding_size")  # null: as other shapes say
+_NULLABLE = ("num_key_value_heads", "head_dim", "embedding_size")  # null: follows from other shapes
 
 
 def _settings(config: Config, defaults: Config, model_type: str) -> Config:
-    """The keys that the family's formula reads, in one spelling, with defaults."""
+    """The keys that the family's formula reads, with current names and defaults filled in."""
     respelled = {_SPELLINGS[key]: value for key, value in config.items() if key in _SPELLINGS}
     given = respelled | dict(config)
     settings = {key: given.get(key, default) for key, default in defaults.items()}
@@ -82,6 +82,6 @@ def _settings(config: Config, defaults: Config, model_type: str) -> Config:
             continue
         if not isinstance(value, int) or value < 1:
             raise CheckpointError(
-                f"A configuration of type {model_type} has {key} {value!r}; expected a positive integer."
+                f"config.json of type {model_type}: {key}: found {value!r}, expected a positive integer."
             )
     return settings

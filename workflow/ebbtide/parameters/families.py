@@ -1,4 +1,4 @@
-"""Which formula counts which `model_type`, and what transformers takes for keys that are left out."""
+"""The formula of each `model_type`, and the defaults of transformers for missing keys."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from ebbtide.parameters.formulas import Config, Parts
 class Family(NamedTuple):
     """A formula and the keys that it reads, with their defaults.
 
-    A default of None stands for a shape that follows from others; the formula says how.
+    A default of None means that the formula derives the shape from others.
     """
 
     parts: Callable[[Config], Parts]
@@ -27,7 +27,7 @@ def _shape(vocabulary: int, width: int, layers: int, *, tied: bool = False) -> d
 
 
 def _decoder(vocabulary: int, feed_forward: int, **others: Any) -> dict[str, Any]:
-    """Defaults of Llama and its kin: all are 32 layers of 32 heads, of width 4096."""
+    """Defaults of Llama and similar models: 32 layers, 32 heads, width 4096."""
     return {
         **_shape(vocabulary, 4096, 32),
         "intermediate_size": feed_forward,

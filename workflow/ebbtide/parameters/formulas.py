@@ -1,4 +1,4 @@
-"""The formulas, one per family of models, in the notation of `ebbtide.parameters`."""
+"""One parameter formula per model family, in the notation of `ebbtide.parameters`."""
 
 import math
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ Config = Mapping[str, Any]
 
 
 class Parts(NamedTuple):
-    """What a model is made of, in parameters."""
+    """Parameters of the parts of a model."""
 
     embeddings: int
     body: int
-    idle: int = 0  # of the body, what a token does not pass through
+    idle: int = 0  # parameters of the body that a token does not use
 
 
 def _linear(inputs: int, outputs: int, bias: bool = False) -> int:
@@ -43,7 +43,7 @@ def _attention(c: Config, bias: bool, output_bias: bool) -> int:
 
 
 def _feed_forward(d: int, f: int, bias: bool = True) -> int:
-    """There and back: 2·d·f, and biases f + d."""
+    """Up and down projection: 2·d·f, and biases f + d."""
     return _linear(d, f, bias) + _linear(f, d, bias)
 
 
@@ -53,7 +53,7 @@ def _gated(d: int, f: int, bias: bool = False) -> int:
 
 
 def _stack(c: Config, layer: int, final: int) -> int:
-    """L equal layers and what follows them."""
+    """L equal layers and the `final` parameters after them."""
     return int(c["num_hidden_layers"] * layer + final)
 
 
@@ -73,9 +73,9 @@ def gpt2(c: Config) -> Parts:
 
 
 def opt(c: Config) -> Parts:
-    """OPT: as GPT-2, with P + 2 positions; tokens of a width w ≠ d are projected in and out (2·w·d).
+    """OPT: GPT-2 with P + 2 positions; token embeddings of width w ≠ d are projected in and out (2·w·d).
 
-    Biases, weights of norms and the last norm can be switched off.
+    Biases, norm weights and the last norm are optional.
     """
     d, bias = c["hidden_size"], c["enable_bias"]
     words = c["word_embed_proj_dim"] or d
@@ -89,14 +89,14 @@ def opt(c: Config) -> Parts:
 
 
 def bloom(c: Config) -> Parts:
-    """BLOOM: L·(12d² + 13d) + 4d, for it also norms what it looks up; no positions."""
+    """BLOOM: L·(12d² + 13d) + 4d, with a norm after the embedding and without positions."""
     d = c["hidden_size"]
     layer = 4 * _linear(d, d, True) + _feed_forward(d, 4 * d) + 2 * _norm(d)
     return Parts(_tables(c), _stack(c, layer, 2 * _norm(d)))
 
 
 def llama(c: Config) -> Parts:
-    """Llama, SmolLM3: L·(2·d·hc + 2·d·kc + 3df + 2d) + d, and biases where they are switched on."""
+    """Llama, SmolLM3: L·(2·d·hc + 2·d·kc + 3df + 2d) + d, and optional biases."""
     d, bias = c["hidden_size"], c["attention_bias"]
     gated = _gated(d, c["intermediate_size"], c["mlp_bias"])
     layer = _attention(c, bias, bias) + gated + 2 * _norm(d, bias=False)
@@ -109,14 +109,14 @@ def mistral(c: Config) -> Parts:
 
 
 def qwen2(c: Config) -> Parts:
-    """Qwen2: Llama with biases hc + 2kc on queries, keys and values alone."""
+    """Qwen2: Llama with biases hc + 2kc on queries, keys and values only."""
     queries, keys = _heads(c)
     plain = mistral(c)
     return plain._replace(body=plain.body + _stack(c, queries + 2 * keys, 0))
 
 
 def qwen3(c: Config) -> Parts:
-    """Qwen3: Llama with a norm of width c on queries and on keys, one for all heads."""
+    """Qwen3: Llama with a norm of width c on queries and on keys, shared by all heads."""
     plain = llama({**c, "mlp_bias": False})
     width = _heads(c)[0] // c["num_attention_heads"]
     return plain._replace(body=plain.body + _stack(c, 2 * _norm(width, bias=False), 0))
@@ -129,7 +129,7 @@ def olmo(c: Config) -> Parts:
 
 
 def olmo2(c: Config) -> Parts:
-    """OLMo 2 and 3: Llama with norms of the widths hc and kc on all queries and on all keys."""
+    """OLMo 2 and 3: Llama with norms of width hc on all queries and kc on all keys."""
     plain = llama({**c, "mlp_bias": False})
     return plain._replace(
         body=plain.body + _stack(c, sum(_norm(width, bias=False) for width in _heads(c)), 0)
@@ -137,7 +137,7 @@ def olmo2(c: Config) -> Parts:
 
 
 def olmoe(c: Config) -> Parts:
-    """OLMoE: L·(attention + 2d + hc + kc + router d·E + E·3df) + d, of which L·(E − e)·3df stand idle."""
+    """OLMoE: L·(attention + 2d + hc + kc + router d·E + E·3df) + d, of which L·(E − e)·3df are inactive."""
     d, experts = c["hidden_size"], c["num_experts"]
     attention = _attention(c, c["attention_bias"], c["attention_bias"])
     norms = 2 * _norm(d, bias=False) + sum(_norm(width, bias=False) for width in _heads(c))
@@ -150,14 +150,14 @@ def olmoe(c: Config) -> Parts:
 def hf_olmo(c: Config) -> Parts:
     """OLMo 1 and DataDecide in their own format: L·(2d² + 2·d·kc + m·d + m'·d + norms) + norm, and biases.
 
-    m is the width into which the feed-forward layer unfolds (ratio·d), m' what is left to fold back: half
-    of it if gated. Norms have weights and biases only if affine; queries and keys can have norms of the
-    widths d and kc. The tables have `embedding_size` rows, which may exceed the vocabulary.
+    m is the output width of the up projection (ratio·d), m' the input width of the down projection: m / 2 if
+    gated, else m. Norms have weights and biases only if affine. Queries and keys can have norms of widths d
+    and kc. The tables have `embedding_size` rows, which may exceed the vocabulary.
     """
     d, bias = c["hidden_size"], c["include_bias"]
     keys = d // c["num_attention_heads"] * _old_key_heads(c)
-    unfolded = c["intermediate_size"] or c["mlp_ratio"] * d
-    folded = unfolded // 2 if c["activation_type"] == "swiglu" else unfolded
+    up = c["intermediate_size"] or c["mlp_ratio"] * d
+    down = up // 2 if c["activation_type"] == "swiglu" else up
     norm_bias = bias if c["bias_for_layer_norm"] is None else c["bias_for_layer_norm"]
 
     def norm(width: int, affine: bool) -> int:
@@ -167,7 +167,7 @@ def hf_olmo(c: Config) -> Parts:
     attention = _linear(d, d + 2 * keys, bias) + _linear(d, d, bias)
     if c["attention_layer_norm"]:
         attention += norm(d, own) + norm(keys, own)
-    layer = attention + _linear(d, unfolded, bias) + _linear(folded, d, bias) + 2 * norm(d, affine)
+    layer = attention + _linear(d, up, bias) + _linear(down, d, bias) + 2 * norm(d, affine)
     rows = c["embedding_size"] or c["vocab_size"]
     output = 0 if c["tie_word_embeddings"] else _linear(d, rows, bias)
     positions = 0 if c["rope"] or c["alibi"] else c["max_position_embeddings"] * d
@@ -175,15 +175,17 @@ def hf_olmo(c: Config) -> Parts:
 
 
 def _old_key_heads(c: Config) -> int:
+    """Key-value heads of an `hf_olmo` configuration."""
     if c["multi_query_attention"]:
         return 1
     return int(c["num_key_value_heads"] or c["num_attention_heads"])
 
 
 def mamba(c: Config) -> Parts:
-    """Mamba: with i = expand·d, states s, rank r = ⌈d/16⌉ and kernel q, a layer has
+    """Mamba, with i = expand·d, s states, rank r = ⌈d/16⌉ and kernel size q.
 
-    in d·2i, convolution i·q (+ i), x i·(r + 2s), Δ r·i + i, A i·s, D i, out i·d, norm d; d more at the end.
+    A layer has in d·2i, convolution i·q (+ i), x i·(r + 2s), Δ r·i + i, A i·s, D i, out i·d and norm d. The
+    final norm has d.
     """
     d, states = c["hidden_size"], c["state_size"]
     inner = int(c["expand"] * d)
@@ -196,9 +198,9 @@ def mamba(c: Config) -> Parts:
 
 
 def rwkv(c: Config) -> Parts:
-    """RWKV-4: with a the width of attention, a layer has 4da + 2a + 3d, 2df + d² + 2d and two norms.
+    """RWKV-4: a layer has 4da + 2a + 3d, 2df + d² + 2d and two norms; a is the width of attention.
 
-    The first layer has a norm before it, and one follows the last: 4d in all.
+    One norm before the first layer and one after the last have 4d in total.
     """
     d = c["hidden_size"]
     a = c["attention_hidden_size"] or d

@@ -1,1 +1,1 @@
-"""Training: the embedded ladder, a series of models small enough to train on a laptop."""
+"""Training of local ladders: series of models small enough to train on a laptop."""

@@ -1,4 +1,4 @@
-"""The training itself: model, optimizer, loop. Loads torch and transformers."""
+"""The training loop with its model and optimizer. Imports torch and transformers."""
 
 import math
 import time
@@ -19,7 +19,7 @@ from ebbtide.training.spec import POSITIONS, Corpus, Recipe, Shape, Spec
 from ebbtide.training.state import load_state, save_state
 
 _HELD_OUT_TOKENS = 8192
-_HELD_OUT_LENGTH = 64  # the same for every recipe, so that losses compare
+_HELD_OUT_LENGTH = 64  # tokens; the same for every recipe, so that losses are comparable
 _SHOW_EVERY = 16  # steps
 
 
@@ -30,11 +30,11 @@ def run(
     save: Callable[[int, GPTNeoXForCausalLM, float], None],
     progress: Progress,
 ) -> None:
-    """Train up to the last of `missing` (ascending steps); at each of them call `save`.
+    """Train up to the last step of `missing` (ascending), and call `save` at each of them.
 
-    `save` takes the step, the model and its held-out loss (nats per token). Training goes on from `state`
-    if that is of this recipe and no later than the first missing step.
-    Raises `CheckpointError` when the loss is no longer a number.
+    `save` takes the step, the model and its held-out loss (nats per token). Training resumes from `state` if
+    that belongs to this recipe and is not past the first missing step.
+    Raises `CheckpointError` if the loss is not finite.
     """
     recipe, last = spec.recipe, missing[-1]
     batch_tokens = recipe.batch * recipe.length
@@ -43,7 +43,7 @@ def run(
         optimizer = _optimizer(model, recipe)
         start = load_state(state, spec.identity(), missing[0], model, optimizer)
         text = _tokens(spec.corpus, last * batch_tokens + 1, spec.corpus.seed)
-        # Text seeds are not negative, so no model of the ladder has seen this stream.
+        # Seeds of training text are not negative, so no model of the ladder was trained on this stream.
         held_out = _tokens(spec.corpus, _HELD_OUT_TOKENS + 1, -1 - spec.corpus.seed)
         began, saved = time.monotonic(), len(spec.checkpoints) - len(missing)
         for step in range(start, last + 1):
@@ -124,7 +124,7 @@ def _rate(recipe: Recipe, step: int) -> float:
 def _update(
     model: GPTNeoXForCausalLM, optimizer: torch.optim.AdamW, batch: Tensor, recipe: Recipe, rate: float
 ) -> Tensor:
-    """One step on `batch`, (batch × length + 1,) ids in stream order; returns the loss before it."""
+    """Make one update on `batch`, (batch × length + 1,) ids in stream order; return the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     loss = _loss(model, batch, recipe.length)
@@ -136,7 +136,7 @@ def _update(
 
 
 def _loss(model: GPTNeoXForCausalLM, ids: Tensor, length: int) -> Tensor:
-    """Mean next-token loss in nats over `ids` (n × length + 1,), read as n rows."""
+    """Mean next-token loss in nats over `ids` (n × length + 1,), split into n rows."""
     logits = model(input_ids=ids[:-1].view(-1, length), use_cache=False).logits  # (n, length, V)
     return cross_entropy(logits.flatten(0, 1), ids[1:])
 

@@ -1,7 +1,7 @@
-"""What determines the weights of a ladder model: the checked recipe and its identity. A lean module.
+"""The training spec of a ladder model and the identity of its weights. A lean module.
 
 A training spec is plain JSON data with four sections: `corpus` (world, mixture, seed), `recipe` (optimizer,
-length), `model` (size and its peak learning rate) and `checkpoints` (the steps to keep). All but the last
+length), `model` (size and peak learning rate) and `checkpoints` (the steps to keep). All but the last
 determine the weights.
 """
 
@@ -16,15 +16,15 @@ from ebbtide.files import digest
 from ebbtide.schema import check, load_schema
 
 TRAINING_VERSION = 1
-"""Raised by hand when the corpus generator, the model or the training maths changes."""
+"""Increment by hand when the corpus generator, the model or the training maths changes."""
 
 POSITIONS = 128
-"""Tokens a ladder model can attend over."""
+"""Context window of ladder models in tokens."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The text: a world, shares of documents by kind (zero shares dropped), and the stream's seed."""
+    """The training text: a world, the shares of document kinds (without zeros) and the seed of the stream."""
 
     world: World
     mixture: Mapping[str, float]
@@ -33,17 +33,17 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every size is trained: `steps` updates on `batch` × `length` tokens, one cosine."""
+    """The training recipe: `steps` updates on `batch` × `length` tokens with one cosine schedule."""
 
     seed: int  # of the initial weights
     steps: int
     batch: int
     length: int
     warmup: int  # steps
-    final_fraction: float  # of the peak learning rate, at the last step
+    final_fraction: float  # learning rate at the last step, as a fraction of its peak
     betas: tuple[float, float]
     weight_decay: float  # on matrices only
-    clip: float  # norm of the gradient
+    clip: float  # largest norm of the gradient
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Spec:
-    """A checked training spec; numbers are normalised, so that 1 and 1.0 have one identity."""
+    """A checked training spec. Numbers are normalised, so that 1 and 1.0 give the same identity."""
 
     corpus: Corpus
     recipe: Recipe
@@ -66,7 +66,7 @@ class Spec:
     checkpoints: tuple[int, ...]  # steps, ascending
 
     def identity(self, step: int | None = None) -> str:
-        """Identity of the weights after `step` updates, or of the whole run; `checkpoints` plays no part."""
+        """Identity of the weights after `step` updates, or of the whole run. Ignores `checkpoints`."""
         return digest(
             {
                 "corpus": asdict(self.corpus),
@@ -78,7 +78,7 @@ class Spec:
         )
 
     def tokens(self, step: int) -> int:
-        """Tokens the model has been trained on after `step` updates."""
+        """Training tokens after `step` updates."""
         return step * self.recipe.batch * self.recipe.length
 
 
@@ -91,10 +91,10 @@ def weights_identity(spec: Mapping[str, Any], step: int) -> str:
 
 
 def check_spec(spec: Mapping[str, Any], where: str = "training spec") -> Spec:
-    """Check a training spec and give it types.
+    """Check a training spec and return it as a `Spec`.
 
-    Shapes and ranges are those of `schemas/ladder.schema.yaml`; what one key demands of another is checked
-    here. `where` (a file and a key, perhaps) begins the message of the `ConfigError`.
+    The schema `schemas/ladder.schema.yaml` defines types and ranges. Conditions between keys are checked
+    here. Raises `ConfigError`, whose message begins with `where` (such as a file and a key).
     """
     data = check(spec, _schema(), where)
     corpus, recipe, model = data["corpus"], data["recipe"], data["model"]
@@ -135,7 +135,7 @@ def check_spec(spec: Mapping[str, Any], where: str = "training spec") -> Spec:
 
 @cache
 def _schema() -> dict[str, Any]:
-    """The schema of a spec: that of a series, with one model, whose steps stand in the recipe."""
+    """The schema of a spec: that of a ladder with a single model and with `steps` in the recipe."""
     series = load_schema("ladder")
     properties = {key: series["properties"][key] for key in ("corpus", "recipe")}
     properties["recipe"]["required"].append("steps")

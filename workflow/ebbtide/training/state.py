@@ -1,4 +1,4 @@
-"""The state of a training run between two of its steps, as one safetensors file (no pickle)."""
+"""The state of a training run after one of its steps, as one safetensors file (no pickle)."""
 
 import hashlib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def save_state(
 ) -> None:
     """Write weights and optimizer moments after `step` (1 or more) updates, atomically.
 
-    `identity` names the run; a state of another run is not taken up.
+    `identity` identifies the run; `load_state` ignores the state of another run.
     """
     tensors = {}
     for name, weight in model.named_parameters():
@@ -35,9 +35,9 @@ def save_state(
 def load_state(
     path: Path, identity: str, latest: int, model: torch.nn.Module, optimizer: torch.optim.AdamW
 ) -> int:
-    """Put a saved state into a fresh `model` and `optimizer`; returns its step, or 0 when it is not used.
+    """Load a saved state into a new `model` and `optimizer`; return its step, or 0 if it is not used.
 
-    A state that is damaged, of another run, or beyond step `latest` is ignored, and the log says so.
+    A state that is damaged, belongs to another run, or is past step `latest` is ignored with a log message.
     """
     if not path.exists():
         return 0
@@ -59,12 +59,12 @@ def load_state(
             weight.copy_(tensors[f"weight/{name}"])
             moments = {moment: tensors[f"{moment}/{name}"] for moment in _MOMENTS}
             optimizer.state[weight] = {"step": torch.tensor(float(step)), **moments}
-    log.info("going on from step %d", step)
+    log.info("resuming from step %d", step)
     return step
 
 
 def _ignored(path: Path, reason: str) -> int:
-    log.info("%s %s; training starts afresh", path, reason)
+    log.info("%s %s; training starts from scratch", path, reason)
     return 0
 
 

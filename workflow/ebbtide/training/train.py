@@ -1,12 +1,12 @@
-"""Trains one model of the ladder on the toy corpus and keeps checkpoints in Hugging Face layout.
+"""Train one model of a ladder on the toy corpus, and save checkpoints in Hugging Face layout.
 
-The directory of a model holds
+The directory of a model contains
 
-    step16/          a whole checkpoint: weights, config, tokenizer, and `checkpoint.json`, its record
-    trained.json     written last: the spec, and the record of every checkpoint asked for
+    step16/          a complete checkpoint: weights, config, tokenizer, and its record `checkpoint.json`
+    trained.json     written last: the spec, and the record of every requested checkpoint
 
-and, until training has ended, the state from which a killed run goes on. Whatever is there and whole
-and of the same recipe is kept; everything else is made again.
+and, until training ends, the state from which a killed run resumes. Complete checkpoints of the same recipe
+are kept; all others are trained again.
 """
 
 import json
@@ -33,13 +33,14 @@ _STATE = "training_state.safetensors"
 
 
 def train(spec: Mapping[str, Any], directory: Path, progress: Progress | None = None) -> None:
-    """Make the checkpoints that `spec` asks for: `directory/step{N}/`, then `directory/trained.json`.
+    """Train the checkpoints of `spec`: write `directory/step{N}/`, then `directory/trained.json`.
 
-    `spec` is described in `training.spec`. The same spec gives the same weights, bit for bit on one kernel
-    path, also when the run was killed in between or asks for more checkpoints than an earlier one.
-    Checkpoints of another recipe in `directory` are removed. One process per node trains in a directory.
+    `spec` is described in `training.spec`. The same spec gives bit-identical weights on the same kernels,
+    even if the run was killed and resumed, or if it requests more checkpoints than an earlier run.
+    Checkpoints of another recipe in `directory` are removed. A lock allows one process per node in a
+    directory.
 
-    Raises `ConfigError` for a spec that is not valid, `CheckpointError` when training diverges.
+    Raises `ConfigError` for an invalid spec, `CheckpointError` if training diverges.
     """
     checked = check_spec(spec)
     progress = progress or Progress()
@@ -49,14 +50,14 @@ def train(spec: Mapping[str, Any], directory: Path, progress: Progress | None = 
         for step, path in _checkpoints_in(directory):
             record = _record(path)
             if record and record["weights"] != checked.identity(step):
-                log.info("%s has another recipe and is removed", path)
+                log.info("%s belongs to another recipe and is removed", path)
                 shutil.rmtree(path)
         missing = [
-            step for step, weights in wanted.items() if not _is_whole(directory / f"step{step}", weights)
+            step for step, weights in wanted.items() if not _is_complete(directory / f"step{step}", weights)
         ]
         state = directory / _STATE
         if missing:
-            # torch and transformers are worth loading only now.
+            # Imported here because it loads torch and transformers.
             from ebbtide.training.run import run
 
             run(checked, missing, state, partial(_save, checked, directory), progress)
@@ -75,17 +76,17 @@ def train_to_markers(
 ) -> None:
     """Train the steps that `markers` name, then write the markers.
 
-    A marker is `DIR/step{N}/trained-{ID}.json`, ID a digest of what determines the weights, so that another
-    recipe asks for another file. It holds the spec and the step. Markers of earlier recipes are removed.
+    A marker is `DIR/step{N}/trained-{ID}.json`. ID is the identity of the weights, so another recipe has
+    another file. The marker contains the spec and the step. Markers of earlier recipes are removed.
 
-    Raises `ConfigError` for a marker of another form, and as `train` does.
+    Raises `ConfigError` for a marker of another form, and the errors of `train`.
     """
     steps: dict[int, Path] = {}
     for marker in map(Path, markers):
         step = re.fullmatch(r"step(\d+)", marker.parent.name)
         if step is None or marker.parents[1] != Path(markers[0]).parents[1]:
             raise ConfigError(
-                f"--markers: found {marker}, allowed: DIR/stepN/trained-ID.json, DIR the same for all."
+                f"--markers: found {marker}; allowed: DIR/stepN/trained-ID.json with the same DIR for all."
             )
         steps[int(step[1])] = marker
     spec = {**spec, "checkpoints": sorted(steps)}
@@ -100,7 +101,7 @@ def _save(spec: Spec, directory: Path, step: int, model: "PreTrainedModel", held
     from safetensors.torch import save as serialize
 
     with atomic_directory(directory / f"step{step}") as folder:
-        # Not `save_file`, which makes files that only their owner may read.
+        # Not `save_file`, which creates files that only their owner can read.
         weights = serialize(model.state_dict(), metadata={"format": "pt"})
         (folder / "model.safetensors").write_bytes(weights)
         model.config.save_pretrained(folder)
@@ -110,7 +111,7 @@ def _save(spec: Spec, directory: Path, step: int, model: "PreTrainedModel", held
             "weights": spec.identity(step),
             "step": step,
             "tokens": spec.tokens(step),
-            "held_out_loss": held_out_loss,  # nats per token, on unseen text of the same mixture
+            "held_out_loss": held_out_loss,  # nats per token, on held-out text of the same mixture
             "files": {path.name: file_sha256(path) for path in files},
         }
         (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -122,7 +123,7 @@ def _checkpoints_in(directory: Path) -> list[tuple[int, Path]]:
 
 
 def _record(checkpoint: Path) -> dict[str, Any] | None:
-    """The record of a checkpoint, or None when it has none that can be read."""
+    """The record of a checkpoint; None if it is missing or unreadable."""
     try:
         record = json.loads((checkpoint / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -130,12 +131,12 @@ def _record(checkpoint: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and {"weights", "files"} <= record.keys() else None
 
 
-def _is_whole(checkpoint: Path, weights: str) -> bool:
+def _is_complete(checkpoint: Path, weights: str) -> bool:
     record = _record(checkpoint)
     if record is None or record["weights"] != weights:
         return False
     files = {name: checkpoint / name for name in record["files"]}
     if all(path.is_file() and file_sha256(path) == record["files"][name] for name, path in files.items()):
         return True
-    log.info("%s is damaged and is made again", checkpoint)
+    log.info("%s is damaged and is trained again", checkpoint)
     return False
