@@ -13,7 +13,15 @@ from typing import IO
 import pytest
 
 from ebbtide.checkpoints.hub import disk
-from ebbtide.checkpoints.hub.disk import ROOM, Budget, amount, held_bytes, make_room, partial_of, remove
+from ebbtide.checkpoints.hub.disk import (
+    ROOM,
+    Budget,
+    directory_bytes,
+    format_bytes,
+    make_room,
+    partial_of,
+    remove,
+)
 from ebbtide.errors import CheckpointError
 
 NOW = (0.0,)
@@ -88,7 +96,8 @@ def test_what_is_needed_stays(tmp_path: Path) -> None:
     whole = fetched(tmp_path, "a", 60)
     with (
         pytest.raises(
-            CheckpointError, match=r"hub-1 needs 50 bytes, there lie 60 bytes .*weights\.disk_gb is 100 bytes"
+            CheckpointError,
+            match=r"hub-1 needs 50 bytes, but 60 bytes are in use .*weights\.disk_gb is 100 bytes",
         ),
         make_room(mine(tmp_path), 50, Budget(tmp_path, 100, {whole}.__contains__, waits=NOW)),
     ):
@@ -132,7 +141,7 @@ def test_nothing_is_removed_in_vain(tmp_path: Path) -> None:
 def test_more_than_the_budget_is_an_error_at_once(tmp_path: Path) -> None:
     endless = Budget(tmp_path, 100, waits=(3600.0,))
     with (
-        pytest.raises(CheckpointError, match=r"needs 101 bytes, there lie 0 bytes \(nothing\)"),
+        pytest.raises(CheckpointError, match=r"needs 101 bytes, but 0 bytes are in use \(nothing\)"),
         make_room(mine(tmp_path), 101, endless),
     ):
         pass
@@ -153,7 +162,7 @@ def test_what_a_living_process_will_hold_counts_and_what_a_dead_one_holds(tmp_pa
     with other_process(theirs, 60, budget):
         (theirs / "weights").write_bytes(bytes(10))
         with (
-            pytest.raises(CheckpointError, match=r"needs 50 bytes, there lie 60 bytes"),
+            pytest.raises(CheckpointError, match=r"needs 50 bytes, but 60 bytes are in use"),
             make_room(mine(tmp_path), 50, budget),
         ):
             pass
@@ -197,7 +206,7 @@ WORKER = """
 import sys
 from contextlib import suppress
 from pathlib import Path
-from ebbtide.checkpoints.hub.disk import ROOM, Budget, held_bytes, make_room, partial_of, remove
+from ebbtide.checkpoints.hub.disk import ROOM, Budget, directory_bytes, make_room, partial_of, remove
 root, name = Path(sys.argv[1]), sys.argv[2]
 budget = Budget(root, 100, waits=(0.002,) * 20000)
 for turn in range(25):
@@ -206,8 +215,8 @@ for turn in range(25):
     with make_room(partial, 60, budget):
         for place in range(6):  # what the other holds and what is reserved here never pass the budget
             (partial / f"weights{place}").write_bytes(bytes(9))
-            whole = sum(held_bytes(p) for p in root.glob("*/*/hub-*"))
-            partials = sum(held_bytes(p) for p in root.glob("*/*/.partial-hub-*"))
+            whole = sum(directory_bytes(p) for p in root.glob("*/*/hub-*"))
+            partials = sum(directory_bytes(p) for p in root.glob("*/*/.partial-hub-*"))
             print(whole + partials)
         partial.rename(to)
     if turn % 2:  # as Snakemake does; else the other process removes it for its own
@@ -229,7 +238,7 @@ def test_two_processes_never_pass_the_budget_together(tmp_path: Path) -> None:
         sizes = list(map(int, output.split()))
         assert len(sizes) == 150
         assert max(sizes) <= 100
-    assert held_bytes(tmp_path) > 0
+    assert directory_bytes(tmp_path) > 0
 
 
 def test_links_below_the_root_are_not_followed(tmp_path: Path) -> None:
@@ -270,4 +279,4 @@ def test_a_removal_that_was_killed_is_finished(tmp_path: Path) -> None:
     [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2_340_000, "2.3 MB"), (10**12, "1000.0 GB")],
 )
 def test_amounts_are_readable(size: int, text: str) -> None:
-    assert amount(size) == text
+    assert format_bytes(size) == text

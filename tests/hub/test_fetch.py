@@ -260,7 +260,7 @@ def test_other_bytes_twice_are_an_error(name: str, hub: FakeHub, locked: Locked,
     to, digest = tmp_path / "hub-1", locked.files[name].digest
     with pytest.raises(
         CheckpointError,
-        match=rf"lab/tiny at commit \w{{12}}: {name} arrived as \w+:\w+, the lock has {digest}",
+        match=rf"lab/tiny at commit \w{{12}}: {name}: found \w+:\w+, expected {digest}",
     ):
         get(locked, to)
     assert asked(hub, name) == 2
@@ -271,7 +271,7 @@ def test_other_bytes_twice_are_an_error(name: str, hub: FakeHub, locked: Locked,
 def test_another_size_is_an_error(locked: Locked, tmp_path: Path) -> None:
     file = locked.files["config.json"]
     wrong = {**locked.files, "config.json": replace(file, size=file.size + 1)}
-    with pytest.raises(CheckpointError, match=f"config.json arrived as {file.size} bytes, the lock has"):
+    with pytest.raises(CheckpointError, match=f"config.json: found {file.size} bytes, expected "):
         get(replace(locked, files=wrong), tmp_path / "hub-1")
 
 
@@ -392,14 +392,17 @@ PLAN = {"host": "h", "pid": 1, "started": 0.0, "budget_bytes": 10**9, "stay": []
 @pytest.mark.parametrize(
     ("more", "what"),
     [
-        (["--plan", "{plan}"], r"needs \d+\.\d kB, there lie 0 bytes .*weights\.disk_gb is 7 bytes"),
-        (["--plan", "missing"], "ConfigError: --plan: missing is no plan"),
+        (["--plan", "{plan}"], r"needs \d+\.\d kB, but 0 bytes are in use .*weights\.disk_gb is 7 bytes"),
+        (["--plan", "missing"], "ConfigError: --plan: missing is not the plan"),
         (["--model", "tini"], r"study\.lock\.json: models: found no 'tini'; did you mean 'tiny'\?"),
         (
             ["--checkpoint", "step2"],
             r"study\.lock\.json: models\.tiny: found no 'step2'; did you mean 'step1'",
         ),
-        (["--to", "{tmp}/to", "--plan", "{plan}"], "--to: found .*/to; allowed within a budget: ROOT/MODEL"),
+        (
+            ["--to", "{tmp}/to", "--plan", "{plan}"],
+            "--to: found .*/to; allowed with a budget: ROOT/MODEL",
+        ),
     ],
 )
 def test_a_users_errors_are_sentences(
@@ -439,7 +442,7 @@ class FullDisk:
 def test_a_full_disk_is_a_sentence_and_loses_nothing(hub: FakeHub, locked: Locked, tmp_path: Path) -> None:
     to = tmp_path / "hub-1"
     with pytest.raises(
-        CheckpointError, match=r"the disk of .* is full: [\d.]+ kB of [\d.]+ kB are there and"
+        CheckpointError, match=r"the disk of .* is full: [\d.]+ kB of [\d.]+ kB are fetched and kept"
     ):
         fetch(FullDisk(), locked, to, format="safetensors")
     get(locked, to)
@@ -462,9 +465,9 @@ def test_a_full_disk_while_converting_is_a_sentence(
 def test_too_little_space_is_said_before_anything_is_fetched(
     hub: FakeHub, locked: Locked, tmp_path: Path, monkeypatch
 ) -> None:
-    need = locked.room("safetensors")
+    need = locked.peak_disk_bytes("safetensors")
     monkeypatch.setattr("ebbtide.checkpoints.hub.fetch.free_bytes", lambda directory: need - 1)
-    with pytest.raises(CheckpointError, match=r"has [\d.]+ kB left, and [\d.]+ kB are still to come"):
+    with pytest.raises(CheckpointError, match=r"has [\d.]+ kB free, but [\d.]+ kB are still needed"):
         get(locked, tmp_path / "hub-1")
     assert not asked(hub, "config.json")
     monkeypatch.setattr("ebbtide.checkpoints.hub.fetch.free_bytes", lambda directory: need)
@@ -480,11 +483,11 @@ def test_pickled_weights_need_room_for_one_shard_twice(
     to = tmp_path / "root/tiny/step1/hub-1"
     with pytest.raises(CheckpointError, match=r"weights\.disk_gb"):
         get(locked, to, "bin", budget=Budget(tmp_path / "root", need + largest - 1, waits=()))
-    get(locked, to, "bin", budget=Budget(tmp_path / "root", locked.room("bin"), waits=()))
+    get(locked, to, "bin", budget=Budget(tmp_path / "root", locked.peak_disk_bytes("bin"), waits=()))
 
 
 def test_old_weights_go_for_new_ones_unless_they_are_kept(locked: Locked, tmp_path: Path) -> None:
-    root, room = tmp_path / "root", locked.room("safetensors")
+    root, room = tmp_path / "root", locked.peak_disk_bytes("safetensors")
     old, new = (root / f"tiny/{name}/hub-1" for name in ("step0", "step1"))
     get(locked, old)
     with pytest.raises(CheckpointError, match=r"weights\.disk_gb"):
@@ -506,7 +509,9 @@ def test_what_was_tampered_with_is_not_loaded(locked: Locked, tmp_path: Path) ->
     check_weights(to, weights)
     data[-1] ^= 1
     (to / "model.safetensors").write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is sha256:\w+, fetched was sha256:"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors has the digest sha256:\w+, but sha256:\w+ was fetched"
+    ):
         check_weights(to, weights)
 
 
@@ -525,9 +530,15 @@ def link_elsewhere(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda d: (d / "config.json").write_text("{}"), r"config\.json has 2 bytes, \d+ were fetched"),
-        (lambda d: (d / "tokenizer.json").unlink(), r"tokenizer\.json is no file any more"),
-        (lambda d: link_elsewhere(d / "model.safetensors"), r"model\.safetensors is no file any more"),
+        (lambda d: (d / "config.json").write_text("{}"), r"config\.json has 2 bytes, but \d+ were fetched"),
+        (
+            lambda d: (d / "tokenizer.json").unlink(),
+            r"tokenizer\.json is missing or no longer a regular file",
+        ),
+        (
+            lambda d: link_elsewhere(d / "model.safetensors"),
+            r"model\.safetensors is missing or no longer a regular file",
+        ),
         (lambda d: (d / "modeling.py").write_text(""), r"modeling\.py was not fetched; remove it"),
         (lambda d: (d / "fetched.json").write_text("[]"), "is not the record of a fetched checkpoint"),
         (lambda d: (d / "fetched.json").write_text("{"), "is not the record of a fetched checkpoint"),
@@ -548,7 +559,7 @@ def test_a_directory_that_has_changed_is_not_loaded(
 
 def test_other_weights_than_planned_are_not_loaded(locked: Locked, tmp_path: Path) -> None:
     to = get(locked, tmp_path / "hub-1")
-    with pytest.raises(CheckpointError, match=r"holds weights hub:\w+, the run was planned with hub:0"):
+    with pytest.raises(CheckpointError, match=r"has the weights hub:\w+, but the run was planned with hub:0"):
         check_weights(to, "hub:0")
 
 
@@ -599,7 +610,7 @@ def test_code_is_neither_fetched_nor_run_without_permission(
     assert not asked(hub, "own_code.py")
     done = score(to, tmp_path, hub)
     assert done.returncode == 2
-    assert "needs code of its own (auto_map in its config.json)" in done.stderr
+    assert "needs its own Python code (auto_map in its config.json)" in done.stderr
     assert not (tmp_path / "ran").exists()
 
 
@@ -608,7 +619,7 @@ def test_code_in_a_directory_without_a_record_is_not_run(
 ) -> None:
     to = get(with_code(), tmp_path / "hub-1", remote_code=True)
     (to / "fetched.json").unlink()
-    with pytest.raises(CheckpointError, match="needs code of its own"):
+    with pytest.raises(CheckpointError, match="needs its own Python code"):
         load_model(to, "float32")
     assert not (tmp_path / "ran").exists()
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import locks
-from ebbtide.checkpoints.hub.audit import audit, dropped, told
+from ebbtide.checkpoints.hub.audit import audit, audit_lines, dropped
 from ebbtide.checkpoints.hub.catalogue import Allowance, Defect, HubModel
 from ebbtide.checkpoints.hub.findings import CLASSES, DROP, STOP, WARN, Finding
 from ebbtide.checkpoints.hub.lock import Lock
@@ -71,7 +71,7 @@ def test_main_may_lag_behind_a_run_that_goes_on() -> None:
 def test_one_shard_of_the_final_weights() -> None:
     found = only(findings(locks.lock(clean(s8=locks.files("16a", "8b")))))
     assert (found.finding, found.steps) == ("mixed_shards", (8,))
-    assert "model-00001-of-00002.safetensors is that of" in found.detail
+    assert "model-00001-of-00002.safetensors is equal to that of" in found.detail
 
 
 def test_two_steps_that_share_a_shard_are_both_named() -> None:
@@ -90,7 +90,7 @@ def test_a_missing_revision_is_dropped_and_known_gaps_are_called_so() -> None:
 def test_weights_in_another_format_only() -> None:
     found = findings(locks.lock(clean(s8=locks.files("8a", "8b", format="bin"))))
     assert [(f.finding, f.steps) for f in found] == [("no_weights", (8,))]
-    assert "on offer: bin" in found[0].detail
+    assert "available: bin" in found[0].detail
 
 
 def test_a_shard_that_is_not_there() -> None:
@@ -163,13 +163,13 @@ def test_remote_code() -> None:
     needed = only(findings(lock, locks.model(STEPS, needs_code=True)))
     assert (needed.finding, needed.action) == ("remote_code", STOP) and "modeling.py" in needed.detail
     allowed = only(findings(lock, locks.model(STEPS, needs_code=True, remote_code=True)))
-    assert (allowed.action, "is allowed to run" in allowed.detail) == (WARN, True)
+    assert (allowed.action, "may run" in allowed.detail) == (WARN, True)
 
 
 def test_a_moved_branch_and_one_that_is_gone() -> None:
     found = only(findings(locks.lock(clean(), moved={8: "f" * 40})))
-    assert (found.finding, found.steps) == ("moved", (8,)) and "points to ffffffffffff now" in found.detail
-    assert "is gone" in only(findings(locks.lock(clean(), moved={8: "gone"}))).detail
+    assert (found.finding, found.steps) == ("moved", (8,)) and "now points to ffffffffffff" in found.detail
+    assert "no longer exists" in only(findings(locks.lock(clean(), moved={8: "gone"}))).detail
 
 
 def test_a_known_defect_names_its_thread() -> None:
@@ -201,13 +201,13 @@ def test_errors_come_first_and_are_told() -> None:
     revisions = clean(s8=locks.files("16a", "16b"), s1=locks.files("1a", "1b", tokenizer="other"))
     found = findings(locks.lock(revisions))
     assert [f.severity for f in found] == ["error", "warning"]
-    lines = told([f.row() for f in found])
+    lines = audit_lines([f.row() for f in found])
     assert lines[0] == "Audit: 1 error, 1 warning."
     assert "equal_to_main" in lines[1] and "step 8" in lines[1]
 
 
 def test_nothing_found_is_said() -> None:
-    assert told([]) == ["Audit: nothing found."]
+    assert audit_lines([]) == ["Audit: nothing found."]
 
 
 @pytest.mark.parametrize("steps", [(0,), (16,), (0, 16)])

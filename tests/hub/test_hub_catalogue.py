@@ -60,7 +60,7 @@ def test_a_series_gives_its_models_with_their_own_facts(tmp_path: Path) -> None:
 
 def test_bin_is_taken_by_explicit_choice_only(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"format: found 'safetensors', tiny-b offers bin .*write format: bin"
+        ConfigError, match=r"format: found 'safetensors'; tiny-b has only bin .*Set format: bin"
     ):
         rows(tmp_path, sizes=["tiny-b"])
 
@@ -82,7 +82,7 @@ def test_later_stages_are_taken_when_named(tmp_path: Path) -> None:
 
 
 def test_a_ladder_takes_nothing_of_the_hub() -> None:
-    with pytest.raises(ConfigError, match="stages, format and remote_code are for the hub"):
+    with pytest.raises(ConfigError, match="stages, format and remote_code apply only to hub models"):
         parsed({"series": "ladder", "format": "bin"})
 
 
@@ -91,7 +91,7 @@ def test_unknown_size_and_unknown_step(tmp_path: Path) -> None:
         rows(tmp_path, sizes=["tiny-c"])
     (a,) = rows(tmp_path, sizes=["tiny-a"], steps=[2600])
     with pytest.raises(
-        ConfigError, match=r"steps: found 2600, which .*tiny.yaml does not offer; nearest: 2000 and 3000"
+        ConfigError, match=r"steps: found 2600, but .*tiny.yaml has no such step; nearest: 2000 and 3000"
     ):
         list(a.wanted(Lock()))
 

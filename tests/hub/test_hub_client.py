@@ -18,7 +18,7 @@ from ebbtide.checkpoints.hub.client import Hub, HubFile
 from ebbtide.checkpoints.hub.digests import digest_of, digest_of_bytes
 from ebbtide.checkpoints.hub.lock import LockedFile
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.transport import WINDOWS
+from ebbtide.transport import MAX_RATE_WINDOWS
 from hub import SIGNATURE, FakeHub, Repo
 
 TOKEN = "hf_ThisTokenMustNotLeak"
@@ -160,7 +160,7 @@ def test_read_takes_no_more_than_was_listed(hub: FakeHub, repo: Repo) -> None:
     text = sentence(lambda: Hub().read("lab/tiny", commit, "config.json", described))
     taken = re.search(r"more than (\d+) bytes", text)
     assert taken and int(taken[1]) < 1 << 20
-    described = LockedFile("sha256:" + "0" * 64, transport.SMALL + 1)
+    described = LockedFile("sha256:" + "0" * 64, transport.MAX_READ_BYTES + 1)
     requests = len(hub.requests)
     assert "allowed" in sentence(lambda: Hub().read("lab/tiny", commit, "config.json", described))
     assert len(hub.requests) == requests
@@ -277,11 +277,11 @@ def test_the_hub_says_how_long_to_wait(hub: FakeHub, repo: Repo, tmp_path: Path,
 
 
 def test_the_rest_of_a_rate_limits_window_is_waited_for() -> None:
-    from ebbtide.transport import _asked_to_wait
+    from ebbtide.transport import _retry_after
 
-    assert _asked_to_wait({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}) == 55
-    assert _asked_to_wait({"RateLimit": '"api";r=20;t=55', "Retry-After": "3"}) == 3
-    assert _asked_to_wait({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert _retry_after({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}) == 55
+    assert _retry_after({"RateLimit": '"api";r=20;t=55', "Retry-After": "3"}) == 3
+    assert _retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
 
 
 def test_progress_earns_new_tries(
@@ -289,8 +289,8 @@ def test_progress_earns_new_tries(
 ) -> None:
     hub.truncate("model.safetensors", 10)
     text = sentence(lambda: fetch(repo, tmp_path))
-    assert "after 4 tries" in text and "what was fetched is kept" in text
-    monkeypatch.setattr(transport, "PROGRESS", 100)
+    assert "after 4 tries" in text and "it resumes" in text
+    monkeypatch.setattr(transport, "PROGRESS_BYTES", 100)
     assert fetch(repo, tmp_path).read_bytes() == WEIGHTS
     assert hub.served["model.safetensors"] == len(WEIGHTS)
 
@@ -308,7 +308,7 @@ def test_a_fault_that_stays_ends_soon(
     waits: list[float] = []
     text = sentence(lambda: call(Hub(sleep=waits.append), repo, tmp_path))
     assert hub.count(pattern) == len(transport.WAITS) + 1 == len(waits) + 1
-    assert 30 < sum(waits) <= transport.PATIENCE
+    assert 30 < sum(waits) <= transport.STALL_LIMIT
     assert f"{hub.endpoint}/lab/tiny" in text and f"HTTP {status} after 7 tries" in text
     assert "run the same command again" in text
 
@@ -317,7 +317,7 @@ def test_a_hub_that_asks_for_patience_gets_no_more_than_there_is(hub: FakeHub, r
     hub.fail("refs", [429] * 100, retry_after=50)
     waits: list[float] = []
     assert "after 3 tries" in sentence(lambda: Hub(sleep=waits.append).refs("lab/tiny"))
-    assert waits == [50] * (WINDOWS + 2)  # the windows it names, and then what patience is left
+    assert waits == [50] * (MAX_RATE_WINDOWS + 2)  # the windows it names, and then what patience is left
 
 
 def test_the_window_of_a_rate_limit_is_waited_for(hub: FakeHub, repo: Repo) -> None:
@@ -385,7 +385,7 @@ def test_what_is_not_there_is_asked_for_once(hub: FakeHub, repo: Repo, tmp_path:
 def test_a_repository_that_is_not_there(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     text = sentence(lambda: Hub(waits=AT_ONCE).refs("lab/none"))
-    assert "no such repository" in text and f"{hub.endpoint}/lab/none" in text
+    assert "the repository does not exist" in text and f"{hub.endpoint}/lab/none" in text
     assert ("set HF_TOKEN" in text) == (not token) and len(hub.requests) == 1
 
 
@@ -436,7 +436,7 @@ def test_a_network_that_answers_in_place_of_the_hub(
 ) -> None:
     pattern, call = CALLS[which]
     hub.fail(pattern, [200])  # {"error": …}, as good as a login page
-    assert "not that of a hub" in sentence(lambda: call(Hub(), repo, tmp_path))
+    assert "not from a hub" in sentence(lambda: call(Hub(), repo, tmp_path))
 
 
 def test_offline_mode_is_named(
@@ -505,7 +505,7 @@ def test_the_token_is_nowhere_but_in_requests_to_the_hub(
     repo.gate()
     told.append(sentence(lambda: fetch(repo, tmp_path)))
     assert hub.count("/content/") and all(r.had_token == ("/content/" not in r.path) for r in hub.requests)
-    assert "trying again" in caplog.text
+    assert "retrying" in caplog.text
     for bad in (f"{TOKEN} x", f"{TOKEN}\x7f", f"{TOKEN}é"):
         monkeypatch.setenv("HF_TOKEN", bad)
         with pytest.raises(ConfigError, match="HF_TOKEN") as caught:

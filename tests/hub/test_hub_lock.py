@@ -43,9 +43,9 @@ def checkpoint_of(document: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda d: d.pop("models"), "not a whole lock"),
+        (lambda d: d.pop("models"), "not a complete lock"),
         (lambda d: d.update(lock=2), "found version 2"),
-        (lambda d: checkpoint_of(d).pop("commit"), "not a whole lock"),
+        (lambda d: checkpoint_of(d).pop("commit"), "not a complete lock"),
         (lambda d: checkpoint_of(d)["files"].update({"../x.py": locks.sha("") + " 1"}), "../x.py"),
         (lambda d: checkpoint_of(d)["files"].update({"x.py": "md5:0 1"}), "md5:0 1"),
     ],
@@ -66,7 +66,7 @@ def test_a_truncated_lock_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "s.lock.json"
     write_lock(locks.lock({8: locks.files("a")}), path)
     path.write_text(path.read_text()[:-40])
-    with pytest.raises(CheckpointError, match="not a whole lock"):
+    with pytest.raises(CheckpointError, match="not a complete lock"):
         read_lock(path)
 
 
@@ -115,4 +115,4 @@ def test_only_numbered_or_whole_files_are_weights() -> None:
 
 def test_pickled_weights_need_room_for_a_second_copy_of_a_shard() -> None:
     locked = Locked("r/r", "x", "0" * 40, 1, locks.files("a", "b", format="bin"))
-    assert locked.room("bin") - locked.size("bin") >= 1000
+    assert locked.peak_disk_bytes("bin") - locked.size("bin") >= 1000

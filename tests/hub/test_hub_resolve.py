@@ -135,7 +135,7 @@ def test_a_branch_that_is_gone_stays_locked(path: Path) -> None:
     del hub.branches["step8"]
     stage = Stage(PRETRAINING, ("step{step}",), (1, 8, 9))
     [message] = lock_study([suite(stages=(stage,))], hub, path)  # type: ignore[arg-type]
-    assert "step8 is not on the hub any more" in message
+    assert "step8 is no longer on the hub" in message
     assert read_lock(path).models["tiny"].checkpoints["step8"].moved == "gone"
 
 
@@ -147,12 +147,15 @@ def test_following_what_is_not_there(path: Path) -> None:
 def test_two_names_of_one_step_are_told(path: Path) -> None:
     hub = StubHub("step1", "step8", "step8-50B", "step8-51B")
     [message] = lock_study([suite()], hub, path)  # type: ignore[arg-type]
-    assert message == "tiny step 8: step8-50B is taken, step8-51B, step8 not; they name the same step."
+    assert (
+        message
+        == "tiny step 8: step8-50B is used instead of step8-51B, step8, because they name the same step."
+    )
 
 
 def test_a_step_that_the_hub_does_not_list(path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="found 7, which lab/tiny on the hub does not offer; nearest: 1 and 8"
+        ConfigError, match="found 7, but lab/tiny on the hub has no such step; nearest: 1 and 8"
     ):
         lock_study([suite(schedule=[7])], StubHub("step1", "step8"), path)  # type: ignore[arg-type]
 
@@ -214,7 +217,9 @@ def test_what_another_has_written_meanwhile_is_left_as_it_is(path: Path) -> None
             return super().refs(repo)
 
     hub = Slow("main", "step1", "step8", "step9")
-    with pytest.raises(CheckpointError, match="was changed meanwhile, and is left as it is; lock again"):
+    with pytest.raises(
+        CheckpointError, match="was changed by another process and is left as it is; lock again"
+    ):
         lock_study([suite(schedule="all")], hub, path)  # type: ignore[arg-type]
     assert path.read_text() == before
 
@@ -233,7 +238,7 @@ def test_another_revision_of_the_same_name_is_locked_anew(path: Path) -> None:
     seeds = suite(stages=(Stage(PRETRAINING, ("seed1-step{step}",), None),))
     assert [w.locked for w in seeds.wanted(read_lock(path))] == [None, None]
     messages = lock_study([seeds], hub, path)  # type: ignore[arg-type]
-    assert messages[0].startswith("tiny step1: was step1 of lab/tiny, the study asks for seed1-step1")
+    assert messages[0].startswith("tiny step1: was step1 of lab/tiny, but the study now requests seed1-step1")
     locked = [w.locked for w in seeds.wanted(read_lock(path))]
     assert [c.revision for c in locked if c] == ["seed1-step1", "seed1-step8"]
 

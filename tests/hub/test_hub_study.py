@@ -210,7 +210,7 @@ def test_a_moved_branch_is_reported_and_not_followed(tmp_path: Path, hub: FakeHu
     old = repo.branches["step8"]
     new = repo.commit("step8", suite.checkpoint_files(weights / "moved", scale=5.0))
     told = suite.lock(workspace)
-    assert f"step8 moved from {old[:12]} to {new[:12]}; the lock keeps what it had" in told
+    assert f"step8 moved from {old[:12]} to {new[:12]}; the lock keeps the old commit" in told
     after = json.loads(lock.read_text())["models"]["tiny-1m"]["checkpoints"]["step8"]
     assert after == {**before, "moved": new}
     workspace.run("metrics", "audit")

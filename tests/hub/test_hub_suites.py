@@ -130,8 +130,8 @@ def test_a_repository_that_holds_another_model(hub: FakeHub) -> None:
     found = locked("pythia-31m", [1000])
     [finding] = [f for f in found.findings if f.severity == "error"]
     assert finding.finding == "shape"
-    assert "makes 70,426,624 parameters (18,915,328 without embeddings)" in finding.detail
-    assert "the catalogue 30,494,720 (4,739,072)" in finding.detail
+    assert "implies 70,426,624 parameters (18,915,328 without embeddings)" in finding.detail
+    assert "the catalogue implies 30,494,720 (4,739,072)" in finding.detail
 
 
 def test_the_shipped_study_of_pythia_waits_for_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,13 @@ T = TypeVar("T")
 BACKOFF = float(os.environ.get("EBBTIDE_BACKOFF", "1"))  # factor of the waits; tests take a small one
 # Seconds before the second attempt, the third attempt, …
 WAITS = tuple(BACKOFF * seconds for seconds in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0))
-PATIENCE = 120.0  # seconds of attempts and waits without progress before giving up
-WINDOW = 310.0  # seconds; the hub limits requests per five minutes, and reports when the next window begins
-WINDOWS = 10  # most rate-limit windows that one request waits for
+STALL_LIMIT = 120.0  # seconds of attempts and waits without progress before giving up
+RATE_WINDOW = 310.0  # seconds; a hub limits requests per five minutes and reports when the next window begins
+MAX_RATE_WINDOWS = 10  # most rate-limit windows that one request waits for
 TIMEOUT = 30.0  # seconds without a byte
-PROGRESS = 1 << 20  # bytes; an attempt that received this many resets the waits
-SMALL = 32 << 20  # bytes; limit of `read`, which keeps the body in memory
-REDIRECTS = 10
+PROGRESS_BYTES = 1 << 20  # bytes; an attempt that received this many resets the waits
+MAX_READ_BYTES = 32 << 20  # bytes; limit of `read`, which keeps the body in memory
+MAX_REDIRECTS = 10
 
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+)")
 
@@ -43,15 +43,23 @@ _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+)")
 class TransportError(Exception):
     """A request failed. The message is the reason, without the token and the query of the URL.
 
-    `again`: another attempt may succeed; `wait`: seconds to wait, as requested by the server; `status`: of
-    HTTP, or 0; `code`: the error code of a hub.
+    Attributes
+    ----------
+    retryable
+        Whether another attempt may succeed.
+    wait
+        Seconds to wait as requested by the server, or 0.
+    status
+        HTTP status, or 0.
+    code
+        The hub's error code, or empty.
     """
 
     def __init__(
-        self, reason: str, *, again: bool = False, wait: float = 0.0, status: int = 0, code: str = ""
+        self, reason: str, *, retryable: bool = False, wait: float = 0.0, status: int = 0, code: str = ""
     ) -> None:
         super().__init__(reason + (f" (asked to wait {wait:.0f} s)" if wait else ""))
-        self.again = again
+        self.retryable = retryable
         self.wait = wait
         self.status = status
         self.code = code
@@ -61,7 +69,7 @@ class Transport:
     """Requests with retries.
 
     Broken connections, incomplete bodies and the statuses 408, 429 and 5xx are retried after `waits`
-    (seconds), or as long as the server requests, within `PATIENCE`. Other failures are final. `plain_http`
+    (seconds), or as long as the server requests, within `STALL_LIMIT`. Other failures are final. `plain_http`
     also allows http://. `sleep` is for tests.
     """
 
@@ -98,7 +106,9 @@ class Transport:
 
         self.retry(what or url, attempt, progress=lambda: _size(part))
 
-    def read(self, url: str, token: str | None = None, what: object = None, most: int = SMALL) -> bytes:
+    def read(
+        self, url: str, token: str | None = None, what: object = None, most: int = MAX_READ_BYTES
+    ) -> bytes:
         """Return the body at `url`, cut off after little more than `most` bytes."""
 
         def attempt() -> bytes:
@@ -113,7 +123,7 @@ class Transport:
         return self.retry(what or url, attempt)
 
     def retry(self, what: object, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-        """Call `attempt` until it returns, or until the waits or `PATIENCE` are used up.
+        """Call `attempt` until it returns, or until the waits or `STALL_LIMIT` are used up.
 
         Both are reset when `progress` (bytes) has increased.
         """
@@ -123,22 +133,22 @@ class Transport:
             try:
                 return attempt()
             except TransportError as error:
-                if not error.again:
+                if not error.retryable:
                     raise
                 failure = error
-            if self._waits and PATIENCE / 4 < failure.wait <= WINDOW and windows < WINDOWS:
+            if self._waits and STALL_LIMIT / 4 < failure.wait <= RATE_WINDOW and windows < MAX_RATE_WINDOWS:
                 windows += 1
                 log.info("%s: %s; waiting for it", what, failure)
                 self._sleep(failure.wait)
                 continue
             tries, spent = tries + 1, spent + time.monotonic() - started
-            if progress() - reached >= PROGRESS:
+            if progress() - reached >= PROGRESS_BYTES:
                 tries, spent, reached = 1, 0.0, progress()
             wait = max(self._waits[tries - 1], failure.wait) if tries <= len(self._waits) else math.inf
-            if spent + wait > PATIENCE:
+            if spent + wait > STALL_LIMIT:
                 after = f" after {tries} tries" if tries > 1 else ""
-                raise TransportError(f"{failure}{after}", again=True, status=failure.status)
-            log.info("%s: %s; trying again in %.0f s", what, failure, wait)
+                raise TransportError(f"{failure}{after}", retryable=True, status=failure.status)
+            log.info("%s: %s; retrying in %.0f s", what, failure, wait)
             self._sleep(wait)
             spent += wait
 
@@ -157,19 +167,19 @@ class Transport:
         if token:
             sent["Authorization"] = f"Bearer {token}"
         try:
-            response = self._answer(client().build_request("GET", url, headers=sent, timeout=TIMEOUT))
+            response = self._send(client().build_request("GET", url, headers=sent, timeout=TIMEOUT))
             try:
                 if response.status_code >= 400 and not (response.status_code == 416 and "Range" in sent):
-                    raise _refused(response)
+                    raise _status_error(response)
                 yield response
             finally:
                 response.close()
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _broken(error) from None
+            raise _connection_error(error) from None
 
-    def _answer(self, request: "Request") -> "Response":
+    def _send(self, request: "Request") -> "Response":
         """Return the response after all redirects; the client drops the token for another host."""
-        for _ in range(REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             if request.url.scheme not in self._schemes:
                 raise TransportError(f"it leads to {_origin(request)}; only https is allowed")
             response = client().send(request, stream=True)
@@ -177,7 +187,7 @@ class Transport:
                 return response
             response.close()
             request = response.next_request
-        raise TransportError(f"more than {REDIRECTS} redirects")
+        raise TransportError(f"more than {MAX_REDIRECTS} redirects")
 
 
 @cache
@@ -200,27 +210,29 @@ def _append(response: "Response", part: Path, offset: int, received: Callable[[i
         mode = "wb"
     else:
         part.unlink(missing_ok=True)
-        raise TransportError(f"found no range from byte {offset} (HTTP {response.status_code})", again=True)
+        raise TransportError(
+            f"found no range from byte {offset} (HTTP {response.status_code})", retryable=True
+        )
     with part.open(mode) as file:
         for piece in response.iter_bytes():
             file.write(piece)
             received(file.tell())
         found = file.tell()
     if total is not None and found != total:
-        raise TransportError(f"the body ended after {found} of {total} bytes", again=True)
+        raise TransportError(f"the body ended after {found} of {total} bytes", retryable=True)
 
 
-def _refused(response: "Response") -> TransportError:
+def _status_error(response: "Response") -> TransportError:
     """Return the error for a status of 400 or above."""
     status, code = response.status_code, response.headers.get("X-Error-Code", "")
     if status in (408, 429) or status >= 500:
         return TransportError(
-            f"HTTP {status}", again=True, wait=_asked_to_wait(response.headers), status=status
+            f"HTTP {status}", retryable=True, wait=_retry_after(response.headers), status=status
         )
     return TransportError(f"HTTP {status}", status=status, code=code)
 
 
-def _asked_to_wait(headers: Mapping[str, str]) -> float:
+def _retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds to wait, from `RateLimit` (the rest of its window) or `Retry-After`."""
     window = re.search(r"\br=0\b.*?\bt=(\d+)", headers.get("RateLimit", ""))
     after = window[1] if window else headers.get("Retry-After", "").strip()
@@ -232,7 +244,7 @@ def _asked_to_wait(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _broken(error: Exception) -> TransportError:
+def _connection_error(error: Exception) -> TransportError:
     """Return the error for a failed connection. An unknown host or an invalid certificate is final."""
     import httpx2
 
@@ -240,7 +252,7 @@ def _broken(error: Exception) -> TransportError:
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
         text = f"cannot connect to {_origin(error.request)} ({text})"
     passing = isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol)
-    return TransportError(text, again=passing and not any(map(_is_final, _causes(error))))
+    return TransportError(text, retryable=passing and not any(map(_is_final, _causes(error))))
 
 
 def _is_final(cause: BaseException) -> bool:

@@ -32,11 +32,11 @@ OUTPUTS.figures(
 )
 
 if HAS_SCALING_TRENDS:
-    from ebbtide.checkpoints.model_series import catalogued
+    from ebbtide.checkpoints.model_series import series_by_model
     from ebbtide.tasks.shots import imported_tasks, shots_of
 
     try:
-        SERIES = catalogued(STUDY.config["models"])
+        SERIES = series_by_model(STUDY.config["models"])
         SHOTS = shots_of(STUDY.tasks, imported_tasks(STUDY.imported))
     except EbbtideError as error:
         sys.exit(str(error))

@@ -4,7 +4,7 @@ import sys
 
 import pandas as pd
 
-from ebbtide.checkpoints.hub.audit import COLUMNS, told
+from ebbtide.checkpoints.hub.audit import COLUMNS, audit_lines
 from ebbtide.logs import log_to
 from ebbtide.tables import write_tsv
 
@@ -14,7 +14,7 @@ def main(job) -> None:
     log_to(job.log[0])
     findings = pd.DataFrame(list(job.params.findings), columns=list(COLUMNS))
     write_tsv(findings, job.output.audit)
-    print(*told(job.params.findings), f"All findings: {job.output.audit}", sep="\n", file=sys.stderr)
+    print(*audit_lines(job.params.findings), f"All findings: {job.output.audit}", sep="\n", file=sys.stderr)
 
 
 if __name__ == "__main__":

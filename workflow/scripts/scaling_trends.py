@@ -1,6 +1,6 @@
 """Adapter: metrics against training compute, and the class of every curve."""
 
-from ebbtide.checkpoints.model_series import check_named, series_of
+from ebbtide.checkpoints.model_series import check_patterns, series_of
 from ebbtide.logs import log_to
 from ebbtide.statistics.panel import read_trajectories
 from ebbtide.statistics.scaling_trends.points import parts_of, scale_points
@@ -13,7 +13,7 @@ def main(job) -> None:
     log_to(job.log[0])
     params, scale = job.params, job.params.scaling_trends
     metrics = read_frame(job.input.metrics, METRICS)
-    check_named(scale["series"], metrics["model"])
+    check_patterns(scale["series"], metrics["model"])
     points = scale_points(
         metrics,
         scale["metrics"],

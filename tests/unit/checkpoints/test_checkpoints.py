@@ -42,7 +42,7 @@ def test_non_finite_weights_are_an_error(damaged: Path) -> None:
     weight = load_file(damaged / "model.safetensors")[HEAD]
     weight[3, 3] = math.nan
     rewrite(damaged, **{HEAD: weight})
-    with pytest.raises(CheckpointError, match=r"copy: tensor lm_head\.weight holds non-finite values"):
+    with pytest.raises(CheckpointError, match=r"copy: tensor lm_head\.weight has non-finite values"):
         load_model(damaged, "float32")
 
 
@@ -75,7 +75,7 @@ def test_the_buffers_of_old_pythia_files_are_no_error(damaged: Path) -> None:
         (lambda d: (d / "tokenizer.json").unlink(), "copy has no tokenizer.json"),
         (
             lambda d: (d / "model.safetensors").unlink(),
-            r"copy holds neither model.safetensors nor model.safetensors.index.json \(found: config",
+            r"copy has neither model.safetensors nor model.safetensors.index.json \(found: config",
         ),
         (lambda d: (d / "model.safetensors").write_bytes(b"short"), "copy cannot be loaded"),
         (lambda d: (d / "config.json").write_text('{"model_type": "nonsense"}'), "copy cannot be loaded"),
@@ -219,7 +219,7 @@ def test_without_a_word_the_precision_is_that_of_most_values(
 def test_an_unreadable_word_about_precision_is_an_error(damaged: Path) -> None:
     says(damaged)
     (damaged / "model.safetensors").write_bytes(b"\x09" + bytes(7) + b'{"a": [1]}')
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a complete safetensors file"):
         own_precision(damaged)
     (damaged / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json is not readable JSON"):

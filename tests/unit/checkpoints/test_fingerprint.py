@@ -123,7 +123,9 @@ def test_a_file_that_is_shorter_or_longer_than_its_header_says_is_an_error(tmp_p
     write_checkpoint(tmp_path / "large", LARGE, shards=1)
     file = tmp_path / "large" / "model-00001-of-00001.safetensors"
     os.truncate(file, file.stat().st_size - cut)
-    with pytest.raises(CheckpointError, match=r"of-00001\.safetensors has \d+ bytes, its header says \d+;"):
+    with pytest.raises(
+        CheckpointError, match=r"of-00001\.safetensors has \d+ bytes, its header implies \d+;"
+    ):
         locate(tmp_path / "large", tmp_path / "located.json")
 
 
@@ -250,5 +252,5 @@ def test_rows_of_many_directories_keep_their_order_and_name_the_bad_one(
     assert [c.weights for c in model.checkpoints] == [identities(tmp_path / f"step{s}")[0] for s in steps]
     assert [c.tokens for c in model.checkpoints] == [2 * s for s in steps]
     (tmp_path / "step50" / WEIGHTS).unlink()
-    with pytest.raises(ConfigError, match=r" models\[0\]\.path: step50 holds neither"):
+    with pytest.raises(ConfigError, match=r" models\[0\]\.path: step50 has neither"):
         model_on_disk(row, "models[0]")

@@ -72,7 +72,7 @@ def test_steps_of_its_own_are_the_cosine_and_so_the_identity(tmp_path):
         ({"checkpoints": []}, "checkpoints"),
         (
             {"recipe": {k: v for k, v in SMALL_SERIES["recipe"].items() if k != "steps"}},
-            "models.small-d8.steps: missing, as is recipe.steps",
+            "models.small-d8.steps: missing, and so is recipe.steps",
         ),
         (
             {"models": {"a": {"width": 8, "layers": 1, "heads": 1, "learning_rate": 0.1, "steps": 16}}},

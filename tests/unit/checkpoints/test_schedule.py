@@ -43,13 +43,15 @@ def test_a_list_comes_in_order() -> None:
 def test_a_step_that_does_not_exist_names_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
         taken([2000, 2600])
-    assert "found 2600, which pythia.yaml does not offer; nearest: 2000 and 3000" in str(caught.value)
+    assert "found 2600, but pythia.yaml has no such step; nearest: 2000 and 3000" in str(caught.value)
     assert "s.yaml: models[0].steps" in str(caught.value)
     assert "(154 steps)" in str(caught.value)  # and not all of them
 
 
 def test_every_without_a_multiple() -> None:
-    with pytest.raises(ConfigError, match=r"no step that pythia\.yaml offers is a multiple"):
+    with pytest.raises(
+        ConfigError, match=r"found 7, but pythia\.yaml has no multiple of it; available: 1, 2, 3"
+    ):
         taken({"every": 7}, [1, 2, 3])
 
 

@@ -135,7 +135,7 @@ def test_bad_input_is_one_sentence(
         (
             (tmp_path / "directory", mine, to),
             "CheckpointError: ",
-            "directory holds neither model.safetensors nor",
+            "directory has neither model.safetensors nor",
         ),
         ((checkpoint, tmp_path / "none.parquet", to), "CellError: ", "none.parquet does not exist"),
         (

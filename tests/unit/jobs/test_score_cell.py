@@ -340,7 +340,7 @@ def test_the_footer_has_the_full_digest_of_the_weights_and_cells_of_others_are_r
         grid.score(cells[2], hint)
     error = capsys.readouterr().err
     assert f"{file} has the sha256 {file_sha256(file)}" in error
-    assert f"{located.weights} was scored with {digests[file.name]}; restore the file" in error
+    assert f"{located.weights} was first scored with {digests[file.name]} (" in error
     assert grid.stored() == {"m/c1/t1", "m/c1/t2"}
     assert not grid.target(cells[2]).exists()
 

@@ -10,7 +10,7 @@ import pytest
 
 import locks
 from ebbtide.cells.store import path_of
-from ebbtide.checkpoints.hub.fetched import place_for
+from ebbtide.checkpoints.hub.fetched import fetch_directory
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.jobs.weight_budget import GB, WeightBudget
@@ -109,18 +109,18 @@ def test_weights_fetched_beside_a_leftover_get_its_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     leftover = Path("r/tiny/step0/hub-0")
-    assert place_for(str(leftover)) == str(leftover)
+    assert fetch_directory(str(leftover)) == str(leftover)
     leftover.mkdir(parents=True)
     (leftover / "model.safetensors").touch()
-    place = place_for(str(leftover))
+    place = fetch_directory(str(leftover))
     assert place != str(leftover) and leftover.exists()  # planning deletes nothing
     Path(place).mkdir()
     (Path(place) / "fetched.json").touch()
-    assert place_for(str(leftover)) == place  # the same for every job of the run
+    assert fetch_directory(str(leftover)) == place  # the same for every job of the run
 
     planned = study([SIZE], None, "all")
     [checkpoint] = planned.checkpoints()
     row = Model("tiny", (replace(checkpoint, marker=place),))
     WeightBudget(replace(planned, models={"tiny": row})).clean_up()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-0"]
-    assert place_for(str(leftover)) == str(leftover)
+    assert fetch_directory(str(leftover)) == str(leftover)

@@ -91,7 +91,7 @@ def test_every_kind_of_task_is_scored_without_torch(tmp_path: Path, monkeypatch:
     done = run(tmp_path, marker, cells)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"
-    assert "are made up; they say nothing about a model" in done.stderr
+    assert "are made up and do not measure a model" in done.stderr
     for kind, cell in zip(KINDS, cells, strict=True):
         path, asked = (
             store.path_of(tmp_path / "cells", cell["identity"]),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from ebbtide.checkpoints.model_series import ALONE, catalogued, check_named, series_of
+from ebbtide.checkpoints.model_series import NO_SERIES, check_patterns, series_by_model, series_of
 from ebbtide.errors import ConfigError, FigureError, TaskError
 from ebbtide.figures import plot_scale, save
 from ebbtide.metrics.direction import with_properties
@@ -200,14 +200,14 @@ def test_series_are_those_of_rows_or_as_named(monkeypatch):
          "format": "safetensors", "remote_code": False},
         {"name": "mine", "path": "nowhere"},
     ]  # fmt: skip
-    known = catalogued(rows)
+    known = series_by_model(rows)
     assert known == {"ladder-d8": "ladder"}
     assert series_of("ladder-d8", {}, known) == "ladder"
-    assert series_of("mine", {}, known) == ALONE
+    assert series_of("mine", {}, known) == NO_SERIES
     assert series_of("mine", {"ours": ["other", "mi*"]}, known) == "ours"
     assert series_of("ladder-d8", {"small": ["*-d8"], "all": ["*"]}, known) == "small"
     with pytest.raises(ConfigError, match=r"scaling_trends\.series\.ours: found 'mini-\*', .*mine"):
-        check_named({"ours": ["mini-*"]}, ["mine", "other"])
+        check_patterns({"ours": ["mini-*"]}, ["mine", "other"])
 
 
 def tasks_of(*names: str) -> dict[str, Task]:
@@ -301,7 +301,7 @@ def test_the_shipped_studies_are_whole(monkeypatch):
     assert len({s.base for s in shown.values()}) == 11
     assert sorted(s.shots for s in shown.values()) == ["0"] * 11 + ["5"] * 9
     assert set(shots_of({}, prize.config["titles"])) == {s.base for s in shown.values()}
-    known = catalogued(prize.config["models"])
+    known = series_by_model(prize.config["models"])
     assert set(known.values()) == {"pythia", "bloom", "smollm2", "olmo2"} and len(known) == 21
     smoke = read_study("studies/inverse_scaling_smoke.yaml")
     assert {len(model.checkpoints) for model in smoke.models.values()} == {1}
@@ -330,4 +330,4 @@ def test_the_rule_on_a_small_study(study: Workspace):
         config["scaling_trends"]["series"] = {"mine": ["tiny-*"]}
     told = study.snakemake("--cores", "1", check=False)
     assert told.returncode != 0
-    assert "scaling_trends.series.mine: found 'tiny-*', which is no model of the metrics" in told.stdout
+    assert "scaling_trends.series.mine: found 'tiny-*', which matches no model" in told.stdout

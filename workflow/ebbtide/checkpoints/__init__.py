@@ -1,1 +1,1 @@
-"""Checkpoints: from rows of a configuration to directories whose weights can be loaded."""
+"""Checkpoints: from the rows of `models:` to directories with loadable weights."""

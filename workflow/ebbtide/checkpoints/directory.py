@@ -1,15 +1,17 @@
-"""Checkpoint directories in Hugging Face layout: their files, and which weights they hold.
+"""Checkpoint directories in Hugging Face layout: their files and the identities of their weights.
 
-The identity of a directory's weights is one of two:
+The weights of a directory have one of two kinds of identity:
 
-* `files:…`, from the full digest of every weight file, where the weights have at most
-  `fingerprint.WHOLE_BYTES` in total. It is also kept for larger ones that an earlier version hashed in
-  full, as long as the record has those digests and the files are the same: by path, size and modification
-  time when a record of that version is met first, by the sample of their bytes ever after.
-* `sampled:…`, from a sample of every tensor, for all other directories: planning reads no more than that.
+* `files:…` is computed from the full digest of every weight file. It is used for weights of at most
+  `fingerprint.WHOLE_BYTES` in total. It is also kept for larger weights that an earlier version hashed in
+  full, as long as the record has those digests and the files are unchanged. Files are compared by path, size
+  and modification time when the old record is first read, and by the sample of their bytes from then on.
+* `sampled:…` is computed from a sample of every tensor. It is used for all other directories, because
+  planning must not read all weights.
 
 Both include the full digest of `config.json` and of the index. The scoring job reads all bytes and compares
-(`ebbtide.checkpoints.full_digest`). Which identity a directory has never depends on whether it was scored.
+them (`ebbtide.checkpoints.full_digest`). Scoring a directory never changes
+its kind of identity.
 """
 
 import json
@@ -27,21 +29,21 @@ from ebbtide.files import digest, file_sha256, read_json, write_text
 
 INDEX = INDICES["safetensors"]
 WINDOW_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "seq_length")
-WINDOW = 2048  # tokens, for a model without positions whose configuration names no limit
-LOCATED = "located.json"  # name of the record of a directory on disk
+WINDOW = 2048  # tokens; for models without positions whose config.json sets no limit
+LOCATED = "located.json"  # file name of the record of a directory on disk
 
-File = dict[str, Any]  # of a record: `stamp`, and `sha256` where the file was hashed in full
+File = dict[str, Any]  # entry of a record: the `stamp`, and `sha256` if the file was hashed in full
 
 
 def weight_files(directory: str | Path) -> list[Path]:
-    """The safetensors files that hold a checkpoint's weights: `model.safetensors`, or those its index lists.
+    """Return the safetensors files of a checkpoint: `model.safetensors`, or those that its index lists.
 
-    Other files beside them are not looked at, as transformers does not. Raises `CheckpointError` if the
-    directory or one of the files that loading needs is missing.
+    Other weight files are ignored, as in transformers. Raises `CheckpointError` if the directory or a file
+    that loading needs is missing.
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise CheckpointError(f"{directory} is not a directory; expected a Hugging Face checkpoint there.")
+        raise CheckpointError(f"{directory} is not a directory; expected a Hugging Face checkpoint.")
     files = _listed(directory)
     for name in ("config.json", "tokenizer.json"):
         if not (directory / name).exists():
@@ -55,7 +57,7 @@ def _listed(directory: Path) -> list[Path]:
         return [whole]
     if not index.exists():
         found = ", ".join(sorted(p.name for p in directory.iterdir())) or "nothing"
-        raise CheckpointError(f"{directory} holds neither {whole.name} nor {INDEX} (found: {found}).")
+        raise CheckpointError(f"{directory} has neither {whole.name} nor {INDEX} (found: {found}).")
     listed = sorted(set(weight_map(index).values()))
     if missing := [name for name in listed if not (directory / name).exists()]:
         raise CheckpointError(f"{directory} lacks {', '.join(missing)}, which {INDEX} lists.")
@@ -64,49 +66,49 @@ def _listed(directory: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Located:
-    """A checkpoint directory and what its files were when they were last read."""
+    """A checkpoint directory and the identities of its files when they were last read."""
 
     directory: str
     weights: str  # identity of the weight files and the architecture
     tokenizer: str
     size_bytes: int  # of the weights
-    dtype: str  # their own precision, see `ebbtide.checkpoints.precision`
+    dtype: str  # precision of the stored weights, see `ebbtide.checkpoints.precision`
 
 
 def identities(directory: str | Path) -> tuple[str, str]:
-    """Identities of the weights (with the architecture) and of the tokenizer, from all bytes of the files."""
+    """Identities of the weights (with the architecture) and of the tokenizer, from the whole files."""
     directory = Path(directory)
     files = {path.name: {"sha256": file_sha256(path)} for path in _files(directory)}
     return files_identity(directory, files), _tokenizer_identity(directory, files)
 
 
 def locate(directory: str | Path, record: str | Path) -> Located:
-    """The identities of a directory, cached in the file `record`.
+    """Identify the weights and the tokenizer of a directory; the result is cached in the file `record`.
 
-    Every start of Snakemake asks again. Nothing is read while path, size, modification time, change time
-    and inode of each file are those of the record: the change time moves also when files are replaced under
-    their old size and modification time. When the directory is gone, the record answers for it, so that
-    what was scored can still be analysed.
+    Snakemake calls this at every start. Files are read only if the path, size, modification time, change
+    time or inode of one of them differs from the record. The change time detects files that were replaced
+    under their old size and modification time. If the directory is gone, the record is returned, so that
+    scored checkpoints can still be analysed.
 
-    Raises `CheckpointError` for an incomplete directory, or a missing one without a record.
+    Raises `CheckpointError` for an incomplete directory, or for a missing one without a record.
     """
     directory, record = Path(directory), Path(record)
     known = read_record(record)
     if known and not directory.exists():
-        return _remembered(directory, known)
+        return _from_record(directory, known)
     stamps = {path.name: stamp(path) for path in _files(directory)}
-    place = str(directory.resolve())
+    absolute = str(directory.resolve())
     files = known.get("files", {})
-    unmoved = known.get("directory") == place
+    unmoved = known.get("directory") == absolute
     if unmoved and {name: _stamp_in(file) for name, file in files.items()} == stamps:
-        return _remembered(directory, known)
+        return _from_record(directory, known)
     found, content = _read(directory, stamps, known, unmoved=unmoved)
-    write_text(json.dumps({**asdict(found), "directory": place, **content}, indent=1) + "\n", record)
+    write_text(json.dumps({**asdict(found), "directory": absolute, **content}, indent=1) + "\n", record)
     return found
 
 
 def directory_of(checkpoint: str | Path) -> Path:
-    """The directory that a name of a checkpoint stands for: itself, a file in it, or a record of `locate`."""
+    """The directory of a checkpoint, given the directory itself, a file in it, or a record of `locate`."""
     path = Path(checkpoint)
     if not path.is_file():
         return path
@@ -116,9 +118,9 @@ def directory_of(checkpoint: str | Path) -> Path:
 
 
 def check_weights(checkpoint: str | Path, weights: str) -> None:
-    """Check, before loading, that the weights are still those that the run was planned with.
+    """Check before loading that the weights are still those that the run was planned with.
 
-    Raises `CheckpointError` when the files have changed since, or are gone.
+    Raises `CheckpointError` if the files have changed or are missing.
     """
     directory = directory_of(checkpoint)
     if Path(checkpoint).name == LOCATED:
@@ -135,7 +137,8 @@ def check_weights(checkpoint: str | Path, weights: str) -> None:
         found = identities(directory)[0]
     if found != weights:
         raise CheckpointError(
-            f"{directory} holds weights {found}, the run was planned with {weights}; run snakemake again."
+            f"{directory} has the weights {found}, but the run was planned with {weights}; "
+            "run snakemake again."
         )
 
 
@@ -146,7 +149,7 @@ def files_identity(directory: Path, files: Mapping[str, File]) -> str:
 
 
 def stamp(path: Path) -> dict[str, int]:
-    """What changes when a file does: size, modification and change time (ns), inode."""
+    """Size, modification and change time (ns) and inode of a file: they change when the file does."""
     status = path.stat()
     return {
         "size": status.st_size,
@@ -159,7 +162,7 @@ def stamp(path: Path) -> dict[str, int]:
 def _read(
     directory: Path, stamps: Mapping[str, Mapping[str, int]], known: Mapping[str, Any], *, unmoved: bool
 ) -> tuple[Located, dict[str, Any]]:
-    """The identities of a directory, and what its record keeps of the files."""
+    """The identities of a directory, and the entries of its record about the files."""
     weights = weight_files(directory)
     size = sum(stamps[path.name]["size"] for path in weights)
     whole = is_read_whole(size)
@@ -170,7 +173,7 @@ def _read(
     content: dict[str, Any] = {"files": files}
     if not whole:
         content["sample"] = fingerprint(weights)
-        for name, sha256 in _digests_before(weights, content, known, unmoved=unmoved).items():
+        for name, sha256 in _recorded_digests(weights, content, known, unmoved=unmoved).items():
             files[name]["sha256"] = sha256
     hashed = all("sha256" in files[path.name] for path in weights)
     identity = files_identity(directory, files) if hashed else _sampled(content["sample"], files)
@@ -184,12 +187,12 @@ def _read(
     return located, content
 
 
-def _digests_before(
+def _recorded_digests(
     weights: Sequence[Path], content: Mapping[str, Any], known: Mapping[str, Any], *, unmoved: bool
 ) -> dict[str, str]:
-    """Full digests by name that a record has of weight files that are the same now; all of them, or none.
+    """Full digests by name from the record, if no weight file has changed since; otherwise an empty dict.
 
-    A record of an earlier version has no sample, and neither change time nor inode.
+    Records of earlier versions have no sample, change time or inode.
     """
     old, files = known.get("files", {}), content["files"]
     pairs = [(old.get(path.name, {}), files[path.name]) for path in weights]
@@ -206,15 +209,15 @@ def _stamp_in(file: File) -> File:
     return {key: value for key, value in file.items() if key != "sha256"}
 
 
-def _remembered(directory: Path, known: Mapping[str, Any]) -> Located:
+def _from_record(directory: Path, known: Mapping[str, Any]) -> Located:
     named = {name: known.get(name, "unknown") for name in ("weights", "tokenizer", "dtype")}
     return Located(str(directory), **named, size_bytes=known["size_bytes"])
 
 
 def _files(directory: Path) -> list[Path]:
-    """All files that determine the identities: weights, configuration, index, tokenizer."""
-    words = [name for name in TOKENIZER if (directory / name).exists()]
-    return [directory / name for name in [*_weight_names(weight_files(directory)), *words]]
+    """All files that determine the identities: weights, configuration, index and tokenizer."""
+    tokenizer = [name for name in TOKENIZER if (directory / name).exists()]
+    return [directory / name for name in [*_weight_names(weight_files(directory)), *tokenizer]]
 
 
 def _weight_names(weights: Sequence[Path]) -> list[str]:
@@ -240,7 +243,7 @@ def _sampled(sample: str, files: Mapping[str, File]) -> str:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A record as it was written, or nothing when it is missing or damaged: it only saves time."""
+    """Read a record. A missing or damaged one is empty: records only save time."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -249,11 +252,11 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def configuration(directory: str | Path) -> dict[str, Any]:
-    """The `config.json` of a checkpoint directory. Raises `CheckpointError` when it is none."""
+    """The `config.json` of a checkpoint directory. Raises `CheckpointError` if it cannot be read."""
     return read_json(Path(directory) / "config.json", CheckpointError)
 
 
 def context_window(config: Mapping[str, Any]) -> int:
-    """Tokens that a model can read, by its configuration (of its text, where it reads images too)."""
+    """Context window in tokens from a `config.json`; of the text model if the model also reads images."""
     config = config.get("text_config") or config
     return next((int(config[key]) for key in WINDOW_KEYS if config.get(key)), WINDOW)

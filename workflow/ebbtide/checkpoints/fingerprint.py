@@ -1,10 +1,12 @@
-"""A fingerprint of large weight files that reads a bounded sample of their bytes. A lean module.
+"""A fingerprint of large weight files from a bounded sample of their bytes. A lean module.
 
-Planning must tell checkpoints apart without reading them: a hundred checkpoints of 14 GB are 1.4 TB. The
-fingerprint covers names, sizes and headers of the files, and bytes of *every* tensor: the whole tensor where
-it is small, else its beginning, its end and blocks spread evenly between them. Training moves all values of
-a tensor, so other weights are seen. A change of a few values in a large tensor can fall between two blocks;
-the scoring job, which reads everything, finds it (`ebbtide.checkpoints.full_digest`).
+Planning must distinguish checkpoints without reading them in full: a hundred checkpoints of 14 GB are 1.4 TB.
+The fingerprint covers names, sizes and headers of the files, and bytes of *every* tensor. Small tensors are
+read whole. Of large ones, it reads the beginning, the end, and evenly spaced blocks between them.
+
+Training changes all values of a tensor, so the sample detects other weights. A change of a few values in a
+large tensor can fall between two blocks. The scoring job reads all bytes and detects it
+(`ebbtide.checkpoints.full_digest`).
 """
 
 import hashlib
@@ -15,21 +17,21 @@ from pathlib import Path
 from ebbtide.checkpoints.header import Header, read_header
 from ebbtide.files import canonical_json
 
-WHOLE_BYTES = 50_000_000  # weights of at most this size are hashed in full instead
-SAMPLED_BYTES = 25_000_000  # of the weights of a checkpoint at most, beside the headers
-BLOCK = 16_384  # bytes; small enough for several blocks a tensor, large enough for a disk on the network
-PIECE = 1 << 20  # bytes read at once, of a tensor that is read whole
+WHOLE_BYTES = 50_000_000  # weights up to this size are hashed in full instead
+SAMPLED_BYTES = 25_000_000  # most bytes sampled per checkpoint, without the headers
+BLOCK = 16_384  # bytes; allows several blocks per tensor, and is large enough for network file systems
+PIECE = 1 << 20  # bytes per read of a tensor that is read whole
 
 
 def is_read_whole(size: int) -> bool:
-    """Whether weights of this many bytes are so small that they are hashed in full."""
+    """Whether weights of this many bytes are small enough to be hashed in full."""
     return size <= WHOLE_BYTES
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """Digest of the sample of some weight files, in hex; a function of their names and contents alone.
+    """Hex digest of a sample of weight files. It depends only on their names and contents.
 
-    Raises `CheckpointError` for a file that is not a whole safetensors file.
+    Raises `CheckpointError` for a file that is not a complete safetensors file.
     """
     headers = [read_header(path) for path in files]
     share = share_of_tensor([t.end - t.begin for header in headers for t in header.tensors], SAMPLED_BYTES)
@@ -43,9 +45,9 @@ def fingerprint(files: Sequence[Path]) -> str:
 
 
 def share_of_tensor(sizes: Iterable[int], total: int) -> int:
-    """How many bytes of each tensor to read, so that the sum of `min(size, share)` is `total` at most.
+    """The largest number of bytes per tensor for which the sum of `min(size, share)` is at most `total`.
 
-    What small tensors leave over goes to the larger ones.
+    Bytes that small tensors do not use go to the larger ones.
     """
     ascending = sorted(sizes)
     for i, size in enumerate(ascending):
@@ -57,7 +59,7 @@ def share_of_tensor(sizes: Iterable[int], total: int) -> int:
 
 
 def blocks_of_tensor(begin: int, end: int, share: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of each block to read of a tensor: all of it, or blocks from first to last byte."""
+    """Yield (begin, end) of the blocks of a tensor to read: the whole tensor, or evenly spaced blocks."""
     size = end - begin
     if size <= share:
         yield begin, end
@@ -76,7 +78,7 @@ def _blocks(header: Header, share: int) -> Iterator[tuple[int, int]]:
 
 def _read(path: Path, blocks: Iterable[tuple[int, int]]) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file:
-        if hasattr(os, "posix_fadvise"):  # without it the system reads ahead, up to megabytes a block
+        if hasattr(os, "posix_fadvise"):  # otherwise the system reads ahead, up to megabytes per block
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         for begin, end in blocks:
             for start in range(begin, end, PIECE):

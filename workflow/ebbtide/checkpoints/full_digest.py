@@ -1,9 +1,9 @@
 """The full digests of a directory's weight files, computed by the job that loads them.
 
 Planning identifies a large directory by a sample of its bytes (`ebbtide.checkpoints.directory`). Loading
-reads all bytes, so the job hashes them too, before it scores. The digests are recorded in the footer of the
-cell and compared with those that the identity was used with before. They are cached beside the record of the
-directory, so that the next job hashes nothing.
+reads all bytes, so the job also hashes them before it scores. The digests are recorded in the footer of the
+cell and compared with those of the first job that scored this identity. They are cached next to the record of
+the directory, so later jobs do not hash again.
 """
 
 import json
@@ -24,28 +24,31 @@ from ebbtide.checkpoints.directory import (
 from ebbtide.errors import CheckpointError
 from ebbtide.files import file_sha256, write_text
 
-HASHED = "hashed.json"  # cache of full digests, beside the record of a directory
-THREADS = 4  # files hashed side by side: one core hashes 0.5 to 2 GB/s, and loading should not wait
+HASHED = "hashed.json"  # cache of full digests, next to the record of a directory
+THREADS = 4  # files hashed in parallel: one core hashes only 0.5 to 2 GB/s
 
 
 def check_full_digests(checkpoint: str | Path, weights: str, cells: str | Path) -> dict[str, str]:
-    """Full sha256 of each weight file, by name, once they are known to fit the identity `weights`.
-
-    Empty for weights that were trained or fetched, whose identity does not come from a directory on disk.
+    """Compute the full sha256 of each weight file, and check them against the identity `weights`.
 
     Parameters
     ----------
     checkpoint
-        What `directory_of` takes.
+        Anything that `directory_of` accepts.
     weights
         Identity that the run was planned with.
     cells
-        The cell store. It keeps the digests that each `sampled:` identity was first scored with.
+        The cell store. It records the digests with which each `sampled:` identity was first scored.
+
+    Returns
+    -------
+    Digest by file name. Empty for trained and fetched weights, whose identity does not come from a directory
+    on disk.
 
     Raises
     ------
     CheckpointError
-        The identity stands for other bytes, or a file changed while it was read.
+        The identity belongs to other bytes, or a file changed while it was read.
     """
     kind = weights.partition(":")[0]
     if kind not in ("files", "sampled"):
@@ -61,7 +64,7 @@ def check_full_digests(checkpoint: str | Path, weights: str, cells: str | Path) 
 
 
 def _check_first(directory: Path, weights: str, found: Mapping[str, str], cells: Path) -> None:
-    """Compare with the digests of the first job that scored this identity, or be the first."""
+    """Compare with the digests of the first job that scored this identity, or record them as the first."""
     path = cells / "weights" / f"{weights.partition(':')[2]}.json"
     if not path.exists():
         first = {"weights": weights, "directory": str(directory.resolve()), "sha256": dict(found)}
@@ -77,13 +80,13 @@ def _check_first(directory: Path, weights: str, found: Mapping[str, str], cells:
     for name in found:
         if found[name] != expected.get(name):
             raise CheckpointError(
-                f"{directory / name} has the sha256 {found[name]}, but {path} says that {weights} was scored "
-                f"with {expected.get(name)}; restore the file, or set scoring.store to another directory."
+                f"{directory / name} has the sha256 {found[name]}, but {weights} was first scored with "
+                f"{expected.get(name)} ({path}); restore the file, or set scoring.store to another directory."
             )
 
 
 def _check_identity(directory: Path, weights: str, found: Mapping[str, str], record: Path | None) -> None:
-    """Compare with an identity that is itself made of full digests."""
+    """Compare with an identity that is computed from full digests."""
     beside = [directory / name for name in ("config.json", INDEX) if (directory / name).exists()]
     files = {path.name: {"sha256": file_sha256(path)} for path in beside}
     files |= {name: {"sha256": sha256} for name, sha256 in found.items()}
@@ -94,26 +97,26 @@ def _check_identity(directory: Path, weights: str, found: Mapping[str, str], rec
         expected = known.get(name, {}).get("sha256", sha256)
         if sha256 != expected:
             raise CheckpointError(
-                f"{directory / name} has the sha256 {sha256}, {record} says {expected}; restore the file, or "
-                f"delete {record} and run snakemake again."
+                f"{directory / name} has the sha256 {sha256}, expected {expected}; restore the file, "
+                f"or delete {record} and run snakemake again."
             )
     raise CheckpointError(
-        f"{directory} holds weights {files_identity(directory, files)}, the run was planned with {weights}; "
-        "run snakemake again."
+        f"{directory} has the weights {files_identity(directory, files)}, but the run was planned with "
+        f"{weights}; run snakemake again."
     )
 
 
 def _digests(directory: Path, record: Path | None, weights: str) -> dict[str, str]:
-    """Full digests of the weight files by name; hashes those that neither record has as they are now."""
+    """Full digests of the weight files by name. Only files without a current cached digest are hashed."""
     paths = weight_files(directory)
     stamps = {path.name: stamp(path) for path in paths}
-    place = str(directory.resolve())
+    absolute = str(directory.resolve())
     known: dict[str, Any] = {}
     if record:
         located, hashed = read_record(record), read_record(record.with_name(HASHED))
         for cache in (located, hashed):
-            # With a sample, digests of the record itself are older than the stamps beside them.
-            if cache.get("directory") == place and "sample" not in cache:
+            # In a record with a sample, the digests are older than the stamps next to them.
+            if cache.get("directory") == absolute and "sample" not in cache:
                 known |= cache.get("files", {})
     found = {
         name: known[name]["sha256"]
@@ -128,6 +131,6 @@ def _digests(directory: Path, record: Path | None, weights: str) -> dict[str, st
             raise CheckpointError(f"{path} changed while it was read; run snakemake again.")
     if record and missing:
         files = {name: {**seen, "sha256": found[name]} for name, seen in stamps.items()}
-        content = {"directory": place, "weights": weights, "files": files}
+        content = {"directory": absolute, "weights": weights, "files": files}
         write_text(json.dumps(content, indent=1) + "\n", record.with_name(HASHED))
     return found

@@ -1,4 +1,4 @@
-"""The header of a safetensors file: which tensors the file holds, and where. A lean module."""
+"""The header of a safetensors file: its tensors and their byte ranges. A lean module."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ebbtide.errors import CheckpointError
 
-_LONGEST_HEADER = 100_000_000  # bytes, by the definition of the format
+_LONGEST_HEADER = 100_000_000  # bytes; the limit of the format
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Header:
-    """The header as bytes (with the eight that state its length), and the tensors in order of their place."""
+    """The header as bytes, including its 8-byte length, and the tensors in order of their byte ranges."""
 
     raw: bytes
     tensors: tuple[Stored, ...]
@@ -31,7 +31,7 @@ class Header:
 def read_header(path: str | Path) -> Header:
     """Read the header of a safetensors file.
 
-    Raises `CheckpointError` when it is not one, or when the file is shorter or longer than its tensors.
+    Raises `CheckpointError` if the file is not a safetensors file, or if its size does not match its tensors.
     """
     path = Path(path)
     try:
@@ -53,10 +53,10 @@ def read_header(path: str | Path) -> Header:
         ]
         tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file.") from error
+        raise CheckpointError(f"{path} is not a complete safetensors file.") from error
     if any(not start <= tensor.begin <= tensor.end for tensor in tensors):
-        raise CheckpointError(f"{path} is not a whole safetensors file.")
+        raise CheckpointError(f"{path} is not a complete safetensors file.")
     expected = max((tensor.end for tensor in tensors), default=start)
     if size != expected:
-        raise CheckpointError(f"{path} has {size} bytes, its header says {expected}; copy the file again.")
+        raise CheckpointError(f"{path} has {size} bytes, its header implies {expected}; copy the file again.")
     return Header(prefix + text, tuple(tensors))

@@ -1,4 +1,4 @@
-"""Local ladders: series of models that are trained here, on a generated language."""
+"""Local ladders: series of models that the workflow trains on a generated language."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +12,9 @@ from ebbtide.training.spec import check_spec, weights_identity
 def ladder_models(
     series: Mapping[str, Any], names: list[str], row: Mapping[str, Any], file: str, where: str
 ) -> list[Model]:
-    """The models `names` of a checked ladder, with the steps that the row asks for.
+    """Return the models `names` of a checked ladder with the steps that the row requests.
 
-    Raises `ConfigError` for a step that the ladder does not keep, or a recipe that cannot be trained.
+    Raises `ConfigError` for a step that the ladder does not keep, or for an invalid recipe.
     """
     models = []
     for name in names:
@@ -42,11 +42,11 @@ def ladder_models(
 
 
 def _training(series: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
-    """The training spec of a model: steps of its own stand in its recipe, for they are its cosine's."""
+    """The training spec of a model. Its own `steps` set the length of its cosine schedule."""
     shape = dict(series["models"][name])
     steps = shape.pop("steps", series["recipe"].get("steps"))
     if steps is None:
-        raise ConfigError(f"{file}: models.{name}.steps: missing, as is recipe.steps; state either.")
+        raise ConfigError(f"{file}: models.{name}.steps: missing, and so is recipe.steps; set one of them.")
     return {"corpus": series["corpus"], "recipe": {**series["recipe"], "steps": steps}, "model": shape}
 
 

@@ -1,11 +1,11 @@
-"""Loading a checkpoint directory by transformers, and counting what was loaded."""
+"""Load a checkpoint directory with transformers, and count its parameters."""
 
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.checkpoints.directory import configuration, weight_files
-from ebbtide.checkpoints.hub.fetched import runs_code
+from ebbtide.checkpoints.hub.fetched import allows_remote_code
 from ebbtide.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
 
 
 def load_model(directory: str | Path, dtype: str, *, device_map: str | None = None) -> "nn.Module":
-    """Load a causal language model by transformers: safetensors only, no network.
+    """Load a causal language model with transformers, from safetensors only and without network access.
 
-    A directory's own code runs only if it was fetched with that permission (see `hub.fetched`).
+    Code in the directory runs only if the checkpoint was fetched with `remote_code` (see `hub.fetched`).
 
     Parameters
     ----------
     dtype
         `float32`, `float64`, `bfloat16` or `float16`: the precision to score in.
     device_map
-        `auto` spreads a model over all devices and, where they are too small, the CPU's memory (by
+        `auto` distributes the model over all devices and, if they are too small, CPU memory (needs
         accelerate).
 
     Raises
     ------
     CheckpointError
-        Missing files, missing or unexpected tensors, unknown architecture, non-finite weights, no accelerate.
+        Missing files, missing or unexpected tensors, an unknown architecture, non-finite weights, or no
+        accelerate package.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -39,9 +40,9 @@ def load_model(directory: str | Path, dtype: str, *, device_map: str | None = No
     weight_files(directory)
     if device_map and not find_spec("accelerate"):
         raise CheckpointError(
-            f"{directory} does not fit on one device; to spread it over several: pip install accelerate."
+            f"{directory} does not fit on one device; to distribute it over several, pip install accelerate."
         )
-    trusted = runs_code(directory)
+    trusted = allows_remote_code(directory)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(directory),
@@ -50,14 +51,14 @@ def load_model(directory: str | Path, dtype: str, *, device_map: str | None = No
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=trusted,
-            ignore_mismatched_sizes=True,  # they are named below
+            ignore_mismatched_sizes=True,  # reported below
             output_loading_info=True,
         )
-    except Exception as error:  # transformers raises many kinds for an unreadable directory
+    except Exception as error:  # transformers raises many types for an unreadable directory
         if "auto_map" in configuration(directory) and not trusted:
             raise CheckpointError(
-                f"{directory} needs code of its own (auto_map in its config.json), which runs only for a "
-                "model from a hub with remote_code: true."
+                f"{directory} needs its own Python code (auto_map in its config.json), which runs only for "
+                "hub models with remote_code: true."
             ) from error
         raise CheckpointError(f"{directory} cannot be loaded: {first_line(error)}.") from error
     model, info = loaded
@@ -67,14 +68,14 @@ def load_model(directory: str | Path, dtype: str, *, device_map: str | None = No
             raise CheckpointError(f"{directory}: {what.replace('_', ' ')} in the weights: {names}.")
     for name, tensor in model.named_parameters():
         if not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{directory}: tensor {name} holds non-finite values.")
+            raise CheckpointError(f"{directory}: tensor {name} has non-finite values.")
     return model.eval()  # type: ignore[no-any-return]
 
 
 def count_parameters(model: "nn.Module") -> tuple[int, int]:
-    """Total and non-embedding parameters; a tied matrix counts once.
+    """Return the total and the non-embedding parameters of a model. A tied matrix counts once.
 
-    Embeddings are every `nn.Embedding` (tokens, learned positions) and the output matrix.
+    Embeddings are all `nn.Embedding` modules (tokens, learned positions) and the output matrix.
     """
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""Which series each model of a study belongs to."""
+"""The series (model family) of each model of a study."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -8,11 +8,11 @@ from typing import Any
 from ebbtide.checkpoints.series import models_of
 from ebbtide.errors import ConfigError, nearest
 
-ALONE = "no series"  # the one of all models that have none
+NO_SERIES = "no series"  # name of the group of all models without a series
 
 
-def catalogued(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Model → the series that its row of `models:` names; models of other rows are not in it."""
+def series_by_model(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Map each model to the series that its row of `models:` names. Models of other rows are left out."""
     found: dict[str, str] = {}
     for row in rows:
         if "series" in row:
@@ -21,27 +21,27 @@ def catalogued(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def series_of(model: str, named: Mapping[str, Sequence[str]], known: Mapping[str, str]) -> str:
-    """The series of a model: the first of `named` that fits, else its row's, else one for all others.
+    """The series of a model: the first match in `named`, else the series of its row, else `NO_SERIES`.
 
     Parameters
     ----------
     named
-        Series → patterns of its models, with * and ?.
+        Series → patterns of model names, with the wildcards * and ?.
     known
-        Model → series, see `catalogued`.
+        Model → series, see `series_by_model`.
     """
     patterns = ((series, pattern) for series, listed in named.items() for pattern in listed)
     fitting = (series for series, pattern in patterns if fnmatchcase(model, pattern))
-    return next(fitting, known.get(model, ALONE))
+    return next(fitting, known.get(model, NO_SERIES))
 
 
-def check_named(named: Mapping[str, Sequence[str]], models: Iterable[str]) -> None:
-    """Raise `ConfigError` for a pattern that fits no model of the metrics."""
+def check_patterns(named: Mapping[str, Sequence[str]], models: Iterable[str]) -> None:
+    """Raise `ConfigError` for a pattern that matches no model of the metrics."""
     names = sorted(set(models))
     for series, patterns in named.items():
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ConfigError(
-                    f"scaling_trends.series.{series}: found {pattern!r}, which is no model of the metrics; "
+                    f"scaling_trends.series.{series}: found {pattern!r}, which matches no model; "
                     f"allowed: {', '.join(names)}, with * and ?{nearest(pattern, names) or '.'}"
                 )

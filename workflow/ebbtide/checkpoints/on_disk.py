@@ -10,18 +10,18 @@ from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
 from ebbtide.logs import Progress
 
-THREADS = 8  # directories read side by side: a disk on the network answers slowly, but many at a time
+THREADS = 8  # directories read in parallel: network file systems have a high latency
 
 
 def model_on_disk(row: Mapping[str, Any], where: str) -> Model:
-    """The model of a row with a `path`.
+    """Return the model of a row with a `path`.
 
     Raises `ConfigError` when a directory is missing or incomplete.
     """
     pattern, steps = row["path"], row.get("steps")
     if "{step}" in pattern and steps is None:
         raise ConfigError(
-            f"{where}.steps: missing; path {pattern!r} has {{step}}, so the steps must be listed."
+            f"{where}.steps: missing; list the steps, because path {pattern!r} contains {{step}}."
         )
     if "{step}" not in pattern and steps is not None and len(steps) > 1:
         raise ConfigError(
@@ -32,12 +32,12 @@ def model_on_disk(row: Mapping[str, Any], where: str) -> Model:
     with ThreadPoolExecutor(THREADS) as pool:
         for checkpoint in pool.map(lambda step: _checkpoint(row, where, step), every):
             checkpoints.append(checkpoint)
-            progress.show(f"{row['name']}: read {len(checkpoints)} of {len(every)} directories")
+            progress.show(f"{row['name']}: {len(checkpoints)} of {len(every)} directories read")
     return Model(row["name"], tuple(checkpoints))
 
 
 def _checkpoint(row: Mapping[str, Any], where: str, step: int) -> Checkpoint:
-    """The checkpoint of a step, 0 where the row lists none."""
+    """The checkpoint of a step; the step is 0 if the row lists none."""
     directory = Path(row["path"].replace("{step}", str(step))).expanduser()
     name = f"step{step}" if row.get("steps") else "main"
     marker = f"{CHECKPOINTS}/{row['name']}/{name}/{LOCATED}"

@@ -1,4 +1,4 @@
-"""The precision of a checkpoint: what its files say, and what a study scores in. A lean module."""
+"""The precision (dtype) of the weights of a checkpoint. A lean module."""
 
 import math
 from collections import Counter
@@ -16,12 +16,12 @@ _SAFETENSORS = {"F32": "float32", "F64": "float64", "BF16": "bfloat16", "F16": "
 
 
 def own_dtype(directory: str | Path, weights: Iterable[Path]) -> str:
-    """The precision that a checkpoint directory says it has: one of `DTYPES`, or what else stands there.
+    """The precision that a checkpoint directory declares: one of `DTYPES`, or any other value found there.
 
-    `config.json` has the word (`dtype`, or `torch_dtype` of older files); without it, the type of most values
-    in the safetensors files `weights`.
+    It is read from `config.json` (`dtype`, in older files `torch_dtype`). If that has neither key, it is the
+    type of most values in the safetensors files `weights`.
 
-    Raises `CheckpointError` for a `config.json` or a header that cannot be read.
+    Raises `CheckpointError` if `config.json` or a header cannot be read.
     """
     file = Path(directory) / "config.json"
     if named := dtype_of(read_json(file, CheckpointError)):
@@ -32,7 +32,7 @@ def own_dtype(directory: str | Path, weights: Iterable[Path]) -> str:
 
 
 def dtype_of(config: Mapping[str, Any]) -> str | None:
-    """The precision that a `config.json` names (`dtype`, or `torch_dtype` of older files), or None."""
+    """The precision that a `config.json` declares (`dtype`, in older files `torch_dtype`), or None."""
     for key in ("dtype", "torch_dtype"):
         if isinstance(config.get(key), str):
             return str(config[key]).removeprefix("torch.")
@@ -40,12 +40,12 @@ def dtype_of(config: Mapping[str, Any]) -> str | None:
 
 
 def count_values(weights: Iterable[Path]) -> Counter[str]:
-    """How many values of each type safetensors files hold. Raises `CheckpointError` for other files."""
+    """Count the values of each type in safetensors files. Raises `CheckpointError` for other files."""
     return sum(map(_values, weights), Counter[str]())
 
 
 def _values(path: Path) -> Counter[str]:
-    """How many values of each type a safetensors file holds, by its header."""
+    """Count the values of each type in a safetensors file from its header."""
     values: Counter[str] = Counter()
     for tensor in read_header(path).tensors:
         values[tensor.dtype] += math.prod(tensor.shape)

@@ -1,4 +1,4 @@
-"""Rows of a config as models: a local ladder, a series or a repository of the hub, directories on disk."""
+"""From rows of `models:` to models: local ladders, hub series, hub repositories, directories on disk."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ CATALOGUE = Path(__file__).parents[2] / "series"
 
 
 def models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel]:
-    """What a row of `models:` stands for; `where` is its file and key.
+    """Return the models of one row of `models:`; `where` is its file and key.
 
     Raises `ConfigError` for an unknown series, size, step or stage, an invalid series file, or a directory
-    that is no checkpoint.
+    that is not a checkpoint.
     """
     if "path" in row:
         return [model_on_disk(row, where)]
@@ -36,14 +36,14 @@ def models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel]:
     if is_ladder:
         if (row["stages"], row["format"], row["remote_code"]) != (["pretraining"], "safetensors", False):
             raise ConfigError(
-                f"{where}: stages, format and remote_code are for the hub; {file} is trained here."
+                f"{where}: stages, format and remote_code apply only to hub models; {file} is a local ladder."
             )
         return [*ladder_models(series, names, row, str(file), where)]
     return [*series_models(series, names, row, str(file), where)]
 
 
 def read_series(file: str | Path) -> tuple[dict[str, Any], bool]:
-    """A checked series file, and whether it is a local ladder (it has a recipe)."""
+    """Read and check a series file; also return whether it is a local ladder (has a recipe or corpus)."""
     series = read_yaml(file)
     is_ladder = "recipe" in series or "corpus" in series
     return check(series, load_schema("ladder" if is_ladder else "series"), str(file)), is_ladder

@@ -51,7 +51,7 @@ class FetchPlan:
 
     def check(self) -> None:
         """Raise `CheckpointError` if the run has ended, because then no disk space will become free."""
-        if self.host == socket.gethostname() and not _lives(self.pid):
+        if self.host == socket.gethostname() and not _is_running(self.pid):
             raise CheckpointError("the run that fetches these weights has ended; run snakemake again.")
 
     def _waits(self, directory: Path, result: Path, cell: Path, requests: Path) -> bool:
@@ -103,7 +103,7 @@ def _time(path: Path, absent: float = 0.0) -> float:
         return absent
 
 
-def _lives(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

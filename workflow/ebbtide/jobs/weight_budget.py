@@ -15,7 +15,7 @@ from typing import Any
 
 from ebbtide.cells.store import path_of
 from ebbtide.checkpoints.hub.disk import remove
-from ebbtide.checkpoints.hub.fetched import first_place, is_fetched
+from ebbtide.checkpoints.hub.fetched import is_fetched, planned_directory
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.leads import cell_path, missing
@@ -55,12 +55,12 @@ class WeightBudget:
         """Remove, at the end of a run, weights that no cell needs and leftovers of interrupted removals.
 
         Snakemake removes the temporary outputs of its own jobs, so these are from killed runs. Weights that
-        were fetched beside such a leftover (see `hub.fetched.place_for`) get its name.
+        were fetched beside such a leftover (see `hub.fetched.fetch_directory`) get its name.
         """
         for weights in self.unneeded():
             remove(weights)
         for checkpoint in self._hub:
-            directory = first_place(checkpoint.marker)
+            directory = planned_directory(checkpoint.marker)
             if directory.exists() and not is_fetched(directory):
                 remove(directory)
                 if is_fetched(checkpoint.marker):

@@ -1,8 +1,8 @@
-"""The tokenizer of a checkpoint: texts to token ids, and nothing else.
+"""The tokenizer of a checkpoint: from texts to token ids.
 
-transformers costs seconds of start-up, so it is asked only where it may give other tokens than the plain
-`tokenizer.json`. And because requests repeat each other's contexts, a text is cut between words where
-the tokenizer itself would cut it, and each piece is encoded once.
+Importing transformers takes seconds, so it is used only if it might give other tokens than the plain
+`tokenizer.json`. Requests often share contexts. Texts are therefore split between words, where the tokenizer
+itself would split them, and each distinct piece is encoded once.
 """
 
 import re
@@ -15,14 +15,14 @@ from typing import Any
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
-from ebbtide.checkpoints.hub.fetched import runs_code
+from ebbtide.checkpoints.hub.fetched import allows_remote_code
 from ebbtide.errors import CheckpointError
 from ebbtide.scoring.tokenizer_json import count_special_tokens, read_tokenizer_json, settings_of, unreadable
 
-BATCH = 256  # texts whose pieces are held at once
+BATCH = 256  # texts split at once
 
-# Between a letter and a space before a letter. Pre-tokenizers of the GPT families always cut there: none of
-# their alternatives matches a letter and then a space, and none that matches before it looks beyond.
+# Between a letter and a space before a letter. Pre-tokenizers of the GPT families always split there: no
+# alternative of their expressions matches a letter and then a space, and none looks beyond the boundary.
 BETWEEN_WORDS = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")
 GPT4_WORDS = (  # the expression of Llama 3, OLMo 2, Qwen 2 …, which differ in how they group digits
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|",
@@ -38,13 +38,13 @@ class Tokenizer:
     Attributes
     ----------
     backend
-        Without truncation, padding and post-processor: what is encoded is the text and nothing else.
+        Without truncation, padding and post-processor, so that only the text is encoded.
     bos, eos
-        Ids of the tokens that begin and end a text, where the checkpoint names them.
+        Ids of the beginning and end tokens; None if the checkpoint does not define them.
     beginning
-        Ids that the tokenizer's own post-processor puts before a text (often none, or one).
+        Ids that the tokenizer's post-processor prepends to a text (often none or one).
     by_words
-        Whether a text's tokens are those of its pieces between words.
+        Whether a text can be split between words without changing its tokens.
     """
 
     backend: Backend
@@ -54,10 +54,10 @@ class Tokenizer:
     by_words: bool = False
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, without special tokens; fast where texts repeat words.
+        """Token ids of each text, without special tokens; fast if texts share words.
 
-        Raises what the backend raises for a text it cannot encode (a plain `Exception` when a word-level
-        vocabulary has no unknown token).
+        Errors of the backend are not caught: it raises a plain `Exception` for a text that it cannot encode,
+        such as with a word-level vocabulary without an unknown token.
         """
         if not self.by_words:
             return self._ids(texts)
@@ -74,42 +74,42 @@ class Tokenizer:
         return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encodings(self, texts: Sequence[str]) -> list[Any]:
-        """As `ids`, with each token's place in the text (`tokenizers.Encoding`); slower."""
+        """Like `ids`, but with the position of each token in the text (`tokenizers.Encoding`); slower."""
         return self.backend.encode_batch(texts, add_special_tokens=False)  # type: ignore[no-any-return]
 
     def cut(self, text: str, end: int) -> int:
-        """The last place up to `end` (characters) where `text` may be cut and keep its tokens; 0: none."""
-        place = text.rfind(" ", 0, end + 1) if self.by_words else 0
-        while place > 0 and not BETWEEN_WORDS.match(text, place):
-            place = text.rfind(" ", 0, place)
-        return max(place, 0)
+        """The last character index up to `end` where `text` can be split and keep its tokens, else 0."""
+        index = text.rfind(" ", 0, end + 1) if self.by_words else 0
+        while index > 0 and not BETWEEN_WORDS.match(text, index):
+            index = text.rfind(" ", 0, index)
+        return max(index, 0)
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:
     """The fast tokenizer of a checkpoint directory, from local files only.
 
-    Its tokens are those of `transformers.AutoTokenizer`, which is imported only where it may differ from the
+    Its tokens are those of `transformers.AutoTokenizer`, which is imported only if it might differ from the
     plain `tokenizer.json`.
 
     Raises
     ------
     CheckpointError
-        A file that cannot be read; a tokenizer that only exists in Python.
+        A file cannot be read, or the tokenizer exists only in Python.
     """
     directory = Path(directory)
     backend, bos, eos = read_tokenizer_json(directory) or _by_transformers(directory)
     backend.no_truncation()
     backend.no_padding()
     beginning = _beginning(backend)
-    backend.post_processor = None  # it may trim the places of tokens
+    backend.post_processor = None  # it may change the positions of tokens
     return Tokenizer(backend, bos, eos, beginning, _cuts_between_words(backend))
 
 
 def check_vocabulary(tokenizer: Tokenizer, rows: int, directory: str | Path) -> None:
-    """Raise `CheckpointError` for a tokenizer with more words than the model's embedding has rows.
+    """Raise `CheckpointError` if the tokenizer has ids beyond the rows of the model's embedding.
 
-    Added tokens are left aside: some tokenizers have one for pictures that the model of text alone lacks.
-    One that a text holds is met when it is encoded.
+    Added tokens are ignored: some tokenizers have one for images that the text model lacks. If a text
+    contains it, encoding the request raises an error.
     """
     backend = tokenizer.backend
     if backend.get_vocab_size(with_added_tokens=False) <= rows:
@@ -126,16 +126,16 @@ def check_vocabulary(tokenizer: Tokenizer, rows: int, directory: str | Path) -> 
 def _by_transformers(directory: Path) -> tuple[Backend, int | None, int | None]:
     from transformers import AutoTokenizer
 
-    trusted = runs_code(directory)
+    trusted = allows_remote_code(directory)
     try:
         made = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=trusted)
-    except Exception as error:  # transformers raises many kinds for an unreadable directory
+    except Exception as error:  # transformers raises many types for an unreadable directory
         raise unreadable(directory, error) from error
     backend = getattr(made, "backend_tokenizer", None)
     if not isinstance(backend, Backend):
         raise CheckpointError(
-            f"{directory}: {type(made).__name__} is a tokenizer in Python; a checkpoint needs one that "
-            "tokenizer.json holds."
+            f"{directory}: {type(made).__name__} is implemented in Python; a checkpoint needs a tokenizer "
+            "in tokenizer.json."
         )
     backend.encode_special_tokens = bool(made.split_special_tokens)
     return backend, made.bos_token_id, made.eos_token_id
@@ -149,7 +149,7 @@ def _beginning(backend: Backend) -> tuple[int, ...]:
             encoding = backend.encode(word)
         except Exception:  # a word-level vocabulary without an unknown token
             continue
-        if 0 in encoding.special_tokens_mask:  # 1: put there by the post-processor
+        if 0 in encoding.special_tokens_mask:  # 1: added by the post-processor
             return tuple(encoding.ids[: encoding.special_tokens_mask.index(0)])
     return ()
 
@@ -160,20 +160,20 @@ def _candidate_words(backend: Backend) -> Iterator[str]:
 
 
 def _cuts_between_words(backend: Backend) -> bool:
-    """Whether the pipeline is one of those that `BETWEEN_WORDS` is true of."""
+    """Whether the pipeline is one of those that always split at `BETWEEN_WORDS`."""
     if not isinstance(backend.model, models.BPE) or backend.model.dropout:
         return False
     if backend.normalizer is not None and not isinstance(backend.normalizer, normalizers.NFC):
         return False
     for token in backend.get_added_tokens_decoder().values():
-        beyond = token.lstrip or token.rstrip or token.single_word  # looks at its neighbours
+        beyond = token.lstrip or token.rstrip or token.single_word  # depends on adjacent characters
         if beyond or re.search("[A-Za-z] ", token.content):
             return False
     return settings_of(backend.pre_tokenizer) in [settings_of(known) for known in _known_pre_tokenizers()]
 
 
 def _known_pre_tokenizers() -> Iterator[Any]:
-    """The pre-tokenizers that are known to cut there."""
+    """The pre-tokenizers that are known to split there."""
     gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
     yield gpt2
     for single in (False, True):

@@ -1,4 +1,4 @@
-"""Checkpoints on a hub: what is there (client, resolve, lock), whether it can be true (audit), fetching it.
+"""Checkpoints on a hub: listing and locking them (client, resolve, lock), auditing them, fetching them.
 
-`client` alone knows the hub's library. `lock` is the border: whatever comes after it needs no network.
+Only `client` imports the hub's library. Everything that reads the lock, except fetching, needs no network.
 """

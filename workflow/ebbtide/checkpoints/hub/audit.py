@@ -1,9 +1,9 @@
-"""Audit: is every checkpoint what it claims to be? From the lock alone, before any weights are fetched.
+"""Audit the checkpoints in a lock before any weights are fetched.
 
-Published suites have branches that carry the final weights, share a shard with another step, or are missing
-(EleutherAI/pythia#205, #206, #202, allenai/OLMo#915). Digests show it. Whatever is found is a row with a
-severity and a remedy; the study says for each class whether it stops the run, drops the checkpoints from the
-grid, or is a warning.
+Published suites have branches that contain the final weights, share a shard with another step, or are missing
+(EleutherAI/pythia#205, #206, #202, allenai/OLMo#915). Digests reveal this. Each finding is a row with a
+severity and a remedy. The study sets for each class of findings whether it stops the run, drops the
+checkpoints from the grid, or only warns.
 """
 
 from collections import Counter
@@ -14,17 +14,17 @@ from ebbtide.checkpoints.hub.catalogue import Allowance, HubModel
 from ebbtide.checkpoints.hub.findings import ALLOWED, CLASSES, DROP, WARN, Finding, findings_of
 from ebbtide.checkpoints.hub.lock import Lock
 
-MOST = 20  # findings shown on a terminal
+MAX_LINES = 20  # findings printed on a terminal
 COLUMNS = ("severity", "action", "finding", "model", "format", "steps", "detail", "remedy", "reason")
 
 
 def audit(
     models: Sequence[HubModel], lock: Lock, actions: Mapping[str, str], allow: Sequence[Allowance] = ()
 ) -> list[Finding]:
-    """Everything that is wrong or strange about the checkpoints that a study asks for, worst first.
+    """All findings about the requested checkpoints, most severe first.
 
-    `actions` says for each class `stop`, `drop` or `warn`; `allow` are the study's own allowances beside
-    those of the series. Findings about the format that the study does not take are notes.
+    `actions` maps each class of findings to `stop`, `drop` or `warn`. `allow` are the study's allowances, in
+    addition to those of the series. Findings about a format that the study does not use become notes.
     """
     found = [
         _judged(part, model, actions, allow)
@@ -36,33 +36,33 @@ def audit(
     return sorted(found, key=lambda f: (order[f.severity], f.model, f.finding, f.steps))
 
 
-def told(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """The findings as lines for a terminal: a count, then the worst."""
+def audit_lines(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The findings as lines for a terminal: counts by severity, then the most severe findings."""
     counts = Counter(row["severity"] for row in rows)
     lines = [f"Audit: {', '.join(f'{n} {severity}' for severity, n in counts.items()) or 'nothing found'}."]
-    for row in rows[:MOST]:
+    for row in rows[:MAX_LINES]:
         steps = row["steps"] if len(row["steps"]) <= 40 else f"{row['steps'][:40].rsplit(' ', 1)[0]} …"
         format = f" ({row['format']})" if row["format"] else ""
         lines.append(
             f"{row['severity']:8} {row['action']:8} {row['finding']:18} {row['model']} step {steps}{format}: "
             f"{row['detail']}"
         )
-    return lines + ([f"… and {len(rows) - MOST} more."] if len(rows) > MOST else [])
+    return lines + ([f"… and {len(rows) - MAX_LINES} more."] if len(rows) > MAX_LINES else [])
 
 
 def dropped(findings: Sequence[Finding]) -> set[tuple[str, str]]:
-    """(model, checkpoint) that the findings take out of the grid."""
+    """(model, checkpoint) pairs that the findings drop from the grid."""
     return {(f.model, checkpoint) for f in findings if f.action == DROP for checkpoint in f.checkpoints}
 
 
 def allowed_duplicates(findings: Sequence[Finding]) -> list[list[str]]:
-    """[model, checkpoint] of equal weights that are known and harmless."""
+    """[model, checkpoint] pairs with equal weights that are known to be harmless."""
     allowed = [f for f in findings if f.finding == "duplicate" and f.action == ALLOWED]
     return [[f.model, checkpoint] for f in allowed for checkpoint in f.checkpoints]
 
 
 def _split(finding: Finding, allow: Sequence[Allowance]) -> list[Finding]:
-    """A finding in two, if some of its steps are allowed; equal weights are a matter of all their steps."""
+    """Split a finding of which only some steps are allowed. A duplicate always concerns all its steps."""
     if finding.finding == "duplicate":
         return [finding]
     inside = [any(a.covers(finding.finding, finding.model, [s]) for a in allow) for s in finding.steps]

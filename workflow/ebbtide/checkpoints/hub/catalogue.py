@@ -1,6 +1,6 @@
-"""What a study asks of the hub: models of a published series, or of a repository that the study names.
+"""The hub models that a study requests: from a published series, or from a repository named in the study.
 
-Everything here is known from the catalogue and the config; which commits and files it is stands in the lock.
+This module reads only the catalogue and the config. The lock contains the commits and files.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ebbtide.checkpoints.hub.fetched import place_for
+from ebbtide.checkpoints.hub.fetched import fetch_directory
 from ebbtide.checkpoints.hub.lock import MAIN, Lock, Locked
 from ebbtide.checkpoints.precision import dtype_of
 from ebbtide.checkpoints.schedule import Schedule, pick
@@ -22,17 +22,17 @@ PRETRAINING = "pretraining"  # the stage that every series has
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of training with its own branches."""
+    """A stage of training with its own branches."""
 
     name: str
-    revisions: tuple[str, ...]  # patterns, see the schema of series
-    steps: tuple[int, ...] | None = None  # by the catalogue; None if the hub's list is taken
+    revisions: tuple[str, ...]  # patterns; see the schema of series files
+    steps: tuple[int, ...] | None = None  # from the catalogue; None: those that the hub lists
     tokens_per_step: int | Mapping[int, int] | None = None
     tokens_before: int = 0
     unit: int = 1
 
     def step_of(self, revision: str) -> int | None:
-        """The step that a branch or tag stands for, or None if it is none of this stage."""
+        """The step of a branch or tag; None if it does not belong to this stage."""
         for pattern in self.revisions:
             text = re.escape(pattern).replace(r"\{step\}", r"(?P<step>\d+)").replace(r"\{any\}", r".*")
             if match := re.fullmatch(text, revision):
@@ -45,7 +45,7 @@ class Stage:
         return next((i for i, stage in enumerate(alone) if stage.step_of(revision) is not None), 0), revision
 
     def tokens(self, step: int) -> int:
-        """Training tokens seen at a step; 0 if they cannot be stated. Never read from a branch's label."""
+        """Training tokens seen at a step; 0 if unknown. They are never parsed from the name of a branch."""
         if isinstance(self.tokens_per_step, Mapping):
             return self.tokens_per_step.get(step, 0)
         if self.tokens_per_step is None:
@@ -53,13 +53,13 @@ class Stage:
         return self.tokens_before + step * self.tokens_per_step
 
     def checkpoint(self, step: int) -> str:
-        """Name of a checkpoint, a path component."""
+        """Name of a checkpoint; a path component."""
         return f"step{step}" if self.name == PRETRAINING else f"{self.name}-step{step}"
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """A finding of the audit that is known to be harmless, and why."""
+    """A finding of the audit that is known to be harmless, with the reason."""
 
     finding: str
     models: tuple[str, ...]
@@ -83,20 +83,20 @@ class Defect:
 
 @dataclass(frozen=True)
 class HubModel:
-    """A model on the hub, and what the study asks of it.
+    """A model on the hub and its settings in the study.
 
     Attributes
     ----------
     repo
-        Repository; empty where every step has one of its own (`repos`).
+        Repository; empty if every step has its own (`repos`).
     fixed
-        The one revision of a model without steps.
+        The only revision of a model without steps.
     architecture
-        Shapes in the words of `config.json`, as the catalogue states them; empty if it does not.
+        Shapes under the keys of `config.json`, from the catalogue; None if it has none.
     where
         File and key of the row, for messages.
     source
-        The series file; empty for a repository that the study names.
+        The series file; empty for a repository named in the study.
     """
 
     name: str
@@ -117,10 +117,10 @@ class HubModel:
     defects: tuple[Defect, ...] = ()
 
     def steps(self, offered: Mapping[str, Sequence[int]]) -> list[tuple[Stage, list[int]]]:
-        """The steps of each stage that the study asks for; `offered` is what the hub lists by stage.
+        """The requested steps of each stage; `offered` are the steps that the hub lists, by stage.
 
-        The catalogue's list decides where there is one, so that what is missing on the hub is noticed. Of
-        steps that the study lists itself, each stage takes those that it has.
+        If the catalogue lists the steps, its list is used, so that steps missing on the hub are noticed. Of
+        steps listed in the study, each stage uses those that it has.
         """
         known = {s.name: s.steps if s.steps is not None else offered.get(s.name, ()) for s in self.stages}
         if self.fixed is not None or not all(known.values()):  # not listed yet
@@ -136,9 +136,9 @@ class HubModel:
         return pick(schedule, known, f"{self.where}.steps", source, unit=stage.unit)
 
     def wanted(self, lock: Lock) -> "Iterator[Wanted]":
-        """Every checkpoint that the study asks for, with what the lock says of it.
+        """Yield every requested checkpoint with its entry in the lock.
 
-        Where neither catalogue nor lock knows the steps, nothing is yielded: see `is_listed`.
+        Yields nothing if neither the catalogue nor the lock lists the steps; see `is_listed`.
         """
         model = lock.models.get(self.name)
         found = model.checkpoints if model else {}
@@ -150,12 +150,12 @@ class HubModel:
             for step in steps:
                 name = stage.checkpoint(step)
                 locked = found.get(name)
-                if locked and not self.is_place(stage, step, locked.repo, locked.revision):
+                if locked and not self.holds_step(stage, step, locked.repo, locked.revision):
                     locked = None
                 yield Wanted(name, stage, step, locked, offered=step in set(offered.get(stage.name, ())))
 
     def is_listed(self, lock: Lock) -> bool:
-        """Whether the lock knows what the hub offers of this model, from these repositories."""
+        """Whether the lock lists the steps of this model on the hub, from the same repositories."""
         model = lock.models.get(self.name)
         if model is None:
             return False
@@ -166,8 +166,8 @@ class HubModel:
             return False
         return self.repos is not None or all(c.repo == self.repo for c in model.checkpoints.values())
 
-    def is_place(self, stage: Stage, step: int, repo: str, revision: str) -> bool:
-        """Whether a revision of a repository is where this step is looked for."""
+    def holds_step(self, stage: Stage, step: int, repo: str, revision: str) -> bool:
+        """Whether a revision of a repository contains this step."""
         if self.repos is not None and stage.name == PRETRAINING:
             return (repo, revision) == (self.repos.get(step), MAIN)
         return repo == self.repo and stage.step_of(revision) == step
@@ -175,7 +175,7 @@ class HubModel:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A checkpoint that a study asks for. `locked` is None if the hub lacks it, or the lock is too old."""
+    """A requested checkpoint. `locked` is None if it is not on the hub or the lock is too old."""
 
     name: str
     stage: Stage
@@ -195,10 +195,12 @@ def checkpoint_of(model: HubModel, wanted: Wanted, locked: Locked, lock: Lock) -
         tokens=wanted.stage.tokens(wanted.step),
         weights=weights,
         tokenizer=tokenizer,
-        marker=place_for(f"{CHECKPOINTS}/{model.name}/{wanted.name}/hub-{digest([weights, tokenizer])}"),
+        marker=fetch_directory(
+            f"{CHECKPOINTS}/{model.name}/{wanted.name}/hub-{digest([weights, tokenizer])}"
+        ),
         size_bytes=locked.size(model.format),
         dtype=dtype_of(lock.config(locked)) or "unknown",
-        peak_disk_bytes=locked.room(model.format, remote_code=model.remote_code),
+        peak_disk_bytes=locked.peak_disk_bytes(model.format, remote_code=model.remote_code),
         nominal=model.nominal,
     )
 
@@ -206,15 +208,15 @@ def checkpoint_of(model: HubModel, wanted: Wanted, locked: Locked, lock: Lock) -
 def series_models(
     series: Mapping[str, Any], names: list[str], row: Mapping[str, Any], file: str, where: str
 ) -> list[HubModel]:
-    """The models `names` of a checked series of the hub, as a row of the config asks for them.
+    """Return the models `names` of a checked hub series with the settings of a row of `models:`.
 
-    Raises `ConfigError` for a stage, format or permission that does not fit the series.
+    Raises `ConfigError` for a stage or format that the series does not have.
     """
     return [_series_model(series, name, row, file, where) for name in names]
 
 
 def repository_model(row: Mapping[str, Any], where: str) -> HubModel:
-    """The model of a row with a `repo`."""
+    """Return the model of a row with a `repo`. Raises `ConfigError` for an invalid `revision`."""
     pattern = row["revision"]
     if pattern.count("{step}") > 1:
         raise ConfigError(f"{where}.revision: found {pattern!r}; allowed: {{step}} once.")
@@ -235,7 +237,7 @@ def repository_model(row: Mapping[str, Any], where: str) -> HubModel:
 
 
 def allowances(entries: Sequence[Mapping[str, Any]]) -> tuple[Allowance, ...]:
-    """Checked entries of `allow:`, in a series or a study."""
+    """Convert checked entries of `allow:` from a series or a study."""
     return tuple(
         Allowance(
             entry["finding"],
@@ -258,8 +260,8 @@ def _series_model(
     formats = fact("formats")
     if row["format"] not in formats:
         raise ConfigError(
-            f"{where}.format: found {row['format']!r}, {name} offers {' and '.join(formats)} ({file}); "
-            f"to take it, write format: {formats[0]}."
+            f"{where}.format: found {row['format']!r}; {name} has only {' and '.join(formats)} ({file}). "
+            f"Set format: {formats[0]}."
         )
     return HubModel(
         name=name,
@@ -319,7 +321,7 @@ def _stages(
 
 
 def _steps(entries: Sequence[int | Mapping[str, int]] | None) -> list[int] | None:
-    """Numbers and ranges of a series file as a list of steps."""
+    """Expand the numbers and ranges of a series file into a sorted list of steps."""
     if entries is None:
         return None
     steps: set[int] = set()

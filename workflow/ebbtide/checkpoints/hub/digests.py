@@ -1,4 +1,4 @@
-"""Digests of files as a hub states them: `sha256:…` of the bytes, `git:…` of a git blob. A lean module."""
+"""Digests of files in the hub's notation: `sha256:…` of the bytes, `git:…` of a git blob. A lean module."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ def kind_of(digest: str) -> str:
 
 
 def digest_of(path: str | Path, kind: str) -> str:
-    """Digest of a file on disk, read in pieces; `kind` is `sha256` or `git`."""
+    """Digest of a file, read in blocks; `kind` is `sha256` or `git`."""
     with Path(path).open("rb") as file:
         state = _start(kind, Path(path).stat().st_size)
         while piece := file.read(1 << 20):
@@ -26,7 +26,7 @@ def digest_of_bytes(data: bytes, kind: str) -> str:
 
 
 def _start(kind: str, size: int) -> "hashlib._Hash":
-    """The state before the first byte; git hashes a header with the size first."""
+    """The hash state before the first byte; git first hashes a header with the size."""
     match kind:
         case "sha256":
             return hashlib.sha256()

@@ -1,10 +1,10 @@
-"""Room for fetched checkpoints: a budget on disk, kept by fetches that run at the same time.
+"""A disk budget for fetched checkpoints that several fetching processes share.
 
     ROOT/{model}/{checkpoint}/hub-*            fetched
-    ROOT/{model}/{checkpoint}/.partial-hub-*   on its way; `.room` in it says how many bytes it will hold
+    ROOT/{model}/{checkpoint}/.partial-hub-*   being fetched; its file `.room` contains the reserved bytes
 
-`.room` is locked by the process that fills the directory; where nobody holds the lock, the process is gone.
-Whoever counts, removes or reserves holds the lock of ROOT. All locks vanish with their process.
+The process that fills a directory locks its `.room`; an unlocked `.room` means that the process has ended.
+Counting, removing and reserving require the lock of ROOT. The system releases the locks of ended processes.
 """
 
 import fcntl
@@ -22,26 +22,29 @@ from ebbtide.errors import CheckpointError
 from ebbtide.files import open_or_create
 from ebbtide.logs import log
 
-WAITS = (5.0,) * 17_280  # seconds between looks while others' directories may still go away: a day
+WAITS = (5.0,) * 17_280  # seconds between attempts to reserve space: one day in all
 ROOM = ".room"
 _LOCK = ".fetching.lock"
 _PARTIAL = ".partial-"
 _REMOVED = ".removed-"
-_TRIES, _PAUSE = 864_000, 0.1  # a removal is short; a download of a killed run may take long
+_TRIES, _PAUSE = 864_000, 0.1  # seconds; a removal is short, a download of a killed run may take hours
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes that the fetched directories below `root` may take together.
+    """A limit on the total size of the fetched directories below `root`.
 
     Attributes
     ----------
+    size
+        Bytes.
     needs
-        Whether a fetched directory may not be removed to make room; asked at every look. Partial ones may.
+        Whether a fetched directory is still needed and must not be removed; called at every attempt.
+        Abandoned partial directories may always be removed.
     waits
-        Seconds between looks while there is no room; a run removes what it has scored.
+        Seconds between attempts while there is not enough space; the run evicts scored checkpoints.
     check
-        Called at every look; raises when nobody will make room.
+        Called at every attempt; raises if no process is left that evicts checkpoints.
     """
 
     root: Path
@@ -52,22 +55,21 @@ class Budget:
 
 
 def partial_of(directory: Path) -> Path:
-    """Where a directory grows before it has its name."""
+    """The temporary directory in which `directory` is fetched."""
     return directory.with_name(f"{_PARTIAL}{directory.name}")
 
 
 @contextmanager
 def make_room(partial: Path, need: int, budget: Budget | None = None) -> Iterator[None]:
-    """Make `partial` this process's own, with room for `need` bytes in it, within the budget if there is one.
+    """Lock `partial` for this process and reserve `need` bytes for it, within the budget if there is one.
 
-    Directories that are not to be kept are removed as far as needed: partial ones that nobody fills, then
-    fetched ones, oldest first. When the block ends, the directory may have been renamed, or stays for the
-    next process.
+    If space is short, directories that are not needed are removed: first abandoned partial ones, then fetched
+    ones, oldest first. The caller renames the directory within the block, or leaves it for the next process.
 
     Raises
     ------
     CheckpointError
-        Another process fills the directory; the budget cannot be met; no locks on this file system.
+        Another process fills the directory, the budget is too small, or the file system has no locks.
     """
     with _claimed(partial) as room:
         if budget is not None:
@@ -79,12 +81,12 @@ def make_room(partial: Path, need: int, budget: Budget | None = None) -> Iterato
 
 
 def free_bytes(directory: Path) -> int:
-    """Bytes that the file system of a directory has left."""
+    """Free bytes on the file system of a directory."""
     return shutil.disk_usage(directory).free
 
 
-def held_bytes(directory: Path) -> int:
-    """Bytes of the files in a directory and below; what vanishes meanwhile counts nothing."""
+def directory_bytes(directory: Path) -> int:
+    """Total bytes of the files in a directory and below. Files that vanish meanwhile are not counted."""
     total = 0
     for parent, _, names in os.walk(directory):
         for name in names:
@@ -94,15 +96,15 @@ def held_bytes(directory: Path) -> int:
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory: at once under its name, so that no half of it is ever taken for the whole."""
+    """Remove a directory. It is renamed first, so that a partly removed one is never taken for complete."""
     away = directory.with_name(f"{_REMOVED}{directory.name}")
     shutil.rmtree(away, ignore_errors=True)
     directory.rename(away)
     shutil.rmtree(away, ignore_errors=True)
 
 
-def amount(size: int) -> str:
-    """Bytes in words: `12.3 GB`."""
+def format_bytes(size: int) -> str:
+    """Format a number of bytes: `12.3 GB`."""
     for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= power:
             return f"{size / power:.1f} {unit}"
@@ -111,12 +113,12 @@ def amount(size: int) -> str:
 
 @dataclass(frozen=True)
 class _Held:
-    """A directory below the root, and what it counts."""
+    """A directory below the root and its size in the budget."""
 
     path: Path
     size: int
     time: float  # of its last change, Unix seconds
-    wanted: bool  # may not be removed
+    wanted: bool  # must not be removed
 
 
 def _reserve(room: IO[str], partial: Path, need: int, budget: Budget) -> None:
@@ -129,22 +131,23 @@ def _reserve(room: IO[str], partial: Path, need: int, budget: Budget) -> None:
                 room.write(str(need))
                 room.flush()
                 return
-        needed = f"{partial.name.removeprefix(_PARTIAL)} needs {amount(need)}"
+        needed = f"{partial.name.removeprefix(_PARTIAL)} needs {format_bytes(need)}"
         if wait is None or need > budget.size:
-            lying = ", ".join(f"{held.path} {amount(held.size)}" for held in others[:5]) or "nothing"
+            listed = ", ".join(f"{held.path} {format_bytes(held.size)}" for held in others[:5]) or "nothing"
+            used = sum(held.size for held in others)
             more = f" and {len(others) - 5} more" if len(others) > 5 else ""
             raise CheckpointError(
-                f"{root} has no room: {needed}, there lie {amount(sum(held.size for held in others))} "
-                f"({lying}{more}), and the budget weights.disk_gb is {amount(budget.size)}; raise it, or run "
-                "again when what lies there has been scored."
+                f"{root}: {needed}, but {format_bytes(used)} are in use ({listed}{more}) and the budget "
+                f"weights.disk_gb is {format_bytes(budget.size)}; raise it, or run again when those "
+                "checkpoints have been scored."
             )
         if number == 0:
-            log.info("%s; waiting for room in %s", needed, root)
+            log.info("%s; waiting for space in %s", needed, root)
         time.sleep(wait)
 
 
 def _fits(others: list[_Held], need: int, size: int) -> bool:
-    """Whether there is room, after removing from `others` what is needed; nothing when that is vain."""
+    """Whether `need` bytes fit, removing directories if needed. Removes nothing if they cannot fit."""
     fixed = sum(held.size for held in others if held.wanted)
     if fixed + need > size:
         return False
@@ -157,30 +160,30 @@ def _fits(others: list[_Held], need: int, size: int) -> bool:
         if not _discard(held.path):
             return False
         left -= held.size
-        log.info("removed %s (%s) to make room", held.path, amount(held.size))
+        log.info("removed %s (%s) to make room", held.path, format_bytes(held.size))
     return True
 
 
 def _others(partial: Path, budget: Budget) -> list[_Held]:
-    """What lies below the root besides `partial`. The root's lock is held."""
+    """The directories below the root other than `partial`. The caller holds the root's lock."""
     own, found = partial.resolve(), []
     for path in sorted(budget.root.glob(f"*/*/{_REMOVED}*")):  # a removal that was killed
         shutil.rmtree(path, ignore_errors=True)
-    # Partial ones first: what is renamed between the two looks is counted twice now, and not missed.
+    # Partial ones first: a directory renamed between the two listings is counted twice rather than missed.
     for pattern in (f"*/*/{_PARTIAL}hub-*", "*/*/hub-*"):
         for path in sorted(budget.root.glob(pattern)):
             if path.is_symlink() or not path.is_dir() or path.resolve() == own:
                 continue
             reserved = _reservation(path) if path.name.startswith(_PARTIAL) else 0
             with suppress(FileNotFoundError):  # renamed or removed meanwhile
-                size = max(held_bytes(path), reserved)
+                size = max(directory_bytes(path), reserved)
                 wanted = bool(reserved) if path.name.startswith(_PARTIAL) else budget.needs(path)
                 found.append(_Held(path, size, path.stat().st_mtime, wanted))
     return found
 
 
 def _reservation(partial: Path) -> int:
-    """Bytes that a living process has reserved for a directory; 0 if nobody has, or it waits itself."""
+    """Bytes that a running process has reserved for a directory; 0 if none has, or if it still waits."""
     try:
         with (partial / ROOM).open("r+", encoding="utf-8") as room:
             return 0 if _try_lock(room) else int(room.read() or 0)
@@ -189,18 +192,18 @@ def _reservation(partial: Path) -> int:
 
 
 def _discard(directory: Path) -> bool:
-    """Remove a directory, unless a process has begun to fill it; of one that waits, what is in it."""
+    """Remove a directory unless a process is filling it. If its process still waits, only empty it."""
     try:
         with (directory / ROOM).open("r+", encoding="utf-8") as room:
             if _try_lock(room):
                 remove(directory)
             elif room.read():
                 return False
-            else:  # it looks at its files after it has got its room
+            else:  # the process lists its files only after it has reserved its space
                 for path in directory.iterdir():
                     if path.name != ROOM:
                         path.unlink()
-    except FileNotFoundError:  # fetched, or begun and never claimed
+    except FileNotFoundError:  # fetched, or never locked by a process
         with suppress(FileNotFoundError):
             remove(directory)
     return True
@@ -208,7 +211,7 @@ def _discard(directory: Path) -> bool:
 
 @contextmanager
 def _claimed(partial: Path) -> Iterator[IO[str]]:
-    """The locked and empty `.room` of a directory, both made if they are not there."""
+    """Yield the locked and empty `.room` of a directory; both are created if missing."""
     for number in range(_TRIES):
         room = _claim(partial)
         if room is not None:
@@ -219,7 +222,7 @@ def _claimed(partial: Path) -> Iterator[IO[str]]:
         if number == 100:
             log.info("%s is being filled by another process, perhaps of a killed run; waiting", partial)
         time.sleep(_PAUSE)
-    raise CheckpointError(f"{partial} is being filled by another process; end it, and run again.")
+    raise CheckpointError(f"{partial} is being filled by another process; end that process and run again.")
 
 
 def _claim(partial: Path) -> IO[str] | None:
@@ -260,5 +263,5 @@ def _lock(file: IO[str], how: int) -> None:
     except OSError as error:
         raise CheckpointError(
             f"{file.name} cannot be locked ({error.strerror}); "
-            "fetched checkpoints need a file system with locks."
+            "put fetched checkpoints on a file system that supports locks."
         ) from None

@@ -1,4 +1,4 @@
-"""What a failed request to a hub means, as a sentence for the user."""
+"""Error messages for failed requests to a hub."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from ebbtide.errors import CheckpointError
 from ebbtide.transport import TransportError
 
-AGAIN = "run the same command again: what was fetched is kept"
+RUN_AGAIN = "run the same command again; it resumes"
 
 
-class Asked(NamedTuple):
-    """What a request is about, as messages say it."""
+class HubRequest(NamedTuple):
+    """The subject of a request, for messages."""
 
     endpoint: str
     repo: str
@@ -23,43 +23,43 @@ class Asked(NamedTuple):
 
     @property
     def page(self) -> str:
-        """Where the repository shows itself to people."""
+        """Web page of the repository."""
         return f"{self.endpoint}/{self.repo}"
 
 
 @contextmanager
-def understood(asked: Asked) -> Iterator[None]:
-    """What goes wrong within is an answer that no hub gives: a network's login page, a wrong HF_ENDPOINT."""
+def bad_answer_explained(request: HubRequest) -> Iterator[None]:
+    """Report errors in parsing an answer, such as a login page or that of a wrong HF_ENDPOINT."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{asked}: the answer is not that of a hub ({type(error).__name__}: {error}); check HF_ENDPOINT, "
+            f"{request}: the answer is not from a hub ({type(error).__name__}: {error}); check HF_ENDPOINT, "
             "proxies and the network."
         ) from None
 
 
-def refusal(error: TransportError, asked: Asked, *, authorized: bool) -> CheckpointError:
-    """What a failed request means, by the hub's own code for it where it gives one."""
+def refusal(error: TransportError, request: HubRequest, *, authorized: bool) -> CheckpointError:
+    """The error for a failed request, by the hub's error code if there is one, else by the HTTP status."""
     status, code = error.status, error.code
     whose = "the account of the token in use" if authorized else "an account and set HF_TOKEN to its token"
-    if error.again:
-        reason = f"{error}; {AGAIN}"
+    if error.retryable:
+        reason = f"{error}; {RUN_AGAIN}"
     elif not status:
         reason = f"{error}; check the network, proxies and HF_ENDPOINT"
     elif code == "GatedRepo":
-        reason = f"the repository is gated (HTTP {status}); accept its licence at {asked.page} with {whose}"
+        reason = f"the repository is gated (HTTP {status}); accept its licence at {request.page} with {whose}"
     elif code == "RepoNotFound":
-        reason = f"no such repository, or a private or gated one (HTTP {status}); check the name, or ask for "
-        reason += f"access at {asked.page} with {whose}"
+        reason = f"the repository does not exist, or is private or gated (HTTP {status}); "
+        reason += f"check the name, or ask for access at {request.page} with {whose}"
     elif code == "RevisionNotFound":
         reason = f"no such revision (HTTP {status}); it may have been removed: lock the study again"
     elif code == "EntryNotFound":
         reason = f"no such file in this revision (HTTP {status}); lock the study again"
     elif status == 401 and authorized:
-        reason = "the token of HF_TOKEN or of the login file is refused (HTTP 401); set it anew"
+        reason = "the token from HF_TOKEN or the login file is invalid (HTTP 401); replace it"
     elif status in (401, 403):
-        reason = f"access is refused (HTTP {status}); ask for it at {asked.page} with {whose}"
+        reason = f"access is denied (HTTP {status}); ask for it at {request.page} with {whose}"
     else:
-        reason = f"HTTP {status}; check HF_ENDPOINT, and the repository at {asked.page}"
-    return CheckpointError(f"{asked}: {reason}.")
+        reason = f"HTTP {status}; check HF_ENDPOINT, and the repository at {request.page}"
+    return CheckpointError(f"{request}: {reason}.")

@@ -1,7 +1,7 @@
-"""Fetching a locked checkpoint: its files one after another, each verified against the lock.
+"""Fetch a locked checkpoint file by file, and verify each file against the lock.
 
-A directory grows under another name beside its own (`.partial-…`) and is renamed when it is whole. What a
-killed run has left there is verified and used.
+Files are written to a temporary directory (`.partial-…`), which is renamed when it is complete. Files left
+there by a killed run are verified and reused.
 """
 
 import errno
@@ -17,9 +17,9 @@ from ebbtide.checkpoints.hub.digests import digest_of, kind_of
 from ebbtide.checkpoints.hub.disk import (
     ROOM,
     Budget,
-    amount,
+    directory_bytes,
+    format_bytes,
     free_bytes,
-    held_bytes,
     make_room,
     partial_of,
     remove,
@@ -38,20 +38,20 @@ from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.errors import CheckpointError, nearest
 from ebbtide.logs import Progress, log
 
-_ATTEMPTS = 2  # downloads of a file that arrives with other bytes than the lock has
+_ATTEMPTS = 2  # downloads of a file whose digest differs from the lock
 
 
 class Source(Protocol):
-    """What fetching needs of `ebbtide.checkpoints.hub.client.Hub`."""
+    """The part of `ebbtide.checkpoints.hub.client.Hub` that fetching needs."""
 
     def download(
         self, repo: str, commit: str, name: str, directory: Path, received: Callable[[int], None]
     ) -> Path:
-        """Fetch a file to `directory/name`; `received` is told the bytes that are there."""
+        """Download a file to `directory/name`; `received` is called with the number of bytes on disk."""
 
 
 def locked_checkpoint(lock: str | Path, model: str, checkpoint: str) -> Locked:
-    """A checkpoint of a lock file. Raises `CheckpointError` when it is not in there."""
+    """Read a checkpoint from a lock file. Raises `CheckpointError` if the lock does not contain it."""
     models = read_lock(lock).models
     if model not in models:
         raise CheckpointError(
@@ -73,33 +73,33 @@ def fetch(
     remote_code: bool = False,
     budget: Budget | None = None,
 ) -> None:
-    """Fetch a checkpoint into the directory `to`, which is there afterwards as a whole or not at all.
+    """Fetch a checkpoint into the directory `to`, which is created complete or not at all.
 
-    Only what loading takes is fetched; Python files only with `remote_code`. Pickled weights become
-    safetensors, shard by shard. A directory that is there and unchanged is left as it is.
+    Only files needed for loading are fetched, and Python files only with `remote_code`. Pickled weights are
+    converted to safetensors, shard by shard. An existing, unchanged directory is left as it is.
 
     Parameters
     ----------
     format
-        `safetensors` or `bin`: which weights of the repository.
+        `safetensors` or `bin`: the weights to fetch.
     budget
-        Bytes that all fetched directories may take together, see `ebbtide.checkpoints.hub.disk`.
+        Limit on the total size of all fetched directories, see `ebbtide.checkpoints.hub.disk`.
 
     Raises
     ------
     CheckpointError
-        Files that the lock does not have, or that arrive with other bytes; no room on the disk or in the
-        budget; a hub that does not answer. What has been fetched is kept for the next run.
+        A needed file is missing in the lock, a digest differs from the lock, the disk or the budget is full,
+        or the hub does not answer. Fetched files are kept for the next run.
     """
     names = _names(locked, format, remote_code=remote_code)
-    if _is_there(to, locked, format, remote_code=remote_code):
-        log.info("%s is there already", to)
+    if _is_fetched_already(to, locked, format, remote_code=remote_code):
+        log.info("%s is already complete", to)
         return
     partial = partial_of(to)
     sizes = {name: locked.files[name].size for name in names}
-    need = locked.room(format, remote_code=remote_code)
+    need = locked.peak_disk_bytes(format, remote_code=remote_code)
     with _full_disk_explained(partial, need), make_room(partial, need, budget):
-        if _is_there(to, locked, format, remote_code=remote_code):  # another process has just brought it
+        if _is_fetched_already(to, locked, format, remote_code=remote_code):  # meanwhile fetched
             remove(partial)
             return
         _remove_links(partial)
@@ -107,7 +107,7 @@ def fetch(
         started = time.monotonic()
         report = _Report(f"{locked.repo} {locked.revision}", sum(sizes.values()))
         for name in names:
-            _bring(hub, locked, name, partial, report)
+            _complete_file(hub, locked, name, partial, report)
             report.finished += sizes[name]
         _finish(locked, names, partial, format=format, remote_code=remote_code)
         partial.rename(to)
@@ -117,25 +117,25 @@ def fetch(
 
 
 class _Report:
-    """Says what is being fetched, and how much of all bytes is there."""
+    """Reports the progress of a fetch in bytes."""
 
     def __init__(self, what: str, total: int) -> None:
         self._progress = Progress()
         self._what, self._total = what, total
-        self.finished = 0  # bytes of the files before this one
+        self.finished = 0  # bytes of the completed files
 
     def show(self, name: str, size: int) -> None:
-        """`size` bytes of this file are there."""
-        there = f"{amount(self.finished + size)} of {amount(self._total)}"
-        self._progress.show(f"fetching {self._what}: {there} ({name})")
+        """Report that `size` bytes of this file are on disk."""
+        fetched = f"{format_bytes(self.finished + size)} of {format_bytes(self._total)}"
+        self._progress.show(f"fetching {self._what}: {fetched} ({name})")
 
     def done(self, how: str) -> None:
-        """All is there."""
-        self._progress.done(f"fetched {self._what}: {amount(self._total)} {how}")
+        """Report the end of the fetch."""
+        self._progress.done(f"fetched {self._what}: {format_bytes(self._total)} {how}")
 
 
 def _names(locked: Locked, format: str, *, remote_code: bool) -> list[str]:
-    """The files to fetch: the small ones first, for their faults to show before the weights come."""
+    """The files to fetch, the small ones first, so that errors in them appear before the large downloads."""
     weights = locked.weights(format)
     where = f"{locked.repo} at {locked.revision}"
     if not weights:
@@ -148,12 +148,12 @@ def _names(locked: Locked, format: str, *, remote_code: bool) -> list[str]:
     return [*(name for name in needed if name not in weights), *weights]
 
 
-def _is_there(to: Path, locked: Locked, format: str, *, remote_code: bool) -> bool:
-    """Whether `to` is what would be fetched; one that was fetched and has changed is removed."""
+def _is_fetched_already(to: Path, locked: Locked, format: str, *, remote_code: bool) -> bool:
+    """Whether `to` already contains the checkpoint. A fetched directory that has changed is removed."""
     if not to.exists() and not to.is_symlink():
         return False
     if to.is_symlink() or not is_fetched(to):
-        raise CheckpointError(f"{to} was not fetched by Ebbtide; remove it, or fetch to another place.")
+        raise CheckpointError(f"{to} was not fetched by Ebbtide; remove it, or fetch to another directory.")
     try:
         verify_fetched(to, locked.weights_identity(format, remote_code=remote_code))
         record = read_fetched(to)
@@ -165,14 +165,14 @@ def _is_there(to: Path, locked: Locked, format: str, *, remote_code: bool) -> bo
     return False
 
 
-def _bring(hub: Source, locked: Locked, name: str, partial: Path, report: _Report) -> None:
-    """Make one file of the lock whole in `partial`, from what is there or from the hub."""
+def _complete_file(hub: Source, locked: Locked, name: str, partial: Path, report: _Report) -> None:
+    """Complete one file of the lock in `partial`, from an existing copy or from the hub."""
     file, path = locked.files[name], partial / name
     pickled = name in locked.weights("bin")
     if pickled and converted_from(partial / safetensors_name(name)) == file.digest:
         path.unlink(missing_ok=True)
         return
-    if not (path.is_file() and _found(path, file) == file.digest):
+    if not (path.is_file() and _digest_or_size(path, file) == file.digest):
         _download(hub, locked, name, partial, report)
     if pickled:
         convert(partial, {name: file.digest})
@@ -182,28 +182,26 @@ def _download(hub: Source, locked: Locked, name: str, partial: Path, report: _Re
     file = locked.files[name]
     for attempt in range(_ATTEMPTS):
         path = hub.download(locked.repo, locked.commit, name, partial, lambda size: report.show(name, size))
-        found = _found(path, file)
+        found = _digest_or_size(path, file)
         if found == file.digest:
             return
         path.unlink()
         if attempt + 1 < _ATTEMPTS:
-            log.warning(
-                "%s: %s arrived with other bytes than the lock has; fetching it again", locked.repo, name
-            )
+            log.warning("%s: the digest of %s differs from the lock; fetching it again", locked.repo, name)
     raise CheckpointError(
-        f"{locked.repo} at commit {locked.commit[:12]}: {name} arrived as {found}, the lock has "
-        f"{file.digest} ({file.size} bytes); it was removed, fetch again or lock the study again."
+        f"{locked.repo} at commit {locked.commit[:12]}: {name}: found {found}, expected {file.digest} "
+        f"({file.size} bytes) as in the lock. The file was removed; fetch again, or lock the study again."
     )
 
 
-def _found(path: Path, file: LockedFile) -> str:
-    """The digest of a file on disk; its size in words when that alone is wrong."""
+def _digest_or_size(path: Path, file: LockedFile) -> str:
+    """The digest of a file on disk, or its size as text if the size already differs from the lock."""
     size = path.stat().st_size
     return digest_of(path, kind_of(file.digest)) if size == file.size else f"{size} bytes"
 
 
 def _finish(locked: Locked, names: list[str], partial: Path, *, format: str, remote_code: bool) -> None:
-    """Turn the fetched files into a directory that can be loaded, with its record, all of it on the disk."""
+    """Turn the fetched files into a loadable directory with a record, and flush everything to disk."""
     convert_index(partial)
     of = {_final(name): locked.files[name].digest for name in names}
     _remove_all_but({*of, ROOM}, partial)
@@ -245,7 +243,7 @@ def _final(name: str) -> str:
 
 
 def _check_index(partial: Path, of: dict[str, str]) -> None:
-    """An index is a stranger's file: what it lists must be among the fetched files."""
+    """Check that all files listed in the index were fetched: an index is untrusted input."""
     path = partial / INDICES["safetensors"]
     if not path.exists():
         return
@@ -254,17 +252,17 @@ def _check_index(partial: Path, of: dict[str, str]) -> None:
 
 
 def _remove_links(directory: Path) -> None:
-    """Nothing in the directory leads elsewhere: no download is written through a link."""
+    """Remove all links in a directory, so that no download is written through one."""
     for parent, folders, names in os.walk(directory):
         for name in (*folders, *names):
             path = Path(parent) / name
             if path.is_symlink():
-                log.warning("removed %s, a link", path)
+                log.warning("removed the link %s", path)
                 path.unlink()
 
 
 def _remove_all_but(names: set[str], directory: Path) -> None:
-    """What killed runs have left: parts of files, and files of an older lock."""
+    """Remove leftovers of killed runs: partial files, and files of an older lock."""
     for path in directory.iterdir():
         if path.name in names:
             continue
@@ -275,11 +273,11 @@ def _remove_all_but(names: set[str], directory: Path) -> None:
 
 
 def _check_free(partial: Path, need: int) -> None:
-    left, free = need - held_bytes(partial), free_bytes(partial)
+    left, free = need - directory_bytes(partial), free_bytes(partial)
     if left > free:
         raise CheckpointError(
-            f"the disk of {partial.parent} has {amount(free)} left, and {amount(left)} are still to come; "
-            "make room and run again."
+            f"the disk of {partial.parent} has {format_bytes(free)} free, but {format_bytes(left)} are still "
+            "needed; free some space and run again."
         )
 
 
@@ -290,14 +288,15 @@ def _full_disk_explained(partial: Path, need: int) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        fetched = format_bytes(directory_bytes(partial))
         raise CheckpointError(
-            f"the disk of {partial.parent} is full: {amount(held_bytes(partial))} of {amount(need)} are "
-            "there and kept; make room and run again."
+            f"the disk of {partial.parent} is full: {fetched} of {format_bytes(need)} are fetched and kept; "
+            "free some space and run again."
         ) from error
 
 
 def _sync(path: Path) -> None:
-    """Have a file or a directory written to the disk."""
+    """Flush a file or a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,8 @@
-"""What was fetched: the record beside the files, and whether they are still those files. A lean module.
+"""The record of a fetched directory, and the check that its files are unchanged. A lean module.
 
-`fetched.json` is the last file of a fetched directory; with it the directory is whole. It keeps the identity
-that the lock gave the weights, and size, time and digest of each file, so that a check before loading takes
-no hashing.
+`fetched.json` is written last, so a directory that has it is complete. It contains the identity of the
+weights from the lock, and the size, modification time and digest of each file. With these, a check before
+loading needs no hashing.
 """
 
 import json
@@ -17,14 +17,14 @@ from ebbtide.errors import CheckpointError
 from ebbtide.files import read_json, write_text
 
 FETCHED = "fetched.json"
-_BESIDE = ".beside"
+_SUFFIX = ".beside"
 _CONFIGURATIONS = ("config.json", "tokenizer_config.json")
-_OWN_CLASS = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")  # module.Class, of the directory itself
+_OWN_CLASS = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")  # module.Class of a file in the directory
 
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """A file as it lay when it was fetched; `of` is the digest in the lock of the file it was made from."""
+    """A file when it was fetched. `of` is the locked digest of the file that it was converted from."""
 
     digest: str
     size: int
@@ -39,15 +39,15 @@ class Fetched:
     Attributes
     ----------
     format
-        What the repository holds: `safetensors`, or `bin`, from which the safetensors here were made.
+        Weights in the repository: `safetensors`, or `bin`, which were converted to safetensors.
     weights, tokenizer
-        Identities by the lock.
+        Identities from the lock.
     remote_code
         Whether loading may run the Python files of this directory.
     dtype
         Precision of the weights, see `ebbtide.checkpoints.precision`.
     size_bytes
-        Of the weights.
+        Bytes of the weights.
     """
 
     repo: str
@@ -63,26 +63,27 @@ class Fetched:
 
 
 def is_fetched(directory: str | Path) -> bool:
-    """Whether a directory has the record of a fetch."""
+    """Whether a directory has the record of a completed fetch."""
     return (Path(directory) / FETCHED).is_file()
 
 
-def place_for(directory: str) -> str:
-    """Where weights of an identity lie, or may be fetched to: `directory`, or a name beside it.
+def fetch_directory(directory: str) -> str:
+    """The directory that contains a fetched checkpoint or that it can be fetched to.
 
-    A removal that was cut short leaves a directory that holds no checkpoint. Planning deletes nothing, so
-    such a checkpoint is fetched beside it; `jobs.weight_budget` cleans up when the run has ended.
+    This is `directory`, unless an interrupted removal left files without a record there. Planning deletes
+    nothing, so such a checkpoint is fetched to a name with a suffix. `jobs.weight_budget` cleans up at the
+    end of the run.
     """
     place, number = directory, 1
     while Path(place).exists() and not is_fetched(place):
         number += 1
-        place = f"{directory}{_BESIDE}{number}"
+        place = f"{directory}{_SUFFIX}{number}"
     return place
 
 
-def first_place(place: str) -> Path:
-    """The directory that `place_for` was asked for."""
-    return Path(re.sub(rf"{re.escape(_BESIDE)}\d+$", "", place))
+def planned_directory(place: str) -> Path:
+    """The argument with which `fetch_directory` returned `place`."""
+    return Path(re.sub(rf"{re.escape(_SUFFIX)}\d+$", "", place))
 
 
 def write_fetched(fetched: Fetched, directory: Path) -> None:
@@ -91,7 +92,7 @@ def write_fetched(fetched: Fetched, directory: Path) -> None:
 
 
 def read_fetched(directory: str | Path) -> Fetched:
-    """The record of a fetched directory. Raises `CheckpointError` when it is damaged."""
+    """Read the record of a fetched directory. Raises `CheckpointError` if it is damaged."""
     path = Path(directory) / FETCHED
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -105,38 +106,43 @@ def read_fetched(directory: str | Path) -> Fetched:
 
 
 def verify_fetched(directory: str | Path, weights: str) -> None:
-    """Check that a fetched directory holds the weights of this identity, and nothing else than was fetched.
+    """Check that a fetched directory has the weights of this identity and no other files.
 
-    A file of the recorded size and time is taken as it is; another one is hashed. Raises `CheckpointError`
-    that names the file.
+    Files are hashed only if their modification time differs from the record. Raises `CheckpointError` with
+    the name of the first wrong file.
     """
     directory = Path(directory)
     fetched = read_fetched(directory)
     remedy = f"remove {directory} and fetch it again"
     if fetched.weights != weights:
         raise CheckpointError(
-            f"{directory} holds weights {fetched.weights}, the run was planned with {weights}; {remedy}."
+            f"{directory} has the weights {fetched.weights}, but the run was planned with {weights}; "
+            f"{remedy}."
         )
     for name, file in fetched.files.items():
         path = directory / name
         if path.is_symlink() or not path.is_file():
-            raise CheckpointError(f"{path} is no file any more; {remedy}.")
+            raise CheckpointError(f"{path} is missing or no longer a regular file; {remedy}.")
         status = path.stat()
         if status.st_size != file.size:
-            raise CheckpointError(f"{path} has {status.st_size} bytes, {file.size} were fetched; {remedy}.")
+            raise CheckpointError(
+                f"{path} has {status.st_size} bytes, but {file.size} were fetched; {remedy}."
+            )
         if status.st_mtime_ns != file.mtime_ns:
             found = digest_of(path, kind_of(file.digest))
             if found != file.digest:
-                raise CheckpointError(f"{path} is {found}, fetched was {file.digest}; {remedy}.")
-    for path in directory.iterdir():  # a second file of weights would be loaded in place of the first
+                raise CheckpointError(
+                    f"{path} has the digest {found}, but {file.digest} was fetched; {remedy}."
+                )
+    for path in directory.iterdir():  # an additional weight file would be loaded instead
         if path.name not in fetched.files and path.name != FETCHED and not path.name.startswith("."):
             raise CheckpointError(f"{path} was not fetched; remove it, or {remedy}.")
 
 
-def runs_code(directory: str | Path) -> bool:
-    """Whether loading may run the Python files of a directory: only if it was fetched with that permission.
+def allows_remote_code(directory: str | Path) -> bool:
+    """Whether loading may run the Python files of a directory: only if it was fetched with `remote_code`.
 
-    Raises `CheckpointError` where a configuration names code that is not in the directory.
+    Raises `CheckpointError` if a configuration names code that is not in the directory.
     """
     if not is_fetched(directory) or not read_fetched(directory).remote_code:
         return False
@@ -148,13 +154,13 @@ def runs_code(directory: str | Path) -> bool:
             if not _OWN_CLASS.fullmatch(reference):
                 raise CheckpointError(
                     f"{path}: auto_map: found {reference!r}; allowed: module.Class of a Python file in "
-                    f"{directory}, since code of another repository is not locked."
+                    f"{directory}, because code from other repositories is not locked."
                 )
     return True
 
 
 def _references(value: Any, inside: bool = False) -> Iterator[str]:
-    """All strings within `auto_map`, at any depth."""
+    """Yield all strings inside `auto_map`, at any depth."""
     if isinstance(value, dict):
         for key, child in value.items():
             yield from _references(child, inside or key == "auto_map")

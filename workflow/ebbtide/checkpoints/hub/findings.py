@@ -1,4 +1,4 @@
-"""Findings about the hub's checkpoints in a lock, class by class (see `hub.audit`)."""
+"""Findings about the hub checkpoints in a lock, one function per class (see `hub.audit`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,14 +11,19 @@ from ebbtide.parameters import count
 STOP, DROP, WARN, ALLOWED = "stop", "drop", "warn", "allowed"
 FORMATS = ("safetensors", "bin")
 
-_WORDS_OF_CONFIG = {"transformers_version", "_name_or_path", "use_cache", "architectures"}  # no numbers
+_IRRELEVANT_KEYS = {
+    "transformers_version",
+    "_name_or_path",
+    "use_cache",
+    "architectures",
+}  # do not change numbers
 
 
 @dataclass(frozen=True)
 class Class:
-    """A class of findings: how bad it is, and what a user can do."""
+    """A class of findings, with its severity and a remedy."""
 
-    severity: str  # error: wrong numbers or none; warning: look at it; note: good to know
+    severity: str  # error: wrong or no results; warning: needs attention; note: information
     remedy: str
 
 
@@ -26,19 +31,21 @@ CLASSES: Mapping[str, Class] = {
     "duplicate": Class("error", "leave these steps out, or take the other format if it is clean"),
     "equal_to_main": Class("error", "leave these steps out, or take the other format if it is clean"),
     "mixed_shards": Class("error", "leave these steps out, or take the other format if it is clean"),
-    "missing": Class("warning", "choose steps that are there, or go on without these (missing: drop)"),
-    "no_weights": Class("error", "take another format, or leave these steps out"),
-    "incomplete": Class("error", "leave these steps out, and tell the authors"),
+    "missing": Class("warning", "choose other steps, or continue without these (missing: drop)"),
+    "no_weights": Class("error", "choose another format, or leave these steps out"),
+    "incomplete": Class("error", "leave these steps out, and inform the authors"),
     "no_tokenizer": Class("error", "leave these steps out, or use directories on disk with a tokenizer.json"),
-    "tokenizer_changed": Class("warning", "look at what differs; token counts are not comparable"),
-    "config_changed": Class("warning", "look at what differs in config.json"),
-    "formats_disagree": Class("note", "compare both formats at one step before you trust either"),
-    "shape": Class("error", "the repository holds another model than the catalogue says; mend one of them"),
-    "remote_code": Class(
-        "warning", "read the code at this commit; to run it, write remote_code: true in the row"
+    "tokenizer_changed": Class("warning", "compare the files; token counts are not comparable"),
+    "config_changed": Class("warning", "compare the config.json files"),
+    "formats_disagree": Class("note", "compare both formats at one step before using either"),
+    "shape": Class(
+        "error", "the repository and the catalogue describe different models; correct one of them"
     ),
-    "moved": Class("warning", "look at what changed; python -m ebbtide lock --follow takes it"),
-    "defect": Class("warning", "read the thread"),
+    "remote_code": Class(
+        "warning", "read the code at this commit; to run it, set remote_code: true in the row"
+    ),
+    "moved": Class("warning", "check what changed; to use the new commit, python -m ebbtide lock --follow"),
+    "defect": Class("warning", "read the linked thread"),
 }
 
 
@@ -49,11 +56,11 @@ class Finding:
     Attributes
     ----------
     action
-        `stop`, `drop`, `warn`, or `allowed` when a reason is known.
+        `stop`, `drop`, `warn`, or `allowed` if a reason is known.
     checkpoints, steps
-        What it is about, in the order of training; `main` has no step.
+        The checkpoints concerned, in order of training; `main` has no step.
     reason
-        Why it is allowed, or the thread that reports it.
+        Why the finding is allowed, or the thread that reports the defect.
     """
 
     finding: str
@@ -82,7 +89,7 @@ class Finding:
 
 
 def findings_of(model: HubModel, lock: Lock) -> Iterator[Finding]:
-    """Everything that is wrong or strange about what a study asks of a model, not yet judged."""
+    """Yield all findings about the requested checkpoints of a model, without severity and action."""
     wanted = list(model.wanted(lock))
     there = [w for w in wanted if w.locked]
     yield from _missing(model, [w for w in wanted if w.locked is None and not w.offered])
@@ -97,7 +104,7 @@ def findings_of(model: HubModel, lock: Lock) -> Iterator[Finding]:
     yield from _defects(model, there)
 
 
-def _about(finding: str, model: HubModel, wanted: Sequence[Wanted], detail: str, **more: str) -> Finding:
+def _finding(finding: str, model: HubModel, wanted: Sequence[Wanted], detail: str, **more: str) -> Finding:
     checkpoints = tuple(w.name for w in wanted)
     return Finding(finding, model.name, checkpoints, tuple(w.step for w in wanted), detail, **more)
 
@@ -107,33 +114,33 @@ def _missing(model: HubModel, absent: Sequence[Wanted]) -> Iterator[Finding]:
         known = [w.step for w in absent if w.step in model.gaps]
         detail = f"{len(absent)} steps of the series have no branch or tag"
         detail += f" (known gaps: {' '.join(map(str, known))})" if known else ""
-        yield _about("missing", model, absent, detail)
+        yield _finding("missing", model, absent, detail)
 
 
 def _incomplete(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
-    bare = [w for w in there if not _of(w).weights(model.format)]
+    bare = [w for w in there if not _locked(w).weights(model.format)]
     if bare:
-        others = sorted({f for w in bare for f in FORMATS if _of(w).weights(f)})
-        detail = f"no {model.format} weights; on offer: {' and '.join(others) or 'none'}"
-        yield _about("no_weights", model, bare, detail)
+        others = sorted({f for w in bare for f in FORMATS if _locked(w).weights(f)})
+        detail = f"no {model.format} weights; available: {' and '.join(others) or 'none'}"
+        yield _finding("no_weights", model, bare, detail)
     for w in there:
-        lacks = [*_lacking_shards(_of(w).weights(model.format))]
-        lacks += [n for n in _needed_beside(_of(w), model.format) if n not in _of(w).files]
+        lacks = [*_lacking_shards(_locked(w).weights(model.format))]
+        lacks += [n for n in _needed_beside(_locked(w), model.format) if n not in _locked(w).files]
         if lacks:
-            yield _about("incomplete", model, [w], f"the revision lacks {', '.join(lacks)}")
-    mute = [w for w in there if "tokenizer.json" not in _of(w).files]
-    if mute:
-        yield _about("no_tokenizer", model, mute, "the revision has no tokenizer.json")
+            yield _finding("incomplete", model, [w], f"the revision lacks {', '.join(lacks)}")
+    without = [w for w in there if "tokenizer.json" not in _locked(w).files]
+    if without:
+        yield _finding("no_tokenizer", model, without, "the revision has no tokenizer.json")
 
 
 def _needed_beside(locked: Locked, format: str) -> list[str]:
-    """Files that loading takes beside the weights."""
+    """Files that loading needs in addition to the weights."""
     sharded = any(match and match["of"] for match in map(SHARD.fullmatch, locked.weights(format)))
     return [CONFIG, *([INDICES[format]] if sharded else [])]
 
 
 def _lacking_shards(names: Sequence[str]) -> Iterator[str]:
-    """Shards that the numbering of the others promises."""
+    """Yield the shards that are missing according to the numbering of the others."""
     parts = [match for name in names if (match := SHARD.fullmatch(name)) and match["of"]]
     for stem, of in sorted({(m["stem"], m["of"]) for m in parts}):
         have = {int(m["number"]) for m in parts if (m["stem"], m["of"]) == (stem, of)}
@@ -141,7 +148,7 @@ def _lacking_shards(names: Sequence[str]) -> Iterator[str]:
 
 
 def _repeated(model: HubModel, there: Sequence[Wanted], lock: Lock, format: str) -> Iterator[Finding]:
-    """Whole checkpoints, and single shards, that are the same at different steps or as `main`."""
+    """Find checkpoints and single shards that are equal at different steps, or equal to `main`."""
     known = {n: c for n, c in lock.models[model.name].checkpoints.items() if c.step is not None}
     weights = {name: _digests(locked, format) for name, locked in known.items() if locked.weights(format)}
     main = _digests(_main(model, lock), format)
@@ -154,74 +161,78 @@ def _repeated(model: HubModel, there: Sequence[Wanted], lock: Lock, format: str)
         if digests == main:
             early = [w for w in group if w.name not in finals]
             if len(early) == 1 and not _main_is_last(model, lock, format):
-                detail = "main is this step; the last step has other weights"
-                yield _about("equal_to_main", model, early, detail, format=format, severity="note")
+                detail = "main equals this step; the last step has other weights"
+                yield _finding("equal_to_main", model, early, detail, format=format, severity="note")
             elif early:
-                yield _about("equal_to_main", model, early, "the weights are those of main", format=format)
+                yield _finding(
+                    "equal_to_main", model, early, "the weights are equal to those of main", format=format
+                )
         else:
             others = [name for name, held in weights.items() if held == digests]
             if len(others) > 1:
                 shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
                 detail = f"the same weights at {len(others)} steps ({shown})"
-                yield _about("duplicate", model, group, detail, format=format)
+                yield _finding("duplicate", model, group, detail, format=format)
     early = [w for w in there if w.name in weights and w.name not in finals]
     for w, detail in _mixed(early, {**weights, MAIN: main}, format):
-        yield _about("mixed_shards", model, [w], detail, format=format)
+        yield _finding("mixed_shards", model, [w], detail, format=format)
 
 
 def _mixed(
     early: Sequence[Wanted], weights: Mapping[str, tuple[str, ...]], format: str
 ) -> Iterator[tuple[Wanted, str]]:
-    """Checkpoints that share a shard, but not all of them, with another one or with `main`."""
+    """Find checkpoints that share some but not all shards with another checkpoint or `main`."""
     holders: dict[str, list[str]] = {}  # digest of a shard → checkpoints
     for name, digests in weights.items():
         for digest in digests:
             holders.setdefault(digest, []).append(name)
     for w in early:
         own = weights[w.name]
-        for name, digest in zip(_of(w).weights(format), own, strict=True):
+        for name, digest in zip(_locked(w).weights(format), own, strict=True):
             others = [o for o in holders[digest] if o != w.name and weights[o] != own]
             if len(own) > 1 and others:
-                yield w, f"{name} is that of {' and '.join(others[:3])}, the other shards are not"
+                yield w, f"{name} is equal to that of {' and '.join(others[:3])}, but the other shards differ"
                 break
 
 
 def _dates(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
     apart = []
     for w in there:
-        dates = [[_of(w).files[n].date for n in _of(w).weights(format)] for format in FORMATS]
+        dates = [[_locked(w).files[n].date for n in _locked(w).weights(format)] for format in FORMATS]
         if all(dates) and all(map(all, dates)):
             newest = [max(map(date.fromisoformat, days)) for days in dates]
             if abs((newest[0] - newest[1]).days) > 1:
                 apart.append((w, newest))
     if apart:
         (first, (safetensors, pickled)) = apart[0]
-        detail = f"safetensors and bin are of different days ({first.name}: {safetensors}, {pickled})"
-        yield _about("formats_disagree", model, [w for w, _ in apart], detail)
+        detail = f"safetensors and bin have different dates ({first.name}: {safetensors}, {pickled})"
+        yield _finding("formats_disagree", model, [w for w, _ in apart], detail)
 
 
 def _changes(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:
-    tokenizers = {w.name: _of(w).tokenizer_identity() for w in there if "tokenizer.json" in _of(w).files}
+    tokenizers = {
+        w.name: _locked(w).tokenizer_identity() for w in there if "tokenizer.json" in _locked(w).files
+    }
     yield from _changed(
-        "tokenizer_changed", model, there, tokenizers, "the tokenizer's files are not those of"
+        "tokenizer_changed", model, there, tokenizers, "the tokenizer files differ from those of"
     )
     configs = {
-        w.name: repr(sorted((k, v) for k, v in lock.config(_of(w)).items() if k not in _WORDS_OF_CONFIG))
+        w.name: repr(sorted((k, v) for k, v in lock.config(_locked(w)).items() if k not in _IRRELEVANT_KEYS))
         for w in there
-        if CONFIG in _of(w).files
+        if CONFIG in _locked(w).files
     }
-    yield from _changed("config_changed", model, there, configs, "config.json is not that of")
+    yield from _changed("config_changed", model, there, configs, "config.json differs from that of")
 
 
 def _changed(
     finding: str, model: HubModel, there: Sequence[Wanted], content: Mapping[str, str], what: str
 ) -> Iterator[Finding]:
-    """The checkpoints whose content differs from that of the last one, if there are any."""
+    """Find the checkpoints whose content differs from that of the last one."""
     ordered = [w for w in there if w.name in content]
     if len(set(content.values())) > 1:
         last = ordered[-1]
         other = [w for w in ordered if content[w.name] != content[last.name]]
-        yield _about(finding, model, other, f"{what} {last.name}")
+        yield _finding(finding, model, other, f"{what} {last.name}")
 
 
 def _shape(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:
@@ -229,50 +240,50 @@ def _shape(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Fin
     if stated is None:
         return
     for w in there:
-        held = count(lock.config(_of(w))) if lock.config(_of(w)) else None
+        held = count(lock.config(_locked(w))) if lock.config(_locked(w)) else None
         if held and (held.total, held.non_embedding) != (stated.total, stated.non_embedding):
             detail = (
-                f"config.json makes {held.total:,} parameters ({held.non_embedding:,} without embeddings), "
-                f"the catalogue {stated.total:,} ({stated.non_embedding:,})"
+                f"config.json implies {held.total:,} parameters ({held.non_embedding:,} without embeddings), "
+                f"the catalogue implies {stated.total:,} ({stated.non_embedding:,})"
             )
-            yield _about("shape", model, [w], detail)
+            yield _finding("shape", model, [w], detail)
 
 
 def _code(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:
-    carrying = [w for w in there if lock.config(_of(w)).get("auto_map")]
+    carrying = [w for w in there if lock.config(_locked(w)).get("auto_map")]
     if model.needs_code:
         carrying = list(there)
     if not carrying:
         return
-    first = _of(carrying[0])
+    first = _locked(carrying[0])
     files = ", ".join(first.code()) or "none in the repository"
     if model.remote_code:
-        detail = f"code of {first.repo} at {first.commit[:12]} is allowed to run: {files}"
-        yield _about("remote_code", model, carrying, detail, severity="warning", action=WARN)
+        detail = f"code from {first.repo} at {first.commit[:12]} may run: {files}"
+        yield _finding("remote_code", model, carrying, detail, severity="warning", action=WARN)
     elif model.needs_code:
-        yield _about("remote_code", model, carrying, f"loading needs code of the repository ({files})")
+        yield _finding("remote_code", model, carrying, f"loading needs code from the repository ({files})")
     else:
-        detail = f"the repository carries code ({files}); it is neither fetched nor run"
-        yield _about("remote_code", model, carrying, detail, severity="note", action=WARN)
+        detail = f"the repository contains code ({files}), which is neither fetched nor run"
+        yield _finding("remote_code", model, carrying, detail, severity="note", action=WARN)
 
 
 def _moved(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
-    moved = [w for w in there if _of(w).moved]
+    moved = [w for w in there if _locked(w).moved]
     if moved:
-        now = str(_of(moved[0]).moved)
-        where = "is gone" if now == "gone" else f"points to {now[:12]} now"
-        detail = f"locked at {_of(moved[0]).commit[:12]}, {moved[0].name} {where}"
-        yield _about("moved", model, moved, detail)
+        now = str(_locked(moved[0]).moved)
+        where = "no longer exists" if now == "gone" else f"now points to {now[:12]}"
+        detail = f"{moved[0].name} was locked at {_locked(moved[0]).commit[:12]} and {where}"
+        yield _finding("moved", model, moved, detail)
 
 
 def _defects(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
     for defect in model.defects:
         hit = [w for w in there if defect.steps is None or w.step in defect.steps]
         if hit:
-            yield replace(_about("defect", model, hit, defect.note), reason=defect.thread)
+            yield replace(_finding("defect", model, hit, defect.note), reason=defect.thread)
 
 
-def _of(wanted: Wanted) -> Locked:
+def _locked(wanted: Wanted) -> Locked:
     if wanted.locked is None:
         raise ValueError(f"{wanted.name} is not locked")
     return wanted.locked
@@ -288,7 +299,7 @@ def _main(model: HubModel, lock: Lock) -> Locked | None:
 
 
 def _main_is_last(model: HubModel, lock: Lock, format: str) -> bool:
-    """Whether `main` has the weights of a last step; taken for granted where no last step is locked."""
+    """Whether `main` has the weights of a last step; assumed if no last step is locked."""
     found = lock.models[model.name]
     names = [
         stage.checkpoint(max(steps)) for stage in model.stages if (steps := found.offered.get(stage.name))
@@ -299,5 +310,5 @@ def _main_is_last(model: HubModel, lock: Lock, format: str) -> bool:
 
 
 def _last(model: HubModel, wanted: Wanted, lock: Lock) -> int:
-    """The last step of a stage on the hub, which `main` may equal."""
+    """The last step of a stage on the hub; `main` may equal it."""
     return max(lock.models[model.name].offered.get(wanted.stage.name, ()), default=0)

@@ -1,9 +1,9 @@
-"""The lock: what each checkpoint of a study was on the hub, file by file. A lean module.
+"""The lock: commit and file digests of each hub checkpoint of a study. A lean module.
 
-A lock is JSON beside the study (`studies/mine.yaml` → `studies/mine.lock.json`), one line per file, to be
-committed. Only `resolve` writes it; scoring, audit and fetching read it and never ask the hub what a branch
-is. A digest is `sha256:…` for files that the hub keeps apart (weights), `git:…` (the SHA-1 of a git blob)
-for small ones.
+A lock is a JSON file next to the study (`studies/mine.yaml` → `studies/mine.lock.json`) with one line per
+file. It belongs under version control. Only `resolve` writes it. Scoring, audit and fetching read it and
+never resolve a branch on the hub. A digest is `sha256:…` for files in large-file storage (weights), and
+`git:…` (the SHA-1 of a git blob) for small files.
 """
 
 import json
@@ -17,7 +17,7 @@ from ebbtide.errors import CheckpointError
 from ebbtide.files import canonical_json, digest, read_json, write_text
 
 VERSION = 1
-RECORD = 16_384  # bytes that the record of a fetched checkpoint takes at most
+RECORD = 16_384  # bytes; upper bound for the record of a fetched checkpoint
 MAIN = "main"
 
 CONFIG = "config.json"
@@ -55,11 +55,11 @@ class Locked:
     step
         Training step; None for `main`.
     files
-        Files of the top directory that matter, by name: weights of both formats, their indices,
-        tokenizer, configuration, code.
+        Relevant files of the top directory by name: weights of both formats, their indices, tokenizer,
+        configuration, code.
     moved
-        The commit that the revision pointed to when it was last looked at, if it is another one; `gone` if
-        the revision was not there any more.
+        The commit to which the revision pointed when it was last checked, if it differs from `commit`;
+        `gone` if the revision no longer existed.
     """
 
     repo: str
@@ -70,9 +70,9 @@ class Locked:
     moved: str | None = None
 
     def weights(self, format: str) -> list[str]:
-        """Names of the weight files of a format (`safetensors`, `bin`), in order; none if there are none.
+        """Names of the weight files of a format (`safetensors`, `bin`), in order; may be empty.
 
-        A whole file goes before shards beside it, as loading does.
+        A single file takes precedence over shards, as in transformers.
         """
         ending, whole = f".{format}", f"{STEMS[format]}.{format}"
         if whole in self.files:
@@ -81,7 +81,7 @@ class Locked:
         return sorted(n for n in shards if n.startswith(f"{STEMS[format]}-"))
 
     def tokenizer(self) -> list[str]:
-        """Names of the tokenizer's files."""
+        """Names of the tokenizer files."""
         return [name for name in TOKENIZER if name in self.files]
 
     def code(self) -> list[str]:
@@ -89,7 +89,7 @@ class Locked:
         return sorted(name for name in self.files if name.endswith(".py"))
 
     def needed(self, format: str, *, remote_code: bool = False) -> list[str]:
-        """Names of the files that loading takes: weights with their index, configuration, tokenizer, code."""
+        """Names of the files needed for loading: weights with index, configuration, tokenizer and code."""
         names = self.weights(format)
         beside = [CONFIG] if names == [f"{STEMS[format]}.{format}"] else [INDICES[format], CONFIG]
         names += [name for name in beside if name in self.files]
@@ -99,32 +99,33 @@ class Locked:
         """Bytes of the weights of a format."""
         return sum(self.files[name].size for name in self.weights(format))
 
-    def room(self, format: str, *, remote_code: bool = False) -> int:
-        """Bytes that fetching takes on disk at most: `bin` becomes safetensors shard by shard."""
+    def peak_disk_bytes(self, format: str, *, remote_code: bool = False) -> int:
+        """Largest number of bytes on disk during a fetch; `bin` shards are converted one at a time."""
         whole = sum(self.files[name].size for name in self.needed(format, remote_code=remote_code))
         twice = max((self.files[n].size for n in self.weights("bin")), default=0) if format == "bin" else 0
         return whole + twice + RECORD
 
     def weights_identity(self, format: str, *, remote_code: bool = False) -> str:
-        """Digest of the contents that make the weights and the architecture.
+        """Digest of the files that determine the weights and the architecture.
 
-        Neither repository nor commit is in it: a new README moves a branch and changes no number, and
-        two steps with the same weights are one cell.
+        Repository and commit are not part of it: a new README moves a branch but changes no result, and two
+        steps with the same weights share one cell.
         """
-        words = {*self.tokenizer()}
-        names = [n for n in self.needed(format, remote_code=remote_code) if n not in words]
+        tokenizer = self.tokenizer()
+        names = [n for n in self.needed(format, remote_code=remote_code) if n not in tokenizer]
         return f"hub:{digest({name: self.files[name].digest for name in names})}"
 
     def tokenizer_identity(self) -> str:
-        """Digest of the contents of the tokenizer's files."""
+        """Digest of the contents of the tokenizer files."""
         return f"hub:{digest({name: self.files[name].digest for name in self.tokenizer()})}"
 
 
 @dataclass(frozen=True)
 class LockedModel:
-    """A model of a study: what the hub offers, and the revisions that the study asks for.
+    """A model of a study: the steps on the hub, and the revisions that the study requests.
 
-    `offered` are the steps that the hub listed, in order; `checkpoints` are by name, with `main`.
+    `offered` are the steps that the hub listed, in ascending order. `checkpoints` are by name and include
+    `main`.
     """
 
     offered: Mapping[str, tuple[int, ...]]  # by stage; the first is `pretraining`
@@ -139,33 +140,35 @@ class Lock:
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def config(self, locked: Locked) -> Mapping[str, Any]:
-        """The `config.json` of a checkpoint; empty where there is none."""
+        """The `config.json` of a checkpoint; empty if it has none."""
         file = locked.files.get(CONFIG)
         return self.configs.get(file.digest, {}) if file else {}
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name from a hub's listing names a file that stays in its directory."""
+    """Whether a name from a listing is a plain file name, which cannot escape its directory."""
     return _PLAIN.fullmatch(name) is not None
 
 
 def weight_map(path: Path) -> dict[str, str]:
-    """The file of each tensor, by an index of weights. Raises `CheckpointError` for any other file."""
+    """Map tensors to file names from an index of weights. Raises `CheckpointError` for any other file."""
     files = read_json(path, CheckpointError).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
-        raise CheckpointError(f"{path} is not an index of weights (JSON with a weight_map).")
+        raise CheckpointError(
+            f"{path} is not an index of weights (JSON with a weight_map); fetch or copy it again."
+        )
     return files
 
 
 def lock_path(study: str | Path) -> Path:
-    """Where the lock of a study file lies: beside it."""
+    """Path of the lock of a study file, in the same directory."""
     return Path(study).with_suffix(".lock.json")
 
 
 def read_lock(path: str | Path) -> Lock:
-    """The lock; an empty one if the file does not exist.
+    """Read a lock; it is empty if the file does not exist.
 
-    Raises `CheckpointError` for a file that is damaged or was not written by `resolve`.
+    Raises `CheckpointError` for a file that is damaged or was not written by `write_lock`.
     """
     path = Path(path)
     if not path.exists():
@@ -174,7 +177,7 @@ def read_lock(path: str | Path) -> Lock:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["lock"] != VERSION:
             raise CheckpointError(
-                f"{path}: lock: found version {document['lock']!r}, this Ebbtide reads {VERSION}; "
+                f"{path}: lock: found version {document['lock']!r}, allowed: {VERSION}; "
                 "delete the file and lock again."
             )
         models = {name: _read_model(name, model) for name, model in document["models"].items()}
@@ -188,13 +191,13 @@ def read_lock(path: str | Path) -> Lock:
         return Lock(models, configs)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a whole lock ({type(error).__name__}: {error}); take it from version control, "
-            "or delete it and lock again."
+            f"{path} is not a complete lock ({type(error).__name__}: {error}); restore it from version "
+            "control, or delete it and lock again."
         ) from None
 
 
 def write_lock(lock: Lock, path: str | Path) -> None:
-    """Write a lock atomically; equal locks make equal bytes."""
+    """Write a lock atomically. Equal locks give equal bytes."""
     models = {name: _model_document(model) for name, model in sorted(lock.models.items())}
     configs = {key: json.loads(canonical_json(config)) for key, config in sorted(lock.configs.items())}
     document = {"lock": VERSION, "models": models, "configs": configs}
@@ -224,7 +227,7 @@ def _read_model(name: str, document: Mapping[str, Any]) -> LockedModel:
         if not _COMMIT.fullmatch(entry["commit"]):
             raise ValueError(f"{name}.{checkpoint}: commit: found {entry['commit']!r}, expected 40 digits")
         if step is not None and (type(step) is not int or not checkpoint.endswith(f"step{step}")):
-            raise ValueError(f"{name}.{checkpoint}: step: found {step!r}, which is not that of the name")
+            raise ValueError(f"{name}.{checkpoint}: step: found {step!r}, which differs from the name")
         checkpoints[checkpoint] = Locked(
             repo=entry["repo"],
             revision=entry["revision"],
@@ -242,5 +245,5 @@ def _read_file(name: str, line: str, where: str) -> LockedFile:
     if match is None:
         raise ValueError(f"{where}.{name}: found {line!r}, expected a digest, a size and a date")
     if not is_plain(name):
-        raise ValueError(f"{where}: {name!r} is not the name of a file of the top directory")
+        raise ValueError(f"{where}: {name!r} is not the name of a file in the top directory")
     return LockedFile(match["digest"], int(match["size"]), match["date"] or "")

@@ -1,6 +1,6 @@
-"""PyTorch's pickled weights (`pytorch_model*.bin`) → safetensors, without running what a pickle may hold.
+"""Convert PyTorch's pickled weights (`pytorch_model*.bin`) to safetensors without running pickled code.
 
-`torch.load(weights_only=True)` knows tensors and containers and refuses the rest; only tensors by name pass.
+`torch.load(weights_only=True)` loads only tensors and containers. Only dicts of plain tensors are accepted.
 """
 
 import errno
@@ -19,35 +19,35 @@ from ebbtide.files import atomic, read_json, write_text
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SOURCE = "source"  # key of the metadata of a converted file: the digest of what it was made from
+_SOURCE = "source"  # metadata key of a converted file: the digest of its pickled file
 _ZIP = b"PK\x03\x04"
-_NAMED = re.compile(r"GLOBAL ([\w.]+)")  # in the unpickler's message: what it would have called
+_NAMED = re.compile(r"GLOBAL ([\w.]+)")  # in the unpickler's message: the function it would have called
 
 
 def safetensors_name(name: str) -> str:
-    """The name that the safetensors of a pickled file take: `pytorch_model-….bin` → `model-….safetensors`."""
+    """File name after conversion: `pytorch_model-….bin` → `model-….safetensors`."""
     return name.removeprefix("pytorch_").removesuffix(".bin") + ".safetensors"
 
 
 def convert(directory: str | Path, digests: Mapping[str, str] | None = None) -> list[Path]:
-    """Replace every `pytorch_model*.bin` of a directory by safetensors with the same tensors, bit for bit.
+    """Replace every `pytorch_model*.bin` in a directory with a safetensors file of bit-identical tensors.
 
     Parameters
     ----------
     digests
-        By name of a pickled file: its digest, which the new file keeps (see `converted_from`).
+        Digest of each pickled file by name; the new file records it (see `converted_from`).
 
     Returns
     -------
-    The new files. A pickled file is removed when its own stands beside it, so that what is lost to a kill
-    is one file's work.
+    Paths of the new files. Each pickled file is removed as soon as it is converted, so a killed process loses
+    the work on one file at most.
 
     Raises
     ------
     CheckpointError
-        A file that holds more than tensors, or is damaged.
+        A file contains more than tensors or is damaged.
     OSError
-        A full disk.
+        The disk is full.
     """
     made = []
     for path in sorted(Path(directory).glob("pytorch_model*.bin")):
@@ -60,7 +60,7 @@ def convert(directory: str | Path, digests: Mapping[str, str] | None = None) -> 
 
 
 def convert_index(directory: str | Path) -> None:
-    """Replace the index of pickled files, if there is one, by that of their safetensors."""
+    """Replace the index of pickled files, if there is one, with the index of the safetensors files."""
     path = Path(directory) / INDICES["bin"]
     if not path.exists():
         return
@@ -71,7 +71,7 @@ def convert_index(directory: str | Path) -> None:
 
 
 def converted_from(path: str | Path) -> str | None:
-    """The digest of the pickled file that a file of `convert` was made from; None for any other file."""
+    """Digest of the pickled file from which `convert` made this file; None for any other file."""
     from safetensors import safe_open
 
     try:
@@ -82,7 +82,7 @@ def converted_from(path: str | Path) -> str | None:
 
 
 def _load(path: Path) -> "dict[str, Tensor]":
-    """The tensors of a pickled file by name, none of which shares its memory with another."""
+    """Load the tensors of a pickled file by name, without shared memory between them."""
     import torch
 
     with path.open("rb") as file:
@@ -91,29 +91,33 @@ def _load(path: Path) -> "dict[str, Tensor]":
         loaded: Any = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
         named = _NAMED.search(str(error))
-        what = f" (it names {named[1]})" if named else ""
-        raise CheckpointError(f"{path} holds more than tensors; it was not loaded{what}.") from None
+        what = f" (it refers to {named[1]})" if named else ""
+        raise CheckpointError(
+            f"{path} contains more than tensors{what} and was not loaded; use the safetensors format."
+        ) from None
     except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is not a whole file of PyTorch ({first_line(error)}).") from None
+        raise CheckpointError(
+            f"{path} is not a complete PyTorch file ({first_line(error)}); fetch it again."
+        ) from None
     if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{path} holds a value of type {_kind(loaded)}; expected tensors by name.")
+        raise CheckpointError(f"{path} contains a value of type {_kind(loaded)}; expected a dict of tensors.")
     nested = [name for name, value in loaded.items() if isinstance(value, Mapping)]
     if nested:
         raise CheckpointError(
-            f"{path} keeps values under {nested[0]!r}, as a training run does; expected tensors by name."
+            f"{path} has nested values at {nested[0]!r}, like a training state; expected a dict of tensors."
         )
     for name, value in loaded.items():
         if not isinstance(name, str) or not _is_plain(value):
             raise CheckpointError(
-                f"{path} holds a value of type {_kind(value)} under {name!r}; expected tensors by name."
+                f"{path} has a value of type {_kind(value)} under {name!r}; expected a dict of tensors."
             )
     tensors: dict[str, Tensor] = {}
-    places: set[int] = set()
+    addresses: set[int] = set()
     for name, value in loaded.items():
         tensor = value.detach().contiguous()
-        place = tensor.untyped_storage().data_ptr()
-        tensors[name] = tensor.clone() if place in places else tensor
-        places.add(place)
+        address = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if address in addresses else tensor
+        addresses.add(address)
     return tensors
 
 

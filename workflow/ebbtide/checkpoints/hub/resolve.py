@@ -1,4 +1,4 @@
-"""Resolve what a study asks of the hub into its lock: commits and digests, without downloading weights."""
+"""Resolve the hub models of a study to commits and digests, and write the lock. Downloads no weights."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,24 +26,24 @@ from ebbtide.logs import Progress
 if TYPE_CHECKING:
     from ebbtide.checkpoints.hub.client import Hub
 
-GONE = "gone"  # of a revision that was there when it was locked
+GONE = "gone"  # marks a revision that existed when it was locked
 
 
 def lock_study(
     models: Sequence[HubModel], hub: "Hub", path: str | Path, follow: Iterable[str] = ()
 ) -> list[str]:
-    """Bring the lock at `path` up to date with what `models` ask for; returns what a user should know.
+    """Update the lock at `path` with the checkpoints that `models` request; return messages for the user.
 
-    What is locked stays as it is: a branch that has moved since is reported and not followed, unless `follow`
-    names it as MODEL/CHECKPOINT. The lock is written after every model, and when the hub fails, so that
-    the next call goes on from there.
+    Locked checkpoints are kept: a branch that has moved is reported, and followed only if `follow` names it
+    as MODEL/CHECKPOINT. The lock is written after every model and when the hub fails, so the next call
+    resumes.
 
     Raises
     ------
     CheckpointError
-        The hub does not answer, a repository does not exist, or is gated.
+        The hub does not answer, or a repository does not exist or is gated.
     ConfigError
-        A step that the hub does not offer, of a series whose list is the hub's.
+        A requested step is not on the hub, for a series without its own list of steps.
     """
     file = _LockFile(Path(path))
     resolver = _Resolver(hub, read_lock(path), frozenset(follow))
@@ -58,7 +58,7 @@ def lock_study(
     if unused:
         raise CheckpointError(
             f"--follow: found {', '.join(sorted(unused))}; allowed: MODEL/CHECKPOINT of {path} that this "
-            "study asks for."
+            "study requests."
         )
     named = {model.name for model in models}
     whole = resolver.lock()
@@ -67,15 +67,17 @@ def lock_study(
 
 
 class _LockFile:
-    """The lock on disk; what somebody else has written meanwhile is not written over."""
+    """The lock on disk. Changes by other processes are never overwritten."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._known = path, self._bytes(path)
 
     def write(self, lock: Lock) -> None:
-        """Write a lock that holds something new. Raises `CheckpointError` if the file is not as it was."""
+        """Write the lock if it has changed. Raises `CheckpointError` if another process changed the file."""
         if self._bytes(self._path) != self._known:
-            raise CheckpointError(f"{self._path} was changed meanwhile, and is left as it is; lock again.")
+            raise CheckpointError(
+                f"{self._path} was changed by another process and is left as it is; lock again."
+            )
         if lock.models and lock != read_lock(self._path):
             write_lock(lock, self._path)
             self._known = self._bytes(self._path)
@@ -86,7 +88,7 @@ class _LockFile:
 
 
 class _Resolver:
-    """The lock in the making."""
+    """Builds the new lock, model by model."""
 
     def __init__(self, hub: "Hub", old: Lock, follow: frozenset[str]) -> None:
         self._hub, self._follow = hub, follow
@@ -98,7 +100,7 @@ class _Resolver:
         self.followed: set[str] = set()
 
     def lock(self) -> Lock:
-        """What is known by now, with the configurations that are still referred to."""
+        """The models resolved so far, with the configurations that they refer to."""
         used = {
             c.files[CONFIG].digest
             for model in self._models.values()
@@ -110,19 +112,19 @@ class _Resolver:
     def add(self, model: HubModel) -> None:
         """Resolve one model."""
         old = self._models.get(model.name, LockedModel({}, {}))
-        places = {stage.name: self._places(model, stage, old) for stage in model.stages}
-        offered = {**old.offered, **{name: tuple(sorted(found)) for name, found in places.items()}}
-        targets = self._targets(model, places, offered)
-        kept = {n: c for n, c in old.checkpoints.items() if self._is_still(model, n, c, targets)}
-        self._models[model.name] = LockedModel(offered, kept)  # a failure below loses nothing
+        locations = {stage.name: self._locations(model, stage, old) for stage in model.stages}
+        offered = {**old.offered, **{name: tuple(sorted(found)) for name, found in locations.items()}}
+        targets = self._targets(model, locations, offered)
+        kept = {n: c for n, c in old.checkpoints.items() if self._still_matches(model, n, c, targets)}
+        self._models[model.name] = LockedModel(offered, kept)  # so that a failure below loses nothing
         for name, (step, repo, revision) in targets.items():
-            known, asked = kept.get(name), f"{model.name}/{name}"
-            if known is None or asked in self._follow or self._is_old_main(model, name, known):
-                self.followed.add(asked)
+            known, label = kept.get(name), f"{model.name}/{name}"
+            if known is None or label in self._follow or self._main_has_moved(model, name, known):
+                self.followed.add(label)
                 kept[name] = self._resolve(repo, revision, step)
                 self._progress.show(f"{model.name}: {len(kept)} of {len(targets)} revisions resolved")
             else:
-                kept[name] = self._look_again(known, model.name, name)
+                kept[name] = self._recheck(known, model.name, name)
         ordered = sorted(kept, key=lambda name: (_stage_rank(model, name), kept[name].step or -1, name))
         self._models[model.name] = LockedModel(offered, {name: kept[name] for name in ordered})
         self._progress.done(f"{model.name}: {len(ordered)} revisions locked")
@@ -130,55 +132,55 @@ class _Resolver:
     def _targets(
         self,
         model: HubModel,
-        places: Mapping[str, Mapping[int, tuple[str, str]]],
+        locations: Mapping[str, Mapping[int, tuple[str, str]]],
         offered: Mapping[str, Sequence[int]],
     ) -> dict[str, tuple[int | None, str, str]]:
-        """Checkpoint → (step, repository, revision): what is asked for; `main` and the last, to compare."""
+        """Map the requested checkpoints, `main` and the last step to (step, repository, revision)."""
         if model.fixed is not None:
             return {MAIN: (None, model.repo, model.fixed)}
         targets: dict[str, tuple[int | None, str, str]] = {}
         if model.repo and MAIN in self._refs_of(model.repo):
             targets[MAIN] = (None, model.repo, MAIN)
         for stage in model.stages:
-            found = places[stage.name]
+            found = locations[stage.name]
             if not found and stage.steps is None:
                 patterns = " or ".join(map(repr, stage.revisions))
                 raise CheckpointError(
                     f"{model.where}: no branch or tag of {model.repo} matches {patterns}; "
-                    "look at the repository's list of revisions."
+                    "check the repository's list of revisions."
                 )
         for stage, steps in model.steps(offered):
-            found = places[stage.name]
+            found = locations[stage.name]
             for step in sorted({*steps, *offered[stage.name][-1:]}):
                 if step in found:
                     targets[stage.checkpoint(step)] = (step, *found[step])
         return targets
 
-    def _is_still(
+    def _still_matches(
         self, model: HubModel, name: str, locked: Locked, targets: Mapping[str, tuple[int | None, str, str]]
     ) -> bool:
-        """Whether what is locked under a name is still what the study means by it."""
+        """Whether a locked checkpoint is still the one that the study requests under this name."""
         if name == MAIN:
             return targets.get(MAIN, ())[1:] == (locked.repo, locked.revision)
         step = locked.step or 0
         stages = [stage for stage in model.stages if stage.checkpoint(step) == name]
-        if any(model.is_place(stage, step, locked.repo, locked.revision) for stage in stages):
+        if any(model.holds_step(stage, step, locked.repo, locked.revision) for stage in stages):
             return True
         if name in targets:
             self.messages.append(
-                f"{model.name} {name}: was {locked.revision} of {locked.repo}, the study asks for "
-                f"{targets[name][2]} of {targets[name][1]} now; it is locked anew."
+                f"{model.name} {name}: was {locked.revision} of {locked.repo}, but the study now requests "
+                f"{targets[name][2]} of {targets[name][1]}; it is locked again."
             )
         return False
 
-    def _is_old_main(self, model: HubModel, name: str, known: Locked) -> bool:
-        """Nothing is scored from `main` of a model with steps: it is compared with, as it is now."""
+    def _main_has_moved(self, model: HubModel, name: str, known: Locked) -> bool:
+        """Whether `main` of a model with steps has moved. It is only compared, so it is updated."""
         return (
             name == MAIN and model.fixed is None and known.commit != self._commit(known.repo, known.revision)
         )
 
-    def _places(self, model: HubModel, stage: Stage, old: LockedModel) -> dict[int, tuple[str, str]]:
-        """Step → (repository, revision) of all that the hub offers of a stage, or did when it was locked."""
+    def _locations(self, model: HubModel, stage: Stage, old: LockedModel) -> dict[int, tuple[str, str]]:
+        """Map each step of a stage that is, or was when locked, on the hub to (repository, revision)."""
         if model.fixed is not None:
             return {}
         if model.repos and stage.name == PRETRAINING:
@@ -193,15 +195,15 @@ class _Resolver:
                 revisions.sort(key=stage.rank)
                 taken, *others = revisions
                 self.messages.append(
-                    f"{model.name} step {step}: {taken} is taken, {', '.join(others)} not; "
-                    "they name the same step."
+                    f"{model.name} step {step}: {taken} is used instead of {', '.join(others)}, "
+                    "because they name the same step."
                 )
-        places = {step: (model.repo, revisions[0]) for step, revisions in found.items()}
+        locations = {step: (model.repo, revisions[0]) for step, revisions in found.items()}
         for step in old.offered.get(stage.name, ()):
             known = old.checkpoints.get(stage.checkpoint(step))
-            if known is not None and model.is_place(stage, step, known.repo, known.revision):
-                places.setdefault(step, (known.repo, known.revision))
-        return places
+            if known is not None and model.holds_step(stage, step, known.repo, known.revision):
+                locations.setdefault(step, (known.repo, known.revision))
+        return locations
 
     def _refs_of(self, repo: str) -> Mapping[str, str]:
         if repo not in self._refs:
@@ -210,7 +212,9 @@ class _Resolver:
 
     def _commit(self, repo: str, revision: str) -> str:
         if revision not in self._refs_of(repo):
-            raise CheckpointError(f"{repo} has no branch or tag {revision!r}.")
+            raise CheckpointError(
+                f"{repo} has no branch or tag {revision!r}; check the repository's list of revisions."
+            )
         return self._refs_of(repo)[revision]
 
     def _resolve(self, repo: str, revision: str, step: int | None) -> Locked:
@@ -230,25 +234,25 @@ class _Resolver:
             raise CheckpointError(f"{repo} at {commit}: {CONFIG} is not the configuration of a model.")
         return config
 
-    def _look_again(self, known: Locked, model: str, name: str) -> Locked:
-        """The checkpoint as it was locked, with a note where its revision points today."""
+    def _recheck(self, known: Locked, model: str, name: str) -> Locked:
+        """The checkpoint as locked, with `moved` set to the commit to which its revision points now."""
         now = self._refs_of(known.repo).get(known.revision, GONE)
         if now == known.commit:
             return replace(known, moved=None)
         if now == GONE:
-            what = "is not on the hub any more"
+            what = "is no longer on the hub"
         else:
             same = self._resolve(known.repo, known.revision, known.step).files == known.files
             what = f"moved from {known.commit[:12]} to {now[:12]}" + (", with the same files" if same else "")
         self.messages.append(
-            f"{model} {name}: {known.revision} {what}; the lock keeps what it had. "
+            f"{model} {name}: {known.revision} {what}; the lock keeps the old commit. "
             f"To follow: python -m ebbtide lock --study FILE --follow {model}/{name}"
         )
         return replace(known, moved=now)
 
 
 def _stage_rank(model: HubModel, checkpoint: str) -> int:
-    """Place of a checkpoint's stage in the order of training."""
+    """Index of a checkpoint's stage in the order of training."""
     for rank, stage in enumerate(model.stages):
         if stage.name != PRETRAINING and checkpoint.startswith(f"{stage.name}-"):
             return rank
