@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.exact import exactly, load_exact
+from ebbtide.scoring.exact import in_float64, load_exact
 
 
 class Exact:
@@ -24,7 +24,7 @@ class Exact:
         cache: Any = DynamicCache()
         cached: tuple[int, ...] = ()
         values = [0.0] * len(requests)
-        with exactly():
+        with in_float64():
             for index in sorted(range(len(requests)), key=lambda i: requests[i].tokens):
                 request = requests[index]
                 kept = min(_shared(cached, request.fed), request.context - 1)

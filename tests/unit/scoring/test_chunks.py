@@ -44,12 +44,12 @@ def test_a_query_sees_its_own_past(
             for part in chunk.blocks("cpu"):
                 assert part.first == rows
                 rows = part.last
-                sees, distance = chunk.sees(part, window).numpy(), chunk.distance(part).numpy()
+                visible, distance = chunk.mask(part, window).numpy(), chunk.distance(part).numpy()
                 for i, row in enumerate(range(part.first, part.last)):
-                    seen = chunk.nodes[part.slots[sees[i]]].tolist()
+                    seen = chunk.nodes[part.slots[visible[i]]].tolist()
                     expected = ancestors(trie, chunk.start + row)[-window if window else None :]
                     assert seen == expected
-                    assert distance[i][sees[i]].tolist() == list(reversed(range(len(expected))))
+                    assert distance[i][visible[i]].tolist() == list(reversed(range(len(expected))))
                 assert not part.run or part.slots.tolist() == list(range(len(part.slots)))
             assert rows == chunk.stop - chunk.start
 

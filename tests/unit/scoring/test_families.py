@@ -267,7 +267,7 @@ def _poison(tensors: dict[str, Any]) -> None:
         (_drop, "missing keys in the weights: norm.weight"),
         (_add, "unexpected keys in the weights: model.extra"),
         (_reshape, "mismatched keys in the weights: model.norm.weight"),
-        (_poison, "tensor model.norm.weight holds non-finite values"),
+        (_poison, "tensor model.norm.weight has non-finite values"),
     ],
 )
 def test_damaged_weights_are_named(
@@ -397,7 +397,7 @@ def test_what_cannot_fit_is_a_sentence(saved: Callable[[str], Path], monkeypatch
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(body, "forward", no_memory)
-    with pytest.raises(ScoringError, match="one token at depth 0 does not fit into memory"):
+    with pytest.raises(ScoringError, match="one token at depth 0 does not fit in memory"):
         score_trie(body, [Encoded((1, 2, 3), 1, False)], Counters(), chunk=4)
 
 

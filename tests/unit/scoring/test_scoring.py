@@ -136,7 +136,7 @@ def test_a_text_that_cannot_fit_is_a_sentence() -> None:
         def __call__(self, *_: Any, **__: Any) -> Any:
             raise torch.OutOfMemoryError("no memory")
 
-    with pytest.raises(ScoringError, match="a text of 2 tokens does not fit into memory; a smaller"):
+    with pytest.raises(ScoringError, match="a text of 2 tokens does not fit in memory; use a smaller"):
         score_padded(NoMemory(), [Encoded((1, 2, 3), 1, False)], Counters())
 
 

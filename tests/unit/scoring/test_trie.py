@@ -16,7 +16,7 @@ from ebbtide.corpus import write_tokenizer
 from ebbtide.errors import ScoringError
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.engine import load_scorer
-from ebbtide.scoring.hugging_face import TRUSTED, TransformersBody, body_of
+from ebbtide.scoring.hugging_face import TESTED_TYPES, TransformersBody, body_of
 from ebbtide.scoring.padded import score_padded
 from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.trie import build_trie
@@ -69,14 +69,16 @@ def test_the_trie_has_each_prefix_once(requests: list[Encoded]) -> None:
     trie = build_trie(requests)
     assert len(trie) == trie_size(requests)
     parents = [max((a for a in range(b) if trie.end[a] > b), default=-1) for b in range(len(trie))]
-    for request, place, node, target in zip(trie.request, trie.place, trie.node, trie.target, strict=True):
+    for request, position, node, target in zip(
+        trie.request, trie.position, trie.node, trie.target, strict=True
+    ):
         path, at = [], int(node)
         while at >= 0:
             path.append(int(trie.token[at]))
             at = parents[at]
-        fed = requests[request].tokens[: requests[request].context + place]
+        fed = requests[request].tokens[: requests[request].context + position]
         assert tuple(reversed(path)) == fed
-        assert requests[request].continuation[place] == target
+        assert requests[request].continuation[position] == target
 
 
 @settings(deadline=None, max_examples=12)
@@ -106,7 +108,7 @@ def test_known_families_take_the_trie(model: Any) -> None:
     assert body_of(model) is not None
 
 
-OTHERS = sorted(TRUSTED - {*FAMILIES, "gemma3_text"})
+OTHERS = sorted(TESTED_TYPES - {*FAMILIES, "gemma3_text"})
 
 
 @pytest.mark.parametrize("model_type", OTHERS)
@@ -215,7 +217,7 @@ def test_what_cannot_fit_is_a_sentence(monkeypatch) -> None:
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(model.base_model, "forward", no_memory)
-    with pytest.raises(ScoringError, match="one token at depth 0 does not fit into memory"):
+    with pytest.raises(ScoringError, match="one token at depth 0 does not fit in memory"):
         score_trie(TransformersBody(model), [Encoded((1, 2, 3), 1, False)], Counters(), chunk=4)
 
 

@@ -1,11 +1,11 @@
-"""The engine: requests → tokens → forwards → log-likelihoods. Knows tensors, not cells, not Snakemake.
+"""The engine: requests → tokens → forward passes → log-likelihoods. Independent of cells and Snakemake.
 
     from ebbtide.scoring.engine import load_scorer, score_requests
 
-texts to tokens        tokenizer, encoding (requests), rolling (long documents)
-back ends              scorer (their protocol), model_scorer (with weights), fake (without)
-tokens to work         trie (each unique token once), chunks (what is forwarded together)
-work to numbers        walk (chunk after chunk), head (hidden states → log-likelihoods), memory
-models                 families + weights → decoder + attention; hugging_face (others); body (what both are)
-what is offered        engine (requests), documents, rescore; padded is the plain form
+text to tokens         tokenizer, encoding (requests), rolling (long documents)
+back ends              scorer (protocol), model_scorer (with weights), fake (without)
+tokens to chunks       trie (each unique token once), chunks (tokens of one forward pass)
+chunks to scores       walk (chunk after chunk), head (hidden states → log-likelihoods), memory
+models                 families + weights → decoder + attention; hugging_face (others); body (protocol)
+entry points           engine (requests), documents, rescore; padded is the simple reference
 """

@@ -1,4 +1,4 @@
-"""Attention over a tree of tokens: the cache of the path, and queries that see their own past only."""
+"""Attention over a tree of tokens: the key-value cache of a path, and masks by ancestry."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,35 +17,35 @@ class Settings:
     heads: int
     key_value_heads: int
     head_dim: int
-    scale: float  # of the attention scores
+    scale: float  # factor of the attention scores
     activation: Callable[[Tensor], Tensor]
     parallel: bool = False  # attention and feed-forward read the same input (GPT-NeoX)
-    norm_whole_heads: bool = False  # query and key norms see all heads at once (OLMo 2)
-    clip: float | None = None  # of queries, keys, values (OLMo)
+    norm_whole_heads: bool = False  # query and key norms span all heads (OLMo 2)
+    clip: float | None = None  # largest absolute value of queries, keys and values (OLMo)
     embedding_scale: float | None = None
-    slopes: Tensor | None = None  # (heads,) of linear biases (ALiBi)
+    slopes: Tensor | None = None  # (heads,) slopes of linear biases (ALiBi)
     attention_softcap: float | None = None
     final_softcap: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heads(Settings):
-    """As much of a decoder as attention needs."""
+    """The part of a decoder that attention needs."""
 
-    embedding: Tensor  # (V, d); its device and dtype are those of the model
+    embedding: Tensor  # (V, d); determines device and dtype
     layers: Sequence[object]
 
 
 class Cache:
-    """Keys and values of the path to the current node, and room for a chunk behind them."""
+    """Keys and values of the path to the current node, with space for the chunk after it."""
 
     def __init__(self, decoder: Heads) -> None:
         self._decoder = decoder
         self._buffers: list[Tensor] = []  # per layer: (2, capacity, key_value_heads, h)
-        self.length = 0  # slots of the path
+        self.length = 0  # number of slots of the path
 
     def reserve(self, size: int) -> None:
-        """Make room for `size` slots in all; what is kept stays."""
+        """Grow to a capacity of at least `size` slots; the path is kept."""
         if self._buffers and self._buffers[0].shape[1] >= size:
             return
         decoder = self._decoder
@@ -56,7 +56,7 @@ class Cache:
         self._buffers = grown
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> Tensor:
-        """Write a chunk's keys and values (n, key_value_heads, h) behind the path; the whole buffer."""
+        """Write a chunk's keys and values (n, key_value_heads, h) after the path; return the whole buffer."""
         buffer = self._buffers[layer]
         stop = self.length + len(key)
         buffer[0, self.length : stop] = key
@@ -64,15 +64,17 @@ class Cache:
         return buffer
 
     def keep(self, slots: Tensor) -> None:
-        """Keep only these slots, in this order: they become the path."""
-        kept = [buffer[:, slots.to(buffer.device)] for buffer in self._buffers]  # all, before any is changed
+        """Keep only these slots, in this order, as the new path."""
+        kept = [
+            buffer[:, slots.to(buffer.device)] for buffer in self._buffers
+        ]  # all copies, before any buffer is changed
         for buffer, rows in zip(self._buffers, kept, strict=True):
             buffer[:, : len(slots)] = rows
         self.length = len(slots)
 
 
 class Attention:
-    """Attention of a chunk's queries, in blocks that read only the slots they may see."""
+    """Attention of a chunk's queries, in blocks that read only the slots visible to them."""
 
     def __init__(self, decoder: Heads, chunk: Chunk, cache: Cache) -> None:
         self._decoder, self._chunk, self._cache = decoder, chunk, cache
@@ -84,7 +86,7 @@ class Attention:
         self._biases: dict[int | None, list[Tensor]] = {}
 
     def __call__(self, layer: int, window: int | None, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attended values (n, heads · h) of a layer's queries, keys and values (n, its heads, h)."""
+        """Output (n, heads · h) for queries (n, heads, h), keys and values (n, key_value_heads, h)."""
         decoder = self._decoder
         buffer = self._cache.append(layer, key, value)
         attended = query.new_empty(query.shape)
@@ -106,15 +108,15 @@ class Attention:
         return attended.flatten(1)
 
     def _bias(self, window: int | None) -> list[Tensor]:
-        """What is added to the scores of each block: (1, 1 or heads, B, L); made once per kind of layer."""
+        """Additive mask of each block: (1, 1 or heads, B, L); computed once per window size."""
         if window not in self._biases:
             self._biases[window] = [self._bias_of(block, window) for block in self._blocks]
         return self._biases[window]
 
     def _bias_of(self, block: Block, window: int | None) -> Tensor:
         dtype, device = self._decoder.embedding.dtype, self._decoder.embedding.device
-        sees = self._chunk.sees(block, window)
-        bias = torch.zeros(1, 1, *sees.shape, dtype=dtype).masked_fill_(~sees, -torch.inf).to(device)
+        visible = self._chunk.mask(block, window)
+        bias = torch.zeros(1, 1, *visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf).to(device)
         slopes = self._decoder.slopes
         if slopes is None:
             return bias
@@ -122,7 +124,7 @@ class Attention:
 
 
 def _capped(cap: float, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Attention whose scores are squeezed into ± cap (Gemma 2); its softmax runs in float32, as published."""
+    """Attention with scores soft-capped to ± cap (Gemma 2); softmax in float32, as in the published model."""
     repeats = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
     scores = cap * torch.tanh(query @ key.transpose(2, 3) / cap) + bias

@@ -1,4 +1,4 @@
-"""What the walk over the trie needs of a model, and the decoder that provides it."""
+"""The protocol of a model that forwards chunks of a trie, and its implementation by our decoder."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -13,29 +13,29 @@ from ebbtide.scoring.head import vocabulary_slices
 
 
 class Body(Protocol):
-    """A model that forwards chunks of a trie behind the path in its cache."""
+    """A model that forwards chunks of a trie after the path in its cache."""
 
     @property
     def device(self) -> torch.device:
-        """Where its tokens go in."""
+        """Device of the input tokens."""
 
     def bytes_per_token(self, depth: int) -> int:
-        """An estimate of the memory that one more token in a chunk takes, in a trie of this depth."""
+        """Estimated memory (bytes) per additional token of a chunk, in a trie of this depth."""
 
     def start(self) -> None:
-        """Forget the path: a new trie begins."""
+        """Clear the path before a new trie."""
 
     def forward(self, chunk: Chunk) -> Tensor:
-        """Final hidden states (k, d) of the chunk's scored nodes; its keys and values are held until `keep`.
+        """Final hidden states (k, d) of the chunk's scored nodes. Caches keys and values until `keep`.
 
-        A call that failed may be repeated, with another chunk behind the same path.
+        After a failed call, another chunk may be forwarded after the same path.
         """
 
     def keep(self, slots: Tensor) -> None:
-        """Make these slots (of the path and the chunk) the path; all or, when it fails, nothing."""
+        """Make these slots (of path and chunk) the new path. On failure nothing changes."""
 
     def logits(self, hidden: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Logits of hidden states (k, d), as slices of the vocabulary: (first token, (k, v))."""
+        """Yield the logits of hidden states (k, d) in slices of the vocabulary: (first token, (k, v))."""
 
 
 class NativeBody:

@@ -1,12 +1,12 @@
-"""Chunks of the trie: which nodes are forwarded together, and what each of them may look at.
+"""Chunks of the trie: the nodes of one forward pass, and the attention mask of each.
 
-A chunk is a run of nodes. Its keys and values lie in *slots*: first the path that leads to its first node,
-then the chunk's own nodes. Queries are taken in blocks. All that a block of nodes a … b-1 can see is
+A chunk is a range of consecutive nodes. Its keys and values are in *slots*: first the path that leads to its
+first node, then the chunk's own nodes. Queries are processed in blocks. A block of nodes a … b-1 sees only
 
     the ancestors of a  +  a … b-1
 
-(an ancestor of a later node of the block that comes before a is an ancestor of a, too: nodes are numbered
-depth-first), so a block reads a few slots instead of the whole chunk, and long chunks stay cheap.
+because nodes are numbered depth-first: an ancestor before a of any node of the block is also an ancestor of
+a. A block therefore reads few slots instead of the whole chunk, and long chunks stay cheap.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ import torch
 
 from ebbtide.scoring.trie import Trie
 
-BLOCK = {"cpu": 64, "cuda": 512}  # queries that are attended together, at least
-BLOCKS_PER_PATH = 8  # of the longest path that a block reads, at most: reading may be copying
-MAX_SLOT_RATIO = 1.25  # a run of slots up to this times those needed is read whole, without a copy
+BLOCK = {"cpu": 64, "cuda": 512}  # minimum number of queries per block
+BLOCKS_PER_PATH = 8  # most blocks per longest path, because each block may copy its path
+MAX_SLOT_RATIO = 1.25  # a contiguous range up to this times the needed slots is read whole, without a copy
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Block:
     first: int
     last: int
     slots: np.ndarray  # (L,) ascending
-    run: bool  # whether these are all slots from 0 on, which need no copy
+    run: bool  # whether these are all slots from 0, which need no copy
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Nodes start … stop-1 of a trie, behind the path `past` that leads to node `start`."""
+    """Nodes start … stop-1 of a trie, after the path `past` that leads to node `start`."""
 
     trie: Trie
     past: np.ndarray  # (P,) nodes of the path, by depth
@@ -58,12 +58,12 @@ class Chunk:
 
     @cached_property
     def scored(self) -> torch.Tensor:
-        """Rows of the chunk (k,) whose next token is asked for, each once, ascending."""
+        """Rows of the chunk (k,) whose next token is scored; unique, ascending."""
         first, last = np.searchsorted(self.trie.node, [self.start, self.stop])
         return torch.from_numpy(np.unique(self.trie.node[first:last]) - self.start)
 
     def blocks(self, device: str) -> list[Block]:
-        """The chunk's queries in blocks, for a kind of device."""
+        """The chunk's queries in blocks for a device type (`cpu`, `cuda`)."""
         n, past = self.stop - self.start, len(self.past)
         deepest = int(self.trie.depth[self.start : self.stop].max())
         size = max(BLOCK.get(device, BLOCK["cpu"]), deepest // BLOCKS_PER_PATH)
@@ -81,17 +81,17 @@ class Chunk:
             found.append(Block(first, last, slots, run))
         return found
 
-    def sees(self, block: Block, window: int | None) -> torch.Tensor:
-        """Whether each query of a block sees each slot that the block reads: (B, L)."""
+    def mask(self, block: Block, window: int | None) -> torch.Tensor:
+        """Boolean attention mask (B, L): whether each query of a block attends to each slot of the block."""
         node = self.nodes[block.slots]
         row = np.arange(self.start + block.first, self.start + block.last)[:, None]
-        sees = (node <= row) & (self.trie.end[node] > row)
+        visible = (node <= row) & (self.trie.end[node] > row)
         if window is not None:
-            sees &= self.distance(block).numpy() < window
-        return torch.from_numpy(sees)
+            visible &= self.distance(block).numpy() < window
+        return torch.from_numpy(visible)
 
     def distance(self, block: Block) -> torch.Tensor:
-        """How far back each slot lies from each query of a block, in tokens: (B, L)."""
+        """Distance in tokens from each query of a block back to each slot: (B, L)."""
         depth = self.trie.depth
         rows = depth[self.start + block.first : self.start + block.last]
         return torch.from_numpy(rows[:, None] - depth[self.nodes[block.slots]])

@@ -1,8 +1,8 @@
-"""A causal decoder in plain torch: the forward of the common architectures over a tree of tokens.
+"""A causal decoder in plain torch: the forward pass of the common architectures over a tree of tokens.
 
-transformers knows every architecture, but importing it costs more than scoring a small task, and its forward
-computes what nobody asked for. Here a layer is a few tensors, `families` fills them from a checkpoint, and
-tests hold each family equal to transformers.
+transformers supports every architecture, but importing it takes longer than scoring a small task, and its
+forward pass computes hidden states that are not needed. Here a layer is a few tensors, which `families` reads
+from a checkpoint. Tests compare each family with transformers.
 
     x ─┬─ norm ─ qkv ─ rotate ─ attend ─ out ─ (norm) ─ + ─┬─ norm ─ up ─ act ─ down ─ (norm) ─ + ─ …
        └────────────────────────────────────────────────┘ └───────────────────────────────────┘
@@ -40,7 +40,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Separate:
-    """Queries, keys and values (n, their heads, h) from matrices of their own."""
+    """Queries, keys and values (n, their heads, h) from separate matrices."""
 
     query: Linear
     key: Linear
@@ -55,7 +55,7 @@ class Separate:
 
 @dataclass(frozen=True)
 class Fused:
-    """Queries, keys and values (n, heads, h) from one matrix: head by head, or all queries first."""
+    """Queries, keys and values (n, heads, h) from one matrix, ordered by head or with all queries first."""
 
     linear: Linear
     heads: int
@@ -70,7 +70,7 @@ class Fused:
 
 @dataclass(frozen=True)
 class Norms:
-    """Normalisations around the two halves of a layer; what a model lacks changes nothing."""
+    """Norms around the two halves of a layer; by default none."""
 
     attention: Norm = same
     attention_post: Norm = same
@@ -82,7 +82,7 @@ class Norms:
 
 @dataclass(frozen=True)
 class Layer:
-    """One block: attention, then a feed-forward, each added to the residual stream."""
+    """One layer: attention, then a feed-forward network, each added to the residual stream."""
 
     project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
     out: Linear
@@ -90,13 +90,13 @@ class Layer:
     down: Linear
     norms: Norms
     gate: Linear | None = None
-    window: int | None = None  # tokens it looks back; None: all
-    frequencies: Tensor | None = None  # (r / 2,) of rotary positions; None: no rotation
+    window: int | None = None  # sliding window in tokens; None: unlimited
+    frequencies: Tensor | None = None  # (r / 2,) rotary frequencies; None: no rotation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder(Heads):
-    """The tensors of a model and how they are combined."""
+    """The tensors of a model, and its forward pass."""
 
     layers: Sequence[Layer]
     final_norm: Norm
@@ -105,13 +105,13 @@ class Decoder(Heads):
     embedding_norm: Norm = same
 
     def forward(self, chunk: Chunk, cache: Cache) -> Tensor:
-        """Hidden states after the final norm of the chunk's scored nodes, (k, d).
+        """Hidden states (k, d) of the chunk's scored nodes after the final norm.
 
-        Keys and values of all nodes of the chunk join the cache.
+        The keys and values of all nodes of the chunk are written to the cache.
         """
         token, depth = chunk.token.to(self.embedding.device), chunk.depth.to(self.embedding.device)
         x = self.embedding[token]  # (n, d)
-        if self.embedding_scale is not None:  # rounded to float32 first, as published
+        if self.embedding_scale is not None:  # rounded to float32 first, as in the published model
             x = x * torch.tensor(self.embedding_scale).to(x.dtype)
         if self.positions is not None:
             x = x + self.positions[depth]
@@ -122,7 +122,7 @@ class Decoder(Heads):
             query, key, value = self._project(layer, layer.norms.attention(x))
             query, key = rotations(layer, query), rotations(layer, key)
             attended = attention(number, layer.window, query, key, value)
-            if number == len(self.layers) - 1:  # nobody reads the other nodes from here on
+            if number == len(self.layers) - 1:  # the other nodes are not needed from here on
                 scored = chunk.scored.to(x.device)
                 x, attended = x[scored], attended[scored]
             attended = layer.norms.attention_post(layer.out(attended))
@@ -134,7 +134,7 @@ class Decoder(Heads):
         return self.final_norm(x)
 
     def _project(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (n, heads, h), keys and values (n, key_value_heads, h), before they turn."""
+        """Queries (n, heads, h), keys and values (n, key_value_heads, h), before rotation."""
         query, key, value = layer.project(x)
         if self.clip is not None:
             query, key, value = (t.clamp(-self.clip, self.clip) for t in (query, key, value))
@@ -154,18 +154,18 @@ class Decoder(Heads):
 
 
 class _Rotations:
-    """Rotary positions (Su et al. 2021): the first r of h dimensions turn, as two halves."""
+    """Rotary positions (Su et al. 2021): rotate the first r of h dimensions, paired as two halves."""
 
     def __init__(self, depth: Tensor, dtype: torch.dtype) -> None:
         self._depth, self._dtype = depth, dtype
-        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # layers share a few kinds of frequencies
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # by id of the frequencies, which layers share
 
     def __call__(self, layer: Layer, x: Tensor) -> Tensor:
-        """Turn (n, heads, h) by depth; unchanged in a layer without rotary positions."""
+        """Rotate (n, heads, h) by depth; unchanged in a layer without rotary positions."""
         if layer.frequencies is None:
             return x
         key = id(layer.frequencies)
-        if key not in self._known:  # the angles are float32, as the models were trained
+        if key not in self._known:  # angles in float32, as in training
             angles = self._depth.to(torch.float32)[:, None, None] * layer.frequencies  # (n, 1, r / 2)
             self._known[key] = angles.cos().to(self._dtype), angles.sin().to(self._dtype)
         cos, sin = self._known[key]

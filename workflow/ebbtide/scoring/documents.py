@@ -31,7 +31,7 @@ from ebbtide.tables import CELL, DOCUMENTS, LOSSES, REQUESTS, content_sha256, re
 
 @dataclass(frozen=True)
 class Losses:
-    """One row per document, and the corpus as a whole in the footer."""
+    """One row per document, and the values for the whole corpus in the footer."""
 
     rows: pa.Table
     footer: dict[str, Any]
@@ -42,22 +42,23 @@ def score_documents(
 ) -> Losses:
     """Score every token of every document once, in windows (see `ebbtide.scoring.rolling`).
 
-    The first token of a document is predicted from the tokenizer's beginning (or end) token; tokens that its
+    The first token of a document is predicted from the tokenizer's beginning (or end) token. Tokens that its
     post-processor would add are not part of a document.
 
     Parameters
     ----------
     documents
-        Parquet with columns `document, text`, or JSON Lines with `text` and, if they have names, `document`.
+        Parquet with columns `document, text`, or JSON Lines with `text` and, optionally, `document`.
     context
-        Tokens that a window, but the first, reads at least before the first one it scores. 1: the harness.
+        Fewest tokens that a window (except the first) reads before the first one it scores. 1: as in the
+        harness.
     max_length
-        Tokens in a window; the model's own when None.
+        Tokens per window; None: the model's own window.
 
     Returns
     -------
-    The footer holds, over all documents, `loss` (nats per token), `bits_per_byte`, and perplexity per token,
-    byte and word.
+    `Losses`; the footer has, over all documents, `loss` (nats per token), `bits_per_byte`, and perplexity per
+    token, byte and word.
 
     Raises
     ------
@@ -70,10 +71,10 @@ def score_documents(
 
 
 def score_rolling(scorer: Scorer, requests: str | Path, *, max_length: int | None = None) -> Scored:
-    """Score a frozen task of kind rolling: every request is a document, without context.
+    """Score a frozen task of kind rolling: every request is a document without context.
 
-    The rows are those of a cell. `greedy` is False and `first_token_loglikelihood` NaN: nobody asked.
-    Raises as `score_documents` does.
+    The rows are those of a cell. `greedy` is False and `first_token_loglikelihood` is NaN, because they are
+    not computed. Raises the errors of `score_documents`.
     """
     table = read_parquet(requests, REQUESTS)
     names = [str(name) for name in table.column("example").to_pylist()]
@@ -127,7 +128,7 @@ def _score(
         if not math.isfinite(value):
             raise ScoringError(
                 f"{documents}: document {name}: the log-likelihood is {value}; "
-                "score in a wider dtype, or look for damaged weights."
+                "score in a wider dtype, or check the weights."
             )
     counts = {
         "tokens": [len(ids) for ids in tokens],
@@ -144,7 +145,7 @@ def _score(
         LOSSES,
     )
     if not sum(counts["tokens"]):
-        raise ScoringError(f"{documents} holds no tokens.")
+        raise ScoringError(f"{documents} contains no tokens.")
     footer = {
         "documents": len(rows),
         "documents_sha256": content_sha256(table),
@@ -171,10 +172,10 @@ def _read(path: str | Path) -> pa.Table:
         raise ScoringError(f"{path} cannot be read ({error}).") from None
     for number, row in json_lines(lines, path, ScoringError):
         try:
-            row["text"].encode()  # half a surrogate pair is no text
+            row["text"].encode()  # fails for an unpaired surrogate
         except (ValueError, KeyError, AttributeError):
             raise ScoringError(
-                f"{path}: line {number}: text: found {row.get('text')!r:.40}, expected a text."
+                f"{path}: line {number}: text: found {row.get('text')!r:.40}, expected Unicode text."
             ) from None
         texts.append(row["text"])
         names.append(str(row.get("document", number)))

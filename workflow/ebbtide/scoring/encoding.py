@@ -1,8 +1,8 @@
-"""From texts to token ids, by a named rule.
+"""Encode contexts and continuations as token ids by a named rule.
 
 context tokens        continuation tokens
 [c0 c1 … c(m-1)]      [k0 k1 … k(n-1)]
----- the model is fed c0 … k(n-2); the prediction at c(m-1) scores k0, … at k(n-2) scores k(n-1)
+---- the model reads c0 … k(n-2); the prediction at c(m-1) scores k0, … at k(n-2) scores k(n-1)
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ ENCODINGS = ("harness", "joint", "separate")
 BOS = ("tokenizer", "always", "never")
 TRUNCATIONS = ("left", "refuse")
 
-Pair = tuple[list[int], list[int]]  # tokens given, tokens scored
-Starts = Callable[[str], list[int]]  # what is put before a text
+Pair = tuple[list[int], list[int]]  # context tokens, scored tokens
+Starts = Callable[[str], list[int]]  # tokens to prepend to a text
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One request in tokens: `tokens[:context]` is given, `tokens[context:]` is scored."""
+    """One request in tokens: `tokens[:context]` is the context, `tokens[context:]` is scored."""
 
     tokens: tuple[int, ...]
     context: int
@@ -30,12 +30,12 @@ class Encoded:
 
     @property
     def fed(self) -> tuple[int, ...]:
-        """What the model reads: everything but the last token."""
+        """The tokens that the model reads: all but the last."""
         return self.tokens[:-1]
 
     @property
     def continuation(self) -> tuple[int, ...]:
-        """The tokens whose log-likelihood is asked."""
+        """The scored tokens."""
         return self.tokens[self.context :]
 
 
@@ -56,41 +56,41 @@ def encode(
     Parameters
     ----------
     names
-        How to call each request in an error (`example 3, choice 1`).
+        Name of each request in errors (`example 3, choice 1`).
     encoding
-        Where the context's tokens end and the continuation's begin:
+        The boundary between the tokens of the context and those of the continuation:
 
         `harness` is the rule of lm-evaluation-harness 0.4.13 for causal models (`HFLM.loglikelihood`).
-        Trailing whitespace of the context moves to the continuation. The context's tokens are those of the
-        context alone; the continuation's are those of the whole text after as many tokens. Where the harness
-        stops, this goes on: a context of nothing but whitespace counts as empty. Where the tokenizer
-        puts a token *behind* every text, the harness scores that one too; here it never appears.
+        Trailing whitespace of the context moves to the continuation. The context is encoded alone. The
+        continuation has the tokens of the whole text after as many tokens as the context has. There are two
+        differences: a context of only whitespace counts as empty, where the harness fails; and a token that
+        the tokenizer *appends* to every text is scored by the harness, but omitted here.
 
-        `joint` encodes the whole text once. The continuation begins with the token that holds its first
-        character, even if that token holds the context's last ones too. No whitespace moves.
+        `joint` encodes the whole text once. The continuation begins with the token that contains its first
+        character, even if that token also contains the end of the context. Whitespace does not move.
 
-        `separate` encodes context and continuation each alone. No whitespace moves.
+        `separate` encodes context and continuation separately. Whitespace does not move.
     bos
-        What is put before the text: `tokenizer` what its own post-processor puts there; `always` the
-        beginning token (without one the end token), once; `never` nothing. As in the harness, a text
-        that itself begins with the beginning token gets no second one.
+        Tokens prepended to the text: `tokenizer` those of its own post-processor; `always` one beginning
+        token (or end token, if there is none); `never` none. As in the harness, a text that already begins
+        with the beginning token gets no second one.
 
         The first scored token needs a token before it. Under every `bos`, a request whose context has no
-        tokens starts with the beginning (else end) token, as in the harness; if the continuation
-        itself begins with that token, it is the context and is not scored.
+        tokens starts with the beginning (else end) token, as in the harness. If the continuation itself
+        begins with that token, the token is the context and is not scored.
     truncation
-        A context longer than the window: `left` cuts its left end and flags the request, `refuse` is an
-        error.
+        For a context that exceeds the window, `left` cuts its left end and flags the request; `refuse` raises
+        an error.
     window
-        Tokens the model can read.
+        Context window of the model in tokens.
     vocabulary
-        Rows of the model's embedding; a token beyond it is an error.
+        Rows of the model's embedding; larger token ids raise an error.
 
     Raises
     ------
     ScoringError
-        An unknown rule, a text that cannot be encoded, a continuation of zero tokens or one longer than the
-        window, a token outside the vocabulary, a truncation that is refused, no token to start with.
+        An unknown rule, a text that cannot be encoded, a continuation without tokens or longer than the
+        window, a token outside the vocabulary, a refused truncation, or no beginning or end token.
     """
     for key, found, allowed in (
         ("encoding", encoding, ENCODINGS),
@@ -146,7 +146,7 @@ def _harness(
         if context:
             given = [*starts(kept[i]), *head, *ids[alone[i]]]
             pairs.append((given, [*starts(texts[i]), *head, *rest][len(given) :]))
-        else:  # not even what the tokenizer itself would put there
+        else:  # without the tokens that the tokenizer itself would prepend
             pairs.append(([], head + rest))
     return pairs
 
@@ -166,9 +166,9 @@ def _joint(
     pairs = []
     for text, context, cut, tail in zip(texts, contexts, cuts, tails, strict=True):
         encoding, rest = encodings[tail], encodings[tail].ids
-        # A character may belong to no token (a space between words), one after it then decides.
-        places = map(encoding.char_to_token, range(len(context) - cut, len(tail)))
-        border = next((token for token in places if token is not None), len(rest))
+        # A character may belong to no token (a space between words); then the next one with a token decides.
+        tokens = map(encoding.char_to_token, range(len(context) - cut, len(tail)))
+        border = next((token for token in tokens if token is not None), len(rest))
         pairs.append(([*starts(text), *ids[text[:cut]], *rest[:border]], rest[border:]))
     return pairs
 
@@ -188,7 +188,7 @@ def _separate(
 
 
 def _starts(tokenizer: Tokenizer, bos: str) -> Starts:
-    """What is put before a text under a policy: nothing before one that has it already."""
+    """The tokens to prepend under a `bos` policy; none to a text that begins with the start token."""
     start = _start(tokenizer)
     front = list(tokenizer.beginning)
     if bos == "never":
@@ -206,7 +206,7 @@ def _start(tokenizer: Tokenizer) -> int | None:
 
 
 def _with_start(tokenizer: Tokenizer, scored: list[int]) -> Pair:
-    """Something to predict the first token from."""
+    """Put the start token before scored tokens without a context."""
     start = _start(tokenizer)
     if start is None:
         raise ScoringError(
@@ -218,20 +218,20 @@ def _with_start(tokenizer: Tokenizer, scored: list[int]) -> Pair:
 def _by_text(
     work: Callable[[Sequence[str]], list[Any]], texts: Sequence[str], names: Sequence[str]
 ) -> dict[str, Any]:
-    """What `work` makes of each text; equal texts are encoded once."""
+    """Map each text to the result of `work`; equal texts are encoded once."""
     unique = list(dict.fromkeys(texts))
     try:
         return dict(zip(unique, work(unique), strict=True))
     except Exception as error:  # a word-level vocabulary without an unknown token raises a plain Exception
         for text, name in zip(texts, names, strict=True):
-            if not _can(work, text):
+            if not _is_encodable(work, text):
                 raise ScoringError(
                     f"{name}: {text!r} cannot be encoded ({error}); does the continuation begin with a space?"
                 ) from error
         raise
 
 
-def _can(work: Callable[[Sequence[str]], list[Any]], text: str) -> bool:
+def _is_encodable(work: Callable[[Sequence[str]], list[Any]], text: str) -> bool:
     try:
         work([text])
     except Exception:  # as above

@@ -29,15 +29,15 @@ from ebbtide.tables import CELL, REQUESTS, TOKENS, content_sha256, read_parquet,
 
 @dataclass(frozen=True)
 class Scored:
-    """Rows of a cell, and what is recorded in its footer beside the identity."""
+    """Rows of a cell, and the entries of its footer other than the identity."""
 
     rows: pa.Table
     footer: dict[str, Any]
-    tokens: pa.Table | None = None  # one row per continuation token, where asked for
+    tokens: pa.Table | None = None  # one row per continuation token, if requested
 
 
 def import_backend(backend: str) -> None:
-    """Import what a back end needs, which takes seconds for all but the fake one.
+    """Import the modules of a back end, which takes seconds for all but the fake one.
 
     Raises `ConfigError` for an unknown name.
     """
@@ -56,7 +56,7 @@ def load_scorer(
     backend: str = AUTO,
     weights: str = "",
 ) -> Scorer:
-    """Load weights and tokenizer of a checkpoint onto the GPU if there is one, else the CPU.
+    """Load weights and tokenizer of a checkpoint on the GPU if there is one, else on the CPU.
 
     Parameters
     ----------
@@ -111,9 +111,9 @@ def score_requests(
     encoding, bos, truncation
         Rules of `ebbtide.scoring.encoding`.
     max_length
-        Tokens the model may read; the model's own window when None.
+        Largest number of tokens that the model reads; None: the model's own window.
     per_token
-        Whether to return a table of every continuation token with its log-likelihood and rank, too.
+        Whether to also return a table of all continuation tokens with log-likelihood and rank.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def score_requests(
     reset_peak(scorer.device)
     table = read_parquet(requests, REQUESTS, foreign=True)
     if not len(table):
-        raise ScoringError(f"{requests} holds no requests.")
+        raise ScoringError(f"{requests} contains no requests.")
     columns = {name: table.column(name).to_pylist() for name in REQUESTS.columns}
     names = [
         f"{requests}: example {e}, choice {c}"
@@ -159,7 +159,7 @@ def score_requests(
 
 
 def window_of(scorer: Scorer, max_length: int | None) -> int:
-    """Tokens the model may read. Raises `ScoringError` for more than it can."""
+    """Context window to use, in tokens. Raises `ScoringError` if `max_length` exceeds the model's window."""
     if max_length is None:
         return scorer.window
     if max_length > scorer.window:
@@ -168,7 +168,7 @@ def window_of(scorer: Scorer, max_length: int | None) -> int:
 
 
 def provenance(scorer: Scorer, counters: Counters) -> dict[str, Any]:
-    """What a footer says about the making of its numbers: model, method, machine, tokens."""
+    """Footer entries about how scores were computed: model, method, machine, numbers of tokens."""
     return {
         **scorer.record(),
         "dtype": scorer.dtype,
@@ -201,7 +201,7 @@ def _rows(
     for name, value in zip(names, values["loglikelihood"], strict=True):
         if not math.isfinite(value):
             raise ScoringError(
-                f"{name}: the log-likelihood is {value}; score in a wider dtype, or look for damaged weights."
+                f"{name}: the log-likelihood is {value}; score in a wider dtype, or check the weights."
             )
     return table_of({"example": table["example"], "choice": table["choice"], **values}, CELL)
 

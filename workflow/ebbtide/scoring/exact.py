@@ -1,7 +1,7 @@
-"""float64 throughout: the reference that everything is graded against.
+"""Scoring in float64 throughout, as the reference for all other precisions.
 
 Loading a model in float64 is not enough: transformers computes norms, softmax and rotary angles in float32
-whatever the weights, which alone moves a request by 1e-5 nats. Here every such cast stays at float64.
+for any weights, which alone changes a log-likelihood by 1e-5 nats. Here all these casts are to float64.
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from ebbtide.checkpoints.load import load_model
 
 
 def load_exact(directory: str | Path) -> Any:
-    """A model of transformers in float64, buffers too. Raises `CheckpointError` (see `load_model`)."""
+    """Load a transformers model with weights and buffers in float64. Raises the errors of `load_model`."""
     return load_model(directory, "float64").double()
 
 
 @contextmanager
-def exactly() -> Iterator[None]:
-    """Forwards within compute in float64 wherever their code asks for float32."""
+def in_float64() -> Iterator[None]:
+    """Inside this block, forward passes use float64 wherever their code specifies float32."""
     with torch.inference_mode(), _Double():  # type: ignore[no-untyped-call]
         yield
 
 
 class _Double(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Wherever an operation is asked for float32, it gives float64."""
+    """Replaces float32 with float64 in the arguments of every operation."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -1,8 +1,8 @@
-"""A back end that makes log-likelihoods up: grids of any size without torch or weights, for tests.
+"""A back end with made-up log-likelihoods, to test grids of any size without torch or weights.
 
-Each byte of a text is a token. Its log-likelihood comes from a hash of the checkpoint's identity and of the
-text up to it: negative, the same everywhere and every time, and lower for the longer of two continuations
-that begin alike. Cells have `fake` in their identity and footer, metrics in their column `source`, and the
+Each byte of a text is a token. Its log-likelihood is computed from a hash of the checkpoint's identity and
+the text up to it. It is negative and reproducible, and a longer continuation with the same beginning has a
+lower sum. Cells have `fake` in their identity and footer, metrics have it in the column `source`, and the
 summary of a study begins with a warning.
 """
 
@@ -26,8 +26,8 @@ from ebbtide.scoring.scorer import FAKE, Counters, TokenScores
 from ebbtide.scoring.tokenizer import Tokenizer
 
 WINDOW = 2**16  # tokens
-LEAST, SCALE = 0.01, 1.8  # nats: a byte costs LEAST + SCALE · u², 0.61 on average, as with a small model
-GREEDY = -math.log(2)  # nats: a token above this has more than half of the probability
+LEAST, SCALE = 0.01, 1.8  # nats; a byte has LEAST + SCALE · u², 0.61 on average, as for a small model
+GREEDY = -math.log(2)  # nats; a token above this has a probability above 0.5
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class FakeScorer:
 
     tokenizer: Tokenizer
     vocabulary: int
-    weights: str  # identity of the checkpoint
+    weights: str  # identity of the weights
     dtype: str
     parameters: dict[str, int]
     window: int = WINDOW
@@ -45,7 +45,7 @@ class FakeScorer:
     def score(
         self, requests: Sequence[Encoded], *, ranks: bool = False, counters: Counters | None = None
     ) -> list[TokenScores]:
-        """See `Scorer`. Nothing is forwarded, so nothing is counted."""
+        """See `Scorer`. There are no forward passes to count."""
         return [self._score(request, ranks=ranks) for request in requests]
 
     def _score(self, request: Encoded, *, ranks: bool) -> TokenScores:
@@ -74,11 +74,10 @@ class FakeScorer:
 def load_fake_scorer(directory: str | Path, weights: str, dtype: str) -> FakeScorer:
     """The fake scorer of the checkpoint with the identity `weights`.
 
-    Of the directory, only `config.json` is read, and only if it is there: for the number of parameters,
-    which is 0 where it is not known.
+    Only `config.json` of the directory is read, if it exists, for the parameter counts. Unknown counts are 0.
     """
     log.warning(
-        "scoring.backend: fake: the log-likelihoods of %s are made up; they say nothing about a model.",
+        "scoring.backend: fake: the log-likelihoods of %s are made up and do not measure a model.",
         directory,
     )
     tokenizer = byte_tokenizer()
@@ -87,7 +86,7 @@ def load_fake_scorer(directory: str | Path, weights: str, dtype: str) -> FakeSco
 
 
 def byte_tokenizer() -> Tokenizer:
-    """A tokenizer whose tokens are bytes, and one to begin with."""
+    """A tokenizer with one token per byte and a beginning token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Backend(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

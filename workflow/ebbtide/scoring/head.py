@@ -1,7 +1,8 @@
-"""From hidden states to log-likelihoods, through the output matrix, without ever holding all logits.
+"""From hidden states to log-likelihoods, through the output matrix, without storing all logits.
 
-The vocabulary comes in slices that stay in the processor's cache. log Σ exp is kept per slice and joined in
-float64: `logsumexp` is unbiased where float32 `log_softmax` on a CPU loses 1e-5 nats a token.
+The vocabulary is processed in slices that fit in the processor's cache. log Σ exp is computed per slice and
+combined in float64. This is unbiased, whereas float32 `log_softmax` on a CPU has a bias of 1e-5 nats per
+token.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,14 +14,14 @@ from torch import Tensor
 # Hidden states (k, d) → (first token, logits (k, v)) for slices of the vocabulary, in order.
 Slices = Callable[[Tensor], Iterator[tuple[int, Tensor]]]
 
-SLICE_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 24}  # logits of a slice: on a CPU 0.5 MB, for its cache
+SLICE_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 24}  # logits per slice; 0.5 MB on a CPU, to fit in its cache
 SMALLEST_SLICE = 1024  # tokens
 
 
 def vocabulary_slices(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None
 ) -> Iterator[tuple[int, Tensor]]:
-    """Logits (k, v) of hidden states (k, d) through the output matrix (V, d), slice by slice."""
+    """Yield (first token, logits (k, v)) of hidden states (k, d) for slices of the output matrix (V, d)."""
     size = max(SMALLEST_SLICE, _elements(hidden) // max(1, len(hidden)))
     for first in range(0, len(weight), size):
         logits = hidden @ weight[first : first + size].t()
@@ -35,7 +36,7 @@ class Targets:
 
     loglikelihood: Tensor  # (T,) float64, nats
     greedy: Tensor  # (T,) whether the target is the argmax
-    rank: Tensor | None  # (T,) 1 + the number of tokens that are likelier
+    rank: Tensor | None  # (T,) 1 + the number of more likely tokens
 
 
 def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *, ranks: bool) -> Targets:
@@ -48,7 +49,7 @@ def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *
     row, target
         (T,) each.
     ranks
-        Whether to count likelier tokens too; computes the logits a second time.
+        Whether to compute ranks, for which the logits are computed a second time.
     """
     count = len(hidden)
     normaliser = hidden.new_full((count,), -torch.inf, dtype=torch.float64)
@@ -57,11 +58,11 @@ def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *
     value = torch.zeros(len(target), dtype=torch.float64, device=hidden.device)
     for first, part in slices(hidden):
         logits = _wide(part)
-        highest, place = logits.max(dim=1)
+        highest, position = logits.max(dim=1)
         normaliser = torch.logaddexp(normaliser, _logsumexp(logits, highest))
         better = highest > best
         best = torch.where(better, highest.double(), best)
-        winner = torch.where(better, place + first, winner)
+        winner = torch.where(better, position + first, winner)
         here = ((target >= first) & (target < first + logits.shape[1])).nonzero()[:, 0]
         value[here] = logits[row[here], target[here] - first].double()
     rank = _ranks(hidden, row, value, slices) if ranks else None
@@ -70,7 +71,7 @@ def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *
 
 def _ranks(hidden: Tensor, row: Tensor, value: Tensor, slices: Slices) -> Tensor:
     rank = torch.ones(len(row), dtype=torch.long, device=hidden.device)
-    for _, part in slices(hidden):  # the same products, hence the same bits as `value`
+    for _, part in slices(hidden):  # the same products, so bit-identical to `value`
         logits = _wide(part)
         size = max(1, _elements(hidden) // logits.shape[1])  # a node may have thousands of targets
         for first in range(0, len(row), size):

@@ -1,4 +1,4 @@
-"""Any causal model of transformers as a `Body`, and the test of whether it can be one."""
+"""Causal transformers models as a `Body`, and the test of whether a model can be one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,9 +18,9 @@ from ebbtide.scoring.padded import input_device, score_padded
 from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
 
-# Types of models that see the mask and the positions they are given, at any depth; each is tested. Others may
-# have windows, biases or caches of their own that no small probe can find.
-TRUSTED = frozenset(FAMILIES) - {"bloom"} | {
+# Model types that respect the given mask and positions at any depth; each has a test. Other types may have
+# their own windows, biases or caches that a small probe cannot detect.
+TESTED_TYPES = frozenset(FAMILIES) - {"bloom"} | {
     "apertus",
     "arcee",
     "exaone4",
@@ -39,7 +39,7 @@ TRUSTED = frozenset(FAMILIES) - {"bloom"} | {
 
 
 class TransformersBody:
-    """A model behind the standard interface: a 4-D mask, `position_ids`, a `DynamicCache`."""
+    """A model with the standard interface: a 4-D mask, `position_ids`, a `DynamicCache`."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -52,7 +52,7 @@ class TransformersBody:
         return input_device(self._model)
 
     def bytes_per_token(self, depth: int) -> int:
-        """See `Body`: about what a decoder of this width takes, and its masks."""
+        """See `Body`: an estimate for a decoder of this width, plus its masks."""
         config = self._model.config
         width, layers = config.hidden_size, config.num_hidden_layers
         masks = len(self._windows) * (depth + PREFERRED_TOKENS.get(self.device.type, 0))
@@ -62,14 +62,14 @@ class TransformersBody:
         """See `Body`."""
         from transformers import DynamicCache
 
-        # Plain layers, also for sliding windows: the mask draws the window.
+        # Full-attention layers even for sliding windows: the mask implements the window.
         self._cache: Any = DynamicCache()
         self._kept: list[tuple[Tensor, Tensor]] = []  # keys and values (1, heads, P, h) of the path
 
     def forward(self, chunk: Chunk) -> Tensor:
         """See `Body`."""
         model = self._model
-        self._restore()  # a forward that ran out of memory has left its keys behind
+        self._restore()  # a forward pass that ran out of memory has left its keys in the cache
         masks = {name: self._mask(chunk, window) for name, window in self._windows.items()}
         output = model.base_model(
             input_ids=chunk.token.to(self.device)[None],
@@ -97,7 +97,7 @@ class TransformersBody:
         if head.weight.device == hidden.device:
             yield from vocabulary_slices(hidden, head.weight, getattr(head, "bias", None), cap)
             return
-        logits = head(hidden)  # the weights lie elsewhere, and hooks bring them
+        logits = head(hidden)  # the weights are on another device, and hooks move them
         yield 0, logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _restore(self) -> None:
@@ -107,21 +107,21 @@ class TransformersBody:
             layer.keys, layer.values = keys, values
 
     def _mask(self, chunk: Chunk, window: int | None) -> Tensor:
-        """(1, 1, n, P + n), added to the scores: every attention kernel knows this form."""
+        """Additive mask (1, 1, n, P + n), a form that every attention kernel supports."""
         trie, nodes = chunk.trie, chunk.nodes
         rows = np.arange(chunk.start, chunk.stop)[:, None]
-        sees = (nodes <= rows) & (trie.end[nodes] > rows)
+        visible = (nodes <= rows) & (trie.end[nodes] > rows)
         if window is not None:
-            sees &= trie.depth[rows] - trie.depth[nodes] < window
-        added = torch.zeros(1, 1, *sees.shape, dtype=self._model.dtype)
-        added.masked_fill_(torch.from_numpy(~sees), torch.finfo(self._model.dtype).min)
+            visible &= trie.depth[rows] - trie.depth[nodes] < window
+        added = torch.zeros(1, 1, *visible.shape, dtype=self._model.dtype)
+        added.masked_fill_(torch.from_numpy(~visible), torch.finfo(self._model.dtype).min)
         return added.to(self.device)
 
 
 def attention_windows(config: Any) -> dict[str, int | None]:
-    """How many tokens each kind of layer of a model looks back (None: all), from its configuration.
+    """Attention window in tokens of each layer type of a model (None: unlimited), from its configuration.
 
-    Raises `NotImplementedError` for kinds of attention whose mask is not known here.
+    Raises `NotImplementedError` for attention types whose mask is not implemented here.
     """
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [])
@@ -134,21 +134,21 @@ def attention_windows(config: Any) -> dict[str, int | None]:
 
 
 def is_length_dependent(config: Any) -> bool:
-    """Whether rotary positions depend on the longest text of a forward, so that each needs one of its own."""
+    """Whether rotary positions depend on the longest text of a forward pass, so texts cannot share one."""
     parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
     kinds = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
     return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
 
 def body_of(model: Any) -> TransformersBody | None:
-    """The model as a `Body`, if it is of a trusted type and the trie gives its own numbers; else None.
+    """The model as a `Body` if its type is tested and the trie reproduces its scores; else None.
 
-    A line says why not. The numbers are tried on a small tree that has branches and chunk borders inside its
-    paths.
+    The reason for None is logged. Scores are compared on a small tree with branches and with chunk borders
+    inside its paths.
     """
     name = type(model).__name__
-    if model.config.model_type not in TRUSTED or is_length_dependent(model.config):
-        log.warning("%s: padded batches instead of the trie (not known to fit it)", name)
+    if model.config.model_type not in TESTED_TYPES or is_length_dependent(model.config):
+        log.warning("%s: padded batches instead of the trie (its type is not tested)", name)
         return None
     vocabulary = int(model.get_input_embeddings().num_embeddings)
 
@@ -165,7 +165,7 @@ def body_of(model: Any) -> TransformersBody | None:
         found = score_trie(body, probe, Counters(), chunk=4)
     except ScoringError:
         raise
-    except Exception as error:  # whatever a model's own code raises for a mask it does not know
+    except Exception as error:  # anything that the model's code raises for an unsupported mask
         log.warning("%s: padded batches instead of the trie (%s)", name, error)
         return None
     expected = score_padded(model, probe, Counters())

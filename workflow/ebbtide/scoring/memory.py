@@ -1,4 +1,4 @@
-"""Memory: how much is free, and when it ran out."""
+"""Free memory, and detection of out-of-memory errors."""
 
 import contextlib
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ import torch
 
 from ebbtide.checkpoints.precision import count_values
 
-WEIGHTS_FRACTION = 0.9  # of what is free that weights may take
-CHUNK_FRACTION = 0.5  # of what is free that a chunk may take; the rest is for what an estimate misses
-PREFERRED_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens in a forward when memory is no limit
+WEIGHTS_FRACTION = 0.9  # of free memory for weights, at most
+CHUNK_FRACTION = 0.5  # of free memory for a chunk; the rest is a margin for errors of the estimate
+PREFERRED_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens per forward pass if memory suffices
 
-# How a lack of memory reads where it is a plain RuntimeError.
+# Messages of out-of-memory errors that are plain RuntimeErrors.
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 def chunk_size(bytes_per_token: int, device: torch.device) -> int:
-    """Tokens in a forward to begin with: the preferred number, or what fits into free memory, at least 1."""
+    """Initial tokens per forward pass: the preferred number or what fits in free memory, at least 1."""
     free = free_memory(device)
     preferred = PREFERRED_TOKENS.get(device.type, PREFERRED_TOKENS["cpu"])
     if free is None:
@@ -26,7 +26,7 @@ def chunk_size(bytes_per_token: int, device: torch.device) -> int:
 
 
 def fits_one_device(files: Sequence[Path], dtype: str, device: str) -> bool:
-    """Whether weights of these files fit on the device in this precision; a CPU is taken to suffice."""
+    """Whether these weight files fit on the device in this precision; always True for a CPU."""
     if device == "cpu":
         return True
     needed = count_values(files).total() * int(getattr(torch, dtype).itemsize)
@@ -35,7 +35,7 @@ def fits_one_device(files: Sequence[Path], dtype: str, device: str) -> bool:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Free bytes on the device; None where the system does not say."""
+    """Free bytes on the device; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     found = [limit for limit in (_available_memory(), _free_in_control_group()) if limit is not None]
@@ -51,31 +51,31 @@ def _available_memory() -> int | None:
 
 
 def _free_in_control_group() -> int | None:
-    """What a control group (version 2; a Slurm job, a container) still allows; None without a limit."""
+    """Bytes left in the control group (version 2; Slurm jobs, containers); None without a limit."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         groups = Path("/proc/self/cgroup").read_text().splitlines()
         own = next(line for line in groups if line.startswith("0::")).removeprefix("0::")
-        place = Path("/sys/fs/cgroup") / own.lstrip("/")
-        limit = int((place / "memory.max").read_text())  # "max" is no number: no limit
-        return max(0, limit - int((place / "memory.current").read_text()))
+        group = Path("/sys/fs/cgroup") / own.lstrip("/")
+        limit = int((group / "memory.max").read_text())  # ValueError for "max", which means no limit
+        return max(0, limit - int((group / "memory.current").read_text()))
     return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, a library on it, or the CPU's allocator has run out."""
+    """Whether an error reports that a device or the CPU has run out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return any(word in str(error) for word in OUT_OF_MEMORY)
 
 
 def out_of_memory_message(what: str) -> str:
-    """The sentence for a forward that cannot be made smaller."""
+    """The message for a forward pass that cannot be made smaller."""
     return (
-        f"{what} does not fit into memory; a smaller scoring.max_length, a 16-bit scoring.dtype or a larger "
-        "device would help."
+        f"{what} does not fit in memory; use a smaller scoring.max_length, a 16-bit scoring.dtype or a "
+        "larger device."
     )
 
 
 def release() -> None:
-    """Give cached device memory back, so that a smaller chunk finds it in one piece."""
+    """Release cached device memory, so that it is not fragmented for a smaller chunk."""
     torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Checkpoints with weights as a `Scorer`: our own decoder where it knows the family, else transformers."""
+"""The `Scorer` of checkpoints with weights: our decoder for supported families, else transformers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,25 +22,25 @@ from ebbtide.scoring.tokenizer import Tokenizer, check_vocabulary, load_tokenize
 from ebbtide.scoring.walk import score_trie
 from ebbtide.scoring.weights import Weights
 
-BATCH_TOKENS = 4096  # of a padded batch
+BATCH_TOKENS = 4096  # tokens per padded batch
 
 
 @dataclass(frozen=True)
 class ModelScorer:
-    """A `Scorer` with weights: our own decoder or a model of transformers.
+    """A `Scorer` with our own decoder or a transformers model.
 
     Attributes
     ----------
     body
-        How the trie is forwarded; None for a model that the trie does not fit.
+        The model that forwards the trie; None if the trie does not support it.
     model
-        The model of transformers; None when it was not needed.
+        The transformers model; None if our own decoder is used.
     window
-        Tokens that the model can read.
+        Context window in tokens.
     vocabulary
-        Rows of its embedding.
+        Rows of the embedding.
     alone
-        Whether each request needs a forward of its own.
+        Whether each request needs its own forward pass.
     """
 
     body: Body | None
@@ -52,22 +52,22 @@ class ModelScorer:
     device: str
     parameters_total: int
     parameters_non_embedding: int
-    parameters_active: int  # of those outside embeddings, what a token uses
+    parameters_active: int  # non-embedding parameters that one token uses
     alone: bool = False
 
     @property
     def method(self) -> str:
-        """`trie`: each unique token is forwarded once; `padded`: batches, for what the trie does not fit."""
+        """`trie`: each unique token is forwarded once; `padded`: batches, for models without trie support."""
         return "padded" if self.body is None else "trie"
 
     @property
     def implementation(self) -> str:
-        """Whose forward it is: `ebbtide` or `transformers`."""
+        """Implementation of the forward pass: `ebbtide` or `transformers`."""
         return "ebbtide" if self.model is None else "transformers"
 
     @property
     def kernel(self) -> str:
-        """How attention is computed, in the words of transformers."""
+        """Attention implementation, as named in transformers."""
         if self.model is None:
             return "sdpa"
         return str(getattr(self.model.config, "_attn_implementation", "unknown"))
@@ -98,12 +98,12 @@ class ModelScorer:
 
 
 def default_dtype() -> str:
-    """`checkpoint` (its own precision) on a GPU, float32 on a CPU, where 16 bits are several times slower."""
+    """`checkpoint` (its own precision) on a GPU; float32 on a CPU, where 16-bit types are far slower."""
     return "checkpoint" if torch.cuda.is_available() else "float32"
 
 
 def load_model_scorer(directory: str | Path, dtype: str, threads: int, *, native: bool = True) -> ModelScorer:
-    """See `engine.load_scorer`. Where `native` is false, our own decoder is left aside."""
+    """See `engine.load_scorer`. If `native` is false, our own decoder is not used."""
     torch.set_num_threads(max(1, threads))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and dtype in ("bfloat16", "float16"):
@@ -123,7 +123,7 @@ def load_model_scorer(directory: str | Path, dtype: str, threads: int, *, native
             with Weights(directory, getattr(torch, dtype), device) as weights:
                 decoder = build(config, weights)
         except Unsupported as reason:
-            log.info("%s goes through transformers: %s", directory, reason)
+            log.info("%s is scored with transformers: %s", directory, reason)
         else:
             check_vocabulary(tokenizer, len(decoder.embedding), directory)
             return ModelScorer(

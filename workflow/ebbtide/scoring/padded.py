@@ -1,6 +1,6 @@
-"""Forwards of right-padded batches: plain, correct for every causal model, the reference of the engine.
+"""Scoring in right-padded batches: simple, correct for every causal model, and the engine's reference.
 
-Causal attention never looks right, so padding behind a request cannot change it and needs no mask.
+Causal attention never attends to the right, so padding after a request cannot change it and needs no mask.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ def score_padded(
 ) -> list[TokenScores]:
     """Log-likelihood of every continuation token of every request.
 
-    Requests that feed the model the same tokens share one row. Rows are sorted by length, the longest
-    first, and cut into batches of at most `batch_tokens` tokens, which are halved when memory runs out.
-    Raises `ScoringError` when one row does not fit.
+    Requests with the same input tokens share one row. Rows are sorted by length, longest first, and split
+    into batches of at most `batch_tokens` tokens. When memory runs out, the batch size is halved. Raises
+    `ScoringError` if a single row does not fit.
     """
     counters.unique += len(build_trie(requests))
     rows: dict[tuple[int, ...], list[int]] = {}
@@ -42,16 +42,16 @@ def score_padded(
         continuations = [[requests[index].continuation for index in rows[fed]] for fed in batch]
         size, found = len(batch) * len(batch[0]), None
         try:
-            counters.forwarded += size  # also what must be repeated
+            counters.forwarded += size  # including repeated ones
             found = _score_batch(model, batch, continuations, ranks)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise ScoringError(out_of_memory_message(f"a text of {len(batch[0])} tokens")) from error
-        if found is None:  # outside of the clause, whose traceback holds what was in memory
+        if found is None:  # outside the except clause, whose traceback keeps the tensors alive
             batch_tokens = size // 2
-            log.info("out of memory: going on with batches of %d tokens", batch_tokens)
+            log.info("out of memory: continuing with batches of %d tokens", batch_tokens)
             release()
             continue
         for fed, scored in zip(batch, found, strict=True):
@@ -63,9 +63,9 @@ def score_padded(
 
 
 def input_device(model: Any) -> torch.device:
-    """Where a model of transformers takes its tokens.
+    """Device of the input tokens of a transformers model.
 
-    A model spread over devices has hooks that bring tokens to weights, wherever these are now.
+    A model distributed over devices has hooks that move the tokens to its weights.
     """
     return torch.device("cpu") if model.device.type == "meta" else model.device
 
@@ -76,7 +76,7 @@ def _score_batch(
     continuations: Sequence[Sequence[tuple[int, ...]]],
     ranks: bool,
 ) -> list[list[TokenScores]]:
-    """Feed the rows of `batch` (the longest first); score the continuations that each of them ends in."""
+    """Forward the rows of `batch` (longest first), and score the continuations of each row."""
     length = len(batch[0])
     fed = torch.zeros(len(batch), length, dtype=torch.long)  # (B, T); 0 pads
     for i, tokens in enumerate(batch):
@@ -85,7 +85,7 @@ def _score_batch(
     first = min(len(b) - max(map(len, c)) for b, c in zip(batch, continuations, strict=True))
     with torch.inference_mode():
         output = model(fed.to(input_device(model)), use_cache=False, logits_to_keep=length - first)
-    logits = output.logits[:, first - length :]  # (B, T - first, V), also of a model that keeps all T
+    logits = output.logits[:, first - length :]  # (B, T - first, V), even if the model returns all T
     return [
         [
             _score(logits[i, len(tokens) - first - len(target) : len(tokens) - first], target, ranks)
@@ -99,7 +99,7 @@ def _score(logits: torch.Tensor, continuation: tuple[int, ...], ranks: bool) -> 
     """Scores of a continuation of n tokens from its logits (n, V)."""
     target = torch.tensor(continuation, device=logits.device)  # (n,)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    # logsumexp, not log_softmax: the latter is biased by 1e-5 a token in fp32 on CPU.
+    # logsumexp, not log_softmax: the latter has a bias of 1e-5 nats per token in float32 on a CPU.
     found = logits.gather(1, target[:, None])  # (n, 1)
     values = found[:, 0] - torch.logsumexp(logits, dim=1)
     return TokenScores(

@@ -1,4 +1,4 @@
-"""The most memory that was in use. A lean module: torch is imported only for a GPU, where it is already."""
+"""Peak memory use. A lean module: torch is imported only for a GPU, where it is already loaded."""
 
 import contextlib
 import resource
@@ -6,18 +6,20 @@ from pathlib import Path
 
 
 def reset_peak(device: str) -> None:
-    """Begin to measure `peak_memory` anew."""
+    """Restart the measurement of `peak_memory`."""
     if device == "cuda":
         import torch
 
         torch.cuda.reset_peak_memory_stats()
     else:
-        with contextlib.suppress(OSError):  # not on every system: the peak is then that of the process
+        with contextlib.suppress(
+            OSError
+        ):  # not on every system; the peak then counts from the start of the process
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory(device: str) -> int:
-    """The most bytes in use on the device since `reset_peak`; on a CPU, of the whole process."""
+    """Peak bytes on the device since `reset_peak`; on a CPU, those of the whole process."""
     if device == "cuda":
         import torch
 

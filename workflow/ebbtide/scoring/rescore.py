@@ -1,6 +1,6 @@
-"""A second opinion: some examples of a cell again, one request at a time, in float64, by transformers.
+"""Independent check of a cell: score some examples again with transformers in float64, one at a time.
 
-It shares nothing with the engine's fast path but the encoding: no trie, no chunks, no forward of our own.
+It shares only the encoding with the engine's fast path: no trie, no chunks, and not our own decoder.
 """
 
 import random
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ebbtide.checkpoints.directory import configuration, context_window
 from ebbtide.scoring.encoding import encode
-from ebbtide.scoring.exact import exactly, load_exact
+from ebbtide.scoring.exact import in_float64, load_exact
 from ebbtide.scoring.padded import score_padded
 from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.tokenizer import load_tokenizer
@@ -29,7 +29,7 @@ def largest_difference(
     truncation: str,
     max_length: int | None,
 ) -> dict[str, Any]:
-    """How far the rows of a cell are from float64, on a sample of examples.
+    """The largest difference between a cell and float64 scores, on a sample of examples.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def largest_difference(
     rows
         The cell, in the order of the requests.
     examples
-        How many to draw (all, if there are no more); the draw is the same every time.
+        Size of the sample (at most all examples). The sample is the same every time.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def largest_difference(
     )
     found = rows.column("loglikelihood").to_pylist()
     differences = []
-    with exactly():
+    with in_float64():
         for row, request in zip(chosen, encoded, strict=True):
             [exact] = score_padded(model, [request], Counters())
             differences.append(abs(found[row] - sum(exact.loglikelihoods)))

@@ -1,9 +1,9 @@
-"""The log-likelihood of long documents, in windows, and what is made of it.
+"""The log-likelihood of long documents in windows, and the metrics computed from it.
 
-By the rule of lm-evaluation-harness 0.4.13: a document is cut into windows so that each of its tokens is
-scored exactly once. With `context=1` the windows share one token, which is scored in one and read in the
-next; with `context=k` a window begins with k tokens that are only read. The last window reaches
-back as far as it can.
+As in lm-evaluation-harness 0.4.13, a document is split into windows so that each of its tokens is scored
+exactly once. With `context=1`, successive windows share one token, which is scored in one and only read in
+the next. With `context=k`, a window begins with k tokens that are only read. The last window starts as early
+as possible.
 
 document   t0 t1 t2 t3 t4 t5 t6 t7          window of 4, context of 2
 window 1   s·t0 t1 t2 t3                    s: the beginning (or end) token, only read
@@ -20,24 +20,24 @@ from ebbtide.scoring.encoding import Encoded
 
 
 def rolling_windows(tokens: Sequence[int], start: int, window: int, context: int = 1) -> list[Encoded]:
-    """Cut a document into windows that score each of its tokens once.
+    """Split a document into windows that score each of its tokens once.
 
     Parameters
     ----------
     tokens
-        The document. The harness scores the tokens that a tokenizer's own post-processor puts before a
-        text as part of it; to do so, pass them too.
+        The document. The harness also scores the tokens that a tokenizer's post-processor prepends; to do so,
+        include them here.
     start
-        Token from which the first one is predicted: the beginning token, else the end token.
+        Token from which the first one is predicted: the beginning or, without one, the end token.
     window
-        Tokens the model can read at once.
+        Context window in tokens.
     context
-        Tokens that a window, but the first, reads at least before the first one it scores.
+        Fewest tokens that a window (except the first) reads before the first one it scores.
 
     Returns
     -------
-    Windows in the document's order, none for a document without tokens. Their continuations, put together,
-    are `tokens`.
+    Windows in document order; none for a document without tokens. Their concatenated continuations are
+    `tokens`.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def rolling_windows(tokens: Sequence[int], start: int, window: int, context: int
         raise ScoringError(f"context: found {context}, allowed: 1 to the window of {window} tokens.")
     document = (start, *tokens)
     windows = []
-    done = 1  # tokens of `document` that are scored, or not to be
+    done = 1  # tokens of `document` that are scored, including the start token
     while done < len(document):
         step = window if done == 1 else window - context + 1
         end = min(done + step, len(document))
@@ -64,15 +64,15 @@ def count_bytes(text: str) -> int:
 
 
 def count_words(text: str) -> int:
-    """Words of a text as the harness counts them: pieces between runs of whitespace, empty ends included."""
+    """Words of a text as the harness counts them: the parts between whitespace, including empty ends."""
     return len(re.split(r"\s+", text))
 
 
 def loss(loglikelihoods: Sequence[float], tokens: Sequence[int]) -> float:
     """Mean loss of a corpus in nats per token.
 
-    Takes one log-likelihood (nats) and one count of tokens per document. Sums are divided by sums: a document
-    weighs as much as it is long. Raises `ScoringError` for a corpus without tokens.
+    Takes one log-likelihood (nats) and one number of tokens per document. It is the ratio of the sums, so
+    documents are weighted by length. Raises `ScoringError` for a corpus without tokens.
     """
     total = math.fsum(loglikelihoods)
     if len(loglikelihoods) != len(tokens):
@@ -83,14 +83,14 @@ def loss(loglikelihoods: Sequence[float], tokens: Sequence[int]) -> float:
 
 
 def bits_per_byte(loglikelihoods: Sequence[float], sizes: Sequence[int]) -> float:
-    """Bits that the model needs per byte of the corpus, from nats and bytes per document (as `loss`)."""
+    """Bits per byte of a corpus, from the nats and bytes of each document (see `loss`)."""
     return loss(loglikelihoods, sizes) / math.log(2)
 
 
 def perplexity(loglikelihoods: Sequence[float], counts: Sequence[int]) -> float:
-    """Perplexity per token, byte or word, whichever `counts` holds per document (as `loss`).
+    """Perplexity per token, byte or word, depending on what `counts` are (see `loss`).
 
-    Infinite where it exceeds what a float holds, as for a bad model and a text without spaces.
+    Infinite if it exceeds the range of a float, such as for a poor model and text without spaces.
     """
     try:
         return math.exp(loss(loglikelihoods, counts))

@@ -1,7 +1,7 @@
-"""The seam between the engine and what computes log-likelihoods. A lean module: no torch.
+"""The protocol of back ends, which compute log-likelihoods for the engine. A lean module: no torch.
 
-A back end is a `Scorer`. There are three: our own decoder and transformers (both in `model_scorer`), and one
-that makes numbers up (`fake`). `engine.load_scorer` loads a checkpoint with one of them.
+A back end is a `Scorer`. There are three: our own decoder and transformers (both in `model_scorer`), and
+`fake` with made-up numbers. `engine.load_scorer` loads a checkpoint with one of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from ebbtide.scoring.tokenizer import Tokenizer
 
 AUTO, TRANSFORMERS, FAKE = "auto", "transformers", "fake"
-# `auto` is our own decoder for the families that it knows, and transformers for all others.
+# `auto` uses our own decoder for the families that it supports, and transformers for all others.
 BACKENDS = (AUTO, TRANSFORMERS, FAKE)
 
 
 def backend_of(identity: Mapping[str, Any]) -> str:
-    """The back end that a cell's identity names; it names none for `auto`."""
+    """The back end in a cell's identity; `auto` if the identity has none."""
     return str(identity.get("backend", AUTO))
 
 
 def backend_identity(backend: str) -> dict[str, str]:
-    """What a back end adds to the identity of its cells: its name, where it may change numbers."""
+    """Entry of a back end in the identity of its cells: its name, unless it is `auto`."""
     return {} if backend == AUTO else {"backend": backend}
 
 
@@ -33,16 +33,16 @@ class TokenScores:
 
     loglikelihoods: tuple[float, ...]  # nats, one per token
     greedy: bool  # every token is the model's argmax
-    ranks: tuple[int, ...] | None = None  # 1 + the number of likelier tokens, where asked for
+    ranks: tuple[int, ...] | None = None  # 1 + the number of more likely tokens, if requested
 
 
 @dataclass
 class Counters:
-    """What the forwards cost, in tokens."""
+    """Numbers of tokens in the forward passes."""
 
     forwarded: int = 0
-    unique: int = 0  # nodes of the tries: the least that can be forwarded
-    chunk: int = 0  # the most in one forward, where memory sufficed
+    unique: int = 0  # nodes of the tries: the minimum that must be forwarded
+    chunk: int = 0  # largest number in one successful forward pass
 
 
 class Scorer(Protocol):
@@ -50,35 +50,35 @@ class Scorer(Protocol):
 
     @property
     def tokenizer(self) -> "Tokenizer":
-        """Texts to tokens."""
+        """The tokenizer of the checkpoint."""
 
     @property
     def window(self) -> int:
-        """Tokens that the model can read."""
+        """Context window in tokens."""
 
     @property
     def vocabulary(self) -> int:
-        """Rows of its embedding."""
+        """Rows of the embedding."""
 
     @property
     def dtype(self) -> str:
-        """The precision of its weights and forwards."""
+        """Precision of the weights and forward passes."""
 
     @property
     def device(self) -> str:
-        """Where it computes."""
+        """Device of the computation."""
 
     def score(
         self, requests: "Sequence[Encoded]", *, ranks: bool = False, counters: Counters | None = None
     ) -> list[TokenScores]:
-        """Log-likelihood (nats) of every continuation token of every request, in their order.
+        """Log-likelihood (nats) of every continuation token of every request, in order.
 
-        `ranks` asks for the rank of each token, which costs more. Raises `ScoringError` when not even one
-        token at a time fits into memory.
+        `ranks` also computes the rank of each token, which takes longer. Raises `ScoringError` if not even
+        one token fits in memory.
         """
 
     def record(self) -> dict[str, Any]:
         """Footer entries: parameter counts, `method`, `implementation`, `kernel`, and `versions`.
 
-        `source`, where it is there, replaces `scored` in tables of metrics.
+        `source`, if present, replaces `scored` in tables of metrics.
         """

@@ -1,11 +1,11 @@
-"""A checkpoint's tokenizer.json, read by the library `tokenizers` where transformers would do no more.
+"""Load a checkpoint's tokenizer.json without transformers if both would give the same tokens.
 
-For most checkpoints the tokenizer of transformers 5 is `tokenizer.json` as it stands. For some it adds tokens
-that other files name; for some it takes the vocabulary and builds the pipeline by a class of its own. This
-module compares the files with what those classes build, and gives up where they differ.
+For most checkpoints, the tokenizer of transformers 5 is exactly `tokenizer.json`. For some, it adds tokens
+that other files name. For others, a class takes only the vocabulary and builds its own pipeline. This module
+compares the files with the pipelines of those classes, and returns None if they differ.
 
-That costs code, and pays in start-up: loading the tokenizers of SmolLM2 135M and Gemma 3 270M takes 0.1 and
-1.0 s of CPU time here, and 1.5 and 2.9 s through AutoTokenizer. Start-up is held to 2.5 s in all
+The extra code is worth its start-up time: loading the tokenizers of SmolLM2 135M and Gemma 3 270M takes 0.1
+and 1.0 s of CPU time here, but 1.5 and 2.9 s with AutoTokenizer. The limit for the whole start-up is 2.5 s
 (`python benchmarks/scoring.py --rows startup`).
 """
 
@@ -20,12 +20,12 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from ebbtide.errors import CheckpointError, first_line
 from ebbtide.files import read_json
 
-PLAIN_CLASS = "TokenizersBackend"  # the class of transformers that reads tokenizer.json as it is
+PLAIN_CLASS = "TokenizersBackend"  # the transformers class that uses tokenizer.json as it is
 PLAIN_CLASSES = (PLAIN_CLASS, "PreTrainedTokenizer", "BloomTokenizer")  # without the suffix Fast
 
-# Class that transformers registers for a type of model; None: none, so the class that the checkpoint names
-# counts. Only types with a decoder of our own are listed: for others transformers is imported anyway. A test
-# compares the table with the installed transformers.
+# Tokenizer class that transformers registers for a model type. None: no class, so the class named in the
+# checkpoint is used. Only types that our decoder supports are listed; for others, transformers is imported
+# anyway. A test compares this table with the installed transformers.
 REGISTERED: Mapping[str, str | None] = {
     "bloom": None,
     "llama": None,
@@ -37,7 +37,7 @@ REGISTERED: Mapping[str, str | None] = {
     **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), "GemmaTokenizer"),
 }
 
-# Keys of tokenizer_config.json that change more than is followed here.
+# Keys of tokenizer_config.json with effects that are not implemented here.
 UNSUPPORTED_SETTINGS = (
     "auto_map",
     "fast_tokenizer_files",
@@ -47,21 +47,23 @@ UNSUPPORTED_SETTINGS = (
     "split_special_tokens",
 )
 
-ADDED_TOKENS_LIMIT = 2**22  # characters of tokenizer.json that hold the added tokens; the vocabulary follows
+ADDED_TOKENS_LIMIT = (
+    2**22
+)  # characters of tokenizer.json to search for the added tokens, which precede the vocabulary
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The pipeline that a class of transformers builds from the vocabulary and merges of a tokenizer.json.
+    """The pipeline that a transformers class builds from the vocabulary and merges of a tokenizer.json.
 
-    Only a tokenizer.json whose own pipeline is exactly this gives the same tokens when it is read as it is.
+    Using tokenizer.json as it is gives the same tokens only if its own pipeline is exactly this one.
     """
 
     normalizer: Any
     pre_tokenizer: Any
     model: Mapping[str, Any]  # settings of the BPE model
-    special: Mapping[str, str]  # special tokens when the checkpoint names none
-    keeps_post_processor: bool = True  # False: drops what the file's post-processor adds
+    special: Mapping[str, str]  # special tokens if the checkpoint defines none
+    keeps_post_processor: bool = True  # False: the class drops the post-processor of the file
 
 
 BYTE_LEVEL = {"unk_token": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
@@ -87,8 +89,8 @@ def _pipeline_of(name: str | None, settings: Mapping[str, Any]) -> Pipeline | No
 def read_tokenizer_json(directory: Path) -> tuple[Tokenizer, int | None, int | None] | None:
     """The tokenizer of a directory with the ids of its beginning and end tokens.
 
-    None when transformers' AutoTokenizer gives other tokens, or might. Raises `CheckpointError` for a
-    file that cannot be read.
+    None if transformers' AutoTokenizer might give other tokens. Raises `CheckpointError` for an unreadable
+    file.
     """
     description = _describe(directory)
     if description is None:
@@ -113,46 +115,46 @@ def read_tokenizer_json(directory: Path) -> tuple[Tokenizer, int | None, int | N
 
 
 def unreadable(directory: Path, error: Exception) -> CheckpointError:
-    """One sentence for what a library raised."""
+    """The error for a tokenizer that a library cannot load."""
     return CheckpointError(f"{directory}: the tokenizer cannot be loaded: {first_line(error)}.")
 
 
 def count_special_tokens(backend: Tokenizer) -> int:
-    """How many tokens the post-processor puts around a text, before and behind."""
+    """Number of tokens that the post-processor adds before and after a text."""
     return backend.num_special_tokens_to_add(False)  # type: ignore[no-any-return]
 
 
 def settings_of(part: Any) -> Any:
-    """The settings of a normalizer or pre-tokenizer, without those that only concern places in the text."""
-    return _without_places(json.loads(part.__getstate__())) if part is not None else None
+    """The settings of a normalizer or pre-tokenizer, without those that affect only token positions."""
+    return _without_positions(json.loads(part.__getstate__())) if part is not None else None
 
 
-def _without_places(settings: Any) -> Any:
+def _without_positions(settings: Any) -> Any:
     if isinstance(settings, list):
-        return [_without_places(one) for one in settings]
+        return [_without_positions(one) for one in settings]
     if isinstance(settings, dict):
-        return {key: _without_places(value) for key, value in settings.items() if key != "trim_offsets"}
+        return {key: _without_positions(value) for key, value in settings.items() if key != "trim_offsets"}
     return settings
 
 
 @dataclass(frozen=True)
 class _Description:
-    """What the small files of a checkpoint say about its tokenizer."""
+    """Settings of a tokenizer from the small files of a checkpoint."""
 
-    pipeline: Pipeline | None  # None: tokenizer.json is read as it is
-    special: Mapping[str, Any]  # named special tokens among other settings
+    pipeline: Pipeline | None  # None: tokenizer.json is used as it is
+    special: Mapping[str, Any]  # special tokens, among other settings
     settings: Mapping[str, Any]  # tokenizer_config.json
-    listed: Mapping[int, AddedToken] | None  # its list of added tokens
+    listed: Mapping[int, AddedToken] | None  # its added tokens by id
 
 
 def _describe(directory: Path) -> _Description | None:
-    """None when transformers might do more with the tokenizer than is followed here."""
+    """None if transformers might change the tokenizer in ways that are not implemented here."""
     settings = _read(directory / "tokenizer_config.json")
     unsupported = (
         any(settings.get(key) for key in UNSUPPORTED_SETTINGS) or not (directory / "tokenizer.json").exists()
     )
     listed, older = settings.get("added_tokens_decoder"), {}
-    if listed is None:  # else neither of the two older files is looked at
+    if listed is None:  # otherwise the two older files are ignored
         older = _read(directory / "special_tokens_map.json")
         unsupported = unsupported or (directory / "added_tokens.json").exists()
     name = None if unsupported else _class_name(_read(directory / "config.json"), settings, directory)
@@ -162,13 +164,13 @@ def _describe(directory: Path) -> _Description | None:
         return None
     try:
         tokens = None if listed is None else {int(i): AddedToken(**token) for i, token in listed.items()}
-    except (TypeError, ValueError, AttributeError):  # for transformers to tell
+    except (TypeError, ValueError, AttributeError):  # transformers reports the error
         return None
     return _Description(pipeline, {**(pipeline.special if pipeline else {}), **special}, settings, tokens)
 
 
 def _class_name(config: Mapping[str, Any], settings: Mapping[str, Any], directory: Path) -> str | None:
-    """The class that AutoTokenizer picks, None when that is not known here."""
+    """The class that AutoTokenizer selects; None if unknown here."""
     kind = str(config.get("model_type"))
     if kind not in REGISTERED or "model_name" in config:
         return None
@@ -181,7 +183,9 @@ def _class_name(config: Mapping[str, Any], settings: Mapping[str, Any], director
     named = named.removesuffix("Fast")
     if named in PLAIN_CLASSES:
         return PLAIN_CLASS
-    if named == "LlamaTokenizer" and _contains(directory, b'"ByteLevel"'):  # a mistake it knows of
+    if named == "LlamaTokenizer" and _contains(
+        directory, b'"ByteLevel"'
+    ):  # a known mistake, which transformers corrects
         return PLAIN_CLASS
     return named
 
@@ -191,7 +195,7 @@ def _contains(directory: Path, words: bytes) -> bool:
 
 
 def _holds_all_tokens(backend: Tokenizer, held: Mapping[int, AddedToken], description: _Description) -> bool:
-    """Whether tokenizer.json already holds every token that transformers would add to it."""
+    """Whether tokenizer.json already contains every token that transformers would add."""
     wanted = {backend.padding["pad_token"]} if backend.padding else set()
     for named in (description.special, description.settings):
         wanted |= {
@@ -207,7 +211,7 @@ def _holds_all_tokens(backend: Tokenizer, held: Mapping[int, AddedToken], descri
 
 
 def _has_pipeline(pipeline: Pipeline, backend: Tokenizer) -> bool:
-    """Whether a class that builds its own pipeline builds that of tokenizer.json."""
+    """Whether the pipeline of a class equals that of tokenizer.json."""
     model = backend.model
     wanted = {"dropout": None, "continuing_subword_prefix": "", "end_of_word_suffix": "", **pipeline.model}
     return (
@@ -222,19 +226,19 @@ def _has_pipeline(pipeline: Pipeline, backend: Tokenizer) -> bool:
 def _same_ids(
     held: Mapping[int, AddedToken], listed: Mapping[int, AddedToken] | None, directory: Path
 ) -> bool:
-    """Whether added tokens get the same ids both ways.
+    """Whether added tokens get the same ids in both libraries.
 
-    `tokenizers` gives them out in the file's order, transformers in that of the ids written there.
+    `tokenizers` assigns ids in the order of the file, transformers in the order of the ids in the file.
     """
     with (directory / "tokenizer.json").open(encoding="utf-8") as file:
         text = file.read(ADDED_TOKENS_LIMIT)
-    place = text.find("[", text.find('"added_tokens"'))
+    start = text.find("[", text.find('"added_tokens"'))
     try:
-        written = json.JSONDecoder().raw_decode(text, place)[0]
+        written = json.JSONDecoder().raw_decode(text, start)[0]
         same = [(token["id"], token["content"]) for token in written] == [
             (i, token.content) for i, token in sorted(held.items())
         ]
-    except (ValueError, TypeError, KeyError):  # too long, or some other list
+    except (ValueError, TypeError, KeyError):  # too long, or another list
         return False
     return same and (listed is None or _texts(listed) == _texts(held))
 
@@ -244,12 +248,12 @@ def _texts(tokens: Mapping[int, AddedToken]) -> dict[int, str]:
 
 
 def _content(token: Any) -> Any:
-    """The text of a token that a checkpoint's file gives as a string or as an object."""
+    """The text of a token that is given as a string or as an object."""
     return token.get("content") if isinstance(token, dict) else token
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object, empty when the file is missing."""
+    """Read a JSON object; empty if the file is missing."""
     if not path.exists():
         return {}
     return read_json(path, CheckpointError)

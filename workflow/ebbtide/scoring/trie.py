@@ -1,10 +1,10 @@
-"""The prefix trie over all requests of a task: what must be forwarded, each token once.
+"""The prefix trie over all requests of a task, in which each shared token occurs once.
 
-Requests that begin alike share their beginning. Nodes are numbered in depth-first order, so that
+Requests share their common prefixes. Nodes are numbered in depth-first order, so that
 
     a is an ancestor of b (or b itself)   iff   a ≤ b < end[a]
 
-which makes attention masks one comparison, and keeps only the path to the current node alive.
+Attention masks are thus simple comparisons, and only the path to the current node must be cached.
 
     the cat sat      the ─ cat ┬ sat         node   0    1    2    3
     the cat ran                └ ran         token  the  cat  sat  ran
@@ -26,19 +26,19 @@ class Trie:
     token: np.ndarray  # (N,) token of each node
     depth: np.ndarray  # (N,) position in its request
     end: np.ndarray  # (N,) one past the last node below it
-    # Targets, sorted by node: after `node` the token `target` is scored, as number `place` of `request`.
+    # Targets, sorted by node: after `node`, `target` is scored as continuation token `position` of `request`.
     node: np.ndarray  # (T,)
     target: np.ndarray  # (T,)
     request: np.ndarray  # (T,)
-    place: np.ndarray  # (T,)
+    position: np.ndarray  # (T,)
 
     def __len__(self) -> int:
-        """Number of nodes: the least tokens that can be forwarded."""
+        """Number of nodes: the minimum number of tokens to forward."""
         return len(self.token)
 
 
 def build_trie(requests: Sequence[Encoded]) -> Trie:
-    """The trie of what the requests feed to the model (all tokens but the last of each)."""
+    """Build the trie of the tokens that the model reads (all but the last of each request)."""
     fed = [request.fed for request in requests]
     order = sorted(range(len(requests)), key=fed.__getitem__)
     room = sum(map(len, fed))
@@ -57,9 +57,9 @@ def build_trie(requests: Sequence[Encoded]) -> Trie:
         depth[size : size + new] = np.arange(shared, length)
         size += new
         request = requests[r]
-        place = np.arange(len(request.continuation))
+        position = np.arange(len(request.continuation))
         nodes = path[request.context - 1 : length]
-        targets.append(np.stack([nodes, request.continuation, np.full_like(place, r), place]))
+        targets.append(np.stack([nodes, request.continuation, np.full_like(position, r), position]))
         previous = tokens
     end[path[:length]] = size
     columns = np.concatenate(targets, axis=1)
@@ -68,7 +68,7 @@ def build_trie(requests: Sequence[Encoded]) -> Trie:
 
 
 def _shared_prefix(a: np.ndarray, b: np.ndarray) -> int:
-    """How many tokens two requests begin with alike."""
+    """Length of the common prefix of two requests."""
     size = min(len(a), len(b))
     differ = a[:size] != b[:size]
     return int(differ.argmax()) if differ.any() else size

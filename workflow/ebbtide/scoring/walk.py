@@ -1,8 +1,8 @@
-"""Forwards over the trie: depth-first chunks, each unique token once.
+"""Forward passes over the trie: depth-first chunks, each unique token once.
 
-A chunk is a run of nodes. Its keys and values are appended to those of the path that leads to it; each node
-sees its own past only; positions are depths. After a chunk, only the path to the next node is kept, so memory
-is one path and one chunk whatever the size of the task.
+A chunk is a range of consecutive nodes. Its keys and values are appended to those of the path that leads to
+it. Each node attends only to its ancestors, and its position is its depth. After a chunk, only the path to
+the next node is kept, so memory is one path and one chunk for a task of any size.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from ebbtide.scoring.memory import is_out_of_memory, out_of_memory_message, rele
 from ebbtide.scoring.scorer import Counters, TokenScores
 from ebbtide.scoring.trie import Trie, build_trie
 
-# Hidden states that wait for the head: a product with few rows is bound by reading the vocabulary.
+# Hidden states collected for the head: with few rows, reading the output matrix dominates.
 HEAD_BATCH = {"cpu": 256, "cuda": 4096}
 
 
@@ -36,8 +36,8 @@ def score_trie(
 ) -> list[TokenScores]:
     """Log-likelihood of every continuation token of every request.
 
-    `chunk` is the most tokens in a forward; it is halved when memory runs out, without losing what is
-    scored, and never changes a result beyond rounding. Raises `ScoringError` when one token does not fit.
+    `chunk` is the largest number of tokens in a forward pass. It is halved when memory runs out, without
+    losing scores, and changes results only by rounding. Raises `ScoringError` if a single token does not fit.
     """
     trie = build_trie(requests)
     counters.unique += len(trie)
@@ -52,7 +52,7 @@ def score_trie(
             if stop == start or walk.waiting >= HEAD_BATCH.get(body.device.type, HEAD_BATCH["cpu"]):
                 walk.score()
                 continue
-            counters.forwarded += stop - start  # also what must be repeated
+            counters.forwarded += stop - start  # including repeated ones
             walk.advance(start, stop)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -64,20 +64,20 @@ def score_trie(
         if enough:
             counters.chunk = max(counters.chunk, stop - start)
             start = stop
-        else:  # outside of the clause, whose traceback holds what was in memory
+        else:  # outside the except clause, whose traceback keeps the tensors alive
             chunk = size // 2
-            log.info("out of memory: going on with chunks of %d tokens", chunk)
+            log.info("out of memory: continuing with chunks of %d tokens", chunk)
             release()
     return walk.collect(requests)
 
 
 class _Walk:
-    """Where the walk stands: the path to the current node, what waits for the head, and the scores so far."""
+    """State of the walk: the path to the current node, hidden states waiting for the head, scores so far."""
 
     def __init__(self, body: Body, trie: Trie, ranks: bool) -> None:
         self._body, self._trie = body, trie
         self._past = np.zeros(0, dtype=np.int64)  # (P,) nodes of the path in the cache
-        self._hidden: list[torch.Tensor] = []  # (k, d) each, of nodes that are not scored yet
+        self._hidden: list[torch.Tensor] = []  # (k, d) each, of nodes not yet scored
         self._nodes: list[np.ndarray] = []  # (k,) each: which nodes
         self._values = np.full(len(trie.node), np.nan)  # (T,) nats
         self._greedy = np.zeros(len(trie.node), dtype=bool)  # (T,)
@@ -85,11 +85,11 @@ class _Walk:
 
     @property
     def waiting(self) -> int:
-        """Nodes that have been forwarded and wait for the head."""
+        """Number of forwarded nodes that are not yet scored."""
         return sum(map(len, self._nodes))
 
     def advance(self, start: int, stop: int) -> None:
-        """Forward nodes start … stop-1; when memory runs out, all is as before."""
+        """Forward nodes start … stop-1. If memory runs out, the state is unchanged."""
         chunk = Chunk(self._trie, self._past, start, stop)
         with torch.inference_mode():
             hidden = self._body.forward(chunk)
@@ -101,7 +101,7 @@ class _Walk:
             self._nodes.append(start + chunk.scored.numpy())
 
     def score(self) -> None:
-        """Score the targets of all nodes that wait; when memory runs out, they go on waiting."""
+        """Score the targets of all waiting nodes. If memory runs out, the state is unchanged."""
         trie, nodes = self._trie, np.concatenate(self._nodes)  # ascending
         first, last = np.searchsorted(trie.node, [nodes[0], nodes[-1] + 1])
         with torch.inference_mode():
@@ -117,8 +117,8 @@ class _Walk:
         self._nodes.clear()
 
     def collect(self, requests: Sequence[Encoded]) -> list[TokenScores]:
-        """The scores, request by request."""
-        order = np.lexsort((self._trie.place, self._trie.request))
+        """The scores of each request."""
+        order = np.lexsort((self._trie.position, self._trie.request))
         bounds = np.cumsum([0, *(len(r.continuation) for r in requests)])
         values, greedy = self._values[order], self._greedy[order]
         ranks = None if self._ranks is None else self._ranks[order]

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint directory, read straight from its safetensors files."""
+"""The tensors of a checkpoint directory, read directly from its safetensors files."""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from torch import Tensor
 from ebbtide.checkpoints.directory import weight_files
 from ebbtide.errors import CheckpointError
 
-# Buffers that older versions of transformers saved; they hold masks and rotary frequencies, not weights.
+# Buffers saved by older versions of transformers: masks and rotary frequencies, not weights.
 BUFFERS = re.compile(r"(attention|attn)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
 
 
 class Weights:
-    """Tensors by name, memory-mapped, and a record of what was asked for.
+    """Memory-mapped tensors by name; records which of them are used.
 
-    Names are looked up with the prefix of the model's body and without: both are found in the wild.
+    Names are looked up with and without the prefix of the model's body, because checkpoints have either.
     """
 
     def __init__(self, directory: str | Path, dtype: torch.dtype, device: str) -> None:
@@ -31,8 +31,8 @@ class Weights:
         self._used: set[str] = set()
         self._missing: list[str] = []
         self._mismatched: list[str] = []
-        self.total = 0  # parameters taken, each once
-        self.embedding = 0  # of which are embeddings or the head
+        self.total = 0  # parameters used, each counted once
+        self.embedding = 0  # those of embeddings and the head
         self.prefixes: tuple[str, ...] = ("",)
 
     def __enter__(self) -> "Weights":
@@ -56,11 +56,11 @@ class Weights:
         self._stack.close()
 
     def has(self, name: str) -> bool:
-        """Whether the checkpoint holds this tensor."""
+        """Whether the checkpoint contains this tensor."""
         return self._find(name) is not None
 
     def take(self, name: str, shape: Sequence[int], *, embedding: bool = False) -> Tensor:
-        """A tensor of this shape in the precision of the model; what is wrong is kept for `finish`."""
+        """A tensor of this shape in the precision of the model. `finish` reports missing or wrong ones."""
         found = self._find(name)
         wanted = torch.Size(shape)
         if found is None:
@@ -78,7 +78,7 @@ class Weights:
         return tensor.to(self._dtype)
 
     def finish(self) -> None:
-        """Raise `CheckpointError` for tensors that are missing, of another shape, or left over."""
+        """Raise `CheckpointError` for tensors that are missing, have another shape, or were not used."""
         left = {name for name in self._files if name not in self._used and not BUFFERS.search(name)}
         left -= set(self._mismatched)
         for what, names in [
@@ -96,6 +96,6 @@ class Weights:
 
 
 def _check_finite(tensor: Tensor, name: str, directory: str | Path) -> None:
-    # One pass for almost all: a sum is finite unless a value is not, or the sum overflows.
+    # The sum needs a single pass; it is finite unless a value is not or the sum overflows.
     if not bool(torch.isfinite(tensor.sum(dtype=torch.float32))) and not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"{directory}: tensor {name} holds non-finite values.")
+        raise CheckpointError(f"{directory}: tensor {name} has non-finite values.")

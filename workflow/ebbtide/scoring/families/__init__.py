@@ -1,8 +1,8 @@
-"""The families of models whose decoder is built without transformers: `config.json` and weights → `Decoder`.
+"""Model families with our own decoder: from `config.json` and weights to a `Decoder`, without transformers.
 
-Each family describes its models as an `Architecture`, and `assemble` fills it with tensors. A key of the
-configuration that a family does not know, or a value it was not tested with, is `Unsupported`, and the
-checkpoint goes to transformers instead: a new option must never be passed over in silence.
+Each family describes its models as an `Architecture`, which `assemble` fills with tensors. An unknown key of
+the configuration or an untested value raises `Unsupported`, and the checkpoint is scored with transformers
+instead. A new option is therefore never silently ignored.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,9 +36,9 @@ FAMILIES: dict[str, Callable[[Keys], Architecture]] = {
 
 
 def build(config: Mapping[str, Any], weights: Weights) -> Decoder:
-    """The decoder of a checkpoint.
+    """Build the decoder of a checkpoint.
 
-    Raises `Unsupported` for what only transformers knows, `CheckpointError` for weights that do not fit.
+    Raises `Unsupported` for models that need transformers, `CheckpointError` for weights that do not match.
     """
     family = FAMILIES.get(config.get("model_type", ""))
     if family is None:

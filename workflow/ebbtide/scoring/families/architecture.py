@@ -1,4 +1,4 @@
-"""One declarative description of a decoder, and the one function that fills it with tensors."""
+"""A declarative description of a decoder, and the function that fills it with tensors."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,27 +33,27 @@ HEAD_NORMS = {"query": "self_attn.q_norm", "key": "self_attn.k_norm"}
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Settings):
-    """A decoder without its tensors: what a family makes of a `config.json`. The defaults are Llama's.
+    """A decoder without its tensors, as described by a `config.json`. The defaults are those of Llama.
 
     Attributes
     ----------
     norm, norm_tensors
-        A norm from its tensors, and the ends of their names.
+        Function from tensors to a norm, and the suffixes of their names.
     names
-        Part → name of its tensors. `fused` stands for `query`, `key` and `value` in one matrix; `gate`,
-        `positions` and `embedding_norm` are left out where a family has none.
+        Part → name of its tensors. `fused` is one matrix for `query`, `key` and `value`. `gate`, `positions`
+        and `embedding_norm` are omitted for families without them.
     norms
-        Field of `Norms` → name, for the norms that a layer has.
+        Field of `Norms` → name, for the norms of a layer.
     prefixes, layer, head
-        Of all names and of those of layers; of the output matrix, the first one that is there.
+        Prefixes of all names, the prefix of layers, and names of the output matrix (the first that exists).
     biases
-        Parts with biases, of `ALL`.
+        Parts with biases; a subset of `ALL`.
     positions, skipped_positions
-        Learned positions, and rows of their table before the first.
+        Number of learned positions, and rows of their table before the first.
     window_rope
-        Rotary parameters of layers with a window, where they differ from `rope`.
+        Rotary parameters of layers with a window, if they differ from `rope`.
     windows
-        How many tokens each layer looks back (None: all).
+        Attention window of each layer in tokens (None: unlimited).
     """
 
     vocabulary: int
@@ -70,7 +70,7 @@ class Architecture(Settings):
     head: Sequence[str] = ("lm_head.weight",)
     biases: Collection[str] = ()
     transposed: bool = False  # matrices of layers are stored (in, out)
-    fused_by_head: bool = True  # else all queries come first
+    fused_by_head: bool = True  # otherwise all queries come first
     positions: int | None = None
     skipped_positions: int = 0
     rope: Mapping[str, Any] | None = None
@@ -79,7 +79,7 @@ class Architecture(Settings):
 
 
 def assemble(plan: Architecture, weights: Weights) -> Decoder:
-    """The decoder that `plan` describes, with its tensors."""
+    """Build the decoder that `plan` describes."""
     names, width = plan.names, plan.width
     queries, keys = plan.heads * plan.head_dim, plan.key_value_heads * plan.head_dim
 
@@ -143,7 +143,7 @@ def _positions(plan: Architecture, weights: Weights) -> Tensor | None:
 
 
 def _head(plan: Architecture, weights: Weights, embedding: Tensor) -> Linear:
-    """The output matrix: the embedding itself when the two are tied."""
+    """The output matrix; the embedding itself if they are tied."""
     name = next(filter(weights.has, plan.head), plan.head[-1])
     if not plan.tied:
         return Linear(weights.take(name, embedding.shape, embedding=True))
@@ -153,9 +153,10 @@ def _head(plan: Architecture, weights: Weights, embedding: Tensor) -> Linear:
 
 
 def rotary_frequencies(rope: Mapping[str, Any] | None, size: int, device: torch.device) -> Tensor | None:
-    """Rotary frequencies (r / 2,) in float32 for heads of `size` dimensions, of which a share r turns.
+    """Rotary frequencies (r / 2,) in float32 for heads of `size` dimensions, of which r are rotated.
 
-    Plain, or stretched to longer contexts as Gemma 3 (`linear`) and Llama 3.1 (`llama3`) do.
+    The default frequencies, or those scaled for longer contexts as in Gemma 3 (`linear`) and Llama 3.1
+    (`llama3`).
     """
     if rope is None:
         return None

@@ -22,7 +22,7 @@ NAMES = {
 
 
 def bloom(keys: Keys) -> Architecture:
-    """No positions: attention falls off linearly with distance (ALiBi, Press et al. 2022)."""
+    """No positions: attention scores decrease linearly with distance (ALiBi, Press et al. 2022)."""
     width, heads = keys("hidden_size", "n_embed"), keys("n_head", "num_attention_heads")
     layers = keys("n_layer", "num_hidden_layers")
     keys.must_be("n_inner", None, 4 * width)
@@ -44,7 +44,7 @@ def bloom(keys: Keys) -> Architecture:
 
 
 def slopes(heads: int) -> Tensor:
-    """Slopes of the linear biases (heads,): 2^(-8i/n) for the next power of two n, then the steps between."""
+    """ALiBi slopes (heads,): 2^(-8i/n) for the largest power of two n ≤ heads, then values in between."""
     n = 2 ** math.floor(math.log2(heads))
     exponents = [-8 * (i + 1) / n for i in range(n)] + [-4 * (2 * i + 1) / n for i in range(heads - n)]
     return torch.tensor([2.0**exponent for exponent in exponents])

@@ -19,21 +19,21 @@ SANDWICH = {
 
 
 def gemma(keys: Keys) -> Architecture:
-    """Gemma: Llama's plan with scaled embeddings and norms that multiply by 1 + weight."""
-    # "gelu" stands for its tanh form in the first checkpoints.
+    """Gemma: Llama with scaled embeddings and norms that multiply by 1 + weight."""
+    # In the first checkpoints, "gelu" means the tanh approximation.
     keys.must_be("hidden_act", GELU, "gelu", None)
     keys.must_be("hidden_activation", GELU, None)
     return _plan(keys, norms=LLAMA_NORMS, rope=keys.rope())
 
 
 def gemma2(keys: Keys) -> Architecture:
-    """Gemma 2: norms before and after, every other layer looks back a window, soft caps."""
+    """Gemma 2: norms before and after each half, a sliding window in every other layer, and soft caps."""
     keys.must_be("hidden_act", GELU)
     return _windowed(keys, 2, (50.0, 30.0), norms=SANDWICH, rope=keys.rope())
 
 
 def gemma3(keys: Keys) -> Architecture:
-    """Gemma 3: five of six layers look back a window and have rotary positions of their own."""
+    """Gemma 3: five of six layers have a sliding window and their own rotary positions."""
     parameters, scaling = keys("rope_parameters", default={}), keys("rope_scaling", default={})
     if scaling and (parameters or set(scaling) != {"rope_type", "factor"}):
         raise Unsupported(f"rope_scaling {scaling!r}")
@@ -52,7 +52,7 @@ def gemma3(keys: Keys) -> Architecture:
 
 
 def _windowed(keys: Keys, every: int, caps: tuple[float | None, float | None], **own: Any) -> Architecture:
-    """All layers but one of `every` have a window; `caps` are the defaults of both soft caps."""
+    """All layers but each `every`-th have a window; `caps` are the defaults of both soft caps."""
     keys.must_be("hidden_activation", GELU)
     window = keys("sliding_window", default=4096)
     default = [window if (i + 1) % every else None for i in range(keys("num_hidden_layers"))]

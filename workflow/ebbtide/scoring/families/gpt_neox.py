@@ -1,4 +1,4 @@
-"""GPT-NeoX: Pythia and the ladders trained here."""
+"""GPT-NeoX: Pythia and the local ladders."""
 
 from functools import partial
 
@@ -17,14 +17,14 @@ NAMES = {
 
 
 def gpt_neox(keys: Keys) -> Architecture:
-    """Attention and feed-forward side by side; a part of each head turns."""
+    """Parallel attention and feed-forward; rotary positions in a part of each head."""
     theta, share = keys("rotary_emb_base", default=10000.0), keys("rotary_pct", default=0.25)
     older = {"rope_theta": theta, "partial_rotary_factor": share}
     return Architecture(
         **keys.sizes(),
         prefixes=("gpt_neox.", ""),
         names=NAMES,
-        head=("embed_out.weight", "lm_head.weight"),  # the second since transformers 5
+        head=("embed_out.weight", "lm_head.weight"),  # the second name since transformers 5
         norms=LLAMA_NORMS,
         norm=partial(layer_norm, eps=keys("layer_norm_eps", default=1e-5)),
         norm_tensors=("weight", "bias"),

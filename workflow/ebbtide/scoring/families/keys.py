@@ -1,4 +1,4 @@
-"""Reading a model's `config.json`: every key is known, or the family is not."""
+"""Reading a model's `config.json`; every key must be known, otherwise the model is unsupported."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -40,21 +40,21 @@ SIZES = {
 _REQUIRED = object()
 
 
-class Unsupported(Exception):  # noqa: N818 (an answer, not an error: the checkpoint goes another way)
-    """This checkpoint needs transformers; says why."""
+class Unsupported(Exception):  # noqa: N818 (not an error: the checkpoint is loaded by transformers)
+    """The checkpoint needs transformers, for the reason in the message."""
 
 
 class Keys:
-    """The configuration, and which of its keys have been read."""
+    """A configuration that records which of its keys have been read."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
         self._left = set(config) - IRRELEVANT
 
     def __call__(self, *names: str, default: Any = _REQUIRED) -> Any:
-        """The value of the first of these keys that is there and not null, else the default.
+        """The value of the first of these keys that exists and is not null, else the default.
 
-        Raises `Unsupported` when there is neither.
+        Raises `Unsupported` if there is neither.
         """
         self._left -= set(names)
         for name in names:
@@ -65,11 +65,11 @@ class Keys:
         return default
 
     def or_null(self, name: str, default: Any) -> Any:
-        """As calling, but a null that the configuration states is None and not the default."""
+        """Like `__call__`, but an explicit null gives None instead of the default."""
         return self(name, default=None if name in self._config else default)
 
     def sizes(self, **own: Any) -> dict[str, Any]:
-        """The sizes of an `Architecture`: a family's own, the usual keys for those left out or None."""
+        """The sizes of an `Architecture`: the given ones, and the usual keys for those missing or None."""
         found = {size: value for size, value in own.items() if value is not None}
         for size, key in SIZES.items():
             if size not in found:
@@ -79,7 +79,7 @@ class Keys:
         return {"scale": found["head_dim"] ** -0.5, **found}
 
     def must_be(self, name: str, *allowed: Any) -> None:
-        """Raise `Unsupported` for another value of a key that may be left out."""
+        """Raise `Unsupported` if an optional key has another value than the allowed ones."""
         self._left.discard(name)
         if name in self._config and self._config[name] not in allowed:
             raise Unsupported(f"{name} {self._config[name]!r}")
@@ -99,7 +99,7 @@ class Keys:
         return whole_heads({"rope_theta": self("rope_theta", default=10000.0), **(new or old or {})})
 
     def windows(self, default: list[int | None], window: int | None) -> list[int | None]:
-        """How many tokens each layer looks back (None: all), from `layer_types` if it is there."""
+        """Attention window of each layer in tokens (None: unlimited), from `layer_types` if it exists."""
         kinds = self("layer_types", default=None)
         if kinds is None:
             return default
@@ -109,13 +109,13 @@ class Keys:
         return [known[kind] for kind in kinds]
 
     def done(self) -> None:
-        """Raise `Unsupported` for keys that nobody has read: before any weight is."""
+        """Raise `Unsupported` for keys that have not been read. Called before weights are read."""
         if self._left:
             raise Unsupported(f"{', '.join(sorted(self._left))} in config.json")
 
 
 def whole_heads(rope: dict[str, Any]) -> dict[str, Any]:
-    """These rotary parameters. Raises `Unsupported` if only a part of each head turns."""
+    """Return these rotary parameters. Raises `Unsupported` if only a part of each head is rotated."""
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise Unsupported("rotary positions in a part of each head")
     return rope

@@ -1,4 +1,4 @@
-"""Llama and what follows its plan: SmolLM, Mistral, Qwen 2 and 3."""
+"""Llama and similar architectures: SmolLM, Mistral, Qwen 2 and 3."""
 
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ def llama(keys: Keys) -> Architecture:
 
 
 def mistral(keys: Keys) -> Architecture:
-    """All layers look back as far as `sliding_window`; null is without end, and 4,096 the default."""
+    """All layers have the window `sliding_window`; null means unlimited, and the default is 4,096."""
     window = keys.or_null("sliding_window", 4096)
     sizes = keys.sizes(
         key_value_heads=keys("num_key_value_heads", default=8), head_dim=keys("head_dim", default=None)
@@ -35,7 +35,7 @@ def qwen2(keys: Keys) -> Architecture:
 
 
 def qwen3(keys: Keys) -> Architecture:
-    """Queries and keys are normalised, head by head."""
+    """Norms of queries and keys, per head."""
     return _plan(
         keys,
         keys.sizes(

@@ -21,7 +21,7 @@ def olmo(keys: Keys) -> Architecture:
 
 
 def olmo2(keys: Keys) -> Architecture:
-    """OLMo 2: norms after attention and feed-forward, and of all queries and all keys at once."""
+    """OLMo 2: norms after attention and feed-forward, and on all queries and all keys together."""
     norm = partial(rms_norm, eps=keys("rms_norm_eps", default=EPS), in_float32=True)
     return _plan(keys, norms=POST_NORMS | HEAD_NORMS, norm=norm, norm_whole_heads=True)
 

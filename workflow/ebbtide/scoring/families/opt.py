@@ -1,4 +1,4 @@
-"""OPT, but not its 350M, whose norms come after and whose embedding is narrower."""
+"""OPT, except the 350M model, which has post-norms and a narrower embedding."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ NAMES = {
 
 
 def opt(keys: Keys) -> Architecture:
-    """Learned positions, which begin in the third row of their table."""
+    """Learned positions, which start at the third row of their table."""
     keys.must_be("do_layer_norm_before", True)
     keys.must_be("_remove_final_layer_norm", False)
     keys.must_be("word_embed_proj_dim", keys("hidden_size"), None)
