@@ -12,8 +12,7 @@ import pytest
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.logs import Progress
 from ebbtide.training import spec as recipe
-from ebbtide.training import train as training
-from ebbtide.training.spec import check_spec, weights_identity
+from ebbtide.training.spec import check_spec
 from ebbtide.training.train import train, train_to_markers
 
 STEPS = [0, 8, 24, 40]
@@ -124,11 +123,11 @@ def test_each_checkpoint_is_a_whole_hugging_face_model(finished):
 
 def test_the_record_of_a_run_names_its_checkpoints(finished):
     record = json.loads((finished / "trained.json").read_text())
-    assert record["spec"] == SPEC and record["training_version"] == training.TRAINING_VERSION
+    assert record["spec"] == SPEC and record["training_version"] == recipe.TRAINING_VERSION
     assert [c["step"] for c in record["checkpoints"]] == STEPS
     assert [c["tokens"] for c in record["checkpoints"]] == [0, 8 * 64, 24 * 64, 40 * 64]
     for checkpoint in record["checkpoints"]:
-        assert checkpoint["weights"] == weights_identity(SPEC, checkpoint["step"])
+        assert checkpoint["weights"] == check_spec(SPEC).identity(checkpoint["step"])
         assert checkpoint["files"].keys() == FILES - {"checkpoint.json"}
     losses = [c["held_out_loss"] for c in record["checkpoints"]]
     assert losses == sorted(losses, reverse=True)
@@ -154,7 +153,7 @@ def test_torch_is_left_as_it_was(tmp_path):
 
     torch.manual_seed(5)
     before = (torch.get_num_threads(), torch.random.get_rng_state())
-    train(changed(checkpoints=[0, 1]), tmp_path / "tiny")
+    train(changed(checkpoints=[0, 1]), tmp_path / "tiny", Progress())
     assert torch.get_num_threads() == before[0] and torch.equal(torch.random.get_rng_state(), before[1])
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -328,7 +327,7 @@ def test_a_bad_spec_is_explained(spec, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         check_spec(spec, "f.yaml")
     with pytest.raises(ConfigError):
-        train(spec, tmp_path / "tiny")
+        train(spec, tmp_path / "tiny", Progress())
     assert not (tmp_path / "tiny").exists()
 
 
@@ -341,7 +340,7 @@ def test_identity_does_not_depend_on_what_is_kept_or_on_spelling():
         changed(model__learning_rate=2e-2, recipe__clip=1, recipe__betas=[0.9, 0.95]),
         changed(corpus__mixture={"story": 0, "fact": 0.2, "proverb": 0.3, "plain": 0.5}),
     ]
-    assert {weights_identity(spec, 8) for spec in same} == {weights_identity(SPEC, 8)}
+    assert {check_spec(spec).identity(8) for spec in same} == {check_spec(SPEC).identity(8)}
 
 
 WHOLE = ("seed", "steps", "batch", "length", "warmup")
@@ -363,10 +362,10 @@ def test_identity_depends_on_everything_that_moves_the_weights(monkeypatch):
         changed(model__heads=1),
         changed(model__learning_rate=0.01),
     ]
-    found = [weights_identity(spec, 8) for spec in different]
-    found += [weights_identity(SPEC, 8), weights_identity(SPEC, 24)]
+    found = [check_spec(spec).identity(8) for spec in different]
+    found += [check_spec(SPEC).identity(8), check_spec(SPEC).identity(24)]
     monkeypatch.setattr(recipe, "TRAINING_VERSION", 2)
-    found.append(weights_identity(SPEC, 8))
+    found.append(check_spec(SPEC).identity(8))
     assert len(set(found)) == len(found) == 21
 
 
@@ -375,7 +374,7 @@ def test_markers_name_the_steps_and_replace_those_of_earlier_recipes(tmp_path: P
     stale = tmp_path / "m/step2/trained-old.json"
     stale.parent.mkdir(parents=True)
     stale.touch()
-    train_to_markers({key: value for key, value in SPEC.items() if key != "checkpoints"}, markers)
+    train_to_markers({key: value for key, value in SPEC.items() if key != "checkpoints"}, markers, Progress())
     assert not stale.exists()
     written = [json.loads(marker.read_text()) for marker in markers]
     assert [marker["step"] for marker in written] == [2, 0]
@@ -386,4 +385,4 @@ def test_markers_name_the_steps_and_replace_those_of_earlier_recipes(tmp_path: P
 def test_a_marker_of_another_form_is_a_sentence(tmp_path: Path) -> None:
     for name in ("m/final/trained-1.json", "other/step4/trained-1.json"):
         with pytest.raises(ConfigError, match=rf"--markers: found .*{name}; allowed: DIR/stepN/trained-ID"):
-            train_to_markers(SPEC, [tmp_path / "m/step2/trained-1.json", tmp_path / name])
+            train_to_markers(SPEC, [tmp_path / "m/step2/trained-1.json", tmp_path / name], Progress())

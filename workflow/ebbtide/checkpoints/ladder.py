@@ -6,7 +6,7 @@ from typing import Any
 from ebbtide.checkpoints.schedule import pick
 from ebbtide.errors import ConfigError
 from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
-from ebbtide.training.spec import check_spec, weights_identity
+from ebbtide.training.spec import check_spec
 
 
 def ladder_models(
@@ -23,7 +23,7 @@ def ladder_models(
         spec = check_spec({**training, "checkpoints": kept}, f"{file}: models.{name}")
         checkpoints = []
         for step in pick(row["steps"], kept, f"{where}.steps", file):
-            weights = weights_identity({**training, "checkpoints": kept}, step)
+            weights = spec.identity(step)
             checkpoints.append(
                 Checkpoint(
                     model=name,

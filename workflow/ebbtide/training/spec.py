@@ -82,14 +82,6 @@ class Spec:
         return step * self.recipe.batch * self.recipe.length
 
 
-def weights_identity(spec: Mapping[str, Any], step: int) -> str:
-    """Identity of the weights after `step` updates, the same whatever other steps are kept.
-
-    Raises `ConfigError` when the spec is not valid.
-    """
-    return check_spec(spec).identity(step)
-
-
 def check_spec(spec: Mapping[str, Any], where: str = "training spec") -> Spec:
     """Check a training spec and return it as a `Spec`.
 

@@ -21,18 +21,16 @@ from ebbtide.corpus import write_tokenizer
 from ebbtide.errors import ConfigError
 from ebbtide.files import atomic_directory, file_sha256, node_lock, write_text
 from ebbtide.logs import Progress, log
-from ebbtide.training.spec import TRAINING_VERSION, Spec, check_spec, weights_identity
+from ebbtide.training.spec import TRAINING_VERSION, Spec, check_spec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-__all__ = ["TRAINING_VERSION", "train", "train_to_markers", "weights_identity"]
 
 _RECORD = "checkpoint.json"
 _STATE = "training_state.safetensors"
 
 
-def train(spec: Mapping[str, Any], directory: Path, progress: Progress | None = None) -> None:
+def train(spec: Mapping[str, Any], directory: Path, progress: Progress) -> None:
     """Train the checkpoints of `spec`: write `directory/step{N}/`, then `directory/trained.json`.
 
     `spec` is described in `training.spec`. The same spec gives bit-identical weights on the same kernels,
@@ -43,7 +41,6 @@ def train(spec: Mapping[str, Any], directory: Path, progress: Progress | None = 
     Raises `ConfigError` for an invalid spec, `CheckpointError` if training diverges.
     """
     checked = check_spec(spec)
-    progress = progress or Progress()
     directory.mkdir(parents=True, exist_ok=True)
     with node_lock(directory, "training"):
         wanted = {step: checked.identity(step) for step in checked.checkpoints}
@@ -71,9 +68,7 @@ def train(spec: Mapping[str, Any], directory: Path, progress: Progress | None = 
     progress.done(f"{directory}: {len(wanted)} checkpoints, {len(missing)} of them new")
 
 
-def train_to_markers(
-    spec: Mapping[str, Any], markers: Sequence[str | Path], progress: Progress | None = None
-) -> None:
+def train_to_markers(spec: Mapping[str, Any], markers: Sequence[str | Path], progress: Progress) -> None:
     """Train the steps that `markers` name, then write the markers.
 
     A marker is `DIR/step{N}/trained-{ID}.json`. ID is the identity of the weights, so another recipe has
