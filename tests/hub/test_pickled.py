@@ -49,13 +49,12 @@ def test_converted_weights_score_bit_for_bit(
 ) -> None:
     directory = tmp_path / "bin"
     tensors = pickled(checkpoint, directory, shards, _use_new_zipfile_serialization=zipped)
-    before = sorted(path.name for path in directory.glob("*.bin"))
-    made = convert(directory, {before[0]: "sha256:7"})
+    made = [convert(path, f"sha256:{i}") for i, path in enumerate(sorted(directory.glob("*.bin")))]
     convert_index(directory)
 
     assert len(made) == shards
     assert not list(directory.glob("pytorch_model*"))
-    assert converted_from(made[0]) == "sha256:7"
+    assert [converted_from(path) for path in made] == [f"sha256:{i}" for i in range(shards)]
     found = {name: tensor for path in made for name, tensor in load_file(path).items()}
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
@@ -86,7 +85,7 @@ def test_views_and_shared_memory_come_out_whole(dtype: torch.dtype, tmp_path: Pa
         "mask": torch.ones(1, 1, 3, 3, dtype=torch.bool).tril(),
     }
     torch.save(tensors, tmp_path / "pytorch_model.bin")
-    convert(tmp_path)
+    convert(tmp_path / "pytorch_model.bin", "git:1")
     found = load_file(tmp_path / "model.safetensors")
     assert found.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -112,7 +111,7 @@ def test_a_malicious_pickle_is_not_run(zipped: bool, tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"pytorch_model\.bin contains more than tensors \(.*mkdir"
     ) as error:
-        convert(tmp_path)
+        convert(tmp_path / "pytorch_model.bin", "git:1")
     assert "weights_only" not in str(error.value)  # the library's advice to load it all the same
     assert not trap.exists()
     assert path.exists()
@@ -136,7 +135,7 @@ def test_a_malicious_pickle_is_not_run(zipped: bool, tmp_path: Path) -> None:
 def test_what_is_not_tensors_by_name_is_refused(content: Any, what: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=what):
-        convert(tmp_path)
+        convert(tmp_path / "pytorch_model.bin", "git:1")
     assert not list(tmp_path.glob("*.safetensors"))
 
 
@@ -148,20 +147,21 @@ def test_a_damaged_file_is_an_error(damage: Any, tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"pytorch_model\.bin (is not a complete PyTorch file|contains more than)"
     ):
-        convert(tmp_path)
+        convert(tmp_path / "pytorch_model.bin", "git:1")
 
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
-    torch.save({"a": torch.ones(2)}, tmp_path / "pytorch_model_old.bin")
-    torch.save({"a": torch.ones(2)}, tmp_path / "optimizer.bin")
-    assert convert(tmp_path) == []
+    for name in ("pytorch_model.bin", "pytorch_model_old.bin", "optimizer.bin"):
+        torch.save({"a": torch.ones(2)}, tmp_path / name)
+    convert(tmp_path / "pytorch_model.bin", "git:1")
     convert_index(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["optimizer.bin", "pytorch_model_old.bin"]
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["model.safetensors", "optimizer.bin", "pytorch_model_old.bin"]
 
 
 def test_only_a_whole_converted_file_says_what_it_was_made_from(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(200)}, tmp_path / "pytorch_model.bin")
-    [made] = convert(tmp_path, {"pytorch_model.bin": "git:1"})
+    made = convert(tmp_path / "pytorch_model.bin", "git:1")
     assert converted_from(made) == "git:1"
     made.write_bytes(made.read_bytes()[:-1])
     assert converted_from(made) is None

@@ -175,7 +175,7 @@ def _complete_file(hub: Source, locked: Locked, name: str, partial: Path, report
     if not (path.is_file() and _digest_or_size(path, file) == file.digest):
         _download(hub, locked, name, partial, report)
     if pickled:
-        convert(partial, {name: file.digest})
+        convert(path, file.digest)
 
 
 def _download(hub: Source, locked: Locked, name: str, partial: Path, report: _Report) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.checkpoints.hub.lock import INDICES, SHARD, weight_map
+from ebbtide.checkpoints.hub.lock import INDICES, weight_map
 from ebbtide.errors import CheckpointError, first_line
 from ebbtide.files import atomic, read_json, write_text
 
@@ -29,34 +29,17 @@ def safetensors_name(name: str) -> str:
     return name.removeprefix("pytorch_").removesuffix(".bin") + ".safetensors"
 
 
-def convert(directory: str | Path, digests: Mapping[str, str] | None = None) -> list[Path]:
-    """Replace every `pytorch_model*.bin` in a directory with a safetensors file of bit-identical tensors.
+def convert(path: Path, digest: str) -> Path:
+    """Replace a pickled file with a safetensors file of bit-identical tensors, and return its path.
 
-    Parameters
-    ----------
-    digests
-        Digest of each pickled file by name; the new file records it (see `converted_from`).
+    The new file records `digest`, that of the pickled file (see `converted_from`).
 
-    Returns
-    -------
-    Paths of the new files. Each pickled file is removed as soon as it is converted, so a killed process loses
-    the work on one file at most.
-
-    Raises
-    ------
-    CheckpointError
-        A file contains more than tensors or is damaged.
-    OSError
-        The disk is full.
+    Raises `CheckpointError` for a damaged file or one with more than tensors, `OSError` for a full disk.
     """
-    made = []
-    for path in sorted(Path(directory).glob("pytorch_model*.bin")):
-        if SHARD.fullmatch(path.name):
-            target = path.with_name(safetensors_name(path.name))
-            _write(_load(path), target, (digests or {}).get(path.name, ""))
-            path.unlink()
-            made.append(target)
-    return made
+    target = path.with_name(safetensors_name(path.name))
+    _write(_load(path), target, digest)
+    path.unlink()
+    return target
 
 
 def convert_index(directory: str | Path) -> None:
