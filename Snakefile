@@ -48,7 +48,8 @@ rule all:
     """All files registered by the stages."""
     default_target: True
     input:
-        everything,
+        lambda wildcards: require_checkpoints() or OUTPUTS.targets(),
+    localrule: True
 
 
 rule outputs_page:
@@ -57,6 +58,7 @@ rule outputs_page:
         page="docs/outputs.md",
     log:
         "logs/outputs_page.log",
+    localrule: True
     params:
         page=lambda wildcards: OUTPUTS.page(),
     script:

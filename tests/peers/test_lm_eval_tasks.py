@@ -18,7 +18,8 @@ from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.rolling import rolling_windows
 from ebbtide.scoring.scorer import Scorer
 from ebbtide.tables import DOCUMENTS, REQUESTS, write_parquet
-from ebbtide.tasks.lm_eval import requests_of, results_of
+from ebbtide.tasks.lm_eval.freeze import requests_of
+from ebbtide.tasks.lm_eval.results import results_of
 from real_models import smollm2
 from tiny import bpe
 

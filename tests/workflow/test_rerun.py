@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]
 MODELS, CHECKPOINTS, TASKS = 2, 3, 3
 CELLS = MODELS * CHECKPOINTS * TASKS
 REGRESSIONS = {"regress": 1, "summary": 1, "robustness": 1, "example_model": 1}
-FIGURES = {"plot": 1}
+FIGURES = {f"plot_{s}": 1 for s in ("metrics", "regression", "alarms", "trends", "forgetting")}
 TRAJECTORIES = {"forgetting": 1, "trends": 1, "alarms": 1}
 TABLES = {"metrics": 1, "audit_results": 1, **REGRESSIONS, **FIGURES, **TRAJECTORIES}
 
@@ -95,7 +95,7 @@ def test_cells_alone_are_enough_for_everything_after_them(study):
     shutil.rmtree(study.path / "resources/checkpoints")
     shutil.rmtree(study.path / "cells")
     (study.path / "results/small/figures/heat.pdf").unlink()
-    assert study.planned() == FIGURES
+    assert study.planned() == {"plot_metrics": 1}
 
 
 def test_an_edited_plot_plans_figures_only(study, tmp_path):
@@ -110,7 +110,18 @@ def test_a_new_comment_plans_nothing(study, tmp_path):
 
 def test_an_edited_regression_plans_tables_only(study, tmp_path):
     edited = edit_package(study, tmp_path, "statistics/regression/fit.py")
-    assert edited.planned() == {**REGRESSIONS, **FIGURES}
+    assert edited.planned() == {**REGRESSIONS, "plot_regression": 1}
+
+
+def test_an_edited_metric_measures_again_and_scores_nothing(study, tmp_path):
+    edited = edit_package(study, tmp_path, "metrics/choice.py")
+    assert edited.planned() == {"measure": MODELS * CHECKPOINTS, **TABLES}
+
+
+def test_a_setting_of_one_rule_reruns_that_rule(study):
+    with study.edited("config.yaml") as config:
+        config["regression"] = {"example_model": {"checkpoints": 8}}
+    assert study.planned() == {"example_model": 1}
 
 
 def test_an_edited_engine_plans_nothing_and_a_bumped_recipe_everything(study, tmp_path):

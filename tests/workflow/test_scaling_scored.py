@@ -13,7 +13,7 @@ from ebbtide.figures.scaling import (
     plot_tradeoff,
 )
 from ebbtide.statistics.scaling_laws.overtraining import Settings, fit_train_sets, fits_table, predictions
-from ebbtide.statistics.scaling_laws.scored import scored_runs
+from ebbtide.statistics.scaling_laws.scored import own_runs
 from ebbtide.statistics.scaling_laws.sensitivity import sensitivity
 from ebbtide.statistics.scaling_laws.summary import Source, summarise
 from ebbtide.statistics.scaling_laws.trends import curves, exponents, tradeoff
@@ -48,13 +48,13 @@ CHOSEN = {"train_set": "toy", "loss": "held_out_loss", "errors": ["fact_qa", "ar
 
 
 def tables(noise: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    runs, _ = scored_runs(metrics(noise), **CHOSEN)
+    runs, _ = own_runs(metrics(noise), **CHOSEN)
     train_sets = fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT}]))
     return predictions(train_sets), fits_table(train_sets)
 
 
 def test_runs_are_losses_errors_and_their_mean():
-    runs, tasks = scored_runs(metrics(), **CHOSEN)
+    runs, tasks = own_runs(metrics(), **CHOSEN)
     assert len(runs) == 14 * 4
     one = runs[runs["model"] == "d8-m10"].set_index("quantity")
     assert (one["M"] == 10).all() and (one["parameters"] == 5224).all() and (one["tokens"] == 51 * 1024).all()
@@ -80,7 +80,7 @@ def test_runs_are_losses_errors_and_their_mean():
 )
 def test_metrics_that_are_no_runs_are_explained(spoil, message):
     with pytest.raises(ScalingError, match=message):
-        scored_runs(spoil(metrics()), **CHOSEN)
+        own_runs(spoil(metrics()), **CHOSEN)
 
 
 def test_the_words_say_predicted_actual_and_what_the_floor_is_worth():
@@ -107,7 +107,7 @@ def test_a_loss_below_the_entropy_is_called_impossible():
 
 
 def test_without_a_run_beyond_the_fit_there_is_nothing_to_trade_off():
-    runs, _ = scored_runs(metrics(models=tuple(FIT)), **CHOSEN)
+    runs, _ = own_runs(metrics(models=tuple(FIT)), **CHOSEN)
     train_sets = fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT}]))
     table = tradeoff(train_sets, ["err_avg"])
     assert table.empty and "relative_error" in table
@@ -115,7 +115,7 @@ def test_without_a_run_beyond_the_fit_there_is_nothing_to_trade_off():
 
 
 def test_errors_of_0_have_no_relative_error_to_draw():
-    runs, _ = scored_runs(metrics(), **CHOSEN)
+    runs, _ = own_runs(metrics(), **CHOSEN)
     runs.loc[runs["quantity"].str.startswith("err_") & (runs["model"] == "d64-m20"), "value"] = 0.0
     table = tradeoff(fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT}])), ["err_avg"])
     drawn = plot_tradeoff(table).data
@@ -125,7 +125,7 @@ def test_errors_of_0_have_no_relative_error_to_draw():
 def test_runs_at_one_ratio_are_a_reason_in_every_table_and_figure():
     """M alone at 20 leaves Eq. 4 without a fit: words, and no missing key."""
     models = ("d8-m20", "d16-m20", "d32-m20", "d64-m20")
-    runs, _ = scored_runs(metrics(models=models), **CHOSEN)
+    runs, _ = own_runs(metrics(models=models), **CHOSEN)
     train_sets = fit_train_sets(runs, Settings("held_out_loss", [{"models": list(models[:3])}]))
     predicted, fits = predictions(train_sets), fits_table(train_sets)
     traded, lines = tradeoff(train_sets, ["err_avg"]), curves(train_sets, ["err_avg"])
@@ -146,7 +146,7 @@ def test_runs_at_one_ratio_are_a_reason_in_every_table_and_figure():
 
 
 def test_without_three_sizes_at_one_ratio_there_are_no_exponents():
-    runs, _ = scored_runs(metrics(models=(*FIT[:8], "d64-m20")), **CHOSEN)
+    runs, _ = own_runs(metrics(models=(*FIT[:8], "d64-m20")), **CHOSEN)
     table = exponents(fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT[:8]}])))
     figure = plot_exponents(pd.DataFrame(), table, "loss_held_out_loss")
     assert "no M has 3 runs" in figure.data["text"].iloc[0]

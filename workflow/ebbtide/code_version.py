@@ -150,4 +150,22 @@ def _parse(content: bytes, package: str) -> Source:
                 node.body = node.body[1:] or [ast.Pass()]
         pending += ast.iter_child_nodes(node)
     ours = {name.removeprefix(f"{package}.") for name in names if name.startswith(f"{package}.")}
-    return Source(tuple(sorted(ours)), digest(ast.dump(tree)))
+    return Source(tuple(sorted(ours)), digest(_structure(tree)))
+
+
+def _structure(node: object) -> object:
+    """A syntax tree as lists and texts, the same in every version of Python.
+
+    `ast.dump` is not: versions differ in the empty fields that they write, and in empty parts of f-strings.
+    """
+    if isinstance(node, ast.Constant) and node.value == "":
+        return ["Constant", ""]
+    if isinstance(node, ast.JoinedStr):
+        parts = [_structure(part) for part in node.values]
+        return ["JoinedStr", [part for part in parts if part != ["Constant", ""]]]
+    if isinstance(node, ast.AST):
+        fields = [[name, _structure(value)] for name, value in ast.iter_fields(node)]
+        return [type(node).__name__, *(field for field in fields if field[1] not in (None, [], "None"))]
+    if isinstance(node, list):
+        return [_structure(inner) for inner in node]
+    return node if isinstance(node, str) else repr(node)

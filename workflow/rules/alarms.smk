@@ -11,6 +11,8 @@ RERUNS   when checkpoints are added, or the settings under `trajectories:` or `a
          Instead, the hook `onsuccess` sets the exit status (not with --no-hooks).
 """
 
+from ebbtide.study.checks import baselines
+
 OUTPUTS.tables(
     "alarms",
     {"alarms.tsv": "comparisons of each checkpoint with others, on the same examples"},

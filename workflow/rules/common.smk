@@ -8,32 +8,38 @@ and in every job on a cluster.
 import re
 import sys
 import time
-from glob import glob
 from pathlib import Path
 
 PACKAGE = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(PACKAGE))  # the package of this checkout
 
-from ebbtide.checkpoints.hub.audit import allowed_duplicates
 from ebbtide.code_version import CodeVersions
 from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
 from ebbtide.files import canonical_json
 from ebbtide.jobs.hooks import on_start
 from ebbtide.jobs.leads import COMMON, ScoreJobs
-from ebbtide.jobs.resources import memory_mb, minutes
 from ebbtide.jobs.snakemake_internals import limit_resource, planned_rules
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import last_errors, share_terminal
-from ebbtide.study.checks import baselines, check_checkpoints, problem_of
+from ebbtide.report.end_of_run import end_of_run
+from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
 from ebbtide.study.outputs import Outputs
 
 STARTED = time.time()
+
+
+def fail(message):
+    """End the run with a message, without a traceback; status 1 belongs to alarms."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
 try:
     STUDY = load_study(config, workflow.configfiles)
 except EbbtideError as error:
-    sys.exit(str(error))  # the message without a traceback
+    fail(error)
 
 RESULTS = f"results/{STUDY.name}"
 METRICS = f"{RESULTS}/metrics.parquet"
@@ -44,8 +50,10 @@ SCORE_JOBS = ScoreJobs(STUDY)
 BUDGET = WeightBudget(STUDY)
 # The reason why only the targets `lock` and `audit` can run (incomplete lock, finding of the audit), or None.
 PROBLEM = problem_of(lambda: check_checkpoints(STUDY)) or problem_of(BUDGET.check)
-# Priorities: tasks are frozen before weights are loaded, so that one load scores them all.
-FREEZING, TRAINING = 1000, 10
+FREEZING, TRAINING = (
+    1000,
+    10,
+)  # priorities: all tasks first, so that one load scores them
 
 limit_resource(workflow, "hub", BUDGET.downloads)
 share_with_jobs(STUDY.config["mirrors"])
@@ -63,21 +71,10 @@ wildcard_constraints:
     task=any_of(STUDY.tasks),
 
 
-localrules:
-    all,
-    outputs_page,
-
-
 def require_checkpoints():
     """Exit with `PROBLEM`, if any. Input functions call this, so that `lock` and `audit` can run regardless."""
     if PROBLEM:
-        sys.exit(PROBLEM)
-
-
-def everything(wildcards):
-    """Return all files registered by the stages."""
-    require_checkpoints()
-    return OUTPUTS.targets()
+        fail(PROBLEM)
 
 
 def checkpoint_of(wildcards):
@@ -91,7 +88,7 @@ def weights_of(wildcards):
     missing = SCORE_JOBS.is_missing(
         wildcards.model, wildcards.checkpoint, wildcards.task
     )
-    return ancient(checkpoint_of(wildcards).marker) if missing else []
+    return ancient(BUDGET.directory(checkpoint_of(wildcards).marker)) if missing else []
 
 
 def cells_of(wildcards):
@@ -113,14 +110,8 @@ onstart:
 
 onsuccess:
     # Alarms set the exit status, but are not reported as a failure of the workflow.
-    from ebbtide.report.end_of_run import end_of_run
-
-    text, status = end_of_run(STUDY, RESULTS, planned_rules(workflow))
-    if not PROBLEM:
-        BUDGET.clean_up()
-    print(text, end="")
-    if status:
-        sys.exit(status)
+    if end_of_run(STUDY, BUDGET, planned_rules(workflow)):
+        sys.exit(1)
 
 
 onerror:

@@ -1,60 +1,42 @@
 """
-Figures: draw all figures of the study in one process.
+Figures: draw the figures of each stage in one process.
 
 INPUTS   the tables that the figures show
 OUTPUTS  results/{study}/figures/{figure}.{pdf,png}
 RERUNS   when the tables, the titles, the settings that figures use, the dropped checkpoints or the code change. One job
-         draws all figures, because importing the drawing library takes as long as drawing one.
+         draws all figures of a stage, because importing the drawing library takes as long as drawing one.
 
-Stages register their own figures, and the tables that these show. The figures registered here show the metrics.
+Stages register their own figures, and the tables that these show.
 """
 
-OUTPUTS.figures(
-    "figures",
-    {
-        "accuracy": "accuracy against training tokens, one line per model size",
-        "paper": "the metric of the regressions, in the layout of the paper",
-    },
-    shows=["metrics.parquet"],
-    when=STUDY.has_metrics() and STUDY.has_tokens(),
-    condition="training tokens known",
-)
-OUTPUTS.figures(
-    "figures",
-    {"heat": "accuracy as a heat map of model sizes and checkpoints"},
-    shows=["metrics.parquet"],
-    when=STUDY.has_metrics() and STUDY.has_chance(),
-    condition="chance level known",
-)
+for stage, figures in OUTPUTS.figures_by_stage().items():
 
-
-localrules:
-    plot,
-
-
-rule plot:
-    """Draw every figure, or a placeholder with the reason why it cannot be drawn."""
-    input:
-        **OUTPUTS.figure_tables(),
-    output:
-        pdf=[OUTPUTS.figure(name, "pdf") for name in OUTPUTS.figure_names()],
-        png=[
-            report(
-                OUTPUTS.figure(name, "png"),
-                caption=f"../report/figures/{'scale' if name.startswith('scale_') else name}.rst",
-                category="Figures",
-            )
-            for name in OUTPUTS.figure_names()
-        ],
-    log:
-        f"logs/plot/{STUDY.name}.log",
-    priority: COMMON
-    params:
-        titles=STUDY.config["titles"],
-        regression=REGRESSION,
-        alpha=STUDY.config["trajectories"]["alpha"],
-        scaling_laws=SCALING_LAWS,
-        dropped=STUDY.dropped(),
-        code=CODE.script("plot"),
-    script:
-        "../scripts/plot.py"
+    rule:
+        # Draw the figures of one stage, or placeholders with the reason why they cannot be drawn.
+        name:
+            f"plot_{stage}"
+        input:
+            **OUTPUTS.figure_tables(stage),
+        output:
+            pdf=[OUTPUTS.figure(figure, "pdf") for figure in figures],
+            png=[
+                report(
+                    OUTPUTS.figure(figure, "png"),
+                    caption=f"../report/figures/{'scale' if figure.startswith('scale_') else figure}.rst",
+                    category="Figures",
+                )
+                for figure in figures
+            ],
+        log:
+            f"logs/plot_{stage}/{STUDY.name}.log",
+        priority: COMMON
+        localrule: True
+        params:
+            titles=STUDY.config["titles"],
+            regression=REGRESSION,
+            alpha=STUDY.config["trajectories"]["alpha"],
+            scaling_laws=SCALING_LAWS,
+            dropped=STUDY.dropped(),
+            code=CODE.script("plot"),
+        script:
+            "../scripts/plot.py"

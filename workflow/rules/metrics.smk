@@ -12,6 +12,10 @@ RERUNS   when a cell is new, the grid changes, or the code of the metrics or of 
          records are lost.
 """
 
+from glob import glob
+
+from ebbtide.checkpoints.hub.audit import allowed_duplicates
+
 # The tables of single checkpoints are targets, so that missing ones are made again.
 OUTPUTS.files(
     "metrics",
@@ -33,6 +37,23 @@ OUTPUTS.tables(
     },
     when=STUDY.has_metrics(),
     condition="anything scored or imported",
+)
+OUTPUTS.figures(
+    "metrics",
+    {
+        "accuracy": "accuracy against training tokens, one line per model size",
+        "paper": "the metric of the regressions, in the layout of the paper",
+    },
+    shows=["metrics.parquet"],
+    when=STUDY.has_metrics() and STUDY.has_tokens(),
+    condition="training tokens known",
+)
+OUTPUTS.figures(
+    "metrics",
+    {"heat": "accuracy as a heat map of model sizes and checkpoints"},
+    shows=["metrics.parquet"],
+    when=STUDY.has_metrics() and STUDY.has_chance(),
+    condition="chance level known",
 )
 IMPORTED_FILES = sorted(
     {

@@ -13,7 +13,10 @@ OUTPUTS  results/{study}/regressions.tsv       in the form set in the study, p a
 RERUNS   when the metrics, the settings under `regression:`, titles or the code of the statistics change.
 """
 
-REGRESSION = STUDY.config["regression"]
+# The settings that every rule reads; `example_model` belongs to its own rule.
+REGRESSION = {
+    k: v for k, v in STUDY.config["regression"].items() if k != "example_model"
+}
 OUTPUTS.tables(
     "regression",
     {
@@ -141,6 +144,7 @@ rule example_model:
     params:
         examples=STUDY.parts("examples"),
         regression=REGRESSION,
+        most_checkpoints=STUDY.config["regression"]["example_model"]["checkpoints"],
         code=CODE.script("example_model"),
     script:
         "../scripts/example_model.py"

@@ -69,7 +69,7 @@ if HAS_TESTBED:
     try:
         PINS = find_pins(SCALING_LAWS["testbed"]["pins"])
     except EbbtideError as error:
-        sys.exit(str(error))
+        fail(error)
     TESTBED = f"resources/testbeds/{digest([SCALING_LAWS['testbed']['source'], file_sha256(PINS)])}"
 
     localrules:
@@ -103,6 +103,7 @@ if HAS_TESTBED:
         priority: COMMON
         params:
             scaling_laws=SCALING_LAWS,
+            testbed=TESTBED,  # its name contains the digest of the pins
             code=CODE.script("testbed_runs"),
         script:
             "../scripts/testbed_runs.py"
@@ -122,6 +123,7 @@ if HAS_TESTBED:
         priority: COMMON
         params:
             scaling_laws=SCALING_LAWS,
+            testbed=TESTBED,  # its name contains the digest of the pins
             code=CODE.script("configurations"),
         script:
             "../scripts/configurations.py"

@@ -39,7 +39,7 @@ if HAS_SCALING_TRENDS:
         SERIES = series_by_model(STUDY.config["models"])
         SHOTS = shots_of(STUDY.tasks, imported_tasks(STUDY.imported))
     except EbbtideError as error:
-        sys.exit(str(error))
+        fail(error)
 
     localrules:
         scaling_trends,

@@ -11,6 +11,8 @@ RERUNS   when the cell is missing or its identity changes: weights, tokenizer, t
 There is one job per cell, but weights are loaded once per checkpoint: see `jobs.score_cell`.
 """
 
+from ebbtide.jobs.resources import memory_mb, minutes
+
 OUTPUTS.files(
     "scoring",
     CELL,

@@ -8,8 +8,8 @@ from ebbtide.tables import read_tsv
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    said = lines(read_tsv(job.input.alarms), job.params.checkpoints)
-    print(*said, f"All comparisons: {job.input.alarms}", sep="\n")
+    report = lines(read_tsv(job.input.alarms), job.params.checkpoints)
+    print(*report, f"All comparisons: {job.input.alarms}", sep="\n")
 
 
 if __name__ == "__main__":

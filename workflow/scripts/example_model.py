@@ -16,7 +16,7 @@ def main(job) -> None:
         zip(regressions["task"], regressions["metric"], strict=True),
         job.params.regression["parameters"],
     )
-    table = example_model(tasks, checkpoints=job.params.regression["example_model"]["checkpoints"])
+    table = example_model(tasks, checkpoints=job.params.most_checkpoints)
     write_tsv(compare(table, regressions, job.params.regression["alpha"]), job.output.table)
 
 

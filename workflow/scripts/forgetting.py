@@ -2,7 +2,7 @@
 
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
-from ebbtide.report.forgotten_page import forgotten_page
+from ebbtide.report.forgotten.page import forgotten_page
 from ebbtide.statistics.forgetting.tables import forgetting_tables, prompts, with_texts
 from ebbtide.statistics.panel import read_trajectories
 from ebbtide.tables import REQUESTS, read_footer, read_frame, write_tsv

@@ -2,7 +2,7 @@
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.scaling_laws.runs import RUNS
-from ebbtide.statistics.scaling_laws.scored import scored_runs
+from ebbtide.statistics.scaling_laws.scored import own_runs
 from ebbtide.tables import METRICS, read_frame, write_parquet, write_tsv
 
 
@@ -10,7 +10,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     metrics = read_frame(job.input.metrics, METRICS)
-    runs, tasks = scored_runs(metrics, **job.params.chosen)
+    runs, tasks = own_runs(metrics, **job.params.chosen)
     write_parquet(runs, job.output.runs, RUNS)
     write_tsv(tasks, job.output.tasks)
 

@@ -10,6 +10,7 @@ import pytest
 
 import locks
 from ebbtide.cells.store import path_of
+from ebbtide.checkpoints.directory import directory_of
 from ebbtide.checkpoints.hub.fetched import fetch_directory
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint, Model
@@ -119,8 +120,10 @@ def test_weights_fetched_beside_a_leftover_get_its_name(
     assert fetch_directory(str(leftover)) == place  # the same for every job of the run
 
     planned = study([SIZE], None, "all")
-    [checkpoint] = planned.checkpoints()
-    row = Model("tiny", (replace(checkpoint, marker=place),))
-    WeightBudget(replace(planned, models={"tiny": row})).clean_up()
+    budget = WeightBudget(planned)
+    assert budget.directory(str(leftover)) == place
+    assert budget.missing_directories(kept=True) == []
+    assert directory_of(leftover) == Path(place)  # where a job that was planned with the marker looks
+    budget.clean_up()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-0"]
     assert fetch_directory(str(leftover)) == str(leftover)

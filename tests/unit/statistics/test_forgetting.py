@@ -9,7 +9,7 @@ import pytest
 
 from ebbtide.errors import FigureError
 from ebbtide.figures.forgetting import plot_forgetting
-from ebbtide.report.forgotten_page import forgotten_page
+from ebbtide.report.forgotten.page import forgotten_page
 from ebbtide.statistics.forgetting.flicker import expected_falls, forgotten_by_chance
 from ebbtide.statistics.forgetting.forgetting import curves, median_survival, net_test, summarise_histories
 from ebbtide.statistics.forgetting.history import History, default_streak, history

@@ -21,8 +21,8 @@ def test_targets_are_what_this_study_has() -> None:
         "results/mine/figures/alarms.pdf",
         "results/mine/figures/alarms.png",
     ]
-    assert outputs.figure_names() == ["alarms"]
-    assert outputs.figure_tables() == {
+    assert outputs.figures_by_stage() == {"alarms": ["alarms"]}
+    assert outputs.figure_tables("alarms") == {
         "alarms": "results/mine/alarms.tsv",
         "metrics": "results/mine/metrics.parquet",
     }

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from ebbtide.errors import TaskError
-from ebbtide.tasks.lm_eval import requests_of, results_of
+from ebbtide.tasks.lm_eval.freeze import requests_of
+from ebbtide.tasks.lm_eval.results import results_of
 
 GROUP = yaml.safe_load((Path(__file__).parents[3] / "workflow/tasks/_downstream_17.yaml").read_text())[
     "tasks"

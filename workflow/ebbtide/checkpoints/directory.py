@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.checkpoints.fingerprint import fingerprint, is_read_whole
-from ebbtide.checkpoints.hub.fetched import is_fetched, verify_fetched
+from ebbtide.checkpoints.hub.fetched import fetch_directory, is_fetched, verify_fetched
 from ebbtide.checkpoints.hub.lock import INDICES, TOKENIZER, weight_map
 from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.errors import CheckpointError
@@ -110,6 +110,8 @@ def locate(directory: str | Path, record: str | Path) -> Located:
 def directory_of(checkpoint: str | Path) -> Path:
     """The directory of a checkpoint, given the directory itself, a file in it, or a record of `locate`."""
     path = Path(checkpoint)
+    if path.name.startswith("hub-"):
+        return Path(fetch_directory(str(path)))
     if not path.is_file():
         return path
     if path.name == LOCATED:

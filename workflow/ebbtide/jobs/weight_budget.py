@@ -15,7 +15,7 @@ from typing import Any
 
 from ebbtide.cells.store import path_of
 from ebbtide.checkpoints.hub.disk import remove
-from ebbtide.checkpoints.hub.fetched import is_fetched, planned_directory
+from ebbtide.checkpoints.hub.fetched import fetch_directory, is_fetched
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.leads import cell_path, missing
@@ -31,6 +31,8 @@ class WeightBudget:
         self._study = study
         self._weights = study.config["weights"]
         self._hub = [c for model in study.hub for c in study.models[model.name].checkpoints]
+        # Marker → where the weights are or will be fetched to.
+        self._directories = {c.marker: fetch_directory(c.marker) for c in self._hub}
         self._kept = {c.marker for model in study.hub for c in self._to_keep(model.name)}
 
     plan_file = "resources/ahead/weights.json"  # the result of `plan`, which the fetches of a run read
@@ -42,14 +44,18 @@ class WeightBudget:
 
     def missing_directories(self, *, kept: bool) -> list[str]:
         """Return the directory names of weights that are not on disk, of those to keep or of the others."""
-        absent = (c for c in self._hub if not is_fetched(c.marker))
-        return [Path(c.marker).name for c in absent if (c.marker in self._kept) == kept]
+        wanted = (c.marker for c in self._hub if (c.marker in self._kept) == kept)
+        return [Path(d).name for d in map(self.directory, wanted) if not is_fetched(d)]
+
+    def directory(self, marker: str) -> str:
+        """Return the directory of the weights of a checkpoint from the hub; for others, the marker."""
+        return self._directories.get(marker, marker)
 
     def unneeded(self) -> list[Path]:
         """Return the weights on disk that are not kept and that no cell of the study needs."""
         waiting = {c.marker for c in self._hub if missing(self._study, c)}
-        unused = (c for c in self._hub if c.marker not in self._kept | waiting)
-        return [Path(c.marker) for c in unused if is_fetched(c.marker)]
+        unused = (self.directory(c.marker) for c in self._hub if c.marker not in self._kept | waiting)
+        return [Path(directory) for directory in unused if is_fetched(directory)]
 
     def clean_up(self) -> None:
         """Remove, at the end of a run, weights that no cell needs and leftovers of interrupted removals.
@@ -59,12 +65,11 @@ class WeightBudget:
         """
         for weights in self.unneeded():
             remove(weights)
-        for checkpoint in self._hub:
-            directory = planned_directory(checkpoint.marker)
-            if directory.exists() and not is_fetched(directory):
-                remove(directory)
-                if is_fetched(checkpoint.marker):
-                    Path(checkpoint.marker).rename(directory)
+        for marker, directory in self._directories.items():
+            if directory != marker:
+                remove(Path(marker))
+                if is_fetched(directory):
+                    Path(directory).rename(marker)
 
     def options(self, model: str) -> str:
         """Return the options of `fetch-checkpoint` for a model."""
@@ -78,7 +83,7 @@ class WeightBudget:
         """
         budget, store = self._weights["disk_gb"], self._study.config["scoring"]["store"]
         wanted = {
-            c.marker: [
+            self.directory(c.marker): [
                 [
                     cell_path(c, task),
                     str(path_of(store, self._study.identity(c, task))),
@@ -93,7 +98,7 @@ class WeightBudget:
             "pid": os.getpid(),
             "started": time.time(),
             "budget_bytes": None if budget is None else round(budget * GB),
-            "stay": sorted(self._kept),
+            "stay": sorted(map(self.directory, self._kept)),
             "wanted": wanted,
         }
 
@@ -103,7 +108,8 @@ class WeightBudget:
             return
         needed = {c.marker for c in self._needed}
         staying = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker in self._kept}
-        held = sum(size for marker, size in staying.items() if marker in needed or is_fetched(marker))
+        there = {marker for marker in staying if is_fetched(self.directory(marker))}
+        held = sum(size for marker, size in staying.items() if marker in needed | there)
         passing = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker not in self._kept}
         largest = max(self._needed, key=lambda c: passing.get(c.marker, 0), default=None)
         if largest is None:

@@ -93,7 +93,7 @@ def _measurements(
     """Yield metrics and examples: of lm-eval's code for its tasks, and ours unless their gold is unknown."""
     record = frozen.get("lm_eval")
     if record is not None:
-        from ebbtide.tasks.lm_eval import results_of
+        from ebbtide.tasks.lm_eval.results import results_of
 
         yield results_of(scores, requests, record, bootstrap_iters=BOOTSTRAP_DRAWS), None
     if not (record or {}).get("own_process_results"):

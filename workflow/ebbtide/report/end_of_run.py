@@ -1,30 +1,32 @@
-"""The end of a run: what is printed, and the exit status."""
+"""The end of a successful run: clean up, print the results in words, and set the exit status."""
 
 from collections.abc import Collection
 from pathlib import Path
 
+from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.study.study import Study
 
+# Rules that use weights from the hub. Runs without them, such as `snakemake lock`, remove no weights.
+_WEIGHT_RULES = {"score", "fetch_to_keep", "fetch_to_pass"}
 
-def end_of_run(study: Study, results: str, rules: Collection[str]) -> tuple[str, int]:
-    """Text for the terminal, and the exit status: 1 where alarms were asked for and are grave enough.
+
+def end_of_run(study: Study, budget: WeightBudget, rules: Collection[str]) -> bool:
+    """Clean up and print; returns whether alarms were asked for and are at or above `alarms.fail_on`.
 
     Parameters
     ----------
-    results
-        Directory of the study's results.
     rules
         Names of the rules in the graph of the run.
     """
-    text, status = "", 0
-    scaling = Path(results) / "scaling.txt"
-    if "scaling_laws_summary" in rules and scaling.exists():
-        text += scaling.read_text(encoding="utf-8") + "\n"
-    if "check_alarms" in rules:
-        from ebbtide.statistics.alarms.lines import fails
-        from ebbtide.tables import read_tsv
+    if _WEIGHT_RULES & set(rules):
+        budget.clean_up()
+    results = Path("results") / study.name
+    if "scaling_laws_summary" in rules and (results / "scaling.txt").exists():
+        print((results / "scaling.txt").read_text(encoding="utf-8"))
+    if "check_alarms" not in rules:
+        return False
+    from ebbtide.statistics.alarms.lines import fails
+    from ebbtide.tables import read_tsv
 
-        settings = study.config["alarms"]
-        table = read_tsv(f"{results}/alarms.tsv")
-        status = int(fails(table, settings["fail_on"], settings["checkpoints"]))
-    return text, status
+    settings = study.config["alarms"]
+    return fails(read_tsv(results / "alarms.tsv"), settings["fail_on"], settings["checkpoints"])

@@ -33,12 +33,14 @@ class Outputs:
     def __init__(self, results: str) -> None:
         self._results = results
         self._outputs: list[Output] = []
-        self._figures: list[str] = []
-        self._figure_tables: dict[str, str] = {}
+        self._figures: dict[str, list[str]] = {}  # stage → names
+        self._figure_tables: dict[str, dict[str, str]] = {}  # stage → name of a table → its file
 
-    def files(self, stage: str, pattern: str, description: str, targets: Iterable[str] = ()) -> None:
+    def files(
+        self, stage: str, pattern: str, description: str, targets: Iterable[str] = (), condition: str = ""
+    ) -> None:
         """Register files that share a pattern, which the docs list; `targets` are those of this study."""
-        self._outputs.append(Output(stage, pattern, description, "", tuple(targets)))
+        self._outputs.append(Output(stage, pattern, description, condition, tuple(targets)))
 
     def tables(
         self, stage: str, tables: Mapping[str, str], *, when: bool = True, condition: str = ""
@@ -78,21 +80,22 @@ class Outputs:
             path = f"results/{{study}}/figures/{name}.{{{','.join(FORMATS)}}}"
             targets = tuple(self.figure(name, form) for form in FORMATS) if when else ()
             self._outputs.append(Output(stage, path, description, condition, targets))
-            self._figures += [name] * when
         if when:
-            self._figure_tables |= {name.partition(".")[0]: f"{self._results}/{name}" for name in shows}
+            self._figures.setdefault(stage, []).extend(figures)
+            tables = {name.partition(".")[0]: f"{self._results}/{name}" for name in shows}
+            self._figure_tables.setdefault(stage, {}).update(tables)
 
     def figure(self, name: str, form: str) -> str:
         """Return the path of a figure in one format."""
         return f"{self._results}/figures/{name}.{form}"
 
-    def figure_names(self) -> list[str]:
-        """Return the names of the figures of this study, without suffix."""
-        return list(self._figures)
+    def figures_by_stage(self) -> dict[str, list[str]]:
+        """Return the names of the figures of this study, without suffix, by stage."""
+        return dict(self._figures)
 
-    def figure_tables(self) -> dict[str, str]:
-        """Return the files of the tables from which figures are drawn, by name without suffix."""
-        return dict(self._figure_tables)
+    def figure_tables(self, stage: str) -> dict[str, str]:
+        """Return the files of the tables that the figures of a stage show, by name without suffix."""
+        return dict(self._figure_tables[stage])
 
     def targets(self) -> list[str]:
         """Return all files of this study."""
@@ -114,7 +117,8 @@ class Outputs:
 
 _HEADER = """# Outputs
 
-All files of a study, by stage. `{study}` is the name of the study. Paths never contain timestamps.
+The results of a study and the tasks and checkpoints it uses, by stage. `{study}` is the name of the study.
+Paths never contain timestamps.
 
 This page is generated from the rule files by `make outputs`.
 """

@@ -55,7 +55,7 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
 
 
 def _lm_eval_requests(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
-    from ebbtide.tasks.lm_eval import requests_of
+    from ebbtide.tasks.lm_eval.freeze import requests_of
 
     source = task.definition["source"]
     given = {k: source[k] for k in ("include_path", "num_fewshot", "seed", "limit") if k in source}

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ebbtide.checkpoints.hub.fetched import fetch_directory
 from ebbtide.checkpoints.hub.lock import MAIN, Lock, Locked
 from ebbtide.checkpoints.precision import dtype_of
 from ebbtide.checkpoints.schedule import Schedule, pick
@@ -195,9 +194,7 @@ def checkpoint_of(model: HubModel, wanted: Wanted, locked: Locked, lock: Lock) -
         tokens=wanted.stage.tokens(wanted.step),
         weights=weights,
         tokenizer=tokenizer,
-        marker=fetch_directory(
-            f"{CHECKPOINTS}/{model.name}/{wanted.name}/hub-{digest([weights, tokenizer])}"
-        ),
+        marker=f"{CHECKPOINTS}/{model.name}/{wanted.name}/hub-{digest([weights, tokenizer])}",
         size_bytes=locked.size(model.format),
         dtype=dtype_of(lock.config(locked)) or "unknown",
         peak_disk_bytes=locked.peak_disk_bytes(model.format, remote_code=model.remote_code),

@@ -70,20 +70,16 @@ def is_fetched(directory: str | Path) -> bool:
 def fetch_directory(directory: str) -> str:
     """The directory that contains a fetched checkpoint or that it can be fetched to.
 
-    This is `directory`, unless an interrupted removal left files without a record there. Planning deletes
-    nothing, so such a checkpoint is fetched to a name with a suffix. `jobs.weight_budget` cleans up at the
-    end of the run.
+    This is `directory`, unless an interrupted removal left files without a record there. Snakemake takes such
+    a leftover for the weights, and planning deletes nothing, so the checkpoint is fetched to a name with a
+    suffix. `jobs.weight_budget` cleans up at the end of the run: removing the leftover earlier would change
+    the name while jobs of the run use it.
     """
     place, number = directory, 1
     while Path(place).exists() and not is_fetched(place):
         number += 1
         place = f"{directory}{_SUFFIX}{number}"
     return place
-
-
-def planned_directory(place: str) -> Path:
-    """The argument with which `fetch_directory` returned `place`."""
-    return Path(re.sub(rf"{re.escape(_SUFFIX)}\d+$", "", place))
 
 
 def write_fetched(fetched: Fetched, directory: Path) -> None:

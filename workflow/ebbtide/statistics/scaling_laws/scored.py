@@ -12,7 +12,7 @@ from ebbtide.statistics.scaling_laws.subset import with_averages
 _M_DIGITS = 3  # significant digits of M: 9.997 tokens per parameter are labelled M = 10
 
 
-def scored_runs(
+def own_runs(
     metrics: pd.DataFrame, *, train_set: str, loss: str, errors: Sequence[str], where: str = "scaling_laws"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the table of runs, and a table (task, chance) of their error tasks.

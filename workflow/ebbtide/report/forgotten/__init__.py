@@ -1,0 +1,1 @@
+"""The page of forgotten examples, with its template and script."""
