@@ -72,6 +72,9 @@ rule lock:
 
 rule audit:
     """List problems and anomalies of checkpoints from the hub, using only the lock."""
+    input:
+        # An incomplete lock is no clean bill: the run ends with what it lacks.
+        lambda wildcards: fail(PROBLEM) if STUDY.unlocked else [],
     output:
         audit=report(
             f"{RESULTS}/checkpoint_audit.tsv",

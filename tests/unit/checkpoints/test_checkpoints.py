@@ -226,6 +226,15 @@ def test_an_unreadable_word_about_precision_is_an_error(damaged: Path) -> None:
         own_precision(damaged)
 
 
+def test_a_record_never_answers_for_another_path(damaged: Path, tmp_path: Path) -> None:
+    """A study that was copied, with the path of another run in it, must not show the first run's numbers."""
+    record = tmp_path / "located.json"
+    locate(damaged, record)
+    other = tmp_path / "another-run"
+    with pytest.raises(CheckpointError, match=f"{other} is not a directory.*of another, {damaged}"):
+        locate(other, record)
+
+
 def test_a_directory_that_is_gone_keeps_its_precision(damaged: Path, tmp_path: Path) -> None:
     says(damaged, dtype="float16")
     record = tmp_path / "located.json"

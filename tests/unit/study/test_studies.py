@@ -1,5 +1,6 @@
 """Every study that ships loads, and what the files say of defaults is what the schema does."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 import tiny
 from ebbtide.schema import load_schema, read_yaml
+from ebbtide.study.checks import RENAMED
 from ebbtide.study.load import read_study
 from workspace import ROOT
 
@@ -81,3 +83,16 @@ def test_the_template_states_defaults_below_its_line() -> None:
     assert {key: stated[key] for key in stated.keys() - own} == {
         key: DEFAULTS[key] for key in stated.keys() - own
     }
+
+
+def test_the_docs_use_no_old_name() -> None:
+    """A key as it is written in a file, `key: value`, or on the command line, `key=value`."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for old, new in RENAMED.items():
+        key = old.rpartition(".")[2]
+        if key in ("rows", "scale", "scaling", "verify", "hold", "flat", "ahead", "fail", "downloads"):
+            written = re.compile(rf"`{re.escape(old)}`|`{re.escape(old)}:|^{re.escape(old)}:", re.MULTILINE)
+        else:
+            written = re.compile(rf"`{key}[:=`]|--config {key}=|^ *{key}:", re.MULTILINE)
+        for page in pages:
+            assert not written.search(page.read_text()), f"{page.name}: {old} is now {new}"

@@ -87,14 +87,19 @@ def locate(directory: str | Path, record: str | Path) -> Located:
 
     Snakemake calls this at every start. Files are read only if the path, size, modification time, change
     time or inode of one of them differs from the record. The change time detects files that were replaced
-    under their old size and modification time. If the directory is gone, the record is returned, so that
-    scored checkpoints can still be analysed.
+    under their old size and modification time. If the directory is gone, the record of this path is returned,
+    so that scored checkpoints can still be analysed.
 
     Raises `CheckpointError` for an incomplete directory, or for a missing one without a record.
     """
     directory, record = Path(directory), Path(record)
     known = read_record(record)
     if known and not directory.exists():
+        if known.get("path", str(directory)) != str(directory):
+            raise CheckpointError(
+                f"{directory} is not a directory, and {record} is the record of another, {known['path']}. "
+                "Correct the path, or give the model another name."
+            )
         return _from_record(directory, known)
     stamps = {path.name: stamp(path) for path in _files(directory)}
     absolute = str(directory.resolve())
@@ -103,7 +108,11 @@ def locate(directory: str | Path, record: str | Path) -> Located:
     if unmoved and {name: _stamp_in(file) for name, file in files.items()} == stamps:
         return _from_record(directory, known)
     found, content = _read(directory, stamps, known, unmoved=unmoved)
-    write_text(json.dumps({**asdict(found), "directory": absolute, **content}, indent=1) + "\n", record)
+    write_text(
+        json.dumps({**asdict(found), "directory": absolute, "path": str(directory), **content}, indent=1)
+        + "\n",
+        record,
+    )
     return found
 
 

@@ -81,13 +81,14 @@ def _commit(dataset: str, revision: str | None, where: str) -> str:
     """Return the commit of a revision of a data set on the hub; None is the newest commit."""
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     hub = HfApi(endpoint=hub_endpoint(), token=hub_token())
     try:
         return str(hub.dataset_info(dataset, revision=revision).sha)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+    except (HTTPError, HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise SourceError(
             f"{where}.dataset: {dataset} at {revision or 'its newest commit'} cannot be read from "
             f"{hub_endpoint()} ({type(error).__name__}: {first_line(error)})."
