@@ -156,6 +156,7 @@ def test_truthful_qa_by_its_own_definition(number: int, lm_eval: Any, shared: Pa
     assert (row.metric, row.n, row.value > 0) == ("lm_eval_acc", 60, True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_real_model_on_truthful_qa_and_prose(lm_eval: Any, shared: Path) -> None:
     model = smollm2()

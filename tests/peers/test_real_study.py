@@ -7,7 +7,7 @@ from ebbtide.tables import CELL, METRICS, read_frame
 from real_models import smollm2
 from workspace import Workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.xdist_group("real")]
 
 
 def test_all_choices_of_memo_trap_agree_with_float64(shared, tmp_path):

@@ -12,7 +12,7 @@ from ebbtide.statistics.scaling_laws.runs import RUNS
 from ebbtide.tables import METRICS, read_frame
 from workspace import SMALL_SERIES, Workspace, write_small_study
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("overtraining_ladder")]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.xdist_group("overtraining_ladder")]
 
 STEPS = {"laws-d8-m4": 20, "laws-d8-m8": 41, "laws-d8-m16": 82, "laws-d16-m2": 30, "laws-d16-m4": 60}
 HELD_OUT = {"laws-d16-m8": 119}

@@ -392,6 +392,7 @@ def test_the_harness_rule_is_the_harness_s(beginning: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("model", [smollm2, gemma3])
 def test_the_harness_rule_on_a_real_tokenizer(model: Any) -> None:
     from transformers import AutoTokenizer

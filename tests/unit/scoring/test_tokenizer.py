@@ -447,6 +447,7 @@ def test_smollm2() -> None:
     assert found.by_words
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_gemma3() -> None:
     assert is_lean(gemma3())
