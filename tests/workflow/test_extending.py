@@ -123,7 +123,7 @@ class Checkout:
             if not (ROOT / name).is_file():
                 continue  # a link to a directory
             (path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, path / name)
+            shutil.copy2(ROOT / name, path / name)  # with its date: a newer script would plan its rule
         # So that `make` finds an installed environment; its programs come from PATH.
         for name in ("python", "../.installed", "../.installed-test"):
             (path / ".venv/bin").mkdir(parents=True, exist_ok=True)
