@@ -1,5 +1,6 @@
 """Digests of code: every module that a script really imports counts, and nothing else does."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -117,6 +118,11 @@ def test_the_cache_saves_parsing_and_is_never_needed(tmp_path: Path, monkeypatch
     first.save()
     monkeypatch.setattr("ebbtide.code_version._parse", lambda *_: pytest.fail("a source was parsed again"))
     assert CodeVersions(cache=cache).script("plot") == digest
+    monkeypatch.undo()
+    monkeypatch.setattr("ebbtide.code_version._OWN_VERSION", "another")
+    wrong = {key: [imports, "0"] for key, (imports, _) in json.loads(cache.read_text()).items()}
+    cache.write_text(json.dumps(wrong))
+    assert CodeVersions(cache=cache).script("plot") == digest  # digests of another version are not taken
     monkeypatch.undo()
     for damaged in ("", "[1]", '{"a": 1}', "{"):
         cache.write_text(damaged)
