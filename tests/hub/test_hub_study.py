@@ -198,7 +198,7 @@ def test_every_planted_defect_is_found_and_nothing_else(tmp_path: Path, hub: Fak
     assert scored == {"step0", "step1", "step16", "step64", "step128"}
     assert not list(workspace.path.rglob("modeling_x.py"))
     # Equal weights are one identity: scored once, copied for the other step.
-    assert len(list((workspace.path / "cells").glob("*.parquet"))) == 4 * 2
+    assert len(list((workspace.path / "cells").glob("[!.]*.parquet"))) == 4 * 2
 
 
 def test_a_moved_branch_is_reported_and_not_followed(tmp_path: Path, hub: FakeHub, weights: Path) -> None:

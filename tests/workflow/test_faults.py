@@ -41,19 +41,19 @@ def test_killed_in_the_middle_the_next_run_finishes_only_what_is_missing(finishe
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("cells/*.parquet"))) < 3:
+    while len(list(tmp_path.glob("cells/[!.]*.parquet"))) < 3:
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "nothing was scored in two minutes"
         time.sleep(0.02)
     for pid in reversed(descendants(process.pid)):
         os.kill(pid, signal.SIGKILL)
     process.wait()
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("cells/*.parquet")}
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("cells/[!.]*.parquet")}
     assert 3 <= len(before) < 18
 
     workspace.snakemake("--unlock")
     workspace.run("--rerun-incomplete", "--until", "regress")
-    after = {p: p.stat().st_mtime_ns for p in tmp_path.glob("cells/*.parquet")}
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.glob("cells/[!.]*.parquet")}
     assert len(after) == 18
     assert before.items() <= after.items()  # no cell was scored twice
     assert table_bytes(workspace) == table_bytes(finished_study)
@@ -85,7 +85,7 @@ def test_a_cell_of_another_checkpoint_is_named_and_not_averaged_in(study):
 
 
 def test_a_damaged_store_is_scored_again(study):
-    stored = sorted(study.path.glob("cells/*.parquet"))
+    stored = sorted(study.path.glob("cells/[!.]*.parquet"))
     for cell in stored:
         cell.write_bytes(cell.read_bytes()[:100])
     cell = study.cells()[0]
