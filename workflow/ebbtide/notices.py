@@ -1,7 +1,7 @@
-"""Notices: values of a study that were defaulted, dropped, truncated, tied, duplicated, reused or not compared.
+"""Notices: what was defaulted, dropped, truncated, tied, duplicated, reused or not compared in a study.
 
-Every stage returns its own notices as a list; `report.notices` collects those of a study, worst first. A notice
-stops nothing. What must stop a run is an error.
+Every stage returns its own notices as a list; `report.notices` collects those of a study, worst first. A
+notice stops nothing. What must stop a run is an error.
 """
 
 from collections.abc import Iterable, Mapping
