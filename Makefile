@@ -17,7 +17,6 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 demo: $(VENV)/.installed
 	snakemake --cores $(CORES) --quiet rules reason
 	snakemake --report results/ladder/report.zip --quiet all
-	@echo && cat results/ladder/summary.txt
 
 test: $(VENV)/.installed-test lint
 	pytest -n 2 --dist loadgroup --durations 30 -m "not long"

@@ -41,6 +41,7 @@ include: "workflow/rules/trends.smk"
 include: "workflow/rules/forgetting.smk"
 include: "workflow/rules/scaling_trends.smk"
 include: "workflow/rules/scaling_laws.smk"
+include: "workflow/rules/summary.smk"
 include: "workflow/rules/figures.smk"
 
 

@@ -69,7 +69,7 @@ class Notice:
 COLUMNS = tuple(field.name for field in fields(Notice))
 
 
-def from_records(records: Iterable[Mapping[str, Any]]) -> list[Notice]:
+def from_records(records: Iterable[Mapping[Any, Any]]) -> list[Notice]:
     """Return the notices that `Notice.record` wrote."""
     return [Notice(**record) for record in records]
 

@@ -29,6 +29,7 @@ FOOTER = b"ebbtide"
 TEXTS = (
     *("model", "checkpoint", "task", "metric", "series", "shots", "train_set", "quantity"),
     *("against", "reference", "severity", "class", "verdict", "survives", "note", "why"),
+    *("kind", "detail", "remedy"),
 )
 
 

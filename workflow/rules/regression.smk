@@ -5,7 +5,7 @@ INPUTS   results/{study}/metrics.parquet, a paper's printed values, results/{stu
 OUTPUTS  results/{study}/regressions.tsv       in the form set in the study, p adjusted over all tests
          results/{study}/regressions_raw.tsv   raw form, in addition to the standardised one
          results/{study}/table.{txt,tex}       regressions.tsv formatted for a paper
-         results/{study}/verdicts.tsv, summary.txt
+         results/{study}/verdicts.tsv
          results/{study}/robustness.tsv        every regression with one analysis choice changed at a time
          results/{study}/robustness_verdicts.tsv
          results/{study}/example_model.tsv     effects of size and tokens on single answers
@@ -26,7 +26,6 @@ OUTPUTS.tables(
         "table.tex": "the same for LaTeX",
         "robustness.tsv": "every regression with one analysis choice changed at a time",
         "robustness_verdicts.tsv": "which verdicts hold under every choice",
-        "summary.txt": "the findings in five lines",
     },
     when=STUDY.has_metrics(),
     condition="anything scored or imported",
@@ -56,7 +55,6 @@ localrules:
     regress,
     robustness,
     example_model,
-    summary,
 
 
 rule regress:
@@ -148,19 +146,3 @@ rule example_model:
         code=CODE.script("example_model"),
     script:
         "../scripts/example_model.py"
-
-
-rule summary:
-    """Summarise the findings and their files in five lines."""
-    input:
-        metrics=METRICS,
-        verdicts=f"{RESULTS}/verdicts.tsv",
-    output:
-        summary=f"{RESULTS}/summary.txt",
-    log:
-        f"logs/summary/{STUDY.name}.log",
-    priority: COMMON
-    params:
-        code=CODE.script("summary"),
-    script:
-        "../scripts/summary.py"

@@ -1,19 +1,35 @@
-"""Adapter: the summary of a study."""
+"""Adapter: the summary of a study, and its notices."""
 
 from pathlib import Path
 
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
+from ebbtide.notices import notices_table
+from ebbtide.report.notices import collected
+from ebbtide.report.outcomes import outcomes
 from ebbtide.report.summary import summarise
-from ebbtide.tables import METRICS, read_frame, read_tsv
+from ebbtide.tables import METRICS, read_frame, read_tsv, write_tsv
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
+    params, results = job.params, Path(job.output.summary).parent
     metrics = read_frame(job.input.metrics, METRICS)
-    verdicts = read_tsv(job.input.verdicts)
-    write_text(summarise(metrics, verdicts, str(Path(job.output.summary).parent)), job.output.summary)
+    tables = {name: read_tsv(job.input[name]) for name in params.tables}
+    frozen = dict(zip(params.tasks, job.input.requests, strict=True))
+    notices = collected(
+        stated=params.stated,
+        parts=job.input.parts,
+        requests=frozen,
+        tables=tables,
+        results=results,
+        made=params.made,
+    )
+    found = outcomes(metrics, tables.get("trends"), tables.get("alarms"), **params.judging)
+    write_tsv(notices_table(notices), job.output.notices)
+    files = [f"{results}/{name}" for name in params.named]
+    write_text(summarise(metrics, found, tables["verdicts"], notices, files), job.output.summary)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,11 @@ def end_of_run(study: Study, budget: WeightBudget, rules: Collection[str]) -> bo
     if _WEIGHT_RULES & set(rules):
         budget.clean_up()
     results = Path("results") / study.name
+    if "summary" in rules and (results / "summary.txt").exists():
+        from ebbtide.report.summary import for_terminal
+
+        text = (results / "summary.txt").read_text(encoding="utf-8")
+        print(for_terminal(text, results / "summary.txt"))
     if "scaling_laws_summary" in rules and (results / "scaling.txt").exists():
         print((results / "scaling.txt").read_text(encoding="utf-8"))
     if "check_alarms" not in rules:

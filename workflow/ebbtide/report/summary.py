@@ -1,46 +1,150 @@
-"""The summary of a study, in five lines."""
+"""The summary of a study: outcomes, verdicts, what readers should know, and where the files are."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from ebbtide.notices import Notice, worst_first
 
-def summarise(metrics: pd.DataFrame, verdicts: pd.DataFrame, results: str) -> str:
-    """Five lines: the grid; tasks that ebb, that rise, that are undecided; where the results are.
+TERMINAL_LINES = 25  # of each section; the file has all
+HEADING = "Over training, first → last trained checkpoint"
 
-    A warning comes first where numbers are made up.
+
+def summarise(
+    metrics: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    notices: Sequence[Notice],
+    files: Sequence[str],
+) -> str:
+    """Return the summary as text: sections of lines, separated by blank lines.
+
+    Parameters
+    ----------
+    metrics
+        Rows of `tables.METRICS`.
+    outcomes
+        See `report.outcomes`.
+    verdicts
+        Rows of verdicts.tsv.
+    notices
+        What readers should know; a made-up number (`scoring.backend: fake`) has a line of its own, the first.
+    files
+        Paths to name at the end; those that exist when the run ends.
     """
+    sections = [
+        _grid(metrics),
+        _outcome_lines(outcomes),
+        _verdict_lines(verdicts),
+        notice_lines(notices),
+        [f"Files: {', '.join(files)}."] if files else [],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def for_terminal(text: str, file: str | Path, most: int = TERMINAL_LINES) -> str:
+    """Return the text with at most `most` lines of each section; the last one counts what `file` has more."""
+    sections = []
+    for section in text.split("\n\n"):
+        lines = section.split("\n")
+        more = len(lines) - most
+        sections.append(
+            "\n".join([*lines[:most], f"… and {more} more lines in {file}"] if more > 1 else lines)
+        )
+    return "\n\n".join(sections)
+
+
+def notice_lines(notices: Sequence[Notice]) -> list[str]:
+    """Return a heading with counts, and one line per notice, worst first; none without notices."""
+    ordered = worst_first(notices)
+    if not ordered:
+        return []
+    warnings = sum(notice.severity == "warning" for notice in ordered)
+    counts = [_count(n, name) for n, name in ((warnings, "warning"), (len(ordered) - warnings, "note")) if n]
+    return [f"What to know before you use these numbers: {' and '.join(counts)}", *map(_notice, ordered)]
+
+
+def _notice(notice: Notice) -> str:
+    where = ", ".join(
+        f"{name} {value}"
+        for name, value in (
+            ("model", notice.model),
+            ("checkpoint", notice.checkpoint),
+            ("task", notice.task),
+        )
+        if value
+    )
+    label = f"{notice.severity:<7}  {notice.kind.replace('_', ' ')}"
+    return f"{label}: {f'{where}: ' if where else ''}{notice.detail} {notice.remedy}".rstrip()
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def _grid(metrics: pd.DataFrame) -> list[str]:
     cells = metrics[["model", "checkpoint", "task", "source"]].drop_duplicates()
     imported, fake = (int((cells["source"] == name).sum()) for name in ("imported", "fake"))
-    warning = f"FAKE: {fake} cells hold made-up numbers (scoring.backend: fake); nothing below is a result."
-    grid = " × ".join(
-        f"{cells[column].nunique()} {name}"
-        for column, name in (("model", "models"), ("checkpoint", "checkpoints"), ("task", "tasks"))
-    )
-    metric = metrics["metric"].iloc[0] if verdicts.empty else ", ".join(verdicts["metric"].unique())
+    grid = " × ".join(_count(cells[name].nunique(), name) for name in ("model", "checkpoint", "task"))
+    scored = [_count(len(cells) - imported, "cell") + " scored"] if len(cells) > imported else []
+    given = [f"{_count(imported, 'cell')} imported"] if imported else []
+    warning = f"FAKE: {_count(fake, 'cell')} with made-up numbers (scoring.backend: fake), not results."
+    return [*([warning] if fake else []), f"{', '.join(scored + given) or 'No cells'}: {grid}."]
+
+
+def _outcome_lines(outcomes: pd.DataFrame) -> list[str]:
+    if outcomes.empty:
+        return []
+    slopes = outcomes["slope"].notna().any()
+    unit = "; slope [confidence interval] per tenfold training tokens" if slopes else ""
+    rows = outcomes.to_dict("records")
+    widths = {name: max(len(str(row[name])) for row in rows) for name in ("outcome", "task", "model")}
+    return [f"{HEADING}{unit}", *(_outcome(row, widths) for row in rows)]
+
+
+def _outcome(row: Mapping[Any, Any], widths: Mapping[str, int]) -> str:
+    names = "  ".join(f"{row[name]!s:<{width}}" for name, width in widths.items())
+    parts = [f"{row['metric']} {_number(row['first'])} → {_number(row['last'])}"]
+    if row["first_checkpoint"] == row["last_checkpoint"]:
+        parts = [f"{row['metric']} {_number(row['last'])} at {row['last_checkpoint']}"]
+    elif row["best"] not in (row["first"], row["last"]) and row["best_checkpoint"]:
+        parts.append(f"best {_number(row['best'])} at {row['best_checkpoint']}")
+    if row["outcome"] == "got worse, then better":
+        parts.append(f"worst {_number(row['worst'])} at {row['worst_checkpoint']}")
+    if pd.notna(row["slope"]):
+        parts.append(f"slope {row['slope']:+.2g} [{row['low']:.2g}, {row['high']:.2g}]")
+    if row["evidence"] and not (row["low"] > 0 or row["high"] < 0):
+        parts.append(row["evidence"])  # the slope alone does not show the change
+    if pd.notna(row["minimum_detectable_drop"]) and row["outcome"] in ("undecided", "no change"):
+        parts.append(f"detectable drop {row['minimum_detectable_drop']:.2g}")
+    if row["outcome"] == "undecided" and row["reason"]:
+        parts.append(str(row["reason"]))
+    return f"{names}  {'; '.join(parts)}"
+
+
+def _number(value: float) -> str:
+    return "unknown" if pd.isna(value) else f"{value:.3g}"
+
+
+def _verdict_lines(verdicts: pd.DataFrame) -> list[str]:
+    """Return the verdicts of the regressions, by verdict; for those undecided, also the reason."""
+    if verdicts.empty:
+        return []
     several = set(verdicts.loc[verdicts["task"].duplicated(), "task"])
-    names = {
-        v: [_one(row, row["task"] in several) for _, row in verdicts[verdicts["verdict"] == v].iterrows()]
-        for v in _VERDICTS
-    }
-    ebbs = names["ebbs with size"] + names["ebbs"]
-    largest = "" if verdicts.empty or pd.isna(verdicts["model"].iloc[0]) else str(verdicts["model"].iloc[0])
-    of = f" ({metric} of {largest}, first → last trained checkpoint)" if largest else ""
-    return "\n".join(
-        [
-            *([warning] if fake else []),
-            f"{len(cells) - imported} cells scored{f', {imported} imported' if imported else ''}: {grid}.",
-            f"Ebbs with training{of}: {', '.join(ebbs) or 'none'}.",
-            f"Rises: {', '.join(names['rises']) or 'none'}.",
-            f"Undecided: {', '.join(names['undecided']) or 'none'}.",
-            f"Tables, figures, metrics: {results}/ (figures/accuracy.pdf, regressions.tsv, verdicts.tsv).",
-            "",
-        ]
-    )
-
-
-_VERDICTS = ("ebbs with size", "ebbs", "rises", "undecided")
-
-
-def _one(row: pd.Series, several: bool) -> str:
-    """A task, with its metric if the task has several, and its change."""
-    name = f"{row['task']} {row['metric']}" if several else str(row["task"])
-    return name if pd.isna(row["change"]) else f"{name} {row['first']:.2f} → {row['last']:.2f}"
+    names = [
+        f"{row['task']} {row['metric']}" if row["task"] in several else str(row["task"])
+        for row in verdicts.to_dict("records")
+    ]
+    table = verdicts.assign(name=names)
+    lines = ["Regression on model size and training tokens, all models together"]
+    for verdict in ("ebbs with size", "ebbs", "rises"):
+        found = table[table["verdict"] == verdict]["name"]
+        if len(found):
+            lines.append(f"{verdict}: {', '.join(found)}")
+    undecided = table[table["verdict"] == "undecided"]
+    for reason, rows in undecided.fillna({"note": ""}).groupby("note", sort=False):
+        because = f" ({reason!s})" if reason else ""
+        lines.append(f"undecided: {', '.join(rows['name'])}{because}")
+    return lines

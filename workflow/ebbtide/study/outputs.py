@@ -97,6 +97,18 @@ class Outputs:
         """Return the files of the tables that the figures of a stage show, by name without suffix."""
         return dict(self._figure_tables[stage])
 
+    def tables_of_study(self) -> dict[str, str]:
+        """Return the TSV tables of this study, by name without suffix."""
+        directory = f"{self._results}/"
+        paths = [path for path in self.targets() if path.startswith(directory) and path.endswith(".tsv")]
+        return {path.removeprefix(directory).removesuffix(".tsv"): path for path in paths}
+
+    def named_files(self) -> list[str]:
+        """Return the tables and figures of this study, without cells and parts of tables."""
+        directory = f"{self._results}/"
+        paths = [path for path in self.targets() if path.startswith(directory)]
+        return [p for p in paths if "/" not in p.removeprefix(directory).removeprefix("figures/")]
+
     def targets(self) -> list[str]:
         """Return all files of this study."""
         return [target for output in self._outputs for target in output.targets]

@@ -1,0 +1,129 @@
+"""The notices of a study, from all stages: one list for the terminal, the summary and the report.
+
+Each stage has its own function; this module reads what they need, and merges what is the same at many
+checkpoints or models into one notice.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ebbtide.notices import Notice, from_records, worst_first
+from ebbtide.tables import METRICS, read_footer
+
+MOST_MODELS = 2  # models that are named one by one; with more, the first stands for all
+_DUPLICATES = ("identical_results", "duplicate", "equal_to_main")  # classes of findings
+
+
+def of_audit(table: pd.DataFrame) -> list[Notice]:
+    """Return the findings of an audit of weights (checkpoint_audit.tsv) or results (result_audit.tsv).
+
+    What a known reason allows is a note.
+    """
+    notices = []
+    for row in table.fillna("").to_dict("records"):
+        where = str(row.get("checkpoint") or row.get("steps") or "")
+        kind = "duplicated" if row["finding"] in _DUPLICATES else "suspicious"
+        kind = "dropped" if row.get("action") == "drop" else kind
+        severity = "warning" if row["severity"] in ("error", "warning") else "note"
+        allowed = f"Allowed: {row['reason']}" if row["severity"] == "allowed" else ""
+        task = "" if row.get("task") in (None, "(all)") else str(row["task"])
+        remedy = allowed or _sentence(row["remedy"])
+        notices.append(
+            Notice(severity, kind, _sentence(row["detail"]), remedy, str(row["model"]), where, task)
+        )
+    return notices
+
+
+def of_parts(parts: Iterable[str | Path]) -> list[Notice]:
+    """Return the notices about cells, from the footers of the metrics of single checkpoints."""
+    return [n for part in parts for n in from_records(read_footer(part, METRICS).get("notices", []))]
+
+
+def of_leftovers(results: str | Path, made: Iterable[str]) -> list[Notice]:
+    """Return a notice if the directory of results has files that this study does not make.
+
+    They are from an older run with other settings, or from the user.
+    """
+    directory = Path(results)
+    known = {str(Path(path)) for path in made}
+    found = [p for pattern in ("*.*", "figures/*.*") for p in sorted(directory.glob(pattern)) if p.is_file()]
+    left = [p for p in found if str(p) not in known and not p.name.startswith((".", "report."))]
+    if not left:
+        return []
+    names = ", ".join(str(p.relative_to(directory)) for p in left[:3]) + (", …" if len(left) > 3 else "")
+    few = len(left) == 1
+    detail = (
+        f"{directory} has {len(left)} {'file' if few else 'files'} that this study does not make ({names}); "
+        f"{'it is' if few else 'they are'} from an older run with other settings."
+    )
+    return [Notice("warning", "reused", detail, "Delete what you do not need.", count=len(left))]
+
+
+def merged(notices: Iterable[Notice]) -> list[Notice]:
+    """Return one notice for what is the same at several checkpoints, and at many models; worst first.
+
+    The detail is that of the checkpoint with the highest count, and says at how many more it occurs.
+    """
+    same_checkpoints = _merge(dict.fromkeys(notices), "checkpoint", fewest=2)
+    return worst_first(_merge(same_checkpoints, "model", fewest=MOST_MODELS + 1))
+
+
+def _merge(notices: Iterable[Notice], over: str, fewest: int) -> list[Notice]:
+    """Merge notices that differ in `over`, numbers and quoted texts only, if these are `fewest` or more."""
+    groups: dict[Notice, list[Notice]] = {}
+    for notice in notices:
+        words = re.sub(r"\d[\d.,]*|'[^']*'|\"[^\"]*\"", "#", notice.detail)
+        groups.setdefault(Notice(**{**notice.record(), over: "", "detail": words, "count": 0}), []).append(
+            notice
+        )
+    return [one for members in groups.values() for one in _members(members, over, fewest)]
+
+
+def _members(members: list[Notice], over: str, fewest: int) -> list[Notice]:
+    places = len({getattr(n, over) for n in members})
+    if places < fewest or places < len(members):
+        return members
+    worst = max(members, key=lambda n: n.count)
+    others = f"The same at {places - 1} more {over}{'s' if places > 2 else ''}."
+    return [replace(worst, detail=f"{worst.detail} {others}", count=sum(n.count for n in members))]
+
+
+def _sentence(text: object) -> str:
+    words = str(text).strip()
+    return words if not words or words.endswith((".", "!", "?")) else f"{words[0].upper()}{words[1:]}."
+
+
+def collected(
+    *,
+    stated: Iterable[Mapping[str, Any]],
+    parts: Iterable[str | Path],
+    requests: Mapping[str, str | Path],
+    tables: Mapping[str, pd.DataFrame],
+    results: str | Path,
+    made: Iterable[str],
+) -> list[Notice]:
+    """Return all notices of a study, merged, worst first.
+
+    Parameters
+    ----------
+    stated
+        Records of notices that are known before anything runs (`study.notices`).
+    parts
+        Metrics of single checkpoints, whose footers have the notices about cells.
+    requests
+        Task → frozen requests.
+    tables
+        Name of a table without suffix → its rows, for those that the study has.
+    results, made
+        Directory of results, and the files in it that the study makes.
+    """
+    found = [*from_records(stated), *of_parts(parts), *of_leftovers(results, made)]
+    for name in ("checkpoint_audit", "result_audit"):
+        if name in tables:
+            found += of_audit(tables[name])
+    return merged(found)

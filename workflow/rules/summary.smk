@@ -1,0 +1,87 @@
+"""
+Summary: outcomes of training and verdicts in words, and everything that readers should know before they use them.
+
+INPUTS   the tables of the other stages, as far as the study has them
+OUTPUTS  results/{study}/summary.txt     printed at the end of every run that makes or has it
+         results/{study}/notices.tsv     what was defaulted, dropped, truncated, tied, duplicated, not compared, …
+RERUNS   when one of these tables, the settings under `trajectories:` or `trends:`, the grid or the code change.
+"""
+
+# Tables that the summary reads; a study has some of them.
+SUMMARISED = {
+    name: path
+    for name, path in OUTPUTS.tables_of_study().items()
+    if name
+    in (
+        "verdicts",
+        "trends",
+        "alarms",
+        "regressions",
+        "forgetting",
+        "early_warning",
+        "result_audit",
+        "checkpoint_audit",
+        "scale_trends",
+        "predictions",
+    )
+}
+OUTPUTS.tables(
+    "summary",
+    {
+        "summary.txt": "outcomes of training and verdicts in words, and what to know before using them",
+        "notices.tsv": "what was defaulted, dropped, truncated, tied, duplicated, reused or not compared",
+    },
+    when=STUDY.has_metrics(),
+    condition="anything scored or imported",
+)
+# Named at the end of the summary, as far as the study has them.
+NAMED = [
+    name
+    for name in (
+        "figures/accuracy.pdf",
+        "figures/trends.pdf",
+        *(f"{t}.tsv" for t in ("trends", "alarms", "verdicts", "notices")),
+    )
+    if f"{RESULTS}/{name}" in OUTPUTS.named_files()
+]
+
+
+localrules:
+    summary,
+
+
+rule summary:
+    """Write the outcomes of training, the verdicts and the notices of all stages in words."""
+    input:
+        **SUMMARISED,
+        metrics=METRICS,
+        parts=parts_of("metrics"),
+        requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
+    output:
+        summary=report(
+            f"{RESULTS}/summary.txt",
+            caption="../report/summary.rst",
+            category="Summary",
+        ),
+        notices=report(
+            f"{RESULTS}/notices.tsv",
+            caption="../report/notices.rst",
+            category="Summary",
+        ),
+    log:
+        f"logs/summary/{STUDY.name}.log",
+    priority: COMMON
+    params:
+        tables=list(SUMMARISED),
+        tasks=list(STUDY.tasks),
+        stated=[],
+        made=OUTPUTS.named_files(),
+        named=NAMED,
+        judging={
+            "followed": STUDY.config["trajectories"]["metrics"],
+            "alpha": STUDY.config["trajectories"]["alpha"],
+            "equivalence_margin": STUDY.config["trends"]["equivalence_margin"],
+        },
+        code=CODE.script("summary"),
+    script:
+        "../scripts/summary.py"
