@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import locks
-from ebbtide.checkpoints.hub.audit import audit, audit_lines, dropped
-from ebbtide.checkpoints.hub.catalogue import Allowance, Defect, HubModel
-from ebbtide.checkpoints.hub.findings import CLASSES, DROP, STOP, WARN, Finding
+from ebbtide.checkpoints.findings import CLASSES, DROP, STOP, WARN, Allowance, Finding, audit_lines, dropped
+from ebbtide.checkpoints.hub.audit import audit
+from ebbtide.checkpoints.hub.catalogue import Defect, HubModel
 from ebbtide.checkpoints.hub.lock import Lock
 from ebbtide.schema import load_schema
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.checkpoints.hub.findings import STOP
+from ebbtide.checkpoints.findings import STOP
 from ebbtide.checkpoints.precision import DTYPES
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Checkpoint, Model

@@ -1,14 +1,14 @@
 """Findings about the hub checkpoints in a lock, one function per class (see `hub.audit`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 
+from ebbtide.checkpoints.findings import WARN, Finding
 from ebbtide.checkpoints.hub.catalogue import HubModel, Wanted
 from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, MAIN, SHARD, Lock, Locked
 from ebbtide.parameters import count
 
-STOP, DROP, WARN, ALLOWED = "stop", "drop", "warn", "allowed"
 FORMATS = ("safetensors", "bin")
 
 _IRRELEVANT_KEYS = {
@@ -17,75 +17,6 @@ _IRRELEVANT_KEYS = {
     "use_cache",
     "architectures",
 }  # do not change numbers
-
-
-@dataclass(frozen=True)
-class Class:
-    """A class of findings, with its severity and a remedy."""
-
-    severity: str  # error: wrong or no results; warning: needs attention; note: information
-    remedy: str
-
-
-CLASSES: Mapping[str, Class] = {
-    "duplicate": Class("error", "leave these steps out, or take the other format if it is clean"),
-    "equal_to_main": Class("error", "leave these steps out, or take the other format if it is clean"),
-    "mixed_shards": Class("error", "leave these steps out, or take the other format if it is clean"),
-    "missing": Class("warning", "choose other steps, or continue without these (missing: drop)"),
-    "no_weights": Class("error", "choose another format, or leave these steps out"),
-    "incomplete": Class("error", "leave these steps out, and inform the authors"),
-    "no_tokenizer": Class("error", "leave these steps out, or use directories on disk with a tokenizer.json"),
-    "tokenizer_changed": Class("warning", "compare the files; token counts are not comparable"),
-    "config_changed": Class("warning", "compare the config.json files"),
-    "formats_disagree": Class("note", "compare both formats at one step before using either"),
-    "shape": Class(
-        "error", "the repository and the catalogue describe different models; correct one of them"
-    ),
-    "remote_code": Class(
-        "warning", "read the code at this commit; to run it, set remote_code: true in the row"
-    ),
-    "moved": Class("warning", "check what changed; to use the new commit, python -m ebbtide lock --follow"),
-    "defect": Class("warning", "read the linked thread"),
-}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One row of the audit.
-
-    Attributes
-    ----------
-    action
-        `stop`, `drop`, `warn`, or `allowed` if a reason is known.
-    checkpoints, steps
-        The checkpoints concerned, in order of training; `main` has no step.
-    reason
-        Why the finding is allowed, or the thread that reports the defect.
-    """
-
-    finding: str
-    model: str
-    checkpoints: tuple[str, ...]
-    steps: tuple[int, ...]
-    detail: str
-    format: str = ""
-    severity: str = ""
-    action: str = WARN
-    reason: str = ""
-
-    def row(self) -> dict[str, str]:
-        """The row as text, in the order of the table's columns."""
-        return {
-            "severity": self.severity,
-            "action": self.action,
-            "finding": self.finding,
-            "model": self.model,
-            "format": self.format,
-            "steps": " ".join(map(str, self.steps)),
-            "detail": self.detail,
-            "remedy": CLASSES[self.finding].remedy if self.action != ALLOWED else "none needed",
-            "reason": self.reason,
-        }
 
 
 def findings_of(model: HubModel, lock: Lock) -> Iterator[Finding]:
