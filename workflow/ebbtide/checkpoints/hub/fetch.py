@@ -45,9 +45,16 @@ class Source(Protocol):
     """The part of `ebbtide.checkpoints.hub.client.Hub` that fetching needs."""
 
     def download(
-        self, repo: str, commit: str, name: str, directory: Path, received: Callable[[int], None]
+        self,
+        repo: str,
+        commit: str,
+        name: str,
+        directory: Path,
+        received: Callable[[int], None],
+        *,
+        size: int,
     ) -> Path:
-        """Download a file to `directory/name`; `received` is called with the number of bytes on disk."""
+        """Download a file of `size` bytes to `directory/name`; `received` is called with the bytes so far."""
 
 
 def locked_checkpoint(lock: str | Path, model: str, checkpoint: str) -> Locked:
@@ -181,7 +188,14 @@ def _complete_file(hub: Source, locked: Locked, name: str, partial: Path, report
 def _download(hub: Source, locked: Locked, name: str, partial: Path, report: _Report) -> None:
     file = locked.files[name]
     for attempt in range(_ATTEMPTS):
-        path = hub.download(locked.repo, locked.commit, name, partial, lambda size: report.show(name, size))
+        path = hub.download(
+            locked.repo,
+            locked.commit,
+            name,
+            partial,
+            lambda size: report.show(name, size),
+            size=file.size,
+        )
         found = _digest_or_size(path, file)
         if found == file.digest:
             return

@@ -6,6 +6,7 @@ never resolve a branch on the hub. A digest is `sha256:…` for files in large-f
 `git:…` (the SHA-1 of a git blob) for small files.
 """
 
+import datetime
 import json
 import re
 from collections.abc import Mapping
@@ -32,9 +33,9 @@ TOKENIZER = (
 SHARD = re.compile(r"(?P<stem>model|pytorch_model)(-(?P<number>\d{5})-of-(?P<of>\d{5}))?\.(safetensors|bin)")
 INDICES = {"safetensors": "model.safetensors.index.json", "bin": "pytorch_model.bin.index.json"}
 STEMS = {"safetensors": "model", "bin": "pytorch_model"}
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")  # file systems allow 255, and parts are longer
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LINE = re.compile(r"(?P<digest>sha256:[0-9a-f]{64}|git:[0-9a-f]{40}) (?P<size>\d+)( (?P<date>\S+))?")
+_LINE = re.compile(r"(?P<digest>sha256:[0-9a-f]{64}|git:[0-9a-f]{40}) (?P<size>[0-9]{1,16})( (?P<date>\S+))?")
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,14 @@ def is_plain(name: str) -> bool:
     return _PLAIN.fullmatch(name) is not None
 
 
+def day_of(date: str) -> str:
+    """The day of an ISO date (YYYY-MM-DD), or an empty text if there is none."""
+    try:
+        return datetime.date.fromisoformat(date[:10]).isoformat()
+    except ValueError:
+        return ""
+
+
 def weight_map(path: Path) -> dict[str, str]:
     """Map tensors to file names from an index of weights. Raises `CheckpointError` for any other file."""
     files = read_json(path, CheckpointError).get("weight_map")
@@ -246,4 +255,4 @@ def _read_file(name: str, line: str, where: str) -> LockedFile:
         raise ValueError(f"{where}.{name}: found {line!r}, expected a digest, a size and a date")
     if not is_plain(name):
         raise ValueError(f"{where}: {name!r} is not the name of a file in the top directory")
-    return LockedFile(match["digest"], int(match["size"]), match["date"] or "")
+    return LockedFile(match["digest"], int(match["size"]), day_of(match["date"] or ""))
