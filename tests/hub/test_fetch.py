@@ -271,7 +271,9 @@ def test_other_bytes_twice_are_an_error(name: str, hub: FakeHub, locked: Locked,
 def test_another_size_is_an_error(locked: Locked, tmp_path: Path) -> None:
     file = locked.files["config.json"]
     wrong = {**locked.files, "config.json": replace(file, size=file.size + 1)}
-    with pytest.raises(CheckpointError, match=f"config.json: found {file.size} bytes, expected "):
+    with pytest.raises(
+        CheckpointError, match=f"config.json of commit .*: found {file.size} bytes, expected "
+    ):
         get(replace(locked, files=wrong), tmp_path / "hub-1")
 
 
@@ -362,12 +364,19 @@ def test_a_shard_never_lies_twice_beside_the_next_one(hub: FakeHub, checkpoint: 
 
     class Looking:
         def download(
-            self, repo: str, commit: str, name: str, directory: Path, received: Callable[[int], None]
+            self,
+            repo: str,
+            commit: str,
+            name: str,
+            directory: Path,
+            received: Callable[[int], None],
+            *,
+            size: int,
         ) -> Path:
             if name == second:
                 assert (directory / "model-00001-of-00002.safetensors").exists()
                 assert not (directory / first).exists()
-            return client().download(repo, commit, name, directory, received)
+            return client().download(repo, commit, name, directory, received, size=size)
 
     hub.fail(second, [500] * 4)
     with pytest.raises(CheckpointError, match="500"):
@@ -432,11 +441,18 @@ class FullDisk:
     """A client whose disk is full when the weights come."""
 
     def download(
-        self, repo: str, commit: str, name: str, directory: Path, received: Callable[[int], None]
+        self,
+        repo: str,
+        commit: str,
+        name: str,
+        directory: Path,
+        received: Callable[[int], None],
+        *,
+        size: int,
     ) -> Path:
         if name.endswith(".safetensors"):
             raise OSError(errno.ENOSPC, "No space left on device")
-        return client().download(repo, commit, name, directory, received)
+        return client().download(repo, commit, name, directory, received, size=size)
 
 
 def test_a_full_disk_is_a_sentence_and_loses_nothing(hub: FakeHub, locked: Locked, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ class StubHub:
         self.content = {commit: name for name, commit in self.branches.items()}
         self.asked: list[str] = []
         self.fails_after: int | None = None
+        self.lost: set[str] = set()  # commits that the hub no longer has
+        self.name: str | None = None  # of the repository, if it was renamed
 
     def commit(self, seed: str) -> str:
         return locks.git(seed).removeprefix("git:")
@@ -46,6 +48,12 @@ class StubHub:
     def read(self, repo: str, commit: str, name: str, file: Any) -> bytes:
         self._ask(f"read {name}")
         return json.dumps(locks.CONFIG).encode()
+
+    def has(self, repo: str, commit: str) -> bool:
+        return commit not in self.lost
+
+    def renamed(self, repo: str) -> str | None:
+        return self.name
 
     def _ask(self, what: str) -> None:
         if self.fails_after is not None and len(self.asked) >= self.fails_after:

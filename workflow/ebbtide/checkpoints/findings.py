@@ -32,6 +32,7 @@ CLASSES: Mapping[str, Class] = {
     "missing": Class("warning", "choose other steps, or continue without these (missing: drop)"),
     "no_weights": Class("error", "choose another format, or leave these steps out"),
     "incomplete": Class("error", "leave these steps out, and inform the authors"),
+    "index_disagrees": Class("warning", "compare the index with the files; loading follows the index"),
     "no_tokenizer": Class("error", "leave these steps out, or use directories on disk with a tokenizer.json"),
     "tokenizer_changed": Class("warning", "compare the files; token counts are not comparable"),
     "config_changed": Class("warning", "compare the config.json files"),

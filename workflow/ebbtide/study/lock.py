@@ -26,7 +26,7 @@ def lock_checkpoints(files: Sequence[str | Path], follow: Iterable[str] = ()) ->
     Imported models are also locked, so that they can be scored later. Raises the errors of `lock_study`.
     """
     study = read_study(*files, results="both")
-    messages = lock_study(study.hub, Hub(), study.lock_file, follow)
+    messages = lock_study(study.hub, Hub(), study.lock_file, follow, files)
     lock = read_lock(study.lock_file)
     count = sum(bool(wanted.locked) for model in study.hub for wanted in model.wanted(lock))
     return Locked(Path(study.lock_file), len(study.hub), count, messages)

@@ -34,7 +34,9 @@ class Stage:
     def step_of(self, revision: str) -> int | None:
         """The step of a branch or tag; None if it does not belong to this stage."""
         for pattern in self.revisions:
-            text = re.escape(pattern).replace(r"\{step\}", r"(?P<step>\d+)").replace(r"\{any\}", r".*")
+            text = (
+                re.escape(pattern).replace(r"\{step\}", r"(?P<step>[0-9]{1,18})").replace(r"\{any\}", r".*")
+            )
             if match := re.fullmatch(text, revision):
                 return int(match["step"])
         return None
