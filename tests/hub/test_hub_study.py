@@ -52,11 +52,14 @@ def test_the_whole_study_with_sockets_closed_in_the_scoring_jobs(
     workspace.env |= {"GUARD_LOG": str(tmp_path / "guard.log"), "PYTHONPATH": str(GUARD)}
 
     told = workspace.snakemake("-n", check=False).stdout
-    assert "config.lock.json lacks tiny-1m; run snakemake with the target lock" in told
+    assert "config.lock.json does not exist; run `snakemake lock --cores 1` with the same --config" in told
     assert "Traceback" not in told
+    by_name = "results/scores/tiny-1m/step8/memo_trap.parquet"
+    told = workspace.snakemake("-n", by_name, check=False).stdout
+    assert "config.lock.json does not exist" in told and "MissingRule" not in told
 
     assert "1 models, 5 checkpoints" in suite.lock(workspace)
-    assert hub.served.keys() == {"config.json"}  # and no weights
+    assert hub.served.keys() == {"config.json", "tokenizer_config.json"}  # and no weights
 
     workspace.run()
     assert len(workspace.cells()) == 5 * 2

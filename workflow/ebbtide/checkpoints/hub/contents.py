@@ -40,7 +40,7 @@ class Contents:
             as_index = (
                 name in INDICES.values() and file.digest not in self.indices and file.size <= MAX_READ_BYTES
             )
-            as_pointer = _may_be_pointer(name, file) and file.digest not in self.pointers
+            as_pointer = may_be_pointer(name, file) and file.digest not in self.pointers
             if not (as_config or as_index or as_pointer):
                 continue
             data = self._hub.read(locked.repo, locked.commit, name, file)
@@ -79,7 +79,8 @@ def parse_index(data: bytes) -> Index:
     return Index(tuple(sorted(files)), int(stated))
 
 
-def _may_be_pointer(name: str, file: LockedFile) -> bool:
+def may_be_pointer(name: str, file: LockedFile) -> bool:
+    """Whether a file can be a pointer by its name and size."""
     return file.size in POINTER_BYTES and not name.endswith(".py")
 
 

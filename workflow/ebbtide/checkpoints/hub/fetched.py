@@ -135,6 +135,20 @@ def verify_fetched(directory: str | Path, weights: str) -> None:
             raise CheckpointError(f"{path} was not fetched; remove it, or {remedy}.")
 
 
+def fetched_digests(directory: str | Path) -> dict[str, str]:
+    """The sha256 of each weight file of a fetched directory by name, from its record.
+
+    Files that the hub stores in git have another digest in the record, so they are hashed.
+    """
+    found = {}
+    for name, file in read_fetched(directory).files.items():
+        if name.endswith(".safetensors"):
+            known = kind_of(file.digest) == "sha256"
+            digest = file.digest if known else digest_of(Path(directory) / name, "sha256")
+            found[name] = digest.partition(":")[2]
+    return found
+
+
 def allows_remote_code(directory: str | Path) -> bool:
     """Whether loading may run the Python files of a directory: only if it was fetched with `remote_code`.
 
