@@ -431,7 +431,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The header with the link to the next page."""
         hub, path = self.server.hub, urlsplit(self.path).path
         if hub.links_loop:
-            more, query = True, "cursor=0"
+            more, query = True, re.sub("cursor=.*", "cursor=0", query)
         root = hub.link_to or hub.endpoint
         return (
             {"Link": f'<{hub.links.format(root=root, path=path, query=query)}>; rel="next"'} if more else {}

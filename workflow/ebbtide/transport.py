@@ -252,7 +252,7 @@ def _append(
     if response.status_code == 200:  # the whole file, even if a range was requested
         mode, total = "wb", _content_length(response)
         if size is not None and total not in (None, size):
-            raise SizeError(f"found {total:,} bytes, expected {size:,}")
+            raise SizeError(f"found {total} bytes, expected {size}")
     elif (
         response.status_code == 206
         and match
@@ -268,7 +268,7 @@ def _append(
     with part.open(mode) as file:
         for piece in response.iter_bytes():
             if size is not None and file.tell() + len(piece) > size:
-                raise SizeError(f"found more than the expected {size:,} bytes")
+                raise SizeError(f"found more than the expected {size} bytes")
             file.write(piece)
             received(file.tell())
         found = file.tell()

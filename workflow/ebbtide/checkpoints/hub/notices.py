@@ -55,7 +55,7 @@ def _formats(model: HubModel, there: Sequence[Wanted]) -> Iterator[Notice]:
         yield Notice(
             "note",
             "defaulted",
-            f"{_count(both)} of {model.name} have weights in both formats; {model.format} is used, and the "
+            f"{_have(both, model)} weights in both formats; {model.format} is used, and the "
             "tensors of the two are not compared.",
             f"To use the others, set format: {other} in the row of {model.name}.",
             model.name,
@@ -67,7 +67,7 @@ def _formats(model: HubModel, there: Sequence[Wanted]) -> Iterator[Notice]:
         yield Notice(
             "note",
             "defaulted",
-            f"{_count(beside)} of {model.name} have {whole} and shards with an index; {whole} is used.",
+            f"{_have(beside, model)} {whole} and shards with an index; {whole} is used.",
             "",
             model.name,
             count=len(beside),
@@ -109,7 +109,7 @@ def _unseen(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[No
         yield Notice(
             "warning",
             "not_audited",
-            f"The hub states no sha256 for weights of {_count(no_sha256)} of {model.name}, because they are "
+            f"The hub states no sha256 for weights of {_count(no_sha256, model)}, because they are "
             "in git instead of large-file storage; they are compared by their git digest, and only to others "
             "that have one.",
             "",
@@ -122,7 +122,7 @@ def _unseen(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[No
         yield Notice(
             "warning",
             "not_audited",
-            f"The lock does not contain the indices of weights of {_count(unread)} of {model.name}, or does "
+            f"The lock does not contain the indices of weights of {_count(unread, model)}, or does "
             "not say whether small files are pointers; missing shards would be found only when fetching.",
             _LOCK_AGAIN,
             model.name,
@@ -148,7 +148,7 @@ def _tokens(model: HubModel, there: Sequence[Wanted]) -> Iterator[Notice]:
         yield Notice(
             "note",
             "defaulted",
-            f"The training tokens of {_count(unknown)} of {model.name} are not known, so nothing "
+            f"The training tokens of {_count(unknown, model)} are not known, so nothing "
             "can be plotted or fitted against tokens.",
             f"Set tokens_per_step in the row of {model.name} or in its series.",
             model.name,
@@ -156,5 +156,10 @@ def _tokens(model: HubModel, there: Sequence[Wanted]) -> Iterator[Notice]:
         )
 
 
-def _count(group: Sequence[Wanted]) -> str:
-    return f"{len(group)} checkpoint{'s' if len(group) > 1 else ''} ({listed([w.name for w in group])})"
+def _count(group: Sequence[Wanted], model: HubModel) -> str:
+    many = "s" if len(group) > 1 else ""
+    return f"{len(group)} checkpoint{many} of {model.name} ({listed([w.name for w in group])})"
+
+
+def _have(group: Sequence[Wanted], model: HubModel) -> str:
+    return f"{_count(group, model)} {'have' if len(group) > 1 else 'has'}"
