@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from ebbtide.errors import CheckpointError, first_line
+from ebbtide.errors import CheckpointError, type_and_reason
 from ebbtide.sources import hub_token
 from ebbtide.transport import SizeError, TransportError
 
@@ -34,7 +34,7 @@ def bad_answer_explained(request: HubRequest) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {first_line(error)[:200]}"
+        reason = type_and_reason(error)
         token = hub_token()
         raise CheckpointError(
             f"{request}: the answer is not from a hub ({reason.replace(token, '…') if token else reason}); "

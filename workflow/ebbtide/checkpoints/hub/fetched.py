@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.checkpoints.hub.digests import digest_of, kind_of
-from ebbtide.errors import CheckpointError
+from ebbtide.errors import CheckpointError, type_and_reason
 from ebbtide.files import read_json, write_text
 
 FETCHED = "fetched.json"
@@ -94,9 +94,9 @@ def read_fetched(directory: str | Path) -> Fetched:
         document = json.loads(path.read_text(encoding="utf-8"))
         files = {name: FetchedFile(**file) for name, file in document.pop("files").items()}
         return Fetched(**document, files=files)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is not the record of a fetched checkpoint ({type(error).__name__}: {error}); "
+            f"{path} is not the record of a fetched checkpoint ({type_and_reason(error)}); "
             f"remove {directory} and fetch it again."
         ) from None
 

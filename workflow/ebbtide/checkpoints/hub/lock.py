@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ebbtide.errors import CheckpointError
+from ebbtide.errors import CheckpointError, type_and_reason
 from ebbtide.files import canonical_json, digest, read_json, write_text
 
 T = TypeVar("T")
@@ -244,7 +244,7 @@ def read_lock(path: str | Path) -> Lock:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["lock"] != VERSION:
             raise CheckpointError(
-                f"{path}: lock: found version {document['lock']!r}, allowed: {VERSION}; "
+                f"{path}: lock: found version {document['lock']!r:.40}, allowed: {VERSION}; "
                 "delete the file and lock again."
             )
         models = {name: _read_model(name, model) for name, model in document["models"].items()}
@@ -260,8 +260,8 @@ def read_lock(path: str | Path) -> Lock:
         return Lock(models, configs, indices, pointers)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a complete lock ({type(error).__name__}: {error}); restore it from version "
-            "control, or delete it and lock again."
+            f"{path} is not a complete lock ({type_and_reason(error)}); restore it from version control, "
+            "or delete it and lock again."
         ) from None
 
 
