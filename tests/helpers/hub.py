@@ -445,7 +445,7 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.length is not None:
             length = len(reply.body) * reply.repeat if reply.length == -1 else reply.length
             self.send_header("Content-Length", str(length))
-        self.close_connection = True
+        self.send_header("Connection", "close")
         self.end_headers()
         with suppress(OSError):  # the client went away
             for _ in range(reply.repeat if self.command == "GET" else 0):

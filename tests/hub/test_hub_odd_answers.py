@@ -308,6 +308,6 @@ def test_names_with_the_token_or_control_characters_are_not_printed(hub: FakeHub
     for name in (TOKEN, f"step1\n{TOKEN}", "step1\x1b[31m"):
         ref = {"name": name, "targetCommit": "nowhere"}
         hub.reply("/refs$", json.dumps({"branches": [ref], "tags": []}).encode())
-        text = outcome(lambda: Hub(waits=()).refs("lab/tiny"))
+        text = outcome(lambda: Hub(waits=AT_ONCE).refs("lab/tiny"))
         assert "the answer is not from a hub (ValueError: " in text
     assert os.environ["HF_TOKEN"] == TOKEN

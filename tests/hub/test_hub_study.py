@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import suite
+from ebbtide.tables import CELL, read_footer
 from hub import FakeHub
 from workspace import ROOT, Workspace
 
@@ -63,6 +64,11 @@ def test_the_whole_study_with_sockets_closed_in_the_scoring_jobs(
 
     workspace.run()
     assert len(workspace.cells()) == 5 * 2
+    digests = {tuple(read_footer(cell, CELL)["weights_sha256"].items()) for cell in workspace.cells()}
+    repo = hub.repo(suite.REPO)
+    assert digests == {
+        (("model.safetensors", repo.file(f"step{step}", "model.safetensors").sha256),) for step in suite.STEPS
+    }
     assert workspace.loads() == 5
     notes = (tmp_path / "guard.log").read_text().splitlines()
     assert {note.split()[0] for note in notes} == {"guarded"}  # every scoring process, and none tried
