@@ -59,7 +59,8 @@ def test_the_whole_study_with_sockets_closed_in_the_scoring_jobs(
     told = workspace.snakemake("-n", by_name, check=False).stdout
     assert "config.lock.json does not exist" in told and "MissingRule" not in told
 
-    assert "1 models, 5 checkpoints" in suite.lock(workspace)
+    told = suite.lock(workspace)
+    assert "Audit: nothing found." in told and "1 models, 5 checkpoints" in told
     assert hub.served.keys() == {"config.json", "tokenizer_config.json"}  # and no weights
 
     workspace.run()
@@ -177,7 +178,7 @@ def test_every_planted_defect_is_found_and_nothing_else(tmp_path: Path, hub: Fak
     repo.commit("step16", {"pytorch_model.bin": b"old"}, date="2022-06-01")
     repo.commit("step16", pickled, date="2024-06-01")
     workspace = suite.study(tmp_path / "study", hub, suite.row(steps=[0, 1, 8, 16, 32, 64, 128]))
-    suite.lock(workspace)
+    assert "Audit: 3 error, " in suite.lock(workspace)
 
     told = workspace.snakemake("--cores", "1", check=False)
     assert told.returncode != 0

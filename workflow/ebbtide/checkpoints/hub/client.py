@@ -147,7 +147,7 @@ class Hub:
             more = "more than " if len(data) > file.size else ""
             raise CheckpointError(
                 f"{request}: found {found} ({more}{len(data)} bytes), expected {file.digest} ({file.size} "
-                "bytes); run the same command again. If that does not help, lock the study again."
+                "bytes); run the same command again. If that does not help, check proxies and HF_ENDPOINT."
             )
         return data
 
@@ -186,7 +186,7 @@ class Hub:
             raise CheckpointError(f"{repo!r} is not the name of a repository; allowed: owner/name.")
         if commit is not None and not _COMMIT.fullmatch(commit):
             raise CheckpointError(
-                f"{repo}: {commit!r} is not a commit of 40 hex digits; lock the study again."
+                f"{repo}: {commit!r} is not a commit of 40 hex digits; restore the lockfile."
             )
         return HubRequest(self.endpoint, repo, what, commit)
 

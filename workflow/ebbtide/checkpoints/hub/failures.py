@@ -48,7 +48,7 @@ def refusal(error: TransportError, request: HubRequest, *, authorized: bool) -> 
     whose = "the account of the token in use" if authorized else "an account and set HF_TOKEN to its token"
     if isinstance(error, SizeError):
         reason = f"{error}, so the download was stopped and deleted; check proxies and HF_ENDPOINT, "
-        reason += "or lock the study again if its lockfile was edited"
+        reason += "and restore the lockfile if it was edited"
     elif error.retryable:
         reason = f"{error}; {RUN_AGAIN}"
     elif not status:

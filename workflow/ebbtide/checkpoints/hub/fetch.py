@@ -207,7 +207,8 @@ def _download(hub: Source, locked: Locked, name: str, partial: Path, report: _Re
             log.warning("%s: the digest of %s differs from the lock; fetching it again", locked.repo, name)
     raise CheckpointError(
         f"{locked.repo} at commit {locked.commit[:12]}: {name}: found {found}, expected {file.digest} "
-        f"({file.size} bytes) as in the lock. The file was removed; fetch again, or lock the study again."
+        f"({file.size} bytes) as in the lock. The file was removed; fetch again, check proxies and "
+        "HF_ENDPOINT, and restore the lockfile if it was edited."
     )
 
 
