@@ -106,6 +106,10 @@ class Repo:
         self.tags[name] = self.resolve(revision)
         return self.tags[name]
 
+    def forget(self, commit: str) -> None:
+        """Take a commit away, as the hub does some time after its branch was moved or deleted."""
+        del self.commits[commit]
+
     def remove_branch(self, name: str) -> None:
         """Take a branch away; its commits stay."""
         del self.branches[name]
@@ -148,6 +152,16 @@ class _Fault:
     header: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Reply(NamedTuple):
+    """A whole answer, as `FakeHub.reply` describes it."""
+
+    body: bytes
+    status: int
+    header: Mapping[str, str]
+    length: int | None
+    repeat: int
+
+
 class FakeHub:
     """The hub. `requests` are those that came, `served` the bytes of files that went out, by file name."""
 
@@ -157,11 +171,16 @@ class FakeHub:
         self.served: Counter[str] = Counter()
         self.page_size = 50  # entries of a listing with dates, as of the public hub
         self.link_to: str | None = None  # root URL in the links between pages, as behind a mirror
+        self.refs_page_size: int | None = None  # branches and tags of a page; None: all on one page
+        self.links_loop = False  # every link between pages leads to the first one
+        self.links = "{root}{path}?{query}"  # form of the links between pages
+        self.renamed: dict[str, str] = {}  # old name → new name, to which the hub redirects
         self.ignore_ranges = False
         self.directory = directory / "hub"
         self._blobs = self.directory / "blobs"
         self._blobs.mkdir(parents=True, exist_ok=True)
         self._faults: list[_Fault] = []
+        self._replies: list[tuple[re.Pattern[str], _Reply]] = []
         self._lock = threading.Lock()
         self._front, self._content = _serve(self), _serve(self)
 
@@ -243,6 +262,22 @@ class FakeHub:
         """Serve a file with other bytes than its digest says."""
         self._add(pattern, "corrupt", (True for _ in range(times)))
 
+    def reply(
+        self,
+        pattern: str,
+        body: bytes,
+        *,
+        status: int = 200,
+        header: Mapping[str, str] | None = None,
+        length: int | None = -1,
+        repeat: int = 1,
+    ) -> None:
+        """Answer all requests whose path matches with this, and nothing else.
+
+        The body is sent `repeat` times. `length` is the announced one: -1 the true one, None no header.
+        """
+        self._replies.insert(0, (re.compile(pattern), _Reply(body, status, header or {}, length, repeat)))
+
     def malicious(self, repo: str, name: str) -> None:
         """Let every listing of a repository hold a file of this name."""
         self.repo(repo).planted.append(name)
@@ -321,7 +356,23 @@ class _Handler(BaseHTTPRequestHandler):
         if hub._fault(path, "hang up")[0]:
             self.close_connection = True
             return
-        path = _as_of_a_model(path)
+        if not self._prepared(path):
+            self._route(_as_of_a_model(path), token)
+
+    def _prepared(self, path: str) -> bool:
+        """Whether an answer was prepared for this path, or its repository was renamed; if so, send it."""
+        for pattern, reply in self.server.hub._replies:
+            if pattern.search(path):
+                self._send(path, reply)
+                return True
+        match = re.match(r"/(api/models/)?([^/]+/[^/]+)(?=/)", path)
+        new = self.server.hub.renamed.get(match[2]) if match else None
+        if match and new:
+            self._answer(307, b"", {"Location": self.path.replace(match[2], new, 1)})
+        return new is not None
+
+    def _route(self, path: str, token: str) -> None:
+        hub = self.server.hub
         status, header = hub._fault(path, "status")
         if status:
             self._answer(status, b'{"error": "out of order"}', header)
@@ -329,7 +380,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._signed(match["sha256"], match["name"])
         elif match := re.fullmatch(r"/api/models/(?P<repo>[^/]+/[^/]+)/refs", path):
             if repo := self._repo(match["repo"], token):
-                self._json(_refs(repo))
+                self._refs(repo)
         elif match := re.fullmatch(
             r"/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?P<folder>/.+)?", path
         ):
@@ -363,19 +414,54 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return None
 
+    def _refs(self, repo: Repo) -> None:
+        whole = _refs(repo)
+        size, start = self.server.hub.refs_page_size or 1 << 30, self._cursor()
+        listed = [(kind, ref) for kind in ("branches", "tags") for ref in whole[kind]]
+        page = {
+            kind: [ref for of, ref in listed[start : start + size] if of == kind]
+            for kind in ("branches", "tags")
+        }
+        self._json({**page, "converts": []}, self._link(f"cursor={start + size}", start + size < len(listed)))
+
+    def _cursor(self) -> int:
+        return int(parse_qs(urlsplit(self.path).query).get("cursor", ["0"])[0])
+
+    def _link(self, query: str, more: bool) -> dict[str, str]:
+        """The header with the link to the next page."""
+        hub, path = self.server.hub, urlsplit(self.path).path
+        if hub.links_loop:
+            more, query = True, re.sub("cursor=.*", "cursor=0", query)
+        root = hub.link_to or hub.endpoint
+        return (
+            {"Link": f'<{hub.links.format(root=root, path=path, query=query)}>; rel="next"'} if more else {}
+        )
+
+    def _send(self, path: str, reply: _Reply) -> None:
+        """Send a prepared answer, or as much of it as the client takes."""
+        self.send_response(reply.status)
+        for name, value in reply.header.items():
+            self.send_header(name, value)
+        if reply.length is not None:
+            length = len(reply.body) * reply.repeat if reply.length == -1 else reply.length
+            self.send_header("Content-Length", str(length))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with suppress(OSError):  # the client went away
+            for _ in range(reply.repeat if self.command == "GET" else 0):
+                self.wfile.write(reply.body)
+                with self.server.hub._lock:
+                    self.server.hub.served[path.rpartition("/")[2]] += len(reply.body)
+
     def _tree(self, repo: Repo, commit: str, folder: str) -> None:
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         expand = query.get("expand", "").lower() in ("true", "1")
         recursive = query.get("recursive", "").lower() in ("true", "1")
         entries = list(_entries(repo, commit, folder, expand=expand, recursive=recursive))
         size = self.server.hub.page_size if expand else 1000
-        start = int(query.get("cursor", 0))
-        header = {}
-        if start + size < len(entries):
-            rest = f"recursive={recursive}&expand={expand}&cursor={start + size}"
-            root = self.server.hub.link_to or self.server.hub.endpoint
-            address = f"{root}{urlsplit(self.path).path}?{rest}"
-            header["Link"] = f'<{address}>; rel="next"'
+        start = self._cursor()
+        rest = f"recursive={recursive}&expand={expand}&cursor={start + size}"
+        header = self._link(rest, start + size < len(entries))
         self._json(entries[start : start + size], header)
 
     def _file(self, repo: Repo, commit: str, name: str, token: str) -> None:

@@ -20,13 +20,15 @@ from safetensors.torch import load_file
 import tiny
 from ebbtide import cli, transport
 from ebbtide.checkpoints.directory import check_weights, directory_of
+from ebbtide.checkpoints.full_digest import check_full_digests
 from ebbtide.checkpoints.hub.client import Hub
 from ebbtide.checkpoints.hub.disk import Budget, partial_of
 from ebbtide.checkpoints.hub.fetch import fetch, locked_checkpoint
-from ebbtide.checkpoints.hub.fetched import read_fetched
+from ebbtide.checkpoints.hub.fetched import read_fetched, write_fetched
 from ebbtide.checkpoints.hub.lock import Lock, Locked, LockedFile, LockedModel, write_lock
 from ebbtide.checkpoints.load import load_model
 from ebbtide.errors import CheckpointError
+from ebbtide.files import file_sha256
 from ebbtide.logs import log
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.tables import CELL, read_frame
@@ -168,6 +170,9 @@ def test_shards_of_both_formats_score_the_same(
     if format == "bin":
         assert shard.of == locked.files["pytorch_model-00001-of-00002.bin"].digest
     check_weights(to, record.weights)
+    assert check_full_digests(to, record.weights, tmp_path / "cells") == {
+        path.name: file_sha256(path) for path in to.glob("*.safetensors")
+    }
     os.utime(to / "model-00001-of-00002.safetensors", (1, 1))
     check_weights(to, record.weights)
 
@@ -205,6 +210,20 @@ def test_a_directory_of_the_users_is_not_touched(locked: Locked, tmp_path: Path)
         with pytest.raises(CheckpointError, match=f"{to.name} was not fetched by Ebbtide; remove it"):
             get(locked, to)
     assert [p.name for p in mine.iterdir()] == ["thesis.tex"]
+
+
+def test_digests_of_the_footer_are_those_of_the_lock_and_weights_in_git_are_hashed(
+    hub: FakeHub, locked: Locked, tmp_path: Path
+) -> None:
+    to = get(locked, tmp_path / "hub-1")
+    name, weights = "model.safetensors", locked.weights_identity("safetensors")
+    sha256 = locked.files[name].digest.removeprefix("sha256:")
+    assert check_full_digests(to, weights, tmp_path / "cells") == {name: sha256}
+    assert check_full_digests(to / "fetched.json", weights, tmp_path / "cells") == {name: sha256}
+    record = read_fetched(to)
+    in_git = replace(record.files[name], digest=f"git:{'0' * 40}")
+    write_fetched(replace(record, files={**record.files, name: in_git}), to)
+    assert check_full_digests(to, weights, tmp_path / "cells") == {name: sha256}
 
 
 @pytest.mark.parametrize(
@@ -271,7 +290,9 @@ def test_other_bytes_twice_are_an_error(name: str, hub: FakeHub, locked: Locked,
 def test_another_size_is_an_error(locked: Locked, tmp_path: Path) -> None:
     file = locked.files["config.json"]
     wrong = {**locked.files, "config.json": replace(file, size=file.size + 1)}
-    with pytest.raises(CheckpointError, match=f"config.json: found {file.size} bytes, expected "):
+    with pytest.raises(
+        CheckpointError, match=f"config.json of commit .*: found {file.size} bytes, expected "
+    ):
         get(replace(locked, files=wrong), tmp_path / "hub-1")
 
 
@@ -362,12 +383,19 @@ def test_a_shard_never_lies_twice_beside_the_next_one(hub: FakeHub, checkpoint: 
 
     class Looking:
         def download(
-            self, repo: str, commit: str, name: str, directory: Path, received: Callable[[int], None]
+            self,
+            repo: str,
+            commit: str,
+            name: str,
+            directory: Path,
+            received: Callable[[int], None],
+            *,
+            size: int,
         ) -> Path:
             if name == second:
                 assert (directory / "model-00001-of-00002.safetensors").exists()
                 assert not (directory / first).exists()
-            return client().download(repo, commit, name, directory, received)
+            return client().download(repo, commit, name, directory, received, size=size)
 
     hub.fail(second, [500] * 4)
     with pytest.raises(CheckpointError, match="500"):
@@ -432,11 +460,18 @@ class FullDisk:
     """A client whose disk is full when the weights come."""
 
     def download(
-        self, repo: str, commit: str, name: str, directory: Path, received: Callable[[int], None]
+        self,
+        repo: str,
+        commit: str,
+        name: str,
+        directory: Path,
+        received: Callable[[int], None],
+        *,
+        size: int,
     ) -> Path:
         if name.endswith(".safetensors"):
             raise OSError(errno.ENOSPC, "No space left on device")
-        return client().download(repo, commit, name, directory, received)
+        return client().download(repo, commit, name, directory, received, size=size)
 
 
 def test_a_full_disk_is_a_sentence_and_loses_nothing(hub: FakeHub, locked: Locked, tmp_path: Path) -> None:

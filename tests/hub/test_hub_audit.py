@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import locks
-from ebbtide.checkpoints.hub.audit import audit, audit_lines, dropped
-from ebbtide.checkpoints.hub.catalogue import Allowance, Defect, HubModel
-from ebbtide.checkpoints.hub.findings import CLASSES, DROP, STOP, WARN, Finding
+from ebbtide.checkpoints.findings import CLASSES, DROP, STOP, WARN, Allowance, Finding, audit_lines, dropped
+from ebbtide.checkpoints.hub.audit import audit
+from ebbtide.checkpoints.hub.catalogue import Defect, HubModel
 from ebbtide.checkpoints.hub.lock import Lock
 from ebbtide.schema import load_schema
 
@@ -71,7 +71,50 @@ def test_main_may_lag_behind_a_run_that_goes_on() -> None:
 def test_one_shard_of_the_final_weights() -> None:
     found = only(findings(locks.lock(clean(s8=locks.files("16a", "8b")))))
     assert (found.finding, found.steps) == ("mixed_shards", (8,))
-    assert "model-00001-of-00002.safetensors is equal to that of" in found.detail
+    assert found.detail == (
+        "model-00001-of-00002.safetensors is equal to that of step16 and main, but the other shard differs"
+    )
+
+
+def test_equal_shards_under_swapped_names_are_equal_weights() -> None:
+    found = only(findings(locks.lock(clean(s1=locks.files("8b", "8a")))))
+    assert (found.finding, found.steps, found.action) == ("duplicate", (1, 8), STOP)
+    assert found.detail == "the same weights at 2 steps (step1, step8), whose files have other names"
+    found = only(findings(locks.lock(clean(s1=locks.files("16b", "16a")))))
+    assert (found.finding, found.steps) == ("equal_to_main", (1,))
+    assert found.detail == "the weights are equal to those of main, whose files have other names"
+
+
+@pytest.mark.parametrize(
+    ("one", "eight", "detail"),
+    [
+        (
+            ("a", "b", "1c"),
+            ("a", "b", "8c"),
+            "2 of 3 shards (model-00001-of-00003.safetensors, model-00002-of-00003.safetensors) are equal to "
+            "those of step8, but the other shard differs",
+        ),
+        (
+            ("a", "1b", "1c"),
+            ("8a", "a", "8c"),
+            "model-00001-of-00003.safetensors is equal to a file with another name of step8, but the other 2 "
+            "shards differ",
+        ),
+        (("a", "b"), ("a", "b", "8c"), "all 2 shards are equal to files of step8, which has others besides"),
+        (
+            ("0a", "8b"),
+            ("8a", "8b"),
+            "model-00001-of-00002.safetensors is equal to that of step0, but the other shard differs; "
+            "model-00002-of-00002.safetensors is equal to that of step8, but the other shard differs",
+        ),
+    ],
+)
+def test_what_is_said_of_shared_shards_is_what_is_known(
+    one: tuple[str, ...], eight: tuple[str, ...], detail: str
+) -> None:
+    found = findings(locks.lock(clean(s1=locks.files(*one), s8=locks.files(*eight))))
+    assert {f.finding for f in found} == {"mixed_shards"}
+    assert next(f for f in found if f.steps == (1,)).detail == detail
 
 
 def test_two_steps_that_share_a_shard_are_both_named() -> None:
@@ -112,6 +155,7 @@ def test_no_tokenizer_and_no_configuration() -> None:
 def test_another_tokenizer_is_named_by_the_steps_that_differ_from_the_last() -> None:
     found = only(findings(locks.lock(clean(s1=locks.files("1a", "1b", tokenizer="other")))))
     assert (found.finding, found.steps) == ("tokenizer_changed", (1,))
+    assert found.detail == "the tokenizer files differ from those of step16 (tokenizer.json)"
 
 
 def test_a_configuration_that_changes_in_more_than_words() -> None:
@@ -124,6 +168,7 @@ def test_a_configuration_that_changes_in_more_than_words() -> None:
     assert findings(locks.lock(revisions, configs=same)) == []
     found = only(findings(locks.lock(revisions, configs=other)))
     assert (found.finding, found.steps) == ("config_changed", (1,))
+    assert found.detail == "config.json differs from that of step16 (rope_theta)"
 
 
 def test_formats_of_different_days() -> None:
@@ -169,7 +214,44 @@ def test_remote_code() -> None:
 def test_a_moved_branch_and_one_that_is_gone() -> None:
     found = only(findings(locks.lock(clean(), moved={8: "f" * 40})))
     assert (found.finding, found.steps) == ("moved", (8,)) and "now points to ffffffffffff" in found.detail
-    assert "no longer exists" in only(findings(locks.lock(clean(), moved={8: "gone"}))).detail
+    assert found.row()["remedy"] == (
+        "check what changed; to use the new commit, python -m ebbtide lock --study FILE --follow tiny/step8"
+    )
+    gone = only(findings(locks.lock(clean(), moved={8: "gone"})))
+    assert gone.detail.endswith(" and its branch or tag no longer exists")
+    assert "--follow" not in gone.row()["remedy"] and "the hub keeps the commit" in gone.row()["remedy"]
+    both = findings(locks.lock(clean(), moved={1: "gone", 8: "f" * 40, 16: "e" * 40}))
+    assert [(f.steps, f.detail.rpartition("; ")[2]) for f in both if len(f.steps) > 1] == [
+        ((8, 16), "1 more moved")
+    ]
+    assert {f.steps for f in both} == {(1,), (8, 16)}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"hidden_size": None},
+        {"hidden_size": "16"},
+        {"hidden_size": -1},
+        {"num_hidden_layers": [2]},
+        {"text_config": 7},
+        {"text_config": [1]},
+    ],
+)
+def test_a_configuration_of_no_shape_is_a_finding(config: dict[str, Any]) -> None:
+    odd = {locks.git("config"): {**locks.CONFIG, **config}}
+    found = findings(locks.lock(clean(), configs=odd), locks.model(STEPS, architecture=locks.CONFIG))
+    assert {f.finding for f in found} <= {"shape"}
+    assert all(f.detail.startswith("config.json ") for f in found)
+
+
+def test_code_that_is_named_but_not_there() -> None:
+    named = {locks.git("config"): {**locks.CONFIG, "auto_map": {"AutoModel": "other/repo--modeling.M"}}}
+    found = only(findings(locks.lock(clean(), configs=named)))
+    assert (found.finding, found.severity) == ("remote_code", "note")
+    assert found.detail == (
+        "config.json names code (auto_map), but the repository has no Python files; none is run"
+    )
 
 
 def test_a_known_defect_names_its_thread() -> None:

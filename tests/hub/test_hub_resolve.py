@@ -24,6 +24,8 @@ class StubHub:
         self.content = {commit: name for name, commit in self.branches.items()}
         self.asked: list[str] = []
         self.fails_after: int | None = None
+        self.lost: set[str] = set()  # commits that the hub no longer has
+        self.name: str | None = None  # of the repository, if it was renamed
 
     def commit(self, seed: str) -> str:
         return locks.git(seed).removeprefix("git:")
@@ -46,6 +48,12 @@ class StubHub:
     def read(self, repo: str, commit: str, name: str, file: Any) -> bytes:
         self._ask(f"read {name}")
         return json.dumps(locks.CONFIG).encode()
+
+    def has(self, repo: str, commit: str) -> bool:
+        return commit not in self.lost
+
+    def renamed(self, repo: str) -> str | None:
+        return self.name
 
     def _ask(self, what: str) -> None:
         if self.fails_after is not None and len(self.asked) >= self.fails_after:
@@ -112,7 +120,10 @@ def test_a_moved_branch_is_kept_and_told_and_followed_on_demand(path: Path) -> N
     old = read_lock(path).models["tiny"].checkpoints["step8"]
     new = hub.move("step8", "other weights")
     [message] = lock_study([suite()], hub, path)  # type: ignore[arg-type]
-    assert f"step8 moved from {old.commit[:12]} to {new[:12]}; the lock keeps" in message
+    assert message == (
+        f"tiny step8: step8 moved from {old.commit[:12]} to {new[:12]}; the lock keeps the old commit. "
+        "To follow: python -m ebbtide lock --study FILE --follow tiny/step8"
+    )
     kept = read_lock(path).models["tiny"].checkpoints["step8"]
     assert (kept.commit, kept.files, kept.moved) == (old.commit, old.files, new)
     assert lock_study([suite()], hub, path, ["tiny/step8"]) == []  # type: ignore[arg-type]
@@ -129,19 +140,104 @@ def test_main_is_followed_since_nothing_is_scored_from_it(path: Path) -> None:
     assert read_lock(path).models["tiny"].checkpoints["main"].commit == new
 
 
-def test_a_branch_that_is_gone_stays_locked(path: Path) -> None:
-    hub = StubHub("main", "step1", "step8", "step9")
+def test_the_old_commit_of_a_moved_branch_may_be_gone_and_following_helps(path: Path) -> None:
+    hub = StubHub("main", "step1", "step8")
     lock_study([suite()], hub, path)  # type: ignore[arg-type]
+    hub.lost.add(hub.branches["step8"])
+    hub.move("step8", "other weights")
+    studies = ["base.yaml", "s.yaml"]
+    [message] = lock_study([suite()], hub, path, studies=studies)  # type: ignore[arg-type]
+    assert message.endswith(
+        "; the lock keeps the old commit, which the hub no longer has. "
+        "To follow: python -m ebbtide lock --study base.yaml s.yaml --follow tiny/step8"
+    )
+    assert lock_study([suite()], hub, path, ["tiny/step8"]) == []  # type: ignore[arg-type]
+
+
+GONE = Stage(PRETRAINING, ("step{step}-{any}", "step{step}"), (1, 8, 9))
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        (False, "which the hub still has. Nothing needs to be done while it does."),
+        (
+            True,
+            "which the hub no longer has. Only weights and cells on disk can be used; to fetch nothing, "
+            "leave this step out.",
+        ),
+    ],
+)
+def test_a_branch_that_is_gone_stays_locked_and_no_hint_fails(path: Path, lost: bool, says: str) -> None:
+    hub = StubHub("main", "step1", "step8", "step9")
+    lock_study([suite(stages=(GONE,))], hub, path)  # type: ignore[arg-type]
+    commit = hub.branches.pop("step8")
+    hub.lost |= {commit} if lost else set()
+    [message] = lock_study([suite(stages=(GONE,))], hub, path)  # type: ignore[arg-type]
+    start = f"tiny step8: step8 is no longer on the hub; the lock keeps commit {commit[:12]}, "
+    assert message == start + says
+    kept = read_lock(path)
+    assert kept.models["tiny"].checkpoints["step8"].moved == "gone"
+    with pytest.raises(
+        CheckpointError,
+        match=rf"--follow: found tiny/step8, but lab/tiny no longer has the branch or tag 'step8', so there "
+        rf"is no other commit to take; the lock keeps {commit[:12]}\. Lock without --follow tiny/step8, or",
+    ):
+        lock_study([suite(stages=(GONE,))], hub, path, ["tiny/step8"])  # type: ignore[arg-type]
+    assert read_lock(path) == kept
+
+
+def test_a_branch_that_has_another_name_now_can_be_followed(path: Path) -> None:
+    hub = StubHub("main", "step1", "step8", "step9")
+    lock_study([suite(stages=(GONE,))], hub, path)  # type: ignore[arg-type]
     del hub.branches["step8"]
-    stage = Stage(PRETRAINING, ("step{step}",), (1, 8, 9))
-    [message] = lock_study([suite(stages=(stage,))], hub, path)  # type: ignore[arg-type]
-    assert "step8 is no longer on the hub" in message
-    assert read_lock(path).models["tiny"].checkpoints["step8"].moved == "gone"
+    new = hub.move("step8-50B", "the same step")
+    [message] = lock_study([suite(stages=(GONE,))], hub, path)  # type: ignore[arg-type]
+    assert message.endswith(
+        "still has. To use step8-50B instead: python -m ebbtide lock --study FILE --follow tiny/step8"
+    )
+    assert lock_study([suite(stages=(GONE,))], hub, path, ["tiny/step8"]) == []  # type: ignore[arg-type]
+    locked = read_lock(path).models["tiny"].checkpoints["step8"]
+    assert (locked.revision, locked.commit, locked.moved) == ("step8-50B", new, None)
+
+
+def test_a_commit_as_revision_never_moves(path: Path) -> None:
+    hub = StubHub("main", "step1")
+    commit = hub.branches["step1"]
+    assert lock_study([suite(fixed=commit)], hub, path) == []  # type: ignore[arg-type]
+    del hub.branches["step1"]
+    assert lock_study([suite(fixed=commit)], hub, path) == []  # type: ignore[arg-type]
+    assert lock_study([suite(fixed=commit)], hub, path, ["tiny/main"]) == []  # type: ignore[arg-type]
+    locked = read_lock(path).models["tiny"].checkpoints["main"]
+    assert (locked.revision, locked.commit, locked.moved) == (commit, commit, None)
+
+
+def test_a_renamed_repository_is_told_with_its_new_name(path: Path) -> None:
+    hub = StubHub("main", "step1", "step8")
+    hub.name = "lab/new"
+    [message] = lock_study([suite()], hub, path)  # type: ignore[arg-type]
+    assert message == (
+        "lab/tiny is now called lab/new; the old name works while the hub redirects it. "
+        "Write lab/new in the study or series to be independent of that."
+    )
+
+
+def test_main_that_is_gone_is_told(path: Path) -> None:
+    hub = StubHub("main", "step1", "step8")
+    lock_study([suite()], hub, path)  # type: ignore[arg-type]
+    del hub.branches["main"]
+    assert lock_study([suite()], hub, path) == [  # type: ignore[arg-type]
+        "tiny: lab/tiny has no branch main any more to compare with."
+    ]
 
 
 def test_following_what_is_not_there(path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"--follow: found tiny/step77"):
-        lock_study([suite()], StubHub("step1", "step8"), path, ["tiny/step77"])  # type: ignore[arg-type]
+    with pytest.raises(
+        CheckpointError,
+        match=r"--follow: found tiny/step7; allowed: MODEL/CHECKPOINT of .*s\.lock\.json that this study "
+        r"requests; did you mean 'tiny/step8' or",
+    ):
+        lock_study([suite()], StubHub("step1", "step8"), path, ["tiny/step7"])  # type: ignore[arg-type]
 
 
 def test_two_names_of_one_step_are_told(path: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import suite
+from ebbtide.tables import CELL, read_footer
 from hub import FakeHub
 from workspace import ROOT, Workspace
 
@@ -52,14 +53,23 @@ def test_the_whole_study_with_sockets_closed_in_the_scoring_jobs(
     workspace.env |= {"GUARD_LOG": str(tmp_path / "guard.log"), "PYTHONPATH": str(GUARD)}
 
     told = workspace.snakemake("-n", check=False).stdout
-    assert "config.lock.json lacks tiny-1m; run snakemake with the target lock" in told
+    assert "config.lock.json does not exist; run `snakemake lock --cores 1` with the same --config" in told
     assert "Traceback" not in told
+    by_name = "results/scores/tiny-1m/step8/memo_trap.parquet"
+    told = workspace.snakemake("-n", by_name, check=False).stdout
+    assert "config.lock.json does not exist" in told and "MissingRule" not in told
 
-    assert "1 models, 5 checkpoints" in suite.lock(workspace)
-    assert hub.served.keys() == {"config.json"}  # and no weights
+    told = suite.lock(workspace)
+    assert "Audit: nothing found." in told and "1 models, 5 checkpoints" in told
+    assert hub.served.keys() == {"config.json", "tokenizer_config.json"}  # and no weights
 
     workspace.run()
     assert len(workspace.cells()) == 5 * 2
+    digests = {tuple(read_footer(cell, CELL)["weights_sha256"].items()) for cell in workspace.cells()}
+    repo = hub.repo(suite.REPO)
+    assert digests == {
+        (("model.safetensors", repo.file(f"step{step}", "model.safetensors").sha256),) for step in suite.STEPS
+    }
     assert workspace.loads() == 5
     notes = (tmp_path / "guard.log").read_text().splitlines()
     assert {note.split()[0] for note in notes} == {"guarded"}  # every scoring process, and none tried
@@ -168,7 +178,7 @@ def test_every_planted_defect_is_found_and_nothing_else(tmp_path: Path, hub: Fak
     repo.commit("step16", {"pytorch_model.bin": b"old"}, date="2022-06-01")
     repo.commit("step16", pickled, date="2024-06-01")
     workspace = suite.study(tmp_path / "study", hub, suite.row(steps=[0, 1, 8, 16, 32, 64, 128]))
-    suite.lock(workspace)
+    assert "Audit: 3 error, " in suite.lock(workspace)
 
     told = workspace.snakemake("--cores", "1", check=False)
     assert told.returncode != 0

@@ -50,6 +50,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def type_and_reason(error: BaseException) -> str:
+    """The type of an error and the first line of its message, which may quote input: printable and short."""
+    reason = "".join(c if c.isprintable() else repr(c)[1:-1] for c in first_line(error)[:200])
+    return f"{type(error).__name__}: {reason}"
+
+
 def nearest(word: str, allowed: "list[str] | tuple[str, ...]") -> str:
     """Return a suffix that suggests the closest allowed words, or the empty string."""
     import difflib

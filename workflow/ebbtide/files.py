@@ -73,7 +73,7 @@ def read_json(path: str | os.PathLike[str], error: type[EbbtideError], remedy: s
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path} does not exist{end}") from None
-    except (OSError, ValueError) as reason:
+    except (OSError, ValueError, RecursionError) as reason:
         raise error(f"{path} is not readable JSON ({first_line(reason)}){end}") from None
     if not isinstance(value, dict):
         raise error(f"{path}: found JSON of type {type(value).__name__}, expected an object{end}")

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ebbtide.logs import log
 
@@ -37,7 +37,7 @@ PROGRESS_BYTES = 1 << 20  # bytes; an attempt that received this many resets the
 MAX_READ_BYTES = 32 << 20  # bytes; limit of `read`, which keeps the body in memory
 MAX_REDIRECTS = 10
 
-_RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+)")
+_RANGE = re.compile(r"bytes (?:(?P<start>[0-9]{1,18})-[0-9]{1,18}|\*)/(?:(?P<total>[0-9]{1,18})|\*)")
 
 
 class TransportError(Exception):
@@ -63,6 +63,18 @@ class TransportError(Exception):
         self.wait = wait
         self.status = status
         self.code = code
+
+
+class SizeError(TransportError):
+    """The server has a file of another size than expected. Another attempt would not help."""
+
+
+class Page(NamedTuple):
+    """One page of a listing: its body, the URL of the next page, and the path that answered in the end."""
+
+    body: bytes
+    following: str | None
+    path: str
 
 
 class Transport:
@@ -91,18 +103,30 @@ class Transport:
         token: str | None = None,
         what: object = None,
         received: Callable[[int], None] = lambda size: None,
+        *,
+        size: int | None = None,
     ) -> None:
         """Download `url` to the file `part`, resuming after the bytes that it contains.
 
         `what` replaces the URL in the log. `received` is called repeatedly with the number of bytes on disk.
-        Errors of the disk (`OSError`) are not caught.
+        `size` is the expected number of bytes: no byte beyond it is written, and a server that announces or
+        sends another number raises `SizeError`, after `part` is deleted. Errors of the disk (`OSError`) are
+        not caught.
         """
 
         def attempt() -> None:
+            if size is not None and _size(part) > size:
+                part.unlink()
             offset = _size(part)
+            if offset and offset == size:
+                return
             headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
-            with self.open(url, token, headers) as response:
-                _append(response, part, offset, received)
+            try:
+                with self.open(url, token, headers) as response:
+                    _append(response, part, offset, received, size)
+            except SizeError:
+                part.unlink(missing_ok=True)
+                raise
 
         self.retry(what or url, attempt, progress=lambda: _size(part))
 
@@ -152,6 +176,25 @@ class Transport:
             self._sleep(wait)
             spent += wait
 
+    def page(self, url: str, token: str | None = None, what: object = None) -> "Page":
+        """Return one page of a listing. Raises `TransportError` if it has more than `MAX_READ_BYTES`."""
+
+        def attempt() -> Page:
+            data = bytearray()
+            with self.open(url, token) as response:
+                for piece in response.iter_bytes():
+                    data += piece
+                    if len(data) > MAX_READ_BYTES:
+                        raise TransportError(f"the answer has more than {MAX_READ_BYTES:,} bytes")
+                following = [
+                    link.get("url", "")
+                    for link in response.links.values()
+                    if "next" in link.get("rel", "").lower().split()
+                ]
+                return Page(bytes(data), following[0] if following else None, response.url.path)
+
+        return self.retry(what or url, attempt)
+
     @contextmanager
     def open(
         self, url: str, token: str | None, headers: Mapping[str, str] | None = None
@@ -198,28 +241,47 @@ def client() -> "Client":
     return httpx2.Client()
 
 
-def _append(response: "Response", part: Path, offset: int, received: Callable[[int], None]) -> None:
+def _append(
+    response: "Response", part: Path, offset: int, received: Callable[[int], None], size: int | None
+) -> None:
     """Append the body after `offset` bytes, or write a new file if the server ignores the range."""
     match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    total = int(match["total"]) if match else None
-    if response.status_code == 416 and total == offset:  # the file was already complete
+    total = int(match["total"]) if match and match["total"] else None
+    if response.status_code == 416 and total == offset and size is None:  # the file was already complete
         return
-    if offset and response.status_code == 206 and match and match["start"] == str(offset):
+    if response.status_code == 200:  # the whole file, even if a range was requested
+        mode, total = "wb", _content_length(response)
+        if size is not None and total not in (None, size):
+            raise SizeError(f"found {total} bytes, expected {size}")
+    elif (
+        response.status_code == 206
+        and match
+        and match["start"] == str(offset)
+        and (size is None or total in (None, size))
+    ):
         mode = "ab"
-    elif response.status_code == 200:  # the server ignored the range
-        mode = "wb"
-    else:
+    else:  # start again without a range
         part.unlink(missing_ok=True)
         raise TransportError(
             f"found no range from byte {offset} (HTTP {response.status_code})", retryable=True
         )
     with part.open(mode) as file:
         for piece in response.iter_bytes():
+            if size is not None and file.tell() + len(piece) > size:
+                raise SizeError(f"found more than the expected {size} bytes")
             file.write(piece)
             received(file.tell())
         found = file.tell()
-    if total is not None and found != total:
-        raise TransportError(f"the body ended after {found} of {total} bytes", retryable=True)
+    expected = size if size is not None else total
+    if expected is not None and found != expected:
+        raise TransportError(f"the body ended after {found} of {expected} bytes", retryable=True)
+
+
+def _content_length(response: "Response") -> int | None:
+    """Return the announced bytes of a body that is not encoded, or None."""
+    length = response.headers.get("Content-Length", "")
+    encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length) and not encoded else None
 
 
 def _status_error(response: "Response") -> TransportError:
@@ -240,7 +302,7 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return float(after)
     try:
         return max(0.0, (parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # not a date, or one without a time zone
+    except (ValueError, TypeError, OverflowError):  # not a date, or one without a time zone
         return 0.0
 
 

@@ -70,6 +70,21 @@ rule lock:
         "python -m ebbtide lock --study {params.study:q} 2> {log:q}"
 
 
+if STUDY.unlocked:
+
+    rule unlocked:
+        """Say what the lock lacks, whatever file is requested: no rule can name its checkpoints and tasks."""
+        input:
+            lambda wildcards: fail(PROBLEM),
+        output:
+            "{file}",
+        log:
+            "logs/unlocked/{file}.log",
+        localrule: True
+        shell:
+            "false"
+
+
 rule audit:
     """List problems and anomalies of checkpoints from the hub, using only the lock."""
     input:

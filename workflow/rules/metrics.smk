@@ -14,7 +14,7 @@ RERUNS   when a cell is new, the grid changes, or the code of the metrics or of 
 
 from glob import glob
 
-from ebbtide.checkpoints.hub.audit import allowed_duplicates
+from ebbtide.checkpoints.findings import allowed_duplicates
 
 # The tables of single checkpoints are targets, so that missing ones are made again.
 OUTPUTS.files(

@@ -4,7 +4,7 @@ import sys
 
 import pandas as pd
 
-from ebbtide.checkpoints.hub.audit import COLUMNS, audit_lines
+from ebbtide.checkpoints.findings import COLUMNS, audit_lines
 from ebbtide.logs import log_to
 from ebbtide.tables import write_tsv
 

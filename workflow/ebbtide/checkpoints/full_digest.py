@@ -21,6 +21,7 @@ from ebbtide.checkpoints.directory import (
     stamp,
     weight_files,
 )
+from ebbtide.checkpoints.hub.fetched import fetched_digests
 from ebbtide.errors import CheckpointError
 from ebbtide.files import file_sha256, write_text
 
@@ -42,8 +43,8 @@ def check_full_digests(checkpoint: str | Path, weights: str, cells: str | Path) 
 
     Returns
     -------
-    Digest by file name. Empty for trained and fetched weights, whose identity does not come from a directory
-    on disk.
+    Digest by file name. Digests of fetched weights come from the record of the fetch, which was checked
+    against the lock. Empty for trained weights, whose identity does not come from files.
 
     Raises
     ------
@@ -51,6 +52,8 @@ def check_full_digests(checkpoint: str | Path, weights: str, cells: str | Path) 
         The identity belongs to other bytes, or a file changed while it was read.
     """
     kind = weights.partition(":")[0]
+    if kind == "hub":
+        return fetched_digests(directory_of(checkpoint))
     if kind not in ("files", "sampled"):
         return {}
     directory = directory_of(checkpoint)

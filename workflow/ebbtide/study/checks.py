@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.checkpoints.hub.findings import STOP
+from ebbtide.checkpoints.findings import STOP
 from ebbtide.checkpoints.precision import DTYPES
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Checkpoint, Model
@@ -62,9 +62,10 @@ def problem_of(check: Callable[[], None]) -> str | None:
 def check_checkpoints(study: "Study") -> None:
     """Raise `ConfigError` for an incomplete lock, a finding that stops the study, or unusable checkpoints."""
     if study.unlocked:
+        state = f"lacks {'; '.join(study.unlocked)}" if Path(study.lock_file).exists() else "does not exist"
         raise ConfigError(
-            f"{study.lock_file} lacks {'; '.join(study.unlocked)}; run snakemake with the target lock "
-            "on a machine with a network."
+            f"{study.lock_file} {state}; run `snakemake lock --cores 1` with the same --configfile, on a "
+            "machine with a network."
         )
     stops = [f for f in study.findings if f.action == STOP]
     if stops:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ebbtide.checkpoints.hub.audit import audit, dropped
-from ebbtide.checkpoints.hub.catalogue import HubModel, allowances, checkpoint_of
+from ebbtide.checkpoints.findings import allowances, dropped
+from ebbtide.checkpoints.hub.audit import audit
+from ebbtide.checkpoints.hub.catalogue import HubModel, checkpoint_of
 from ebbtide.checkpoints.hub.lock import Lock, lock_path, read_lock
 from ebbtide.checkpoints.series import models_of
 from ebbtide.errors import ConfigError

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.cells.store import Identity
-from ebbtide.checkpoints.hub.audit import dropped
+from ebbtide.checkpoints.findings import Finding, dropped
 from ebbtide.checkpoints.hub.catalogue import HubModel
-from ebbtide.checkpoints.hub.findings import Finding
 from ebbtide.checkpoints.hub.lock import Lock, read_lock
 from ebbtide.exchange.specification import source_of
 from ebbtide.files import digest

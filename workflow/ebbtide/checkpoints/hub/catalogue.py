@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ebbtide.checkpoints.findings import Allowance, allowances
 from ebbtide.checkpoints.hub.lock import MAIN, Lock, Locked
 from ebbtide.checkpoints.precision import dtype_of
 from ebbtide.checkpoints.schedule import Schedule, pick
@@ -33,7 +34,9 @@ class Stage:
     def step_of(self, revision: str) -> int | None:
         """The step of a branch or tag; None if it does not belong to this stage."""
         for pattern in self.revisions:
-            text = re.escape(pattern).replace(r"\{step\}", r"(?P<step>\d+)").replace(r"\{any\}", r".*")
+            text = (
+                re.escape(pattern).replace(r"\{step\}", r"(?P<step>[0-9]{1,18})").replace(r"\{any\}", r".*")
+            )
             if match := re.fullmatch(text, revision):
                 return int(match["step"])
         return None
@@ -54,21 +57,6 @@ class Stage:
     def checkpoint(self, step: int) -> str:
         """Name of a checkpoint; a path component."""
         return f"step{step}" if self.name == PRETRAINING else f"{self.name}-step{step}"
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """A finding of the audit that is known to be harmless, with the reason."""
-
-    finding: str
-    models: tuple[str, ...]
-    steps: frozenset[int] | None  # None is all
-    reason: str
-
-    def covers(self, finding: str, model: str, steps: Sequence[int]) -> bool:
-        """Whether a finding about these steps of a model is allowed."""
-        named = any(fnmatchcase(model, pattern) for pattern in self.models)
-        return finding == self.finding and named and (self.steps is None or self.steps.issuperset(steps))
 
 
 @dataclass(frozen=True)
@@ -230,19 +218,6 @@ def repository_model(row: Mapping[str, Any], where: str) -> HubModel:
         fixed=None if "{step}" in pattern else pattern,
         remote_code=row["remote_code"],
         nominal=row["nominal"],
-    )
-
-
-def allowances(entries: Sequence[Mapping[str, Any]]) -> tuple[Allowance, ...]:
-    """Convert checked entries of `allow:` from a series or a study."""
-    return tuple(
-        Allowance(
-            entry["finding"],
-            tuple(entry["models"]),
-            frozenset(entry["steps"]) if "steps" in entry else None,
-            entry["reason"] + (f" ({entry['thread']})" if "thread" in entry else ""),
-        )
-        for entry in entries
     )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from ebbtide.errors import CheckpointError
-from ebbtide.transport import TransportError
+from ebbtide.errors import CheckpointError, type_and_reason
+from ebbtide.sources import hub_token
+from ebbtide.transport import SizeError, TransportError
 
 RUN_AGAIN = "run the same command again; it resumes"
 
@@ -32,10 +33,12 @@ def bad_answer_explained(request: HubRequest) -> Iterator[None]:
     """Report errors in parsing an answer, such as a login page or that of a wrong HF_ENDPOINT."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = type_and_reason(error)
+        token = hub_token()
         raise CheckpointError(
-            f"{request}: the answer is not from a hub ({type(error).__name__}: {error}); check HF_ENDPOINT, "
-            "proxies and the network."
+            f"{request}: the answer is not from a hub ({reason.replace(token, '…') if token else reason}); "
+            "check HF_ENDPOINT, proxies and the network."
         ) from None
 
 
@@ -43,7 +46,10 @@ def refusal(error: TransportError, request: HubRequest, *, authorized: bool) -> 
     """The error for a failed request, by the hub's error code if there is one, else by the HTTP status."""
     status, code = error.status, error.code
     whose = "the account of the token in use" if authorized else "an account and set HF_TOKEN to its token"
-    if error.retryable:
+    if isinstance(error, SizeError):
+        reason = f"{error}, so the download was stopped and deleted; check proxies and HF_ENDPOINT, "
+        reason += "and restore the lockfile if it was edited"
+    elif error.retryable:
         reason = f"{error}; {RUN_AGAIN}"
     elif not status:
         reason = f"{error}; check the network, proxies and HF_ENDPOINT"
@@ -53,9 +59,12 @@ def refusal(error: TransportError, request: HubRequest, *, authorized: bool) -> 
         reason = f"the repository does not exist, or is private or gated (HTTP {status}); "
         reason += f"check the name, or ask for access at {request.page} with {whose}"
     elif code == "RevisionNotFound":
-        reason = f"no such revision (HTTP {status}); it may have been removed: lock the study again"
+        reason = f"the hub has no such revision, or no longer (HTTP {status}); "
+        reason += "leave this step out, or take the present commit of its branch: "
+        reason += "python -m ebbtide lock --study FILE --follow MODEL/CHECKPOINT"
     elif code == "EntryNotFound":
-        reason = f"no such file in this revision (HTTP {status}); lock the study again"
+        reason = f"no such file in this revision (HTTP {status}); check HF_ENDPOINT, or take the present "
+        reason += "commit of its branch: python -m ebbtide lock --study FILE --follow MODEL/CHECKPOINT"
     elif status == 401 and authorized:
         reason = "the token from HF_TOKEN or the login file is invalid (HTTP 401); replace it"
     elif status in (401, 403):

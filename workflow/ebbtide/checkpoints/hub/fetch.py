@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ebbtide.checkpoints.directory import weight_files
+from ebbtide.checkpoints.hub.contents import POINTER_BYTES, is_pointer
 from ebbtide.checkpoints.hub.digests import digest_of, kind_of
 from ebbtide.checkpoints.hub.disk import (
     ROOM,
@@ -45,9 +46,16 @@ class Source(Protocol):
     """The part of `ebbtide.checkpoints.hub.client.Hub` that fetching needs."""
 
     def download(
-        self, repo: str, commit: str, name: str, directory: Path, received: Callable[[int], None]
+        self,
+        repo: str,
+        commit: str,
+        name: str,
+        directory: Path,
+        received: Callable[[int], None],
+        *,
+        size: int,
     ) -> Path:
-        """Download a file to `directory/name`; `received` is called with the number of bytes on disk."""
+        """Download a file of `size` bytes to `directory/name`; `received` is called with the bytes so far."""
 
 
 def locked_checkpoint(lock: str | Path, model: str, checkpoint: str) -> Locked:
@@ -145,7 +153,8 @@ def _names(locked: Locked, format: str, *, remote_code: bool) -> list[str]:
         if name not in locked.files:
             raise CheckpointError(f"{where} has no {name}; it is needed to load the checkpoint.")
     needed = locked.needed(format, remote_code=remote_code)
-    return [*(name for name in needed if name not in weights), *weights]
+    small = [name for name in needed if name not in weights]
+    return [*small, *sorted(weights, key=lambda name: locked.files[name].size not in POINTER_BYTES)]
 
 
 def _is_fetched_already(to: Path, locked: Locked, format: str, *, remote_code: bool) -> bool:
@@ -174,6 +183,7 @@ def _complete_file(hub: Source, locked: Locked, name: str, partial: Path, report
         return
     if not (path.is_file() and _digest_or_size(path, file) == file.digest):
         _download(hub, locked, name, partial, report)
+    _check_small_file(path, locked)
     if pickled:
         convert(path, file.digest)
 
@@ -181,7 +191,14 @@ def _complete_file(hub: Source, locked: Locked, name: str, partial: Path, report
 def _download(hub: Source, locked: Locked, name: str, partial: Path, report: _Report) -> None:
     file = locked.files[name]
     for attempt in range(_ATTEMPTS):
-        path = hub.download(locked.repo, locked.commit, name, partial, lambda size: report.show(name, size))
+        path = hub.download(
+            locked.repo,
+            locked.commit,
+            name,
+            partial,
+            lambda size: report.show(name, size),
+            size=file.size,
+        )
         found = _digest_or_size(path, file)
         if found == file.digest:
             return
@@ -190,7 +207,8 @@ def _download(hub: Source, locked: Locked, name: str, partial: Path, report: _Re
             log.warning("%s: the digest of %s differs from the lock; fetching it again", locked.repo, name)
     raise CheckpointError(
         f"{locked.repo} at commit {locked.commit[:12]}: {name}: found {found}, expected {file.digest} "
-        f"({file.size} bytes) as in the lock. The file was removed; fetch again, or lock the study again."
+        f"({file.size} bytes) as in the lock. The file was removed; fetch again, check proxies and "
+        "HF_ENDPOINT, and restore the lockfile if it was edited."
     )
 
 
@@ -205,7 +223,6 @@ def _finish(locked: Locked, names: list[str], partial: Path, *, format: str, rem
     convert_index(partial)
     of = {_final(name): locked.files[name].digest for name in names}
     _remove_all_but({*of, ROOM}, partial)
-    _check_index(partial, of)
     weights = weight_files(partial)
     files = {}
     for name, digest in of.items():
@@ -242,13 +259,24 @@ def _final(name: str) -> str:
     return safetensors_name(name) if name.endswith(".bin") else name
 
 
-def _check_index(partial: Path, of: dict[str, str]) -> None:
-    """Check that all files listed in the index were fetched: an index is untrusted input."""
-    path = partial / INDICES["safetensors"]
-    if not path.exists():
-        return
-    if foreign := sorted(set(weight_map(path).values()) - set(of)):
-        raise CheckpointError(f"{path}: weight_map: found {foreign[0]!r}, which the lock does not have.")
+def _check_small_file(path: Path, locked: Locked) -> None:
+    """Raise `CheckpointError` for a pointer, and for an index that names other files than those of the lock.
+
+    Locks of earlier versions do not contain what small files contain, and an index is untrusted input.
+    """
+    where = f"{locked.repo} at commit {locked.commit[:12]}: {path.name}"
+    if path.stat().st_size in POINTER_BYTES and is_pointer(path.read_bytes()):
+        raise CheckpointError(
+            f"{where} is a pointer of Git LFS ({path.stat().st_size} bytes) instead of the file; leave this "
+            "step out, and inform the authors."
+        )
+    if path.name in INDICES.values() and (
+        foreign := sorted(set(weight_map(path).values()) - locked.files.keys())
+    ):
+        raise CheckpointError(
+            f"{where}: weight_map: found {foreign[0]!r}, which the lock does not have; leave this step out, "
+            "and inform the authors."
+        )
 
 
 def _remove_links(directory: Path) -> None:

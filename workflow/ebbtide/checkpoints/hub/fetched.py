@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.checkpoints.hub.digests import digest_of, kind_of
-from ebbtide.errors import CheckpointError
+from ebbtide.errors import CheckpointError, type_and_reason
 from ebbtide.files import read_json, write_text
 
 FETCHED = "fetched.json"
@@ -94,9 +94,9 @@ def read_fetched(directory: str | Path) -> Fetched:
         document = json.loads(path.read_text(encoding="utf-8"))
         files = {name: FetchedFile(**file) for name, file in document.pop("files").items()}
         return Fetched(**document, files=files)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is not the record of a fetched checkpoint ({type(error).__name__}: {error}); "
+            f"{path} is not the record of a fetched checkpoint ({type_and_reason(error)}); "
             f"remove {directory} and fetch it again."
         ) from None
 
@@ -133,6 +133,20 @@ def verify_fetched(directory: str | Path, weights: str) -> None:
     for path in directory.iterdir():  # an additional weight file would be loaded instead
         if path.name not in fetched.files and path.name != FETCHED and not path.name.startswith("."):
             raise CheckpointError(f"{path} was not fetched; remove it, or {remedy}.")
+
+
+def fetched_digests(directory: str | Path) -> dict[str, str]:
+    """The sha256 of each weight file of a fetched directory by name, from its record.
+
+    Files that the hub stores in git have another digest in the record, so they are hashed.
+    """
+    found = {}
+    for name, file in read_fetched(directory).files.items():
+        if name.endswith(".safetensors"):
+            known = kind_of(file.digest) == "sha256"
+            digest = file.digest if known else digest_of(Path(directory) / name, "sha256")
+            found[name] = digest.partition(":")[2]
+    return found
 
 
 def allows_remote_code(directory: str | Path) -> bool:

@@ -1,15 +1,22 @@
 """Findings about the hub checkpoints in a lock, one function per class (see `hub.audit`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 
+from ebbtide.checkpoints.findings import WARN, Finding
 from ebbtide.checkpoints.hub.catalogue import HubModel, Wanted
-from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, MAIN, SHARD, Lock, Locked
+from ebbtide.checkpoints.hub.completeness import (
+    FORMATS,
+    finding,
+    incomplete,
+    index_disagrees,
+    listed,
+    locked_of,
+)
+from ebbtide.checkpoints.hub.lock import GONE, MAIN, Lock, Locked
+from ebbtide.errors import EbbtideError, first_line
 from ebbtide.parameters import count
-
-STOP, DROP, WARN, ALLOWED = "stop", "drop", "warn", "allowed"
-FORMATS = ("safetensors", "bin")
 
 _IRRELEVANT_KEYS = {
     "transformers_version",
@@ -19,81 +26,13 @@ _IRRELEVANT_KEYS = {
 }  # do not change numbers
 
 
-@dataclass(frozen=True)
-class Class:
-    """A class of findings, with its severity and a remedy."""
-
-    severity: str  # error: wrong or no results; warning: needs attention; note: information
-    remedy: str
-
-
-CLASSES: Mapping[str, Class] = {
-    "duplicate": Class("error", "leave these steps out, or take the other format if it is clean"),
-    "equal_to_main": Class("error", "leave these steps out, or take the other format if it is clean"),
-    "mixed_shards": Class("error", "leave these steps out, or take the other format if it is clean"),
-    "missing": Class("warning", "choose other steps, or continue without these (missing: drop)"),
-    "no_weights": Class("error", "choose another format, or leave these steps out"),
-    "incomplete": Class("error", "leave these steps out, and inform the authors"),
-    "no_tokenizer": Class("error", "leave these steps out, or use directories on disk with a tokenizer.json"),
-    "tokenizer_changed": Class("warning", "compare the files; token counts are not comparable"),
-    "config_changed": Class("warning", "compare the config.json files"),
-    "formats_disagree": Class("note", "compare both formats at one step before using either"),
-    "shape": Class(
-        "error", "the repository and the catalogue describe different models; correct one of them"
-    ),
-    "remote_code": Class(
-        "warning", "read the code at this commit; to run it, set remote_code: true in the row"
-    ),
-    "moved": Class("warning", "check what changed; to use the new commit, python -m ebbtide lock --follow"),
-    "defect": Class("warning", "read the linked thread"),
-}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One row of the audit.
-
-    Attributes
-    ----------
-    action
-        `stop`, `drop`, `warn`, or `allowed` if a reason is known.
-    checkpoints, steps
-        The checkpoints concerned, in order of training; `main` has no step.
-    reason
-        Why the finding is allowed, or the thread that reports the defect.
-    """
-
-    finding: str
-    model: str
-    checkpoints: tuple[str, ...]
-    steps: tuple[int, ...]
-    detail: str
-    format: str = ""
-    severity: str = ""
-    action: str = WARN
-    reason: str = ""
-
-    def row(self) -> dict[str, str]:
-        """The row as text, in the order of the table's columns."""
-        return {
-            "severity": self.severity,
-            "action": self.action,
-            "finding": self.finding,
-            "model": self.model,
-            "format": self.format,
-            "steps": " ".join(map(str, self.steps)),
-            "detail": self.detail,
-            "remedy": CLASSES[self.finding].remedy if self.action != ALLOWED else "none needed",
-            "reason": self.reason,
-        }
-
-
 def findings_of(model: HubModel, lock: Lock) -> Iterator[Finding]:
     """Yield all findings about the requested checkpoints of a model, without severity and action."""
     wanted = list(model.wanted(lock))
     there = [w for w in wanted if w.locked]
     yield from _missing(model, [w for w in wanted if w.locked is None and not w.offered])
-    yield from _incomplete(model, there)
+    yield from incomplete(model, there, lock)
+    yield from index_disagrees(model, there, lock)
     for format in FORMATS:
         yield from _repeated(model, there, lock, format)
     yield from _dates(model, there)
@@ -104,101 +43,93 @@ def findings_of(model: HubModel, lock: Lock) -> Iterator[Finding]:
     yield from _defects(model, there)
 
 
-def _finding(finding: str, model: HubModel, wanted: Sequence[Wanted], detail: str, **more: str) -> Finding:
-    checkpoints = tuple(w.name for w in wanted)
-    return Finding(finding, model.name, checkpoints, tuple(w.step for w in wanted), detail, **more)
-
-
 def _missing(model: HubModel, absent: Sequence[Wanted]) -> Iterator[Finding]:
     if absent:
         known = [w.step for w in absent if w.step in model.gaps]
-        detail = f"{len(absent)} steps of the series have no branch or tag"
+        have = "step of the series has" if len(absent) == 1 else "steps of the series have"
+        detail = f"{len(absent)} {have} no branch or tag"
         detail += f" (known gaps: {' '.join(map(str, known))})" if known else ""
-        yield _finding("missing", model, absent, detail)
-
-
-def _incomplete(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
-    bare = [w for w in there if not _locked(w).weights(model.format)]
-    if bare:
-        others = sorted({f for w in bare for f in FORMATS if _locked(w).weights(f)})
-        detail = f"no {model.format} weights; available: {' and '.join(others) or 'none'}"
-        yield _finding("no_weights", model, bare, detail)
-    for w in there:
-        lacks = [*_lacking_shards(_locked(w).weights(model.format))]
-        lacks += [n for n in _needed_beside(_locked(w), model.format) if n not in _locked(w).files]
-        if lacks:
-            yield _finding("incomplete", model, [w], f"the revision lacks {', '.join(lacks)}")
-    without = [w for w in there if "tokenizer.json" not in _locked(w).files]
-    if without:
-        yield _finding("no_tokenizer", model, without, "the revision has no tokenizer.json")
-
-
-def _needed_beside(locked: Locked, format: str) -> list[str]:
-    """Files that loading needs in addition to the weights."""
-    sharded = any(match and match["of"] for match in map(SHARD.fullmatch, locked.weights(format)))
-    return [CONFIG, *([INDICES[format]] if sharded else [])]
-
-
-def _lacking_shards(names: Sequence[str]) -> Iterator[str]:
-    """Yield the shards that are missing according to the numbering of the others."""
-    parts = [match for name in names if (match := SHARD.fullmatch(name)) and match["of"]]
-    for stem, of in sorted({(m["stem"], m["of"]) for m in parts}):
-        have = {int(m["number"]) for m in parts if (m["stem"], m["of"]) == (stem, of)}
-        yield from (f"shard {number} of {int(of)}" for number in range(1, int(of) + 1) if number not in have)
+        yield finding("missing", model, absent, detail)
 
 
 def _repeated(model: HubModel, there: Sequence[Wanted], lock: Lock, format: str) -> Iterator[Finding]:
     """Find checkpoints and single shards that are equal at different steps, or equal to `main`."""
     known = {n: c for n, c in lock.models[model.name].checkpoints.items() if c.step is not None}
-    weights = {name: _digests(locked, format) for name, locked in known.items() if locked.weights(format)}
-    main = _digests(_main(model, lock), format)
+    files = {name: _files(locked, format) for name, locked in known.items() if locked.weights(format)}
+    main = _files(_main(model, lock), format)
     finals = {w.name for w in there if w.step == _last(model, w, lock)}
     groups: dict[tuple[str, ...], list[Wanted]] = {}
     for w in there:
-        if w.name in weights:
-            groups.setdefault(weights[w.name], []).append(w)
-    for digests, group in groups.items():
-        if digests == main:
+        if w.name in files:
+            groups.setdefault(_bytes_of(files[w.name]), []).append(w)
+    for content, group in groups.items():
+        if content == _bytes_of(main):
             early = [w for w in group if w.name not in finals]
             if len(early) == 1 and not _main_is_last(model, lock, format):
                 detail = "main equals this step; the last step has other weights"
-                yield _finding("equal_to_main", model, early, detail, format=format, severity="note")
+                yield finding("equal_to_main", model, early, detail, format=format, severity="note")
             elif early:
-                yield _finding(
-                    "equal_to_main", model, early, "the weights are equal to those of main", format=format
-                )
+                detail = "the weights are equal to those of main"
+                detail += _other_names([main, *(files[w.name] for w in early)])
+                yield finding("equal_to_main", model, early, detail, format=format)
         else:
-            others = [name for name, held in weights.items() if held == digests]
+            others = [name for name, held in files.items() if _bytes_of(held) == content]
             if len(others) > 1:
                 shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
                 detail = f"the same weights at {len(others)} steps ({shown})"
-                yield _finding("duplicate", model, group, detail, format=format)
-    early = [w for w in there if w.name in weights and w.name not in finals]
-    for w, detail in _mixed(early, {**weights, MAIN: main}, format):
-        yield _finding("mixed_shards", model, [w], detail, format=format)
+                detail += _other_names([files[name] for name in others])
+                yield finding("duplicate", model, group, detail, format=format)
+    early = [w for w in there if w.name in files and w.name not in finals]
+    for w, detail in _mixed(early, {**files, MAIN: main}):
+        yield finding("mixed_shards", model, [w], detail, format=format)
 
 
-def _mixed(
-    early: Sequence[Wanted], weights: Mapping[str, tuple[str, ...]], format: str
-) -> Iterator[tuple[Wanted, str]]:
-    """Find checkpoints that share some but not all shards with another checkpoint or `main`."""
-    holders: dict[str, list[str]] = {}  # digest of a shard → checkpoints
-    for name, digests in weights.items():
-        for digest in digests:
-            holders.setdefault(digest, []).append(name)
+def _other_names(groups: Sequence[Mapping[str, str]]) -> str:
+    """The end of a sentence about checkpoints with equal weights, if equal files have different names."""
+    return "" if all(files == groups[0] for files in groups) else ", whose files have other names"
+
+
+def _mixed(early: Sequence[Wanted], files: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[Wanted, str]]:
+    """Find checkpoints that share some but not all shards with another checkpoint or `main`.
+
+    `files` maps each checkpoint to the digests of its weight files by name.
+    """
     for w in early:
-        own = weights[w.name]
-        for name, digest in zip(_locked(w).weights(format), own, strict=True):
-            others = [o for o in holders[digest] if o != w.name and weights[o] != own]
-            if len(own) > 1 and others:
-                yield w, f"{name} is equal to that of {' and '.join(others[:3])}, but the other shards differ"
-                break
+        own = files[w.name]
+        shared: dict[tuple[str, ...], list[str]] = {}  # shards of this checkpoint → others that have them
+        for other, theirs in files.items():
+            equal = tuple(name for name, digest in own.items() if digest in theirs.values())
+            if len(own) > 1 and equal and _bytes_of(theirs) != _bytes_of(own):
+                shared.setdefault(equal, []).append(other)
+        most_first = sorted(shared.items(), key=lambda found: -len(found[0]))
+        if most_first:
+            yield w, "; ".join(_sharing(equal, others, own, files) for equal, others in most_first[:2])
+
+
+def _sharing(
+    equal: Sequence[str],
+    others: Sequence[str],
+    own: Mapping[str, str],
+    files: Mapping[str, Mapping[str, str]],
+) -> str:
+    """A sentence about the shards `equal` of a checkpoint, which `others` have as well."""
+    where = " and ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    if len(equal) == len(own):
+        return f"all {len(own)} shards are equal to files of {where}, which has others besides"
+    same_name = all(files[other].get(name) == own[name] for other in others for name in equal)
+    rest = len(own) - len(equal)
+    differ = "the other shard differs" if rest == 1 else f"the other {rest} shards differ"
+    if len(equal) == 1:
+        of = "that" if same_name else "a file with another name"
+        return f"{equal[0]} is equal to {of} of {where}, but {differ}"
+    of = "those" if same_name else "files with other names"
+    return f"{len(equal)} of {len(own)} shards ({listed(equal)}) are equal to {of} of {where}, but {differ}"
 
 
 def _dates(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
     apart = []
     for w in there:
-        dates = [[_locked(w).files[n].date for n in _locked(w).weights(format)] for format in FORMATS]
+        dates = [[locked_of(w).files[n].date for n in locked_of(w).weights(format)] for format in FORMATS]
         if all(dates) and all(map(all, dates)):
             newest = [max(map(date.fromisoformat, days)) for days in dates]
             if abs((newest[0] - newest[1]).days) > 1:
@@ -206,33 +137,36 @@ def _dates(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
     if apart:
         (first, (safetensors, pickled)) = apart[0]
         detail = f"safetensors and bin have different dates ({first.name}: {safetensors}, {pickled})"
-        yield _finding("formats_disagree", model, [w for w, _ in apart], detail)
+        yield finding("formats_disagree", model, [w for w, _ in apart], detail)
 
 
 def _changes(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:
     tokenizers = {
-        w.name: _locked(w).tokenizer_identity() for w in there if "tokenizer.json" in _locked(w).files
-    }
-    yield from _changed(
-        "tokenizer_changed", model, there, tokenizers, "the tokenizer files differ from those of"
-    )
-    configs = {
-        w.name: repr(sorted((k, v) for k, v in lock.config(_locked(w)).items() if k not in _IRRELEVANT_KEYS))
+        w.name: {name: locked_of(w).files[name].digest for name in locked_of(w).tokenizer()}
         for w in there
-        if CONFIG in _locked(w).files
+        if "tokenizer.json" in locked_of(w).files
+    }
+    what = "the tokenizer files differ from those of"
+    yield from _changed("tokenizer_changed", model, there, tokenizers, what)
+    configs = {
+        w.name: {k: repr(v) for k, v in lock.config(locked_of(w)).items() if k not in _IRRELEVANT_KEYS}
+        for w in there
+        if lock.config(locked_of(w))
     }
     yield from _changed("config_changed", model, there, configs, "config.json differs from that of")
 
 
 def _changed(
-    finding: str, model: HubModel, there: Sequence[Wanted], content: Mapping[str, str], what: str
+    kind: str, model: HubModel, there: Sequence[Wanted], content: Mapping[str, Mapping[str, str]], what: str
 ) -> Iterator[Finding]:
     """Find the checkpoints whose content differs from that of the last one."""
     ordered = [w for w in there if w.name in content]
-    if len(set(content.values())) > 1:
-        last = ordered[-1]
-        other = [w for w in ordered if content[w.name] != content[last.name]]
-        yield _finding(finding, model, other, f"{what} {last.name}")
+    other = [w for w in ordered if content[w.name] != content[ordered[-1].name]]
+    if other:
+        last = content[ordered[-1].name]
+        pairs = ((held, key) for w in other for held in [content[w.name]] for key in {*held, *last})
+        keys = sorted({key for held, key in pairs if held.get(key) != last.get(key)})
+        yield finding(kind, model, other, f"{what} {ordered[-1].name} ({listed(keys)})")
 
 
 def _shape(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:
@@ -240,57 +174,84 @@ def _shape(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Fin
     if stated is None:
         return
     for w in there:
-        held = count(lock.config(_locked(w))) if lock.config(_locked(w)) else None
+        try:
+            held = count(lock.config(locked_of(w))) if lock.config(locked_of(w)) else None
+        except (EbbtideError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            yield finding("shape", model, [w], f"config.json has no usable shape ({_reason(error)})")
+            continue
         if held and (held.total, held.non_embedding) != (stated.total, stated.non_embedding):
             detail = (
                 f"config.json implies {held.total:,} parameters ({held.non_embedding:,} without embeddings), "
                 f"the catalogue implies {stated.total:,} ({stated.non_embedding:,})"
             )
-            yield _finding("shape", model, [w], detail)
+            yield finding("shape", model, [w], detail)
+
+
+def _reason(error: Exception) -> str:
+    return first_line(Exception(*error.args)) if isinstance(error, EbbtideError) else type(error).__name__
 
 
 def _code(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:
-    carrying = [w for w in there if lock.config(_locked(w)).get("auto_map")]
+    carrying = [w for w in there if lock.config(locked_of(w)).get("auto_map")]
     if model.needs_code:
         carrying = list(there)
     if not carrying:
         return
-    first = _locked(carrying[0])
-    files = ", ".join(first.code()) or "none in the repository"
+    first = locked_of(carrying[0])
+    files = ", ".join(first.code())
     if model.remote_code:
         detail = f"code from {first.repo} at {first.commit[:12]} may run: {files}"
-        yield _finding("remote_code", model, carrying, detail, severity="warning", action=WARN)
+        if not files:
+            detail = f"remote_code is true, but {first.repo} at {first.commit[:12]} has no Python files"
+        yield finding("remote_code", model, carrying, detail, severity="warning", action=WARN)
     elif model.needs_code:
-        yield _finding("remote_code", model, carrying, f"loading needs code from the repository ({files})")
+        detail = f"loading needs code from the repository ({files or 'which has no Python files'})"
+        yield finding("remote_code", model, carrying, detail)
     else:
         detail = f"the repository contains code ({files}), which is neither fetched nor run"
-        yield _finding("remote_code", model, carrying, detail, severity="note", action=WARN)
+        if not files:
+            detail = "config.json names code (auto_map), but the repository has no Python files; none is run"
+        yield finding("remote_code", model, carrying, detail, severity="note", action=WARN)
 
 
 def _moved(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
-    moved = [w for w in there if _locked(w).moved]
+    moved = [w for w in there if locked_of(w).moved not in (None, GONE)]
+    gone = [w for w in there if locked_of(w).moved == GONE]
     if moved:
-        now = str(_locked(moved[0]).moved)
-        where = "no longer exists" if now == "gone" else f"now points to {now[:12]}"
-        detail = f"{moved[0].name} was locked at {_locked(moved[0]).commit[:12]} and {where}"
-        yield _finding("moved", model, moved, detail)
+        first = locked_of(moved[0])
+        labels = " ".join(f"{model.name}/{w.name}" for w in moved)
+        detail = (
+            f"{moved[0].name} was locked at {first.commit[:12]} and now points to {str(first.moved)[:12]}"
+        )
+        remedy = "check what changed; to use the new commit, "
+        remedy += f"python -m ebbtide lock --study FILE --follow {labels}"
+        yield finding("moved", model, moved, detail + _and_more(moved, "moved"), remedy=remedy)
+    if gone:
+        first = locked_of(gone[0])
+        detail = f"{gone[0].name} was locked at {first.commit[:12]} and its branch or tag no longer exists"
+        remedy = "nothing while the hub keeps the commit; if fetching fails, leave these steps out"
+        yield finding("moved", model, gone, detail + _and_more(gone, "are gone"), remedy=remedy)
+
+
+def _and_more(group: Sequence[Wanted], what: str) -> str:
+    return f"; {len(group) - 1} more {what}" if len(group) > 1 else ""
 
 
 def _defects(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
     for defect in model.defects:
         hit = [w for w in there if defect.steps is None or w.step in defect.steps]
         if hit:
-            yield replace(_finding("defect", model, hit, defect.note), reason=defect.thread)
+            yield replace(finding("defect", model, hit, defect.note), reason=defect.thread)
 
 
-def _locked(wanted: Wanted) -> Locked:
-    if wanted.locked is None:
-        raise ValueError(f"{wanted.name} is not locked")
-    return wanted.locked
+def _files(locked: Locked | None, format: str) -> dict[str, str]:
+    """Digests of the weight files by name."""
+    return {name: locked.files[name].digest for name in locked.weights(format)} if locked else {}
 
 
-def _digests(locked: Locked | None, format: str) -> tuple[str, ...]:
-    return tuple(locked.files[name].digest for name in locked.weights(format)) if locked else ()
+def _bytes_of(files: Mapping[str, str]) -> tuple[str, ...]:
+    """The content of weight files whatever their names: shards may be numbered in another order."""
+    return tuple(sorted(files.values()))
 
 
 def _main(model: HubModel, lock: Lock) -> Locked | None:
@@ -305,8 +266,8 @@ def _main_is_last(model: HubModel, lock: Lock, format: str) -> bool:
         stage.checkpoint(max(steps)) for stage in model.stages if (steps := found.offered.get(stage.name))
     ]
     lasts = [found.checkpoints[name] for name in names if name in found.checkpoints]
-    main = _digests(_main(model, lock), format)
-    return not lasts or any(_digests(last, format) == main for last in lasts)
+    main = _bytes_of(_files(_main(model, lock), format))
+    return not lasts or any(_bytes_of(_files(last, format)) == main for last in lasts)
 
 
 def _last(model: HubModel, wanted: Wanted, lock: Lock) -> int:

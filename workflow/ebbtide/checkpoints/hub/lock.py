@@ -6,19 +6,23 @@ never resolve a branch on the hub. A digest is `sha256:…` for files in large-f
 `git:…` (the SHA-1 of a git blob) for small files.
 """
 
+import datetime
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ebbtide.errors import CheckpointError
+from ebbtide.errors import CheckpointError, type_and_reason
 from ebbtide.files import canonical_json, digest, read_json, write_text
+
+T = TypeVar("T")
 
 VERSION = 1
 RECORD = 16_384  # bytes; upper bound for the record of a fetched checkpoint
 MAIN = "main"
+GONE = "gone"  # in `Locked.moved`: the revision no longer exists
 
 CONFIG = "config.json"
 TOKENIZER = (
@@ -29,12 +33,14 @@ TOKENIZER = (
     "vocab.json",
     "merges.txt",
 )
-SHARD = re.compile(r"(?P<stem>model|pytorch_model)(-(?P<number>\d{5})-of-(?P<of>\d{5}))?\.(safetensors|bin)")
+SHARD = re.compile(
+    r"(?P<stem>model|pytorch_model)(-(?P<number>[0-9]{5})-of-(?P<of>[0-9]{5}))?\.(safetensors|bin)"
+)
 INDICES = {"safetensors": "model.safetensors.index.json", "bin": "pytorch_model.bin.index.json"}
 STEMS = {"safetensors": "model", "bin": "pytorch_model"}
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")  # file systems allow 255, and parts are longer
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LINE = re.compile(r"(?P<digest>sha256:[0-9a-f]{64}|git:[0-9a-f]{40}) (?P<size>\d+)( (?P<date>\S+))?")
+_LINE = re.compile(r"(?P<digest>sha256:[0-9a-f]{64}|git:[0-9a-f]{40}) (?P<size>[0-9]{1,16})( (?P<date>\S+))?")
 
 
 @dataclass(frozen=True)
@@ -133,21 +139,82 @@ class LockedModel:
 
 
 @dataclass(frozen=True)
+class Index:
+    """The content of an index of weights.
+
+    Attributes
+    ----------
+    files
+        The weight files that it names, sorted; empty if the file is not an index.
+    total_size
+        Bytes of all tensors as the index states them; 0 if it states none.
+    """
+
+    files: tuple[str, ...] = ()
+    total_size: int = 0
+
+
+@dataclass(frozen=True)
 class Lock:
-    """All models of a study, and every distinct `config.json` by its digest."""
+    """All models of a study, and the contents of small files by digest.
+
+    Attributes
+    ----------
+    configs
+        Every distinct `config.json`; empty if the file is not the configuration of a model.
+    indices
+        Every distinct index of weights. Locks of earlier versions lack them.
+    pointers
+        Whether a file is a pointer of Git LFS, for each file that might be one by its size. Locks of earlier
+        versions lack them.
+    """
 
     models: Mapping[str, LockedModel] = field(default_factory=dict)
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    indices: Mapping[str, Index] = field(default_factory=dict)
+    pointers: Mapping[str, bool] = field(default_factory=dict)
 
     def config(self, locked: Locked) -> Mapping[str, Any]:
         """The `config.json` of a checkpoint; empty if it has none."""
         file = locked.files.get(CONFIG)
         return self.configs.get(file.digest, {}) if file else {}
 
+    def index(self, locked: Locked, format: str) -> Index | None:
+        """The index of the weights of a checkpoint; None if it has none, or its content is not locked."""
+        file = locked.files.get(INDICES[format])
+        return self.indices.get(file.digest) if file else None
+
+    def used(self, models: Mapping[str, LockedModel]) -> "Lock":
+        """The lock of these models, with the contents of their files only."""
+        digests = {
+            file.digest
+            for model in models.values()
+            for checkpoint in model.checkpoints.values()
+            for file in checkpoint.files.values()
+        }
+
+        def of(contents: Mapping[str, T]) -> dict[str, T]:
+            return {digest: content for digest, content in contents.items() if digest in digests}
+
+        return Lock(models, of(self.configs), of(self.indices), of(self.pointers))
+
 
 def is_plain(name: str) -> bool:
     """Whether a name from a listing is a plain file name, which cannot escape its directory."""
     return _PLAIN.fullmatch(name) is not None
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit (40 hex digits), which never moves."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
+def day_of(date: str) -> str:
+    """The day of an ISO date (YYYY-MM-DD), or an empty text if there is none."""
+    try:
+        return datetime.date.fromisoformat(date[:10]).isoformat()
+    except ValueError:
+        return ""
 
 
 def weight_map(path: Path) -> dict[str, str]:
@@ -177,7 +244,7 @@ def read_lock(path: str | Path) -> Lock:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["lock"] != VERSION:
             raise CheckpointError(
-                f"{path}: lock: found version {document['lock']!r}, allowed: {VERSION}; "
+                f"{path}: lock: found version {document['lock']!r:.40}, allowed: {VERSION}; "
                 "delete the file and lock again."
             )
         models = {name: _read_model(name, model) for name, model in document["models"].items()}
@@ -188,11 +255,13 @@ def read_lock(path: str | Path) -> Lock:
         for name, checkpoint in ((n, c) for model in models.values() for n, c in model.checkpoints.items()):
             if CONFIG in checkpoint.files and checkpoint.files[CONFIG].digest not in configs:
                 raise ValueError(f"{name}: its {CONFIG} is not among configs")
-        return Lock(models, configs)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        indices = {key: _read_index(key, index) for key, index in document.get("indices", {}).items()}
+        pointers = {key: bool(is_pointer) for key, is_pointer in document.get("pointers", {}).items()}
+        return Lock(models, configs, indices, pointers)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a complete lock ({type(error).__name__}: {error}); restore it from version "
-            "control, or delete it and lock again."
+            f"{path} is not a complete lock ({type_and_reason(error)}); restore it from version control, "
+            "or delete it and lock again."
         ) from None
 
 
@@ -200,7 +269,14 @@ def write_lock(lock: Lock, path: str | Path) -> None:
     """Write a lock atomically. Equal locks give equal bytes."""
     models = {name: _model_document(model) for name, model in sorted(lock.models.items())}
     configs = {key: json.loads(canonical_json(config)) for key, config in sorted(lock.configs.items())}
-    document = {"lock": VERSION, "models": models, "configs": configs}
+    indices = {key: asdict(index) for key, index in sorted(lock.indices.items())}
+    document = {
+        "lock": VERSION,
+        "models": models,
+        "configs": configs,
+        **({"indices": indices} if indices else {}),
+        **({"pointers": dict(sorted(lock.pointers.items()))} if lock.pointers else {}),
+    }
     write_text(json.dumps(document, indent=1) + "\n", path)
 
 
@@ -224,6 +300,9 @@ def _read_model(name: str, document: Mapping[str, Any]) -> LockedModel:
     checkpoints = {}
     for checkpoint, entry in document["checkpoints"].items():
         step = entry.get("step")
+        for key in ("repo", "revision", "commit", "moved"):
+            if not isinstance(entry.get(key, ""), str):
+                raise ValueError(f"{name}.{checkpoint}: {key}: found {entry[key]!r}, expected text")
         if not _COMMIT.fullmatch(entry["commit"]):
             raise ValueError(f"{name}.{checkpoint}: commit: found {entry['commit']!r}, expected 40 digits")
         if step is not None and (type(step) is not int or not checkpoint.endswith(f"step{step}")):
@@ -240,10 +319,17 @@ def _read_model(name: str, document: Mapping[str, Any]) -> LockedModel:
     return LockedModel(offered, checkpoints)
 
 
+def _read_index(key: str, document: Mapping[str, Any]) -> Index:
+    files, total_size = document["files"], document["total_size"]
+    if not all(isinstance(name, str) for name in files) or type(total_size) is not int:
+        raise ValueError(f"indices.{key}: found {document!r:.80}, expected names of files and bytes")
+    return Index(tuple(files), total_size)
+
+
 def _read_file(name: str, line: str, where: str) -> LockedFile:
     match = _LINE.fullmatch(line)
     if match is None:
         raise ValueError(f"{where}.{name}: found {line!r}, expected a digest, a size and a date")
     if not is_plain(name):
         raise ValueError(f"{where}: {name!r} is not the name of a file in the top directory")
-    return LockedFile(match["digest"], int(match["size"]), match["date"] or "")
+    return LockedFile(match["digest"], int(match["size"]), day_of(match["date"] or ""))

@@ -1,14 +1,15 @@
 """Resolve the hub models of a study to commits and digests, and write the lock. Downloads no weights."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ebbtide.checkpoints.hub.catalogue import PRETRAINING, HubModel, Stage
+from ebbtide.checkpoints.hub.contents import Contents
 from ebbtide.checkpoints.hub.lock import (
     CONFIG,
+    GONE,
     INDICES,
     MAIN,
     SHARD,
@@ -17,36 +18,40 @@ from ebbtide.checkpoints.hub.lock import (
     Locked,
     LockedFile,
     LockedModel,
+    is_commit,
     read_lock,
     write_lock,
 )
-from ebbtide.errors import CheckpointError
+from ebbtide.errors import CheckpointError, nearest
 from ebbtide.logs import Progress
 
 if TYPE_CHECKING:
     from ebbtide.checkpoints.hub.client import Hub
 
-GONE = "gone"  # marks a revision that existed when it was locked
-
 
 def lock_study(
-    models: Sequence[HubModel], hub: "Hub", path: str | Path, follow: Iterable[str] = ()
+    models: Sequence[HubModel],
+    hub: "Hub",
+    path: str | Path,
+    follow: Iterable[str] = (),
+    studies: Sequence[str | Path] = ("FILE",),
 ) -> list[str]:
     """Update the lock at `path` with the checkpoints that `models` request; return messages for the user.
 
     Locked checkpoints are kept: a branch that has moved is reported, and followed only if `follow` names it
     as MODEL/CHECKPOINT. The lock is written after every model and when the hub fails, so the next call
-    resumes.
+    resumes. `studies` are the files of the study, for the commands in messages.
 
     Raises
     ------
     CheckpointError
-        The hub does not answer, or a repository does not exist or is gated.
+        The hub does not answer, a repository does not exist or is gated, or a branch to follow is gone.
     ConfigError
         A requested step is not on the hub, for a series without its own list of steps.
     """
     file = _LockFile(Path(path))
-    resolver = _Resolver(hub, read_lock(path), frozenset(follow))
+    command = f"python -m ebbtide lock --study {' '.join(map(str, studies))} --follow"
+    resolver = _Resolver(hub, read_lock(path), frozenset(follow), command)
     try:
         for model in models:
             resolver.add(model)
@@ -56,13 +61,14 @@ def lock_study(
         raise
     unused = set(follow) - resolver.followed
     if unused:
+        first = sorted(unused)[0]
         raise CheckpointError(
             f"--follow: found {', '.join(sorted(unused))}; allowed: MODEL/CHECKPOINT of {path} that this "
-            "study requests."
+            f"study requests{nearest(first, sorted(resolver.labels))}."
         )
     named = {model.name for model in models}
     whole = resolver.lock()
-    file.write(Lock({n: m for n, m in whole.models.items() if n in named}, whole.configs))
+    file.write(whole.used({n: m for n, m in whole.models.items() if n in named}))
     return resolver.messages
 
 
@@ -90,24 +96,20 @@ class _LockFile:
 class _Resolver:
     """Builds the new lock, model by model."""
 
-    def __init__(self, hub: "Hub", old: Lock, follow: frozenset[str]) -> None:
-        self._hub, self._follow = hub, follow
+    def __init__(self, hub: "Hub", old: Lock, follow: frozenset[str], command: str) -> None:
+        self._hub, self._follow, self._command = hub, follow, command
         self._models = dict(old.models)
-        self._configs = dict(old.configs)
+        self._contents = Contents(hub, old)
         self._refs: dict[str, Mapping[str, str]] = {}
         self._progress = Progress()
         self.messages: list[str] = []
         self.followed: set[str] = set()
+        self.labels: set[str] = set()  # MODEL/CHECKPOINT of all that is requested
 
     def lock(self) -> Lock:
-        """The models resolved so far, with the configurations that they refer to."""
-        used = {
-            c.files[CONFIG].digest
-            for model in self._models.values()
-            for c in model.checkpoints.values()
-            if CONFIG in c.files
-        }
-        return Lock(self._models, {key: config for key, config in self._configs.items() if key in used})
+        """The models resolved so far, with the contents of their small files."""
+        known = self._contents
+        return Lock({}, known.configs, known.indices, known.pointers).used(self._models)
 
     def add(self, model: HubModel) -> None:
         """Resolve one model."""
@@ -117,14 +119,19 @@ class _Resolver:
         targets = self._targets(model, locations, offered)
         kept = {n: c for n, c in old.checkpoints.items() if self._still_matches(model, n, c, targets)}
         self._models[model.name] = LockedModel(offered, kept)  # so that a failure below loses nothing
+        if MAIN in old.checkpoints and MAIN not in targets:
+            self.messages.append(f"{model.name}: {model.repo} has no branch main any more to compare with.")
         for name, (step, repo, revision) in targets.items():
             known, label = kept.get(name), f"{model.name}/{name}"
+            self.labels.add(label)
             if known is None or label in self._follow or self._main_has_moved(model, name, known):
                 self.followed.add(label)
+                if known is not None:
+                    self._check_following(label, known, revision)
                 kept[name] = self._resolve(repo, revision, step)
                 self._progress.show(f"{model.name}: {len(kept)} of {len(targets)} revisions resolved")
             else:
-                kept[name] = self._recheck(known, model.name, name)
+                kept[name] = self._recheck(known, label, revision)
         ordered = sorted(kept, key=lambda name: (_stage_rank(model, name), kept[name].step or -1, name))
         self._models[model.name] = LockedModel(offered, {name: kept[name] for name in ordered})
         self._progress.done(f"{model.name}: {len(ordered)} revisions locked")
@@ -175,9 +182,16 @@ class _Resolver:
 
     def _main_has_moved(self, model: HubModel, name: str, known: Locked) -> bool:
         """Whether `main` of a model with steps has moved. It is only compared, so it is updated."""
-        return (
-            name == MAIN and model.fixed is None and known.commit != self._commit(known.repo, known.revision)
-        )
+        return name == MAIN and model.fixed is None and known.commit != self._now(known.repo, known.revision)
+
+    def _check_following(self, label: str, known: Locked, revision: str) -> None:
+        """Raise `CheckpointError` if the branch or tag to follow is gone."""
+        if self._now(known.repo, revision) is None:
+            raise CheckpointError(
+                f"--follow: found {label}, but {known.repo} no longer has the branch or tag {revision!r}, so "
+                f"there is no other commit to take; the lock keeps {known.commit[:12]}. Lock without "
+                f"--follow {label}, or leave this step out."
+            )
 
     def _locations(self, model: HubModel, stage: Stage, old: LockedModel) -> dict[int, tuple[str, str]]:
         """Map each step of a stage that is, or was when locked, on the hub to (repository, revision)."""
@@ -208,47 +222,66 @@ class _Resolver:
     def _refs_of(self, repo: str) -> Mapping[str, str]:
         if repo not in self._refs:
             self._refs[repo] = self._hub.refs(repo)
+            if name := self._hub.renamed(repo):
+                self.messages.append(
+                    f"{repo} is now called {name}; the old name works while the hub redirects it. "
+                    f"Write {name} in the study or series to be independent of that."
+                )
         return self._refs[repo]
 
+    def _now(self, repo: str, revision: str) -> str | None:
+        """The commit of a branch, tag or commit at present; None for a branch or tag that does not exist."""
+        commit = self._refs_of(repo).get(revision)
+        return revision if commit is None and is_commit(revision) else commit
+
     def _commit(self, repo: str, revision: str) -> str:
-        if revision not in self._refs_of(repo):
+        commit = self._now(repo, revision)
+        if commit is None:
             raise CheckpointError(
-                f"{repo} has no branch or tag {revision!r}; check the repository's list of revisions."
+                f"{repo} has no branch or tag {revision!r}; check the repository's list of revisions"
+                f"{nearest(revision, list(self._refs_of(repo)))}."
             )
-        return self._refs_of(repo)[revision]
+        return commit
 
     def _resolve(self, repo: str, revision: str, step: int | None) -> Locked:
         commit = self._commit(repo, revision)
         listed = [f for f in self._hub.files(repo, commit) if _matters(f.name)]
-        files = {f.name: LockedFile(f.digest, f.size, f.date) for f in listed}
-        if CONFIG in files and files[CONFIG].digest not in self._configs:
-            self._configs[files[CONFIG].digest] = self._config(repo, commit, files[CONFIG])
-        return Locked(repo, revision, commit, step, files)
+        locked = Locked(
+            repo, revision, commit, step, {f.name: LockedFile(f.digest, f.size, f.date) for f in listed}
+        )
+        self._contents.add(locked)
+        return locked
 
-    def _config(self, repo: str, commit: str, file: LockedFile) -> Mapping[str, Any]:
-        try:
-            config = json.loads(self._hub.read(repo, commit, CONFIG, file))
-        except ValueError:
-            config = None
-        if not isinstance(config, dict):
-            raise CheckpointError(f"{repo} at {commit}: {CONFIG} is not the configuration of a model.")
-        return config
+    def _recheck(self, known: Locked, label: str, revision: str) -> Locked:
+        """The checkpoint as locked, with `moved` set to the commit to which its revision points now.
 
-    def _recheck(self, known: Locked, model: str, name: str) -> Locked:
-        """The checkpoint as locked, with `moved` set to the commit to which its revision points now."""
-        now = self._refs_of(known.repo).get(known.revision, GONE)
+        `revision` is the one that the study requests now.
+        """
+        now = self._now(known.repo, known.revision)
         if now == known.commit:
+            self._contents.add(known)  # a lock of an earlier version may lack some
             return replace(known, moved=None)
-        if now == GONE:
-            what = "is no longer on the hub"
-        else:
+        there = self._hub.has(known.repo, known.commit)
+        if there:
+            self._contents.add(known)
+        if now is not None:
             same = self._resolve(known.repo, known.revision, known.step).files == known.files
             what = f"moved from {known.commit[:12]} to {now[:12]}" + (", with the same files" if same else "")
+            keeps = "the old commit" + ("" if there else ", which the hub no longer has")
+            remedy = f"To follow: {self._command} {label}"
+        else:
+            what = "is no longer on the hub"
+            keeps = f"commit {known.commit[:12]}, which the hub {'still has' if there else 'no longer has'}"
+            if self._now(known.repo, revision) is not None:
+                remedy = f"To use {revision} instead: {self._command} {label}"
+            elif there:
+                remedy = "Nothing needs to be done while it does."
+            else:
+                remedy = "Only weights and cells on disk can be used; to fetch nothing, leave this step out."
         self.messages.append(
-            f"{model} {name}: {known.revision} {what}; the lock keeps the old commit. "
-            f"To follow: python -m ebbtide lock --study FILE --follow {model}/{name}"
+            f"{label.replace('/', ' ', 1)}: {known.revision} {what}; the lock keeps {keeps}. {remedy}"
         )
-        return replace(known, moved=now)
+        return replace(known, moved=now or GONE)
 
 
 def _stage_rank(model: HubModel, checkpoint: str) -> int:
