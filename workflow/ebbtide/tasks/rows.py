@@ -1,4 +1,8 @@
-"""Rows of a data file: JSON Lines, JSON, CSV, TSV, Parquet, or plain text split into documents."""
+"""Rows of a data file: JSON Lines, JSON, CSV, TSV, Parquet, or plain text split into documents.
+
+A file may be compressed (gzip, bzip2, zstd, lz4) and begin with a byte-order mark. Texts are kept byte for
+byte. A number of JSON is the number, and as text what the file has: 1.10 is not 1.1.
+"""
 
 import csv
 import io
@@ -10,6 +14,8 @@ from typing import Any
 from ebbtide.errors import TaskError, first_line
 from ebbtide.files import json_lines
 
+BYTE_ORDER_MARK = "\ufeff"
+
 SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -20,8 +26,41 @@ SUFFIXES = {
     ".txt": "text",
     ".md": "text",
 }
+# First bytes of a compressed file → codec of Arrow.
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+_PACKED = (".gz", ".bz2", ".zst", ".lz4")  # suffixes of compressed files
 
 Rows = list[dict[str, Any]]
+
+
+class Written(float):
+    """A number of a JSON file, whose text is the file's."""
+
+    def __new__(cls, text: str) -> "Written":
+        """Parse the text, and keep it."""
+        number = super().__new__(cls, text)
+        number._text = text
+        return number
+
+    def __str__(self) -> str:
+        """Return the text of the file."""
+        return self._text
+
+    __repr__ = __str__
+
+    _text: str
+
+
+def format_of(file: str) -> str:
+    """Return the format of a file by its name, without the suffix of its compression; by default `jsonl`."""
+    path = Path(file)
+    suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
+    return SUFFIXES.get(suffix, "jsonl")
 
 
 def read_rows(path: Path, source: Mapping[str, Any]) -> Rows:
@@ -34,11 +73,10 @@ def read_rows(path: Path, source: Mapping[str, Any]) -> Rows:
     if format_ == "parquet":
         return _parquet(path)
     try:
-        text = path.read_text(encoding="utf-8-sig") if format_ != "text" else path.read_bytes().decode()
+        text = _content(path).decode()
     except UnicodeDecodeError as error:
-        raise TaskError(f"{path} is not UTF-8 text: {error}.") from None
-    except OSError as error:
-        raise TaskError(f"{path} cannot be read: {error.strerror}.") from None
+        raise TaskError(f"{path} is not UTF-8 text: {error}; save it as UTF-8.") from None
+    text = text.removeprefix(BYTE_ORDER_MARK)
     match format_:
         case "csv":
             return _table(path, text, "excel")
@@ -50,20 +88,61 @@ def read_rows(path: Path, source: Mapping[str, Any]) -> Rows:
             separator = source.get("separator")
             pieces = text.split(separator) if separator else [text]
             return [{"text": piece} for piece in pieces if piece.strip()]
-    return [row for _, row in json_lines(text.split("\n"), path, TaskError)]
+    return [row for _, row in json_lines(text.split("\n"), path, TaskError, _loads)]
+
+
+def begins_with_mark(path: Path) -> bool:
+    """Whether the text of a file begins with a byte-order mark, which `read_rows` removes."""
+    return _content(path).startswith(BYTE_ORDER_MARK.encode())
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file, without its compression."""
+    import pyarrow as pa
+
+    try:
+        content = path.read_bytes()
+        codec = next((codec for first, codec in _COMPRESSED.items() if content.startswith(first)), None)
+        if codec is not None:
+            with pa.CompressedInputStream(pa.BufferReader(content), codec) as stream:
+                content = stream.read()
+    except (pa.ArrowException, OSError) as error:
+        raise TaskError(f"{path} cannot be read: {first_line(error)}.") from None
+    return content
+
+
+def _loads(text: str) -> Any:
+    """Parse JSON; numbers keep their texts."""
+    return json.loads(text, parse_float=Written, parse_int=_integer)
+
+
+def _integer(text: str) -> Any:
+    """Return the integer, or its text if it has more digits than Python converts."""
+    try:
+        return int(text) if text != "-0" else Written(text)
+    except ValueError:
+        return text
 
 
 def _table(path: Path, text: str, dialect: str) -> Rows:
+    # Strict: otherwise the quotes of a cell such as `"a" b` are silently removed.
+    reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect, strict=True)
     try:
-        return list(csv.DictReader(io.StringIO(text, newline=""), dialect=dialect))
+        names = list(reader.fieldnames or ())
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise TaskError(f"{path}: the column {repeated[0]!r} occurs twice in the header; rename one.")
+        return list(reader)
     except csv.Error as error:
-        raise TaskError(f"{path} is not a table: {error}.") from None
+        raise TaskError(
+            f"{path} is not a table: line {reader.reader.line_num}: {error}; quotes around a cell must be closed, and "
+            'a quote inside is written twice ("").'
+        ) from None
 
 
 def _json(path: Path, text: str) -> Rows:
     try:
-        rows = json.loads(text)
-    except ValueError as error:
+        rows = _loads(text)
+    except (ValueError, RecursionError) as error:
         raise TaskError(f"{path} is not JSON ({error}).") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise TaskError(f"{path}: expected a list of rows, each with fields and values.")
