@@ -125,8 +125,8 @@ class Source:
 def check_local(source: Source, where: str) -> None:
     """Raise `ConfigError` for a local file whose content is no longer that of its sha256.
 
-    A copy with the old content may have been fetched and used before, so the change would go unnoticed. A file
-    that does not exist is not checked: the copy is what was pinned.
+    A copy with the old content may have been fetched and used before, so the change would go unnoticed. A
+    file that does not exist is not checked: the copy is what was pinned.
     """
     found = next((path for path in source.candidates if path.is_file()), None) if source.sha256 else None
     if found is None:

@@ -7,6 +7,7 @@
     freezing     the table of requests, from all of the above
     pin          add commit and digest to a definition
     preview      the first requests, as text;  diff: changes between two freezes
+    notices      what readers should know of the texts of a frozen task
     shots        tasks that differ only in their few-shot examples
     lm_eval      tasks of lm-evaluation-harness
 

@@ -83,7 +83,7 @@ def literal_of(spec: str) -> TextReader:
 
 
 def surrounding(spec: str) -> tuple[str, str]:
-    """Return the white space before and after a template that is a single expression; else two empty texts."""
+    """Return the white space before and after a template that is one expression; else two empty texts."""
     match = _EXPRESSION.fullmatch(spec)
     if match is None:
         return "", ""

@@ -134,8 +134,8 @@ def _table(path: Path, text: str, dialect: str) -> Rows:
         return list(reader)
     except csv.Error as error:
         raise TaskError(
-            f"{path} is not a table: line {reader.reader.line_num}: {error}; quotes around a cell must be closed, and "
-            'a quote inside is written twice ("").'
+            f"{path} is not a table: line {reader.reader.line_num}: {error}; quotes around a cell must be "
+            'closed, and a quote inside is written twice ("").'
         ) from None
 
 

@@ -50,8 +50,8 @@ def check_two_choices(kind: str) -> Callable[[Mapping[str, Any], str], None]:
 def weights_of(value: Any, choices: Sequence[str]) -> list[Gold]:
     """Return the weights of the choices, from an index, the text of a choice, or one weight per choice.
 
-    A text of the digits 0 to 9 is an index. Other texts are compared without surrounding whitespace. Weights of 0 and 1
-    become booleans. Raises `BadRow`.
+    A text of the digits 0 to 9 is an index. Other texts are compared without surrounding whitespace. Weights
+    of 0 and 1 become booleans. Raises `BadRow`.
     """
     if isinstance(value, str) and not _INDEX.fullmatch(value):
         value = _listed(value, choices)
