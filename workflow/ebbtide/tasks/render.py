@@ -24,6 +24,7 @@ Reader = Callable[[Row], Any]
 TextReader = Callable[[Row], str]
 
 _LONGEST = 80  # characters of a value in a message
+_LARGEST = 10_000_000  # items or bits of a product or power in a template, which would otherwise take hours
 # A template that is one expression. As in Jinja, {{- and -}} remove the white space around it.
 _EXPRESSION = re.compile(
     r"(?P<before>\s*)\{\{(?P<left>[-+]?)(?P<inside>(?:(?!\{\{|\}\}|\{%|%\}).)*?)"
@@ -258,13 +259,31 @@ def _message(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
+def _size(operator: str, left: Any, right: Any) -> int:
+    """Return the items of a repeated text or list, or the bits of a power of integers; else 0."""
+    if operator == "**" and isinstance(left, int) and isinstance(right, int):
+        return left.bit_length() * abs(right)
+    for one, times in ((left, right), (right, left)):
+        if operator == "*" and isinstance(one, str | list | tuple) and isinstance(times, int):
+            return len(one) * times
+    return 0
+
+
 @lru_cache(maxsize=1)
 def _environment() -> "SandboxedEnvironment":
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printed
-    )
+    class Bounded(ImmutableSandboxedEnvironment):
+        """Refuses products and powers that would take hours."""
+
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if _size(operator, left, right) > _LARGEST:
+                raise OverflowError(f"the result of {operator} is too large")
+            return super().call_binop(context, operator, left, right)
+
+    environment = Bounded(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printed)
     environment.tests["none"] = lambda value: value is None or isinstance(value, _Missing)
     return environment

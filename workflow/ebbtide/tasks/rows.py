@@ -13,8 +13,7 @@ from typing import Any
 
 from ebbtide.errors import TaskError, first_line
 from ebbtide.files import json_lines
-
-BYTE_ORDER_MARK = "\ufeff"
+from ebbtide.texts import BYTE_ORDER_MARK, read_content, read_text, suffix_of
 
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -26,20 +25,14 @@ SUFFIXES = {
     ".txt": "text",
     ".md": "text",
 }
-# First bytes of a compressed file → codec of Arrow.
-_COMPRESSED = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bz2",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x04\x22\x4d\x18": "lz4",
-}
-_PACKED = (".gz", ".bz2", ".zst", ".lz4")  # suffixes of compressed files
 
 Rows = list[dict[str, Any]]
 
 
 class Written(float):
     """A number of a JSON file, whose text is the file's."""
+
+    _text: str
 
     def __new__(cls, text: str) -> "Written":
         """Parse the text, and keep it."""
@@ -53,14 +46,10 @@ class Written(float):
 
     __repr__ = __str__
 
-    _text: str
-
 
 def format_of(file: str) -> str:
     """Return the format of a file by its name, without the suffix of its compression; by default `jsonl`."""
-    path = Path(file)
-    suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
-    return SUFFIXES.get(suffix, "jsonl")
+    return SUFFIXES.get(suffix_of(file), "jsonl")
 
 
 def read_rows(path: Path, source: Mapping[str, Any]) -> Rows:
@@ -72,11 +61,7 @@ def read_rows(path: Path, source: Mapping[str, Any]) -> Rows:
     format_ = source["format"]
     if format_ == "parquet":
         return _parquet(path)
-    try:
-        text = _content(path).decode()
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path} is not UTF-8 text: {error}; save it as UTF-8.") from None
-    text = text.removeprefix(BYTE_ORDER_MARK)
+    text = read_text(path, TaskError)
     match format_:
         case "csv":
             return _table(path, text, "excel")
@@ -85,30 +70,13 @@ def read_rows(path: Path, source: Mapping[str, Any]) -> Rows:
         case "json":
             return _json(path, text)
         case "text":
-            separator = source.get("separator")
-            pieces = text.split(separator) if separator else [text]
-            return [{"text": piece} for piece in pieces if piece.strip()]
+            return _documents(path, text, source.get("separator"))
     return [row for _, row in json_lines(text.split("\n"), path, TaskError, _loads)]
 
 
 def begins_with_mark(path: Path) -> bool:
     """Whether the text of a file begins with a byte-order mark, which `read_rows` removes."""
-    return _content(path).startswith(BYTE_ORDER_MARK.encode())
-
-
-def _content(path: Path) -> bytes:
-    """Return the bytes of a file, without its compression."""
-    import pyarrow as pa
-
-    try:
-        content = path.read_bytes()
-        codec = next((codec for first, codec in _COMPRESSED.items() if content.startswith(first)), None)
-        if codec is not None:
-            with pa.CompressedInputStream(pa.BufferReader(content), codec) as stream:
-                content = stream.read()
-    except (pa.ArrowException, OSError) as error:
-        raise TaskError(f"{path} cannot be read: {first_line(error)}.") from None
-    return content
+    return read_content(path, TaskError).startswith(BYTE_ORDER_MARK.encode())
 
 
 def _loads(text: str) -> Any:
@@ -122,6 +90,17 @@ def _integer(text: str) -> Any:
         return int(text) if text != "-0" else Written(text)
     except ValueError:
         return text
+
+
+def _documents(path: Path, text: str, separator: str | None) -> Rows:
+    windows = (separator or "").replace("\n", "\r\n")
+    if separator and separator not in text and windows in text:
+        raise TaskError(
+            f"{path}: source.separator: found {separator!r}, but the file has the line breaks of Windows; "
+            f"write {windows!r}."
+        )
+    pieces = text.split(separator) if separator else [text]
+    return [{"text": piece} for piece in pieces if piece.strip()]
 
 
 def _table(path: Path, text: str, dialect: str) -> Rows:
