@@ -131,8 +131,7 @@ def check_local(source: Source, where: str) -> None:
     found = next((path for path in source.candidates if path.is_file()), None) if source.sha256 else None
     if found is None:
         return
-    status = found.stat()
-    if (sha256 := _sha256(found, status.st_size, status.st_mtime_ns)) != source.sha256:
+    if (sha256 := file_digest(found)) != source.sha256:
         raise ConfigError(
             f"{where}: {source.path} has sha256 {sha256}, expected {source.sha256}: it has changed since it "
             "was pinned; restore it, or remove sha256 and rows from the source, run `python -m ebbtide pin` "
@@ -140,9 +139,14 @@ def check_local(source: Source, where: str) -> None:
         )
 
 
-@lru_cache(maxsize=256)
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, which a process reads again only if its size or date has changed."""
+    status = path.stat()
+    return _sha256(path.absolute(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    """Return the sha256 of a file, read again only if its size or date has changed."""
     del size, mtime_ns
     return file_sha256(path)
 

@@ -19,9 +19,10 @@ import yaml
 
 import tiny
 from ebbtide.errors import ConfigError, EbbtideError, SourceError, TaskError
+from ebbtide.tables import REQUESTS, write_parquet
 from ebbtide.tasks.dataset_rows import dataset_rows, rows_sha256
 from ebbtide.tasks.definition import Task, load_task
-from ebbtide.tasks.freezing import freeze, freeze_counting
+from ebbtide.tasks.freezing import freeze, freeze_counting, frozen
 from ebbtide.tasks.pin import pin
 from task_data import WHERE, define
 
@@ -97,6 +98,24 @@ def test_every_form_is_pinned_and_gives_the_requests_of_its_rows(form: str) -> N
     task = pinned(make(), **source)
     assert task.definition["source"]["rows"] == 5
     pd.testing.assert_frame_equal(freeze(task), freeze(define(ROWS)))
+
+
+def test_local_data_that_was_edited_after_freezing_is_noticed_and_a_new_date_is_not() -> None:
+    task = pinned(folder(), split="train")
+    requests, footer = frozen(task)
+    write_parquet(requests, task.frozen, REQUESTS, footer)
+    for file in Path("folder").iterdir():
+        file.touch()
+    again = load_task(str(task.file), WHERE)
+    assert again.identity == task.identity
+    table(ROWS[1:]).to_parquet("folder/train.parquet")
+    with pytest.raises(ConfigError) as error:
+        load_task(str(task.file), WHERE)
+    assert str(error.value) == (
+        f"ConfigError: {task.file}: source.path: folder has changed since the task was frozen; restore it, "
+        "or remove rows and rows_sha256 from the source, run `python -m ebbtide pin` and use its output (if "
+        f"the rows are still the same, delete {task.frozen})."
+    )
 
 
 def test_nested_columns_and_missing_values_are_as_in_a_file() -> None:

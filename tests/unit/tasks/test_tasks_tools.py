@@ -63,6 +63,7 @@ def test_preview_in_tokens() -> None:
     write_tokenizer(Path("tokenizer"))
     requests = freeze(task)
     shown = preview(requests, 2, "tokenizer", footer(task, len(requests), 200))
+    assert list(shown["across"]) == [False] * 4
     for text, tokens in zip(
         requests["context"] + "‖" + requests["continuation"], shown["tokens"], strict=False
     ):

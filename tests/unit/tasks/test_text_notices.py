@@ -13,7 +13,7 @@ from ebbtide.scoring.tokenizer import Tokenizer
 from ebbtide.sources import fetch
 from ebbtide.tasks.definition import CATALOGUE, load_task
 from ebbtide.tasks.freezing import frozen
-from ebbtide.tasks.notices import text_notices
+from ebbtide.tasks.notices import spanning, text_notices
 from ebbtide.tasks.preview import preview
 from task_data import WHERE, Row, define
 
@@ -50,8 +50,8 @@ def test_choices_without_a_leading_space() -> None:
     assert notice == Notice(
         severity="warning",
         kind="text",
-        detail="1 of 3 examples have no white space between prompt and choice; the first is example 2, choice "
-        "0: '…s its landmark, capital? A: is' + 'Paris'.",
+        detail="1 of 3 examples have no white space between prompt and choice; the first is example 2, "
+        "choice 0: '…s its landmark, capital? A: is' + 'Paris'.",
         remedy='Begin the choices with a space, or set delimiter: " ".',
         task="mine",
         count=1,
@@ -199,6 +199,10 @@ def test_a_token_across_the_border() -> None:
         "not scored; the first is example 0, choice 0: 'hello wor' + 'ld is round'."
     )
     assert not [n for n in text_notices(requests, footer) if "token" in n.detail]
+    assert spanning(tokenizer, list(zip(requests["context"], requests["continuation"], strict=True))) == [
+        True,
+        False,
+    ]
 
 
 def test_first_tokens_are_compared_with_a_tokenizer() -> None:

@@ -314,6 +314,11 @@ def test_quotes_and_line_breaks_of_a_table_are_kept_or_refused() -> None:
     assert text.endswith("/data.csv: the column 'prompt' occurs twice in the header; rename one.")
 
 
+def test_a_key_that_occurs_twice_is_a_sentence() -> None:
+    text = message(b'{"prompt": "a", "prompt": "b"}')
+    assert text.endswith("/data.jsonl: line 1 is not JSON (the key 'prompt' occurs twice).")
+
+
 def test_documents_with_the_line_breaks_of_windows_are_not_silently_one() -> None:
     source = {"format": "text", "separator": "\n\n"}
     text = message(b"One.\r\n\r\nTwo.", "a.txt", kind="rolling", source=source)

@@ -1,6 +1,7 @@
 """Tasks: from a definition in YAML to a frozen table of requests.
 
     definition   YAML with its includes, checked, and its identity
+    local_data   digests of local data, and whether they have changed
     rows         rows of a data file; dataset_rows: rows of a data set, read by the `datasets` library
     kinds        one module per kind of task: the requests of an example; render: values and templates
     few_shot     few-shot examples before a prompt

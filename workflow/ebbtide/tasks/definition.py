@@ -13,6 +13,7 @@ from ebbtide.files import digest, file_sha256
 from ebbtide.schema import catalogue_file, check, check_name, load_schema, read_yaml, relative
 from ebbtide.sources import Source, check_local
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
+from ebbtide.tasks.local_data import check_unchanged, with_contents
 from ebbtide.tasks.render import check_template, was_changed
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -129,11 +130,14 @@ def task_of(raw: Mapping[str, Any], path: Path) -> Task:
         return Task(path.stem, path, definition, None)
     if "lm_eval" in source:
         _check_generated(definition, path)
-        return Task(path.stem, path, _with_files(definition, path), None)
+        return Task(path.stem, path, with_contents(definition, path), None)
     _check_requests(definition, path)
     if "file" not in source:
         _check_pinned(source, path)
-        return Task(path.stem, path, _with_prefix(definition, path), None)
+        task = Task(path.stem, path, _with_prefix(definition, path), None)
+        if "path" in source:
+            check_unchanged(source, Path(task.frozen), f"{path}: source")
+        return task
     pinned = Source.parse(source["file"], source["sha256"], f"{path}: source.file")
     check_name(Path(pinned.path).name, f"{path}: source.file")
     check_local(pinned, f"{path}: source.sha256")
@@ -233,18 +237,6 @@ def _check_held_out(definition: Mapping[str, Any], path: Path) -> None:
                 f"{path}: source.mixture.{kind}: unknown kind of document; allowed: {', '.join(DOCUMENTS)}"
                 f"{nearest(str(kind), DOCUMENTS) or '.'}"
             )
-
-
-def _with_files(definition: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Add a digest of the files in `include_path`, because they determine the requests."""
-    place = definition["source"].get("include_path")
-    if place is None:
-        return definition
-    if not Path(place).is_dir():
-        raise ConfigError(f"{path}: source.include_path: {place} is not a directory.")
-    files = sorted(p for p in Path(place).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    contents = digest({str(p.relative_to(place)): file_sha256(p) for p in files})
-    return {**definition, "source": {**definition["source"], "contents": contents}}
 
 
 def _check_pinned(source: Mapping[str, Any], path: Path) -> None:

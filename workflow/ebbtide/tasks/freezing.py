@@ -12,6 +12,7 @@ from ebbtide.tasks.dataset_rows import pinned_rows
 from ebbtide.tasks.definition import Task
 from ebbtide.tasks.few_shot import Shot, Shots
 from ebbtide.tasks.kinds import Example, Request
+from ebbtide.tasks.local_data import contents_of_source
 from ebbtide.tasks.render import BadRow, Row, literal_of, text_of
 from ebbtide.tasks.rows import Rows, begins_with_mark, read_rows
 
@@ -56,6 +57,8 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
     record = footer(task, len(requests), requests["example"].nunique(), dropped)
     if task.data is not None and begins_with_mark(Path(task.data)):
         record["byte_order_mark"] = "removed"
+    if "path" in task.definition["source"]:
+        record["contents"] = contents_of_source(task.definition["source"])
     return requests, record
 
 

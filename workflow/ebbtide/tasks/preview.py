@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.tasks.notices import findings
+from ebbtide.tasks.notices import findings, spanning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,12 +26,13 @@ def preview(
     tokenizer: str | Path | None = None,
     footer: Mapping[str, Any] | None = None,
 ) -> "pd.DataFrame":
-    """Return the first examples: `example, choice, role (if any), gold, text, tokens (optional), notice`.
+    """Return the first examples: `example, choice, role (if any), gold, text, notice`.
 
     `text` is context and continuation with a mark between them; line breaks and tabs are replaced by symbols.
-    With the directory of a `tokenizer`, `tokens` is the same by token, including the beginning token. Its
-    mark is at the boundary that scoring with the defaults (encoding `harness`, bos `tokenizer`) uses, which
-    may be before the boundary of the texts.
+    With the directory of a `tokenizer`, there are two more columns. `tokens` is the text by token, including
+    the beginning token. Its mark is at the boundary that scoring with the defaults (encoding `harness`, bos
+    `tokenizer`) uses, which may be before the boundary of the texts. `across` is true where a token contains
+    characters from both sides, so that part of the continuation is not scored.
 
     `notice` says what is remarkable about the texts of the whole task, in the row of its first example, which
     is added to the first `examples` if it is not one of them. `footer` is that of the frozen task.
@@ -49,6 +50,7 @@ def preview(
     table["text"] = [_end(context) + BORDER + _beginning(continuation) for context, continuation in pairs]
     if loaded is not None:
         table["tokens"] = list(_tokens(pairs, loaded))
+        table["across"] = spanning(loaded, pairs)
     table["notice"] = [" ".join(said.get(row, [])) for row in first.index]
     return table.reset_index(drop=True)
 

@@ -80,8 +80,17 @@ def begins_with_mark(path: Path) -> bool:
 
 
 def _loads(text: str) -> Any:
-    """Parse JSON; numbers keep their texts."""
-    return json.loads(text, parse_float=Written, parse_int=_integer)
+    """Parse JSON; numbers keep their texts, and a key that occurs twice is a `ValueError`."""
+    return json.loads(text, parse_float=Written, parse_int=_integer, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {repeated!r} occurs twice")
+    return row
 
 
 def _integer(text: str) -> Any:

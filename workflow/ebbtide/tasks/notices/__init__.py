@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.notices import Notice
 from ebbtide.tasks.notices.alike import alike
-from ebbtide.tasks.notices.borders import borders, missing_values, tokens_across
+from ebbtide.tasks.notices.borders import borders, missing_values, spanning, tokens_across
 from ebbtide.tasks.notices.table import Finding, Table
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ebbtide.scoring.tokenizer import Tokenizer
 
-__all__ = ["Finding", "findings", "text_notices"]
+__all__ = ["Finding", "findings", "spanning", "text_notices"]
 
 MANY = 0.05  # share of dropped rows that makes their notice a warning
 
