@@ -25,5 +25,6 @@ def freeze_task(definition: str, to: str | Path) -> Mapping[str, Any]:
     requests, footer = frozen(task)
     write_parquet(requests, to, REQUESTS, footer)
     for notice in worst_first(text_notices(requests, footer)):
-        log.warning("%s: %s: %s %s", notice.severity, task.name, notice.detail, notice.remedy)
+        text = f"{notice.detail} {notice.remedy}".rstrip()
+        log.warning("%s: %s: %s", notice.severity, task.name, text)
     return footer
