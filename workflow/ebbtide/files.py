@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -81,7 +81,10 @@ def read_json(path: str | os.PathLike[str], error: type[EbbtideError], remedy: s
 
 
 def json_lines(
-    lines: Iterable[str], path: str | os.PathLike[str], error: type[EbbtideError]
+    lines: Iterable[str],
+    path: str | os.PathLike[str],
+    error: type[EbbtideError],
+    loads: Callable[[str], Any] = json.loads,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers, from 1, and objects of JSON Lines. Skips blank lines; raises `error` naming the line.
 
@@ -91,8 +94,8 @@ def json_lines(
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as reason:
+            row = loads(line)
+        except (ValueError, RecursionError) as reason:
             raise error(f"{path}: line {number} is not JSON ({first_line(reason)}).") from None
         if not isinstance(row, dict):
             raise error(f"{path}: line {number}: found {line.strip()[:40]!r}, expected a JSON object.")

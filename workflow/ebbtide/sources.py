@@ -17,6 +17,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -96,6 +97,13 @@ class Source:
         return Path(self.kind, self.place, self.commit, self.path)
 
     @property
+    def candidates(self) -> list[Path]:
+        """Places of a local file: below the working directory, then below the checkout. None if remote."""
+        if self.kind != "local":
+            return []
+        return [base / Path(self.path).expanduser() for base in (Path.cwd(), CHECKOUT)]
+
+    @property
     def fetched(self) -> str:
         """Path of the fetched file, relative to the working directory."""
         return f"resources/sources/{self.sha256}/{Path(self.path).name}"
@@ -112,6 +120,35 @@ class Source:
                 return self.text
             case "local":
                 raise ValueError(f"{self.text}: a local path has no URL")
+
+
+def check_local(source: Source, where: str) -> None:
+    """Raise `ConfigError` for a local file whose content is no longer that of its sha256.
+
+    A copy with the old content may have been fetched and used before, so the change would go unnoticed. A
+    file that does not exist is not checked: the copy is what was pinned.
+    """
+    found = next((path for path in source.candidates if path.is_file()), None) if source.sha256 else None
+    if found is None:
+        return
+    if (sha256 := file_digest(found)) != source.sha256:
+        raise ConfigError(
+            f"{where}: {source.path} has sha256 {sha256}, expected {source.sha256}: it has changed since it "
+            "was pinned; restore it, or remove sha256 and rows from the source, run `python -m ebbtide pin` "
+            "and use its output."
+        )
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, which a process reads again only if its size or date has changed."""
+    status = path.stat()
+    return _sha256(path.absolute(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    del size, mtime_ns
+    return file_sha256(path)
 
 
 def hub_endpoint() -> str:
@@ -215,7 +252,7 @@ def _remote_parts(kind: str, rest: str, text: str, where: str) -> tuple[str, str
 
 def _on_this_machine(source: Source, mirrors: Sequence[Path]) -> Path | None:
     if source.kind == "local":
-        candidates = [base / Path(source.path).expanduser() for base in (Path.cwd(), CHECKOUT)]
+        candidates = source.candidates
     else:
         candidates = [mirror / source.mirror_path for mirror in mirrors]
     found = next((path for path in candidates if path.is_file()), None)

@@ -1,5 +1,6 @@
 """What the engine offers beside log-likelihoods: single tokens, a second opinion, documents, large models."""
 
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -146,6 +147,9 @@ def test_json_lines_are_documents_too(scorer: Scorer, tmp_path: Path) -> None:
         "".join(json.dumps({"document": f"d{i}", "text": t}) + "\n" for i, t in enumerate(TEXTS))
     )
     assert score_documents(scorer, lines).rows.to_pylist() == table.to_pylist()
+    packed = tmp_path / "documents.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + lines.read_bytes()))
+    assert score_documents(scorer, packed).rows.to_pylist() == table.to_pylist()
 
 
 @pytest.mark.parametrize(

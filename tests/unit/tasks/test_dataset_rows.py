@@ -19,9 +19,10 @@ import yaml
 
 import tiny
 from ebbtide.errors import ConfigError, EbbtideError, SourceError, TaskError
+from ebbtide.tables import REQUESTS, write_parquet
 from ebbtide.tasks.dataset_rows import dataset_rows, rows_sha256
 from ebbtide.tasks.definition import Task, load_task
-from ebbtide.tasks.freezing import freeze, freeze_counting
+from ebbtide.tasks.freezing import freeze, freeze_counting, frozen
 from ebbtide.tasks.pin import pin
 from task_data import WHERE, define
 
@@ -99,11 +100,29 @@ def test_every_form_is_pinned_and_gives_the_requests_of_its_rows(form: str) -> N
     pd.testing.assert_frame_equal(freeze(task), freeze(define(ROWS)))
 
 
+def test_local_data_that_was_edited_after_freezing_is_noticed_and_a_new_date_is_not() -> None:
+    task = pinned(folder(), split="train")
+    requests, footer = frozen(task)
+    write_parquet(requests, task.frozen, REQUESTS, footer)
+    for file in Path("folder").iterdir():
+        file.touch()
+    again = load_task(str(task.file), WHERE)
+    assert again.identity == task.identity
+    table(ROWS[1:]).to_parquet("folder/train.parquet")
+    with pytest.raises(ConfigError) as error:
+        load_task(str(task.file), WHERE)
+    assert str(error.value) == (
+        f"ConfigError: {task.file}: source.path: folder has changed since the task was frozen; restore it, "
+        "or remove rows and rows_sha256 from the source, run `python -m ebbtide pin` and use its output (if "
+        f"the rows are still the same, delete {task.frozen})."
+    )
+
+
 def test_nested_columns_and_missing_values_are_as_in_a_file() -> None:
     keys = {"fields": {"prompt": "{{ about.note }}"}, "groups": {"share": "{{ about.share }}"}}
     task = pinned(folder(), {**keys, "drop_bad_rows": True}, split="train")
     requests, dropped = freeze_counting(task)
-    assert (requests["context"].unique().tolist(), dropped) == (["x"], 4)
+    assert (requests["context"].unique().tolist(), len(dropped)) == (["x"], 4)
     assert requests["group_share"].unique().tolist() == ["0.0"]
     with pytest.raises(TaskError, match=r"folder: row 2: \{\{ about\.note \}\} must be a text, found None"):
         freeze(pinned("folder", keys, split="train"))

@@ -312,3 +312,22 @@ def test_fragments_of_the_catalogue_can_be_included_from_anywhere() -> None:
 def test_measuring_holds_what_metrics_need() -> None:
     task = define([ROW], groups={"part": "part"}, cluster="part", chance=0.5, invert=True)
     assert task.measuring == {"cluster": "part", "chance": 0.5, "invert": True}
+
+
+def test_data_files_that_lm_eval_tasks_name_are_part_of_the_identity() -> None:
+    def identity() -> str:
+        source = {"lm_eval": "mine", "version": "0.4.13", "include_path": "tasks"}
+        Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": source}))
+        return load_task("mine.yaml", WHERE).identity
+
+    Path("tasks").mkdir()
+    Path("tasks/mine.yaml").write_text("task: mine\ndataset_kwargs: {data_files: {test: rows/test.jsonl}}\n")
+    without = identity()
+    Path("rows").mkdir()
+    Path("rows/test.jsonl").write_text("{}\n")
+    first = identity()
+    assert first != without
+    Path("rows/test.jsonl").touch()
+    assert identity() == first
+    Path("rows/test.jsonl").write_text("{ }\n")
+    assert identity() != first

@@ -76,8 +76,11 @@ def test_bad_rows_are_dropped_by_choice_and_counted(mistake: str) -> None:
     bad, _ = BAD_ROWS[mistake]
     task = define([GOOD, bad, GOOD], drop_bad_rows=True)
     requests, dropped = freeze_counting(task)
-    assert (list(requests["example"].unique()), dropped) == (["0", "2"], 1)
-    assert footer(task, len(requests), 2, dropped)["dropped"] == 1
+    assert list(requests["example"].unique()) == ["0", "2"]
+    [reason] = dropped
+    record = footer(task, len(requests), 2, dropped)
+    assert (record["dropped"], record["dropped_rows"]) == (1, [reason])
+    assert reason.startswith("row 2: ")
 
 
 def test_nothing_but_bad_rows() -> None:
@@ -118,7 +121,7 @@ def test_half_of_a_surrogate_pair_is_refused_with_file_row_and_field(
     text = message([good, bad], **keys)
     assert re.match(r"TaskError: resources/sources/[0-9a-f]+/data\.jsonl: row 2: ", text)
     assert f"{field} has half of a surrogate pair ({half!r} at character " in text
-    assert freeze_counting(define([good, bad], **keys, drop_bad_rows=True))[1] == 1
+    assert len(freeze_counting(define([good, bad], **keys, drop_bad_rows=True))[1]) == 1
     text.encode()
 
 
@@ -316,7 +319,7 @@ def test_documents_of_a_table() -> None:
         [{"body": "One."}, {"body": ""}], kind="rolling", fields={"text": "body"}, drop_bad_rows=True
     )
     requests, dropped = freeze_counting(task)
-    assert (list(requests["continuation"]), dropped) == (["One."], 1)
+    assert (list(requests["continuation"]), dropped) == (["One."], ["row 2: the document is empty"])
 
 
 def test_groups_are_texts() -> None:

@@ -35,7 +35,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_preview_marks_the_border_and_stays_on_its_lines() -> None:
     shown = preview(freeze(define(ROWS)))
-    assert list(shown.columns) == ["example", "choice", "gold", "text"]
+    assert list(shown.columns) == ["example", "choice", "gold", "text", "notice"]
     assert list(shown["example"].unique()) == list("01234")
     assert list(shown["text"][:2]) == ["Line⇥one⏎Q0:‖ two␍⏎", "Line⇥one⏎Q0:‖ ten"]
     assert not shown["text"].str.contains(r"[\t\r\n]").any()
@@ -62,7 +62,8 @@ def test_preview_in_tokens() -> None:
     Path("tokenizer").mkdir()
     write_tokenizer(Path("tokenizer"))
     requests = freeze(task)
-    shown = preview(requests, 2, "tokenizer")
+    shown = preview(requests, 2, "tokenizer", footer(task, len(requests), 200))
+    assert list(shown["across"]) == [False] * 4
     for text, tokens in zip(
         requests["context"] + "‖" + requests["continuation"], shown["tokens"], strict=False
     ):

@@ -32,7 +32,7 @@ def add_verbs(verbs: "Verbs") -> None:
         "--examples", type=whole_number(1), default=5, metavar="N", help="examples to print (default: 5)"
     )
     preview.add_argument(
-        "--model", metavar="DIR", help="checkpoint whose tokenizer marks the boundaries of tokens"
+        "--model", metavar="DIR", help="checkpoint whose tokenizer marks tokens, and those across the border"
     )
     preview.set_defaults(verb=_preview)
 
@@ -60,11 +60,12 @@ def _pin(options: argparse.Namespace) -> None:
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from ebbtide.tables import REQUESTS, read_frame
+    from ebbtide.tables import REQUESTS, read_footer, read_frame
     from ebbtide.tasks.preview import preview
 
-    requests = read_frame(options.requests, REQUESTS)
-    print(preview(requests, options.examples, options.model).to_csv(sep="\t", index=False), end="")
+    requests, footer = read_frame(options.requests, REQUESTS), read_footer(options.requests, REQUESTS)
+    shown = preview(requests, options.examples, options.model, footer)
+    print(shown.to_csv(sep="\t", index=False), end="")
 
 
 def _diff(options: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from ebbtide.scoring.rolling import (
 )
 from ebbtide.scoring.scorer import Counters, Scorer
 from ebbtide.tables import CELL, DOCUMENTS, LOSSES, REQUESTS, content_sha256, read_parquet, table_of
+from ebbtide.texts import read_text, suffix_of
 
 
 @dataclass(frozen=True)
@@ -162,14 +163,11 @@ def _score(
 
 
 def _read(path: str | Path) -> pa.Table:
-    if Path(path).suffix != ".jsonl":
+    if suffix_of(path) != ".jsonl":
         return read_parquet(path, DOCUMENTS, foreign=True)
     names: list[str] = []
     texts: list[str] = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScoringError(f"{path} cannot be read ({error}).") from None
+    lines = read_text(path, ScoringError).split("\n")
     for number, row in json_lines(lines, path, ScoringError):
         try:
             row["text"].encode()  # fails for an unpaired surrogate

@@ -11,15 +11,20 @@ from ebbtide.corpus import DOCUMENTS, HELD_OUT, TOY_TASKS
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.files import digest, file_sha256
 from ebbtide.schema import catalogue_file, check, check_name, load_schema, read_yaml, relative
-from ebbtide.sources import Source
+from ebbtide.sources import Source, check_local
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
-from ebbtide.tasks.render import check_template
+from ebbtide.tasks.local_data import check_unchanged, with_contents
+from ebbtide.tasks.render import check_template, was_changed
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CATALOGUE = Path(__file__).parents[2] / "tasks"
 
 # Increment when freezing makes different requests from the same definition and data.
 FREEZE_VERSION = 1
+# Part of the identity of the definitions that this version renders otherwise than version 1 (`was_changed`).
+RENDERING = 2
+# Fields whose template gives a value, not a text.
+VALUES = ("fields.choices", "fields.gold", "fields.target", "fields.mc1.choices", "fields.mc1.gold")
 
 # Keys that change the requests, with their defaults. A default does not enter the identity, so that a new key
 # does not change the identities of existing tasks.
@@ -57,6 +62,8 @@ class Task:
             for key, default in REQUEST_KEYS.items()
             if self.definition.get(key, default) != default
         }
+        if any(was_changed(text, text=key not in VALUES) for key, text in _texts(self.definition)):
+            settings["rendering"] = RENDERING
         fields = self.definition["fields"]
         return digest({"source": source, "fields": fields, "version": FREEZE_VERSION, **settings})
 
@@ -123,13 +130,17 @@ def task_of(raw: Mapping[str, Any], path: Path) -> Task:
         return Task(path.stem, path, definition, None)
     if "lm_eval" in source:
         _check_generated(definition, path)
-        return Task(path.stem, path, _with_files(definition, path), None)
+        return Task(path.stem, path, with_contents(definition, path), None)
     _check_requests(definition, path)
     if "file" not in source:
         _check_pinned(source, path)
-        return Task(path.stem, path, _with_prefix(definition, path), None)
+        task = Task(path.stem, path, _with_prefix(definition, path), None)
+        if "path" in source:
+            check_unchanged(source, Path(task.frozen), f"{path}: source")
+        return task
     pinned = Source.parse(source["file"], source["sha256"], f"{path}: source.file")
     check_name(Path(pinned.path).name, f"{path}: source.file")
+    check_local(pinned, f"{path}: source.sha256")
     return Task(path.stem, path, _with_prefix(definition, path), pinned)
 
 
@@ -228,18 +239,6 @@ def _check_held_out(definition: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def _with_files(definition: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Add a digest of the files in `include_path`, because they determine the requests."""
-    place = definition["source"].get("include_path")
-    if place is None:
-        return definition
-    if not Path(place).is_dir():
-        raise ConfigError(f"{path}: source.include_path: {place} is not a directory.")
-    files = sorted(p for p in Path(place).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    contents = digest({str(p.relative_to(place)): file_sha256(p) for p in files})
-    return {**definition, "source": {**definition["source"], "contents": contents}}
-
-
 def _check_pinned(source: Mapping[str, Any], path: Path) -> None:
     """Raise `ConfigError` unless a data set is pinned by a commit and the digest of its rows."""
     check_streaming(source, f"{path}: source")
@@ -320,7 +319,7 @@ def _with_prefix(definition: dict[str, Any], path: Path) -> dict[str, Any]:
     if expected is not None and (found := file_sha256(file)) != expected:
         raise ConfigError(f"{path}: few_shot.prefix_file: {file} has sha256 {found}, expected {expected}.")
     try:
-        few_shot["prefix"] = file.read_bytes().decode("utf-8")
+        few_shot["prefix"] = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: few_shot.prefix_file: {file} is not UTF-8 text: {error}.") from None
     return {**definition, "few_shot": few_shot}

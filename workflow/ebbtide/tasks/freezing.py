@@ -12,11 +12,14 @@ from ebbtide.tasks.dataset_rows import pinned_rows
 from ebbtide.tasks.definition import Task
 from ebbtide.tasks.few_shot import Shot, Shots
 from ebbtide.tasks.kinds import Example, Request
+from ebbtide.tasks.local_data import contents_of_source
 from ebbtide.tasks.render import BadRow, Row, literal_of, text_of
-from ebbtide.tasks.rows import Rows, read_rows
+from ebbtide.tasks.rows import Rows, begins_with_mark, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SHOWN = 10  # dropped rows whose reason is in the footer
 
 
 def freeze(task: Task) -> "pd.DataFrame":
@@ -51,7 +54,12 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
             "lm_eval": record,
         }
     requests, dropped = freeze_counting(task)
-    return requests, footer(task, len(requests), requests["example"].nunique(), dropped)
+    record = footer(task, len(requests), requests["example"].nunique(), dropped)
+    if task.data is not None and begins_with_mark(Path(task.data)):
+        record["byte_order_mark"] = "removed"
+    if "path" in task.definition["source"]:
+        record["contents"] = contents_of_source(task.definition["source"])
+    return requests, record
 
 
 def _lm_eval_requests(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
@@ -68,19 +76,19 @@ def _lm_eval_requests(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
     return requests, record
 
 
-def freeze_counting(task: Task) -> tuple["pd.DataFrame", int]:
-    """Return the requests, and the number of bad rows dropped because of `drop_bad_rows: true`."""
+def freeze_counting(task: Task) -> tuple["pd.DataFrame", list[str]]:
+    """Return the requests, and why rows were dropped because of `drop_bad_rows: true`, one text per row."""
     from ebbtide.corpus import HELD_OUT, held_out_requests, toy_requests
 
     source = task.definition["source"]
     if "lm_eval" in source:
-        return _lm_eval_requests(task)[0], 0
+        return _lm_eval_requests(task)[0], []
     if "toy" in source:
         world = World(**source["world"])
         if source["toy"] == HELD_OUT:
-            return held_out_requests(world, source["mixture"], source["examples"], source["seed"]), 0
+            return held_out_requests(world, source["mixture"], source["examples"], source["seed"]), []
         requests = toy_requests(source["toy"], world, source["examples"], source["seed"])
-        return _after_shots(requests, task), 0
+        return _after_shots(requests, task), []
     return _requests(_rows(task), task)
 
 
@@ -98,8 +106,11 @@ def _rows(task: Task) -> Rows:
     return rows
 
 
-def footer(task: Task, rows: int, examples: int, dropped: int = 0) -> dict[str, Any]:
-    """Return the record for the footer of frozen requests; it has `dropped` if dropping is allowed."""
+def footer(task: Task, rows: int, examples: int, dropped: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the record for the footer of frozen requests.
+
+    If dropping is allowed, it has `dropped`, the number of rows, and `dropped_rows`, why the first of them.
+    """
     record = {
         "task": task.name,
         "identity": task.identity,
@@ -108,22 +119,26 @@ def footer(task: Task, rows: int, examples: int, dropped: int = 0) -> dict[str, 
         "requests": rows,
         "examples": examples,
     }
-    return {**record, "dropped": dropped} if task.definition.get("drop_bad_rows") else record
+    if task.definition.get("drop_bad_rows"):
+        record |= {"dropped": len(dropped), "dropped_rows": list(dropped[:SHOWN])}
+    return record
 
 
-def _requests(rows: list[dict[str, Any]], task: Task) -> tuple["pd.DataFrame", int]:
+def _requests(rows: list[dict[str, Any]], task: Task) -> tuple["pd.DataFrame", list[str]]:
     import pandas as pd
 
-    example_of, examples, dropped = _example_of(task), [], 0
+    example_of = _example_of(task)
+    examples: list[tuple[str, Example, dict[str, str]]] = []
+    dropped: list[str] = []
     for number, row in enumerate(rows):
         try:
             examples.append((str(number), *example_of(row)))
         except BadRow as error:
-            problem = f"{task.origin}: row {number + 1}: {error}."
+            problem = f"row {number + 1}: {error}"
             if not task.definition.get("drop_bad_rows"):
-                raise TaskError(problem) from None
-            log.warning("dropped: %s", problem)
-            dropped += 1
+                raise TaskError(f"{task.origin}: {problem}.") from None
+            log.warning("dropped: %s: %s.", task.origin, problem)
+            dropped.append(problem)
     if not examples:
         raise TaskError(f"{task.origin} has no {'usable ' if dropped else ''}rows.")
     before = _shots([example for _, example, _ in examples], task)

@@ -24,7 +24,7 @@ from ebbtide.tasks.definition import (
     task_of,
     task_schema,
 )
-from ebbtide.tasks.rows import SUFFIXES, read_rows
+from ebbtide.tasks.rows import format_of, read_rows
 from ebbtide.transport import Transport
 
 _ANY = "0" * 64
@@ -99,10 +99,9 @@ def _pinned_file(
     source: dict[str, Any], where: str, mirrors: list[Path], transport: Transport | None
 ) -> dict[str, Any]:
     """Add sha256 and number of rows to a source of one file."""
-    suffix = Path(str(source["file"])).suffix
-    source.setdefault("format", SUFFIXES.get(suffix, "jsonl"))
+    source.setdefault("format", format_of(str(source["file"])))
     with TemporaryDirectory() as directory:
-        file = Path(directory) / f"data{suffix}"
+        file = Path(directory) / f"data{Path(str(source['file'])).suffix}"
         source["sha256"] = _fetched(source, file, where, mirrors, transport)
         rows = len(read_rows(file, source))
     if source.get("rows", rows) != rows:

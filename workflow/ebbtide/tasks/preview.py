@@ -1,11 +1,15 @@
-"""A preview of the first requests of a task, as the model reads them."""
+"""A preview of the first requests of a task, as the model reads them, with the notices of its texts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.tasks.notices import findings, spanning
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ebbtide.scoring.tokenizer import Tokenizer
 
 BORDER = "‖"  # between context and continuation
 BETWEEN = "·"  # between tokens
@@ -17,30 +21,49 @@ _NO_LIMIT = 1 << 40  # tokens
 
 
 def preview(
-    requests: "pd.DataFrame", examples: int = 5, tokenizer: str | Path | None = None
+    requests: "pd.DataFrame",
+    examples: int = 5,
+    tokenizer: str | Path | None = None,
+    footer: Mapping[str, Any] | None = None,
 ) -> "pd.DataFrame":
-    """Return the first examples: `example, choice, role (if any), gold, text`, and optionally `tokens`.
+    """Return the first examples: `example, choice, role (if any), gold, text, notice`.
 
     `text` is context and continuation with a mark between them; line breaks and tabs are replaced by symbols.
-    With the directory of a `tokenizer`, `tokens` is the same by token, including the beginning token. Its
-    mark is at the boundary that scoring with the defaults (encoding `harness`, bos `tokenizer`) uses, which
-    may be before the boundary of the texts.
+    With the directory of a `tokenizer`, there are two more columns. `tokens` is the text by token, including
+    the beginning token. Its mark is at the boundary that scoring with the defaults (encoding `harness`, bos
+    `tokenizer`) uses, which may be before the boundary of the texts. `across` is true where a token contains
+    characters from both sides, so that part of the continuation is not scored.
+
+    `notice` says what is remarkable about the texts of the whole task, in the row of its first example, which
+    is added to the first `examples` if it is not one of them. `footer` is that of the frozen task.
     """
-    ids = requests["example"].drop_duplicates()[:examples]
+    loaded = None if tokenizer is None else _load(tokenizer)
+    requests = requests.reset_index(drop=True)
+    said: dict[int, list[str]] = {}
+    for finding in findings(requests, footer or {}, loaded):
+        said.setdefault(finding.row or 0, []).append(finding.notice.detail.translate(_VISIBLE))
+    named = requests["example"].iloc[sorted(said)] if len(requests) else requests["example"]
+    ids = [*requests["example"].drop_duplicates()[:examples], *named]
     first = requests[requests["example"].isin(ids)]
     table = first[[c for c in ("example", "choice", "role", "gold") if c in first.columns]].copy()
     pairs = list(zip(first["context"], first["continuation"], strict=True))
     table["text"] = [_end(context) + BORDER + _beginning(continuation) for context, continuation in pairs]
-    if tokenizer is not None:
-        table["tokens"] = list(_tokens(pairs, tokenizer))
+    if loaded is not None:
+        table["tokens"] = list(_tokens(pairs, loaded))
+        table["across"] = spanning(loaded, pairs)
+    table["notice"] = [" ".join(said.get(row, [])) for row in first.index]
     return table.reset_index(drop=True)
 
 
-def _tokens(pairs: Sequence[tuple[str, str]], directory: str | Path) -> Iterator[str]:
-    from ebbtide.scoring.encoding import encode
+def _load(directory: str | Path) -> "Tokenizer":
     from ebbtide.scoring.tokenizer import load_tokenizer
 
-    tokenizer = load_tokenizer(directory)
+    return load_tokenizer(directory)
+
+
+def _tokens(pairs: Sequence[tuple[str, str]], tokenizer: "Tokenizer") -> Iterator[str]:
+    from ebbtide.scoring.encoding import encode
+
     encoded = encode(
         tokenizer,
         [context for context, _ in pairs],

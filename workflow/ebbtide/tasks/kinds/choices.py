@@ -1,6 +1,7 @@
 """Choices and right choices of a row, for several kinds."""
 
-import math
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from ebbtide.tasks.render import (
 )
 
 NO_GOLD = "the right choice must be an index, the text of a choice, or one weight per choice"
+_INDEX = re.compile(r"[0-9]+")  # not str.isdigit, which also accepts ² and ②
+_LONGEST_INDEX = 18  # digits
+LARGEST = sys.float_info.max
 
 
 def check_choices(fields: Mapping[str, Any], where: str) -> None:
@@ -46,15 +50,17 @@ def check_two_choices(kind: str) -> Callable[[Mapping[str, Any], str], None]:
 def weights_of(value: Any, choices: Sequence[str]) -> list[Gold]:
     """Return the weights of the choices, from an index, the text of a choice, or one weight per choice.
 
-    A text of digits is an index. Other texts are compared without surrounding whitespace. Weights of 0 and 1
-    become booleans. Raises `BadRow`.
+    A text of the digits 0 to 9 is an index. Other texts are compared without surrounding whitespace. Weights
+    of 0 and 1 become booleans. Raises `BadRow`.
     """
-    if isinstance(value, str) and not value.isdigit():
+    if isinstance(value, str) and not _INDEX.fullmatch(value):
         value = _listed(value, choices)
     if isinstance(value, list | tuple):
         return _weights(list(value), len(choices))
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise BadRow(f"{NO_GOLD}, found {excerpt(value)}")
+    if isinstance(value, str) and len(value) > _LONGEST_INDEX:
+        raise BadRow(f"the right choice is {excerpt(value)}, allowed: 0 to {len(choices) - 1}")
     gold = int(value)
     texts = [index for index, choice in enumerate(choices) if choice.strip() == str(value).strip()]
     if isinstance(value, str) and texts and gold not in texts and 0 <= gold < len(choices):
@@ -63,7 +69,7 @@ def weights_of(value: Any, choices: Sequence[str]) -> list[Gold]:
             "write an index as a number"
         )
     if not 0 <= gold < len(choices):
-        raise BadRow(f"the right choice is {gold}, allowed: 0 to {len(choices) - 1}")
+        raise BadRow(f"the right choice is {excerpt(gold)}, allowed: 0 to {len(choices) - 1}")
     return [index == gold for index in range(len(choices))]
 
 
@@ -89,7 +95,7 @@ def _listed(value: str, choices: Sequence[str]) -> Any:
 
 
 def _weights(values: list[Any], choices: int) -> list[Gold]:
-    numbers = all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in values)
+    numbers = all(isinstance(v, int | float) and 0 <= v <= LARGEST for v in values)
     if not numbers or len(values) != choices or not any(values):
         raise BadRow(
             f"the right choices must be {choices} weights of at least 0, one per choice and not all 0, "
