@@ -25,6 +25,7 @@ from ebbtide.study.checks import (
     find_published,
     refuse_old_names,
 )
+from ebbtide.study.claim import check_claim, claim_of
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_task
 
@@ -57,7 +58,8 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
 
     refuse_old_names(config, file_of)
     checked = check(config, load_schema("config"), file_of)
-    checked["recompute"] = checked["recompute"] in (True, "true")  # `--config recompute=true` passes text
+    for switch in ("recompute", "replace_results"):
+        checked[switch] = checked[switch] in (True, "true")  # `--config recompute=true` passes text
     checked["scoring"]["store"] = str(Path(checked["scoring"]["store"]).expanduser())
 
     mirrors(checked["mirrors"])
@@ -84,6 +86,10 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
     check_worlds(models, tasks)
     if "scaling_laws" in checked and not unlocked:
         check_scaling(checked["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
+    cells = sum(len(model.checkpoints) for model in models.values()) * len(tasks)
+    claim = claim_of(raw, cells)
+    if not checked["replace_results"]:
+        check_claim(checked["study"], claim, file_of("study"))
     study = Study(
         checked["study"],
         checked,
@@ -96,6 +102,7 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
         unlocked,
         file_of("scoring"),
         on_disk=on_disk,
+        claim=claim,
     )
     # Otherwise the caller checks, because locking and auditing must remain possible.
     if not hub and not any(finding.action == STOP for finding in findings):

@@ -1,7 +1,7 @@
 """A study: its checked configuration and its grid of model × checkpoint × task."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Study:
         Models and steps that the lock lacks, as text for a message; if there are any, only locking can run.
     file
         The configuration file that messages name.
+    claim
+        Whose results `results/{study}/` contains, see `study.claim`.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Study:
     unlocked: tuple[str, ...] = ()
     file: str = "--config"
     on_disk: tuple[DiskModel, ...] = ()
+    claim: Mapping[str, Any] = field(default_factory=dict)
 
     def checkpoint(self, model: str, name: str) -> Checkpoint:
         """Return a checkpoint by its model and name. Raises `KeyError` for an unknown model."""
