@@ -340,7 +340,7 @@ def test_other_shapes_configurations_and_tokenizers_are_found() -> None:
         "shape": ((2,), STOP),
     }
     assert found["shape"].detail == "the tensors of step2 and step3 have different shapes (5 and 1 values)"
-    assert found["config_changed"].detail == "config.json differs from that of step3"
+    assert found["config_changed"].detail == "config.json differs from that of step3 ('rotary_pct')"
 
 
 def test_a_tokenizer_of_the_parent_is_said_and_a_missing_one_has_its_remedy() -> None:

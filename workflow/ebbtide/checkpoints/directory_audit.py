@@ -176,9 +176,10 @@ def _changes(model: DiskModel) -> Iterator[Finding]:
     yield from _changed(
         "tokenizer_changed", model, located, lambda last: f"the tokenizer differs from that of {last}"
     )
-    configs = [(d, facts.config) for d, facts in known]
+    configs = [(d, repr(sorted(facts.config.items()))) for d, facts in known]
+    keys = _differing([facts.config for _, facts in known])
     yield from _changed(
-        "config_changed", model, configs, lambda last: f"config.json differs from that of {last}"
+        "config_changed", model, configs, lambda last: f"config.json differs from that of {last} ({keys})"
     )
     shapes = [(d, facts.shapes) for d, facts in known]
     values = {d.name: facts.values for d, facts in known}
@@ -205,6 +206,12 @@ def _changed(
         last, expected = content[-1]
         other = [d for d, held in content if held != expected]
         yield _finding(finding, model, other, describe(last.name), remedy)
+
+
+def _differing(configs: Sequence[Mapping[str, str]]) -> str:
+    """The keys in which some configuration differs from the last one."""
+    pairs = ((held, key) for held in configs for key in {*held, *configs[-1]})
+    return _listed(sorted({repr(key) for held, key in pairs if held.get(key) != configs[-1].get(key)}))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -34,7 +34,7 @@ class Facts:
     files
         Digest of each weight file by name, of all its bytes or of a sample.
     config
-        Digest of the keys of `config.json` that may change numbers.
+        Digest of each value of `config.json` that may change numbers, by key.
     shapes
         Digest of the shapes of all tensors but buffers.
     values
@@ -46,7 +46,7 @@ class Facts:
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
-    config: str = ""
+    config: Mapping[str, str] = field(default_factory=dict)
     shapes: str = ""
     values: int = 0
     lone_head: str = ""
@@ -74,17 +74,12 @@ def read_facts(
     )
     return Facts(
         files=files,
-        config=relevant_config(config),
+        config={k: digest(repr(v)) for k, v in config.items() if k not in IRRELEVANT_KEYS},
         shapes=digest(shapes),
         values=sum(map(_values, shapes)),
         lone_head=_lone_head(headers) if tied else "",
         repeated=tuple(repeated_tensors(directory, headers)),
     )
-
-
-def relevant_config(config: Mapping[str, Any]) -> str:
-    """Digest of the keys of a `config.json` that may change numbers."""
-    return digest(repr(sorted((k, v) for k, v in config.items() if k not in IRRELEVANT_KEYS)))
 
 
 def _values(shape: tuple[int, ...]) -> int:
