@@ -134,7 +134,7 @@ def planning(checkpoints: int) -> Iterator[str]:
 
 def loading() -> Iterator[str]:
     """Lines about loading, hashing, and both side by side; the files are in the page cache."""
-    from ebbtide.checkpoints.directory import weight_files
+    from ebbtide.checkpoints.weight_files import weight_files
     from ebbtide.scoring.engine import load_scorer
 
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,14 @@ class SourceError(EbbtideError):
 
 
 class CheckpointError(EbbtideError):
-    """A checkpoint is missing, incomplete or cannot be trained or loaded."""
+    """A checkpoint is missing, incomplete or cannot be trained or loaded.
+
+    `finding` is the class of findings that the audit reports for a directory with this error.
+    """
+
+    def __init__(self, message: str, finding: str = "incomplete") -> None:
+        super().__init__(message)
+        self.finding = finding
 
 
 class TaskError(EbbtideError):

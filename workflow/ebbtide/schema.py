@@ -118,10 +118,7 @@ def catalogue_file(catalogue: Path, name: str, where: str) -> Path:
         return Path(name)
     known = sorted(path.stem for path in catalogue.glob("[!_]*.yaml"))
     if name not in known:
-        raise ConfigError(
-            f"{where}: found {name!r}; allowed: {', '.join(known)}, or the path of a YAML file"
-            f"{nearest(name, known) or '.'}"
-        )
+        raise ConfigError(f"{where}: found {name!r}{_allowed(name, known)}, or the path of a YAML file.")
     return relative(catalogue / f"{name}.yaml")
 
 
@@ -172,7 +169,7 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         allowed = list(schema.get("properties", {}))
         unknown = sorted(str(k) for k in instance if k not in allowed)[0]
         full = f"{key}.{unknown}" if error.absolute_path else unknown
-        return f"{full}: unknown key; allowed: {', '.join(allowed)}{nearest(unknown, allowed) or '.'}"
+        return f"{full}: unknown key{_allowed(unknown, allowed)}."
     if rule == "required":
         missing = sorted(k for k in value if k not in instance)[0]
         full = f"{key}.{missing}" if error.absolute_path else missing
@@ -201,6 +198,12 @@ def _sentence(error: jsonschema.ValidationError) -> str:
             str(s.get("const", s.get("description", s.get("type", "another form")))) for s in value
         )
     return f"{found}; {texts.get(rule, error.message)}{hint}."
+
+
+def _allowed(word: str, allowed: list[str]) -> str:
+    """The end of a sentence about an unknown word: the nearest allowed ones first, because lists are long."""
+    near = nearest(word, allowed)
+    return f"{near} Allowed: {', '.join(allowed)}" if near else f"; allowed: {', '.join(allowed)}"
 
 
 def _excerpt(value: Any) -> str:

@@ -5,7 +5,7 @@ INPUTS   the recipe of a ladder; the lock beside the study
 OUTPUTS  resources/checkpoints/{model}/{checkpoint}/                   Hugging Face layout, safetensors
          resources/checkpoints/{model}/{checkpoint}/trained-{id}.json    marks weights {id} as available
          resources/checkpoints/{model}/{checkpoint}/hub-{id}/            weights {id}, fetched
-         results/{study}/checkpoint_audit.tsv                            findings about checkpoints from the hub
+         results/{study}/checkpoint_audit.tsv                            findings about checkpoints from the hub or on disk
          the lock beside the study (target `lock`)                       not an output: a failure must not delete it
 RERUNS   when a checkpoint of this identity is missing. The identity (corpus, recipe, size, step; or digests of the
          files on the hub) is in the name of the output, and the rule exists only if one is missing. No other trigger
@@ -23,9 +23,9 @@ OUTPUTS.files(
 )
 OUTPUTS.tables(
     "checkpoints",
-    {"checkpoint_audit.tsv": "findings about checkpoints from the hub"},
-    when=bool(STUDY.hub),
-    condition="checkpoints from a hub",
+    {"checkpoint_audit.tsv": "findings about checkpoints from the hub or on disk"},
+    when=any(not model.training for model in STUDY.models.values()),
+    condition="checkpoints from a hub or on disk",
 )
 
 
@@ -86,7 +86,7 @@ if STUDY.unlocked:
 
 
 rule audit:
-    """List problems and anomalies of checkpoints from the hub, using only the lock."""
+    """List problems and anomalies of checkpoints, using only the lock and what planning reads of directories."""
     input:
         # An incomplete lock is no clean bill: the run ends with what it lacks.
         lambda wildcards: fail(PROBLEM) if STUDY.unlocked else [],

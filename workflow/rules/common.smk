@@ -18,7 +18,7 @@ from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
 from ebbtide.files import canonical_json
 from ebbtide.jobs.hooks import on_start
-from ebbtide.jobs.leads import COMMON, ScoreJobs
+from ebbtide.jobs.leads import COMMON, ScoreJobs, check_deleted_weights
 from ebbtide.jobs.snakemake_internals import limit_resource, planned_rules
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import last_errors, share_terminal
@@ -49,7 +49,11 @@ CODE = CodeVersions(cache=Path(".snakemake/ebbtide_code.json"))
 SCORE_JOBS = ScoreJobs(STUDY)
 BUDGET = WeightBudget(STUDY)
 # The reason why only the targets `lock` and `audit` can run (incomplete lock, finding of the audit), or None.
-PROBLEM = problem_of(lambda: check_checkpoints(STUDY)) or problem_of(BUDGET.check)
+PROBLEM = (
+    problem_of(lambda: check_checkpoints(STUDY))
+    or problem_of(lambda: check_deleted_weights(STUDY))
+    or problem_of(BUDGET.check)
+)
 FREEZING, TRAINING = (
     1000,
     10,

@@ -7,6 +7,8 @@ OUTPUTS  results/{study}/summary.txt     printed at the end of every run that ma
 RERUNS   when one of these tables, the settings under `trajectories:` or `trends:`, the grid or the code change.
 """
 
+from ebbtide.study.notices import study_notices
+
 # Tables that the summary reads; a study has some of them.
 SUMMARISED = {
     name: path
@@ -74,7 +76,7 @@ rule summary:
     params:
         tables=list(SUMMARISED),
         tasks=list(STUDY.tasks),
-        stated=[],
+        stated=[notice.record() for notice in study_notices(STUDY)],
         made=OUTPUTS.named_files(),
         named=NAMED,
         judging={

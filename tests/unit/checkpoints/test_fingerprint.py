@@ -246,11 +246,15 @@ def test_rows_of_many_directories_keep_their_order_and_name_the_bad_one(
     for step in steps:
         shutil.copytree(checkpoint, tmp_path / f"step{step}")
         (tmp_path / f"step{step}" / "config.json").open("a").write("\n" * step)
-    row = {"name": "mine", "path": "step{step}", "steps": steps[::-1], "tokens_per_step": 2}
-    model = model_on_disk(row, "models[0]")
+    row = {"name": "mine", "path": "step{step}", "steps": steps[::-1], "tokens_per_step": 2, "unit": 1}
+    model = model_on_disk(row, "models[0]").model()
     assert [c.step for c in model.checkpoints] == steps
     assert [c.weights for c in model.checkpoints] == [identities(tmp_path / f"step{s}")[0] for s in steps]
     assert [c.tokens for c in model.checkpoints] == [2 * s for s in steps]
-    (tmp_path / "step50" / WEIGHTS).unlink()
-    with pytest.raises(ConfigError, match=r" models\[0\]\.path: step50 has neither"):
+    (tmp_path / "step50" / WEIGHTS).write_bytes(b"")
+    [bad] = [d for d in model_on_disk(row, "models[0]").directories if d.error]
+    assert str(bad.error) == "CheckpointError: step50/model.safetensors is empty; copy the file again."
+    shutil.rmtree(tmp_path / "step50")
+    row["path"] = "other{step}"
+    with pytest.raises(ConfigError, match=r" models\[0\]\.path: other0 is not a directory, and .*/step0\. "):
         model_on_disk(row, "models[0]")

@@ -45,10 +45,14 @@ def test_findings_of_audits():
     rows = [
         ("error", "drop", "mixed_shards", "shards differ", "leave these steps out", ""),
         ("allowed", "allowed", "duplicate", "equal to step 0", "", "a warm-up from zero"),
+        ("warning", "warn", "duplicate_models", "equal to those of n", "check the paths", ""),
+        ("note", "warn", "gone", "weights have been deleted", "restore them", ""),
+        ("warning", "warn", "lone_head", "the head differs", "check it", ""),
     ]
     columns = ["severity", "action", "finding", "detail", "remedy", "reason"]
     table = pd.DataFrame(rows, columns=columns).assign(model="m", steps="1 2")
-    dropped, allowed = of_audit(table)
+    dropped, allowed, *others = of_audit(table)
+    assert [n.kind for n in others] == ["duplicated", "reused", "suspicious"]
     assert (dropped.kind, dropped.severity, dropped.checkpoint) == ("dropped", "warning", "1 2")
     assert dropped.detail == "Shards differ." and dropped.remedy == "Leave these steps out."
     assert (allowed.kind, allowed.severity) == ("duplicated", "note")

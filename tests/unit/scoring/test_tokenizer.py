@@ -52,7 +52,7 @@ def compare(directory: Path, texts: list[str]) -> Tokenizer:
 
 
 def is_lean(directory: Path) -> bool:
-    return read_tokenizer_json(directory) is not None
+    return read_tokenizer_json(directory, directory) is not None
 
 
 def saved(directory: Path, tokenizer: Any, family: str | None = "llama", **settings: Any) -> Path:

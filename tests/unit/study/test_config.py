@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
+import tiny
 from ebbtide.errors import ConfigError
 from ebbtide.study.load import read_study
 from ebbtide.study.study import Study
@@ -258,6 +259,19 @@ def test_the_file_that_holds_the_key_is_named(workspace):
         load_study(merged, ["config.yaml", "more.yaml"])
 
 
+def test_the_nearest_name_comes_before_the_long_list(workspace):
+    with workspace.edited("config.yaml") as content:
+        content["tasks"] = ["memo_trip"]
+    with pytest.raises(ConfigError) as caught:
+        read_study("config.yaml")
+    sentence = str(caught.value)
+    assert sentence.startswith(
+        "ConfigError: config.yaml: tasks[0]: found 'memo_trip'; did you mean 'memo_trap' or "
+    )
+    assert "? Allowed: arithmetic, " in sentence
+    assert sentence.endswith(", or the path of a YAML file.")
+
+
 def test_the_small_study_is_valid(workspace):
     study = read_study("config.yaml")
     assert isinstance(study, Study)
@@ -268,10 +282,8 @@ def on_disk(workspace: Workspace, **scoring: object) -> Study:
     """The study of a checkpoint on disk that says its precision is an eight-bit type."""
     checkpoint = workspace.path / "eight"
     if not checkpoint.exists():
-        checkpoint.mkdir()
+        tiny.hollow_checkpoint(checkpoint)
         (checkpoint / "config.json").write_text('{"dtype": "float8_e4m3fn"}')
-        for name in ("tokenizer.json", "model.safetensors"):
-            (checkpoint / name).write_text("{}")
     with workspace.edited("config.yaml") as content:
         content["models"] = [{"name": "eight", "path": "eight"}]
         content["scoring"] = scoring

@@ -69,7 +69,7 @@ def test_every_study_loads(file: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_config_yaml_states_every_default() -> None:
     stated = dict(values(read_yaml(ROOT / "config.yaml")))
-    other = {"models", "tasks", "recompute"} | OPTIONAL  # the study itself, and a switch of the command line
+    other = {"models", "tasks", "recompute", "replace_results"} | OPTIONAL  # the study, and switches
     for key, default in DEFAULTS.items():
         if key.partition(".")[0] not in other:
             assert stated.get(key) == EMBEDDED.get(key, default), key

@@ -20,48 +20,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ebbtide.checkpoints.facts import Facts, read_facts
 from ebbtide.checkpoints.fingerprint import fingerprint, is_read_whole
+from ebbtide.checkpoints.header import check_content
 from ebbtide.checkpoints.hub.fetched import fetch_directory, is_fetched, verify_fetched
-from ebbtide.checkpoints.hub.lock import INDICES, TOKENIZER, weight_map
+from ebbtide.checkpoints.hub.lock import TOKENIZER
 from ebbtide.checkpoints.precision import own_dtype
+from ebbtide.checkpoints.record import (
+    LOCATED,
+    File,
+    facts_in,
+    is_record_of,
+    read_record,
+    recorded_digests,
+    stamp,
+    stamp_in,
+)
+from ebbtide.checkpoints.weight_files import INDEX, has_weight_files, read_headers, weight_files
 from ebbtide.errors import CheckpointError
 from ebbtide.files import digest, file_sha256, read_json, write_text
 
-INDEX = INDICES["safetensors"]
 WINDOW_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "seq_length")
 WINDOW = 2048  # tokens; for models without positions whose config.json sets no limit
-LOCATED = "located.json"  # file name of the record of a directory on disk
-
-File = dict[str, Any]  # entry of a record: the `stamp`, and `sha256` if the file was hashed in full
-
-
-def weight_files(directory: str | Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint: `model.safetensors`, or those that its index lists.
-
-    Other weight files are ignored, as in transformers. Raises `CheckpointError` if the directory or a file
-    that loading needs is missing.
-    """
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory} is not a directory; expected a Hugging Face checkpoint.")
-    files = _listed(directory)
-    for name in ("config.json", "tokenizer.json"):
-        if not (directory / name).exists():
-            raise CheckpointError(f"{directory} has no {name}; it is needed to load the checkpoint.")
-    return files
-
-
-def _listed(directory: Path) -> list[Path]:
-    whole, index = directory / "model.safetensors", directory / INDEX
-    if whole.exists():
-        return [whole]
-    if not index.exists():
-        found = ", ".join(sorted(p.name for p in directory.iterdir())) or "nothing"
-        raise CheckpointError(f"{directory} has neither {whole.name} nor {INDEX} (found: {found}).")
-    listed = sorted(set(weight_map(index).values()))
-    if missing := [name for name in listed if not (directory / name).exists()]:
-        raise CheckpointError(f"{directory} lacks {', '.join(missing)}, which {INDEX} lists.")
-    return [directory / name for name in listed]
 
 
 @dataclass(frozen=True)
@@ -73,41 +53,70 @@ class Located:
     tokenizer: str
     size_bytes: int  # of the weights
     dtype: str  # precision of the stored weights, see `ebbtide.checkpoints.precision`
+    tokenizer_directory: str
+    facts: Facts | None  # None: the weights are gone, and an earlier version wrote the record
+    gone: bool = False  # the weights have been deleted; everything is from the record
 
 
 def identities(directory: str | Path) -> tuple[str, str]:
     """Identities of the weights (with the architecture) and of the tokenizer, from the whole files."""
     directory = Path(directory)
-    files = {path.name: {"sha256": file_sha256(path)} for path in _files(directory)}
-    return files_identity(directory, files), _tokenizer_identity(directory, files)
+    files = {name: {"sha256": file_sha256(path)} for name, path in _files(directory, None).items()}
+    return files_identity(directory, files), _tokenizer_identity(files)
 
 
-def locate(directory: str | Path, record: str | Path) -> Located:
+def tokenizer_directory(directory: str | Path, given: str | Path | None = None) -> Path:
+    """The directory of a checkpoint's tokenizer: `given`, else its own, else its parent.
+
+    Trainers save the tokenizer once, in the directory of the run. Raises `CheckpointError` if there is none.
+    """
+    own = Path(directory)
+    candidates = [Path(given).expanduser()] if given is not None else [own, own.parent]
+    for candidate in candidates:
+        if (candidate / "tokenizer.json").exists():
+            check_content(candidate / "tokenizer.json")
+            return candidate
+    where = str(candidates[0]) if given is not None else f"{own} or its parent"
+    raise CheckpointError(f"no tokenizer.json in {where}.", "no_tokenizer")
+
+
+def locate(directory: str | Path, record: str | Path, tokenizer: str | None = None) -> Located:
     """Identify the weights and the tokenizer of a directory; the result is cached in the file `record`.
 
     Snakemake calls this at every start. Files are read only if the path, size, modification time, change
     time or inode of one of them differs from the record. The change time detects files that were replaced
-    under their old size and modification time. If the directory is gone, the record of this path is returned,
+    under their old size and modification time. If the weights are gone, the record of this path is returned,
     so that scored checkpoints can still be analysed.
 
-    Raises `CheckpointError` for an incomplete directory, or for a missing one without a record.
+    Parameters
+    ----------
+    tokenizer
+        Directory of the tokenizer; None: see `tokenizer_directory`.
+
+    Raises
+    ------
+    CheckpointError
+        An incomplete directory, or missing weights without a record of this path.
     """
     directory, record = Path(directory), Path(record)
     known = read_record(record)
-    if known and not directory.exists():
-        if known.get("path", str(directory)) != str(directory):
+    if known and not has_weight_files(directory):
+        if is_record_of(known, directory):
+            return _from_record(directory, known, tokenizer, gone=True)
+        if not directory.exists():
             raise CheckpointError(
-                f"{directory} is not a directory, and {record} is the record of another, {known['path']}. "
-                "Correct the path, or give the model another name."
+                f"{directory} is not a directory, and {record} is the record of another, "
+                f"{known.get('directory')}. Correct the path, or give the model another name."
             )
-        return _from_record(directory, known)
-    stamps = {path.name: stamp(path) for path in _files(directory)}
+    paths = _files(directory, tokenizer)
+    stamps = {name: stamp(path) for name, path in paths.items()}
     absolute = str(directory.resolve())
     files = known.get("files", {})
     unmoved = known.get("directory") == absolute
-    if unmoved and {name: _stamp_in(file) for name, file in files.items()} == stamps:
-        return _from_record(directory, known)
-    found, content = _read(directory, stamps, known, unmoved=unmoved)
+    complete = facts_in(known) is not None and known.get("tokenizer_directory") == _tokenizer_place(paths)
+    if unmoved and complete and {name: stamp_in(file) for name, file in files.items()} == stamps:
+        return _from_record(directory, known, tokenizer, gone=False)
+    found, content = _read(directory, paths, stamps, known, unmoved=unmoved)
     write_text(
         json.dumps({**asdict(found), "directory": absolute, "path": str(directory), **content}, indent=1)
         + "\n",
@@ -128,6 +137,13 @@ def directory_of(checkpoint: str | Path) -> Path:
     return path.parent
 
 
+def tokenizer_of(checkpoint: str | Path) -> str | None:
+    """The directory of the tokenizer according to a record of `locate`; None for anything else."""
+    if Path(checkpoint).name != LOCATED:
+        return None
+    return read_record(Path(checkpoint)).get("tokenizer_directory")
+
+
 def check_weights(checkpoint: str | Path, weights: str) -> None:
     """Check before loading that the weights are still those that the run was planned with.
 
@@ -136,7 +152,7 @@ def check_weights(checkpoint: str | Path, weights: str) -> None:
     directory = directory_of(checkpoint)
     if Path(checkpoint).name == LOCATED:
         weight_files(directory)
-        found = locate(directory, checkpoint).weights
+        found = locate(directory, checkpoint, tokenizer_of(checkpoint)).weights
     elif is_fetched(directory):
         verify_fetched(directory, weights)
         return
@@ -159,76 +175,73 @@ def files_identity(directory: Path, files: Mapping[str, File]) -> str:
     return f"files:{digest({name: files[name]['sha256'] for name in names})}"
 
 
-def stamp(path: Path) -> dict[str, int]:
-    """Size, modification and change time (ns) and inode of a file: they change when the file does."""
-    status = path.stat()
-    return {
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "ctime_ns": status.st_ctime_ns,
-        "inode": status.st_ino,
-    }
-
-
 def _read(
-    directory: Path, stamps: Mapping[str, Mapping[str, int]], known: Mapping[str, Any], *, unmoved: bool
+    directory: Path,
+    paths: Mapping[str, Path],
+    stamps: Mapping[str, Mapping[str, int]],
+    known: Mapping[str, Any],
+    *,
+    unmoved: bool,
 ) -> tuple[Located, dict[str, Any]]:
     """The identities of a directory, and the entries of its record about the files."""
-    weights = weight_files(directory)
+    weights, config = weight_files(directory), configuration(directory)
+    headers = read_headers(weights)
     size = sum(stamps[path.name]["size"] for path in weights)
     whole = is_read_whole(size)
     files: dict[str, File] = {name: dict(found) for name, found in stamps.items()}
-    for path in _files(directory):
+    for name, path in paths.items():
         if whole or path not in weights:
-            files[path.name]["sha256"] = file_sha256(path)
+            files[name]["sha256"] = file_sha256(path)
     content: dict[str, Any] = {"files": files}
+    digests = {path.name: str(files[path.name].get("sha256")) for path in weights}
     if not whole:
-        content["sample"] = fingerprint(weights)
-        for name, sha256 in _recorded_digests(weights, content, known, unmoved=unmoved).items():
+        sample = fingerprint(headers)
+        content["sample"], digests = sample.whole, dict(sample.files)
+        for name, sha256 in recorded_digests(weights, content, known, unmoved=unmoved).items():
             files[name]["sha256"] = sha256
     hashed = all("sha256" in files[path.name] for path in weights)
     identity = files_identity(directory, files) if hashed else _sampled(content["sample"], files)
     located = Located(
         directory=str(directory),
         weights=identity,
-        tokenizer=_tokenizer_identity(directory, files),
+        tokenizer=_tokenizer_identity(files),
         size_bytes=size,
         dtype=own_dtype(directory, weights),
+        tokenizer_directory=_tokenizer_place(paths),
+        facts=read_facts(directory, headers, config, digests),
     )
     return located, content
 
 
-def _recorded_digests(
-    weights: Sequence[Path], content: Mapping[str, Any], known: Mapping[str, Any], *, unmoved: bool
-) -> dict[str, str]:
-    """Full digests by name from the record, if no weight file has changed since; otherwise an empty dict.
-
-    Records of earlier versions have no sample, change time or inode.
-    """
-    old, files = known.get("files", {}), content["files"]
-    pairs = [(old.get(path.name, {}), files[path.name]) for path in weights]
-    if unmoved and "sample" not in known:
-        same = all(before.get(key) == now[key] for before, now in pairs for key in ("size", "mtime_ns"))
-    else:
-        same = known.get("sample") == content["sample"]
-    if not same or not all("sha256" in before for before, _ in pairs):
-        return {}
-    return {path.name: before["sha256"] for path, (before, _) in zip(weights, pairs, strict=True)}
-
-
-def _stamp_in(file: File) -> File:
-    return {key: value for key, value in file.items() if key != "sha256"}
-
-
-def _from_record(directory: Path, known: Mapping[str, Any]) -> Located:
+def _from_record(directory: Path, known: Mapping[str, Any], tokenizer: str | None, *, gone: bool) -> Located:
     named = {name: known.get(name, "unknown") for name in ("weights", "tokenizer", "dtype")}
-    return Located(str(directory), **named, size_bytes=known["size_bytes"])
+    where = known.get("tokenizer_directory", known.get("directory", str(directory)))
+    if gone and tokenizer is not None:  # it may be another than that of the record
+        files = _tokenizer_files(tokenizer_directory(directory, tokenizer))
+        where = _tokenizer_place(files)
+        named["tokenizer"] = _tokenizer_identity({n: {"sha256": file_sha256(p)} for n, p in files.items()})
+    return Located(
+        str(directory),
+        **named,
+        size_bytes=known["size_bytes"],
+        tokenizer_directory=where,
+        facts=facts_in(known),
+        gone=gone,
+    )
 
 
-def _files(directory: Path) -> list[Path]:
-    """All files that determine the identities: weights, configuration, index and tokenizer."""
-    tokenizer = [name for name in TOKENIZER if (directory / name).exists()]
-    return [directory / name for name in [*_weight_names(weight_files(directory)), *tokenizer]]
+def _tokenizer_place(paths: Mapping[str, Path]) -> str:
+    return str(paths["tokenizer.json"].parent.resolve())
+
+
+def _files(directory: Path, tokenizer: str | None) -> dict[str, Path]:
+    """All files that determine the identities, by name: weights, configuration, index and tokenizer."""
+    weights = {name: directory / name for name in _weight_names(weight_files(directory))}
+    return weights | _tokenizer_files(tokenizer_directory(directory, tokenizer))
+
+
+def _tokenizer_files(directory: Path) -> dict[str, Path]:
+    return {name: directory / name for name in TOKENIZER if (directory / name).exists()}
 
 
 def _weight_names(weights: Sequence[Path]) -> list[str]:
@@ -236,16 +249,16 @@ def _weight_names(weights: Sequence[Path]) -> list[str]:
     return [*names, "config.json"] if names == ["model.safetensors"] else [*names, "config.json", INDEX]
 
 
-def _tokenizer_identity(directory: Path, files: Mapping[str, File]) -> str:
+def _tokenizer_identity(files: Mapping[str, File]) -> str:
     return f"files:{digest({name: files[name]['sha256'] for name in TOKENIZER if name in files})}"
 
 
 def _sampled_identity(directory: Path) -> str:
     """The identity `sampled:…` of a directory without a record."""
     weights = weight_files(directory)
-    large = {path.name for path in weights}
-    others = {p.name: {"sha256": file_sha256(p)} for p in _files(directory) if p.name not in large}
-    return _sampled(fingerprint(weights), others)
+    beside = [name for name in _weight_names(weights) if directory / name not in weights]
+    others = {name: {"sha256": file_sha256(directory / name)} for name in beside}
+    return _sampled(fingerprint(read_headers(weights)).whole, others)
 
 
 def _sampled(sample: str, files: Mapping[str, File]) -> str:
@@ -253,17 +266,9 @@ def _sampled(sample: str, files: Mapping[str, File]) -> str:
     return f"sampled:{digest({'weights': sample, **beside})}"
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read a record. A missing or damaged one is empty: records only save time."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and "weights" in record else {}
-
-
 def configuration(directory: str | Path) -> dict[str, Any]:
     """The `config.json` of a checkpoint directory. Raises `CheckpointError` if it cannot be read."""
+    check_content(Path(directory) / "config.json")
     return read_json(Path(directory) / "config.json", CheckpointError)
 
 

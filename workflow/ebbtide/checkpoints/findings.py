@@ -23,17 +23,22 @@ class Class:
 
     severity: str  # error: wrong or no results; warning: needs attention; note: information
     remedy: str
+    is_fatal: bool = False  # the checkpoints cannot be scored: only `stop` and `drop` are allowed
 
 
 CLASSES: Mapping[str, Class] = {
     "duplicate": Class("error", "leave these steps out, or take the other format if it is clean"),
     "equal_to_main": Class("error", "leave these steps out, or take the other format if it is clean"),
     "mixed_shards": Class("error", "leave these steps out, or take the other format if it is clean"),
-    "missing": Class("warning", "choose other steps, or continue without these (missing: drop)"),
-    "no_weights": Class("error", "choose another format, or leave these steps out"),
-    "incomplete": Class("error", "leave these steps out, and inform the authors"),
+    "missing": Class(
+        "warning", "choose other steps, or continue without these (missing: drop)", is_fatal=True
+    ),
+    "no_weights": Class("error", "choose another format, or leave these steps out", is_fatal=True),
+    "incomplete": Class("error", "leave these steps out, and inform the authors", is_fatal=True),
     "index_disagrees": Class("warning", "compare the index with the files; loading follows the index"),
-    "no_tokenizer": Class("error", "leave these steps out, or use directories on disk with a tokenizer.json"),
+    "no_tokenizer": Class(
+        "error", "leave these steps out, or use directories on disk with a tokenizer.json", is_fatal=True
+    ),
     "tokenizer_changed": Class("warning", "compare the files; token counts are not comparable"),
     "config_changed": Class("warning", "compare the config.json files"),
     "formats_disagree": Class("note", "compare both formats at one step before using either"),
@@ -41,10 +46,15 @@ CLASSES: Mapping[str, Class] = {
         "error", "the repository and the catalogue describe different models; correct one of them"
     ),
     "remote_code": Class(
-        "warning", "read the code at this commit; to run it, set remote_code: true in the row"
+        "warning", "read the code at this commit; to run it, set remote_code: true in the row", is_fatal=True
     ),
     "moved": Class("warning", "check what changed; to use the new commit, python -m ebbtide lock --follow"),
     "defect": Class("warning", "read the linked thread"),
+    "duplicate_models": Class("warning", "check the paths, repositories and revisions of both models"),
+    "repeated_tensor": Class("error", "save the checkpoint again; if this is allowed, the index decides"),
+    "lone_head": Class("warning", "check which matrix was trained; the one in the file is used as the head"),
+    "gone": Class("note", "restore the weights to score more tasks"),
+    "tokenizer_of_parent": Class("note", "set `tokenizer:` in the row if it is another"),
 }
 
 
@@ -62,6 +72,8 @@ class Finding:
         Why the finding is allowed, or the thread that reports the defect.
     remedy
         What to do; empty is the remedy of its class.
+    where
+        File and key of the row of `models:`; empty for the hub, whose checkpoints are in the lock.
     """
 
     finding: str
@@ -74,6 +86,7 @@ class Finding:
     action: str = WARN
     reason: str = ""
     remedy: str = ""
+    where: str = ""
 
     def row(self) -> dict[str, str]:
         """The row as text, in the order of the table's columns."""
@@ -85,15 +98,12 @@ class Finding:
             "format": self.format,
             "steps": " ".join(map(str, self.steps)),
             "detail": self.detail,
-            "remedy": "none needed"
-            if self.action == ALLOWED
-            else self.remedy or CLASSES[self.finding].remedy,
+            "remedy": "none needed" if self.action == ALLOWED else self.how_to_fix(),
             "reason": self.reason,
         }
 
-    def _remedy(self) -> str:
-        if self.action == ALLOWED:
-            return "none needed"
+    def how_to_fix(self) -> str:
+        """The remedy: its own, or that of its class."""
         return self.remedy or CLASSES[self.finding].remedy
 
 
@@ -133,7 +143,7 @@ def audit_lines(rows: Sequence[Mapping[str, str]]) -> list[str]:
         steps = row["steps"] if len(row["steps"]) <= 40 else f"{row['steps'][:40].rsplit(' ', 1)[0]} …"
         format = f" ({row['format']})" if row["format"] else ""
         lines.append(
-            f"{row['severity']:8} {row['action']:8} {row['finding']:18} {row['model']} step {steps}{format}: "
+            f"{row['severity']:8} {row['action']:8} {row['finding']:19} {row['model']} step {steps}{format}: "
             f"{row['detail']}"
         )
     return lines + ([f"… and {len(rows) - MAX_LINES} more."] if len(rows) > MAX_LINES else [])

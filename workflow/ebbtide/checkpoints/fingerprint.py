@@ -11,10 +11,12 @@ large tensor can fall between two blocks. The scoring job reads all bytes and de
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from ebbtide.checkpoints.header import Header, read_header
+from ebbtide.checkpoints.header import Header
 from ebbtide.files import canonical_json
 
 WHOLE_BYTES = 50_000_000  # weights up to this size are hashed in full instead
@@ -28,20 +30,28 @@ def is_read_whole(size: int) -> bool:
     return size <= WHOLE_BYTES
 
 
-def fingerprint(files: Sequence[Path]) -> str:
-    """Hex digest of a sample of weight files. It depends only on their names and contents.
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hex digests of a sample of weight files: of all together, and of each by name."""
 
-    Raises `CheckpointError` for a file that is not a complete safetensors file.
-    """
-    headers = [read_header(path) for path in files]
-    share = share_of_tensor([t.end - t.begin for header in headers for t in header.tensors], SAMPLED_BYTES)
-    state = hashlib.sha256()
-    for path, header in zip(files, headers, strict=True):
-        state.update(canonical_json([path.name, path.stat().st_size]).encode())
-        state.update(header.raw)
-        for block in _read(path, _blocks(header, share)):
-            state.update(block)
-    return state.hexdigest()
+    whole: str
+    files: Mapping[str, str]
+
+
+def fingerprint(headers: Mapping[Path, Header]) -> Fingerprint:
+    """Sample weight files, given their headers. The digests depend only on names and contents."""
+    share = share_of_tensor(
+        [t.end - t.begin for header in headers.values() for t in header.tensors], SAMPLED_BYTES
+    )
+    whole, files = hashlib.sha256(), {}
+    for path, header in headers.items():
+        whole.update(canonical_json([path.name, path.stat().st_size]).encode())
+        own = hashlib.sha256()
+        for block in chain([header.raw], read_blocks(path, _blocks(header, share))):
+            whole.update(block)
+            own.update(block)
+        files[path.name] = own.hexdigest()
+    return Fingerprint(whole.hexdigest(), files)
 
 
 def share_of_tensor(sizes: Iterable[int], total: int) -> int:
@@ -76,7 +86,8 @@ def _blocks(header: Header, share: int) -> Iterator[tuple[int, int]]:
         yield from blocks_of_tensor(tensor.begin, tensor.end, share)
 
 
-def _read(path: Path, blocks: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+def read_blocks(path: Path, blocks: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield the bytes of (begin, end) ranges of a file, in pieces."""
     with path.open("rb", buffering=0) as file:
         if hasattr(os, "posix_fadvise"):  # otherwise the system reads ahead, up to megabytes per block
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)

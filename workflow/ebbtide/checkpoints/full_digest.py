@@ -12,16 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ebbtide.checkpoints.directory import (
-    INDEX,
-    LOCATED,
-    directory_of,
-    files_identity,
-    read_record,
-    stamp,
-    weight_files,
-)
+from ebbtide.checkpoints.directory import directory_of, files_identity
 from ebbtide.checkpoints.hub.fetched import fetched_digests
+from ebbtide.checkpoints.record import LOCATED, read_record, stamp
+from ebbtide.checkpoints.weight_files import INDEX, weight_files
 from ebbtide.errors import CheckpointError
 from ebbtide.files import file_sha256, write_text
 

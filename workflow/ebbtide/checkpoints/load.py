@@ -4,8 +4,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.checkpoints.directory import configuration, weight_files
+from ebbtide.checkpoints.directory import configuration
 from ebbtide.checkpoints.hub.fetched import allows_remote_code
+from ebbtide.checkpoints.weight_files import read_headers, repeated_tensors, weight_files
 from ebbtide.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
@@ -37,7 +38,12 @@ def load_model(directory: str | Path, dtype: str, *, device_map: str | None = No
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    weight_files(directory)
+    headers = read_headers(weight_files(directory))
+    if repeated := repeated_tensors(Path(directory), headers):
+        raise CheckpointError(
+            f"{directory}: tensors in two files, for which transformers ignores the index: "
+            f"{', '.join(repeated[:3])}; save the checkpoint again."
+        )
     if device_map and not find_spec("accelerate"):
         raise CheckpointError(
             f"{directory} does not fit on one device; to distribute it over several, pip install accelerate."

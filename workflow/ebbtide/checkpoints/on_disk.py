@@ -1,11 +1,15 @@
 """Models whose checkpoints are Hugging Face directories on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebbtide.checkpoints.directory import LOCATED, locate
+from ebbtide.checkpoints.directory import Located, locate
+from ebbtide.checkpoints.layout import check_pattern, directories_by_step, formatted, has_step, step_of
+from ebbtide.checkpoints.record import LOCATED, read_record
+from ebbtide.checkpoints.schedule import pick
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
 from ebbtide.logs import Progress
@@ -13,46 +17,118 @@ from ebbtide.logs import Progress
 THREADS = 8  # directories read in parallel: network file systems have a high latency
 
 
-def model_on_disk(row: Mapping[str, Any], where: str) -> Model:
+@dataclass(frozen=True)
+class Directory:
+    """The directory of one step: what was found there, or why it cannot be loaded."""
+
+    name: str  # of the checkpoint
+    step: int
+    path: Path
+    located: Located | None
+    error: CheckpointError | None = None
+
+
+@dataclass(frozen=True)
+class DiskModel:
+    """A model on disk. `where` is the file and key of its row, `tokenizer` the key of that name."""
+
+    name: str
+    where: str
+    tokens_per_step: int
+    tokenizer: str | None
+    directories: tuple[Directory, ...]
+
+    def checkpoints(self, out: Collection[tuple[str, str]] = ()) -> Iterator[Checkpoint]:
+        """Yield the checkpoints that can be loaded or have a record; without the (model, name) in `out`."""
+        for directory in self.directories:
+            found = directory.located
+            if found is not None and (self.name, directory.name) not in out:
+                yield Checkpoint(
+                    model=self.name,
+                    name=directory.name,
+                    step=directory.step,
+                    tokens=directory.step * self.tokens_per_step,
+                    weights=found.weights,
+                    tokenizer=found.tokenizer,
+                    marker=_record(self.name, directory.name),
+                    size_bytes=found.size_bytes,
+                    dtype=found.dtype,
+                )
+
+    def model(self, out: Collection[tuple[str, str]] = ()) -> Model:
+        """The row of the grid, without the (model, checkpoint) in `out`."""
+        return Model(self.name, tuple(self.checkpoints(out)))
+
+
+def model_on_disk(row: Mapping[str, Any], where: str) -> DiskModel:
     """Return the model of a row with a `path`.
 
-    Raises `ConfigError` when a directory is missing or incomplete.
+    Directories that exist but cannot be loaded are kept with their error, for the audit.
+
+    Raises `ConfigError` for an invalid pattern, two directories of one step, or a missing directory.
     """
-    pattern, steps = row["path"], row.get("steps")
-    if "{step}" in pattern and steps is None:
-        raise ConfigError(
-            f"{where}.steps: missing; list the steps, because path {pattern!r} contains {{step}}."
-        )
-    if "{step}" not in pattern and steps is not None and len(steps) > 1:
-        raise ConfigError(
-            f"{where}.path: found {pattern!r} for {len(steps)} steps; it must contain {{step}}."
-        )
-    every = sorted(steps or [0])
-    checkpoints, progress = [], Progress()
+    chosen = _choose(row, where)
+    directories, progress = [], Progress()
     with ThreadPoolExecutor(THREADS) as pool:
-        for checkpoint in pool.map(lambda step: _checkpoint(row, where, step), every):
-            checkpoints.append(checkpoint)
-            progress.show(f"{row['name']}: {len(checkpoints)} of {len(every)} directories read")
-    return Model(row["name"], tuple(checkpoints))
+        for directory in pool.map(lambda item: _read(row, where, *item), chosen.items()):
+            directories.append(directory)
+            progress.show(f"{row['name']}: {len(directories)} of {len(chosen)} directories read")
+    return DiskModel(row["name"], where, row["tokens_per_step"], row.get("tokenizer"), tuple(directories))
 
 
-def _checkpoint(row: Mapping[str, Any], where: str, step: int) -> Checkpoint:
-    """The checkpoint of a step; the step is 0 if the row lists none."""
-    directory = Path(row["path"].replace("{step}", str(step))).expanduser()
-    name = f"step{step}" if row.get("steps") else "main"
-    marker = f"{CHECKPOINTS}/{row['name']}/{name}/{LOCATED}"
+def _choose(row: Mapping[str, Any], where: str) -> dict[int, Path]:
+    """The directories that the row requests, by step in ascending order."""
+    pattern, steps = row["path"], row.get("steps")
+    check_pattern(pattern, f"{where}.path")
+    if has_step(pattern) and steps is None:
+        raise ConfigError(
+            f"{where}.steps: missing, because path {pattern!r} contains {{step}}; "
+            "allowed: all, log2, last, {every: N}, or a list of steps."
+        )
+    if not has_step(pattern) and steps is not None and (isinstance(steps, str | Mapping) or len(steps) > 1):
+        raise ConfigError(f"{where}.path: found {pattern!r} for steps {steps}; it must contain {{step}}.")
+    available = {**_recorded(row), **directories_by_step(pattern, f"{where}.path")}
+    if not has_step(pattern):
+        return {steps[0] if steps else 0: available.get(0, formatted(pattern, 0))}
+    if available:
+        return {
+            s: available[s]
+            for s in pick(steps or "all", list(available), f"{where}.steps", pattern, unit=row["unit"])
+        }
+    if isinstance(steps, str | Mapping):
+        raise ConfigError(f"{where}.path: no directory matches {pattern!r}; correct the path.")
+    return {step: formatted(pattern, step) for step in sorted(steps or [])}
+
+
+def _recorded(row: Mapping[str, Any]) -> dict[int, Path]:
+    """The directories of which records exist, by step: their weights may have been deleted since."""
+    found, absolute = {}, str(Path(row["path"]).expanduser().absolute())
+    for record in sorted(Path(CHECKPOINTS, row["name"]).glob(f"*/{LOCATED}")):
+        known = read_record(record)
+        for pattern, path in ((row["path"], known.get("path")), (absolute, known.get("directory"))):
+            step = step_of(pattern, path) if isinstance(path, str) else None
+            if step is not None and record.parent.name == _name(row, step):
+                found[step] = Path(str(path))
+                break
+    return found
+
+
+def _read(row: Mapping[str, Any], where: str, step: int, path: Path) -> Directory:
+    name = _name(row, step)
     try:
-        located = locate(directory, marker)
+        located = locate(path, _record(row["name"], name), row.get("tokenizer"))
+    except OSError as error:
+        return Directory(name, step, path, None, CheckpointError(f"{path} cannot be read: {error}."))
     except CheckpointError as error:
-        raise ConfigError(f"{where}.path: {error.args[0]}") from error
-    return Checkpoint(
-        model=row["name"],
-        name=name,
-        step=step,
-        tokens=step * row["tokens_per_step"],
-        weights=located.weights,
-        tokenizer=located.tokenizer,
-        marker=marker,
-        size_bytes=located.size_bytes,
-        dtype=located.dtype,
-    )
+        if not path.is_dir():
+            raise ConfigError(f"{where}.path: {error.args[0]}") from error
+        return Directory(name, step, path, None, error)
+    return Directory(name, step, path, located)
+
+
+def _name(row: Mapping[str, Any], step: int) -> str:
+    return f"step{step}" if row.get("steps") else "main"
+
+
+def _record(model: str, checkpoint: str) -> str:
+    return f"{CHECKPOINTS}/{model}/{checkpoint}/{LOCATED}"

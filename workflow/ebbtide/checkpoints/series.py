@@ -6,7 +6,7 @@ from typing import Any
 
 from ebbtide.checkpoints.hub.catalogue import HubModel, repository_model, series_models
 from ebbtide.checkpoints.ladder import ladder_models
-from ebbtide.checkpoints.on_disk import model_on_disk
+from ebbtide.checkpoints.on_disk import DiskModel, model_on_disk
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Model
 from ebbtide.schema import catalogue_file, check, load_schema, read_yaml
@@ -14,11 +14,11 @@ from ebbtide.schema import catalogue_file, check, load_schema, read_yaml
 CATALOGUE = Path(__file__).parents[2] / "series"
 
 
-def models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel]:
+def models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel | DiskModel]:
     """Return the models of one row of `models:`; `where` is its file and key.
 
-    Raises `ConfigError` for an unknown series, size, step or stage, an invalid series file, or a directory
-    that is not a checkpoint.
+    Raises `ConfigError` for an unknown series, size, step or stage, an invalid series file, or a missing
+    directory.
     """
     if "path" in row:
         return [model_on_disk(row, where)]

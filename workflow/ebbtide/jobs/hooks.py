@@ -1,4 +1,4 @@
-"""Hook at the start of a run: write the plans that scoring jobs and fetches read."""
+"""Hook at the start of a run: claim the results, and write the plans that scoring jobs and fetches read."""
 
 import time
 from typing import Any
@@ -7,14 +7,19 @@ from ebbtide.files import canonical_json, write_text
 from ebbtide.jobs.leads import hint_path, hints
 from ebbtide.jobs.snakemake_internals import jobs_to_run
 from ebbtide.jobs.weight_budget import WeightBudget
+from ebbtide.study.claim import claim_path
 from ebbtide.study.study import Study
 
 
 def on_start(study: Study, budget: WeightBudget, workflow: Any) -> None:
-    """Write the plan for the weights on disk, and for each model a hint: the cells that this run will score.
+    """Write whose results these are, the plan for the weights on disk, and a hint for each model.
+
+    A hint lists the cells of a model that this run will score.
 
     These files are not inputs of rules, because adding a task must not rerun the others.
     """
+    if study.claim["files"]:
+        write_text(canonical_json(study.claim) + "\n", claim_path(study.name))
     wanted = [(w.model, w.checkpoint, w.task) for w in jobs_to_run(workflow, "score")]
     write_text(canonical_json(budget.plan()), budget.plan_file)
     for model, hint in hints(study, wanted, started=time.time()).items():

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ebbtide.cells import store
+from ebbtide.checkpoints.findings import DROP
+from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint
 from ebbtide.study.study import Study
 
@@ -49,6 +51,20 @@ class ScoreJobs:
             if self._missing_tasks(model, checkpoint.name):
                 return checkpoint.name
         return None
+
+
+def check_deleted_weights(study: Study) -> None:
+    """Raise `ConfigError` if a cell must be scored with weights that have been deleted."""
+    for finding in study.findings:
+        if finding.finding != "gone" or finding.action == DROP:
+            continue
+        for name in finding.checkpoints:
+            if tasks := missing(study, study.checkpoint(finding.model, name)):
+                listed = ", ".join(tasks[:5]) + (" …" if len(tasks) > 5 else "")
+                raise ConfigError(
+                    f"{finding.where}: the weights of {finding.model}/{name} have been deleted, but are "
+                    f"needed to score {listed}; restore them, or set audit.gone to drop."
+                )
 
 
 def missing(study: Study, checkpoint: Checkpoint) -> list[str]:

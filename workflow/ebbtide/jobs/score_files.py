@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.cells.cell import write_cell
-from ebbtide.checkpoints.directory import directory_of, identities, weight_files
+from ebbtide.checkpoints.directory import directory_of, identities
 from ebbtide.checkpoints.precision import own_dtype
+from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.logs import log
 from ebbtide.scoring.documents import score_documents
 from ebbtide.scoring.engine import import_backend, load_scorer, score_requests

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.cells import store
 from ebbtide.cells.cell import write_cell
-from ebbtide.checkpoints.directory import check_weights, directory_of
+from ebbtide.checkpoints.directory import check_weights, directory_of, tokenizer_of
 from ebbtide.checkpoints.full_digest import check_full_digests
 from ebbtide.environment import quick_start
 from ebbtide.errors import CellError, CheckpointError, EbbtideError
@@ -92,7 +92,7 @@ class _Scorers:
             else:
                 with ThreadPoolExecutor(1) as pool:  # hash the files while they are loaded
                     hashing = pool.submit(check_full_digests, checkpoint, weights, cells)
-                    scorer = load()
+                    scorer = load(tokenizer=tokenizer_of(checkpoint))
                     self.digests = hashing.result()
             self._scorer = scorer
             self._key = wanted
@@ -128,7 +128,12 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples:
 
         directory = directory_of(job["checkpoint"])
         verified = largest_difference(
-            directory, job["requests"], result.rows, examples=rescore_examples, **settings
+            directory,
+            job["requests"],
+            result.rows,
+            examples=rescore_examples,
+            tokenizer=tokenizer_of(job["checkpoint"]),
+            **settings,
         )
         footer["verified"] = verified
     write_cell(result.rows, store.path_of(cells, identity), identity, footer)

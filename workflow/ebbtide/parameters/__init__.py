@@ -40,16 +40,32 @@ def count(config: Config) -> Parameters | None:
 
     Raises `CheckpointError` for a shape that is not a positive integer.
     """
-    config = config.get("text_config") or config
-    model_type = str(config.get("model_type"))
-    if model_type == "olmo" and "d_model" in config:
-        model_type = "hf_olmo"  # the first releases used this name with the keys of hf_olmo
+    config, model_type = _language_model(config)
     if model_type not in FAMILIES:
         return None
     family = FAMILIES[model_type]
     parts = family.parts(_settings(config, family.defaults, model_type))
     total = parts.embeddings + parts.body
     return Parameters(total, parts.body, total - parts.idle, parts.body - parts.idle)
+
+
+def is_tied(config: Config) -> bool:
+    """Whether a `config.json` ties the output matrix to the embedding; False if its family is unknown."""
+    config, model_type = _language_model(config)
+    family = FAMILIES.get(model_type)
+    defaults = {"tie_word_embeddings": False, **(family.defaults if family else {})}
+    given = {_SPELLINGS.get(key, key): value for key, value in config.items()}
+    return bool(given.get("tie_word_embeddings", defaults["tie_word_embeddings"]))
+
+
+def _language_model(config: Config) -> tuple[Config, str]:
+    """The configuration of the language model and its type."""
+    inner = config.get("text_config")
+    config = inner if isinstance(inner, Mapping) else config
+    model_type = str(config.get("model_type"))
+    if model_type == "olmo" and "d_model" in config:
+        model_type = "hf_olmo"  # the first releases used this name with the keys of hf_olmo
+    return config, model_type
 
 
 _SPELLINGS = {

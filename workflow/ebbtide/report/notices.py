@@ -16,7 +16,12 @@ from ebbtide.notices import Notice, from_records, worst_first
 from ebbtide.tables import METRICS, read_footer
 
 MOST_MODELS = 2  # models that are named one by one; with more, the first stands for all
-_DUPLICATES = ("identical_results", "duplicate", "equal_to_main")  # classes of findings
+_KINDS = {
+    **dict.fromkeys(("identical_results", "duplicate", "duplicate_models"), "duplicated"),
+    **dict.fromkeys(("equal_to_main", "mixed_shards"), "duplicated"),
+    "gone": "reused",
+    "tokenizer_of_parent": "defaulted",
+}  # class of findings → kind of notice; others are suspicious
 
 
 def of_audit(table: pd.DataFrame) -> list[Notice]:
@@ -27,8 +32,7 @@ def of_audit(table: pd.DataFrame) -> list[Notice]:
     notices = []
     for row in table.fillna("").to_dict("records"):
         where = str(row.get("checkpoint") or row.get("steps") or "")
-        kind = "duplicated" if row["finding"] in _DUPLICATES else "suspicious"
-        kind = "dropped" if row.get("action") == "drop" else kind
+        kind = "dropped" if row.get("action") == "drop" else _KINDS.get(str(row["finding"]), "suspicious")
         severity = "warning" if row["severity"] in ("error", "warning") else "note"
         allowed = f"Allowed: {row['reason']}" if row["severity"] == "allowed" else ""
         task = "" if row.get("task") in (None, "(all)") else str(row["task"])

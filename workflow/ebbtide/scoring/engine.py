@@ -55,6 +55,7 @@ def load_scorer(
     *,
     backend: str = AUTO,
     weights: str = "",
+    tokenizer: str | Path | None = None,
 ) -> Scorer:
     """Load weights and tokenizer of a checkpoint on the GPU if there is one, else on the CPU.
 
@@ -71,6 +72,8 @@ def load_scorer(
         `auto`, `transformers` or `fake`, which reads no weights (see `ebbtide.scoring.scorer`).
     weights
         Identity of the weights, from which `fake` makes up its numbers.
+    tokenizer
+        Directory of the tokenizer; None: `directory`, or its parent if it has no `tokenizer.json`.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def load_scorer(
         return load_fake_scorer(directory, weights, dtype)
     from ebbtide.scoring.model_scorer import load_model_scorer
 
-    return load_model_scorer(directory, dtype, threads, native=backend == AUTO)
+    return load_model_scorer(directory, dtype, threads, native=backend == AUTO, tokenizer_directory=tokenizer)
 
 
 def score_requests(

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from ebbtide.checkpoints.directory import configuration, context_window, weight_files
+from ebbtide.checkpoints.directory import configuration, context_window
 from ebbtide.checkpoints.load import count_parameters, load_model
+from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.logs import log
 from ebbtide.parameters import count
 from ebbtide.scoring.body import Body, NativeBody
@@ -102,7 +103,14 @@ def default_dtype() -> str:
     return "checkpoint" if torch.cuda.is_available() else "float32"
 
 
-def load_model_scorer(directory: str | Path, dtype: str, threads: int, *, native: bool = True) -> ModelScorer:
+def load_model_scorer(
+    directory: str | Path,
+    dtype: str,
+    threads: int,
+    *,
+    native: bool = True,
+    tokenizer_directory: str | Path | None = None,
+) -> ModelScorer:
     """See `engine.load_scorer`. If `native` is false, our own decoder is not used."""
     torch.set_num_threads(max(1, threads))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -110,7 +118,7 @@ def load_model_scorer(directory: str | Path, dtype: str, threads: int, *, native
         log.warning("scoring in %s on a CPU, which is several times slower than float32", dtype)
     files = weight_files(directory)
     config = configuration(directory)
-    tokenizer = load_tokenizer(directory)
+    tokenizer = load_tokenizer(directory, tokenizer_directory)
     common: dict[str, Any] = {
         "tokenizer": tokenizer,
         "window": context_window(config),

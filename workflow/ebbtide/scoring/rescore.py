@@ -28,6 +28,7 @@ def largest_difference(
     bos: str,
     truncation: str,
     max_length: int | None,
+    tokenizer: str | Path | None = None,
 ) -> dict[str, Any]:
     """The largest difference between a cell and float64 scores, on a sample of examples.
 
@@ -39,6 +40,8 @@ def largest_difference(
         The cell, in the order of the requests.
     examples
         Size of the sample (at most all examples). The sample is the same every time.
+    tokenizer
+        Directory of the tokenizer, see `load_scorer`.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def largest_difference(
     chosen = [row for row, name in enumerate(names) if name in drawn]
     texts = {name: table.column(name).to_pylist() for name in ("context", "continuation")}
     encoded = encode(
-        load_tokenizer(directory),
+        load_tokenizer(directory, tokenizer),
         [texts["context"][row] for row in chosen],
         [texts["continuation"][row] for row in chosen],
         [f"{requests}: example {names[row]}" for row in chosen],

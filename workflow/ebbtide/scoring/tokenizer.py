@@ -15,6 +15,7 @@ from typing import Any
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
+from ebbtide.checkpoints.directory import tokenizer_directory
 from ebbtide.checkpoints.hub.fetched import allows_remote_code
 from ebbtide.errors import CheckpointError
 from ebbtide.scoring.tokenizer_json import count_special_tokens, read_tokenizer_json, settings_of, unreadable
@@ -85,19 +86,24 @@ class Tokenizer:
         return max(index, 0)
 
 
-def load_tokenizer(directory: str | Path) -> Tokenizer:
+def load_tokenizer(directory: str | Path, tokenizer: str | Path | None = None) -> Tokenizer:
     """The fast tokenizer of a checkpoint directory, from local files only.
 
-    Its tokens are those of `transformers.AutoTokenizer`, which is imported only if it might differ from the
-    plain `tokenizer.json`.
+    `tokenizer` is the directory of its files; None: see `checkpoints.directory.tokenizer_directory`. Its
+    tokens are those of `transformers.AutoTokenizer`, which is imported only if it might differ from the plain
+    `tokenizer.json`.
 
     Raises
     ------
     CheckpointError
         A file cannot be read, or the tokenizer exists only in Python.
     """
-    directory = Path(directory)
-    backend, bos, eos = read_tokenizer_json(directory) or _by_transformers(directory)
+    model = Path(directory)
+    try:
+        place = tokenizer_directory(model, tokenizer)
+    except CheckpointError:
+        place = model  # it may have another kind of tokenizer
+    backend, bos, eos = read_tokenizer_json(place, model) or _by_transformers(place, model)
     backend.no_truncation()
     backend.no_padding()
     beginning = _beginning(backend)
@@ -123,12 +129,15 @@ def check_vocabulary(tokenizer: Tokenizer, rows: int, directory: str | Path) -> 
         )
 
 
-def _by_transformers(directory: Path) -> tuple[Backend, int | None, int | None]:
-    from transformers import AutoTokenizer
+def _by_transformers(directory: Path, model: Path) -> tuple[Backend, int | None, int | None]:
+    from transformers import AutoConfig, AutoTokenizer
 
     trusted = allows_remote_code(directory)
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trusted}
     try:
-        made = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=trusted)
+        if directory != model:  # the class of the tokenizer may follow from that of the model
+            options["config"] = AutoConfig.from_pretrained(str(model), **options)
+        made = AutoTokenizer.from_pretrained(str(directory), **options)
     except Exception as error:  # transformers raises many types for an unreadable directory
         raise unreadable(directory, error) from error
     backend = getattr(made, "backend_tokenizer", None)

@@ -86,13 +86,13 @@ def _pipeline_of(name: str | None, settings: Mapping[str, Any]) -> Pipeline | No
     return None
 
 
-def read_tokenizer_json(directory: Path) -> tuple[Tokenizer, int | None, int | None] | None:
+def read_tokenizer_json(directory: Path, model: Path) -> tuple[Tokenizer, int | None, int | None] | None:
     """The tokenizer of a directory with the ids of its beginning and end tokens.
 
-    None if transformers' AutoTokenizer might give other tokens. Raises `CheckpointError` for an unreadable
-    file.
+    `model` is the directory with the `config.json`, usually the same. None if transformers' AutoTokenizer
+    might give other tokens. Raises `CheckpointError` for an unreadable file.
     """
-    description = _describe(directory)
+    description = _describe(directory, model)
     if description is None:
         return None
     try:
@@ -147,7 +147,7 @@ class _Description:
     listed: Mapping[int, AddedToken] | None  # its added tokens by id
 
 
-def _describe(directory: Path) -> _Description | None:
+def _describe(directory: Path, model: Path) -> _Description | None:
     """None if transformers might change the tokenizer in ways that are not implemented here."""
     settings = _read(directory / "tokenizer_config.json")
     unsupported = (
@@ -157,7 +157,7 @@ def _describe(directory: Path) -> _Description | None:
     if listed is None:  # otherwise the two older files are ignored
         older = _read(directory / "special_tokens_map.json")
         unsupported = unsupported or (directory / "added_tokens.json").exists()
-    name = None if unsupported else _class_name(_read(directory / "config.json"), settings, directory)
+    name = None if unsupported else _class_name(_read(model / "config.json"), settings, directory)
     special = {**settings, **older}
     pipeline = _pipeline_of(name, special)
     if pipeline is None and name != PLAIN_CLASS:

@@ -1,6 +1,5 @@
 """The tensors of a checkpoint directory, read directly from its safetensors files."""
 
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebbtide.checkpoints.directory import weight_files
+from ebbtide.checkpoints.header import BUFFERS
+from ebbtide.checkpoints.weight_files import assigned_files, weight_files
 from ebbtide.errors import CheckpointError
-
-# Buffers saved by older versions of transformers: masks and rotary frequencies, not weights.
-BUFFERS = re.compile(r"(attention|attn)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
 
 
 class Weights:
@@ -39,9 +36,11 @@ class Weights:
         from safetensors import safe_open
 
         try:
-            for path in weight_files(self.directory):
+            files, assigned = weight_files(self.directory), assigned_files(self.directory)
+            for path in files:
                 file = self._stack.enter_context(safe_open(path, framework="pt", device=self._device))
-                self._files |= dict.fromkeys(file.keys(), file)
+                own = (name for name in file.keys() if assigned.get(name, path.name) == path.name)  # noqa: SIM118
+                self._files |= dict.fromkeys(own, file)
         except OSError as error:
             raise CheckpointError(f"{self.directory} cannot be read: {error}.") from error
         except Exception as error:  # SafetensorError derives from Exception alone

@@ -1,10 +1,10 @@
 """Checks of a study beyond its schema, made before anything costly runs."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.checkpoints.findings import STOP
+from ebbtide.checkpoints.findings import CLASSES, STOP, Finding
 from ebbtide.checkpoints.precision import DTYPES
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Checkpoint, Model
@@ -69,14 +69,7 @@ def check_checkpoints(study: "Study") -> None:
         )
     stops = [f for f in study.findings if f.action == STOP]
     if stops:
-        first = stops[0]
-        steps = " ".join(map(str, first.steps[:5])) + (" …" if len(first.steps) > 5 else "")
-        more = f"; and {len(stops) - 1} more" if len(stops) > 1 else ""
-        raise ConfigError(
-            f"{study.lock_file}: audit stops the study: {first.finding}, {first.model} step {steps}: "
-            f"{first.detail}{more}. The target audit lists all findings. Leave these steps out, set "
-            f"audit.{first.finding} to drop or warn, or allow the finding with a reason under audit.allow."
-        )
+        raise ConfigError(_stop_message(stops, study.lock_file))
     scoring = study.config["scoring"]
     if scoring["backend"] == FAKE and scoring["rescore_examples"]:
         raise ConfigError(
@@ -88,6 +81,22 @@ def check_checkpoints(study: "Study") -> None:
     if study.config["regression"]["parameters"] == "nominal":
         _check_nominal(study.models, study.file)
     baselines(study)
+
+
+def _stop_message(stops: Sequence[Finding], lock_file: str) -> str:
+    """What is wrong, what to do about it, and how to continue regardless."""
+    first = stops[0]
+    steps = " ".join(map(str, first.steps[:5])) + (" …" if len(first.steps) > 5 else "")
+    more = f"; and {len(stops) - 1} more" if len(stops) > 1 else ""
+    remedy = first.how_to_fix()
+    otherwise = f"set audit.{first.finding} to drop"
+    if not CLASSES[first.finding].is_fatal:
+        otherwise += " or warn, or allow the finding with a reason under audit.allow"
+    return (
+        f"{first.where or lock_file}: {first.detail}. {remedy[0].upper()}{remedy[1:]}. "
+        f"The audit stops the study: {first.finding}, {first.model} step {steps}{more}. "
+        f"The target audit lists all findings. To continue, {otherwise}."
+    )
 
 
 def _check_precision(models: Mapping[str, Model], file: str) -> None:

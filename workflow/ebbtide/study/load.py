@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ebbtide.checkpoints.findings import allowances, dropped
+from ebbtide.checkpoints.directory_audit import audit_directories, equal_across_models
+from ebbtide.checkpoints.findings import STOP, allowances, dropped, worst_first
 from ebbtide.checkpoints.hub.audit import audit
 from ebbtide.checkpoints.hub.catalogue import HubModel, checkpoint_of
 from ebbtide.checkpoints.hub.lock import Lock, lock_path, read_lock
+from ebbtide.checkpoints.on_disk import DiskModel
 from ebbtide.checkpoints.series import models_of
 from ebbtide.errors import ConfigError
 from ebbtide.exchange.specification import check_row
@@ -23,6 +25,7 @@ from ebbtide.study.checks import (
     find_published,
     refuse_old_names,
 )
+from ebbtide.study.claim import check_claim, claim_of
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_task
 
@@ -55,7 +58,8 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
 
     refuse_old_names(config, file_of)
     checked = check(config, load_schema("config"), file_of)
-    checked["recompute"] = checked["recompute"] in (True, "true")  # `--config recompute=true` passes text
+    for switch in ("recompute", "replace_results"):
+        checked[switch] = checked[switch] in (True, "true")  # `--config recompute=true` passes text
     checked["scoring"]["store"] = str(Path(checked["scoring"]["store"]).expanduser())
 
     mirrors(checked["mirrors"])
@@ -72,13 +76,20 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
     lock = read_lock(lock_file) if hub else Lock()
     unlocked = tuple(_unlocked(hub, lock))
     locked = [model for model in hub if model.is_listed(lock)]
-    findings = tuple(audit(locked, lock, checked["audit"], allowances(checked["audit"]["allow"])))
-    out = dropped(findings)
-    models = {n: _locked(row, lock, out) if isinstance(row, HubModel) else row for n, row in rows.items()}
+    on_disk = tuple(row for row in rows.values() if isinstance(row, DiskModel))
+    actions, allow = checked["audit"], allowances(checked["audit"]["allow"])
+    found = [*audit(locked, lock, actions, allow), *audit_directories(on_disk, actions, allow)]
+    found += equal_across_models(_grid(rows, lock, dropped(found)), on_disk, actions, allow)
+    findings = tuple(worst_first(found))
+    models = _grid(rows, lock, dropped(findings))
     tasks = {} if unlocked else _tasks(checked["tasks"], file_of("tasks"))
     check_worlds(models, tasks)
     if "scaling_laws" in checked and not unlocked:
         check_scaling(checked["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
+    cells = sum(len(model.checkpoints) for model in models.values()) * len(tasks)
+    claim = claim_of(raw, cells)
+    if not checked["replace_results"]:
+        check_claim(checked["study"], claim, file_of("study"))
     study = Study(
         checked["study"],
         checked,
@@ -90,14 +101,17 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
         findings,
         unlocked,
         file_of("scoring"),
+        on_disk=on_disk,
+        claim=claim,
     )
-    if not hub:  # with a hub, the caller checks, because locking and auditing must remain possible
+    # Otherwise the caller checks, because locking and auditing must remain possible.
+    if not hub and not any(finding.action == STOP for finding in findings):
         check_checkpoints(study)
     return study
 
 
-def _rows(rows: Sequence[Mapping[str, Any]], file: str) -> dict[str, Model | HubModel]:
-    models: dict[str, Model | HubModel] = {}
+def _rows(rows: Sequence[Mapping[str, Any]], file: str) -> dict[str, Model | HubModel | DiskModel]:
+    models: dict[str, Model | HubModel | DiskModel] = {}
     for number, row in enumerate(rows):
         where = f"{file}: models[{number}]"
         for model in models_of(row, where):
@@ -119,6 +133,19 @@ def _unlocked(hub: Sequence[HubModel], lock: Lock) -> Iterator[str]:
             yield f"{model.name} step {', '.join(steps[:5])}{' …' if len(steps) > 5 else ''}"
 
 
+def _grid(
+    rows: Mapping[str, Model | HubModel | DiskModel], lock: Lock, out: set[tuple[str, str]]
+) -> dict[str, Model]:
+    """Return the rows of the grid, without the (model, checkpoint) in `out`."""
+    grid = {}
+    for name, row in rows.items():
+        if isinstance(row, HubModel):
+            grid[name] = _locked(row, lock, out)
+        else:
+            grid[name] = row.model(out) if isinstance(row, DiskModel) else row
+    return grid
+
+
 def _locked(model: HubModel, lock: Lock, out: set[tuple[str, str]]) -> Model:
     """Return the row of the grid: checkpoints that are locked and not dropped by the audit."""
     checkpoints = [
@@ -134,7 +161,9 @@ def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:
     for number, name in enumerate(names):
         task = load_task(name, f"{file}: tasks[{number}]")
         if task.name in tasks:
-            raise ConfigError(f"{file}: tasks[{number}]: found a second task named {task.name!r}.")
+            raise ConfigError(
+                f"{file}: tasks[{number}]: found a second task named {task.name!r}; names must differ."
+            )
         tasks[task.name] = task
     return tasks
 

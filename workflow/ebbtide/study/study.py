@@ -1,7 +1,7 @@
 """A study: its checked configuration and its grid of model × checkpoint × task."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from ebbtide.cells.store import Identity
 from ebbtide.checkpoints.findings import Finding, dropped
 from ebbtide.checkpoints.hub.catalogue import HubModel
 from ebbtide.checkpoints.hub.lock import Lock, read_lock
+from ebbtide.checkpoints.on_disk import DiskModel
 from ebbtide.exchange.specification import source_of
 from ebbtide.files import digest
 from ebbtide.grid import Checkpoint, Model
@@ -30,6 +31,8 @@ class Study:
         Columns of the grid; empty while the lock is incomplete, because only locking can run then.
     imported
         Checked rows of results that were scored elsewhere.
+    on_disk
+        Rows whose checkpoints are directories on disk.
     hub
         Rows whose checkpoints come from a hub.
     lock_file
@@ -40,6 +43,8 @@ class Study:
         Models and steps that the lock lacks, as text for a message; if there are any, only locking can run.
     file
         The configuration file that messages name.
+    claim
+        Whose results `results/{study}/` contains, see `study.claim`.
     """
 
     name: str
@@ -52,6 +57,8 @@ class Study:
     findings: tuple[Finding, ...] = ()
     unlocked: tuple[str, ...] = ()
     file: str = "--config"
+    on_disk: tuple[DiskModel, ...] = ()
+    claim: Mapping[str, Any] = field(default_factory=dict)
 
     def checkpoint(self, model: str, name: str) -> Checkpoint:
         """Return a checkpoint by its model and name. Raises `KeyError` for an unknown model."""
@@ -77,13 +84,14 @@ class Study:
     def dropped(self) -> list[list[Any]]:
         """Return [model, checkpoint, training tokens] of each checkpoint that the audit drops."""
         out = dropped(self.findings)
-        lock = read_lock(self.lock_file) if out else Lock()
-        return [
+        lock = read_lock(self.lock_file) if self.hub else Lock()
+        asked = [
             [model.name, wanted.name, wanted.stage.tokens(wanted.step)]
             for model in self.hub
             for wanted in (model.wanted(lock) if model.is_listed(lock) else ())
-            if (model.name, wanted.name) in out
         ]
+        asked += [[m.name, d.name, d.step * m.tokens_per_step] for m in self.on_disk for d in m.directories]
+        return [row for row in asked if (row[0], row[1]) in out]
 
     def has_chance(self) -> bool:
         """Whether the chance level of any task is known."""

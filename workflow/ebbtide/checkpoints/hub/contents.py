@@ -7,6 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from ebbtide.checkpoints.header import POINTER_BYTES, is_pointer
 from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, Index, Lock, Locked, LockedFile
 from ebbtide.files import canonical_json
 from ebbtide.transport import MAX_READ_BYTES
@@ -14,14 +15,7 @@ from ebbtide.transport import MAX_READ_BYTES
 if TYPE_CHECKING:
     from ebbtide.checkpoints.hub.client import Hub
 
-POINTER_BYTES = range(100, 1025)  # sizes that a pointer can have
-_POINTERS = (b"version https://git-lfs", b"version https://hawser", b"# xet version ")
 _MAX_SHARDS = 10_000
-
-
-def is_pointer(data: bytes) -> bool:
-    """Whether the bytes of a file are a pointer of Git LFS (or Xet), committed in place of the file."""
-    return len(data) in POINTER_BYTES and data.startswith(_POINTERS)
 
 
 class Contents:

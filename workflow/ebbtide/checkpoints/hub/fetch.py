@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from ebbtide.checkpoints.directory import weight_files
-from ebbtide.checkpoints.hub.contents import POINTER_BYTES, is_pointer
+from ebbtide.checkpoints.header import POINTER_BYTES, is_pointer
 from ebbtide.checkpoints.hub.digests import digest_of, kind_of
 from ebbtide.checkpoints.hub.disk import (
     ROOM,
@@ -36,6 +35,7 @@ from ebbtide.checkpoints.hub.fetched import (
 from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, Locked, LockedFile, read_lock, weight_map
 from ebbtide.checkpoints.hub.pickled import convert, convert_index, converted_from, safetensors_name
 from ebbtide.checkpoints.precision import own_dtype
+from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.errors import CheckpointError, nearest
 from ebbtide.logs import Progress, log
 

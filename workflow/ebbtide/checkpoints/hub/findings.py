@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
+from ebbtide.checkpoints.facts import IRRELEVANT_KEYS
 from ebbtide.checkpoints.findings import WARN, Finding
 from ebbtide.checkpoints.hub.catalogue import HubModel, Wanted
 from ebbtide.checkpoints.hub.completeness import (
@@ -17,13 +18,6 @@ from ebbtide.checkpoints.hub.completeness import (
 from ebbtide.checkpoints.hub.lock import GONE, MAIN, Lock, Locked
 from ebbtide.errors import EbbtideError, first_line
 from ebbtide.parameters import count
-
-_IRRELEVANT_KEYS = {
-    "transformers_version",
-    "_name_or_path",
-    "use_cache",
-    "architectures",
-}  # do not change numbers
 
 
 def findings_of(model: HubModel, lock: Lock) -> Iterator[Finding]:
@@ -149,7 +143,7 @@ def _changes(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[F
     what = "the tokenizer files differ from those of"
     yield from _changed("tokenizer_changed", model, there, tokenizers, what)
     configs = {
-        w.name: {k: repr(v) for k, v in lock.config(locked_of(w)).items() if k not in _IRRELEVANT_KEYS}
+        w.name: {k: repr(v) for k, v in lock.config(locked_of(w)).items() if k not in IRRELEVANT_KEYS}
         for w in there
         if lock.config(locked_of(w))
     }

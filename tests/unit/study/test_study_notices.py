@@ -1,0 +1,88 @@
+"""Notices about a study itself."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from ebbtide.jobs.leads import check_deleted_weights
+from ebbtide.study.checks import check_checkpoints, problem_of
+from ebbtide.study.load import load_study
+from ebbtide.study.notices import study_notices
+from ebbtide.study.study import Study
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for step in (0, 1, 2):
+        tiny.hollow_checkpoint(Path(f"r/step{step}"), step)
+
+
+def study(row: dict[str, Any] | None = None, **config: Any) -> Study:
+    models = [{"name": "m", "path": "r/step{step}", "steps": "all", **(row or {})}]
+    return load_study({"study": "s", "models": models, "tasks": ["fact_qa"], **config}, [])
+
+
+def test_a_study_with_tokens_in_one_precision_has_none() -> None:
+    assert study_notices(study({"tokens_per_step": 10})) == []
+
+
+def test_unknown_training_tokens_are_said() -> None:
+    [notice] = study_notices(study())
+    assert (notice.severity, notice.kind, notice.model, notice.count) == ("warning", "defaulted", "m", 2)
+    assert notice.detail == (
+        "The training tokens of 2 checkpoints are unknown, so the model has fewer points in figures "
+        "and regressions over tokens."
+    )
+    assert notice.remedy == "Set tokens_per_step in its row of models (batch size × sequence length)."
+    [notice] = study_notices(study({"steps": [1, 2]}))
+    assert notice.detail.startswith(
+        "The training tokens of all checkpoints are unknown, so the model has no points"
+    )
+
+
+def test_precisions_are_said() -> None:
+    for step in (1, 2):
+        config = Path(f"r/step{step}/config.json")
+        config.write_text(config.read_text().replace("{", '{"dtype": "bfloat16", ', 1))
+    notices = study_notices(study({"tokens_per_step": 10}))
+    assert [(n.severity, n.detail) for n in notices] == [
+        ("warning", "1 of 3 checkpoints are scored in float32, the precision of their files (m/step0)."),
+        ("warning", "2 of 3 checkpoints are scored in bfloat16, the precision of their files (m/step1)."),
+    ]
+    notices = study_notices(study({"tokens_per_step": 10, "steps": [1, 2]}))
+    assert [(n.severity, n.remedy) for n in notices] == [("note", "")]
+    assert study_notices(study({"tokens_per_step": 10}, scoring={"dtype": "float32"})) == []
+
+
+def test_deleted_weights_must_not_be_needed(tmp_path: Path) -> None:
+    study({"tokens_per_step": 10})
+    shutil.rmtree("r/step2")
+    made = study({"tokens_per_step": 10})
+    assert problem_of(lambda: check_deleted_weights(made)) == (
+        "ConfigError: --config: models[0].path: the weights of m/step2 have been deleted, but are needed to "
+        "score fact_qa; restore them, or set audit.gone to drop."
+    )
+    tiny.stored(tmp_path / "cells", made.identity(made.checkpoint("m", "step2"), "fact_qa"))
+    assert problem_of(lambda: check_deleted_weights(made)) is None
+    dropped = study({"tokens_per_step": 10}, audit={"gone": "drop"})
+    assert [c.step for c in dropped.checkpoints()] == [0, 1]
+    assert problem_of(lambda: check_deleted_weights(dropped)) is None
+
+
+def test_what_stops_the_study_has_one_sentence_and_leaves_the_audit_possible() -> None:
+    for file in Path("r").glob("*/tokenizer.json"):
+        file.unlink()
+    made = study({"tokens_per_step": 10})
+    assert problem_of(lambda: check_checkpoints(made)) == (
+        "ConfigError: --config: models[0].path: no tokenizer.json in r/step0 or its parent. Set `tokenizer:` "
+        "to the directory that has it. The audit stops the study: no_tokenizer, m step 0 1 2. The target "
+        "audit lists all findings. To continue, set audit.no_tokenizer to drop."
+    )
+    dropped = study({"tokens_per_step": 10}, audit={"no_tokenizer": "drop"})
+    assert not list(dropped.checkpoints())
+    assert dropped.dropped() == [["m", f"step{step}", 10 * step] for step in (0, 1, 2)]
+    assert [n.detail for n in study_notices(dropped)] == ["The audit drops every checkpoint of the model."]

@@ -1,0 +1,131 @@
+"""The weight files of a checkpoint directory, and what to do about a directory without usable ones."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ebbtide.checkpoints.header import Header, check_content, read_header
+from ebbtide.checkpoints.hub.lock import INDICES, is_plain, weight_map
+from ebbtide.errors import CheckpointError
+from ebbtide.files import read_json
+
+INDEX = INDICES["safetensors"]
+ADAPTER = "adapter_config.json"
+_MAX_FOUND = 12  # file names in a message
+
+# What trainers write in place of loadable weights: patterns of names → remedy. The first match counts.
+_OTHER_FORMATS = (
+    (
+        ("zero_to_fp32.py", "global_step*", "*_optim_states.pt", "*_model_states.pt"),
+        "it has a DeepSpeed state: run `python zero_to_fp32.py . . --safe_serialization` in it",
+    ),
+    (("*.distcp", "pytorch_model_fsdp*"), "it has an FSDP state: run `accelerate merge-weights` on it"),
+    (("mp_rank_*",), "it has a Megatron state: convert it to Hugging Face layout"),
+    (
+        ("pytorch_model*.bin",),
+        "it has pickled weights: load it with transformers and call save_pretrained(safe_serialization=True)",
+    ),
+)
+
+
+def weight_files(directory: str | Path) -> list[Path]:
+    """Return the safetensors files of a checkpoint: `model.safetensors`, or those that its index lists.
+
+    Other files are ignored, as in transformers: pickled weights, states of optimizers and of trainers. Raises
+    `CheckpointError` if the directory or a file that loading needs is missing, or if it is a PEFT adapter.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory} is not a directory; expected a Hugging Face checkpoint.")
+    _refuse_adapter(directory)
+    files = _listed(directory)
+    if not (directory / "config.json").exists():
+        raise CheckpointError(f"{directory} has no config.json; it is needed to load the checkpoint.")
+    return files
+
+
+def has_weight_files(directory: Path) -> bool:
+    """Whether a directory has any safetensors file, complete or not. Broken links are none."""
+    return any(path.exists() for path in directory.glob("*.safetensors"))
+
+
+def read_headers(files: Sequence[Path]) -> dict[Path, Header]:
+    """The headers of weight files. Raises `CheckpointError` for a damaged file or an empty tensor."""
+    headers = {path: read_header(path) for path in files}
+    if not any(header.tensors for header in headers.values()):
+        raise CheckpointError(f"{files[0]} contains no tensors.", "no_weights")
+    for path, header in headers.items():
+        for tensor in header.tensors:
+            if 0 in tensor.shape:
+                raise CheckpointError(
+                    f"{path}: tensor {tensor.name} has no values, as ZeRO stage 3 saves it; gather the "
+                    "weights when saving (stage3_gather_16bit_weights_on_model_save)."
+                )
+    return headers
+
+
+def repeated_tensors(directory: Path, headers: Mapping[Path, Header]) -> list[str]:
+    """Describe the tensors that several weight files contain, and which of them the index names.
+
+    Raises `CheckpointError` if the file that the index names for a tensor does not contain it.
+    """
+    holders: dict[str, list[str]] = {}
+    for path, header in headers.items():
+        for tensor in header.tensors:
+            holders.setdefault(tensor.name, []).append(path.name)
+    for name, file in assigned_files(directory).items():
+        if file not in holders.get(name, []):
+            where = f"it is in {' and '.join(holders[name])}" if name in holders else "no file has it"
+            raise CheckpointError(
+                f"{directory}: {INDEX} assigns {name} to {file}, which does not contain it ({where}); "
+                "copy or save the checkpoint again."
+            )
+    return sorted(f"{name} ({' and '.join(files)})" for name, files in holders.items() if len(files) > 1)
+
+
+def assigned_files(directory: str | Path) -> dict[str, str]:
+    """The file of each tensor according to the index; empty if there is a single file."""
+    directory = Path(directory)
+    return {} if (directory / "model.safetensors").exists() else weight_map(directory / INDEX)
+
+
+def _refuse_adapter(directory: Path) -> None:
+    if (directory / ADAPTER).exists():
+        base = read_json(directory / ADAPTER, CheckpointError).get("base_model_name_or_path", "unknown")
+        raise CheckpointError(
+            f"{directory} is a PEFT adapter ({ADAPTER}) of the model {base}, not a whole model; merge it "
+            f"(merge_and_unload), save the model, and remove {ADAPTER}.",
+            "no_weights",
+        )
+
+
+def _listed(directory: Path) -> list[Path]:
+    whole, index = directory / "model.safetensors", directory / INDEX
+    if whole.exists():
+        return [whole]
+    if not index.exists():
+        raise CheckpointError(
+            f"{directory} has neither {whole.name} nor {INDEX} ({_found(directory)}).", "no_weights"
+        )
+    check_content(index)
+    listed = sorted(set(weight_map(index).values()))
+    if not listed:
+        raise CheckpointError(f"{index} lists no files.", "no_weights")
+    if strange := [name for name in listed if not is_plain(name)]:
+        raise CheckpointError(f"{index} lists {strange[0]!r}, which is not a plain file name.")
+    if missing := [name for name in listed if not (directory / name).exists()]:
+        raise CheckpointError(f"{directory} lacks {', '.join(missing)}, which {INDEX} lists.")
+    return [directory / name for name in listed]
+
+
+def _found(directory: Path) -> str:
+    names = sorted(path.name for path in directory.iterdir())
+    more = f", and {len(names) - _MAX_FOUND} more" if len(names) > _MAX_FOUND else ""
+    found = f"found: {', '.join(names[:_MAX_FOUND]) or 'nothing'}{more}"
+    for path in directory.glob("*.safetensors"):
+        if not path.exists():
+            return f"{found}; {path.name} is a link to a file that does not exist"
+    for patterns, remedy in _OTHER_FORMATS:
+        if any(fnmatchcase(name, pattern) for name in names for pattern in patterns):
+            return f"{found}; {remedy}"
+    return found
