@@ -96,7 +96,7 @@ def test_report_opens_with_captions(study):
         ]
     everything = "\n".join(texts)
     assert "Standardised regression per task" in everything
-    assert "accuracy.png" in everything
+    assert "curves.png" in everything
 
 
 def test_the_summary_is_printed_at_the_end_of_a_run(study):
