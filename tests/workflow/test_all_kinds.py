@@ -237,6 +237,6 @@ def test_a_study_of_losses_alone_is_whole(study: Workspace, tmp_path: Path) -> N
     regressions = pd.read_csv(tmp_path / "results/losses/regressions.tsv", sep="\t")
     assert set(regressions["metric"]) == {"loss"}
     assert set(regressions["note"]) == {
-        "no regression: one model size only, but the regression is over sizes; see trends.tsv for the trend "
-        "of each model with results by example"
+        "no regression: one model size only, but the regression is over sizes; see summary.txt for the trend "
+        "of each model"
     }

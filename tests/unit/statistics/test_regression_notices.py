@@ -40,7 +40,7 @@ def test_tasks_with_one_reason_are_one_notice() -> None:
         "There is no regression of t0, t1, t2, t3, t4 and 2 more: one model size only, but the regression is "
         "over sizes."
     )
-    assert notice.remedy == "See trends.tsv for the trend of each model with results by example."
+    assert notice.remedy == "See summary.txt for the trend of each model."
 
 
 def test_a_constant_metric_is_suspicious() -> None:

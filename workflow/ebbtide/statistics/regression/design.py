@@ -88,8 +88,8 @@ def reason_of_arrays(y: np.ndarray, predictors: np.ndarray) -> str:
         reason = f"the metric has no value in {missing} of {count} cells"
     elif np.ptp(predictors[:, 0]) == 0:
         reason = (
-            "one model size only, but the regression is over sizes; see trends.tsv for the trend of each "
-            "model with results by example"
+            "one model size only, but the regression is over sizes; see summary.txt for the trend of each "
+            "model"
         )
     elif np.ptp(predictors[:, 1]) == 0:
         reason = "one number of training tokens only; add checkpoints of other steps"
