@@ -72,6 +72,7 @@ def plot_trends(
         )
         + p9.geom_point(size=1.9)
         + p9.facet_wrap("panel", ncol=columns, scales="fixed" if one_metric else "free_x")
+        + p9.scale_x_continuous(labels=lambda ticks: [f"{tick:.2g}" for tick in ticks])
         + p9.scale_color_manual([colour for _, colour in looks], name="Class of the curve")
         + p9.scale_shape_manual([shape for shape, _ in looks], name="Class of the curve")
         + p9.labs(x=f"{across}: change per tenfold of training tokens", y="Model")
