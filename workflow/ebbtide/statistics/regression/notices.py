@@ -26,7 +26,7 @@ def regression_notices(
     tests = regressions.drop_duplicates(["task", "metric"])
     return [
         *_without_regression(tests[tests["t"].isna()]),
-        *_left_out(tests[tests["t"].notna()], metrics, parameters),
+        *_left_out(tests, metrics, parameters),
         *_directions(tests["metric"].unique().tolist()),
     ]
 
@@ -49,16 +49,27 @@ def _without_regression(tests: pd.DataFrame) -> Iterator[Notice]:
 
 
 def _left_out(tests: pd.DataFrame, metrics: pd.DataFrame, parameters: Size) -> Iterator[Notice]:
-    """One notice per model with trained cells that the regressions of other models' cells leave out."""
+    """One notice per model with trained cells that are left out where other cells of the task are not.
+
+    Where all cells of a task are left out, the reason for no regression says so.
+    """
     cells = metrics.merge(tests[["task", "metric"]], on=["task", "metric"])
-    trained = cells[(cells["tokens"] > 0) | (cells["step"] > 0)]
+    usable = (cells["tokens"] > 0) & (cells[f"parameters_{parameters}"] > 0)
+    some = usable.groupby([cells["task"], cells["metric"]]).transform("any")
+    trained = cells[some & ((cells["tokens"] > 0) | (cells["step"] > 0))]
     unknown = trained["tokens"] <= 0
     sizeless = ~unknown & ~(trained[f"parameters_{parameters}"] > 0)
     size = SIZES[parameters]
-    for rows, what, remedy in (
-        (trained[unknown], "training tokens", "Set tokens_per_step of {model}."),
+    for rows, where, what, remedy in (
+        (
+            trained[unknown],
+            "no regression, nor on the axes of training tokens",
+            "training tokens",
+            "Set tokens_per_step of {model}.",
+        ),
         (
             trained[sizeless],
+            "no regression",
             size,
             "Set regression.parameters to a count that {model} has, or its parameters if it is imported.",
         ),
@@ -67,8 +78,8 @@ def _left_out(tests: pd.DataFrame, metrics: pd.DataFrame, parameters: Size) -> I
             yield Notice(
                 "note",
                 "dropped",
-                f"{len(found)} cells of {model} are in no regression, because their {what} are unknown; the "
-                f"first is {found['checkpoint'].iloc[0]}, {found['task'].iloc[0]}.",
+                f"{len(found)} cells of {model} are in {where}, because their {what} are unknown; "
+                f"the first is {found['checkpoint'].iloc[0]}, {found['task'].iloc[0]}.",
                 remedy.format(model=model),
                 model=str(model),
                 count=len(found),
