@@ -44,6 +44,7 @@ def grid(situation: str, effect: float, rng: np.random.Generator, models: int = 
         {
             "model": [f"m{s}" for s in size],
             "checkpoint": [f"t{t}" for t in tokens],
+            "step": tokens,
             "tokens": tokens,
             "parameters_non_embedding": size,
             "task": "simulated",

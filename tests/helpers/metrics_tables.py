@@ -13,6 +13,7 @@ def table(
         {
             "model": [f"m{p}" for p in parameters],
             "checkpoint": [f"t{t}" for t in tokens],
+            "step": tokens,
             "tokens": tokens,
             "parameters_total": parameters,
             "parameters_non_embedding": parameters // 2,

@@ -76,7 +76,7 @@ def test_the_whole_study_with_sockets_closed_in_the_scoring_jobs(
     assert any("ebbtide.jobs.worker" in note for note in notes)
     metrics = pd.read_parquet(workspace.path / "results/small/metrics.parquet")
     assert sorted(metrics["tokens"].unique()) == [1024 * step for step in suite.STEPS]
-    assert (workspace.path / "results/small/figures/accuracy.png").exists()
+    assert (workspace.path / "results/small/figures/curves.png").exists()
     assert workspace.planned() == {}
 
     before = len(hub.requests)

@@ -41,4 +41,4 @@ def test_a_small_grid(slurm, finished_study, tmp_path):
             local.drop(columns=["loglikelihood", "first_token_loglikelihood"])
         )
     assert study.planned() == {}
-    assert (study.path / "results/small/figures/accuracy.pdf").exists()
+    assert (study.path / "results/small/figures/curves.pdf").exists()

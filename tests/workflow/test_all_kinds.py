@@ -141,7 +141,7 @@ def test_imported_rows_stand_beside_scored_ones(study: Workspace) -> None:
     other = rows[rows["model"] == "other"]
     assert set(other["source"]) == {"imported"}
     assert other.set_index("step")["value"].to_dict() == {1: 0.5, 2: 0.75}
-    assert (study.path / "results/kinds/figures/accuracy.png").exists()
+    assert (study.path / "results/kinds/figures/curves.png").exists()
 
 
 def test_a_change_of_what_is_measured_scores_nothing(study: Workspace) -> None:
@@ -217,22 +217,26 @@ def test_a_study_of_imported_results_alone(study: Workspace, tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     table = pd.read_csv(tmp_path / "results/old/regressions.tsv", sep="\t")
     assert table["p"].notna().all()
-    assert (tmp_path / "results/old/figures/accuracy.pdf").exists()
+    assert (tmp_path / "results/old/figures/curves.pdf").exists()
 
 
 def test_a_study_of_losses_alone_is_whole(study: Workspace, tmp_path: Path) -> None:
-    """No task has an accuracy: the figures say so, and nothing fails."""
+    """No task has an accuracy, and nobody says so: regressions and figures are those of the loss."""
     workspace = Workspace(tmp_path)
     (tmp_path / "models").symlink_to(study.path / "models")
     (tmp_path / "documents.jsonl").write_bytes((study.path / "documents.jsonl").read_bytes())
     workspace.write_yaml("tasks/documents.yaml", study.read_yaml("tasks/documents.yaml"))
     models = [{"name": "tiny", "path": "models/step{step}", "steps": [1, 2], "tokens_per_step": 100}]
     config = {"study": "losses", "models": models, "tasks": ["tasks/documents.yaml"]}
-    workspace.write_yaml(
-        "config.yaml", {**config, "scoring": {"dtype": "float32"}, "regression": {"metric": "loss"}}
-    )
+    workspace.write_yaml("config.yaml", {**config, "scoring": {"dtype": "float32"}})
     call = [*workspace.command(), "--cores", "1"]
     done = subprocess.run(call, env=workspace.env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert (tmp_path / "results/losses/figures/accuracy.png").stat().st_size > 1000
+    assert (tmp_path / "results/losses/figures/curves.png").stat().st_size > 1000
     assert "documents" in (tmp_path / "results/losses/summary.txt").read_text()
+    regressions = pd.read_csv(tmp_path / "results/losses/regressions.tsv", sep="\t")
+    assert set(regressions["metric"]) == {"loss"}
+    assert set(regressions["note"]) == {
+        "no regression: one model size only, but the regression is over sizes; see summary.txt for the trend "
+        "of each model"
+    }

@@ -132,11 +132,9 @@ def test_one_file_serves_both_uses() -> None:
     assert not imported.hub
     assert not imported.tasks
     assert not imported.unlocked  # no lock is asked for
-    assert (imported.has_tokens(), imported.has_chance()) == (True, True)
     scored = read_study(STUDY, results="scored")
     assert len(scored.hub) == 8
     assert not scored.imported
-    assert not scored.has_chance()
     assert not scored.sources()
     with pytest.raises(ConfigError, match=r"lock\.json does not exist; run `snakemake lock --cores 1` with"):
         check_checkpoints(scored)

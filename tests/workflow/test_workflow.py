@@ -77,7 +77,7 @@ def test_tables(finished_study):
 
 def test_figures_are_there_in_both_forms(finished_study):
     figures = finished_study.path / "results/small/figures"
-    for name in ("accuracy", "heat", "robustness", "trends", "early_warning"):
+    for name in ("curves", "heat", "paper", "robustness", "trends", "early_warning"):
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert PAGE_CM > 0
@@ -96,7 +96,7 @@ def test_report_opens_with_captions(study):
         ]
     everything = "\n".join(texts)
     assert "Standardised regression per task" in everything
-    assert "accuracy.png" in everything
+    assert "curves.png" in everything
 
 
 def test_the_summary_is_printed_at_the_end_of_a_run(study):

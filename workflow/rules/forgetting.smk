@@ -26,7 +26,7 @@ OUTPUTS.tables(
 OUTPUTS.figures(
     "forgetting",
     {"forgetting": "share of forgotten examples, and the share expected from noise"},
-    shows=["forgetting_curves.tsv"],
+    shows=["forgetting.tsv", "forgetting_curves.tsv"],
     when=STUDY.has_examples(),
     condition="cells scored",
 )

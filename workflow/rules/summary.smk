@@ -40,7 +40,7 @@ OUTPUTS.tables(
 NAMED = [
     name
     for name in (
-        "figures/accuracy.pdf",
+        "figures/curves.pdf",
         "figures/trends.pdf",
         *(f"{t}.tsv" for t in ("trends", "alarms", "verdicts", "notices")),
     )

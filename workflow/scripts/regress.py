@@ -2,6 +2,7 @@
 
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
+from ebbtide.metrics.chosen import chosen_metrics
 from ebbtide.statistics.regression import (
     as_tex,
     as_text,
@@ -31,7 +32,7 @@ def main(job) -> None:
         write_tsv(raw, job.output.raw)
     judged = {"parameters": settings["parameters"], "alpha": settings["alpha"]}
     write_tsv(verdicts(metrics, standardised, **judged), job.output.verdicts)
-    found = abilities(regressions["task"], settings["metric"], settings["metrics"], job.params.titles)
+    found = abilities(chosen_metrics(metrics, settings["metric"], settings["metrics"]), job.params.titles)
     table = paper_table(regressions, found, settings["alpha"])
     sentences = caption(regressions, settings, settings["alpha"])
     write_text(as_text(table, sentences), job.output.text)

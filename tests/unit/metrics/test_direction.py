@@ -47,11 +47,18 @@ def test_a_share_is_known_by_its_unit_and_from_elsewhere_by_its_values() -> None
     assert is_share("exact_match", [0.0, 1.0]) and not is_share("f1", [0.5, 55.0])
 
 
-def test_a_table_for_figures_says_both() -> None:
+def test_a_table_for_figures_has_unit_direction_and_range() -> None:
     metrics = ["accuracy", "classification_loss", "exact_match", "f1", "f1"]
     table = with_properties(pd.DataFrame({"metric": metrics, "value": [0.5, 0.5, float("nan"), 0.5, 55.0]}))
     assert table["lower_is_better"].tolist() == [False, True, False, False, False]
     assert table["is_share"].tolist() == [True, False, True, False, False]
+    assert table["unit"].tolist() == ["share", "nats", "", "", ""]
+    assert table["direction"].tolist() == [
+        "higher is better",
+        "lower is better",
+        *["assumed: higher is better"] * 3,
+    ]
+    assert with_properties(pd.DataFrame({"metric": ["log_odds"]}))["direction"].tolist() == [""]
     empty = with_properties(pd.DataFrame({"metric": [], "value": []}))
     assert empty[["lower_is_better", "is_share"]].dtypes.tolist() == [bool, bool]
 

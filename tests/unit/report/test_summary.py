@@ -15,7 +15,7 @@ VERDICTS = pd.DataFrame(
         "task": ["t", "u", "v", "w"],
         "metric": "accuracy",
         "verdict": ["ebbs with size", "rises", "undecided", "undecided"],
-        "note": ["", "", "one model size, at least 2 needed", "one model size, at least 2 needed"],
+        "why": ["", "", "one model size, at least 2 needed", "one model size, at least 2 needed"],
     }
 )
 NONE = VERDICTS.iloc[:0]

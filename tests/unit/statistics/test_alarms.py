@@ -284,7 +284,7 @@ def test_nothing_compared() -> None:
     assert tuple(empty.columns) == COLUMNS and not fails(empty, "minor", "last")
     assert lines(empty, "all") == ["No comparison: no two checkpoints have the same examples."]
     for plot in (plot_alarms, plot_changes):
-        with pytest.raises(FigureError, match="alarms: found no comparison"):
+        with pytest.raises(FigureError, match="nothing was compared, because no model has two trained"):
             plot(with_properties(empty))
 
 
@@ -334,6 +334,30 @@ def test_the_strip_shows_the_worst_alarm_of_each_checkpoint() -> None:
     means = [falling(seed=s).values["accuracy"].mean(axis=1).argmax() - 1 for s in (0, 2)]
     assert best["position"].tolist() == means
     assert len(plot_alarms(with_properties(table)).draw().axes) == 2
+
+
+def test_figures_of_several_metrics_name_them_in_their_panels() -> None:
+    """A loss beside an accuracy: each panel has its metric, and its own scale of effects."""
+    table = alarms([falling(), falling("steady", seed=2)], SETTINGS)
+    one = plot_alarms(with_properties(table))
+    assert one.labels.x.endswith("\nMetric: Accuracy (share, higher is better)")
+    loss = table["task"] == table["task"].iloc[-1]
+    table.loc[loss, "metric"], table.loc[loss, "effect"] = "loss", 10 * table.loc[loss, "effect"]
+    strip, changes = plot_alarms(with_properties(table)), plot_changes(with_properties(table))
+    assert strip.labels.x == "Checkpoint (training tokens)"
+    for plot in (strip, changes):
+        panels = [" ".join(panel.split()) for panel in plot.data["panel"].cat.categories]
+        assert "Accuracy (share, higher is better)" in panels[0]
+        assert "Loss (nats per token, lower is better)" in panels[1]
+    assert changes.data["shade"].abs().groupby(changes.data["metric"]).max().gt(0.5).all()
+
+
+def test_without_tokens_the_axis_says_so_and_keeps_every_checkpoint() -> None:
+    table = alarms([falling()], SETTINGS)
+    unknown = with_properties(table.assign(tokens=0, step=0))
+    plot = plot_changes(unknown)
+    assert plot.labels.x.startswith("Checkpoint (training tokens unknown: set tokens_per_step)")
+    assert plot.data["position"].nunique() == table["checkpoint"].nunique()
 
 
 def test_every_severity_has_its_colour_in_the_order_of_severity() -> None:

@@ -1,5 +1,7 @@
 """Early warning: a signal that falls first is found, one that falls with accuracy is not."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from scipy.stats import binomtest
 from curves import drawn, trajectory
 from ebbtide.errors import FigureError
 from ebbtide.figures import plot_early_warning, plot_trends
+from ebbtide.metrics.direction import with_properties
 from ebbtide.statistics.trends.early_warning import SIGNALS, fall_of, lead_table, leads
 
 X = np.log10(1024 * 2.0 ** np.arange(10))
@@ -85,8 +88,20 @@ def test_the_figures_draw_what_the_tables_hold() -> None:
     assert len(figure.axes) == 1
     drawn_lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(X)]
     assert len(drawn_lines) == 2  # accuracy and margin; coverage has no lead
-    with pytest.raises(FigureError, match="nothing to compare"):
-        plot_early_warning(metrics, table.assign(lead=np.nan))
+    none = table.assign(
+        lead=np.nan, note=["accuracy does not fall"] * (len(table) - 1) + ["margin is constant"]
+    )
+    reason = (
+        f"nothing to compare: accuracy does not fall ({len(table) - 1} of {len(table)} signals); margin is "
+        f"constant (1 of {len(table)} signals)."
+    )
+    with pytest.raises(FigureError, match=re.escape(reason)):
+        plot_early_warning(metrics, none)
+    reason = (
+        "results by example of accuracy and of one of its signals (margin, coverage, choice_probability); "
+    )
+    with pytest.raises(FigureError, match=re.escape(f"{reason}the metrics are loss.")):
+        plot_early_warning(metrics.assign(metric="loss"), table.iloc[:0])
 
 
 def test_a_forest_has_a_panel_per_task_and_no_slope_is_an_error() -> None:
@@ -100,10 +115,40 @@ def test_a_forest_has_a_panel_per_task_and_no_slope_is_an_error() -> None:
             "low": [0.0, -0.2, -0.1],
             "high": [0.2, 0.0, 0.1],
             "class": ["rising", "falling", "flat"],
+            "checkpoints": 4,
+            "note": "training tokens are unknown: no slope; no change is significant",
         }
     )
-    figure = plot_trends(rows).draw()
+    rows = with_properties(rows)
+    plot = plot_trends(rows)
+    figure = plot.draw()
+    assert plot.labels.x == "Accuracy (share, higher is better): change per tenfold of training tokens"
+    assert plot.labels.caption.startswith("Bars: 95 % interval of the slope over all checkpoints")
     assert len(figure.axes) == 2
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["b (1K)", "a (10)"]
-    with pytest.raises(FigureError, match="no row has a slope"):
+    reason = "no row has a slope: training tokens are unknown: no slope (set tokens_per_step)."
+    with pytest.raises(FigureError, match=re.escape(reason)):
         plot_trends(rows.assign(slope=np.nan))
+    with pytest.raises(FigureError, match="no model has results by example"):
+        plot_trends(rows.iloc[:0])
+
+
+def test_a_forest_of_several_metrics_names_them_in_its_panels() -> None:
+    rows = pd.DataFrame(
+        {
+            "model": "a",
+            "parameters_non_embedding": 10,
+            "task": ["t", "u"],
+            "metric": ["accuracy", "loss"],
+            "slope": [0.1, -0.1],
+            "low": [0.0, -0.2],
+            "high": [0.2, 0.0],
+            "class": "rising",
+        }
+    )
+    plot = plot_trends(with_properties(rows))
+    assert plot.labels.x == "Metric of the panel: change per tenfold of training tokens"
+    assert [" ".join(panel.split()) for panel in plot.data["panel"]] == [
+        "T Accuracy (share, higher is better)",
+        "U Loss (nats per token, lower is better)",
+    ]

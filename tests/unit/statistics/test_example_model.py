@@ -132,6 +132,11 @@ def test_answers_of_a_study_by_task():
         and found["tokens"][0].tolist() == [10, 100]
         and found["answers"][0].shape == (2, 2)
     )
+    assert found["left_out"] == {"of unknown size": 1}
+    assert set(example_model([found])["note"]) == {
+        "no model of examples: 1 models of known size with 2 or more token counts, at least 3 needed; 1 "
+        "models of unknown size are left out"
+    }
     [share] = example_tasks([one("m", 5, 0.5)], [("t", "accuracy")], "total")
     assert "not a 0/1 metric" in share["note"]
     [other] = example_tasks([one("m", 5, 1)], [("t", "loss")], "total")

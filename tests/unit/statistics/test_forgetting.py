@@ -9,6 +9,7 @@ import pytest
 
 from ebbtide.errors import FigureError
 from ebbtide.figures.forgetting import plot_forgetting
+from ebbtide.metrics.direction import with_properties
 from ebbtide.report.forgotten.page import forgotten_page
 from ebbtide.statistics.forgetting.flicker import expected_falls, forgotten_by_chance
 from ebbtide.statistics.forgetting.forgetting import curves, median_survival, net_test, summarise_histories
@@ -220,8 +221,18 @@ def test_curves_end_where_the_table_ends():
     assert table["forgotten"].iloc[-1] == found.forgotten.mean()
     assert table["forgotten_expected"].iloc[-1] == pytest.approx(found.forgotten_by_chance.mean())
     assert table["right"].tolist() == found.right.mean(axis=1).tolist()
-    plot_forgetting(table).draw()
-    with pytest.raises(FigureError, match="nothing to draw"):
-        plot_forgetting(table.assign(tokens=0))
-    with pytest.raises(FigureError, match="nothing to draw"):
-        plot_forgetting(table.iloc[:0])
+    table = with_properties(table)
+    none = pd.DataFrame({"note": ["no forgetting: loss is not a 0/1 metric", ""]})
+    titles = {
+        "tokens": "Training tokens (log scale)",
+        "step": "Training step (log scale; tokens unknown: set tokens_per_step)",
+        "checkpoint": "Checkpoint, in order (no training tokens or steps above 0)",
+    }
+    for unknown, title in zip(({}, {"tokens": 0}, {"tokens": 0, "step": 0}), titles.values(), strict=True):
+        plot = plot_forgetting(table.assign(**unknown), none)
+        plot.draw()
+        assert plot.labels.x == title
+    with pytest.raises(FigureError, match="nothing to draw: no forgetting: loss is not a 0/1 metric"):
+        plot_forgetting(table.iloc[:0], none)
+    with pytest.raises(FigureError, match="no model has results by example"):
+        plot_forgetting(table.iloc[:0], none.iloc[:0])

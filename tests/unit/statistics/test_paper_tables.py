@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import t as student
 
 from ebbtide.errors import ConfigError
+from ebbtide.metrics.chosen import chosen_metrics
 from ebbtide.statistics.regression import (
     TERMS,
     as_tex,
@@ -90,7 +91,7 @@ def test_metrics_of_single_tasks() -> None:
 
 
 def test_names_follow_the_titles() -> None:
-    found = abilities(["b_qa", "a", "a"], "accuracy", {"a": ["mc1", "mc2"]}, {"a": "The-A", "gone": "G"})
+    found = abilities({"b_qa": ["accuracy"], "a": ["mc1", "mc2"]}, {"a": "The-A", "gone": "G"})
     assert [a.name for a in found] == ["The-A-MC1", "The-A-MC2", "B QA"]
 
 
@@ -167,7 +168,7 @@ def test_the_printed_values_of_the_first_version(shared: Path) -> None:
 def cell(t: float, p: float) -> str:
     rows = [{"task": "a", "metric": "m", "term": term, "t": t, "df": 60, "p_adjusted": p} for term in TERMS]
     frame = pd.DataFrame(rows).assign(note="")
-    return str(paper_table(frame, abilities(["a"], "m"))["tokens"].iloc[0])
+    return str(paper_table(frame, abilities({"a": ["m"]}))["tokens"].iloc[0])
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_the_table_marks_what_is_significant_and_says_what_has_no_regression() -
     n = first_version("strong_one")
     flat = n.assign(task="flat", value=0.25)
     found = regress(pd.concat([flat, n]), parameters="total", form="raw", adjust="holm")
-    rows = paper_table(found, abilities(found["task"], "accuracy", titles={"strong_one": "A & B_1"}), 1e-6)
+    rows = paper_table(found, abilities(chosen_metrics(found), {"strong_one": "A & B_1"}), 1e-6)
     assert rows["task"].tolist() == ["A & B_1", "Flat"]
     sentences = caption(found, {"parameters": "total", "adjust": "holm"}, 1e-6)
     text, tex = as_text(rows, sentences), as_tex(rows, sentences, "x")

@@ -123,45 +123,118 @@ ONES = np.ones(len(TOKENS))
 SLOPE = np.log10(TOKENS)
 
 
-@pytest.mark.parametrize(
-    ("metrics", "reason"),
-    [
-        (
-            table("t", SLOPE[:4], PARAMETERS[:4], TOKENS[:4]),
-            "4 cells with training tokens, more than 4 needed",
-        ),
-        (table("t", SLOPE, PARAMETERS, 0 * TOKENS), "0 cells with training tokens"),
-        (table("t", np.where(TOKENS[0] == TOKENS, np.nan, SLOPE), PARAMETERS, TOKENS), "a value is missing"),
-        (table("t", 0.25 * ONES, PARAMETERS, TOKENS), "the metric is 0.25 in every cell"),
-        (table("t", SLOPE, 1e6 * ONES, TOKENS), "one model size only"),
-        (table("t", np.log10(PARAMETERS), PARAMETERS, 1e6 * ONES), "one number of training tokens only"),
-        (
-            table("t", np.arange(6), 10.0 ** np.arange(1, 7), 10.0 ** np.arange(6)),
-            "the grid does not separate",
-        ),
-    ],
-)
-def test_a_task_without_a_regression_says_why(metrics: pd.DataFrame, reason: str) -> None:
+NO_REGRESSION = {
+    "few": (
+        table("t", SLOPE[[0, 1, 4, 5]], PARAMETERS[[0, 1, 4, 5]], TOKENS[[0, 1, 4, 5]]),
+        "4 cells with training tokens and a size, more than 4 needed; add checkpoints or models",
+    ),
+    "tokens unknown": (
+        table("t", SLOPE, PARAMETERS, 0 * TOKENS).assign(step=7),
+        "the training tokens of all 24 cells are unknown; set tokens_per_step of the models",
+    ),
+    "neither steps nor tokens": (
+        table("t", SLOPE, PARAMETERS, 0 * TOKENS),
+        "the training tokens of all 24 cells are 0 or unknown; add trained checkpoints, or set their steps "
+        "and tokens_per_step",
+    ),
+    "sizes unknown": (
+        table("t", SLOPE, 0 * PARAMETERS, TOKENS),
+        "the non-embedding parameters of all 24 cells are unknown; set regression.parameters to another "
+        "count, or the parameters of the imported models",
+    ),
+    "tokens or size": (
+        table("t", SLOPE, PARAMETERS * (PARAMETERS > 1e6), TOKENS * (PARAMETERS == 1e6)),
+        "no cell has both training tokens and a size",
+    ),
+    "missing": (
+        table("t", np.where(TOKENS[0] == TOKENS, np.nan, SLOPE), PARAMETERS, TOKENS),
+        "the metric has no value in 4 of 24 cells",
+    ),
+    "constant": (table("t", 0.25 * ONES, PARAMETERS, TOKENS), "the metric is 0.25 in every cell"),
+    "one size": (
+        table("t", SLOPE, 1e6 * ONES, TOKENS),
+        "one model size only, but the regression is over sizes; see summary.txt for the trend of each model",
+    ),
+    "one size, two checkpoints": (
+        table("t", SLOPE[[0, 4]], PARAMETERS[[0, 4]], TOKENS[[0, 4]]),
+        "one model size only, but the regression is over sizes; see summary.txt for the trend of each model",
+    ),
+    "one checkpoint": (
+        table("t", np.log10(PARAMETERS), PARAMETERS, 1e6 * ONES),
+        "one number of training tokens only; add checkpoints of other steps",
+    ),
+    "one line through the grid": (
+        table("t", np.arange(6), 10.0 ** np.arange(1, 7), 10.0 ** np.arange(6)),
+        "the grid does not separate size, tokens and their interaction; add checkpoints, so that models of "
+        "different sizes have equal tokens",
+    ),
+    "other metrics": (
+        pd.concat([table("t", SLOPE, PARAMETERS, TOKENS, m) for m in ("loss", "bits_per_byte", "loss[a=1]")]),
+        "the task has no metric accuracy; it has loss, bits_per_byte (set regression.metrics: {t: [loss]})",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_REGRESSION)
+def test_a_task_without_a_regression_says_why(case: str) -> None:
+    metrics, reason = NO_REGRESSION[case]
     other = noisy(np.random.default_rng(5), task="other")
-    found = regress(pd.concat([metrics, other]))
+    found = regress(pd.concat([metrics, other]), metric="accuracy")
     assert found["task"].tolist() == ["t"] * 3 + ["other"] * 3
     assert found["term"].tolist() == [*TERMS, *TERMS]
     none = found[found["task"] == "t"]
-    assert none["note"].str.startswith("no regression: ").all()
-    assert none["note"].str.contains(reason, regex=False).all()
+    assert none["note"].unique().tolist() == [f"no regression: {reason}"]
     assert none[["estimate", "stderr", "t", "p", "p_adjusted"]].isna().all(axis=None)
     assert found[found["task"] == "other"]["p_adjusted"].notna().all()
 
-    row = verdicts(pd.concat([metrics, other]), found).set_index("task").loc["t"]
-    assert row["verdict"] == "undecided"
-    assert row["note"].startswith(none["note"].iloc[0])
+    judged = verdicts(pd.concat([metrics, other]), found).set_index("task")
+    assert judged.loc["t", "verdict"] == "undecided"
+    assert judged.loc["t", "why"] == f"no regression: {reason}"
+    assert judged.loc["t", "note"].startswith(f"no regression: {reason}")
+    assert judged.loc["other", "why"] == "the slope over tokens is not significant at regression.alpha 0.05"
 
 
-@pytest.mark.parametrize("column", ["tokens", "parameters_non_embedding"])
-def test_rows_without_tokens_or_parameters_are_left_out(column: str) -> None:
+def test_by_default_every_task_has_its_main_metric() -> None:
+    """A study of choices, documents and log-odds: no metric is taken for that of all."""
+    accuracy = noisy(np.random.default_rng(6), 0.1, "choices")
+    documents = [
+        table("documents", 4 - SLOPE / 3 + 0.01 * np.log10(PARAMETERS), PARAMETERS, TOKENS, m)
+        for m in ("perplexity", "bits_per_byte", "loss")
+    ]
+    odds = table("odds", SLOPE, PARAMETERS, TOKENS, "log_odds")
+    imported = table("old", SLOPE, PARAMETERS, TOKENS, "lm_eval_f1")
+    grouped = table("choices", SLOPE, PARAMETERS, TOKENS, "accuracy[part=1]")
+    metrics = pd.concat([grouped, accuracy, *documents, odds, imported])
+    found = regress(metrics)
+    assert dict(zip(found["task"], found["metric"], strict=True)) == {
+        "choices": "accuracy",
+        "documents": "loss",
+        "odds": "log_odds",
+        "old": "lm_eval_f1",
+    }
+    assert found["t"].notna().all()
+    judged = verdicts(metrics, found).set_index("task")
+    assert judged["verdict"][["documents", "odds", "old"]].tolist() == ["rises", "undecided", "rises"]
+    assert (
+        judged["why"]["odds"] == "neither a higher nor a lower log_odds is better, so no change is a verdict"
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "note"),
+    [
+        ("tokens", "4 of 28 cells left out: training tokens unknown"),
+        ("parameters_non_embedding", "4 of 28 cells left out: non-embedding parameters unknown"),
+    ],
+)
+def test_cells_without_tokens_or_parameters_are_left_out_and_counted(column: str, note: str) -> None:
     metrics = noisy(np.random.default_rng(6))
-    untrained = metrics.iloc[:4].assign(value=99.0, **{column: 0})
-    pd.testing.assert_frame_equal(regress(pd.concat([untrained, metrics])), regress(metrics))
+    unknown = metrics.iloc[:4].assign(value=99.0, **{column: 0})
+    untrained = metrics.iloc[:4].assign(value=99.0, step=0, tokens=0)
+    found = regress(pd.concat([unknown, untrained, metrics]))
+    pd.testing.assert_frame_equal(found.drop(columns="note"), regress(metrics).drop(columns="note"))
+    assert found["note"].unique().tolist() == [note]
+    assert regress(pd.concat([untrained, metrics]))["note"].unique().tolist() == [""]
 
 
 def test_only_the_metric_asked_for_counts() -> None:
@@ -194,6 +267,11 @@ def test_verdicts_follow_the_data(metric: str, sign: int, small: float, large: f
     assert found["decreased"] == (large < 0)
     assert found["consistent"] == (large < small)
     assert np.sign(found["change"]) == sign * np.sign(large)
+    against = (
+        "over all models the metric gets better with training, but the largest model ends worse than it began"
+    )
+    assert found["why"].startswith(against if verdict == "undecided" else "")
+    assert bool(found["why"]) == (verdict == "undecided")
     assert found["metric"] == metric
 
 
@@ -226,3 +304,12 @@ def test_a_largest_model_with_one_checkpoint_is_said_in_words() -> None:
         "no change of the largest model: it has fewer than two checkpoints with training tokens"
     )
     assert verdicts(metrics, regress(metrics)).iloc[0]["note"] == ""
+
+
+def test_the_largest_of_unknown_sizes_is_no_model() -> None:
+    unknown = ladder(-0.1, -0.1).assign(parameters_non_embedding=0)
+    found = verdicts(unknown, regress(unknown)).iloc[0]
+    assert found["model"] == ""
+    assert found["note"].endswith("no change of the largest model: the sizes of all models are unknown")
+    one = unknown[unknown["parameters_total"] == unknown["parameters_total"].max()]
+    assert verdicts(one, regress(one)).iloc[0]["model"] == one["model"].iloc[0]

@@ -205,7 +205,10 @@ def test_mc2_is_a_share_and_needs_its_n() -> None:
     metrics = shares(0.05).assign(metric="mc2")
     assert np.isfinite(of(robustness(metrics, metric="mc2"), "quasi-binomial")["t"])
     row = of(robustness(metrics.drop(columns="n"), metric="mc2"), "quasi-binomial")
-    assert row["note"] == "no regression: the number of examples is unknown"
+    assert row["note"] == (
+        f"no regression: the number of examples of {len(metrics)} of {len(metrics)} cells is "
+        "unknown (imported: set n)"
+    )
 
 
 def test_shares_that_size_and_tokens_tell_apart_are_said_in_words() -> None:
@@ -276,11 +279,14 @@ def broken() -> dict[str, tuple[pd.DataFrame, str]]:
     values = whole["value"].where(whole.index != 2)
     return {
         "constant": (whole.assign(value=0.25), "the metric is 0.25 in every cell"),
-        "missing": (whole.assign(value=values), "a value is missing"),
-        "few": (whole.head(4), "4 cells with training tokens"),
-        "none": (whole.assign(tokens=0), "0 cells with training tokens"),
+        "missing": (whole.assign(value=values), "the metric has no value in 1 of 30 cells"),
+        "few": (whole.iloc[[0, 1, 5, 6]], "4 cells with training tokens and a size, more than 4 needed"),
+        "none": (
+            whole.assign(tokens=0),
+            "the training tokens of all 30 cells are unknown; set tokens_per_step",
+        ),
         "one size": (whole[whole["model"] == "m1000000"], "one model size only"),
-        "other metric": (whole.assign(metric="margin"), "0 cells"),
+        "other metric": (whole.assign(metric="margin"), "the task has no metric accuracy; it has margin"),
     }
 
 
@@ -288,7 +294,7 @@ def broken() -> dict[str, tuple[pd.DataFrame, str]]:
 def test_what_cannot_be_computed_is_said_in_words(case: str) -> None:
     metrics, reason = broken()[case]
     good = shares(0.1, seed=9, task="good")
-    found = robustness(pd.concat([metrics, good]))
+    found = robustness(pd.concat([metrics, good]), metric="accuracy")
     bad = found[found["task"] == "t"]
     assert reason in of(bad, "base")["note"]
     assert reason in robustness_verdicts(found).set_index("task").loc["t", "note"]

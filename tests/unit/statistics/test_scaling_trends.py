@@ -161,8 +161,10 @@ def test_what_has_no_compute_is_left_out_in_words():
     [row] = classes(metrics.assign(tokens=0), found).to_dict("records")
     assert row["class"] == "undecided" and "0 models at 0 known amounts of compute" in row["note"]
     points = scale_points(metrics.assign(tokens=0), ["accuracy"], **PLAIN)
-    with pytest.raises(FigureError, match="no model of known compute has the metric 'accuracy'"):
+    with pytest.raises(FigureError, match="compute of all 6 points is unknown; set tokens_per_step and"):
         plot_scale(with_properties(points), scale_trends(points, {}), "accuracy")
+    with pytest.raises(FigureError, match=r"no model of the series has it \(metrics found: accuracy\)"):
+        plot_scale(with_properties(points), scale_trends(points, {}), "loss")
 
 
 def test_an_unknown_standard_error_is_said():
@@ -276,7 +278,7 @@ def test_the_figure_draws_every_curve(tmp_path: Path):
     loss = plot_scale(
         with_properties(losses), trends.assign(metric="classification_loss"), "classification_loss"
     )
-    assert loss.labels.y == "Classification loss (log scale; lower is better)"
+    assert loss.labels.y == "Classification loss (nats, lower is better), log scale"
 
 
 @pytest.mark.parametrize("sizes", [[1.0], [1.0, 1.01], [1.0, 1.5], [0.9, 6.0], [1.0, 1e9]])

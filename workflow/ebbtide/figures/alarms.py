@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.figures.along import axis, columns_of, extent, got_worse, lay_out, row_height, small_names
+from ebbtide.figures.along import (
+    axis,
+    axis_title,
+    columns_of,
+    extent,
+    got_worse,
+    lay_out,
+    row_height,
+    small_names,
+)
 from ebbtide.figures.theme import theme_paper
 
 QUIET, UNKNOWN, BEST = "no alarm", "too few examples to tell", "best of the training"
@@ -28,7 +37,7 @@ _SMALLEST, _LARGEST = 0.25, 1.5  # grey dots
 def plot_alarms(comparisons: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
     """Draw the worst alarm of every checkpoint; grey where there is none.
 
-    `comparisons` is the table of alarms with the column `lower_is_better`. The area of a grey dot is the
+    `comparisons` is the table of alarms with the columns of `with_properties`. The area of a grey dot is the
     smallest drop that would have been detected there with a power of 80 %, relative to the largest of its
     metric: a small dot means that at most a small drop was missed. A blue stroke is the high-water mark of
     the whole training (only with `against: best`). `titles` are titles of panels by task.
@@ -56,7 +65,7 @@ def plot_alarms(comparisons: pd.DataFrame, titles: Mapping[str, str] | None = No
             [SHAPES[kind] for kind in kinds], name="Worst alarm", guide=p9.guide_legend(nrow=1)
         )
         + p9.scale_size_identity()
-        + p9.labs(x="Checkpoint (training tokens)", y="Model")
+        + p9.labs(x=axis_title(laid), y="Model")
         + theme_paper(*extent(rows, height))
         + small_names(rows)
     )

@@ -6,9 +6,8 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import labeller
+from ebbtide.figures.frame import labeller, metric_labels, strip_width, wrapped
 from ebbtide.figures.theme import PAGE_CM, POINTS, compact
-from ebbtide.titles import title
 
 TICKS = 8  # labels under one panel across the page
 
@@ -16,19 +15,20 @@ TICKS = 8  # labels under one panel across the page
 def lay_out(comparisons: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.DataFrame:
     """Add `position` (the number of the checkpoint in the order of training), `panel` and ordered `model`.
 
-    A panel is a task, or one metric of it if there are several. Models and panels are in the order of the
-    table, the first model at the top. Raises `FigureError` when nothing was compared.
+    A panel is one metric of a task, which its title names if the table has several. Models and panels are in
+    the order of the table, the first model at the top. Raises `FigureError` when nothing was compared.
     """
     if comparisons.empty:
         raise FigureError(
-            "alarms: found no comparison; this figure needs two checkpoints with the same examples. "
-            "Imported results have means only."
+            "alarms.tsv: nothing was compared, because no model has two trained checkpoints with results by "
+            "example. Add checkpoints to the models, or import samples instead of means."
         )
-    positions = {key: i for i, key in enumerate(sorted(set(_keys(comparisons))))}
-    several = comparisons.groupby("task")["metric"].nunique().max() > 1
-    name = labeller(titles)
+    order = dict.fromkeys(_keys(comparisons))  # of checkpoints of which neither is known, that of the table
+    positions = {key: i for i, key in enumerate(sorted(order, key=lambda key: key[:2]))}
+    labels, name = metric_labels(comparisons), labeller(titles)
+    width = strip_width(_columns(len(positions), len(comparisons[["task", "metric"]].drop_duplicates())))
     panels = [
-        f"{name(task)}: {title(metric).lower()}" if several else name(task)
+        wrapped(name(task), width) + (f"\n{wrapped(labels[metric], width)}" if len(labels) > 1 else "")
         for task, metric in zip(comparisons["task"], comparisons["metric"], strict=True)
     ]
     return comparisons.assign(
@@ -40,8 +40,16 @@ def lay_out(comparisons: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.D
 
 def columns_of(rows: pd.DataFrame) -> int:
     """Panels side by side: fewer where there are many checkpoints."""
-    positions, panels = rows["position"].nunique(), rows["panel"].nunique()
-    return int(min(panels, 3 if positions <= 16 else 2 if positions <= 40 else 1))
+    return _columns(rows["position"].nunique(), rows["panel"].nunique())
+
+
+def axis_title(rows: pd.DataFrame) -> str:
+    """The title of the axis of checkpoints; with one metric for all panels, also names the metric."""
+    tokens = (
+        "training tokens" if (rows["tokens"] > 0).any() else "training tokens unknown: set tokens_per_step"
+    )
+    labels = list(metric_labels(rows).values())
+    return f"Checkpoint ({tokens})" + (f"\nMetric: {labels[0]}" if len(labels) == 1 else "")
 
 
 def got_worse(rows: pd.DataFrame) -> pd.Series:
@@ -74,7 +82,8 @@ def extent(rows: pd.DataFrame, row_cm: float) -> tuple[float, float]:
     """Width and height in cm: rows of models, panel titles, axis, legend."""
     models = rows["model"].nunique()
     deep = -(-rows["panel"].nunique() // columns_of(rows))
-    return PAGE_CM, deep * (max(models, 2) * row_cm + 0.65) + 2.6
+    lines = rows["panel"].astype(str).str.count("\n").max() + 1
+    return PAGE_CM, deep * (max(models, 2) * row_cm + 0.35 + 0.3 * lines) + 3.1
 
 
 def row_height(rows: pd.DataFrame) -> float:
@@ -92,5 +101,11 @@ def small_names(rows: pd.DataFrame) -> p9.theme:
     )
 
 
-def _keys(rows: pd.DataFrame) -> list[tuple[int, int]]:
-    return list(zip(rows["tokens"], rows["step"], strict=True))
+def _columns(positions: int, panels: int) -> int:
+    return min(panels, 3 if positions <= 16 else 2 if positions <= 40 else 1)
+
+
+def _keys(rows: pd.DataFrame) -> list[tuple[int, int, str]]:
+    """What makes a column: tokens and step, and the name of the checkpoint if neither is known."""
+    names = rows["checkpoint"].where((rows["tokens"] <= 0) & (rows["step"] <= 0), "")
+    return list(zip(rows["tokens"], rows["step"], names, strict=True))

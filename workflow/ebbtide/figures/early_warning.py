@@ -34,10 +34,7 @@ def plot_early_warning(
     """
     tested = leads[leads["lead"].notna()]
     if tested.empty:
-        raise FigureError(
-            "early_warning.tsv: found no task whose accuracy falls significantly and one of its signals "
-            "(margin, coverage, choice probability) as well; nothing to compare."
-        )
+        raise FigureError(f"early_warning.tsv: nothing to compare: {_why_nothing(metrics, leads)}.")
     largest = tested.drop_duplicates(["model", "task"]).nlargest(PANELS, "fall", keep="first")
     marks = _marks(tested.merge(largest[["model", "task"]]))
     marks["panel"] = _panels(marks, titles)
@@ -70,6 +67,19 @@ def plot_early_warning(
             panel_grid_major=p9.element_blank(),
             axis_ticks_minor=p9.element_line(color=GREY, size=0.3),
         )
+    )
+
+
+def _why_nothing(metrics: pd.DataFrame, leads: pd.DataFrame) -> str:
+    """The reasons in the notes, most frequent first, or that no task has the metrics."""
+    if not leads.empty:
+        notes = leads["note"].value_counts()
+        return "; ".join(f"{note} ({count} of {len(leads)} signals)" for note, count in notes.head(3).items())
+    found = ", ".join(sorted(name for name in metrics["metric"].unique() if "[" not in name))
+    signals = ", ".join(name for name in LOOKS if name != OUTCOME)
+    return (
+        f"no model has results by example of {OUTCOME} and of one of its signals ({signals}); the metrics "
+        f"are {found or 'none'}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The share of forgotten examples against training tokens."""
+"""The share of forgotten examples along training."""
 
 from collections.abc import Mapping
 
@@ -7,32 +7,48 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import SIZE_TITLES, labeller, panel_columns
-from ebbtide.figures.theme import PAGE_CM, compact, palette, shapes, theme_paper
+from ebbtide.figures.frame import SIZE_TITLES, key_columns, lines_of, panel_columns, panel_titles, strip_width
+from ebbtide.figures.theme import PAGE_CM, compact, footnote, palette, shapes, theme_paper
+from ebbtide.figures.training_axis import on_training_axis
 
 POINTS_PER_LINE = 10
 FOUND, CHANCE = "forgotten", "expected in random order"
 
 
 def plot_forgetting(
-    curves: pd.DataFrame, parameters: str = "non_embedding", titles: Mapping[str, str] | None = None
+    curves: pd.DataFrame,
+    summary: pd.DataFrame,
+    parameters: str = "non_embedding",
+    titles: Mapping[str, str] | None = None,
 ) -> p9.ggplot:
     """Draw the share of forgotten examples (learned, and wrong now), a colour per model, a panel per task.
 
     Solid lines with points are observed shares; dotted lines are the shares expected if the answers of each
-    example came in random order. `curves` is the table of `statistics.forgetting.tables.CURVES`; of several
-    metrics, the first is drawn. `parameters` is the count that orders models; `titles` are titles of panels
-    by task.
+    example came in random order. The axis is that of `training_axis`.
 
-    Raises `FigureError` when no checkpoint has training tokens.
+    Parameters
+    ----------
+    curves, summary
+        Tables of forgetting_curves.tsv and forgetting.tsv; of several metrics of a task, the first is drawn.
+        `curves` has the columns of `metrics.direction.with_properties`.
+    parameters
+        The count that orders models.
+    titles
+        Titles of panels by task.
+
+    Raises
+    ------
+    FigureError
+        There are no curves; the notes of `summary` give the reason.
     """
-    rows = curves[curves["tokens"] > 0]
-    rows = rows[rows["metric"] == rows.groupby("task")["metric"].transform("first")]
-    if rows.empty:
+    if curves.empty:
+        notes = "; ".join(summary.loc[summary["note"] != "", "note"].unique()[:3])
         raise FigureError(
-            "forgetting: nothing to draw against training tokens; the figure needs tasks with right and "
-            "wrong answers, scored by Ebbtide at two or more checkpoints with known tokens."
+            "forgetting.tsv: nothing to draw: "
+            f"{notes or 'no model has results by example; score its checkpoints, or import samples'}."
         )
+    rows = curves[curves["metric"] == curves.groupby("task")["metric"].transform("first")]
+    rows, axis = on_training_axis(rows)
     order = rows.groupby("model")["parameters"].max().reset_index()
     order = order.assign(parameters=order["parameters"].where(order["parameters"] > 0, np.inf))
     order = order.sort_values(["parameters", "model"])
@@ -44,30 +60,37 @@ def plot_forgetting(
     rows = rows.assign(
         size=pd.Categorical(rows["model"].map(names), list(names.values()), ordered=True),
         task=pd.Categorical(rows["task"], tasks, ordered=True),
-    ).sort_values(["task", "size", "tokens"])
+    ).sort_values(["task", "size", "x"])
     marked = pd.concat([_spread(line) for _, line in rows.groupby(["task", "size"], observed=True)])
     columns = panel_columns(len(tasks), 3)
-    key = p9.guide_legend(ncol=min(len(names), 4))
+    width = PAGE_CM if columns > 1 else 11.0
+    keys = key_columns(list(names.values()), width)
+    key = p9.guide_legend(ncol=keys, order=1)
     lines = [
         p9.geom_line(p9.aes(y="forgotten_expected", linetype=f"'{CHANCE}'"), size=0.5),
         p9.geom_line(p9.aes(y="forgotten", linetype=f"'{FOUND}'"), size=0.6),
     ]
-    panel_rows = -(-len(tasks) // columns)
+    strips = panel_titles(rows, titles, strip_width(columns))
+    note, note_cm = footnote(axis.left_out, width)
+    panel_cm = 3.4 + 0.3 * lines_of(strips)
+    height = -(-len(tasks) // columns) * panel_cm + 3.3 + 0.45 * -(-len(names) // keys) + note_cm
     return (
-        p9.ggplot(rows, p9.aes("tokens", color="size", shape="size", fill="size", group="size"))
+        p9.ggplot(rows, p9.aes("x", color="size", shape="size", fill="size", group="size"))
         + lines
         + p9.geom_point(p9.aes(y="forgotten"), marked, size=1.7, stroke=0)
-        + p9.facet_wrap("task", ncol=columns, labeller=labeller(titles))
-        + p9.scale_x_log10(labels=lambda ticks: [compact(tick) for tick in ticks])
-        + p9.scale_y_continuous(labels=lambda ticks: [f"{100 * tick:.0f} %" for tick in ticks])
+        + p9.facet_wrap("task", ncol=columns, labeller=lambda task: strips[task])
+        + axis.scale(rows["x"])
+        + p9.scale_y_continuous(labels=lambda ticks: [f"{100 * tick:.3g} %" for tick in ticks])
         + p9.expand_limits(y=0)
         + p9.scale_color_manual(palette(len(names)), name=SIZE_TITLES[parameters], guide=key)
         + p9.scale_fill_manual(palette(len(names)), name=SIZE_TITLES[parameters], guide=key)
         + p9.scale_shape_manual(shapes(len(names)), name=SIZE_TITLES[parameters], guide=key)
         + p9.scale_linetype_manual({FOUND: "solid", CHANCE: "dotted"}, breaks=[FOUND, CHANCE], name="Share")
-        + p9.guides(linetype=p9.guide_legend(override_aes={"shape": "None", "size": 0.6}))
-        + p9.labs(x="Training tokens (log scale)", y="Examples learned once and wrong now")
-        + theme_paper(PAGE_CM if columns > 1 else 11.0, panel_rows * 3.6 + 2.4 + 0.4 * -(-len(names) // 4))
+        + p9.guides(linetype=p9.guide_legend(override_aes={"shape": "None", "size": 0.6}, order=2))
+        + p9.labs(x=axis.title, y="Examples learned once\nand wrong now")
+        + theme_paper(width, height)
+        + p9.theme(legend_box="vertical", legend_box_just="center")
+        + note
     )
 
 

@@ -1,11 +1,12 @@
-"""The rows of a figure: one metric, models by size, tasks in the study's order."""
+"""The rows of a figure: models by size, tasks in the study's order, and what their metrics are called."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.theme import compact
+from ebbtide.figures.theme import POINTS, compact
 from ebbtide.titles import Ability, title
 
 REALS = ("step", "tokens", "value", "stderr", "chance")
@@ -17,17 +18,17 @@ SIZE_TITLES = {
 }
 
 
-def ability_rows(metrics: pd.DataFrame, abilities: Sequence[Ability], metric: str) -> pd.DataFrame:
+def ability_rows(metrics: pd.DataFrame, abilities: Sequence[Ability]) -> pd.DataFrame:
     """The rows of these abilities, in their order, for a figure with a panel for each.
 
-    `task` becomes the ability's name and `metric` the one given, so that MC1 and MC2 of one task are two
-    panels. The figure needs the titles of `ability_titles`.
+    `task` becomes the ability's name, so that MC1 and MC2 of one task are two panels. The figure needs the
+    titles of `ability_titles`.
     """
     parts = [
         metrics[(metrics["task"] == a.task) & (metrics["metric"] == a.metric)].assign(task=a.name)
         for a in abilities
     ]
-    return pd.concat(parts, ignore_index=True).assign(metric=metric) if parts else metrics.iloc[:0]
+    return pd.concat(parts, ignore_index=True) if parts else metrics.iloc[:0]
 
 
 def ability_titles(abilities: Sequence[Ability]) -> dict[str, str]:
@@ -40,8 +41,61 @@ def labeller(titles: Mapping[str, str] | None) -> Callable[[str], str]:
     return lambda task: (titles or {}).get(task, title(task))
 
 
-def choose(metrics: pd.DataFrame, metric: str, parameters: str = "non_embedding") -> pd.DataFrame:
-    """The rows of `metrics` with a value of `metric`, sorted by task, size and training tokens.
+def metric_labels(rows: pd.DataFrame) -> dict[str, str]:
+    """Metric → its name, unit and direction: `Loss (nats per token, lower is better)`.
+
+    `rows` have the columns `metric`, `unit` and `direction`.
+    """
+    found = rows[["metric", "unit", "direction"]].drop_duplicates("metric")
+    return {
+        metric: metric_label(metric, unit, direction)
+        for metric, unit, direction in found.itertuples(index=False)
+    }
+
+
+def metric_label(metric: str, unit: str, direction: str) -> str:
+    """Name, unit and direction of one metric; a unit that is the name is not repeated."""
+    name = title(metric)
+    words = [word for word in (unit if unit != name.lower() else "", direction) if word]
+    return f"{name} ({', '.join(words)})" if words else name
+
+
+def strip_width(columns: int) -> int:
+    """Characters per line of the titles of panels, so many side by side."""
+    return {1: 56, 2: 44}.get(columns, 33)
+
+
+def panel_titles(rows: pd.DataFrame, titles: Mapping[str, str] | None, width: int) -> dict[str, str]:
+    """Task → title of its panel; if there are several metrics, with the label of its own below.
+
+    Lines have at most `width` characters, see `strip_width`.
+    """
+    labels, name = metric_labels(rows), labeller(titles)
+    pairs = rows[["task", "metric"]].drop_duplicates("task").itertuples(index=False)
+    if len(labels) < 2:
+        return {task: wrapped(name(task), width) for task, _ in pairs}
+    return {task: f"{wrapped(name(task), width)}\n{wrapped(labels[metric], width)}" for task, metric in pairs}
+
+
+def wrapped(text: str, width: int) -> str:
+    """`text` in lines of at most `width` characters; the label of a metric breaks before its bracket."""
+    parts = [text] if len(text) <= width else text.replace(" (", "\n(", 1).split("\n")
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, width))
+
+
+def lines_of(titles: Mapping[str, str]) -> int:
+    """Lines of the longest title."""
+    return max(text.count("\n") + 1 for text in titles.values())
+
+
+def shared_label(rows: pd.DataFrame) -> str:
+    """The label of the metric of all panels; of several, that the panels have it."""
+    labels = list(metric_labels(rows).values())
+    return labels[0] if len(labels) == 1 else "Metric of the panel"
+
+
+def choose(metrics: pd.DataFrame, parameters: str = "non_embedding") -> pd.DataFrame:
+    """The rows of `metrics` with a value, sorted by task, size and training.
 
     Two columns become ordered categories: `task`, in order of first appearance, and `size`
     (`pythia-70m (18.9M)`), from the smallest model to the largest by `parameters`, equal ones by name.
@@ -49,10 +103,10 @@ def choose(metrics: pd.DataFrame, metric: str, parameters: str = "non_embedding"
 
     Raises `FigureError` when no row is left.
     """
-    rows = metrics[(metrics["metric"] == metric) & metrics["value"].notna()]
+    rows = metrics[metrics["value"].notna()]
     if rows.empty:
-        found = ", ".join(sorted(metrics["metric"].unique())) or "no rows"
-        raise FigureError(f"metrics: no row has a value of metric {metric!r} (metrics found: {found}).")
+        found = f"all {len(metrics)} rows lack a value" if len(metrics) else "there are no rows"
+        raise FigureError(f"metrics: nothing to draw: {found}. Add tasks and checkpoints to the study.")
     sizes = rows.groupby("model")[f"parameters_{parameters}"].max()
     known = sizes.where(sizes > 0)
     order = known.rename("size").reset_index().sort_values(["size", "model"])["model"]
@@ -62,7 +116,7 @@ def choose(metrics: pd.DataFrame, metric: str, parameters: str = "non_embedding"
         task=pd.Categorical(rows["task"], rows["task"].unique(), ordered=True),
         size=pd.Categorical(rows["model"].map(names), list(names.values()), ordered=True),
     )
-    return rows.sort_values(["task", "size", "tokens", "step", "checkpoint"], ignore_index=True)
+    return rows.sort_values(["task", "size", "tokens", "step"], kind="stable", ignore_index=True)
 
 
 def prune(rows: pd.DataFrame) -> pd.DataFrame:
@@ -76,6 +130,12 @@ def panel_columns(tasks: int, most: int) -> int:
     """Panels side by side, at most `most`, in rows as even as possible: four tasks are 2 × 2, not 3 + 1."""
     rows = -(-tasks // most)
     return -(-tasks // rows)
+
+
+def key_columns(names: Sequence[str], width_cm: float) -> int:
+    """Keys of a legend side by side, so that none is cut off."""
+    key_cm = 1.0 + max(len(name) for name in names) * POINTS * 0.02
+    return max(1, min(len(names), int(width_cm // key_cm)))
 
 
 def _size(model: str, parameters: float) -> str:

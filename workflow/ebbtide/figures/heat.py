@@ -1,4 +1,4 @@
-"""A heat map of models by checkpoints, one panel per task, coloured by the difference from chance."""
+"""A heat map of models by checkpoints, a panel per task, coloured by the difference from chance."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,75 +8,99 @@ import plotnine as p9
 from matplotlib.colors import to_rgb
 from mizani.palettes import gradient_n_pal
 
-from ebbtide.errors import FigureError
-from ebbtide.figures.frame import choose, labeller, panel_columns
+from ebbtide.figures.frame import (
+    choose,
+    lines_of,
+    panel_columns,
+    panel_titles,
+    shared_label,
+    strip_width,
+)
 from ebbtide.figures.theme import PAGE_CM, POINTS, compact, theme_paper
-from ebbtide.titles import title
 
-# Orange below chance, blue above: distinguishable with colour blindness.
+# Orange is worse, blue is better: distinguishable with colour blindness.
 COLOURS = ("#a6500a", "#e9a35c", "#f7f7f7", "#7fb2d9", "#1f5fa6")
-UNKNOWN = "#c8c8c8"  # no cell, or no chance level; not the colour of chance
+UNKNOWN = "#c8c8c8"  # no cell; not the colour of no difference
+CHANCE, FIRST = "from chance", "from the first checkpoint"
 TILES_ACROSS = 27  # per page; narrower tiles are too small for their value
 TICKS_ACROSS = 32  # checkpoint names per page, rotated
 
 
 def plot_heat(
-    metrics: pd.DataFrame,
-    metric: str = "accuracy",
-    *,
-    parameters: str = "non_embedding",
-    titles: Mapping[str, str] | None = None,
+    metrics: pd.DataFrame, *, parameters: str = "non_embedding", titles: Mapping[str, str] | None = None
 ) -> p9.ggplot:
-    """Draw `metric` as tiles, model size on the y axis and checkpoint on the x axis, a panel per task.
+    """Draw metrics as tiles, model size on the y axis and checkpoint on the x axis, a panel per task.
 
-    `metrics` is the table of `tables.METRICS`; models are ordered by `parameters`; `titles` are titles of
-    panels by task. The colour is value − chance, on a symmetric scale that all panels share; grey tiles have
-    no cell or no chance level. Tiles contain their value if it fits. A checkpoint is labelled by its step
-    and training tokens, or by its name if the tokens are unknown or 0; columns are ordered by tokens.
+    `metrics` is the table of `tables.METRICS` with the columns of `metrics.direction.with_properties`, one
+    metric per task; models are ordered by `parameters`, the smallest at the top; `titles` are titles of
+    panels by task. The colour is the difference from the chance level, or, in a task without one, from the
+    model's first checkpoint. Blue is better (higher, if neither end is). Panels of one metric share a scale
+    of colours; if scales differ, each panel states its own. Grey tiles have no cell. Tiles contain their
+    value if it fits. A checkpoint is labelled by its step and training tokens, or by its name; columns are in
+    order of tokens, then steps.
 
-    Raises `FigureError` when `metric` does not occur or no row has a chance level.
+    Raises `FigureError` when no row has a value.
     """
-    rows = choose(metrics, metric, parameters)
-    if rows["chance"].isna().all():
-        raise FigureError(
-            f"metrics: {metric!r} has no chance level in any row, and the colours of this figure are the "
-            "difference from chance. Set `chance` of the tasks."
-        )
+    rows = _with_difference(choose(metrics, parameters))
     names = _checkpoint_names(rows)
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
     written = len(names) <= TILES_ACROSS
     columns = panel_columns(len(tasks), max(1, TILES_ACROSS // max(len(names), 6)) if written else 2)
-    difference = rows["value"] - rows["chance"]
-    reach = max(0.05, math.ceil(difference.abs().max() * 20) / 20)
+    scales = rows.drop_duplicates(["metric", "reference"])
+    one = len(scales) == 1
     rows = rows.assign(
         column=pd.Categorical(_key(rows), list(names), ordered=True),
-        difference=difference,
-        ink=[_ink(value, reach) for value in difference],
-        text=[f"{value:.2f}".removeprefix("0") for value in rows["value"]],
+        size=pd.Categorical(rows["size"].astype(str), sizes[::-1], ordered=True),
+        ink=[_ink(value) for value in rows["shade"]],
+        text=[_short(value, share) for value, share in zip(rows["value"], rows["is_share"], strict=True)],
     )
     ticks = list(names)[:: -(-len(names) * columns // TICKS_ACROSS)]
     values = p9.geom_text(p9.aes(label="text", color="ink"), size=POINTS - 2, show_legend=False)
+    strips = _strips(rows, panel_titles(rows, titles, strip_width(columns)), one)
+    across = f"difference {scales['reference'].iloc[0]}" if one else "difference, on the scale of each panel"
     return (
         p9.ggplot(rows, p9.aes("column", "size"))
-        + p9.geom_tile(p9.aes(fill="difference"))
+        + p9.geom_tile(p9.aes(fill="shade"))
         + ([values] if written else [])
-        + p9.facet_wrap("task", ncol=columns, labeller=labeller(titles))
+        + p9.facet_wrap("task", ncol=columns, labeller=lambda task: strips[task])
         + p9.scale_x_discrete(breaks=ticks, labels=[names[key] for key in ticks], expand=(0, 0))
         + p9.scale_y_discrete(expand=(0, 0))
         + p9.scale_color_identity()
         + p9.scale_fill_gradientn(
             COLOURS,
-            limits=(-reach, reach),
-            breaks=[-reach, 0, reach],
-            labels=[f"−{reach:.2f}", "0", f"+{reach:.2f}"],
+            limits=(-1, 1),
+            breaks=[-1, 0, 1],
+            labels=_bar_labels(scales),
             na_value=UNKNOWN,
-            name=f"{title(metric)} − chance",
+            name=f"{shared_label(rows)}\n{across}",
         )
-        + p9.labs(x="Checkpoint: step (training tokens)", y="Model")
-        + theme_paper(*_extent([labeller(titles)(task) for task in tasks], sizes, names, columns))
+        + p9.labs(x=_axis_title(rows), y="Model")
+        + theme_paper(*_extent(strips, sizes, names, columns))
         + theme_tiles()
         + p9.theme(axis_text_x=p9.element_text(rotation=90, ha="center", va="top"))
     )
+
+
+def _with_difference(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add `reference`, `difference`, `reach` of its scale, and `shade`, from -1 (worst) to 1 (best)."""
+    known = rows.groupby("task", observed=True)["chance"].transform(lambda chance: chance.notna().all())
+    first = rows.groupby(["task", "size"], observed=True)["value"].transform("first")
+    difference = rows["value"] - rows["chance"].where(known, first)
+    reference = known.map({True: CHANCE, False: FIRST})
+    largest = difference.abs().groupby([rows["metric"], reference]).transform("max")
+    reach = [max(0.05, math.ceil(value * 20) / 20) for value in largest]
+    turned = difference.where(~rows["lower_is_better"], -difference)
+    return rows.assign(reference=reference, difference=difference, reach=reach, shade=turned / reach)
+
+
+def _strips(rows: pd.DataFrame, titles: Mapping[str, str], one: bool) -> dict[str, str]:
+    """Task → panel title: of several scales, with what its colours are and where they end."""
+    panels = rows.drop_duplicates("task")
+    parts = zip(*(panels[key] for key in ("task", "reference", "reach")), strict=True)
+    return {
+        task: titles[task] if one else f"{titles[task]}\n{reference}: ±{reach:.3g}"
+        for task, reference, reach in parts
+    }
 
 
 def theme_tiles() -> p9.theme:
@@ -99,7 +123,7 @@ def _key(rows: pd.DataFrame) -> pd.Series:
 
 def _checkpoint_names(rows: pd.DataFrame) -> dict[str, str]:
     """Column key → label on the axis, in order of training tokens."""
-    columns = rows.sort_values(["tokens", "step", "checkpoint"]).drop_duplicates(["tokens", "checkpoint"])
+    columns = rows.sort_values(["tokens", "step"], kind="stable").drop_duplicates(["tokens", "checkpoint"])
     names = [
         (f"{step:.0f} " if step > 0 else f"{checkpoint} ") + f"({compact(tokens)})"
         if tokens > 0
@@ -109,27 +133,53 @@ def _checkpoint_names(rows: pd.DataFrame) -> dict[str, str]:
     return dict(zip(_key(columns), names, strict=True))
 
 
-def _ink(difference: float, reach: float) -> str:
-    """Black or white, whichever has the higher contrast (WCAG) with the tile of this difference."""
-    if math.isnan(difference):
-        return "black"
-    red, green, blue = to_rgb(str(gradient_n_pal(COLOURS)([(difference / reach + 1) / 2])[0]))
+def _bar_labels(scales: pd.DataFrame) -> list[str]:
+    """Labels of both ends and the middle of the colour bar; numbers if there is only one scale."""
+    judged = bool((scales["direction"] != "").all())
+    if len(scales) > 1:
+        return ["worse", "0", "better"] if judged else ["worse or lower", "0", "better or higher"]
+    reach, lower = scales["reach"].iloc[0], bool(scales["lower_is_better"].iloc[0])
+    worst, best = f"{'+' if lower else '−'}{reach:.2f}", f"{'−' if lower else '+'}{reach:.2f}"
+    return [f"{worst} (worse)", "0", f"{best} (better)"] if judged else [worst, "0", best]
+
+
+def _axis_title(rows: pd.DataFrame) -> str:
+    if (rows["tokens"] > 0).any():
+        return "Checkpoint: step (training tokens)"
+    return "Checkpoint (training tokens 0 or unknown: set tokens_per_step)"
+
+
+def _short(value: float, is_share: bool) -> str:
+    """A value that fits its tile: `.44` of shares, else three digits."""
+    if is_share:
+        return f"{value:.2f}".removeprefix("0")
+    value += 0.0 if abs(value) >= 0.005 else -value  # not -0.00
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else compact(value)
+
+
+def _ink(shade: float) -> str:
+    """Black or white, whichever has the higher contrast (WCAG) with the tile of this shade, -1 to 1."""
+    red, green, blue = to_rgb(str(gradient_n_pal(COLOURS)([(shade + 1) / 2])[0]))
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     # 1.05 / (L + 0.05) is the contrast with white, (L + 0.05) / 0.05 with black.
     return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
-def _extent(titles: list[str], sizes: pd.Index, names: dict[str, str], columns: int) -> tuple[float, float]:
+def _extent(
+    strips: Mapping[str, str], sizes: pd.Index, names: dict[str, str], columns: int
+) -> tuple[float, float]:
     """Width and height in cm: tiles, panel titles, axis names, colour bar."""
     letter = 0.13
     beside = 1.0 + letter * _longest(sizes)
-    below = 2.0 + letter * _longest(names.values())
+    below = 2.4 + letter * _longest(names.values())
     tile = 0.45 if len(names) <= TILES_ACROSS else 0.34
-    panel = max(0.6 * len(names), 2.4, 0.18 * _longest(titles))
-    rows = -(-len(titles) // columns)
-    across = max(columns * panel, 8.0)  # room for the colour bar
-    return min(PAGE_CM, beside + across), rows * (max(len(sizes), 2) * tile + 0.7) + below
+    lines = [line for strip in strips.values() for line in strip.split("\n")]
+    panel = max(0.6 * len(names), 2.4, 0.14 * _longest(lines))
+    rows = -(-len(strips) // columns)
+    across = max(columns * panel, 11.0)  # room for the colour bar
+    high = max(len(sizes), 2) * tile + 0.4 + 0.3 * lines_of(strips)
+    return min(PAGE_CM, beside + across), rows * high + below
 
 
 def _longest(words: Iterable[str]) -> int:

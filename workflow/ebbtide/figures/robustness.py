@@ -37,7 +37,7 @@ def plot_robustness(
     rows = table[(table["term"] == "interaction") & table["survives"].ne("")]
     if rows.empty:
         notes = table.loc[table["group"] == "base", "note"].unique()
-        raise FigureError(f"robustness: no task has a regression ({'; '.join(notes[:3]) or 'no tasks'}).")
+        raise FigureError(f"robustness.tsv: no task has a regression ({'; '.join(notes[:3]) or 'no tasks'}).")
     critical = NormalDist().inv_cdf(1 - alpha / 2)
     positions = _positions(rows)
     several = rows.groupby("task", sort=False)["metric"].transform("nunique") > 1

@@ -7,9 +7,8 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import SIZE_TITLES, labeller, panel_columns
+from ebbtide.figures.frame import SIZE_TITLES, labeller, metric_labels, panel_columns
 from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, theme_paper
-from ebbtide.titles import title
 
 Z = 1.96
 SHARE_LIMITS = (-0.02, 1.02)  # of the y axis for shares, as in the Inverse Scaling Prize
@@ -44,7 +43,7 @@ def plot_scale(
     Parameters
     ----------
     points
-        Table of scale_points.tsv with the columns `lower_is_better` and `is_share`.
+        Table of scale_points.tsv with the columns of `metrics.direction.with_properties`.
     trends
         Table of scale_trends.tsv.
     parameters
@@ -59,9 +58,13 @@ def plot_scale(
     """
     rows = points[(points["metric"] == metric) & points["flops"].notna()].copy()
     if rows.empty:
+        of_metric = int((points["metric"] == metric).sum())
         found = ", ".join(points["metric"].unique()) or "none"
+        unknown = f"the training compute of all {of_metric} points is unknown; set tokens_per_step and sizes"
         raise FigureError(
-            f"scale_points.tsv: no model of known compute has the metric {metric!r} (metrics found: {found})."
+            f"scale_points.tsv: nothing to draw of {metric}: "
+            + (unknown if of_metric else f"no model of the series has it (metrics found: {found})")
+            + "."
         )
     keys = ["series", "asked", "shots"]
     classes = trends[trends["metric"] == metric].rename(columns={"task": "asked"})
@@ -103,7 +106,9 @@ def plot_scale(
         + p9.scale_fill_manual(colours, name="Series", guide=None)
         + p9.scale_shape_manual([SHAPES[c] for c in seen], name="Class over scale")
         + p9.scale_linetype_manual(DASHES[: rows["prompt"].nunique()], name="Examples in the prompt")
-        + p9.labs(x=f"Training compute 6 N D (FLOPs; N: {words})", y=_axis(metric, logarithmic))
+        + p9.labs(
+            x=f"Training compute 6 N D (FLOPs; N: {words})", y=_axis(metric_labels(rows)[metric], logarithmic)
+        )
         + theme_paper(PAGE_CM if columns > 1 else 11.0, height)
         + p9.theme(legend_box="horizontal", legend_key_width=18, legend_text=p9.element_text(size=POINTS - 1))
         + p9.guides(
@@ -131,8 +136,8 @@ def _ordered(words: pd.Series, shots: list[str]) -> pd.Categorical:
     return pd.Categorical(words, [shots_in_words(s) for s in shots], ordered=True)
 
 
-def _axis(metric: str, logarithmic: bool) -> str:
-    return f"{title(metric)} (log scale; lower is better)" if logarithmic else title(metric)
+def _axis(label: str, logarithmic: bool) -> str:
+    return f"{label}, log scale" if logarithmic else label
 
 
 def _powers(limits: tuple[float, float]) -> list[float]:

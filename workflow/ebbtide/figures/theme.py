@@ -45,15 +45,27 @@ def theme_paper(width_cm: float = PAGE_CM, height_cm: float = 10.0) -> p9.theme:
         panel_spacing_x=0.015,
         panel_spacing_y=0.02,
         strip_background=p9.element_blank(),
-        strip_text=p9.element_text(size=POINTS, weight="bold", ha="left", color="black"),
+        strip_text=p9.element_text(
+            size=POINTS, weight="bold", ha="left", ma="left", va="bottom", color="black"
+        ),
         legend_position="bottom",
         legend_title_position="top",
         legend_title=p9.element_text(size=POINTS),
         legend_text=p9.element_text(size=POINTS - 0.5),
         legend_box_spacing=0.012,
+        plot_caption_position="plot",
+        plot_caption=p9.element_text(size=POINTS - 1, color=GREY, ha="left", ma="left"),
         legend_background=p9.element_blank(),
         legend_key=p9.element_blank(),
     )
+
+
+def footnote(text: str, width_cm: float) -> tuple[list[p9.labs], float]:
+    """A note below a figure, wrapped to its width, and its height in cm; nothing without a text."""
+    if not text:
+        return [], 0.0
+    wrapped = textwrap.wrap(text, int(width_cm / (0.0165 * POINTS)))
+    return [p9.labs(caption="\n".join(wrapped))], 0.3 + 0.3 * len(wrapped)
 
 
 def save(

@@ -6,9 +6,14 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import labeller, panel_columns
-from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper
-from ebbtide.titles import title
+from ebbtide.figures.frame import (
+    labeller,
+    metric_labels,
+    panel_columns,
+    strip_width,
+    wrapped,
+)
+from ebbtide.figures.theme import GREY, PAGE_CM, compact, footnote, theme_paper
 
 # Colours of Okabe & Ito (2008), distinguishable with colour blindness; the shapes are without colour.
 LOOKS = {
@@ -21,32 +26,44 @@ LOOKS = {
 }
 
 
-def plot_trends(trends: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
-    """Draw `slope` with `low` and `high` of every row of trends.tsv.
+def plot_trends(
+    trends: pd.DataFrame, alpha: float = 0.05, titles: Mapping[str, str] | None = None
+) -> p9.ggplot:
+    """Draw `slope` with `low` and `high` (at 1 - `alpha`) of every row of trends.tsv.
 
-    Models are ordered by their non-embedding parameters, the smallest at the top; panels are in order of
-    first appearance, with `titles` by task. If tasks have different metrics, each panel has its own axis.
+    `trends` has the columns of `metrics.direction.with_properties`. Models are ordered by their non-embedding
+    parameters, the smallest at the top; panels are in order of first appearance, with `titles` by task. If
+    tasks have different metrics, each panel has its own axis.
 
     Raises `FigureError` when no row has a slope.
     """
     rows = trends[trends["slope"].notna()].copy()
     if rows.empty:
-        raise FigureError(
-            "trends.tsv: no row has a slope; a slope needs two checkpoints with training tokens and two "
-            "examples."
-        )
-    one_metric = rows["metric"].nunique() == 1
-    tasks = rows["task"].map(labeller(titles))
-    named = tasks if one_metric else tasks + ": " + rows["metric"].map(title)
+        raise FigureError(f"trends.tsv: no row has a slope: {_why_no_slope(trends)}.")
+    labels, name = metric_labels(rows), labeller(titles)
+    one_metric = len(labels) == 1
+    columns = panel_columns(len(rows[["task", "metric"]].drop_duplicates()), 3)
+    strip = strip_width(columns) - 4 * (columns > 1)  # the names of models take some room
+    named = rows["task"].map(lambda task: wrapped(name(task), strip))
+    if not one_metric:
+        named += "\n" + rows["metric"].map(lambda metric: wrapped(labels[metric], strip))
     rows["panel"] = pd.Categorical(named, named.unique(), ordered=True)
     rows["row"], models = _rows(rows)
     classes = [name for name in LOOKS if name in set(rows["class"])]
     rows["class"] = pd.Categorical(rows["class"], classes, ordered=True)
-    panels = len(rows["panel"].cat.categories)
-    columns = panel_columns(panels, 3)
+    panels = list(rows["panel"].cat.categories)
     looks = [LOOKS[name] for name in classes]
-    across = title(rows["metric"].iloc[0]) if one_metric else "Metric"
-    height = -(-panels // columns) * (1.1 + 0.36 * models) + 1.8
+    across = next(iter(labels.values())) if one_metric else "Metric of the panel"
+    width = PAGE_CM if columns > 1 else 12.5
+    note, note_cm = footnote(
+        f"Bars: {100 * (1 - alpha):g} % interval of the slope over all checkpoints, for each curve alone. "
+        "Class: significant rises and falls between any two checkpoints, tested for all curves together. So "
+        "a curve that rises in a part of training may have an interval that includes 0, and the interval of "
+        "an undecided curve may exclude it.",
+        width,
+    )
+    lines = max(panel.count("\n") for panel in panels) + 1
+    height = -(-len(panels) // columns) * (0.8 + 0.3 * lines + 0.36 * max(models, 2)) + 2.0 + note_cm
     return (
         p9.ggplot(rows, p9.aes("slope", "row", color="class", shape="class"))
         + p9.geom_vline(xintercept=0, linetype="dashed", color=GREY, size=0.4)
@@ -55,12 +72,23 @@ def plot_trends(trends: pd.DataFrame, titles: Mapping[str, str] | None = None) -
         )
         + p9.geom_point(size=1.9)
         + p9.facet_wrap("panel", ncol=columns, scales="fixed" if one_metric else "free_x")
+        + p9.scale_x_continuous(labels=lambda ticks: [f"{tick:.2g}" for tick in ticks])
         + p9.scale_color_manual([colour for _, colour in looks], name="Class of the curve")
         + p9.scale_shape_manual([shape for shape, _ in looks], name="Class of the curve")
-        + p9.labs(x=f"{across}: change per tenfold of training tokens", y="Model (non-embedding parameters)")
-        + theme_paper(PAGE_CM if columns > 1 else 11.0, max(height, 4.5))
+        + p9.labs(x=f"{across}: change per tenfold of training tokens", y="Model")
+        + theme_paper(width, height)
         + p9.guides(color=p9.guide_legend(nrow=1), shape=p9.guide_legend(nrow=1))
+        + note
     )
+
+
+def _why_no_slope(trends: pd.DataFrame) -> str:
+    """The reasons in the notes, the first of each row."""
+    if trends.empty:
+        return "no model has results by example; score its checkpoints, or import samples instead of means"
+    first = trends["note"].str.partition(";")[0]
+    known = (trends["checkpoints"] > 1).all() and first.str.contains("tokens are unknown").all()
+    return "; ".join(first[first != ""].unique()[:3]) + (" (set tokens_per_step)" if known else "")
 
 
 def _rows(rows: pd.DataFrame) -> tuple[pd.Categorical, int]:

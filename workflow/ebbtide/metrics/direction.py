@@ -60,13 +60,37 @@ def is_accuracy(name: str) -> bool:
     return name.startswith("accuracy")
 
 
-def with_properties(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns `lower_is_better` and `is_share`, which figures need, to a table of metrics.
+def unit_of(name: str) -> str:
+    """Return the unit of a registered metric; empty if it has none, or is not registered."""
+    metric = find_metric(name)
+    return metric.unit if metric else ""
 
-    `table` has the columns `metric` and `value`.
+
+def direction_of(name: str) -> str:
+    """Return the direction in words; empty for a registered metric of which neither end is better.
+
+    That of a metric that is not registered is inferred from its name, and the words say so.
     """
-    shares = {name: is_share(str(name), values.dropna()) for name, values in table.groupby("metric")["value"]}
+    metric = find_metric(name)
+    if metric is None:
+        return f"assumed: {'lower' if lower_is_better(name) else 'higher'} is better"
+    if metric.higher_is_better is None:
+        return ""
+    return f"{'higher' if metric.higher_is_better else 'lower'} is better"
+
+
+def with_properties(table: pd.DataFrame) -> pd.DataFrame:
+    """Add what figures need to know of metrics: `unit`, `direction`, `lower_is_better` and `is_share`.
+
+    `table` has the column `metric`. If it also has `value`, these decide whether a metric that is not
+    registered is a share.
+    """
+    names = [str(name) for name in table["metric"].unique()]
+    values = table["value"] if "value" in table else pd.Series(-1.0, table.index)
+    shares = {name: is_share(name, values[table["metric"] == name].dropna()) for name in names}
     return table.assign(
+        unit=table["metric"].map({name: unit_of(name) for name in names}).astype(object),
+        direction=table["metric"].map({name: direction_of(name) for name in names}).astype(object),
         lower_is_better=(signs_of(table["metric"]) < 0).astype(bool),
         is_share=table["metric"].map(shares).astype(bool),
     )

@@ -8,9 +8,9 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.figures import scaling
-from ebbtide.figures.accuracy import plot_accuracy
 from ebbtide.figures.alarms import plot_alarms
 from ebbtide.figures.changes import plot_changes
+from ebbtide.figures.curves import plot_curves
 from ebbtide.figures.early_warning import plot_early_warning
 from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.figures.frame import ability_rows, ability_titles
@@ -21,6 +21,7 @@ from ebbtide.figures.scale import plot_scale
 from ebbtide.figures.theme import write
 from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
+from ebbtide.metrics.chosen import drawn_metrics
 from ebbtide.metrics.direction import with_properties
 from ebbtide.tables import METRICS, read_frame, read_tsv
 from ebbtide.titles import abilities
@@ -66,22 +67,21 @@ class Figures:
         found: Callable[[], p9.ggplot] = getattr(self, name)
         return found
 
-    def accuracy(self) -> p9.ggplot:
-        """Accuracy against training tokens."""
+    def curves(self) -> p9.ggplot:
+        """Metrics along training."""
         columns = ["model", "checkpoint", "tokens"]
         dropped = pd.DataFrame(list(self._settings["dropped"]), columns=columns)
-        rows, options = self._metric("accuracy")
-        return plot_accuracy(rows, dropped=dropped, **options)
+        rows, options = self._drawn
+        return plot_curves(rows, dropped=dropped, **options)
 
     def paper(self) -> p9.ggplot:
-        """The metric of the regressions in the form of the paper."""
-        metric = self._regression["metric"]
-        rows, options = self._metric(metric)
-        return plot_paper(rows, metric, **options)
+        """Metrics along training in the form of the paper."""
+        rows, options = self._drawn
+        return plot_paper(rows, **options)
 
     def heat(self) -> p9.ggplot:
-        """Accuracy as a map of sizes and checkpoints."""
-        rows, options = self._metric("accuracy")
+        """Metrics as a map of sizes and checkpoints."""
+        rows, options = self._drawn
         return plot_heat(rows, **options)
 
     def robustness(self) -> p9.ggplot:
@@ -98,7 +98,7 @@ class Figures:
 
     def trends(self) -> p9.ggplot:
         """Slopes with their intervals."""
-        return plot_trends(self._tsv("trends"), self._titles)
+        return plot_trends(with_properties(self._tsv("trends")), self._settings["alpha"], self._titles)
 
     def early_warning(self) -> p9.ggplot:
         """Falling accuracy and the signals that may fall before it."""
@@ -106,7 +106,8 @@ class Figures:
 
     def forgetting(self) -> p9.ggplot:
         """The share of forgotten examples over training."""
-        return plot_forgetting(self._tsv("forgetting_curves"), self._regression["parameters"], self._titles)
+        curves, summary = with_properties(self._tsv("forgetting_curves")), self._tsv("forgetting")
+        return plot_forgetting(curves, summary, self._regression["parameters"], self._titles)
 
     def scale(self, metric: str) -> p9.ggplot:
         """A metric over training compute."""
@@ -160,8 +161,10 @@ class Figures:
         """A table of the scaling laws, with titles for its train sets."""
         return self._tsv(name).replace({"train_set": self._settings["scaling_laws"]["titles"]})
 
-    def _metric(self, metric: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """The rows of a metric, with a panel for each ability, and the options of the figure."""
-        found = abilities(self._metrics["task"], metric, self._regression["metrics"], self._titles)
+    @property
+    def _drawn(self) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """The rows of the study's metrics, with a panel for each ability, and the options of figures."""
+        chosen = drawn_metrics(self._metrics, self._regression["metric"], self._regression["metrics"])
+        found = abilities(chosen, self._titles)
         options = {"parameters": self._regression["parameters"], "titles": ability_titles(found)}
-        return ability_rows(self._metrics, found, metric), options
+        return ability_rows(self._metrics, found), options

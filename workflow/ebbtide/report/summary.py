@@ -144,7 +144,7 @@ def _verdict_lines(verdicts: pd.DataFrame) -> list[str]:
         if len(found):
             lines.append(f"{verdict}: {', '.join(found)}")
     undecided = table[table["verdict"] == "undecided"]
-    for reason, rows in undecided.fillna({"note": ""}).groupby("note", sort=False):
+    for reason, rows in undecided.fillna({"why": ""}).groupby("why", sort=False):
         because = f" ({reason!s})" if reason else ""
         lines.append(f"undecided: {', '.join(rows['name'])}{because}")
     return lines

@@ -69,13 +69,6 @@ class Study:
         for model in self.models.values():
             yield from model.checkpoints
 
-    def has_tokens(self) -> bool:
-        """Whether the training tokens of any checkpoint are known, scored or imported."""
-        rows = self.imported
-        stated = any(m.get("tokens_per_step") for row in rows for m in row.get("models", []))
-        named = any("tokens" in row.get("columns", {}) for row in rows)
-        return stated or named or any(c.tokens for c in self.checkpoints())
-
     def sources(self) -> dict[str, Source]:
         """Return the pinned files of imported results, by sha256."""
         found = (source_of(row, f"imported[{i}]") for i, row in enumerate(self.imported))
@@ -92,10 +85,6 @@ class Study:
         ]
         asked += [[m.name, d.name, d.step * m.tokens_per_step] for m in self.on_disk for d in m.directories]
         return [row for row in asked if (row[0], row[1]) in out]
-
-    def has_chance(self) -> bool:
-        """Whether the chance level of any task is known."""
-        return bool(self.tasks) or any(row["chance"] for row in self.imported)
 
     def has_examples(self) -> bool:
         """Whether results per example exist: only for scored cells, because imported results are means."""

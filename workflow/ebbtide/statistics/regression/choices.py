@@ -9,10 +9,13 @@ import pandas as pd
 
 from ebbtide.statistics.regression.covariance import Estimates, least_squares
 from ebbtide.statistics.regression.design import (
+    NO_REGRESSION,
     Size,
     cells_of,
+    left_out_note,
     predictors_of,
     reason_for_no_regression,
+    reason_of_arrays,
     response_and_design,
     standardise,
 )
@@ -46,19 +49,19 @@ class _Grid:
 
     @property
     def has_no_regression(self) -> bool:
-        return self.note.startswith("no regression")
+        return self.note.startswith(NO_REGRESSION)
 
     def without(self, model: str) -> "_Grid":
         kept = self.models != model
         y, predictors = self.y[kept], self.predictors[kept]
-        return _Grid(y, predictors, self.models[kept], self.n[kept], reason_for_no_regression(y, predictors))
+        return _Grid(y, predictors, self.models[kept], self.n[kept], reason_of_arrays(y, predictors))
 
     def outcome(self, group: str, choice: str, fit: "Callable[[_Grid], Estimates | str]") -> Outcome:
         """Return the result of `fit`, with the notes of grid and fit."""
         found = self.note if self.has_no_regression else fit(self)
         count = len(self.y), len(np.unique(self.models))
         if isinstance(found, str):
-            text = found if self.has_no_regression else f"no regression: {found}"
+            text = found if self.has_no_regression else f"{NO_REGRESSION}: {found}"
             return Outcome(group, choice, *count, None, text)
         return Outcome(group, choice, *count, found, "; ".join(n for n in (self.note, found.note) if n))
 
@@ -67,8 +70,11 @@ def outcomes(rows: pd.DataFrame, metric: str, parameters: Size) -> Iterator[Outc
     """Yield the base and every other choice for the `rows` of one task. The base counts `parameters`."""
     cells = cells_of(rows, metric, parameters)
     base = _grid(cells, parameters)
-    if not base.note:
-        base = replace(base, note=_missing_cells_note(cells))
+    if base.note:
+        base = replace(base, note=reason_for_no_regression(rows, metric, parameters))
+    else:
+        notes = (left_out_note(rows, metric, parameters), _missing_cells_note(cells))
+        base = replace(base, note="; ".join(filter(None, notes)))
     yield base.outcome("base", "base", _plain)
     for size in get_args(Size):
         if size != parameters:
@@ -85,9 +91,7 @@ def _grid(cells: pd.DataFrame, parameters: Size) -> _Grid:
     y = cells["value"].to_numpy(dtype=float)
     predictors = predictors_of(cells, parameters)
     n = cells["n"].to_numpy(dtype=float) if "n" in cells else np.zeros(len(y))
-    return _Grid(
-        y, predictors, cells["model"].to_numpy(dtype=object), n, reason_for_no_regression(y, predictors)
-    )
+    return _Grid(y, predictors, cells["model"].to_numpy(dtype=object), n, reason_of_arrays(y, predictors))
 
 
 def _missing_cells_note(cells: pd.DataFrame) -> str:
@@ -104,7 +108,7 @@ def _other_size(cells: pd.DataFrame, size: Size, base: _Grid) -> Outcome:
     if base.has_no_regression:
         return base.outcome("size", choice, _plain)
     if known.empty:
-        return replace(base, note=f"no regression: {choice} unknown").outcome("size", choice, _plain)
+        return replace(base, note=f"{NO_REGRESSION}: {choice} unknown").outcome("size", choice, _plain)
     grid = _grid(known, size)
     remarks = [grid.note or base.note]
     if len(known) < len(cells):

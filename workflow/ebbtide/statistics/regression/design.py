@@ -5,9 +5,18 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from ebbtide.metrics.chosen import metrics_by_task
+
 Form = Literal["standardised", "raw"]
 Size = Literal["non_embedding", "total", "active", "nominal"]
 
+SIZES: dict[Size, str] = {
+    "non_embedding": "non-embedding parameters",
+    "total": "parameters",
+    "active": "active parameters",
+    "nominal": "nominal parameters",
+}
+NO_REGRESSION = "no regression"  # how a note begins that gives the reason
 TERMS = ("parameters", "tokens", "interaction")
 COEFFICIENTS = 4  # intercept, two main effects, interaction
 
@@ -39,18 +48,81 @@ def standardise(x: np.ndarray) -> np.ndarray:
     return standardised
 
 
-def reason_for_no_regression(y: np.ndarray, predictors: np.ndarray) -> str:
-    """Return why these cells have no regression; empty if they have one."""
-    if len(y) <= COEFFICIENTS:
-        return f"no regression: {len(y)} cells with training tokens, more than {COEFFICIENTS} needed"
-    reasons = {
-        "a value is missing": not np.isfinite(y).all(),
-        f"the metric is {y[0]:.6g} in every cell": np.ptp(y) == 0,
-        "one model size only": np.ptp(predictors[:, 0]) == 0,
-        "one number of training tokens only": np.ptp(predictors[:, 1]) == 0,
-        "the grid does not separate size, tokens and their interaction": not _separates(predictors),
+def reason_for_no_regression(rows: pd.DataFrame, metric: str, parameters: Size) -> str:
+    """Return why a task has no regression of `metric`, with the key that changes it; empty if it has one.
+
+    `rows` are all rows of the task in the table of metrics.
+    """
+    own = rows[rows["metric"] == metric]
+    every = f"all {len(own)} cells"
+    if own.empty:
+        [(task, found)] = metrics_by_task(rows).items()
+        reason = (
+            f"the task has no metric {metric}; it has {', '.join(found)} "
+            f"(set regression.metrics: {{{task}: [{found[0]}]}})"
+        )
+    elif not (own["tokens"] > 0).any() and (own["step"] > 0).any():
+        reason = f"the training tokens of {every} are unknown; set tokens_per_step of the models"
+    elif not (own["tokens"] > 0).any():
+        reason = (
+            f"the training tokens of {every} are 0 or unknown; add trained checkpoints, or set their steps "
+            "and tokens_per_step"
+        )
+    elif not (own[f"parameters_{parameters}"] > 0).any():
+        reason = (
+            f"the {SIZES[parameters]} of {every} are unknown; set regression.parameters to another count, or "
+            "the parameters of the imported models"
+        )
+    else:
+        cells = cells_of(own, metric, parameters)
+        return reason_of_arrays(cells["value"].to_numpy(dtype=float), predictors_of(cells, parameters))
+    return f"{NO_REGRESSION}: {reason}"
+
+
+def reason_of_arrays(y: np.ndarray, predictors: np.ndarray) -> str:
+    """Return why y (cells,) and predictors (cells, 2) have no regression; empty if they have one."""
+    count, missing = len(y), int((~np.isfinite(y)).sum())
+    if not count:
+        reason = "no cell has both training tokens and a size"
+    elif missing:
+        reason = f"the metric has no value in {missing} of {count} cells"
+    elif np.ptp(predictors[:, 0]) == 0:
+        reason = (
+            "one model size only, but the regression is over sizes; see summary.txt for the trend of each "
+            "model"
+        )
+    elif np.ptp(predictors[:, 1]) == 0:
+        reason = "one number of training tokens only; add checkpoints of other steps"
+    elif count <= COEFFICIENTS:
+        reason = (
+            f"{count} cells with training tokens and a size, more than {COEFFICIENTS} needed; add "
+            "checkpoints or models"
+        )
+    elif np.ptp(y) == 0:
+        reason = f"the metric is {y[0]:.6g} in every cell"
+    elif not _separates(predictors):
+        reason = (
+            "the grid does not separate size, tokens and their interaction; add checkpoints, so that models "
+            "of different sizes have equal tokens"
+        )
+    else:
+        return ""
+    return f"{NO_REGRESSION}: {reason}"
+
+
+def left_out_note(rows: pd.DataFrame, metric: str, parameters: Size) -> str:
+    """Return how many cells of a task's regression are left out, and why; untrained ones are not counted."""
+    own = rows[rows["metric"] == metric]
+    trained = own[(own["tokens"] > 0) | (own["step"] > 0)]
+    unknown = {
+        "training tokens unknown": trained["tokens"] <= 0,
+        f"{SIZES[parameters]} unknown": (trained["tokens"] > 0) & ~(trained[f"parameters_{parameters}"] > 0),
     }
-    return next((f"no regression: {reason}" for reason, holds in reasons.items() if holds), "")
+    return "; ".join(
+        f"{which.sum()} of {len(trained)} cells left out: {reason}"
+        for reason, which in unknown.items()
+        if which.any()
+    )
 
 
 def _separates(predictors: np.ndarray) -> bool:

@@ -107,8 +107,9 @@ def _of_task(task: Mapping[str, Any], checkpoints: int) -> list[dict[str, Any]]:
     }
     note = task.get("note") or _reason(sizes, answers)
     if note:
+        notes = "; ".join(filter(None, (note, _left_out(task))))
         return [
-            common | {"term": term, **dict.fromkeys(("estimate", "p"), np.nan), "note": note}
+            common | {"term": term, **dict.fromkeys(("estimate", "p"), np.nan), "note": notes}
             for term in TERMS
         ]
     fitted = _fit(sizes, tokens, np.concatenate(answers))
@@ -161,7 +162,7 @@ def _reason(sizes: np.ndarray, answers: Sequence[np.ndarray]) -> str:
 
 
 def _notes(task: Mapping[str, Any], kept: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> str:
-    notes = []
+    notes = [left_out] if (left_out := _left_out(task)) else []
     most = max(len(t) for t in task["tokens"])
     if most > max(map(len, kept)):
         notes.append(f"{max(map(len, kept))} of {most} checkpoints, evenly spaced")
@@ -172,6 +173,12 @@ def _notes(task: Mapping[str, Any], kept: Sequence[np.ndarray], answers: Sequenc
             "whose log odds rely on half an answer"
         )
     return "; ".join(notes)
+
+
+def _left_out(task: Mapping[str, Any]) -> str:
+    """Return how many models are left out, and why."""
+    counts = task.get("left_out", {})
+    return "; ".join(f"{count} models {reason} are left out" for reason, count in counts.items())
 
 
 def _spread(count: int, most: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from ebbtide.metrics.chosen import chosen_metrics
 from ebbtide.statistics.multiplicity import Adjust, adjusted
 from ebbtide.statistics.regression.design import (
     COEFFICIENTS,
@@ -13,11 +14,12 @@ from ebbtide.statistics.regression.design import (
     Form,
     Size,
     cells_of,
+    left_out_note,
     predictors_of,
     reason_for_no_regression,
     response_and_design,
 )
-from ebbtide.titles import abilities
+from ebbtide.titles import Ability, abilities
 
 RAW_NOTE = "main effects are effects at N = 1, D = 1"
 
@@ -30,7 +32,7 @@ COLUMNS = (
 def regress(
     metrics: pd.DataFrame,
     *,
-    metric: str = "accuracy",
+    metric: str | None = None,
     metrics_of: Mapping[str, Sequence[str]] | None = None,
     parameters: Size = "non_embedding",
     form: Form = "standardised",
@@ -42,9 +44,10 @@ def regress(
     ----------
     metrics
         Long table (`tables.METRICS`). Rows with zero or unknown training tokens or parameters have no
-        logarithm and are left out.
+        logarithm and are left out; `note` counts those that are not untrained.
     metric, metrics_of
-        The default metric, and metrics of individual tasks that override it, each with its own regression.
+        The metric of all tasks (None: the main metric of each), and metrics of individual tasks that override
+        it, each with its own regression.
     parameters
         Count used as N.
     form
@@ -54,8 +57,8 @@ def regress(
 
     Returns
     -------
-    If a task has no regression (too few cells, a constant metric, a single size or checkpoint), its rows
-    contain NaN and `note` gives the reason.
+    If a task has no regression (`design.reason_for_no_regression`), its rows contain NaN and `note` gives the
+    reason.
 
     Raises
     ------
@@ -63,33 +66,32 @@ def regress(
         `metrics_of` names a task that is not in `metrics`.
     """
     results = []
-    for ability in abilities(metrics["task"], metric, metrics_of):
-        rows = cells_of(metrics, ability.metric, parameters)
-        own = rows[rows["task"] == ability.task]
-        results.append(_regress_task(ability.task, own, ability.metric, parameters, form))
+    of_tasks = {str(task): rows for task, rows in metrics.groupby("task", sort=False)}
+    for ability in abilities(chosen_metrics(metrics, metric, metrics_of)):
+        results.append(_regress_task(of_tasks[ability.task], ability, parameters, form))
     table = pd.concat(results, ignore_index=True)
     table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), adjust)
     return table[list(COLUMNS)]
 
 
-def _regress_task(task: str, rows: pd.DataFrame, metric: str, parameters: Size, form: Form) -> pd.DataFrame:
-    y = rows["value"].to_numpy(dtype=float)
-    predictors = predictors_of(rows, parameters)
-    note = reason_for_no_regression(y, predictors)
+def _regress_task(rows: pd.DataFrame, ability: Ability, parameters: Size, form: Form) -> pd.DataFrame:
+    cells = cells_of(rows, ability.metric, parameters)
+    note = reason_for_no_regression(rows, ability.metric, parameters)
     estimates = {name: np.full(3, np.nan) for name in ("estimate", "stderr", "t", "p")}
     if not note:
-        estimates = _ols(*response_and_design(y, predictors, form))
-    if form == "raw" and not note:
-        note = RAW_NOTE
+        y = cells["value"].to_numpy(dtype=float)
+        estimates = _ols(*response_and_design(y, predictors_of(cells, parameters), form))
+        notes = (RAW_NOTE if form == "raw" else "", left_out_note(rows, ability.metric, parameters))
+        note = "; ".join(filter(None, notes))
     return pd.DataFrame(
         {
-            "task": task,
-            "metric": metric,
+            "task": ability.task,
+            "metric": ability.metric,
             "form": form,
-            "cells": len(rows),
+            "cells": len(cells),
             "term": list(TERMS),
             **estimates,
-            "df": max(len(rows) - COEFFICIENTS, 0),
+            "df": max(len(cells) - COEFFICIENTS, 0),
             "note": note,
         }
     )

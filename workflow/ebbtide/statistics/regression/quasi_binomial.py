@@ -26,7 +26,8 @@ def reason_for_no_shares(metric: str, y: np.ndarray, n: np.ndarray) -> str:
     if not is_share(metric, y) or y.min() < 0 or y.max() > 1:
         return f"{metric} is not a share of examples"
     if not (n > 0).all():
-        return "the number of examples is unknown"
+        unknown = int((~(n > 0)).sum())
+        return f"the number of examples of {unknown} of {len(n)} cells is unknown (imported: set n)"
     return ""
 
 

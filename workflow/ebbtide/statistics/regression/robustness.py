@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ebbtide.metrics.chosen import chosen_metrics
 from ebbtide.metrics.direction import sign_of, signs_of
 from ebbtide.statistics.multiplicity import Adjust, adjusted
 from ebbtide.statistics.regression.choices import Outcome, outcomes
@@ -43,7 +44,7 @@ CORRECTIONS: dict[str, tuple[Adjust, bool]] = {
 def robustness(
     metrics: pd.DataFrame,
     *,
-    metric: str = "accuracy",
+    metric: str | None = None,
     metrics_of: Mapping[str, Sequence[str]] | None = None,
     parameters: Size = "non_embedding",
     alpha: float = 0.05,
@@ -56,7 +57,8 @@ def robustness(
     metrics
         Long table (`tables.METRICS`), as for `regress`.
     metric, metrics_of
-        The default metric, and metrics of individual tasks that override it.
+        The metric of all tasks (None: the main metric of each), and metrics of individual tasks that override
+        it.
     parameters
         Count used as N by the base.
     alpha
@@ -79,7 +81,7 @@ def robustness(
     of_tasks = {str(task): rows for task, rows in metrics.groupby("task", sort=False)}
     frames = [
         _rows(ability.task, ability.metric, found)
-        for ability in abilities(of_tasks, metric, metrics_of)
+        for ability in abilities(chosen_metrics(metrics, metric, metrics_of))
         for found in outcomes(of_tasks[ability.task], ability.metric, parameters)
     ]
     if not frames:

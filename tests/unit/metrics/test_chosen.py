@@ -1,0 +1,55 @@
+"""The metrics by which a study looks at its tasks."""
+
+import pandas as pd
+import pytest
+
+from ebbtide.errors import ConfigError
+from ebbtide.metrics.chosen import chosen_metrics, drawn_metrics, main_metric
+
+
+@pytest.mark.parametrize(
+    ("found", "main"),
+    [
+        (["margin", "accuracy", "accuracy[part=1]"], "accuracy"),
+        (["mc2", "mc1"], "mc1"),
+        (["perplexity", "bits_per_byte", "loss"], "loss"),
+        (["perplexity", "bits_per_byte"], "bits_per_byte"),
+        (["byte_perplexity", "perplexity"], "perplexity"),
+        (["absolute_log_odds", "log_odds"], "log_odds"),
+        (["rmse", "bias"], "rmse"),
+        (["f1", "exact_match"], "f1"),  # neither is registered
+        (["f1", "margin"], "margin"),
+        (["accuracy[part=1]"], "accuracy[part=1]"),
+    ],
+)
+def test_the_main_metric_is_the_first_of_the_register(found: list[str], main: str) -> None:
+    assert main_metric(found) == main
+
+
+METRICS = pd.DataFrame(
+    [
+        ("choices", "margin", 0.1),
+        ("choices", "accuracy", 0.5),
+        ("choices", "accuracy[part=1]", 0.5),
+        ("documents", "bits_per_byte", 1.0),
+        ("documents", "loss", 2.0),
+        ("broken", "accuracy", float("nan")),
+        ("broken", "margin", 1.0),
+    ],
+    columns=["task", "metric", "value"],
+)
+
+
+def test_a_study_that_names_none_looks_at_main_metrics() -> None:
+    found = {"choices": ["accuracy"], "documents": ["loss"], "broken": ["accuracy"]}
+    assert chosen_metrics(METRICS) == found
+    assert drawn_metrics(METRICS) == found | {"broken": ["margin"]}  # what has no value is not drawn
+
+
+def test_a_named_metric_is_asked_of_all_and_drawn_where_it_is() -> None:
+    of = {"documents": ["bits_per_byte", "loss"]}
+    assert list(chosen_metrics(METRICS, "margin").values()) == [["margin"]] * 3
+    assert drawn_metrics(METRICS, "margin")["documents"] == ["loss"]
+    assert chosen_metrics(METRICS, "margin", of)["documents"] == of["documents"]
+    with pytest.raises(ConfigError, match=r"found 'document', which is not .*did you mean 'documents'"):
+        chosen_metrics(METRICS, None, {"document": ["loss"]})

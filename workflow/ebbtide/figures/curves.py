@@ -1,0 +1,183 @@
+"""Metrics along training: one line per model size, one panel per task."""
+
+from collections.abc import Mapping
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from ebbtide.figures.frame import (
+    SIZE_TITLES,
+    choose,
+    key_columns,
+    lines_of,
+    panel_columns,
+    panel_titles,
+    prune,
+    shared_label,
+    strip_width,
+)
+from ebbtide.figures.theme import GREY, PAGE_CM, footnote, palette, shapes, theme_paper
+from ebbtide.figures.training_axis import on_training_axis
+
+Z = NormalDist().inv_cdf(0.975)  # standard errors of a normal interval with a coverage of 95 %
+POINTS_PER_LINE = 14  # more would overlap
+
+
+def plot_curves(
+    metrics: pd.DataFrame,
+    *,
+    parameters: str = "non_embedding",
+    titles: Mapping[str, str] | None = None,
+    dropped: pd.DataFrame | None = None,
+) -> p9.ggplot:
+    """Draw metrics along training, a line per model and a panel per task.
+
+    The axis is that of `training_axis`: tokens, steps, or the order of the checkpoints. A dashed line marks
+    the chance level, a white dot the best checkpoint of each line (the first of equals). The line connects
+    all checkpoints; of a long series, only evenly spaced ones have a point. Bands (bars for single
+    checkpoints) are 95 % intervals, value ± z·stderr, clipped to 0 and 1 for shares. Panels of one metric
+    share their y axis.
+
+    Parameters
+    ----------
+    metrics
+        Table of `tables.METRICS` with the columns of `metrics.direction.with_properties`, one metric per
+        task.
+    parameters
+        Which parameter count orders the models.
+    titles
+        Task → title of its panel, instead of the one made from its name.
+    dropped
+        Checkpoints that the study excludes (model, tokens): crosses at the bottom of every panel, in the
+        colour of their model. Only on an axis of training tokens.
+
+    Raises
+    ------
+    FigureError
+        No row has a value.
+    """
+    rows, axis = on_training_axis(choose(metrics, parameters))
+    rows = _with_interval(prune(rows))
+    one_line = ["task", "size"]
+    lines = rows[rows.groupby(one_line, observed=True)["x"].transform("size") > 1]
+    one_band = [*one_line, "run"]
+    known = rows[rows["stderr"].notna()]
+    together = known.groupby(one_band, observed=True)["x"].transform("size") > 1
+    best = _best(lines)
+    marked = pd.concat([_spread(line, axis.logarithmic) for _, line in rows.groupby(one_line, observed=True)])
+    spread = len(marked) < len(rows)
+    marked = rows.loc[marked.index.union(best.index)]
+    excluded = _excluded(dropped, rows)
+    chance = rows.loc[rows["chance"].notna(), ["task", "chance"]].drop_duplicates()
+
+    tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
+    several = rows["metric"].nunique() > 1
+    columns = panel_columns(len(tasks), 3)
+    strips = panel_titles(rows, titles, strip_width(columns))
+    width = PAGE_CM if columns > 1 else 11.0
+    keys = key_columns(list(sizes), width)
+    key, key_title = p9.guide_legend(ncol=keys), SIZE_TITLES[parameters]
+    band = p9.aes("x", ymin="low", ymax="high", group="band", fill="size")
+    bar = p9.aes(ymin="low", ymax="high", group="band")
+    layers: list[object] = []
+    # plotnine warns about a layer without rows.
+    if not chance.empty:
+        layers.append(
+            p9.geom_hline(p9.aes(yintercept="chance"), chance, linetype="dashed", color=GREY, size=0.4)
+        )
+    if several:
+        layers.append(p9.geom_blank(p9.aes("x", "y"), _reach_of_metric(rows), inherit_aes=False))
+    if together.any():
+        # Not inheriting leaves the bands without outlines, which would read as lines.
+        layers.append(
+            p9.geom_ribbon(
+                band, known[together], inherit_aes=False, alpha=min(0.2, 1 / len(sizes)), show_legend=False
+            )
+        )
+    if not together.all():
+        layers.append(p9.geom_linerange(bar, known[~together], size=0.5, show_legend=False))
+    if not lines.empty:
+        layers.append(p9.geom_line(data=lines, size=0.35 if spread else 0.6))
+    layers.append(p9.geom_point(data=marked, size=1.9, stroke=0))
+    if not best.empty:
+        layers.append(
+            p9.geom_point(data=best, shape="o", fill="white", size=0.75, stroke=0, show_legend=False)
+        )
+    if not excluded.empty:
+        layers.append(p9.geom_point(p9.aes(y="bottom"), excluded, shape="x", size=1.5, show_legend=False))
+    note, note_cm = footnote(axis.left_out, width)
+    height = _height(len(tasks), columns, -(-len(sizes) // keys), lines_of(strips)) + note_cm
+    return (
+        p9.ggplot(rows, p9.aes("x", "value", color="size", fill="size", shape="size", group="size"))
+        + layers
+        + p9.facet_wrap(
+            "task",
+            ncol=columns,
+            labeller=lambda task: strips[task],
+            scales="free_y" if several else "fixed",
+        )
+        + axis.scale(rows["x"])
+        + p9.scale_color_manual(palette(len(sizes)), name=key_title, guide=key)
+        + p9.scale_fill_manual(palette(len(sizes)), name=key_title, guide=key)
+        + p9.scale_shape_manual(shapes(len(sizes)), name=key_title, guide=key)
+        + p9.labs(x=axis.title, y=shared_label(rows))
+        + theme_paper(width, height)
+        + note
+    )
+
+
+def _best(lines: pd.DataFrame) -> pd.DataFrame:
+    """The best checkpoint of every line; none of metrics of which neither end is better."""
+    judged = lines[lines["direction"] != ""]
+    signed = judged["value"].where(~judged["lower_is_better"], -judged["value"])
+    return judged.loc[signed.groupby([judged["task"], judged["size"]], observed=True).idxmax()]
+
+
+def _reach_of_metric(rows: pd.DataFrame) -> pd.DataFrame:
+    """Lowest and highest value of the metric of every task, so that panels of one metric share an axis."""
+    low = rows[["value", "low", "chance"]].min(axis=1).groupby(rows["metric"]).min()
+    high = rows[["value", "high", "chance"]].max(axis=1).groupby(rows["metric"]).max()
+    panels = rows.drop_duplicates("task")[["task", "metric", "x"]]
+    return pd.concat([panels.assign(y=panels["metric"].map(end)) for end in (low, high)])
+
+
+def _excluded(dropped: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
+    """`dropped` at the bottom of the panels, with the line that each belongs to; only of models drawn."""
+    if dropped is None or dropped.empty or not (rows["tokens"] > 0).any():
+        return rows.iloc[:0]
+    sizes = rows.drop_duplicates("model").set_index("model")["size"]
+    kept = dropped[dropped["model"].isin(sizes.index) & (dropped["tokens"] > 0)]
+    kept = kept.assign(size=kept["model"].map(sizes), x=kept["tokens"])
+    low = rows[["value", "low", "chance"]].min(axis=1).groupby(rows["metric"]).min()
+    high = rows[["value", "high", "chance"]].max(axis=1).groupby(rows["metric"]).max()
+    panels = rows.drop_duplicates("task")[["task", "metric"]]
+    bottom = panels["metric"].map(low - 0.04 * (high - low))
+    return kept.merge(panels.assign(bottom=bottom)[["task", "bottom"]], how="cross")
+
+
+def _with_interval(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add `low`, `high` and `band`: rows of one line between two missing standard errors share a band."""
+    reach = Z * rows["stderr"]
+    low, high = rows["value"] - reach, rows["value"] + reach
+    low, high = (end.clip(0, 1).where(rows["is_share"], end) for end in (low, high))
+    # A band must not span a checkpoint whose error is unknown.
+    run = rows["stderr"].isna().groupby([rows["task"], rows["size"]], observed=True).cumsum()
+    return rows.assign(low=low, high=high, run=run, band=rows["size"].astype(str) + " " + run.astype(str))
+
+
+def _spread(line: pd.DataFrame, logarithmic: bool) -> pd.DataFrame:
+    """At most `POINTS_PER_LINE` rows of one line, evenly spaced on the axis, ends included."""
+    if len(line) <= POINTS_PER_LINE:
+        return line
+    x = line["x"].to_numpy(dtype=float)
+    x = np.log(x) if logarithmic else x
+    wanted = np.linspace(x[0], x[-1], POINTS_PER_LINE)
+    return line.iloc[np.unique(np.abs(x[:, None] - wanted).argmin(axis=0))]  # (rows, wanted)
+
+
+def _height(tasks: int, columns: int, key_rows: int, strip: int) -> float:
+    """Height in cm: panels with their titles, the x axis, the legend."""
+    panel = {1: 6.5, 2: 5.5}.get(columns, 4.2)
+    return -(-tasks // columns) * (panel + 0.2 + 0.3 * strip) + 1.0 + 0.6 + 0.45 * key_rows

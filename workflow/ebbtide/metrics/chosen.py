@@ -1,0 +1,72 @@
+"""The metrics by which a study looks at each of its tasks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from ebbtide.errors import ConfigError, nearest
+from ebbtide.metrics.registry import METRICS
+
+
+def main_metric(found: Iterable[str]) -> str:
+    """Return the main metric among those that a task has: of its kind, by the order of the register.
+
+    Of metrics that are not registered, the first. Raises `ValueError` if there is none.
+    """
+    names = _overall(dict.fromkeys(found))
+    main = [m.name for m in METRICS.values() if m.main and m.name in names]
+    registered = [m.name for m in METRICS.values() if m.name in names]
+    for name in (*main, *registered, *names):
+        return name
+    raise ValueError("a task without a metric has no main metric")
+
+
+def metrics_by_task(metrics: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the metrics that each task has, without those of single groups, in the order of the table."""
+    pairs = metrics[["task", "metric"]].drop_duplicates().groupby("task", sort=False)["metric"]
+    return {str(task): _overall(names) for task, names in pairs}
+
+
+def chosen_metrics(
+    metrics: pd.DataFrame, metric: str | None = None, metrics_of: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, list[str]]:
+    """Return the metrics of each task that a study asks for, whether or not the task has them.
+
+    Parameters
+    ----------
+    metrics
+        Table of `tables.METRICS`.
+    metric, metrics_of
+        `regression.metric` and `regression.metrics` of the study. Without them, the main metric of each task.
+
+    Raises
+    ------
+    ConfigError
+        `metrics_of` names a task that is not in `metrics`.
+    """
+    found, metrics_of = metrics_by_task(metrics), metrics_of or {}
+    for task in metrics_of:
+        if task not in found:
+            raise ConfigError(
+                f"regression.metrics: found {task!r}, which is not a task of the metrics; "
+                f"allowed: {', '.join(found)}{nearest(task, list(found)) or '.'}"
+            )
+    return {task: list(metrics_of.get(task, [metric or main_metric(names)])) for task, names in found.items()}
+
+
+def drawn_metrics(
+    metrics: pd.DataFrame, metric: str | None = None, metrics_of: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, list[str]]:
+    """Return the metrics of each task that figures show: those chosen that it has, or its main one."""
+    found = metrics_by_task(metrics[metrics["value"].notna()])
+    return {
+        task: [name for name in chosen if name in found[task]] or [main_metric(found[task])]
+        for task, chosen in chosen_metrics(metrics, metric, metrics_of).items()
+        if found.get(task)
+    }
+
+
+def _overall(names: Iterable[str]) -> list[str]:
+    """Without the metrics of single groups (`accuracy[part=1]`), unless a task has no others."""
+    names = list(names)
+    return [name for name in names if "[" not in name] or names
