@@ -130,7 +130,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CellError) as error:
         read_parquet(path, REQUESTS)
     assert str(error.value) == (
-        f"CellError: {path} does not exist; correct the path; if it is a frozen task, run snakemake to make it."
+        f"CellError: {path} does not exist; correct the path; if it is a frozen task, "
+        "run snakemake to make it."
     )
 
 

@@ -239,8 +239,9 @@ def read_footer(path: str | Path, schema: Schema) -> dict[str, Any]:
 def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> pa.Table:
     """Read and check a table: footer, columns, content hash, unique keys.
 
-    `foreign=True` accepts a file without Ebbtide's footer, such as a user's own requests, and converts columns
-    of other programs (see `arrow.converted`). The schema metadata of the returned table contains the footer.
+    `foreign=True` accepts a file without Ebbtide's footer, such as a user's own requests, and converts the
+    columns of other programs (see `arrow.converted`). The schema metadata of the returned table contains the
+    footer.
     """
     metadata = _metadata(path, schema)
     record = None if foreign and FOOTER not in metadata else _record(metadata, path, schema)
@@ -309,7 +310,7 @@ def _record(metadata: dict[bytes, bytes], path: str | Path, schema: Schema) -> d
 
 
 def _converted(table: pa.Table, schema: Schema) -> pa.Table:
-    """Convert the columns of a schema to the types that it allows, as far as this is possible without loss."""
+    """Convert the columns of a schema to the types that it allows, where this is possible without loss."""
     for name, types in schema.columns.items():
         if name in table.column_names:
             column = converted(table.column(name), types)
@@ -333,8 +334,8 @@ def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
         if types != REAL and (gaps := table.column(name).null_count):  # a float may be missing on purpose
             first = table.column(name).is_null().to_pylist().index(True) + 1
             raise CellError(
-                f"{where}: column {name!r} has {gaps} missing values, the first in row {first}; fill them, or "
-                "drop these rows."
+                f"{where}: column {name!r} has {gaps} missing values, the first in row {first}; fill them, "
+                "or drop these rows."
             )
     _, first = np.unique(key_codes(table, schema.key), return_index=True)
     if len(first) < len(table):
