@@ -294,7 +294,7 @@ def window_key(config: Mapping[str, Any]) -> str | None:
     text = _text_model(config)
     for key in WINDOW_KEYS:
         value = text.get(key)
-        if type(value) in (int, float) and 0 < value < LONGEST:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LONGEST:
             return key
     return None
 
