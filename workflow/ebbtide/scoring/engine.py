@@ -81,7 +81,7 @@ def load_scorer(
         An unknown dtype or back end.
     CheckpointError
         Missing, damaged or foreign files; non-finite weights; a tokenizer with more words than the model; a
-        model that fits no device.
+        model that fits no device, or that is not causal.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}.")

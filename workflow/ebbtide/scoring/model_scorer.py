@@ -151,8 +151,10 @@ def load_model_scorer(
         model = load_model(directory, dtype).to(device)
     else:
         model = load_model(directory, dtype, device_map="auto")
+    from ebbtide.scoring.causality import check_causality
     from ebbtide.scoring.hugging_face import body_of, is_length_dependent
 
+    check_causality(model, directory)
     rows = int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
     check_vocabulary(tokenizer, rows, directory)
     total, non_embedding = count_parameters(model)
