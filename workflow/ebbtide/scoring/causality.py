@@ -23,19 +23,14 @@ TOLERANCE_16_BIT = 1e-3
 TOLERANCE_16_BIT_EXPERTS = 0.05
 
 # Values of a configuration that make a model look at later tokens.
-FLAGS = (
-    ("is_decoder", False),
-    ("is_causal", False),
-    ("use_bidirectional_attention", True),
-    ("attn_type", "bi"),
-)
+FLAGS = {"is_decoder": False, "is_causal": False, "use_bidirectional_attention": True, "attn_type": "bi"}
 
 
 def check_causality(model: Any, directory: str | Path) -> None:
     """Raise `CheckpointError` if the logits before the last token depend on the last token.
 
-    One forward pass of `LENGTH` × `ENDINGS` tokens. Also raises it for a model that cannot be called as a causal
-    language model.
+    One forward pass of `LENGTH` × `ENDINGS` tokens. Also raises it for a model that cannot be called as a
+    causal language model.
     """
     vocabulary = int(model.get_input_embeddings().num_embeddings)
     texts = torch.tensor([(7 * i + 3) % vocabulary for i in range(LENGTH)]).repeat(ENDINGS, 1)  # (B, T)
@@ -48,14 +43,16 @@ def check_causality(model: Any, directory: str | Path) -> None:
         if is_out_of_memory(error):
             raise CheckpointError(f"{directory}: {out_of_memory_message('the model')}") from error
         raise CheckpointError(
-            f"{directory}: model type {model.config.model_type!r} cannot be called as a causal language model "
-            f"({type(error).__name__}: {first_line(error)})."
+            f"{directory}: model type {model.config.model_type!r} cannot be called as a causal language "
+            f"model ({type(error).__name__}: {first_line(error)})."
         ) from error
     moved = (logits[1:].double() - logits[:1].double()).abs().amax(dim=(0, 2))  # (T,)
     before, last = float(moved[:-1].max()), float(moved[-1])
     if not before > _tolerance(model) * last:  # also if they are no numbers, which scoring reports
         return
-    found = [f"{name}: {value}" for name, value in FLAGS if getattr(model.config, name, None) == value]
+    found = [
+        f"{name}: {value}" for name, value in FLAGS.items() if getattr(model.config, name, None) == value
+    ]
     raise CheckpointError(
         f"{directory}: model type {model.config.model_type!r} is not causal: another last token changes the "
         f"logits before it by up to {before:.2g} (its own by {last:.2g}). Only causal language models have "
