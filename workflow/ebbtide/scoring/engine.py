@@ -9,7 +9,7 @@ scored.rows        # one row per request: log-likelihood, tokens, greedy, …
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,7 @@ def score_requests(
         vocabulary=scorer.vocabulary,
     )
     counters = Counters()
+    record = scorer.record()  # before scoring, because what fails later loses the scores
     scores = scorer.score(encoded, ranks=per_token, counters=counters)
     rows = _rows(table, columns["continuation"], encoded, scores, names)
     footer = {
@@ -155,7 +156,7 @@ def score_requests(
         "truncated": sum(e.truncated for e in encoded),
         "border_tokens": sum(e.border for e in encoded),
         "equal_first_tokens": _equal_first_tokens(table, encoded),
-        **provenance(scorer, counters),
+        **provenance(scorer, counters, record),
         "peak_memory_bytes": peak_memory(scorer.device),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -175,10 +176,13 @@ def window_of(scorer: Scorer, max_length: int | None) -> int:
     return max_length
 
 
-def provenance(scorer: Scorer, counters: Counters) -> dict[str, Any]:
-    """Footer entries about how scores were computed: model, method, machine, numbers of tokens."""
+def provenance(scorer: Scorer, counters: Counters, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Footer entries about how scores were computed: model, method, machine, numbers of tokens.
+
+    `record` is that of the scorer.
+    """
     return {
-        **scorer.record(),
+        **record,
         "model_window": scorer.window,
         "window_key": scorer.window_key,
         "dtype": scorer.dtype,
