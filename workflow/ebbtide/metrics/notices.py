@@ -97,12 +97,13 @@ def _of_rows(rows: pd.DataFrame, footer: Mapping[str, Any]) -> Iterator[dict[str
         }
     if "border_token" in rows and (spans := rows["border_token"].to_numpy(dtype=bool)).any():
         joint = identity.get("encoding") == "joint"
-        effect = "the end of the context is scored, too" if joint else "its beginning is not scored"
+        scored = "the end of the context is scored, too"
+        effect = scored if joint else "the beginning of the continuation is not scored"
         yield {
             "severity": "warning",
             "kind": "text",
-            "detail": f"A token spans the border of context and continuation in "
-            f"{_count(spans, 'request')}, so {effect} ({_first(rows, spans)}).",
+            "detail": f"In {_count(spans, 'request')} a token spans the border of context and continuation, "
+            f"so {effect} ({_first(rows, spans)}).",
             "remedy": "Let contexts end and continuations begin between words, usually with a space.",
             "count": int(spans.sum()),
         }
