@@ -210,9 +210,8 @@ def test_ties_are_findings_of_the_result_audit(tmp_path: Path) -> None:
     frame = frame.assign(**texts, value=1.0, stderr=0.0, chance=0.5)
     write_parquet(frame, part, METRICS, {"notices": [n.record() for n in notices]})
     assert read_notices([part]) == notices
-    digests = pd.DataFrame(
-        [("m", "step1", 1, "t", "a")], columns=["model", "checkpoint", "step", "task", "loglikelihoods"]
-    )
+    where = {"model": "m", "checkpoint": "step1", "step": 1, "task": "t"}
+    digests = pd.DataFrame([{**where, "loglikelihoods": "a"}])
     [finding] = audit(frame.iloc[:0], digests, (), notices).to_dict("records")
     assert finding.items() >= {"severity": "warning", "finding": "tied", **where}.items()
     assert "accuracy is 1.000, with ties as wrong answers 0.000, with random" in finding["detail"]

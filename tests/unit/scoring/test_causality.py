@@ -20,10 +20,10 @@ STATE = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "state_siz
 
 # Name → (model type, settings, what the message says of the configuration).
 BOTH_WAYS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "bert": ("bert", PLAIN, "config.json has is_decoder: False"),
-    "roberta": ("roberta", PLAIN, "config.json has is_decoder: False"),
-    "electra": ("electra", {**PLAIN, "embedding_size": 16}, "config.json has is_decoder: False"),
-    "xlnet": ("xlnet", XLNET, "config.json has attn_type: bi"),
+    "bert": ("bert", PLAIN, "its configuration has is_decoder: False"),
+    "roberta": ("roberta", PLAIN, "its configuration has is_decoder: False"),
+    "electra": ("electra", {**PLAIN, "embedding_size": 16}, "its configuration has is_decoder: False"),
+    "xlnet": ("xlnet", XLNET, "its configuration has attn_type: bi"),
     "gemma3, both ways": (
         "gemma3_text",
         {**SHAPED, "use_bidirectional_attention": True},

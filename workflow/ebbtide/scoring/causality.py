@@ -69,5 +69,5 @@ def _tolerance(model: Any) -> float:
 
 def _remedy(found: list[str]) -> str:
     if found:
-        return f"config.json has {', '.join(found)}, so use a checkpoint that was trained as a decoder"
+        return f"its configuration has {', '.join(found)}, so use a checkpoint that was trained as a decoder"
     return "use a checkpoint that was trained as a decoder"
