@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,14 @@ def test_text_that_json_allows_is_read(scorer: Scorer, tmp_path: Path) -> None:
         assert "cannot be encoded" in str(error)
     else:
         assert losses.rows["document"].to_pylist() == ["a", "3"]
+    lines.write_bytes(b'\xef\xbb\xbf{"text": "no pattern"}\n')  # a byte-order mark
+    assert score_documents(scorer, lines).rows["tokens"].to_pylist() == [2]
+    packed = tmp_path / "documents.jsonl.gz"
+    packed.write_bytes(gzip.compress(b'{"text": "no pattern"}\n'))
+    assert score_documents(scorer, packed).rows["tokens"].to_pylist() == [2]
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(ScoringError, match=r"documents\.jsonl\.gz cannot be read \("):
+        score_documents(scorer, packed)
     lines.write_text('\n\n{"text": "\\ud800"}\n')
     with pytest.raises(ScoringError, match=r"line 3: text: found .*, expected Unicode text"):
         score_documents(scorer, lines)
@@ -206,6 +215,24 @@ def test_the_command_line_writes_tokens_and_a_second_opinion(
     assert footer["verified"]["largest_difference"] < 1e-4
     assert footer["identity"]["bos"] == "never"
     assert len(read_frame(tokens, TOKENS)) == read_frame(cell, CELL)["tokens"].sum()
+
+
+def test_the_command_line_says_what_was_cut(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny.requests(tmp_path / "task.parquet", [("0", 0, "the old " * 30, "child", True)])
+    config = json.loads((checkpoint / "config.json").read_text())
+    bare = tmp_path / "bare"
+    shutil.copytree(checkpoint, bare)
+    del config["max_position_embeddings"]
+    (bare / "config.json").write_text(json.dumps(config))
+    arguments = ["score", "--requests", str(path), "--to", str(tmp_path / "cell.parquet"), "--model"]
+    assert main([*arguments, str(checkpoint)]) == 0
+    assert "1 of 1 contexts exceed the window and lost the beginning" in capsys.readouterr().err
+    assert main([*arguments, str(bare)]) == 0
+    assert "config.json sets no context window, so 2048 tokens are used; set --max-length" in (
+        capsys.readouterr().err
+    )
 
 
 def test_the_command_line_keeps_the_cell_if_it_cannot_be_rescored(

@@ -79,6 +79,7 @@ def score_requests_file(
         write_cell(scored.rows, to, identity, footer)
     if scored.tokens is not None and per_token is not None:
         write_parquet(scored.tokens, per_token, TOKENS, {**footer, "identity": identity})
+    _warn(footer, settings["max_length"])
     if rescore_examples:
         _report(to, footer["verified"])
     return footer
@@ -101,6 +102,22 @@ def score_documents_file(
     weights, tokenizer = identities(directory)
     write_parquet(losses.rows, to, LOSSES, {**losses.footer, "weights": weights, "tokenizer": tokenizer})
     return losses.footer
+
+
+def _warn(footer: Mapping[str, Any], max_length: int | None) -> None:
+    """Log what the scores do not show."""
+    if footer["window_key"] is None and max_length is None:
+        log.warning(
+            "config.json sets no context window, so %d tokens are used; set --max-length",
+            footer["model_window"],
+        )
+    if count := footer["truncated"]:
+        log.warning("%d of %d contexts exceed the window and lost the beginning", count, footer["requests"])
+    if count := footer["border_tokens"]:
+        log.warning(
+            "in %d of %d requests a token spans the border of context and continuation (column border_token)",
+            *(count, footer["requests"]),
+        )
 
 
 def _report(to: str | Path, verified: Mapping[str, Any]) -> None:

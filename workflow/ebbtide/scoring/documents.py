@@ -49,7 +49,8 @@ def score_documents(
     Parameters
     ----------
     documents
-        Parquet with columns `document, text`, or JSON Lines with `text` and, optionally, `document`.
+        Parquet with columns `document, text`, or JSON Lines (`.jsonl`, `.jsonl.gz`) with `text` and,
+        optionally, `document`.
     context
         Fewest tokens that a window (except the first) reads before the first one it scores. 1: as in the
         harness.
