@@ -161,9 +161,16 @@ def _scored(scorers: _Scorers, job: Job, cells: str, rescore_examples: int) -> i
     if examples:  # a document is scored in windows, not as one request
         from ebbtide.scoring.rescore import largest_difference
 
-        what = directory_of(job["checkpoint"]), job["requests"], result.rows
-        own = {"dtype": identity["dtype"], "tokenizer": tokenizer_of(job["checkpoint"])}
-        check = partial(largest_difference, *what, examples=examples, **own, **settings)
+        check = partial(
+            largest_difference,
+            directory_of(job["checkpoint"]),
+            job["requests"],
+            result.rows,
+            examples=examples,
+            dtype=identity["dtype"],
+            tokenizer=tokenizer_of(job["checkpoint"]),
+            **settings,
+        )
         verified = write_checked_cell(result.rows, path, identity, footer, check)
         if "reason" in verified:
             log.error("ScoringError: %s could not be rescored: %s.", job["requests"], verified["reason"])
