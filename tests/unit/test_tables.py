@@ -121,10 +121,18 @@ def test_the_content_hash_of_rows_is_stable() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        CellError, match=r"nothing\.parquet does not exist; if it is a frozen task, delete the file"
-    ):
-        read_parquet(tmp_path / "nothing.parquet", REQUESTS)
+    """The remedy for a damaged file is to delete it; that cannot help here."""
+    path = tmp_path / "nothing.parquet"
+    for schema in (REQUESTS, CELL, TOKENS, DOCUMENTS, LOSSES, METRICS):
+        with pytest.raises(CellError, match=r"nothing\.parquet does not exist; ") as error:
+            read_parquet(path, schema)
+        assert "delete" not in str(error.value)
+    with pytest.raises(CellError) as error:
+        read_parquet(path, REQUESTS)
+    assert str(error.value) == (
+        f"CellError: {path} does not exist; correct the path; if it is a frozen task, "
+        "run snakemake to make it."
+    )
 
 
 def test_a_file_cut_anywhere_is_not_read(file: Path, tmp_path: Path) -> None:
@@ -167,6 +175,65 @@ def test_a_foreign_file_is_read_only_on_request(tmp_path: Path) -> None:
             read(tmp_path / "mine.parquet", REQUESTS)
 
 
+OTHER_TEXTS = {
+    "large": pa.large_string(),
+    "view": pa.string_view(),
+    "dictionary": pa.dictionary(pa.int32(), pa.string()),
+    "dictionary of large": pa.dictionary(pa.uint8(), pa.large_string()),
+}
+OTHER_NUMBERS = {
+    "int8": pa.int8(),
+    "int32": pa.int32(),
+    "uint32": pa.uint32(),
+    "uint64": pa.uint64(),
+    "hugeint": pa.decimal128(38, 0),
+}
+
+
+@pytest.mark.parametrize("number", OTHER_NUMBERS.values(), ids=OTHER_NUMBERS)
+@pytest.mark.parametrize("text", OTHER_TEXTS.values(), ids=OTHER_TEXTS)
+def test_requests_of_other_programs_are_read(text: pa.DataType, number: pa.DataType, tmp_path: Path) -> None:
+    """Equal rows are equal requests, in whatever layout Polars or DuckDB write them."""
+    plain = pa.Table.from_pandas(FRAME.drop(columns="weight"), preserve_index=False)
+    other = plain
+    for index, name in enumerate(plain.column_names):
+        column = plain.column(name)
+        if name == "choice":
+            other = other.set_column(index, name, column.cast(number))
+        else:
+            encoded = column.dictionary_encode() if pa.types.is_dictionary(text) else column
+            other = other.set_column(index, name, encoded.cast(text))
+    pq.write_table(other, tmp_path / "mine.parquet")
+    found = read_parquet(tmp_path / "mine.parquet", REQUESTS, foreign=True)
+    assert found.to_pylist() == plain.to_pylist()
+    assert content_sha256(found) == content_sha256(plain)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (pa.array([2**63, 1, 0], pa.uint64()), "column 'choice' has type uint64, allowed: int64; cast it"),
+        (pa.array(["0", "1", "0"]), "column 'choice' has type string, allowed: int64; cast it"),
+        (pa.array([0, None, 0], pa.int32()), "column 'choice' has 1 missing values, the first in row 2"),
+        (pa.nulls(3), "column 'choice' has type null, allowed: int64; cast it"),
+    ],
+    ids=["too large", "text", "gap", "nothing"],
+)
+def test_a_column_that_cannot_be_converted_is_named(values: pa.Array, sentence: str, tmp_path: Path) -> None:
+    table = pa.Table.from_pandas(FRAME, preserve_index=False)
+    pq.write_table(table.set_column(1, "choice", values), tmp_path / "mine.parquet")
+    with pytest.raises(CellError, match=rf"mine\.parquet: {sentence}"):
+        read_parquet(tmp_path / "mine.parquet", REQUESTS, foreign=True)
+
+
+def test_text_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
+    table = pa.Table.from_pandas(FRAME, preserve_index=False)
+    latin = pa.array([b"caf\xe9", b"a", b"b"], pa.binary()).cast(pa.string(), safe=False)
+    pq.write_table(table.set_column(2, "context", latin), tmp_path / "mine.parquet")
+    with pytest.raises(CellError, match=r"mine\.parquet is damaged \(.*UTF8"):
+        read_parquet(tmp_path / "mine.parquet", REQUESTS, foreign=True)
+
+
 @pytest.mark.parametrize("foreign", [True, False])
 def test_the_wrong_kind_is_named(file: Path, foreign: bool) -> None:
     with pytest.raises(CellError, match=r"t\.parquet: found a table of kind 'requests', expected 'cell'"):
@@ -183,8 +250,11 @@ def test_a_text_file_is_not_a_table(tmp_path: Path) -> None:
     ("frame", "sentence"),
     [
         (FRAME.drop(columns="context"), r"column 'context' is missing \(found: example, choice"),
-        (FRAME.assign(choice=[0.0, 1.0, 0.0]), "column 'choice' has type double, allowed: int64"),
-        (FRAME.assign(context=["a", None, "b"]), "column 'context' has 1 missing values"),
+        (FRAME.assign(choice=[0.0, 1.0, 0.0]), "column 'choice' has type double, allowed: int64; cast it"),
+        (
+            FRAME.assign(context=["a", None, "b"]),
+            "column 'context' has 1 missing values, the first in row 2; fill them, or drop these rows",
+        ),
         (FRAME.assign(choice=[0, 0, 0]), r"more than one row has \{'example': 'a', 'choice': 0\}"),
     ],
 )

@@ -97,6 +97,15 @@ def test_a_damaged_store_is_scored_again(study):
     )
 
 
+def test_jobs_run_in_the_environment_of_snakemake_without_activation(study):
+    study.env["PATH"] = os.pathsep.join(["/usr/bin", "/bin"])
+    cell = study.cells()[0]
+    whole = cell.read_bytes()
+    cell.unlink()
+    study.run("--until", "score")
+    assert cell.read_bytes() == whole
+
+
 def test_one_bad_task_leaves_the_others_whole(study):
     """A task that cannot be scored fails its own cells, by name; all the rest is made and kept."""
     bad = study.path / "tasks/bad.yaml"

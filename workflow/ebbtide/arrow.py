@@ -62,6 +62,30 @@ def encoded(column: pa.ChunkedArray) -> Iterator[memoryview | bytes]:
             yield memoryview(text)[start:stop] if text is not None else b""
 
 
+def converted(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.ChunkedArray:
+    """Convert a column of another program to one of `types`, without loss; unchanged if that is impossible.
+
+    Polars, DuckDB and pandas write the same values in other layouts: text as views or as dictionaries, whole
+    numbers with fewer bits, without a sign or as decimals.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if column.type in types:
+        return column
+    if pa.types.is_string_view(column.type):
+        wanted = pa.large_string()
+    elif pa.types.is_integer(column.type) or (pa.types.is_decimal(column.type) and not column.type.scale):
+        wanted = pa.int64()
+    elif pa.types.is_floating(column.type):
+        wanted = pa.float64()
+    else:
+        return column
+    try:
+        return column.cast(wanted) if wanted in types else column
+    except pa.ArrowInvalid:  # a number beyond 64 bits
+        return column
+
+
 def key_codes(table: pa.Table, key: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return an integer per row; two rows have the same one exactly if they agree in the columns `key`."""
     codes = np.zeros(len(table), np.int64)

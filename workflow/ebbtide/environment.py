@@ -2,17 +2,23 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 
 def share_with_jobs(mirrors: Sequence[str]) -> None:
-    """Set `PYTHONPATH` and `EBBTIDE_MIRRORS` for every job, local or submitted.
+    """Set `PATH`, `PYTHONPATH` and `EBBTIDE_MIRRORS` for every job, local or submitted.
 
-    The package of this checkout comes first, whichever `python` runs. Mirrors are not a param of rule
-    `fetch`, because another location of a copy is not a reason to fetch the data again.
+    In the commands of rules, `python` is the interpreter that runs Snakemake, also if its environment is not
+    activated. A software environment of a rule is activated afterwards and precedes it. The package of this
+    checkout comes first, whichever `python` runs. Mirrors are not a param of rule `fetch`, because another
+    location of a copy is not a reason to fetch the data again.
     """
+    directory = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([directory, *(entry for entry in path if entry != directory)])
     _put("PYTHONPATH", [str(Path(__file__).parents[1])], first=True)
     _put("EBBTIDE_MIRRORS", mirrors, first=False)
 

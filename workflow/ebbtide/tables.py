@@ -9,7 +9,7 @@ Arrow tables are written and read without pandas, so that scoring processes need
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebbtide.arrow import array_of, encoded, key_codes, lengths, numbers
+from ebbtide.arrow import array_of, converted, encoded, key_codes, lengths, numbers
 from ebbtide.errors import CellError, first_line
 from ebbtide.files import atomic, canonical_json
 
@@ -35,12 +35,18 @@ TEXTS = (
 
 @dataclass(frozen=True)
 class Schema:
-    """Required columns of a table (name → allowed Arrow types) and the columns that identify a row."""
+    """Required columns of a table (name → allowed Arrow types) and the columns that identify a row.
+
+    `optional` columns are absent in files of earlier versions. `remedy` is for a file that cannot be used,
+    `missing` for one that does not exist.
+    """
 
     kind: str
     columns: Mapping[str, tuple[pa.DataType, ...]]
     key: tuple[str, ...]
     remedy: str
+    missing: str = "run snakemake to make it"
+    optional: Mapping[str, tuple[pa.DataType, ...]] = field(default_factory=dict)
 
 
 TEXT = (pa.string(), pa.large_string())
@@ -58,6 +64,7 @@ REQUESTS = Schema(
     },
     key=("example", "choice"),
     remedy="if it is a frozen task, delete the file and run snakemake",
+    missing="correct the path; if it is a frozen task, run snakemake to make it",
 )
 
 CELL = Schema(
@@ -77,6 +84,9 @@ CELL = Schema(
     key=("example", "choice"),
     remedy="delete the file and run snakemake (for many: --forcerun score; if they come back damaged, also "
     "--config recompute=true)",
+    optional={
+        "border_token": FLAG,  # a token spans the end of the context and the beginning of the continuation
+    },
 )
 
 TOKENS = Schema(
@@ -92,6 +102,7 @@ TOKENS = Schema(
     },
     key=("example", "choice", "place"),
     remedy="delete the file and score the requests again",
+    missing="score the requests again, with --per-token",
 )
 
 DOCUMENTS = Schema(
@@ -99,6 +110,7 @@ DOCUMENTS = Schema(
     columns={"document": TEXT + INTEGER, "text": TEXT},
     key=("document",),
     remedy="give a Parquet file with one row per document and the columns document and text",
+    missing="correct the path",
 )
 
 LOSSES = Schema(
@@ -113,6 +125,7 @@ LOSSES = Schema(
     },
     key=("document",),
     remedy="delete the file and score the documents again",
+    missing="score the documents again",
 )
 
 METRICS = Schema(
@@ -181,7 +194,7 @@ def table_of(columns: Mapping[str, Sequence[Any] | pa.ChunkedArray], schema: Sch
         if isinstance(values, pa.Array | pa.ChunkedArray):
             arrays[name] = values
         else:
-            types = schema.columns[name]  # text first, numbers last
+            types = schema.columns.get(name) or schema.optional[name]  # text first, numbers last
             text = not len(values) or isinstance(values[0], str)
             arrays[name] = array_of(values, types[0 if text else -1])
     return pa.table(arrays)
@@ -226,14 +239,18 @@ def read_footer(path: str | Path, schema: Schema) -> dict[str, Any]:
 def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> pa.Table:
     """Read and check a table: footer, columns, content hash, unique keys.
 
-    `foreign=True` accepts a file without Ebbtide's footer, such as a user's own requests. The schema metadata
-    of the returned table contains the footer.
+    `foreign=True` accepts a file without Ebbtide's footer, such as a user's own requests, and converts the
+    columns of other programs (see `arrow.converted`). The schema metadata of the returned table contains the
+    footer.
     """
     metadata = _metadata(path, schema)
     record = None if foreign and FOOTER not in metadata else _record(metadata, path, schema)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
+        if record is None:
+            table.validate(full=True)  # text that is not UTF-8
+            table = _converted(table, schema)
     except (pa.ArrowException, OSError) as error:
         raise CellError(f"{path} is damaged ({first_line(error)}); {schema.remedy}.") from error
     _check_columns(table, schema, str(path))
@@ -274,7 +291,7 @@ def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
     try:
         return pq.read_metadata(path).metadata or {}
     except FileNotFoundError:
-        raise CellError(f"{path} does not exist; {schema.remedy}.") from None
+        raise CellError(f"{path} does not exist; {schema.missing}.") from None
     except (pa.ArrowException, OSError) as error:
         raise CellError(
             f"{path} is not a complete Parquet file ({first_line(error)}); {schema.remedy}."
@@ -292,18 +309,34 @@ def _record(metadata: dict[bytes, bytes], path: str | Path, schema: Schema) -> d
     return dict(record)
 
 
-def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
+def _converted(table: pa.Table, schema: Schema) -> pa.Table:
+    """Convert the columns of a schema to the types that it allows, where this is possible without loss."""
     for name, types in schema.columns.items():
+        if name in table.column_names:
+            column = converted(table.column(name), types)
+            table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
+    for name, types in {**schema.columns, **schema.optional}.items():
         if name not in table.column_names:
+            if name in schema.optional:
+                continue
             found = ", ".join(table.column_names)
             raise CellError(f"{where}: column {name!r} is missing (found: {found}).")
         if table.schema.field(name).type not in types:
             allowed = " or ".join(str(t) for t in types)
             raise CellError(
-                f"{where}: column {name!r} has type {table.schema.field(name).type}, allowed: {allowed}."
+                f"{where}: column {name!r} has type {table.schema.field(name).type}, allowed: {allowed}; "
+                "cast it."
             )
-        if types != REAL and table.column(name).null_count:  # a float may be missing on purpose
-            raise CellError(f"{where}: column {name!r} has {table.column(name).null_count} missing values.")
+        if types != REAL and (gaps := table.column(name).null_count):  # a float may be missing on purpose
+            first = table.column(name).is_null().to_pylist().index(True) + 1
+            raise CellError(
+                f"{where}: column {name!r} has {gaps} missing values, the first in row {first}; fill them, "
+                "or drop these rows."
+            )
     _, first = np.unique(key_codes(table, schema.key), return_index=True)
     if len(first) < len(table):
         repeated = np.setdiff1d(np.arange(len(table)), first)[0]

@@ -33,7 +33,7 @@ OUTPUTS.tables(
     "metrics",
     {
         "metrics.parquet": "one row per model, checkpoint, task and metric",
-        "result_audit.tsv": "equal results at different steps; checkpoints that deviate from their neighbours",
+        "result_audit.tsv": "equal results at different steps; checkpoints that deviate from their neighbours; ties",
     },
     when=STUDY.has_metrics(),
     condition="anything scored or imported",

@@ -22,7 +22,7 @@ from ebbtide.cells import store
 from ebbtide.checkpoints import fingerprint
 from ebbtide.checkpoints.directory import identities, locate
 from ebbtide.checkpoints.header import read_header
-from ebbtide.errors import ScoringError
+from ebbtide.errors import CheckpointError, ScoringError
 from ebbtide.files import canonical_json, file_sha256
 from ebbtide.jobs import score_cell as score
 from ebbtide.jobs import worker as ahead
@@ -204,6 +204,79 @@ def test_a_sibling_that_fails_ahead_is_left_to_its_own_job(
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("mode", ["checkpoint", "model"])
+def test_a_job_whose_own_cell_fails_scores_its_siblings(
+    mode: str, grid: Grid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, good = grid.add("c1", "bad"), grid.add("c1", "t1")
+    tiny.requests(Path(bad["requests"]), [("0", 0, "the", " zebra", True)], task="bad")
+    hint = grid.hint(mode)
+    with pytest.raises(ScoringError, match=r"bad\.parquet could not be scored"):
+        grid.score(bad, hint)
+    assert "'the zebra' cannot be encoded" in capsys.readouterr().err
+    assert grid.stored() == {"m/c1/t1"}
+    assert grid.score(good, hint) == "copied"
+
+    later = grid.add("c1", "t2")  # whose worker leaves what has failed in the same run to its own job
+    hint = grid.hint(mode)
+    assert grid.score(later, hint) == "scored"
+    assert "m/c1/bad is left to its own job" in capsys.readouterr().err  # it failed in an earlier run
+    grid.mark(bad).unlink()
+    os.utime(hint, (1000, 1000))
+    assert grid.score(grid.add("c1", "t3"), hint) == "scored"
+    assert "bad" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_library_raises_for_one_cell_leaves_the_others(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ebbtide.scoring import engine
+
+    real = engine.score_requests
+
+    def score_requests(scorer: Any, requests: str, **settings: Any) -> Any:
+        if Path(requests).stem.startswith("bad"):
+            raise RuntimeError("Expected mat_a to be Float32\nat line 3")
+        return real(scorer, requests, **settings)
+
+    monkeypatch.setattr(engine, "score_requests", score_requests)
+    bad, worse, good = (grid.add("c1", task) for task in ("bad1", "bad2", "t1"))
+    with pytest.raises(ScoringError, match=r"bad1\.parquet could not be scored"):
+        grid.score(bad, grid.hint())
+    error = capsys.readouterr().err
+    sentence = f"with {bad['checkpoint']}: RuntimeError: Expected mat_a to be Float32."
+    assert f"ScoringError: {bad['requests']} {sentence}" in error
+    assert f"m/c1/bad2 is left to its own job: ScoringError: {worse['requests']} {sentence}" in error
+    assert grid.stored() == {good["name"]}
+
+
+@pytest.mark.usefixtures("here")
+def test_weights_that_cannot_be_loaded_are_loaded_once(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not once for every sibling; other checkpoints of the model are scored."""
+    from ebbtide.scoring import engine
+
+    loads = []
+    real = engine.load_scorer
+
+    def load_scorer(directory: Path, *arguments: Any, **named: Any) -> Any:
+        loads.append(directory.name)
+        if directory.name == "c1":
+            raise CheckpointError(f"{directory} is damaged.")
+        return real(directory, *arguments, **named)
+
+    monkeypatch.setattr(engine, "load_scorer", load_scorer)
+    cells = [grid.add(checkpoint, task) for checkpoint in ("c1", "c2") for task in ("t1", "t2")]
+    with pytest.raises(ScoringError, match="could not be scored"):
+        grid.score(cells[0], grid.hint("model"))
+    assert loads == ["c1", "c2"]
+    assert grid.stored() == {"m/c2/t1", "m/c2/t2"}
+    assert capsys.readouterr().err.count("c1 is damaged.") == 1
+
+
+@pytest.mark.usefixtures("here")
 def test_requests_of_another_task_are_not_scored(grid: Grid, capsys: pytest.CaptureFixture[str]) -> None:
     cell = grid.add("c1", "t1")
     tiny.requests(Path(cell["requests"]), task="t1 as it was")
@@ -293,6 +366,7 @@ def test_cells_are_checked_as_many_times_as_the_hint_says(grid: Grid, verified: 
     assert grid.score(cell, grid.hint(rescore_examples=2)) == "scored"
     own = {"encoding": "harness", "bos": "tokenizer", "truncation": "left", "max_length": None}
     own["tokenizer"] = None  # that of the directory
+    own |= {"dtype": "float32"}
     assert verified == [
         {"directory": grid.root / "c1", "requests": cell["requests"], "rows": len(tiny.ROWS), **own},
         {
@@ -303,6 +377,100 @@ def test_cells_are_checked_as_many_times_as_the_hint_says(grid: Grid, verified: 
     ]
     footers = [read_footer(grid.path(c), CELL) for c in (cell, sibling)]
     assert [footer["verified"] for footer in footers] == [{"examples": 2}] * 2
+
+
+def checks_by(monkeypatch: pytest.MonkeyPatch, check: Any) -> None:
+    """Let `check` take the place of rescoring."""
+    module = SimpleNamespace(largest_difference=lambda *_, **settings: check(settings))
+    monkeypatch.setitem(sys.modules, "ebbtide.scoring.rescore", module)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            RuntimeError("Expected mat_a to be Float32\nat line 3"),
+            "RuntimeError: Expected mat_a to be Float32",
+        ),
+        (MemoryError(), "MemoryError: MemoryError"),
+        (ScoringError("a text of 9 tokens does not fit."), "a text of 9 tokens does not fit"),
+    ],
+)
+def test_a_check_that_cannot_run_leaves_the_cell_and_says_so(
+    error: Exception, reason: str, grid: Grid, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def check(_: Any) -> None:
+        raise error
+
+    checks_by(monkeypatch, check)
+    cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
+    hint = grid.hint(rescore_examples=2)
+    assert grid.score(cell, hint) == "scored"
+    assert grid.stored() == {"m/c1/t1", "m/c1/t2"}
+    assert read_footer(grid.target(cell), CELL)["verified"] == {"examples": 0, "reason": reason}
+    assert f"ScoringError: {cell['requests']} could not be rescored: {reason}." in capsys.readouterr().err
+    assert [grid.score(c, hint) for c in (cell, sibling)] == ["copied", "copied"]
+    assert not list(grid.root.rglob("*.unchecked.parquet"))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_check_that_kills_the_worker_leaves_the_cell(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Of the job's own cell and of a sibling; the next worker does not score either again."""
+    work = score._work
+
+    def check(_: Any) -> None:
+        raise SystemExit  # no handler of the worker runs, as if it were killed
+
+    def killed(job: Mapping[str, Any], lock: int) -> int:
+        try:
+            return work(job, lock)
+        except SystemExit:
+            return -signal.SIGKILL
+
+    checks_by(monkeypatch, check)
+    monkeypatch.setattr(score, "_work", killed)
+    cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
+    hint = grid.hint(rescore_examples=2)
+    assert grid.score(cell, hint) == "scored"
+    assert capsys.readouterr().err.count("scored, but the process ended during its check") == 1
+    verified = read_footer(grid.target(cell), CELL)["verified"]
+    assert verified["examples"] == 0
+    assert verified["reason"] == "the process ended during the check; is there enough memory?"
+
+    checks_by(monkeypatch, lambda settings: {"examples": settings["examples"]})
+    assert grid.score(sibling, hint) in ("copied", "waited")
+    assert read_footer(grid.target(sibling), CELL)["verified"] == verified
+    assert not grid.mark(sibling).exists()
+    assert not list(grid.root.rglob("*.unchecked.parquet"))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_cell_that_a_check_refutes_is_kept_aside_and_not_believed(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    found = {"requests": 4, "largest_difference": 2.5, "worst": "example 1, choice 0", "beyond_rounding": 3}
+    checks_by(monkeypatch, lambda settings: {"examples": settings["examples"], **found})
+    cell = grid.add("c1", "t1")
+    aside = store.refuted(grid.path(cell))
+    for examples in (2, 0):  # rescoring less does not make it right
+        with pytest.raises(ScoringError, match="could not be scored"):
+            grid.score(cell, grid.hint(rescore_examples=examples))
+        assert (
+            "ScoringError: 3 of 4 rescored requests differ from float64 by more than rounding explains "
+            f"(example 1, choice 0 by 2.5 nats); the cell is not used, but kept as {aside}. Score with "
+            "`backend: transformers`, and report this model." in capsys.readouterr().err
+        )
+        assert not grid.target(cell).exists()
+        assert not grid.stored()
+        assert read_footer(aside, CELL)["verified"] == {"examples": 2, **found}
+
+    checks_by(monkeypatch, lambda settings: {"examples": settings["examples"], "beyond_rounding": 0})
+    assert grid.score(cell, grid.hint(rescore_examples=0)) == "scored"  # by better code
+    assert read_footer(grid.target(cell), CELL)["verified"]["examples"] == 2
+    assert not aside.exists()
 
 
 @pytest.mark.usefixtures("here")
@@ -376,7 +544,7 @@ def child_of(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
 def test_a_worker_killed_ahead_fails_nobody_but_its_sibling_s_own_job(grid: Grid) -> None:
-    cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
+    cell, sibling, last = (grid.add("c1", task) for task in ("t1", "t2", "t3"))
     Path(sibling["requests"]).unlink()
     os.mkfifo(sibling["requests"])  # nobody writes into it: the worker waits there to be killed
     hint = grid.hint()
@@ -386,7 +554,7 @@ def test_a_worker_killed_ahead_fails_nobody_but_its_sibling_s_own_job(grid: Grid
     os.kill(child_of(lead), signal.SIGKILL)
     assert lead.wait() == 0
     assert grid.target(cell).exists()
-    assert grid.stored() == {"m/c1/t1"}
+    assert grid.stored() == {cell["name"], last["name"]}  # the last by another worker
     assert grid.mark(sibling).exists()
 
 
@@ -413,13 +581,14 @@ def test_a_killed_lead_does_not_free_the_lock_under_its_worker(grid: Grid) -> No
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
 def test_a_worker_killed_at_its_own_cell_says_so(grid: Grid) -> None:
-    cell = grid.add("c1", "t1")
+    cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
     Path(cell["requests"]).unlink()
     os.mkfifo(cell["requests"])
     lead = subprocess.Popen(grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True)
     wait_for_reader(cell["requests"], lead)
     os.kill(child_of(lead), signal.SIGKILL)
     error = lead.communicate()[1]
+    assert grid.stored() == {sibling["name"]}
     assert lead.returncode == 2
     assert "t1.parquet could not be scored (the worker was killed by signal 9)" in error.splitlines()[-1]
     assert not grid.target(cell).exists()

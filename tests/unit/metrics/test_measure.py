@@ -10,7 +10,8 @@ from ebbtide.cells.cell import write_cell
 from ebbtide.errors import CellError, ConfigError
 from ebbtide.metrics.measure import measure_checkpoint
 from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured
-from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
+from ebbtide.notices import from_records
+from ebbtide.tables import CELL, EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
 CHECKPOINT = {"model": "m", "checkpoint": "step8", "step": 8, "tokens": 800, "parameters_nominal": 10}
 REQUESTS_OF = pd.DataFrame(
@@ -110,3 +111,17 @@ def test_arguments_that_do_not_fit_are_sentences(files: dict[str, Any]) -> None:
         measure_checkpoint(**{**files, "expected": without})
     with pytest.raises(ConfigError, match="found 1 --cells, 2 --requests, 2 cells in --expected; allowed"):
         measure_checkpoint(**{**files, "cells": files["cells"][:1]})
+
+
+def test_the_footer_has_the_notices_about_cells(files: dict[str, Any]) -> None:
+    tied = CELLS["songs"].assign(loglikelihood=-1.0)
+    footer = read_footer(files["cells"][0], CELL)
+    footer.pop("content_sha256")
+    write_cell(tied, files["cells"][0], {"task": "songs"}, footer)
+    measure_checkpoint(**files)
+    [notice] = from_records(read_footer(files["to"], METRICS)["notices"])
+    assert (notice.kind, notice.model, notice.checkpoint, notice.task) == ("tied", "m", "step8", "songs")
+    assert "in 2 of 2 examples (the first is 'a')" in notice.detail
+    assert "accuracy is 1.000, with ties as wrong answers 0.000, with random answers 0.500" in notice.detail
+    metrics = read_frame(files["to"], METRICS).set_index(["task", "metric"])["value"]
+    assert metrics.xs("ties", level="metric").to_dict() == {"songs": 1.0, "tales": 0.0}

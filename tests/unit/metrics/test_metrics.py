@@ -47,6 +47,7 @@ def by_definition(example: list[tuple[float, bool, int]]) -> dict[str, float]:
         "brier": math.fsum(
             (p - gold / len(right)) ** 2 for p, (_, gold, _) in zip(probabilities, example, strict=True)
         ),
+        "ties": float(lps.count(top) > 1),
     }
 
 
@@ -105,6 +106,7 @@ def test_a_case_by_hand() -> None:
             "coverage": (0.8 + 0.4 + 0.2) / 3,
             "brier": 2 * (0.25**2 + 0.75**2 + 0.8**2) / 3,
             "calibration_error": (0.75 + 0.75 + 0.8) / 3 - 1 / 3,
+            "ties": 0.0,
             "majority_baseline": 1.0,
         }
     )

@@ -167,15 +167,20 @@ def test_tokens_that_merge_over_the_border() -> None:
     tokenizer = bpe()
     assert len(ids("ab")) == len(ids("a")) == 1
     # The harness cuts after as many tokens as the context has: behind one token is nothing.
-    with pytest.raises(ScoringError, match="example 1: the continuation has no tokens of its own"):
+    with pytest.raises(ScoringError) as error:
         one(tokenizer, "a", "b")
-    assert one(tokenizer, "a", "b cd") == Encoded((*ids("a"), *ids("ab cd")[1:]), 1, truncated=False)
+    assert str(error.value) == (
+        "ScoringError: example 1: the continuation has no tokens of its own after its context; a token spans "
+        "its border with the context, so begin it with a space."
+    )
+    found = one(tokenizer, "a", "b cd")
+    assert found == Encoded((*ids("a"), *ids("ab cd")[1:]), 1, truncated=False, border=True)
     # Together, the token over the border is the continuation's.
     assert one(tokenizer, "a", "b cd", encoding="joint") == Encoded(
-        (BOS_ID, *ids("ab cd")), 1, truncated=False
+        (BOS_ID, *ids("ab cd")), 1, truncated=False, border=True
     )
     assert one(tokenizer, "cda", "b", encoding="joint") == Encoded(
-        (*ids("cd"), *ids("ab")), 1, truncated=False
+        (*ids("cd"), *ids("ab")), 1, truncated=False, border=True
     )
     # Alone, nothing merges.
     assert one(tokenizer, "a", "b cd", encoding="separate") == Encoded(
@@ -186,7 +191,26 @@ def test_tokens_that_merge_over_the_border() -> None:
 def test_a_space_before_the_border_belongs_to_the_token_behind_it() -> None:
     found = one(bpe(), "cd ", "ab", encoding="joint")
     assert texts(bpe(), found) == ("cd", " ab")
+    assert not found.border
     assert texts(bpe(), one(bpe(), "cd ", "ab", encoding="separate")) == ("cd ", "ab")
+
+
+@pytest.mark.parametrize("beginning", [False, True])
+@pytest.mark.parametrize("by_words", [False, True])
+def test_a_token_over_the_border_is_flagged(by_words: bool, beginning: bool) -> None:
+    """A context that ends within a word: of `hello wor` + `ld is round`, the harness scores ` is round`."""
+    tokenizer = bpe(beginning, by_words=by_words)
+    found = one(tokenizer, "xy ab cda", "b ab")
+    assert found.border
+    assert texts(tokenizer, found)[1] == " ab"
+    assert not one(tokenizer, "xy ab cd", " ab").border
+    assert not one(tokenizer, "xy ab cd ", "ab").border
+    assert not one(tokenizer, "", "ab").border
+    assert one(tokenizer, "x" * 30 + "a", "b cd", window=6).border  # also if the context is cut
+    joint = one(tokenizer, "xy ab cda", "b ab", encoding="joint")
+    assert joint.border
+    assert texts(tokenizer, joint)[1] == "ab ab"
+    assert not one(tokenizer, "xy ab cda", "b ab", encoding="separate").border
 
 
 def test_a_character_of_several_tokens_is_not_split() -> None:

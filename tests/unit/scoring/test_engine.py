@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ebbtide.tables import CELL, LOSSES, TOKENS, read_footer, read_frame
 from scoring_reference import plain
 
 SETTINGS = {"encoding": "harness", "bos": "tokenizer", "truncation": "left", "max_length": None}
+FLOAT32 = {**SETTINGS, "dtype": "float32"}
 TEXTS = ["the old child is young . " * 12, "every tall child", "no pattern"]
 
 
@@ -87,8 +89,8 @@ def test_ranks_are_not_computed_unasked(scorer: Scorer) -> None:
 
 def test_the_second_opinion_agrees(scorer: Scorer, checkpoint: Path, requests: Path) -> None:
     rows = score_requests(scorer, requests).rows
-    found = largest_difference(checkpoint, requests, rows, examples=2, **SETTINGS)
-    assert (found["examples"], found["requests"]) == (2, 4)
+    found = largest_difference(checkpoint, requests, rows, examples=2, dtype="float32", **SETTINGS)
+    assert (found["examples"], found["requests"], found["beyond_rounding"]) == (2, 4, 0)
     assert 0 < found["largest_difference"] < 1e-4
 
 
@@ -98,9 +100,12 @@ def test_the_second_opinion_finds_a_wrong_row(scorer: Scorer, checkpoint: Path, 
     frame = score_requests(scorer, requests).rows.to_pandas()
     frame.loc[3, "loglikelihood"] += 0.25
     rows = pa.Table.from_pandas(frame, preserve_index=False)
-    found = largest_difference(checkpoint, requests, rows, examples=99, **SETTINGS)
-    assert (found["examples"], found["requests"]) == (3, 6)
+    found = largest_difference(checkpoint, requests, rows, examples=99, dtype="float32", **SETTINGS)
+    assert (found["examples"], found["requests"], found["beyond_rounding"]) == (3, 6, 1)
     assert found["largest_difference"] == pytest.approx(0.25, abs=1e-4)
+    assert found["worst"] == "example 1, choice 1"
+    half = largest_difference(checkpoint, requests, rows, examples=99, dtype="bfloat16", **SETTINGS)
+    assert half["beyond_rounding"] == 0  # 16 bits explain as much
 
 
 # Documents.
@@ -183,6 +188,14 @@ def test_text_that_json_allows_is_read(scorer: Scorer, tmp_path: Path) -> None:
         assert "cannot be encoded" in str(error)
     else:
         assert losses.rows["document"].to_pylist() == ["a", "3"]
+    lines.write_bytes(b'\xef\xbb\xbf{"text": "no pattern"}\n')  # a byte-order mark
+    assert score_documents(scorer, lines).rows["tokens"].to_pylist() == [2]
+    packed = tmp_path / "documents.jsonl.gz"
+    packed.write_bytes(gzip.compress(b'{"text": "no pattern"}\n'))
+    assert score_documents(scorer, packed).rows["tokens"].to_pylist() == [2]
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(ScoringError, match=r"documents\.jsonl\.gz cannot be read \("):
+        score_documents(scorer, packed)
     lines.write_text('\n\n{"text": "\\ud800"}\n')
     with pytest.raises(ScoringError, match=r"line 3: text: found .*, expected Unicode text"):
         score_documents(scorer, lines)
@@ -202,6 +215,62 @@ def test_the_command_line_writes_tokens_and_a_second_opinion(
     assert footer["verified"]["largest_difference"] < 1e-4
     assert footer["identity"]["bos"] == "never"
     assert len(read_frame(tokens, TOKENS)) == read_frame(cell, CELL)["tokens"].sum()
+
+
+def test_the_command_line_says_what_was_cut(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny.requests(tmp_path / "task.parquet", [("0", 0, "the old " * 30, "child", True)])
+    config = json.loads((checkpoint / "config.json").read_text())
+    bare = tmp_path / "bare"
+    shutil.copytree(checkpoint, bare)
+    del config["max_position_embeddings"]
+    (bare / "config.json").write_text(json.dumps(config))
+    arguments = ["score", "--requests", str(path), "--to", str(tmp_path / "cell.parquet"), "--model"]
+    assert main([*arguments, str(checkpoint)]) == 0
+    assert "1 of 1 contexts exceed the window and lost the beginning" in capsys.readouterr().err
+    assert main([*arguments, str(bare)]) == 0
+    assert "config.json sets no context window, so 2048 tokens are used; set --max-length" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_command_line_keeps_the_cell_if_it_cannot_be_rescored(
+    checkpoint: Path, requests: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ebbtide.scoring import rescore
+
+    def fails(_: Path) -> None:
+        raise RuntimeError("Expected mat_a to be Float32, BFloat16 or Float16 matrix, got Double")
+
+    monkeypatch.setattr(rescore, "load_exact", fails)
+    cell, tokens = tmp_path / "cell.parquet", tmp_path / "tokens.parquet"
+    arguments = ["score", "--model", str(checkpoint), "--requests", str(requests), "--to", str(cell)]
+    assert main([*arguments, "--rescore-examples", "1", "--per-token", str(tokens)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(
+        f"ScoringError: {cell} is written, but it could not be rescored in float64: RuntimeError: Expected "
+        "mat_a to be Float32, BFloat16 or Float16 matrix, got Double."
+    )
+    assert len(read_frame(cell, CELL)) == len(tiny.ROWS)
+    assert len(read_frame(tokens, TOKENS))
+
+
+def test_the_command_line_does_not_write_a_cell_that_rescoring_refutes(
+    checkpoint: Path, requests: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ebbtide.scoring import rescore
+
+    monkeypatch.setitem(rescore.ROUNDING, "float32", (-1.0, 0.0))
+    cell = tmp_path / "cell.parquet"
+    arguments = ["score", "--model", str(checkpoint), "--requests", str(requests), "--to", str(cell)]
+    assert main([*arguments, "--rescore-examples", "1"]) == 2
+    aside = tmp_path / "cell.refuted.parquet"
+    error = capsys.readouterr().err
+    assert "2 of 2 rescored requests differ from float64 by more than rounding explains (example " in error
+    assert f"the cell is not used, but kept as {aside}." in error
+    assert not cell.exists()
+    assert len(read_frame(aside, CELL)) == len(tiny.ROWS)
 
 
 def test_the_command_line_measures_losses(checkpoint: Path, tmp_path: Path, capsys) -> None:
@@ -336,7 +405,7 @@ def test_the_second_opinion_reads_no_further_than_the_cell(
 ) -> None:
     rows = score_requests(scorer, requests, max_length=4).rows
     same, whole = (
-        largest_difference(checkpoint, requests, rows, examples=99, **{**SETTINGS, "max_length": limit})
+        largest_difference(checkpoint, requests, rows, examples=99, **(FLOAT32 | {"max_length": limit}))
         for limit in (4, None)
     )
     assert same["largest_difference"] < 1e-4

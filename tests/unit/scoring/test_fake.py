@@ -77,7 +77,7 @@ def test_rows_are_those_of_any_cell(encoding: str, tmp_path: Path) -> None:
     requests = tiny.requests(tmp_path / "task.parquet")
     scored = score_requests(fake(), requests, encoding=encoding, per_token=True)
     rows, tokens = scored.rows.to_pandas(), scored.tokens.to_pandas()
-    assert list(rows.columns) == list(CELL.columns)
+    assert list(rows.columns) == [*CELL.columns, *CELL.optional]
     assert rows["tokens"].tolist() == rows["bytes"].tolist() == [len(row[3]) for row in tiny.ROWS]
     assert (rows["loglikelihood"] < 0).all()
     assert (rows["loglikelihood"] <= rows["first_token_loglikelihood"]).all()
@@ -136,7 +136,9 @@ def test_every_back_end_is_a_scorer(backend: str, tmp_path: Path) -> None:
     scorer = load_scorer(tiny.checkpoint(tmp_path), backend=backend)
     requests = tiny.requests(tmp_path / "task.parquet")
     names = [name for name in vars(Scorer) if not name.startswith("_")]
-    assert {"score", "record", "tokenizer", "window", "vocabulary", "dtype", "device"} == set(names)
+    assert {"score", "record", "tokenizer", "window", "window_key", "vocabulary", "dtype", "device"} == set(
+        names
+    )
     assert all(hasattr(scorer, name) for name in names)
     assert isinstance(scorer, FakeScorer) == (backend == "fake")
     footer = score_requests(scorer, requests).footer

@@ -212,6 +212,29 @@ def test_the_window_is_the_model_s(scorer: Scorer, tmp_path: Path) -> None:
         score_requests(scorer, path, max_length=49)
 
 
+def test_a_model_without_a_window_has_a_default_that_may_be_exceeded(scorer: Scorer, tmp_path: Path) -> None:
+    path = tiny.requests(tmp_path / "task.parquet")
+    assert score_requests(scorer, path).footer["window_key"] == "max_position_embeddings"
+    unknown = replace(scorer, window_key=None)
+    footer = score_requests(unknown, path, max_length=tiny.WINDOW + 1).footer
+    assert (footer["model_window"], footer["window_key"]) == (tiny.WINDOW, None)
+
+
+def test_a_token_over_the_border_is_flagged_in_its_row_and_counted(tmp_path: Path) -> None:
+    directory = tiny.checkpoint(tmp_path / "checkpoint", vocabulary=tiny.BPE_VOCABULARY)
+    tiny.bpe().save_pretrained(directory)
+    rows = [
+        ("0", 0, "xy ab cd", " ab", True),
+        ("0", 1, "xy ab cda", "b ab", False),
+        ("1", 0, "xy", " ab", True),
+        ("1", 1, "xy", " cd ab", False),
+    ]
+    scored = score_requests(load_scorer(directory), tiny.requests(tmp_path / "task.parquet", rows))
+    assert scored.rows.column("border_token").to_pylist() == [False, True, False, False]
+    assert scored.footer["border_tokens"] == 1
+    assert scored.footer["equal_first_tokens"] == 1  # both choices of example 0
+
+
 def test_a_tokenizer_of_another_model_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     scorer = replace(load_scorer(checkpoint), vocabulary=20)
     path = tiny.requests(tmp_path / "task.parquet")

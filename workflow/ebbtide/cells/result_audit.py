@@ -1,7 +1,10 @@
-"""The audit of results: equal results at different steps, and checkpoints that deviate from their neighbours.
+"""The audit of results: equal results of different steps, deviations from neighbouring checkpoints, ties.
 
 **Equal results.** Two cells of one model and task with bit-equal log-likelihoods come from the same
 weights, whatever the names of the steps.
+
+**Ties.** Cells whose accuracy depends on the order of the choices, because choices have exactly equal scores
+or the answer is always the same choice: the warnings of `metrics.notices` in the footers of the metrics.
 
 **Outliers.** The audit uses the mean choice probability. It is continuous, unlike accuracy, and has the same
 bounds in every task and at every step, unlike margin and loss, which also become noisier with training. Per
@@ -53,6 +56,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import CellError
+from ebbtide.notices import Notice, from_records
 from ebbtide.tables import METRICS, read_footer, read_frame
 
 METRIC = "choice_probability"
@@ -64,6 +68,7 @@ TOGETHER = 2.5  # scales
 MOVES = 5.0  # scales
 RESOLUTION = 0.002  # probability; with `ALONE`, an excess below 0.008 is never reported
 FEWEST = 5  # checkpoints
+TIED = "tied"  # finding, and the kind of the notices that are findings
 
 _LISTED = 3  # checkpoints in a sentence
 _REMEDIES = {
@@ -75,15 +80,20 @@ _REMEDIES = {
 
 
 def audit(
-    metrics: pd.DataFrame, digests: pd.DataFrame, allowed: Container[tuple[str, str]] = ()
+    metrics: pd.DataFrame,
+    digests: pd.DataFrame,
+    allowed: Container[tuple[str, str]] = (),
+    notices: Iterable[Notice] = (),
 ) -> pd.DataFrame:
     """All findings, columns `COLUMNS`, warnings first.
 
     `allowed` are (model, checkpoint) whose results may be equal, because the audit of weights allows it.
+    `notices` are those about cells; warnings of the kind `TIED` are findings.
     """
     equal = identical(digests)
     known = [pair in allowed for pair in zip(equal["model"], equal["checkpoint"], strict=True)]
-    findings = pd.concat([equal[~np.array(known, dtype=bool)], outliers(metrics)], ignore_index=True)
+    tables = [equal[~np.array(known, dtype=bool)], outliers(metrics), _noticed(notices, digests)]
+    findings = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     return findings.sort_values("severity", key=lambda s: s != "warning", kind="stable", ignore_index=True)
 
 
@@ -100,6 +110,26 @@ def read_digests(parts: Iterable[str | Path]) -> pd.DataFrame:
         checkpoint = read_frame(path, METRICS)[["model", "checkpoint", "step"]].iloc[0]
         rows += [(*checkpoint, task, digest) for task, digest in digests.items()]
     return pd.DataFrame(rows, columns=["model", "checkpoint", "step", "task", "loglikelihoods"])
+
+
+def read_notices(parts: Iterable[str | Path]) -> list[Notice]:
+    """The notices about cells, from the metrics of single checkpoints."""
+    return [n for path in parts for n in from_records(read_footer(path, METRICS).get("notices", []))]
+
+
+def _noticed(notices: Iterable[Notice], digests: pd.DataFrame) -> pd.DataFrame:
+    pairs = digests[["model", "checkpoint", "step"]].itertuples(index=False, name=None)
+    steps = {(model, checkpoint): step for model, checkpoint, step in pairs}
+    rows = [
+        {
+            **{"severity": n.severity, "finding": n.kind, "model": n.model, "checkpoint": n.checkpoint},
+            **{"step": steps.get((n.model, n.checkpoint)), "task": n.task},
+            **{"detail": n.detail, "remedy": n.remedy},
+        }
+        for n in notices
+        if n.kind == TIED and n.severity == "warning"
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def identical(digests: pd.DataFrame) -> pd.DataFrame:

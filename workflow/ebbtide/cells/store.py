@@ -68,6 +68,29 @@ def publish(source: str | Path, target: str | Path) -> None:
                 writer.write(block)
 
 
+def unchecked(cell: str | Path) -> Path:
+    """The path of a finished cell while it is being checked.
+
+    It remains if the process dies in the check; its footer says that the check did not finish.
+    """
+    return Path(cell).with_suffix(".unchecked.parquet")
+
+
+def refuted(cell: str | Path) -> Path:
+    """The path of a cell that a check found to be wrong. It is never read as a cell."""
+    return Path(cell).with_suffix(".refuted.parquet")
+
+
+def recover(cell: str | Path, identity: Identity, *, after: float = 0.0) -> bool:
+    """Put a finished cell, whose check died with its process, in its place. Return whether there is one."""
+    left = unchecked(cell)
+    if not is_whole(left, identity, after=after):
+        return False
+    left.replace(cell)
+    Path(cell).with_suffix(".tried").unlink(missing_ok=True)
+    return True
+
+
 def attempt_mark(store: str | Path, identity: Identity) -> Path:
     """The marker of a cell that is being scored for another job.
 

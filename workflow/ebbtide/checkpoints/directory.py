@@ -40,8 +40,13 @@ from ebbtide.checkpoints.weight_files import INDEX, has_weight_files, read_heade
 from ebbtide.errors import CheckpointError
 from ebbtide.files import digest, file_sha256, read_json, write_text
 
-WINDOW_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "seq_length")
-WINDOW = 2048  # tokens; for models without positions whose config.json sets no limit
+# Keys of the context window: first those that lm-evaluation-harness reads, then those of single families.
+WINDOW_KEYS = (
+    *("n_positions", "max_position_embeddings", "n_ctx", "seq_length", "max_seq_len", "max_seq_length"),
+    *("max_sequence_length", "model_max_length", "context_length", "max_target_positions"),
+)
+WINDOW = 2048  # tokens; for models whose config.json sets no window
+LONGEST = 2**31  # tokens; a larger number means "no limit"
 
 
 @dataclass(frozen=True)
@@ -273,6 +278,27 @@ def configuration(directory: str | Path) -> dict[str, Any]:
 
 
 def context_window(config: Mapping[str, Any]) -> int:
-    """Context window in tokens from a `config.json`; of the text model if the model also reads images."""
-    config = config.get("text_config") or config
-    return next((int(config[key]) for key in WINDOW_KEYS if config.get(key)), WINDOW)
+    """Context window in tokens from a `config.json`; of the text model if the model also reads images.
+
+    `WINDOW` if none of its keys is a number of tokens (see `window_key`).
+    """
+    key = window_key(config)
+    return WINDOW if key is None else int(_text_model(config)[key])
+
+
+def window_key(config: Mapping[str, Any]) -> str | None:
+    """The key of a `config.json` that sets the context window; None if there is none.
+
+    Values that mean "no limit" are skipped: null, 0, -1, or a huge number.
+    """
+    text = _text_model(config)
+    for key in WINDOW_KEYS:
+        value = text.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LONGEST:
+            return key
+    return None
+
+
+def _text_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = config.get("text_config")
+    return inner if isinstance(inner, Mapping) and inner else config

@@ -72,6 +72,9 @@ def load_model(directory: str | Path, dtype: str, *, device_map: str | None = No
         if info[what]:
             names = ", ".join(sorted(str(k) for k in info[what])[:5])
             raise CheckpointError(f"{directory}: {what.replace('_', ' ')} in the weights: {names}.")
+    if dtype == "float64" and hasattr(model, "set_experts_implementation"):
+        # The default of mixtures of experts, one multiplication for all experts, does not support float64.
+        model.set_experts_implementation("eager")
     for name, tensor in model.named_parameters():
         if not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{directory}: tensor {name} has non-finite values.")

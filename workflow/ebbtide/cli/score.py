@@ -61,7 +61,9 @@ def add_verbs(verbs: "Verbs") -> None:
 
     loss = verbs.add_parser("loss", help="compute loss, bits per byte and perplexity of long documents")
     loss.add_argument(
-        "--documents", required=True, help="Parquet file with document, text, or JSON Lines with text"
+        "--documents",
+        required=True,
+        help="Parquet file with document, text, or JSON Lines with text (.jsonl, .jsonl.gz)",
     )
     loss.add_argument("--to", required=True, help="table to write, one row per document (Parquet)")
     _add_model_options(loss)

@@ -6,10 +6,12 @@ scores the lead's cell and then every missing sibling into the store. The siblin
 find their cell and copy it, in milliseconds, without importing torch.
 
 The worker is a process of its own that inherits the lock: a crash while scoring siblings never fails the
-lead's own cell, and a killed lead does not free the lock under a living worker.
+lead's own cell, and a killed lead does not free the lock under a living worker. After a crash, another worker
+scores the siblings that are left.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,6 +21,9 @@ from typing import Any
 from ebbtide.cells import store
 from ebbtide.errors import ScoringError
 from ebbtide.files import canonical_json, node_lock, read_json
+
+# Signals that end a worker for what it does (out of memory, a fault of a library), not those that end a run.
+CRASHES = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 
 
 def score_cell(
@@ -62,12 +67,18 @@ def score_cell(
     name = hint if hint and wanted.get("load_once_per") == "model" else str(Path(checkpoint).resolve())
     with node_lock(cells, name) as lock:
         how = "waited"
-        if not store.is_whole(source, identity, after=after):
+        if not _exists(source, identity, after):
             how = "scored"
             store.failed_mark(source).unlink(missing_ok=True)
-            job = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity), "cells": cells}
-            status = _work({**job, "hint": hint, "threads": threads}, lock.fileno())
-            if not store.is_whole(source, identity, after=after):
+            job: dict[str, Any] = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity)}
+            job |= {"cells": cells, "hint": hint, "threads": threads}
+            status = _work(job, lock.fileno())
+            crashed = -status in CRASHES
+            for _ in wanted.get("cells", []):  # a crash marks its cell, so each worker has fewer to score
+                if not crashed:
+                    break
+                crashed = -_work({**job, "siblings_only": True}, lock.fileno()) in CRASHES
+            if not _exists(source, identity, after):
                 store.failed_mark(source).touch()
                 raise ScoringError(
                     f"{target} could not be scored (the worker {_exit_reason(status)}); its message is above."
@@ -82,6 +93,16 @@ def read_hint(path: str | None) -> Mapping[str, Any]:
     if path is None or not Path(path).exists():
         return {}
     return read_json(path, ScoringError, "delete it, and run snakemake to write it again")
+
+
+def _exists(cell: Path, identity: store.Identity, after: float) -> bool:
+    """Whether the cell is in the store; one that was finished, and only its check died, is put there."""
+    if store.is_whole(cell, identity, after=after):
+        return True
+    if not store.recover(cell, identity, after=after):
+        return False
+    print(f"{cell}: scored, but the process ended during its check, so it is not verified.", file=sys.stderr)
+    return True
 
 
 def _work(job: Mapping[str, Any], lock: int) -> int:

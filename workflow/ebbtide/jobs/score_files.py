@@ -1,6 +1,7 @@
 """Score a file of requests or of documents with one checkpoint, without a study."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from ebbtide.cells.cell import write_cell
 from ebbtide.checkpoints.directory import directory_of, identities
 from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.checkpoints.weight_files import weight_files
+from ebbtide.errors import ScoringError
+from ebbtide.jobs.checked import write_checked_cell
 from ebbtide.logs import log
 from ebbtide.scoring.documents import score_documents
 from ebbtide.scoring.engine import import_backend, load_scorer, score_requests
@@ -46,20 +49,16 @@ def score_requests_file(
         File for one row per continuation token (`tables.TOKENS`); None writes none.
     rescore_examples
         How many examples to rescore in float64, one request at a time; the footer records the difference.
+
+    Raises
+    ------
+    ScoringError
+        Besides the errors of scoring: rescoring was not possible (the files are written), or found a
+        difference (see `jobs.checked`).
     """
     directory, scorer = _load(model, dtype, backend, threads)
     scored = score_requests(scorer, requests, **settings, per_token=per_token is not None)
     footer = scored.footer
-    if rescore_examples:
-        from ebbtide.scoring.rescore import largest_difference
-
-        footer["verified"] = largest_difference(
-            directory, requests, scored.rows, examples=rescore_examples, **settings
-        )
-        log.info(
-            "rescored %(requests)d requests in float64: largest difference %(largest_difference).2g nats",
-            footer["verified"],
-        )
     weights, tokenizer = identities(directory)
     identity = {
         "weights": weights,
@@ -70,9 +69,19 @@ def score_requests_file(
         **settings,
         **backend_identity(backend),
     }
-    write_cell(scored.rows, to, identity, footer)
+    if rescore_examples:
+        from ebbtide.scoring.rescore import largest_difference
+
+        sample: dict[str, Any] = {"examples": rescore_examples, "dtype": scorer.dtype}
+        check = partial(largest_difference, directory, requests, scored.rows, **sample, **settings)
+        footer["verified"] = write_checked_cell(scored.rows, to, identity, footer, check)
+    else:
+        write_cell(scored.rows, to, identity, footer)
     if scored.tokens is not None and per_token is not None:
         write_parquet(scored.tokens, per_token, TOKENS, {**footer, "identity": identity})
+    _warn(footer, settings["max_length"])
+    if rescore_examples:
+        _report(to, footer["verified"])
     return footer
 
 
@@ -93,6 +102,31 @@ def score_documents_file(
     weights, tokenizer = identities(directory)
     write_parquet(losses.rows, to, LOSSES, {**losses.footer, "weights": weights, "tokenizer": tokenizer})
     return losses.footer
+
+
+def _warn(footer: Mapping[str, Any], max_length: int | None) -> None:
+    """Log what the scores do not show."""
+    if footer["window_key"] is None and max_length is None:
+        log.warning(
+            "config.json sets no context window, so %d tokens are used; set --max-length",
+            footer["model_window"],
+        )
+    if count := footer["truncated"]:
+        log.warning("%d of %d contexts exceed the window and lost the beginning", count, footer["requests"])
+    if count := footer["border_tokens"]:
+        log.warning(
+            "in %d of %d requests a token spans the border of context and continuation (column border_token)",
+            *(count, footer["requests"]),
+        )
+
+
+def _report(to: str | Path, verified: Mapping[str, Any]) -> None:
+    if "reason" in verified:
+        raise ScoringError(f"{to} is written, but it could not be rescored in float64: {verified['reason']}.")
+    log.info(
+        "rescored %(requests)d requests in float64: largest difference %(largest_difference).2g nats",
+        verified,
+    )
 
 
 def _load(model: str, dtype: str | None, backend: str, threads: int) -> tuple[Path, Scorer]:

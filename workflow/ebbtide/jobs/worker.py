@@ -1,7 +1,8 @@
 """The worker of `ebbtide.jobs.score_cell`: load weights once, score one cell, then its siblings.
 
-Run as `python -m ebbtide.jobs.worker JOB`, where JOB is JSON: `checkpoint`, `requests`, `identity`, `cells`
-and `hint` (or null). The hint is a file written at the start of the run. It is not an input of the rule,
+A cell that fails leaves the others: they are scored all the same. Run as `python -m ebbtide.jobs.worker JOB`,
+where JOB is JSON: `checkpoint`, `requests`, `identity`, `cells`, `hint` (or null), and `siblings_only` if an
+earlier worker died. The hint is a file written at the start of the run. It is not an input of the rule,
 because adding a task must not rerun the others:
 
     {"load_once_per": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
@@ -26,8 +27,8 @@ from ebbtide.cells import store
 from ebbtide.cells.cell import write_cell
 from ebbtide.checkpoints.directory import check_weights, directory_of, tokenizer_of
 from ebbtide.checkpoints.full_digest import check_full_digests
-from ebbtide.environment import quick_start
-from ebbtide.errors import CellError, CheckpointError, EbbtideError
+from ebbtide.errors import CellError, CheckpointError, EbbtideError, ScoringError, first_line
+from ebbtide.jobs.checked import examples_to_rescore, write_checked_cell
 from ebbtide.jobs.score_cell import read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
 from ebbtide.scoring.scorer import FAKE, backend_of
@@ -46,36 +47,43 @@ def main() -> int:
     job = json.loads(sys.argv[1])
     hint = read_hint(job["hint"])
     scorers = _Scorers(job["threads"])
+    own, failed = not job.get("siblings_only"), False
     try:
-        with quick_start():
-            from ebbtide.scoring.engine import import_backend
-
-            import_backend(backend_of(job["identity"]))
-        _score_into_store(scorers, job, job["cells"], int(hint.get("rescore_examples", 0)))
-        _score_siblings(scorers, job, hint)
-    except EbbtideError as error:
-        log.error("%s", error)
-        return 1
+        try:
+            if own:
+                _score_into_store(scorers, job, job["cells"], int(hint.get("rescore_examples", 0)))
+        except EbbtideError as error:
+            failed = True
+            log.error("%s", error)
+        if not scorers.device_lost:
+            _score_siblings(scorers, job, hint, done=int(own and not failed))
     except OSError as error:  # a full disk, or no permission to write to the store
         log.error("ScoringError: %s; is the disk full, or %s not writable?", error, job["cells"])
         return 1
-    return 0
+    return int(failed)
 
 
 class _Scorers:
-    """The scorer in memory; one checkpoint at a time."""
+    """The scorer in memory; one checkpoint at a time.
+
+    `device_lost` is whether an error of the device makes all further work of this process fail.
+    """
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._key: tuple[str, ...] | None = None
         self._scorer: Scorer | None = None
+        self._broken: set[tuple[str, ...]] = set()  # keys whose weights cannot be loaded
         self.loads = 0
+        self.device_lost = False
         self.digests: dict[str, str] = {}  # full sha256 of the weight files in memory, by name
 
     def get(self, job: Job, cells: str) -> "Scorer":
+        """Return the scorer of a job's checkpoint. Raises what loading raises."""
         checkpoint, identity, backend = job["checkpoint"], job["identity"], backend_of(job["identity"])
-        wanted = (checkpoint, identity["dtype"], backend)
+        wanted = _key_of(job)
         if self._scorer is None or self._key != wanted:
+            self._broken.add(wanted)  # until it is loaded
             self._scorer, self.digests = None, {}  # free the old weights before loading the new ones
             started = time.perf_counter()
             weights = identity["weights"]
@@ -96,13 +104,38 @@ class _Scorers:
                     self.digests = hashing.result()
             self._scorer = scorer
             self._key = wanted
+            self._broken.discard(wanted)
             self.loads += 1
             log.info("loaded weights of %s in %.1f s", directory, time.perf_counter() - started)
         return self._scorer
 
+    def is_broken(self, job: Job) -> bool:
+        """Whether the weights of a job could not be loaded."""
+        return _key_of(job) in self._broken
+
+
+def _key_of(job: Job) -> tuple[str, ...]:
+    return job["checkpoint"], job["identity"]["dtype"], backend_of(job["identity"])
+
 
 def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples: int) -> int:
-    """Score one cell and write it to the store; return the number of tokens forwarded."""
+    """Score one cell and write it to the store; return the number of tokens forwarded.
+
+    Raises only `EbbtideError`, and `OSError` for a store that cannot be written.
+    """
+    try:
+        return _scored(scorers, job, cells, rescore_examples)
+    except (EbbtideError, OSError):
+        raise
+    except Exception as error:  # whatever torch or transformers raise: it must not take the siblings along
+        log.exception("scoring %s failed", job["requests"])
+        scorers.device_lost = "CUDA error" in str(error)
+        raise ScoringError(
+            f"{job['requests']} with {job['checkpoint']}: {type(error).__name__}: {first_line(error)}."
+        ) from error
+
+
+def _scored(scorers: _Scorers, job: Job, cells: str, rescore_examples: int) -> int:
     identity = job["identity"]
     frozen = read_footer(job["requests"], REQUESTS)
     if (found := frozen.get("identity")) != identity["task"]:
@@ -123,29 +156,40 @@ def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples:
     footer = dict(result.footer)
     if scorers.digests:
         footer["weights_sha256"] = scorers.digests
-    if rescore_examples and not rolling:  # a document is scored in windows, not as one request
+    path = store.path_of(cells, identity)
+    examples = 0 if rolling else examples_to_rescore(path, rescore_examples)
+    if examples:  # a document is scored in windows, not as one request
         from ebbtide.scoring.rescore import largest_difference
 
-        directory = directory_of(job["checkpoint"])
-        verified = largest_difference(
-            directory,
+        check = partial(
+            largest_difference,
+            directory_of(job["checkpoint"]),
             job["requests"],
             result.rows,
-            examples=rescore_examples,
+            examples=examples,
+            dtype=identity["dtype"],
             tokenizer=tokenizer_of(job["checkpoint"]),
             **settings,
         )
-        footer["verified"] = verified
-    write_cell(result.rows, store.path_of(cells, identity), identity, footer)
+        verified = write_checked_cell(result.rows, path, identity, footer, check)
+        if "reason" in verified:
+            log.error("ScoringError: %s could not be rescored: %s.", job["requests"], verified["reason"])
+    else:
+        write_cell(result.rows, path, identity, footer)
     return int(result.footer["forwarded_tokens"])
 
 
-def _score_siblings(scorers: _Scorers, own: Job, hint: Job) -> None:
-    """Score the missing siblings in the hint, including tasks that are frozen in the meantime."""
+def _score_siblings(scorers: _Scorers, own: Job, hint: Job, done: int) -> None:
+    """Score the missing siblings in the hint, including tasks that are frozen in the meantime.
+
+    `done` is the number of cells scored before.
+    """
     cells, after = own["cells"], float(hint.get("recompute_before", 0.0))
     rescore_examples = int(hint.get("rescore_examples", 0))
-    progress, started, tokens, done = Progress(), time.perf_counter(), 0, 1
+    progress, started, tokens = Progress(), time.perf_counter(), 0
     for sibling in _pending(own, hint, cells, after):
+        if scorers.is_broken(sibling):
+            continue
         mark = store.attempt_mark(cells, sibling["identity"])
         mark.touch()
         try:
@@ -153,6 +197,8 @@ def _score_siblings(scorers: _Scorers, own: Job, hint: Job) -> None:
         except EbbtideError as error:
             # The mark stays, so that the sibling's own job scores it again and reports the error.
             log.warning("%s is left to its own job: %s", sibling["name"], error)
+            if scorers.device_lost:
+                return
             continue
         mark.unlink(missing_ok=True)
         done += 1
@@ -179,13 +225,24 @@ def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
             key = store.key(sibling["identity"])
             if key in offered or not _is_ready(sibling):
                 continue
-            if store.is_whole(store.path_of(cells, sibling["identity"]), sibling["identity"], after=after):
+            path = store.path_of(cells, sibling["identity"])
+            if store.is_whole(path, sibling["identity"], after=after):
                 continue
-            if store.attempt_mark(cells, sibling["identity"]).exists():
+            if store.recover(path, sibling["identity"], after=after):
+                continue
+            if store.attempt_mark(cells, sibling["identity"]).exists() or _has_failed(path, own["hint"]):
                 continue
             offered.add(key)
             found = True
             yield sibling
+
+
+def _has_failed(cell: Path, hint: str) -> bool:
+    """Whether the job of a cell has failed in this run, whose start is the time of the hint."""
+    try:
+        return store.failed_mark(cell).stat().st_mtime >= Path(hint).stat().st_mtime
+    except FileNotFoundError:
+        return False
 
 
 def _is_ready(sibling: Job) -> bool:

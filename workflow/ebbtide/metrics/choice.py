@@ -7,6 +7,7 @@ prize).
 The prize: Inverse Scaling Prize, McKenzie et al. 2023. The harness: lm-evaluation-harness.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -34,6 +35,21 @@ def _best_share(x: Examples) -> np.ndarray:
     return 1 - one if x.invert else one
 
 
+def _of_mc1(x: Examples) -> np.ndarray:
+    scores: np.ndarray = np.where(x.column("best") >= 0, x.lp, -np.inf)
+    return scores
+
+
+# Metric → the score of each choice, whose argmax is the answer.
+SCORES: dict[str, Callable[[Examples], np.ndarray]] = {
+    "accuracy": lambda x: x.lp,
+    "accuracy_per_character": lambda x: x.lp / x.column("characters"),
+    "accuracy_per_byte": lambda x: x.lp / x.column("bytes"),
+    "accuracy_per_token": lambda x: x.lp / x.column("tokens"),
+    "accuracy_pmi": lambda x: x.lp - x.column("unconditional"),
+    "mc1": _of_mc1,
+}
+
 _share = partial(metric, "choice", unit="share", higher_is_better=True, chance=right_share)
 
 
@@ -46,7 +62,7 @@ def accuracy(x: Examples) -> np.ndarray:
     Share, 0 to 1; chance: mean |G|/K. Source: the harness (acc), the prize. For a binary task, the decision
     threshold is P(yes) / (P(yes) + P(no)) = 1/2.
     """
-    return x.right_where(x.lp)
+    return x.right_where(SCORES["accuracy"](x))
 
 
 @_share(harness="acc_norm", needs=("characters",))
@@ -56,7 +72,7 @@ def accuracy_per_character(x: Examples) -> np.ndarray:
     Share, 0 to 1; chance: mean |G|/K. Source: the harness (acc_norm). The harness counts the characters of
     the choice without the delimiter before it; here all characters of the scored continuation count.
     """
-    return x.right_where(x.lp / x.column("characters"))
+    return x.right_where(SCORES["accuracy_per_character"](x))
 
 
 @metric("choice", unit="nats", higher_is_better=True, chance=_zero)
@@ -107,7 +123,7 @@ def accuracy_per_byte(x: Examples) -> np.ndarray:
 
     Share, 0 to 1; chance: mean |G|/K. Source: the harness (acc_bytes); bytes in UTF-8.
     """
-    return x.right_where(x.lp / x.column("bytes"))
+    return x.right_where(SCORES["accuracy_per_byte"](x))
 
 
 @_share(needs=("tokens",))
@@ -116,7 +132,7 @@ def accuracy_per_token(x: Examples) -> np.ndarray:
 
     Share, 0 to 1; chance: mean |G|/K. Source: Brown et al. 2020. Depends on the tokenizer.
     """
-    return x.right_where(x.lp / x.column("tokens"))
+    return x.right_where(SCORES["accuracy_per_token"](x))
 
 
 @_share(harness="acc_mutual_info", needs=("unconditional",))
@@ -126,7 +142,7 @@ def accuracy_pmi(x: Examples) -> np.ndarray:
     Share, 0 to 1; chance: mean |G|/K. Source: Holtzman et al. 2021 (pointwise mutual information), Brown et
     al. 2020; the harness (acc_mutual_info).
     """
-    return x.right_where(x.lp - x.column("unconditional"))
+    return x.right_where(SCORES["accuracy_pmi"](x))
 
 
 @metric(
@@ -143,9 +159,8 @@ def mc1(x: Examples) -> np.ndarray:
 
     Share, 0 to 1; chance: mean 1 / number of MC1's choices. Source: TruthfulQA, Lin et al. 2022.
     """
-    best = x.column("best")
-    answer = x.segments.argmax(np.where(best >= 0, x.lp, -np.inf))
-    right: np.ndarray = ((best[answer] == 1) != x.invert).astype(float)
+    answer = x.segments.argmax(SCORES["mc1"](x))
+    right: np.ndarray = ((x.column("best")[answer] == 1) != x.invert).astype(float)
     return right
 
 
@@ -165,6 +180,16 @@ def mc2(x: Examples) -> np.ndarray:
     a share of right answers.
     """
     return choice_probability(x)
+
+
+@metric(*("choice", "binary"), unit="share", higher_is_better=None)
+def ties(x: Examples) -> np.ndarray:
+    """1[max_k lp_k is reached by more than one choice].
+
+    Share, 0 to 1: the examples that accuracy decides by the order of the choices, because argmax takes the
+    first. Above 0 if a model does not tell choices apart, or is scored in 16 bits. Source: Ebbtide.
+    """
+    return x.tied(SCORES["accuracy"](x)).astype(float)
 
 
 @metric(*("choice", "binary"), unit="share", higher_is_better=None)

@@ -181,6 +181,11 @@ class Examples:
         right: np.ndarray = self.gold[self.segments.argmax(score)].astype(float)
         return right
 
+    def tied(self, score: np.ndarray) -> np.ndarray:
+        """Return whether more than one choice has the highest score, per example."""
+        equal: np.ndarray = self.segments.sum(score == self.segments.max(score)[self.segments.of]) > 1
+        return equal
+
     def _check(self) -> None:
         if not np.isfinite(self.lp).all():
             row = self.rows.iloc[int(np.argmin(np.isfinite(self.lp)))]

@@ -8,7 +8,9 @@ import pandas as pd
 
 from ebbtide.cells.cell import read_cell
 from ebbtide.errors import ConfigError
+from ebbtide.metrics.notices import cell_notices
 from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured, metrics_rows
+from ebbtide.notices import Notice
 from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
 BOOTSTRAP_DRAWS = 1000  # for standard errors that lm-eval bootstraps
@@ -21,6 +23,7 @@ class Measured(NamedTuple):
     metrics: pd.DataFrame  # tables.METRICS
     examples: pd.DataFrame | None  # tables.EXAMPLES; None for a task measured by lm-eval's own code
     loglikelihoods: str  # digest
+    notices: list[Notice]
 
 
 def measure_checkpoint(
@@ -42,7 +45,7 @@ def measure_checkpoint(
         definition that change only the metrics.
     to
         File for the table of metrics (`tables.METRICS`). Its footer has a digest of the log-likelihoods by
-        task.
+        task, and the notices about the cells.
     examples
         File for the table of examples (`tables.EXAMPLES`). Its footer has the checkpoint.
 
@@ -70,7 +73,8 @@ def measure_checkpoint(
         {"place": {**checkpoint, **sizes}},
     )
     digests = {task: cell.loglikelihoods for task, cell in found.items()}
-    write_parquet(metrics, to, METRICS, {"loglikelihoods": digests})
+    notices = [notice.record() for cell in found.values() for notice in cell.notices]
+    write_parquet(metrics, to, METRICS, {"loglikelihoods": digests, "notices": notices})
 
 
 def measure_cell(
@@ -80,25 +84,40 @@ def measure_cell(
     frozen = read_footer(requests, REQUESTS)
     scores, footer = read_cell(cell, expected["identity"], frozen["content_sha256"])
     table = read_frame(requests, REQUESTS)
+    definition = _definition(frozen, expected.get("measuring", {}))
+    place = {"model": checkpoint["model"], "checkpoint": checkpoint["checkpoint"], "task": expected["task"]}
     rows, examples = [], None
-    for metrics, of_examples in _measurements(scores, table, frozen, expected.get("measuring", {})):
+    for metrics, of_examples in _measurements(scores, table, frozen.get("lm_eval"), definition):
         rows.append(metrics_rows(metrics, footer, {**checkpoint, "task": expected["task"]}))
         examples = of_examples if examples is None else examples
-    return Measured(pd.concat(rows, ignore_index=True), examples, loglikelihoods_sha256(scores))
+    return Measured(
+        pd.concat(rows, ignore_index=True),
+        examples,
+        loglikelihoods_sha256(scores),
+        cell_notices(scores, footer, table, definition, **place),
+    )
+
+
+def _definition(frozen: Mapping[str, Any], measuring: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The definition to measure with; None if only lm-eval's code knows the gold of the task."""
+    if (frozen.get("lm_eval") or {}).get("own_process_results"):
+        return None
+    return {"kind": frozen.get("definition", {}).get("kind", "choice"), **measuring}
 
 
 def _measurements(
-    scores: pd.DataFrame, requests: pd.DataFrame, frozen: Mapping[str, Any], measuring: Mapping[str, Any]
+    scores: pd.DataFrame,
+    requests: pd.DataFrame,
+    record: Mapping[str, Any] | None,
+    definition: Mapping[str, Any] | None,
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame | None]]:
-    """Yield metrics and examples: of lm-eval's code for its tasks, and ours unless their gold is unknown."""
-    record = frozen.get("lm_eval")
+    """Yield metrics and examples: of lm-eval's code for its tasks (`record`), and ours with `definition`."""
     if record is not None:
         from ebbtide.tasks.lm_eval.results import results_of
 
         yield results_of(scores, requests, record, bootstrap_iters=BOOTSTRAP_DRAWS), None
-    if not (record or {}).get("own_process_results"):
-        kind = frozen.get("definition", {}).get("kind", "choice")
-        yield measured(scores, requests, {"kind": kind, **measuring})
+    if definition is not None:
+        yield measured(scores, requests, definition)
 
 
 def _check(expected: Mapping[str, Any], cells: Sequence[str | Path], requests: Sequence[str | Path]) -> None:

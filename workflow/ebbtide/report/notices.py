@@ -27,10 +27,10 @@ _KINDS = {
 def of_audit(table: pd.DataFrame) -> list[Notice]:
     """Return the findings of an audit of weights (checkpoint_audit.tsv) or results (result_audit.tsv).
 
-    What a known reason allows is a note.
+    What a known reason allows is a note. Ties are left to `of_parts`, from which the audit has them.
     """
     notices = []
-    for row in table.fillna("").to_dict("records"):
+    for row in table[table["finding"] != "tied"].fillna("").to_dict("records"):
         where = str(row.get("checkpoint") or row.get("steps") or "")
         kind = "dropped" if row.get("action") == "drop" else _KINDS.get(str(row["finding"]), "suspicious")
         severity = "warning" if row["severity"] in ("error", "warning") else "note"

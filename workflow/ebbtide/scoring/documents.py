@@ -49,7 +49,8 @@ def score_documents(
     Parameters
     ----------
     documents
-        Parquet with columns `document, text`, or JSON Lines with `text` and, optionally, `document`.
+        Parquet with columns `document, text`, or JSON Lines (`.jsonl`, `.jsonl.gz`) with `text` and,
+        optionally, `document`.
     context
         Fewest tokens that a window (except the first) reads before the first one it scores. 1: as in the
         harness.
@@ -122,7 +123,7 @@ def _score(
         )
     window = window_of(scorer, max_length)
     windows = [rolling_windows(ids, start, window, context) for ids in tokens]
-    counters = Counters()
+    counters, record = Counters(), scorer.record()
     scores = iter(scorer.score([w for document in windows for w in document], counters=counters))
     sums = [math.fsum(v for _ in document for v in next(scores).loglikelihoods) for document in windows]
     for name, value in zip(table.column("document").to_pylist(), sums, strict=True):
@@ -155,7 +156,7 @@ def _score(
         "loss": loss(sums, counts["tokens"]),
         "bits_per_byte": bits_per_byte(sums, counts["bytes"]),
         **{f"{what[:-1]}_perplexity": perplexity(sums, counts[what]) for what in counts},
-        **provenance(scorer, counters),
+        **provenance(scorer, counters, record),
         "peak_memory_bytes": peak_memory(scorer.device),
         "seconds": round(time.perf_counter() - started, 3),
     }

@@ -16,7 +16,7 @@ ENCODINGS = ("harness", "joint", "separate")
 BOS = ("tokenizer", "always", "never")
 TRUNCATIONS = ("left", "refuse")
 
-Pair = tuple[list[int], list[int]]  # context tokens, scored tokens
+Pair = tuple[list[int], list[int], bool]  # context tokens, scored tokens, whether a token spans the border
 Starts = Callable[[str], list[int]]  # tokens to prepend to a text
 
 
@@ -27,6 +27,7 @@ class Encoded:
     tokens: tuple[int, ...]
     context: int
     truncated: bool
+    border: bool = False  # a token of the whole text spans the end of the context
 
     @property
     def fed(self) -> tuple[int, ...]:
@@ -64,7 +65,9 @@ def encode(
         Trailing whitespace of the context moves to the continuation. The context is encoded alone. The
         continuation has the tokens of the whole text after as many tokens as the context has. There are two
         differences: a context of only whitespace counts as empty, where the harness fails; and a token that
-        the tokenizer *appends* to every text is scored by the harness, but omitted here.
+        the tokenizer *appends* to every text is scored by the harness, but omitted here. Where a token spans
+        the border (`hello wor` + `ld is round`), the harness scores only what follows the tokens of the
+        context, here ` is round`; such a request is flagged (`Encoded.border`), also under `joint`.
 
         `joint` encodes the whole text once. The continuation begins with the token that contains its first
         character, even if that token also contains the end of the context. Whitespace does not move.
@@ -103,10 +106,11 @@ def encode(
     pairs = split(tokenizer, contexts, continuations, names, _starts(tokenizer, bos))
     encoded = []
     for pair, name in zip(pairs, names, strict=True):
-        given, scored = pair if pair[0] else _with_start(tokenizer, pair[1])
+        given, scored = pair[:2] if pair[0] else _with_start(tokenizer, pair[1])
         tokens = (*given, *scored)
         if not scored:
-            raise ScoringError(f"{name}: the continuation has no tokens of its own after its context.")
+            hint = "; a token spans its border with the context, so begin it with a space" if pair[2] else ""
+            raise ScoringError(f"{name}: the continuation has no tokens of its own after its context{hint}.")
         if (largest := max(tokens)) >= vocabulary:
             raise ScoringError(
                 f"{name}: token {largest} is outside the model's vocabulary of {vocabulary}; "
@@ -122,7 +126,7 @@ def encode(
                 f"{name}: {len(tokens) - 1} tokens to read exceed the window of {window}; "
                 "shorten the context (fewer shots) or allow `truncation: left`."
             )
-        encoded.append(Encoded(tokens[cut:], len(given) - cut, cut > 0))
+        encoded.append(Encoded(tokens[cut:], len(given) - cut, cut > 0, pair[2]))
     return encoded
 
 
@@ -145,9 +149,10 @@ def _harness(
         head, rest = ids[heads[i]], ids[whole[i]]
         if context:
             given = [*starts(kept[i]), *head, *ids[alone[i]]]
-            pairs.append((given, [*starts(texts[i]), *head, *rest][len(given) :]))
+            together = [*starts(texts[i]), *head, *rest]
+            pairs.append((given, together[len(given) :], together[: len(given)] != given))
         else:  # without the tokens that the tokenizer itself would prepend
-            pairs.append(([], head + rest))
+            pairs.append(([], head + rest, False))
     return pairs
 
 
@@ -167,9 +172,12 @@ def _joint(
     for text, context, cut, tail in zip(texts, contexts, cuts, tails, strict=True):
         encoding, rest = encodings[tail], encodings[tail].ids
         # A character may belong to no token (a space between words); then the next one with a token decides.
-        tokens = map(encoding.char_to_token, range(len(context) - cut, len(tail)))
+        end = len(context) - cut
+        tokens = map(encoding.char_to_token, range(end, len(tail)))
         border = next((token for token in tokens if token is not None), len(rest))
-        pairs.append(([*starts(text), *ids[text[:cut]], *rest[:border]], rest[border:]))
+        # A space before the border belongs to the token after it, as after the rule of the harness.
+        spans = border < len(rest) and bool(tail[encoding.offsets[border][0] : end].strip())
+        pairs.append(([*starts(text), *ids[text[:cut]], *rest[:border]], rest[border:], spans))
     return pairs
 
 
@@ -182,7 +190,7 @@ def _separate(
 ) -> list[Pair]:
     ids = _by_text(tokenizer.ids, [*contexts, *continuations], [*names, *names])
     return [
-        ([*starts(context or continuation), *ids[context]], ids[continuation])
+        ([*starts(context or continuation), *ids[context]], ids[continuation], False)
         for context, continuation in zip(contexts, continuations, strict=True)
     ]
 
@@ -205,7 +213,7 @@ def _start(tokenizer: Tokenizer) -> int | None:
     return tokenizer.eos if tokenizer.bos is None else tokenizer.bos
 
 
-def _with_start(tokenizer: Tokenizer, scored: list[int]) -> Pair:
+def _with_start(tokenizer: Tokenizer, scored: list[int]) -> tuple[list[int], list[int]]:
     """Put the start token before scored tokens without a context."""
     start = _start(tokenizer)
     if start is None:

@@ -9,7 +9,7 @@ scored.rows        # one row per request: log-likelihood, tokens, greedy, …
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def load_scorer(
         An unknown dtype or back end.
     CheckpointError
         Missing, damaged or foreign files; non-finite weights; a tokenizer with more words than the model; a
-        model that fits no device.
+        model that fits no device, or that is not causal.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}.")
@@ -147,13 +147,16 @@ def score_requests(
         vocabulary=scorer.vocabulary,
     )
     counters = Counters()
+    record = scorer.record()  # before scoring, because what fails later loses the scores
     scores = scorer.score(encoded, ranks=per_token, counters=counters)
     rows = _rows(table, columns["continuation"], encoded, scores, names)
     footer = {
         "requests": len(rows),
         "requests_sha256": content_sha256(table),
         "truncated": sum(e.truncated for e in encoded),
-        **provenance(scorer, counters),
+        "border_tokens": sum(e.border for e in encoded),
+        "equal_first_tokens": _equal_first_tokens(table, encoded),
+        **provenance(scorer, counters, record),
         "peak_memory_bytes": peak_memory(scorer.device),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -162,18 +165,26 @@ def score_requests(
 
 
 def window_of(scorer: Scorer, max_length: int | None) -> int:
-    """Context window to use, in tokens. Raises `ScoringError` if `max_length` exceeds the model's window."""
+    """Context window to use, in tokens. Raises `ScoringError` if `max_length` exceeds the model's window.
+
+    A model whose configuration sets no window has none to exceed.
+    """
     if max_length is None:
         return scorer.window
-    if max_length > scorer.window:
+    if max_length > scorer.window and scorer.window_key is not None:
         raise ScoringError(f"max_length: found {max_length}, the model's window is {scorer.window} tokens.")
     return max_length
 
 
-def provenance(scorer: Scorer, counters: Counters) -> dict[str, Any]:
-    """Footer entries about how scores were computed: model, method, machine, numbers of tokens."""
+def provenance(scorer: Scorer, counters: Counters, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Footer entries about how scores were computed: model, method, machine, numbers of tokens.
+
+    `record` is that of the scorer.
+    """
     return {
-        **scorer.record(),
+        **record,
+        "model_window": scorer.window,
+        "window_key": scorer.window_key,
         "dtype": scorer.dtype,
         "device": scorer.device,
         "machine": platform.machine(),
@@ -200,6 +211,7 @@ def _rows(
         "first_token_loglikelihood": [s.loglikelihoods[0] for s in scores],
         "context_tokens": [e.context for e in encoded],
         "truncated": [e.truncated for e in encoded],
+        "border_token": [e.border for e in encoded],
     }
     for name, value in zip(names, values["loglikelihood"], strict=True):
         if not math.isfinite(value):
@@ -207,6 +219,22 @@ def _rows(
                 f"{name}: the log-likelihood is {value}; score in a wider dtype, or check the weights."
             )
     return table_of({"example": table["example"], "choice": table["choice"], **values}, CELL)
+
+
+def _equal_first_tokens(table: pa.Table, encoded: Sequence[Encoded]) -> int:
+    """Number of examples in which two choices begin with the same token."""
+    examples = table.column("example").to_pylist()
+    roles = table.column("role").to_pylist() if "role" in table.column_names else None
+    seen: set[tuple[Any, int]] = set()
+    equal = set()
+    for row, (example, request) in enumerate(zip(examples, encoded, strict=True)):
+        if roles is not None and roles[row] != "choice":
+            continue
+        start = (example, request.tokens[request.context])
+        if start in seen:
+            equal.add(example)
+        seen.add(start)
+    return len(equal)
 
 
 def _tokens(

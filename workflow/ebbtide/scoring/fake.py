@@ -40,6 +40,7 @@ class FakeScorer:
     dtype: str
     parameters: dict[str, int]
     window: int = WINDOW
+    window_key: str | None = FAKE
     device: str = "none"
 
     def score(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ebbtide.checkpoints.directory import configuration, context_window
+from ebbtide.checkpoints.directory import configuration, context_window, window_key
 from ebbtide.checkpoints.load import count_parameters, load_model
 from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.logs import log
@@ -38,6 +38,8 @@ class ModelScorer:
         The transformers model; None if our own decoder is used.
     window
         Context window in tokens.
+    window_key
+        Key of `config.json` that sets the window; None if none does.
     vocabulary
         Rows of the embedding.
     alone
@@ -48,6 +50,7 @@ class ModelScorer:
     model: Any
     tokenizer: Tokenizer
     window: int
+    window_key: str | None
     vocabulary: int
     dtype: str
     device: str
@@ -122,6 +125,7 @@ def load_model_scorer(
     common: dict[str, Any] = {
         "tokenizer": tokenizer,
         "window": context_window(config),
+        "window_key": window_key(config),
         "dtype": dtype,
         "device": device,
     }
@@ -147,8 +151,10 @@ def load_model_scorer(
         model = load_model(directory, dtype).to(device)
     else:
         model = load_model(directory, dtype, device_map="auto")
+    from ebbtide.scoring.causality import check_causality
     from ebbtide.scoring.hugging_face import body_of, is_length_dependent
 
+    check_causality(model, directory)
     rows = int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
     check_vocabulary(tokenizer, rows, directory)
     total, non_embedding = count_parameters(model)

@@ -4,6 +4,7 @@ It shares only the encoding with the engine's fast path: no trie, no chunks, and
 """
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.tokenizer import load_tokenizer
 from ebbtide.tables import REQUESTS, read_parquet
 
+# Differences that rounding explains, by precision of the cell: nats per request, plus a share of its
+# log-likelihood. They are generous, because a cell beyond them is not used.
+ROUNDING = {
+    "float64": (0.001, 1e-5),
+    "float32": (0.1, 0.001),
+    "bfloat16": (1.0, 0.1),
+    "float16": (1.0, 0.1),
+}
+
 
 def largest_difference(
     directory: str | Path,
@@ -24,6 +34,7 @@ def largest_difference(
     rows: pa.Table,
     *,
     examples: int,
+    dtype: str,
     encoding: str,
     bos: str,
     truncation: str,
@@ -42,10 +53,13 @@ def largest_difference(
         Size of the sample (at most all examples). The sample is the same every time.
     tokenizer
         Directory of the tokenizer, see `load_scorer`.
+    dtype
+        Precision of the cell.
 
     Returns
     -------
-    `examples`, `requests`, and `largest_difference` (nats, of a request's log-likelihood).
+    `examples`, `requests`, `largest_difference` (nats, of a request's log-likelihood), `worst` (the request
+    that has it), and `beyond_rounding` (the number of requests whose difference exceeds `ROUNDING`).
     """
     model = load_exact(directory)
     table = read_parquet(requests, REQUESTS, foreign=True)
@@ -65,10 +79,23 @@ def largest_difference(
         window=max_length or context_window(configuration(directory)),
         vocabulary=int(model.get_input_embeddings().num_embeddings),
     )
-    found = rows.column("loglikelihood").to_pylist()
-    differences = []
+    found, exact = rows.column("loglikelihood").to_pylist(), []
     with in_float64():
-        for row, request in zip(chosen, encoded, strict=True):
-            [exact] = score_padded(model, [request], Counters())
-            differences.append(abs(found[row] - sum(exact.loglikelihoods)))
-    return {"examples": len(drawn), "requests": len(chosen), "largest_difference": max(differences)}
+        for request in encoded:
+            [scores] = score_padded(model, [request], Counters())
+            exact.append(sum(scores.loglikelihoods))
+    differences = [abs(found[row] - value) for row, value in zip(chosen, exact, strict=True)]
+    worst = max(range(len(chosen)), key=differences.__getitem__)
+    choice = table.column("choice")[chosen[worst]].as_py()
+    return {
+        "examples": len(drawn),
+        "requests": len(chosen),
+        "largest_difference": differences[worst],
+        "worst": f"example {names[chosen[worst]]}, choice {choice}",
+        "beyond_rounding": _beyond_rounding(differences, exact, dtype),
+    }
+
+
+def _beyond_rounding(differences: Sequence[float], exact: Sequence[float], dtype: str) -> int:
+    least, share = ROUNDING[dtype]
+    return sum(d > least + share * abs(value) for d, value in zip(differences, exact, strict=True))

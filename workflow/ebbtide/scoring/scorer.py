@@ -57,6 +57,10 @@ class Scorer(Protocol):
         """Context window in tokens."""
 
     @property
+    def window_key(self) -> str | None:
+        """Key of the configuration that sets the window; None if none does, and the window is a default."""
+
+    @property
     def vocabulary(self) -> int:
         """Rows of the embedding."""
 

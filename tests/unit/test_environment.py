@@ -1,0 +1,41 @@
+"""What jobs inherit: the interpreter, the package and the mirrors of the process that runs Snakemake."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ebbtide.environment import share_with_jobs
+
+SEARCHED = ("PATH", "PYTHONPATH", "EBBTIDE_MIRRORS")
+
+
+@pytest.mark.parametrize("position", ["absent", "second"])
+def test_the_commands_of_rules_run_the_interpreter_of_snakemake(
+    position: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also if its environment is not activated, or another `python` precedes it."""
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\nexit 7\n")
+    other.chmod(0o755)
+    own = str(Path(sys.executable).parent)
+    after = {"absent": [], "second": [own]}[position]
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), "/usr/bin", "/bin", *after]))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.delenv("EBBTIDE_MIRRORS", raising=False)
+    share_with_jobs(["mirror"])
+    command = "python -c 'import sys, ebbtide; print(sys.prefix)'"
+    done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == sys.prefix
+    assert os.environ["PATH"].split(os.pathsep).count(own) == 1
+
+
+def test_a_job_that_parses_the_workflow_again_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SEARCHED:
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    share_with_jobs(["mirror"])
+    once = [os.environ[name] for name in SEARCHED]
+    share_with_jobs(["mirror"])
+    assert [os.environ[name] for name in SEARCHED] == once

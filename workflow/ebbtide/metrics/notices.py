@@ -1,0 +1,168 @@
+"""Notices about one cell: what its numbers do not show, from its rows, its footer and its requests."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ebbtide.metrics.examples import Examples, join
+from ebbtide.metrics.ties import Ties, ties_of
+from ebbtide.notices import Notice
+from ebbtide.scoring.scorer import FAKE
+
+SHIFT = 0.005  # of an accuracy, by ties: smaller ones are a note
+FEWEST = 10  # examples: in fewer, equal answers mean little
+HALF = ("bfloat16", "float16")
+
+
+def cell_notices(
+    rows: pd.DataFrame,
+    footer: Mapping[str, Any],
+    requests: pd.DataFrame,
+    definition: Mapping[str, Any] | None,
+    *,
+    model: str,
+    checkpoint: str,
+    task: str,
+) -> list[Notice]:
+    """Return what readers of a cell's metrics should know.
+
+    Parameters
+    ----------
+    rows, footer
+        The cell (`cells.cell.read_cell`). Cells of earlier versions lack some entries, of which nothing is
+        said.
+    requests
+        The frozen task.
+    definition
+        `kind` and the keys that change the metrics, as for `metrics.measured`. None for a task that only
+        lm-eval's code can measure: its ties are unknown.
+    """
+    where: dict[str, Any] = {"model": model, "checkpoint": checkpoint, "task": task}
+    found = [*_of_footer(footer), *_of_rows(rows, footer)]
+    if definition is not None:
+        x = Examples(join(rows, requests), definition)
+        if x.kind.name in ("choice", "binary"):
+            found += [*_ties(x, definition, footer), *_constant_answer(x)]
+    return [Notice(**of, **where) for of in found]
+
+
+def _of_footer(footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    identity = footer.get("identity", {})
+    if footer.get("source") == FAKE:
+        yield {
+            "severity": "warning",
+            "kind": "suspicious",
+            "detail": "The log-likelihoods are made up and do not measure a model (scoring.backend: fake).",
+            "remedy": "Set scoring.backend to auto.",
+        }
+    if reason := footer.get("verified", {}).get("reason"):
+        yield {
+            "severity": "warning",
+            "kind": "not_audited",
+            "detail": f"The cell could not be rescored in float64: {reason}.",
+            "remedy": "Rescore it where that is possible (`python -m ebbtide score --rescore-examples`), or "
+            "set scoring.rescore_examples to 0.",
+        }
+    if str(identity.get("weights", "")).startswith("sampled:") and not footer.get("weights_sha256"):
+        yield {
+            "severity": "note",
+            "kind": "not_audited",
+            "detail": "The weights are identified by a sample of their bytes only, without a full digest.",
+            "remedy": "Score again with --config recompute=true.",
+        }
+    if "window_key" in footer and footer["window_key"] is None and identity.get("max_length") is None:
+        yield {
+            "severity": "note",
+            "kind": "defaulted",
+            "detail": f"config.json sets no context window, so {footer['model_window']:,} tokens were used.",
+            "remedy": "Set scoring.max_length.",
+        }
+
+
+def _of_rows(rows: pd.DataFrame, footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    identity = footer.get("identity", {})
+    truncated = rows["truncated"].to_numpy(dtype=bool)
+    if truncated.any():
+        window = identity.get("max_length") or footer.get("model_window")
+        of = f" of {window:,} tokens" if window else ""
+        yield {
+            "severity": "warning",
+            "kind": "truncated",
+            "detail": f"{_count(truncated, 'context')} exceeded the window{of} and lost the beginning "
+            f"({_first(rows, truncated)}).",
+            "remedy": "Use fewer shots or shorter prompts, or set scoring.truncation to refuse.",
+            "count": int(truncated.sum()),
+        }
+    if "border_token" in rows and (spans := rows["border_token"].to_numpy(dtype=bool)).any():
+        joint = identity.get("encoding") == "joint"
+        scored = "the end of the context is scored, too"
+        effect = scored if joint else "the beginning of the continuation is not scored"
+        yield {
+            "severity": "warning",
+            "kind": "text",
+            "detail": f"In {_count(spans, 'request')} a token spans the border of context and continuation, "
+            f"so {effect} ({_first(rows, spans)}).",
+            "remedy": "Let contexts end and continuations begin between words, usually with a space.",
+            "count": int(spans.sum()),
+        }
+    empty = (rows["tokens"] == 0).to_numpy()
+    if empty.any():
+        yield {
+            "severity": "note",
+            "kind": "text",
+            "detail": f"{_count(empty, 'document')} had no tokens and did not count ({_first(rows, empty)}).",
+            "count": int(empty.sum()),
+        }
+
+
+def _ties(x: Examples, definition: Mapping[str, Any], footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    ties = ties_of(x, definition)
+    if not ties:
+        return
+    most = max(ties.values(), key=lambda t: int(t.tied.sum()))
+    shift = max(abs(t.value - t.at_random) for t in ties.values())
+    half = footer.get("dtype") in HALF
+    yield {
+        "severity": "warning" if shift > SHIFT else "note",
+        "kind": "tied",
+        "detail": f"The best choices are exactly equal in {_count(most.tied, 'example')} (the first is "
+        f"'{x.index[int(np.argmax(most.tied))]}'), and the first of them is taken as the answer: "
+        f"{'; '.join(_tie(name, of) for name, of in ties.items())}.",
+        "remedy": "Score in float32 (scoring.dtype)."
+        if half
+        else "Compare choice_probability and margin, which do not depend on the order of the choices.",
+        "count": int(most.tied.sum()),
+    }
+
+
+def _tie(metric: str, of: Ties) -> str:
+    return (
+        f"{metric} is {of.value:.3f}, with ties as wrong answers {of.as_misses:.3f}, with random answers "
+        f"{of.at_random:.3f}"
+    )
+
+
+def _constant_answer(x: Examples) -> Iterator[dict[str, Any]]:
+    answers = x.rows["choice"].to_numpy()[x.answer]
+    if len(x) < FEWEST or (answers != answers[0]).any() or x.tied(x.lp).all():
+        return
+    share = float(x.gold[x.answer].mean())
+    yield {
+        "severity": "warning" if share in (0.0, 1.0) else "note",
+        "kind": "tied",
+        "detail": f"The answer is choice {answers[0]} in all {len(x)} examples, so accuracy is the share of "
+        f"examples in which that choice is right ({share:.3f}).",
+        "remedy": "Compare with majority_baseline, and shuffle the choices if the same is always right.",
+        "count": len(x),
+    }
+
+
+def _count(which: np.ndarray, what: str) -> str:
+    return f"{int(which.sum())} of {len(which)} {what}s"
+
+
+def _first(rows: pd.DataFrame, which: np.ndarray) -> str:
+    row = rows.iloc[int(np.argmax(which))]
+    return f"the first is example '{row['example']}', choice {row['choice']}"
