@@ -8,10 +8,10 @@ their numbers, others get a suffix. Statistics then compare examples of the same
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ebbtide.exchange.imported_cell import ImportedCell
+from ebbtide.metrics.texts import text_digests, texts_record
 from ebbtide.tables import EXAMPLES, REQUESTS, read_footer, read_frame, write_parquet
 
 
@@ -34,13 +34,13 @@ class ExamplesOnDisk:
         self._cells = self._tables = 0
         for path in frozen:
             of_task = self._texts.setdefault(read_footer(path, REQUESTS)["task"], {})
-            of_task |= _digests(read_frame(path, REQUESTS))
+            of_task |= text_digests(read_frame(path, REQUESTS))
         examples.mkdir(parents=True, exist_ok=True)
         requests.mkdir(parents=True, exist_ok=True)
 
-    def write(self, cell: ImportedCell, examples: pd.DataFrame) -> str:
-        """Write the examples of a cell, as `ImportedCell.measured` returns them; returns their digest."""
-        found = _digests(cell.requests)
+    def write(self, cell: ImportedCell, examples: pd.DataFrame) -> None:
+        """Write the examples of a cell, as `ImportedCell.measured` returns them."""
+        found = text_digests(cell.requests)
         known = self._texts.setdefault(cell.task, {})
         names = {
             name: name if known.get(name, digest) == digest else f"{name}~{digest:016x}"[: len(name) + 9]
@@ -57,18 +57,7 @@ class ExamplesOnDisk:
             known |= {names[name]: found[name] for name in new}
         clusters = examples["cluster"].map(names).fillna(examples["cluster"])
         renamed = examples.assign(example=examples["example"].map(names), cluster=clusters)
-        digest = f"{sum(found.values()) % 2**64:016x}"
         place = cell.checkpoint.columns()
         path = self._examples / f"{self._cells:06d}.parquet"
-        write_parquet(renamed, path, EXAMPLES, {"place": place, "requests": {cell.task: digest}})
+        write_parquet(renamed, path, EXAMPLES, {"place": place, "requests": {cell.task: texts_record(found)}})
         self._cells += 1
-        return digest
-
-
-def _digests(requests: pd.DataFrame) -> dict[str, int]:
-    """Digest of the texts and right choices of each example, by its name."""
-    gold = requests["gold"].astype(float) if "gold" in requests else np.nan
-    texts = requests[["choice", "context", "continuation"]].assign(gold=gold)
-    rows = pd.util.hash_pandas_object(texts, index=False)
-    of_examples = rows.groupby(requests["example"].astype(str).to_numpy(), sort=False).sum()
-    return {str(name): int(digest) for name, digest in of_examples.items()}

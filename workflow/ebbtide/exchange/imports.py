@@ -23,7 +23,7 @@ from ebbtide.exchange.task_chance import chance_of_task
 from ebbtide.notices import Notice
 from ebbtide.tables import METRICS
 
-Sink = Callable[[ImportedCell, pd.DataFrame], str]
+Sink = Callable[[ImportedCell, pd.DataFrame], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Imported:
 
 
 def import_results(
-    rows: Sequence[Mapping[str, Any]], where: str = "imported[{}]", sink: Sink = lambda cell, examples: ""
+    rows: Sequence[Mapping[str, Any]], where: str = "imported[{}]", sink: Sink = lambda cell, examples: None
 ) -> Imported:
     """Read all rows of `imported` (see workflow/schemas/imported.schema.yaml).
 
@@ -52,7 +52,7 @@ def import_results(
     where
         Key of a row in the study, for messages; {} stands for its number.
     sink
-        Called with every cell and its rows of the table of examples; returns a digest of the cell's texts.
+        Called with every cell and its rows of the table of examples.
 
     Raises
     ------
@@ -120,6 +120,7 @@ def _of_results(given: Specification, notices: list[Notice], sink: Sink) -> Iter
 def _of_samples(given: Specification, notices: list[Notice], sink: Sink) -> Iterator[Found]:
     for cell, resolved, beside in _cells(given, notices):
         rows, examples = cell.measured()
+        sink(cell, examples)
         yield Found(
             given.where,
             "lm_eval_samples",
@@ -127,7 +128,6 @@ def _of_samples(given: Specification, notices: list[Notice], sink: Sink) -> Iter
             rows,
             [resolved],
             str(beside),
-            sink(cell, examples),
             cell.loglikelihoods(),
         )
     results = [path for path in given.files if _is_results(path)]

@@ -32,8 +32,8 @@ class Found:
         Rows of the metrics table.
     beside
         For samples, the results file of the same run.
-    requests, loglikelihoods
-        For samples, digests of the texts and of the answers.
+    loglikelihoods
+        For samples, the digest of the answers.
     parts
         Groups of tasks → their parts, by their names here.
     keeps_groups
@@ -46,7 +46,6 @@ class Found:
     rows: pd.DataFrame
     resolved: Sequence[Resolved]
     beside: str = ""
-    requests: str = ""
     loglikelihoods: str = ""
     parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     keeps_groups: bool = True

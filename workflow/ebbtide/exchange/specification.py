@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,14 @@ def _check_source(checked: Mapping[str, Any], where: str) -> None:
     source = source_of(checked, where)
     if source is not None:
         check_name(Path(source.path).name, f"{where}.source")
+
+
+def files_read(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the local files that checked rows of `imported` read, with the results beside samples."""
+    found = {path for row in rows for pattern in row.get("files", []) for path in _matches(pattern)}
+    samples = [Path(path) for path in found if Path(path).name.startswith("samples_")]
+    beside = {f.with_name(f"results_{f.stem.rpartition('_')[2]}.json") for f in samples}
+    return sorted(found | {str(path) for path in beside if path.exists()})
 
 
 def _files(patterns: "list[str]", where: str) -> tuple[Path, ...]:

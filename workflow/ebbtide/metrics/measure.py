@@ -9,6 +9,7 @@ import pandas as pd
 from ebbtide.cells.cell import read_cell
 from ebbtide.errors import ConfigError
 from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured, metrics_rows
+from ebbtide.metrics.texts import text_digests, texts_record
 from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
 BOOTSTRAP_DRAWS = 1000  # for standard errors that lm-eval bootstraps
@@ -21,6 +22,7 @@ class Measured(NamedTuple):
     metrics: pd.DataFrame  # tables.METRICS
     examples: pd.DataFrame | None  # tables.EXAMPLES; None for a task measured by lm-eval's own code
     loglikelihoods: str  # digest
+    texts: Mapping[str, Any]  # digest and number of examples
 
 
 def measure_checkpoint(
@@ -44,7 +46,8 @@ def measure_checkpoint(
         File for the table of metrics (`tables.METRICS`). Its footer has a digest of the log-likelihoods by
         task.
     examples
-        File for the table of examples (`tables.EXAMPLES`). Its footer has the checkpoint.
+        File for the table of examples (`tables.EXAMPLES`). Its footer has the checkpoint, and a digest of the
+        texts by task.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def measure_checkpoint(
         pd.concat([no_examples, *of_examples], ignore_index=True),
         examples,
         EXAMPLES,
-        {"place": {**checkpoint, **sizes}},
+        {"place": {**checkpoint, **sizes}, "requests": {task: cell.texts for task, cell in found.items()}},
     )
     digests = {task: cell.loglikelihoods for task, cell in found.items()}
     write_parquet(metrics, to, METRICS, {"loglikelihoods": digests})
@@ -84,7 +87,8 @@ def measure_cell(
     for metrics, of_examples in _measurements(scores, table, frozen, expected.get("measuring", {})):
         rows.append(metrics_rows(metrics, footer, {**checkpoint, "task": expected["task"]}))
         examples = of_examples if examples is None else examples
-    return Measured(pd.concat(rows, ignore_index=True), examples, loglikelihoods_sha256(scores))
+    texts = texts_record(text_digests(table))
+    return Measured(pd.concat(rows, ignore_index=True), examples, loglikelihoods_sha256(scores), texts)
 
 
 def _measurements(
