@@ -55,6 +55,10 @@ class Resolved:
     origin: str
     inferred: Mapping[str, str] = field(default_factory=dict)
 
+    def source(self, key: str) -> str:
+        """Return where an inferred property is from, without its value."""
+        return self.inferred[key].partition(":")[0]
+
 
 def run_of(document: Mapping[str, Any], source: str) -> Run:
     """The run of a results file of lm-eval. Raises `CellError` if nothing names the model.
@@ -94,7 +98,7 @@ def resolve(run: Run, given: Specification) -> Resolved:
     if found and known:
         stage, step = found
         name, tokens = stage.checkpoint(step), stage.tokens(step)
-        inferred["step"] = f"revision {run.revision} of series {known.series}"
+        inferred["step"] = f"revision, by series {known.series}: {run.revision}"
     else:
         step, source = _step(run, given, known)
         name, tokens = f"step{step}", known.stages[0].tokens(step) if known else 0

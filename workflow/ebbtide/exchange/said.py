@@ -223,8 +223,7 @@ def _inferred(found: Iterable[Found]) -> list[Notice]:
     for where, files in rows.items():
         resolved = {r.row.model + r.row.name: r for f in files for r in f.resolved if r.inferred}.values()
         sources = {
-            name: Counter(r.inferred[name].split(":")[0] for r in resolved if name in r.inferred)
-            for name in _PROPERTIES
+            name: Counter(r.source(name) for r in resolved if name in r.inferred) for name in _PROPERTIES
         }
         known = [name for name in _PROPERTIES if sources[name]]
         if known:
