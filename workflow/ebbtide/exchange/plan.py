@@ -59,7 +59,7 @@ def plan(paths: Sequence[str | Path]) -> str:
         reasons = [*comments, *(c for row in rows for c in row.comments)]
         raise ConfigError(
             f"import-plan: found nothing to import in {listed(paths)} ({listed(reasons) or 'no file'}); "
-            "allowed: samples_TASK_DATE.jsonl and results_DATE.json of lm-eval, tables (.tsv, .csv, .parquet)."
+            "allowed: samples_TASK_DATE.jsonl or results_DATE.json of lm-eval, tables (.tsv, .csv, .parquet)."
         )
     return _yaml(rows, comments)
 
