@@ -60,7 +60,7 @@ def test_results_beside_samples_of_the_same_run_are_recognised(rows: str, tmp_pa
     assert values["gsm8k", "exact_match[filter=strict-match]"] == 1
     [same] = said(found.notices, "duplicated")
     assert same.detail.endswith(
-        "and samples are of the same runs: for 1 metrics of 1 cells the values from the samples are used"
+        "and samples are of the same runs: for 1 metrics of 1 cells the values from the samples are used."
     )
     [means] = [n for n in said(found.notices, "not_compared") if "are means" in n.detail]
     assert "forgetting, early warning and example model for 1 task (gsm8k) of 1 model" in means.detail
@@ -94,9 +94,9 @@ def test_summaries_say_what_they_cannot_give(tmp_path: Path) -> None:
     means = [n for n in notices if "are means" in n.detail]
     assert [n.detail for n in means] == [
         "imported[0]: results of lm-eval are means, so there are no alarms, trends, forgetting, early "
-        "warning and example model for 2 tasks (t, u) of 1 model",
+        "warning and example model for 2 tasks (t, u) of 1 model.",
         "imported[1]: tables of published numbers are means, so there are no alarms, trends, forgetting, "
-        "early warning and example model for 1 task (t) of 1 model",
+        "early warning and example model for 1 task (t) of 1 model.",
     ]
     assert means[0].remedy == "Evaluate with --log_samples and import the samples (format: lm_eval_samples)."
 
@@ -161,7 +161,7 @@ def test_equal_answers_at_two_checkpoints_are_suspicious(tmp_path: Path) -> None
     notices = import_results([of("samples", tmp_path, "*/samples*")]).notices
     [equal] = said(notices, "suspicious")
     assert (equal.severity, equal.model) == ("warning", "m")
-    assert equal.detail == "imported samples of m are bit-equal at step1, step2 in 1 task (t)"
+    assert equal.detail == "imported samples of m are bit-equal at step1, step2 in 1 task (t)."
 
 
 def test_chance_comes_from_the_choices_of_the_task(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_what_was_inferred_is_said(tmp_path: Path) -> None:
     [inferred] = [n for n in notices if n.kind == "defaulted"]
     assert inferred.detail == (
         "imported[0]: inferred for 1 checkpoint: model from series pythia; step from revision, by series "
-        "pythia; tokens from series pythia; parameters from series pythia"
+        "pythia; tokens from series pythia; parameters from series pythia."
     )
     assert "models[].tokens_per_step" in inferred.remedy
 

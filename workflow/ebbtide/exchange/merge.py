@@ -110,7 +110,7 @@ def _without_same_runs(rows: pd.DataFrame, found: Sequence[Found]) -> tuple[pd.D
         "note",
         "duplicated",
         f"{listed(files)} and samples are of the same runs: for {len(left)} metrics of {len(cells)} cells "
-        "the values from the samples are used",
+        "the values from the samples are used.",
         count=len(left),
     )
     return rows[~rows.index.isin(left["index"])], [notice]
@@ -150,7 +150,7 @@ def _without_groups(rows: pd.DataFrame, found: Sequence[Found]) -> tuple[pd.Data
     notice = Notice(
         "note",
         "dropped",
-        f"the aggregates of {listed(left)} are left out, because their parts are imported as samples",
+        f"the aggregates of {listed(left)} are left out, because their parts are imported as samples.",
         "Set groups: both in the row of imported to keep them.",
         count=int(out.sum()),
     )
@@ -225,5 +225,7 @@ def _taken(rows: pd.DataFrame, column: str, of: str) -> list[Notice]:
     """The notice that values which imported results lack are those of scored cells."""
     if rows.empty:
         return []
-    detail = f"{column} of imported {listed(rows[of].unique())}: unknown in the files, taken from scored ones"
+    detail = (
+        f"{column} of imported {listed(rows[of].unique())}: unknown in the files, taken from scored ones."
+    )
     return [Notice("note", "defaulted", detail, count=len(rows))]

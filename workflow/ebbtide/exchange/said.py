@@ -55,7 +55,7 @@ def without_examples(found: Iterable[Found]) -> list[Notice]:
                     "not_compared",
                     f"{where}: {_FORMATS[format_]} are means, so there are no alarms, trends, forgetting, "
                     f"early warning and example model for {counted(tasks, 'task')} ({listed(tasks)}) of "
-                    f"{counted({model for model, _ in cells}, 'model')}",
+                    f"{counted({model for model, _ in cells}, 'model')}.",
                     "Evaluate with --log_samples and import the samples (format: lm_eval_samples).",
                     count=len(cells),
                 )
@@ -69,7 +69,7 @@ def generated(where: str, files: Sequence[Path]) -> Notice:
         "note",
         "dropped",
         f"{where}: {counted(files, 'file')} of samples skipped, because generated text has no "
-        f"log-likelihoods; first: {files[0]}",
+        f"log-likelihoods; first: {files[0]}.",
         "Import the results of these tasks with format: lm_eval_results, or narrow files.",
         count=len(files),
     )
@@ -81,7 +81,7 @@ def samples_among_results(where: str, files: Sequence[Path]) -> Notice:
         "note",
         "dropped",
         f"{where}: format lm_eval_results reads no samples; {counted(files, 'file')} skipped, first: "
-        f"{files[0]}",
+        f"{files[0]}.",
         "Set format: lm_eval_samples, which also gives alarms, trends and forgetting.",
         count=len(files),
     )
@@ -97,7 +97,7 @@ def of_samples(sampled: Sampled, expected: int, path: Path, cell: tuple[str, str
                 "warning",
                 "dropped",
                 f"{path} has {sampled.examples} examples, but the results beside it are of {expected}; "
-                "the metrics are those of the samples",
+                "the metrics are those of the samples.",
                 "Copy the file again: it may be cut off.",
                 count=expected - sampled.examples,
                 **about,
@@ -108,7 +108,7 @@ def of_samples(sampled: Sampled, expected: int, path: Path, cell: tuple[str, str
             Notice(
                 "note",
                 "dropped",
-                f"{path}: only the first filter is read; left out: {listed(sampled.left_filters)}",
+                f"{path}: only the first filter is read; left out: {listed(sampled.left_filters)}.",
                 "Import the results with format: lm_eval_results for the metrics of other filters.",
                 count=len(sampled.left_filters),
                 **about,
@@ -126,7 +126,7 @@ def of_results(where: str, files: Sequence[Results], left: set[str], groups: str
             Notice(
                 "note",
                 "dropped",
-                f"{where}: {counted(left, 'task')} left out, because {kept}: {listed(sorted(left))}",
+                f"{where}: {counted(left, 'task')} left out, because {kept}: {listed(sorted(left))}.",
                 f"Set {where}.groups to {'aggregates' if groups == 'parts' else 'parts'} or both, or list "
                 f"tasks under {where}.tasks.",
                 count=len(left),
@@ -139,7 +139,7 @@ def of_results(where: str, files: Sequence[Results], left: set[str], groups: str
                 "note",
                 "dropped",
                 f"{where}: {counted(skipped, 'value')} skipped, because they are not numbers; first: "
-                f"{skipped[0]}",
+                f"{skipped[0]}.",
                 count=len(skipped),
             )
         )
@@ -162,7 +162,7 @@ def _unknown(metrics: pd.DataFrame) -> list[Notice]:
             "note",
             "not_compared",
             f"{what} unknown of {counted(models, 'imported model')} ({listed(models)}), which regressions "
-            "over size and tokens leave out",
+            "over size and tokens leave out.",
             f"Set {key}.",
             count=len(models),
         )
@@ -181,7 +181,7 @@ def _without_chance(metrics: pd.DataFrame) -> list[Notice]:
             "note",
             "not_compared",
             f"chance level unknown of {counted(tasks, 'imported task')} ({listed(tasks)}), which heat maps "
-            "of accuracy above chance leave out",
+            "of accuracy above chance leave out.",
             "Set chance in the row of imported.",
             count=len(tasks),
         )
@@ -205,7 +205,7 @@ def _equal_answers(found: Iterable[Found]) -> list[Notice]:
             "warning",
             "suspicious",
             f"imported samples of {model} are bit-equal at {listed(checkpoints)} in "
-            f"{counted(tasks, 'task')} ({listed(tasks)})",
+            f"{counted(tasks, 'task')} ({listed(tasks)}).",
             "Check that the evaluations loaded different weights.",
             model=model,
             count=len(checkpoints),
@@ -233,7 +233,7 @@ def _inferred(found: Iterable[Found]) -> list[Notice]:
                 Notice(
                     "note",
                     "defaulted",
-                    f"{where}: inferred for {counted(resolved, 'checkpoint')}: {said}",
+                    f"{where}: inferred for {counted(resolved, 'checkpoint')}: {said}.",
                     f"To state them, set {keys} in this row.",
                     count=len(resolved),
                 )

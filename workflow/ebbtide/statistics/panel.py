@@ -160,7 +160,7 @@ def _left_out(model: str, task: str, left: Sequence[Part], kept: Sequence[Part])
         "warning",
         "not_compared",
         f"{model}, task {task}: the examples of {names}{more} are not the {number} of {others}, so alarms, "
-        "trends and forgetting leave them out",
+        "trends and forgetting leave them out.",
         "Evaluate all checkpoints on the same examples with the same prompts (--limit, --num_fewshot), or "
         "import only those that are.",
         model=model,
