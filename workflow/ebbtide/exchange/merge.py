@@ -226,6 +226,6 @@ def _taken(rows: pd.DataFrame, column: str, of: str) -> list[Notice]:
     if rows.empty:
         return []
     detail = (
-        f"{column} of imported {listed(rows[of].unique())}: unknown in the files, taken from scored ones."
+        f"{column} of imported {listed(rows[of].unique())}: unknown there, taken from scored results."
     )
     return [Notice("note", "defaulted", detail, count=len(rows))]
