@@ -225,7 +225,5 @@ def _taken(rows: pd.DataFrame, column: str, of: str) -> list[Notice]:
     """The notice that values which imported results lack are those of scored cells."""
     if rows.empty:
         return []
-    detail = (
-        f"{column} of imported {listed(rows[of].unique())}: unknown there, taken from scored results."
-    )
+    detail = f"{column} of imported {listed(rows[of].unique())}: unknown there, taken from scored results."
     return [Notice("note", "defaulted", detail, count=len(rows))]
