@@ -147,27 +147,19 @@ def of_results(where: str, files: Sequence[Results], left: set[str], groups: str
 
 
 def _unknown(metrics: pd.DataFrame) -> list[Notice]:
-    """Return the notices of models without training tokens or sizes, which leave them out of regressions."""
-    late = metrics[metrics["step"] > 0]
-    wanted = (
-        ("training tokens", late[late["tokens"] == 0], "models[].tokens_per_step"),
-        (
-            "non-embedding parameters",
-            metrics[metrics["parameters_non_embedding"] == 0],
-            "models[].parameters, or regression.parameters to a count that is known",
-        ),
-    )
+    """Return the notice of models without training tokens."""
+    models = list(metrics.loc[(metrics["step"] > 0) & (metrics["tokens"] == 0), "model"].unique())
+    if not models:
+        return []
     return [
         Notice(
             "note",
             "not_compared",
-            f"{what} unknown of {counted(models, 'imported model')} ({listed(models)}), which regressions "
-            "over size and tokens leave out.",
-            f"Set {key}.",
+            f"Training tokens unknown of {counted(models, 'imported model')} ({listed(models)}), so they "
+            "have no slopes and no regressions over tokens.",
+            "Set models[].tokens_per_step in the row of imported.",
             count=len(models),
         )
-        for what, rows, key in wanted
-        if len(models := list(rows["model"].unique()))
     ]
 
 
@@ -180,8 +172,8 @@ def _without_chance(metrics: pd.DataFrame) -> list[Notice]:
         Notice(
             "note",
             "not_compared",
-            f"chance level unknown of {counted(tasks, 'imported task')} ({listed(tasks)}), which heat maps "
-            "of accuracy above chance leave out.",
+            f"Chance level unknown of {counted(tasks, 'imported task')} ({listed(tasks)}), so their heat "
+            "maps show the change from the first checkpoint.",
             "Set chance in the row of imported.",
             count=len(tasks),
         )
