@@ -9,6 +9,7 @@ from ebbtide.cli import main
 from ebbtide.errors import ConfigError
 from ebbtide.exchange.imports import import_results
 from ebbtide.exchange.plan import plan
+from ebbtide.exchange.specification import files_read
 from ebbtide.study.load import read_study
 from lm_eval_files import curve_lines, generated_line, write_run
 
@@ -69,3 +70,20 @@ def test_nothing_to_import_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ConfigError, match=r"not recognised: .*notes\.txt"):
         plan([tmp_path / "notes.txt"])
+
+
+def test_a_study_of_samples_has_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts are a directory, since its models are known only once the samples are read."""
+    monkeypatch.chdir(tmp_path)
+    write_run(Path("run"), "pretrained=EleutherAI/pythia-70m,revision=step1000", {"t": curve_lines(4, 2)})
+    Path("study.yaml").write_text(
+        "study: s\nalarms: {baseline: pythia-70m/step1000}\n"
+        "imported: [{format: lm_eval_samples, files: [run/samples_*]}]\n"
+    )
+    study = read_study("study.yaml")
+    assert study.has_examples() and study.parts("metrics") == []
+    assert study.parts("examples") == ["results/s/imported/examples"]
+    read = [Path(path).name.split("_")[0] for path in files_read(study.imported)]
+    assert read == ["results", "samples"]  # an edit of either imports again
+    Path("study.yaml").write_text("study: s\nimported: [{format: lm_eval_results, files: [run/results_*]}]\n")
+    assert not read_study("study.yaml").has_examples()
