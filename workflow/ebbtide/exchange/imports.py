@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ebbtide.errors import CellError
-from ebbtide.exchange import said
+from ebbtide.exchange import notices as notices_about
 from ebbtide.exchange.imported_cell import ImportedCell
 from ebbtide.exchange.lm_eval_json import Measured, Results, read_results
 from ebbtide.exchange.merge import Found, merged
@@ -71,7 +71,7 @@ def import_results(
     if not found:
         return Imported(pd.DataFrame(columns=[*METRICS.columns, "file"]), notices)
     metrics, recognised = merged(found)
-    return Imported(metrics, [*notices, *recognised, *said.notices_of(found, metrics)])
+    return Imported(metrics, [*notices, *recognised, *notices_about.notices_of(found, metrics)])
 
 
 def import_metrics(row: Mapping[str, Any], where: str = "imported") -> pd.DataFrame:
@@ -113,7 +113,7 @@ def _of_results(given: Specification, notices: list[Notice], sink: Sink) -> Iter
     files = [path for path in given.files if not is_samples(path)]
     samples = [path for path in given.files if is_samples(path)]
     if samples and files:
-        notices.append(said.samples_among_results(given.where, samples))
+        notices.append(notices_about.samples_among_results(given.where, samples))
     yield from _results(given, files or samples, notices)
 
 
@@ -177,14 +177,14 @@ def _cells(given: Specification, notices: list[Notice]) -> Iterator[tuple[Import
                 raise
             generated.append(path)
             continue
-        notices += said.of_samples(sampled, results.examples(task), path, key)
+        notices += notices_about.of_samples(sampled, results.examples(task), path, key)
         definition = results.definition(task) or {"kind": sampled.kind}
         if name in given.checked["chance"]:
             definition["chance"] = given.checked["chance"][name]
         cell = ImportedCell(checkpoint, name, sampled.rows, sampled.requests, definition, sampled.footer)
         yield cell, resolved, beside
     if generated:
-        notices.append(said.generated(given.where, generated))
+        notices.append(notices_about.generated(given.where, generated))
     if len(generated) == len(names) and not others:
         raise CellError(
             f"{given.where}.files: found samples of generated text only ({generated[0]}), which have no "
@@ -230,7 +230,7 @@ def _results(given: Specification, files: Sequence[Path], notices: list[Notice])
             )
     if not count:
         raise CellError(f"{given.where}.shots: found {wanted}, but no task in the files has that many.")
-    notices += said.of_results(given.where, [r for _, r in found], left, given.checked.get("groups"))
+    notices += notices_about.of_results(given.where, [r for _, r in found], left, given.checked.get("groups"))
 
 
 def _left_out(results: Results, given: Specification) -> frozenset[str]:
