@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import tiny
+from ebbtide.tables import METRICS, read_footer
+from lm_eval_files import curve_lines, write_run
 from workspace import ROOT, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kinds")]
@@ -205,7 +207,12 @@ def test_a_study_of_imported_results_alone(study: Workspace, tmp_path: Path) -> 
     ]
     columns = {"model": "model", "step": "step", "task": "task", "value": "value"}
     row = {"format": "table", "files": ["published.csv"], "columns": columns, "metric": "accuracy"}
-    workspace.write_yaml("config.yaml", {"study": "old", "imported": [{**row, "models": models}]})
+    for step, right in {1000: 60, 2000: 30}.items():
+        args = f"pretrained=EleutherAI/pythia-70m,revision=step{step}"
+        write_run(tmp_path / f"runs/{step}", args, {"questions": curve_lines(80, right)})
+    samples = {"format": "lm_eval_samples", "files": ["runs/*/samples_*.jsonl"]}
+    config = {"study": "old", "imported": [{**row, "models": models}, samples]}
+    workspace.write_yaml("config.yaml", {**config, "alarms": {"baseline": 1000}})
     done = subprocess.run(
         [*workspace.command(), "--cores", "1"],
         env=workspace.env,
@@ -216,8 +223,23 @@ def test_a_study_of_imported_results_alone(study: Workspace, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     table = pd.read_csv(tmp_path / "results/old/regressions.tsv", sep="\t")
-    assert table["p"].notna().all()
+    assert table.loc[table["task"] == "t", "p"].notna().all()
     assert (tmp_path / "results/old/figures/curves.pdf").exists()
+    # Samples have what cells have; the published table has only means, and that is said.
+    tables = {
+        name: pd.read_csv(tmp_path / f"results/old/{name}.tsv", sep="\t")
+        for name in ("alarms", "trends", "forgetting", "early_warning", "example_model", "forgotten_examples")
+    }
+    assert {name: set(table["task"]) for name, table in tables.items() if name != "example_model"} == {
+        name: {"questions"} for name in tables if name != "example_model"
+    }
+    assert set(tables["alarms"]["against"]) == {"predecessor", "best", "baseline"}
+    assert set(tables["alarms"]["severity"]) == {"severe"} and set(tables["alarms"]["n"]) == {80}
+    assert tables["forgotten_examples"]["prompt"].str.startswith("Question ").all()
+    assert "questions" in set(tables["example_model"]["task"])
+    notices = read_footer(tmp_path / "results/old/metrics.parquet", METRICS)["notices"]
+    assert any("tables of published numbers are means" in notice["detail"] for notice in notices)
+    assert workspace.planned() == {}
 
 
 def test_a_study_of_losses_alone_is_whole(study: Workspace, tmp_path: Path) -> None:

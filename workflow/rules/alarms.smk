@@ -1,7 +1,7 @@
 """
 Alarms: compare every checkpoint with its predecessor, the best so far and a baseline, on the same examples.
 
-INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
+INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet, results/{study}/imported/examples
 OUTPUTS  results/{study}/alarms.tsv
          results/{study}/figures/{alarms,changes}.{pdf,png}
          target `check_alarms`: one line per alarm on the terminal; exit status 1 for an alarm at or above
@@ -11,13 +11,11 @@ RERUNS   when checkpoints are added, or the settings under `trajectories:` or `a
          Instead, the hook `onsuccess` sets the exit status (not with --no-hooks).
 """
 
-from ebbtide.study.checks import baselines
-
 OUTPUTS.tables(
     "alarms",
     {"alarms.tsv": "comparisons of each checkpoint with others, on the same examples"},
     when=STUDY.has_examples(),
-    condition="cells scored",
+    condition="cells scored, or samples imported",
 )
 OUTPUTS.figures(
     "alarms",
@@ -27,10 +25,8 @@ OUTPUTS.figures(
     },
     shows=["alarms.tsv"],
     when=STUDY.has_examples(),
-    condition="cells scored",
+    condition="cells scored, or samples imported",
 )
-# With an incomplete lock no baseline is known; only locking and auditing can run then.
-BASELINES = {} if PROBLEM else baselines(STUDY)
 
 
 localrules:
@@ -42,11 +38,6 @@ rule alarms:
     """Compare checkpoints on the same examples: drops, their significance, and minimum detectable effects."""
     input:
         examples=parts_of("examples"),
-        # The baseline of another model; empty if each model has its own.
-        baseline=[
-            STUDY.part("examples", one)
-            for one in {c for model, c in BASELINES.items() if c.model != model}
-        ],
     output:
         alarms=report(
             f"{RESULTS}/alarms.tsv",
@@ -66,7 +57,8 @@ rule alarms:
                 for key in ("against", "family", "effects")
             },
         },
-        baselines={m: c.name for m, c in BASELINES.items() if c.model == m},
+        baseline=STUDY.config["alarms"]["baseline"],
+        file=STUDY.file,
         code=CODE.script("alarms"),
     script:
         "../scripts/alarms.py"

@@ -1,7 +1,7 @@
 """
 Forgetting: follow each example through training.
 
-INPUTS   results/{study}/examples/…, frozen tasks
+INPUTS   results/{study}/examples/…, results/{study}/imported/examples, texts of frozen tasks and imported samples
 OUTPUTS  results/{study}/forgetting.tsv             model × task: shares of examples always right, learned, forgotten and
                                                     never right, compared with noise
          results/{study}/forgotten_together.tsv     task: examples that all large models forget
@@ -21,14 +21,14 @@ OUTPUTS.tables(
         "forgotten_examples.html": "the same as a page to browse",
     },
     when=STUDY.has_examples(),
-    condition="cells scored",
+    condition="cells scored, or samples imported",
 )
 OUTPUTS.figures(
     "forgetting",
     {"forgetting": "share of forgotten examples, and the share expected from noise"},
     shows=["forgetting.tsv", "forgetting_curves.tsv"],
     when=STUDY.has_examples(),
-    condition="cells scored",
+    condition="cells scored, or samples imported",
 )
 
 
@@ -41,6 +41,7 @@ rule forgetting:
     input:
         examples=parts_of("examples"),
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
+        imported=[STUDY.imports("requests")] if STUDY.has_samples() else [],
     output:
         summary=report(
             f"{RESULTS}/forgetting.tsv",
@@ -65,7 +66,6 @@ rule forgetting:
     params:
         examples=STUDY.parts("examples"),  # rerun also when one is removed
         study=STUDY.name,
-        tasks=list(STUDY.tasks),
         forgetting=STUDY.config["forgetting"],
         trajectories=STUDY.config["trajectories"],
         parameters=REGRESSION["parameters"],

@@ -3,6 +3,8 @@ Metrics: means over examples, computed from cells.
 
 INPUTS   cells, frozen tasks, imported results (files, or pinned sources)
 OUTPUTS  resources/sources/{sha256}/{file}                                 a pinned file of imported results
+         results/{study}/imported/metrics.parquet                          metrics of all imported results
+         results/{study}/imported/{examples,requests}/                     imported samples, as examples and their texts
          results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet   one checkpoint
          results/{study}/examples/{model}/{checkpoint}-{expected}.parquet  the same, example by example
          results/{study}/metrics.parquet                                   all checkpoints, one row per metric
@@ -12,9 +14,8 @@ RERUNS   when a cell is new, the grid changes, or the code of the metrics or of 
          records are lost.
 """
 
-from glob import glob
-
 from ebbtide.checkpoints.findings import allowed_duplicates
+from ebbtide.exchange.specification import files_read
 
 # The tables of single checkpoints are targets, so that missing ones are made again.
 OUTPUTS.files(
@@ -49,19 +50,26 @@ OUTPUTS.figures(
     when=STUDY.has_metrics(),
     condition="anything scored or imported",
 )
-IMPORTED_FILES = sorted(
-    {
-        f
-        for row in STUDY.imported
-        for p in row.get("files", [])
-        for f in glob(p, recursive=True)
-    }
+OUTPUTS.files(
+    "metrics",
+    "results/{study}/imported/metrics.parquet",
+    "metrics of all imported results, and the notices of the import",
+    [STUDY.imports("metrics.parquet")] if STUDY.imported else [],
+    condition="results imported",
 )
+OUTPUTS.files(
+    "metrics",
+    "results/{study}/imported/examples",
+    "metrics of every example of imported samples, in the format of scored cells",
+    condition="samples imported",
+)
+IMPORTED_FILES = files_read(STUDY.imported)
 
 
 localrules:
     audit_results,
     fetch_imported,
+    import_results,
     metrics,
 
 
@@ -116,13 +124,44 @@ rule fetch_imported:
         " 2> {log:q}"
 
 
+rule import_results:
+    """Read imported results once: their metrics, and of samples also every example and its texts."""
+    input:
+        files=IMPORTED_FILES,
+        # Ancient: their hashes are in their names.
+        sources=[ancient(source.fetched) for source in STUDY.sources().values()],
+        # Examples with the same texts as those of a frozen task have their names.
+        frozen=[
+            ancient(task.frozen)
+            for task in STUDY.tasks.values()
+            if STUDY.has_samples()
+        ],
+    output:
+        metrics=STUDY.imports("metrics.parquet"),
+        examples=directory(STUDY.imports("examples")),
+        requests=directory(STUDY.imports("requests")),
+    log:
+        f"logs/import_results/{STUDY.name}.log",
+    priority: COMMON
+    params:
+        imported=STUDY.config["imported"],
+        # Rerun also when a file is added or removed, whatever its date.
+        files=[
+            [f, Path(f).stat().st_size, Path(f).stat().st_mtime_ns]
+            for f in IMPORTED_FILES
+        ],
+        code=CODE.script("import_results"),
+    script:
+        "../scripts/import_results.py"
+
+
 rule metrics:
     """Concatenate the metrics of all checkpoints and imported metrics into one long table."""
     input:
         parts=parts_of("metrics"),
-        imported=IMPORTED_FILES,
-        # Ancient: their hashes are in their names.
-        sources=[ancient(source.fetched) for source in STUDY.sources().values()],
+        imported=[STUDY.imports("metrics.parquet")] if STUDY.imported else [],
+        # Only to find examples that cannot be compared.
+        examples=parts_of("examples") if STUDY.has_samples() else [],
     output:
         metrics=METRICS,
     log:
@@ -130,12 +169,6 @@ rule metrics:
     priority: COMMON
     params:
         parts=STUDY.parts("metrics"),  # rerun also when one is removed
-        imported=STUDY.config["imported"],
-        # Rerun also when a file is added or removed, whatever its date.
-        files=[
-            [f, Path(f).stat().st_size, Path(f).stat().st_mtime_ns]
-            for f in IMPORTED_FILES
-        ],
         code=CODE.script("metrics"),
     script:
         "../scripts/metrics.py"

@@ -40,7 +40,7 @@ OUTPUTS.tables(
     "regression",
     {"example_model.tsv": "the same regressions, fitted to single answers"},
     when=STUDY.has_examples(),
-    condition="cells scored",
+    condition="cells scored, or samples imported",
 )
 OUTPUTS.figures(
     "regression",

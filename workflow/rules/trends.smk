@@ -17,7 +17,7 @@ OUTPUTS.tables(
         "early_warning.tsv": "whether margin or coverage fall before accuracy does",
     },
     when=STUDY.has_examples(),
-    condition="cells scored",
+    condition="cells scored, or samples imported",
 )
 OUTPUTS.figures(
     "trends",
@@ -27,7 +27,7 @@ OUTPUTS.figures(
     },
     shows=["trends.tsv", "early_warning.tsv", "metrics.parquet"],
     when=STUDY.has_examples(),
-    condition="cells scored",
+    condition="cells scored, or samples imported",
 )
 
 

@@ -1,11 +1,13 @@
 """Adapter: tables of forgetting from the metrics of every example, and a page to browse them."""
 
+from pathlib import Path
+
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
 from ebbtide.report.forgotten.page import forgotten_page
-from ebbtide.statistics.forgetting.tables import forgetting_tables, prompts, with_texts
+from ebbtide.statistics.forgetting.tables import forgetting_tables, texts_of, with_texts
 from ebbtide.statistics.panel import read_trajectories
-from ebbtide.tables import REQUESTS, read_footer, read_frame, write_tsv
+from ebbtide.tables import write_tsv
 
 
 def main(job) -> None:
@@ -20,12 +22,10 @@ def main(job) -> None:
         streak=settings["streak"],
         alpha=watch["alpha"],
     )
-    texts = {
-        task: prompts(
-            read_frame(path, REQUESTS), read_footer(path, REQUESTS)["definition"].get("invert", False)
-        )
-        for task, path in zip(job.params.tasks, job.input.requests, strict=True)
-    }
+    imported = [
+        path for directory in job.input.imported for path in sorted(Path(directory).glob("*.parquet"))
+    ]
+    texts = texts_of([*job.input.requests, *imported])
     examples = with_texts(tables.examples, texts)
     write_tsv(tables.summary, job.output.summary)
     write_tsv(tables.together, job.output.together)

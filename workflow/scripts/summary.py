@@ -20,7 +20,7 @@ def main(job) -> None:
     frozen = dict(zip(params.tasks, job.input.requests, strict=True))
     notices = collected(
         stated=params.stated,
-        parts=job.input.parts,
+        parts=[*job.input.parts, job.input.metrics],  # the latter has those of imports
         requests=frozen,
         tables=tables,
         results=results,

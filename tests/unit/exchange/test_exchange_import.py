@@ -461,7 +461,7 @@ CONFIG = '"config": {"model_args": "pretrained=my-model,revision=step1"}'
         ),
         (
             '{"results": {"t": {"acc": 1}}, "config": {"model_args": "pretrained=my-model"}}',
-            r"found revision 'main', in which study\.step .* matches no step.*under study\.steps",
+            r"found no step in the revision 'main' and the name 'my-model'.*'main' under study\.steps",
         ),
     ],
 )
@@ -516,7 +516,7 @@ def test_bad_specifications(change: dict[str, Any], message: str, tmp_path: Path
         ({"score": ["0.1", "0.2", "n/a!", "1"]}, {}, "row 3: column 'score': found 'n/a!'"),
         ({"who": ["lab/m-1", "lab/m-1", "x", "lab/m-2"]}, {}, "found model 'x', which no row of"),
         ({"what": ["a", "a", "a", None]}, {}, "row 4: column 'what' is empty"),
-        ({"when": ["step1", "last", "step1", "step2"]}, {}, "found revision 'last', in which"),
+        ({"when": ["step1", "last", "step1", "step2"]}, {}, "found no step in the revision 'last'"),
         ({"when": ["step1", "step1", "step1", "step2"]}, {}, r"table\.csv twice: two results for model m-1"),
         ({"s": [1, 2, 1.5, 2]}, {"s": "s"}, "row 3: column 's': found 1.5, allowed: a whole number"),
         ({}, {"where": {"shot": 0}}, "no column 'shot', which study.where.shot names"),

@@ -57,9 +57,27 @@ def test_other_examples_at_one_checkpoint_are_an_error(tmp_path: Path) -> None:
     parts = [part(tmp_path, 1, rows([1.0, 0.0])), part(tmp_path, 2, rows([1.0, 0.0, 1.0]))]
     with pytest.raises(CellError, match=r"the examples of task [tu] differ"):
         list(read_trajectories(parts))
-    missing = part(tmp_path, 3, rows([1.0, 0.0], task="u"))
-    with pytest.raises(CellError, match=r"the examples of task [tu] differ"):
-        list(read_trajectories([parts[0], missing]))
+    again = part(tmp_path / "again", 1, rows([1.0, 0.0]))
+    with pytest.raises(CellError, match="two results for model m, checkpoint step1, task t"):
+        list(read_trajectories([parts[0], again]))
+
+
+def test_a_task_that_a_checkpoint_lacks_has_a_trajectory_of_the_others(tmp_path: Path) -> None:
+    parts = [
+        part(tmp_path, step, rows([1.0, 0.0], task=task)) for step, task in ((1, "t"), (2, "t"), (3, "u"))
+    ]
+    t, u = read_trajectories(parts)
+    assert t.checkpoints["step"].tolist() == [1, 2] and u.checkpoints["step"].tolist() == [3]
+
+
+def test_tables_of_one_checkpoint_join(tmp_path: Path) -> None:
+    """Of a checkpoint that is partly imported, one table may not know its tokens."""
+    place = {"model": "m", "checkpoint": "step2", "step": 2, "tokens": 0}
+    write_parquet(rows([1.0], task="u"), tmp_path / "imported.parquet", EXAMPLES, {"place": place})
+    parts = [part(tmp_path, 2, rows([1.0])), tmp_path / "imported.parquet", part(tmp_path, 1, rows([0.0]))]
+    t, u = read_trajectories(parts)
+    assert t.checkpoints["tokens"].tolist() == [10, 20] and u.checkpoints["tokens"].tolist() == [20]
+    assert u.parameters["total"] == 7
 
 
 @pytest.mark.parametrize("clustered", [False, True])

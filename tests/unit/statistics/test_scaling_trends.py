@@ -87,10 +87,12 @@ def classes(metrics: pd.DataFrame, found: list[Trajectory], metric: str = "accur
     return scale_trends(points, answers_of(found, points))
 
 
-@pytest.mark.parametrize("source", ["scored", "imported"])
+@pytest.mark.parametrize("source", ["scored", "imported samples", "imported"])
 def test_curves_get_their_class(source):
+    """Imported samples have examples, like cells; other imported results are means."""
     values = {name: drawn(means, 800) for name, means in CURVES.items()}
-    table = classes(*measured(values, source=source)).set_index("task")
+    metrics, examples = measured(values, source=source.split()[0])
+    table = classes(metrics, [] if source == "imported" else examples).set_index("task")
     assert table["class"].to_dict() == {name: name for name in CURVES}
     assert (table["flops_from"] == 6 * 10 * TOKENS).all() and (table["flops_to"] == 6e6 * TOKENS).all()
     inverse = table.loc["inverse"]

@@ -1,4 +1,4 @@
-"""The verbs `export` (results for other tools) and `import-cells` (samples of other tools as cells)."""
+"""The verbs `export`, `import-plan` (rows of `imported`) and `import-cells` (samples as cells)."""
 
 import argparse
 from pathlib import Path
@@ -19,6 +19,18 @@ def add_verbs(verbs: "Verbs") -> None:
     export.add_argument("--to", required=True, metavar="DIR", help="directory to write")
     export.set_defaults(verb=_export)
 
+    plan = verbs.add_parser(
+        "import-plan",
+        help="print the rows of a study, as YAML, that import results or samples of other tools",
+    )
+    plan.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="results, samples or tables, or directories that contain them",
+    )
+    plan.set_defaults(verb=_import_plan)
+
     cells = verbs.add_parser(
         "import-cells", help="write the samples that a study imports as cells, with their requests"
     )
@@ -38,6 +50,12 @@ def _export(options: argparse.Namespace) -> None:
         f"{to}: metrics.csv ({rows.metrics} rows), examples.parquet ({rows.examples} rows), "
         "results and samples."
     )
+
+
+def _import_plan(options: argparse.Namespace) -> None:
+    from ebbtide.exchange.plan import plan
+
+    print(plan(options.files), end="")
 
 
 def _import_cells(options: argparse.Namespace) -> None:

@@ -1,43 +1,39 @@
-"""Read JSON files of lm-evaluation-harness; errors name the file and line."""
+"""Read JSON Lines of lm-evaluation-harness; errors name the file and line."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ebbtide.errors import CellError
+from ebbtide.errors import CellError, first_line
 from ebbtide.files import json_lines
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Objects of a JSON Lines file, each with file and line for messages. Raises `CellError`."""
+    """Objects of a JSON Lines file, each with file and line for messages. Raises `CellError`.
+
+    A byte-order mark is ignored.
+    """
     try:
-        with Path(path).open(encoding="utf-8", newline="\n") as file:
+        with Path(path).open(encoding="utf-8-sig", newline="\n") as file:
             for number, row in json_lines(file, path, CellError):
                 yield f"{path}: line {number}", row
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise CellError(f"{path} is not UTF-8 ({first_line(error)}). Convert it to UTF-8.") from None
+    except OSError as error:
         raise CellError(f"{path} cannot be read: {error}.") from None
+    except CellError as error:
+        if "is not JSON" in error.args[0] and not _ends_a_line(path):
+            raise CellError(
+                f"{error.args[0].removesuffix('.')}, and the file does not end with a line break, so it was "
+                "probably cut off while it was written or copied. Copy or make it again."
+            ) from None
+        raise
 
 
-def model_of(config: Mapping[str, Any], where: str) -> tuple[str, str, str]:
-    """Name and revision of the model in the config of a run, and its `model_args` as text.
-
-    `model_args` is `pretrained=owner/name,revision=step1000` or a mapping. Raises `CellError` without a name.
-    """
-    arguments = config.get("model_args")
-    if isinstance(arguments, str):
-        pairs = [part.split("=", 1) for part in re.split(r",(?=[A-Za-z_]+=)", arguments) if "=" in part]
-        arguments = {key.strip(): value for key, value in pairs}
-    if not isinstance(arguments, Mapping):
-        arguments = {}
-    # Adapters (peft, delta) first, as in lm-eval: they name the model that results.
-    name = next(
-        (arguments[k] for k in ("peft", "delta", "pretrained", "model", "path") if arguments.get(k)), None
-    )
-    if not isinstance(name, str):
-        raise CellError(
-            f"{where}: config.model_args: found {config.get('model_args')!r}, allowed: pretrained=… or a "
-            "mapping with that key."
-        )
-    revision = str(arguments.get("revision") or config.get("model_revision") or "main")
-    return name, revision, ",".join(f"{k}={v}" for k, v in arguments.items())
+def _ends_a_line(path: str | Path) -> bool:
+    with Path(path).open("rb") as file:
+        file.seek(0, 2)
+        if not file.tell():
+            return True
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"

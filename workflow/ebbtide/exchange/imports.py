@@ -1,113 +1,91 @@
-"""Results scored by other tools, as cells and as rows of the metrics table."""
+"""Results scored by other tools, as rows of the metrics table and as cells."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
-from ebbtide.cells.cell import write_cell
 from ebbtide.errors import CellError
-from ebbtide.exchange.lm_eval_json import Results, read_results
-from ebbtide.exchange.samples import read_samples, task_of
-from ebbtide.exchange.specification import PARAMETERS, CheckpointRow, Specification, specification
+from ebbtide.exchange import notices as notices_about
+from ebbtide.exchange.imported_cell import ImportedCell
+from ebbtide.exchange.lm_eval_json import Measured, Results, read_results
+from ebbtide.exchange.merge import Found, merged
+from ebbtide.exchange.ranges import check_values
+from ebbtide.exchange.runs import Resolved
+from ebbtide.exchange.sample_lines import GeneratedError
+from ebbtide.exchange.samples import is_samples, read_samples, task_of
+from ebbtide.exchange.specification import Specification, specification
 from ebbtide.exchange.tables import read_table, table_rows
-from ebbtide.metrics.of_cell import measure
-from ebbtide.tables import METRICS, REQUESTS, content_sha256, write_parquet
+from ebbtide.exchange.task_chance import chance_of_task
+from ebbtide.notices import Notice
+from ebbtide.tables import METRICS
 
-_KEY = list(METRICS.key)
+Sink = Callable[[ImportedCell, pd.DataFrame], None]
 
 
 @dataclass(frozen=True)
-class ImportedCell:
-    """A cell scored by another tool."""
+class Imported:
+    """All imported results of a study.
 
-    checkpoint: CheckpointRow
-    task: str
-    rows: pd.DataFrame  # tables.CELL
-    requests: pd.DataFrame  # tables.REQUESTS, and gold
-    definition: Mapping[str, Any]
-    footer: Mapping[str, Any]  # source, imported (file, sha256), unknown (columns), requests
+    Attributes
+    ----------
+    metrics
+        Rows of the metrics table (`tables.METRICS`), with source `imported`, and the column `file`.
+    notices
+        What was inferred, dropped or recognised, and what the files cannot give.
+    """
 
-    def metrics(self) -> pd.DataFrame:
-        """Rows of the metrics table, recomputed from the log-likelihoods. Raises `CellError`."""
-        known = self.rows.drop(columns=list(self.footer["unknown"]))
-        try:
-            rows = measure(known, self.requests, self.definition)
-        except CellError as error:
-            raise CellError(f"{self.footer['imported']['file']}: {error.args[0]}") from None
-        columns = {**self.checkpoint.columns(), "task": self.task, "source": "imported"}
-        return rows.assign(**columns)[list(METRICS.columns)]
-
-    def identity(self) -> dict[str, Any]:
-        """Its identity: the digest of the file, and of the requests read from it."""
-        return {
-            "imported": self.footer["imported"]["sha256"],
-            "task": f"requests:{self._requests_sha256()[:32]}",
-        }
-
-    def write(self, cell: str | Path, requests: str | Path) -> None:
-        """Write cell and requests. The cell's footer records the imported file and its sha256."""
-        sizes = {f"parameters_{name}": self.checkpoint.parameters[name] for name in PARAMETERS}
-        footer = {**self.footer, **sizes, "requests_sha256": self._requests_sha256()}
-        frozen = {
-            "task": self.task,
-            "identity": self.identity()["task"],
-            "definition": dict(self.definition),
-            "licence": "",
-            "requests": len(self.requests),
-            "examples": int(self.requests["example"].nunique()),
-            "imported": self.footer["imported"],
-        }
-        write_parquet(self.requests, requests, REQUESTS, frozen)
-        write_cell(self.rows, cell, self.identity(), footer)
-
-    def _requests_sha256(self) -> str:
-        return content_sha256(pa.Table.from_pandas(self.requests, preserve_index=False))
+    metrics: pd.DataFrame
+    notices: list[Notice]
 
 
-def import_metrics(row: Mapping[str, Any], where: str = "imported") -> pd.DataFrame:
-    """Rows of the metrics table (`tables.METRICS`), with source `imported`.
+def import_results(
+    rows: Sequence[Mapping[str, Any]], where: str = "imported[{}]", sink: Sink = lambda cell, examples: None
+) -> Imported:
+    """Read all rows of `imported` (see workflow/schemas/imported.schema.yaml).
 
     Parameters
     ----------
-    row
-        A row of `imported` (see workflow/schemas/imported.schema.yaml).
     where
-        Its key in the study, for messages.
+        Key of a row in the study, for messages; {} stands for its number.
+    sink
+        Called with every cell and its rows of the table of examples.
 
     Raises
     ------
     ConfigError
-        The row is not valid, matches no file, or names a task that is in no file.
+        A row is not valid, matches no file, or names a task that is in no file.
     CellError
-        A file cannot be read, has values that are not finite, a model that no row matches, or a second result
-        for one cell.
+        A file cannot be read; a value is not finite or not in the range of its metric; a model that no row
+        matches, or whose step is unknown; or a second result for one cell.
     """
-    given = specification(row, where)
-    read = {"table": _of_tables, "lm_eval_results": _of_results, "lm_eval_samples": _of_samples}
-    rows = pd.concat(list(read[given.checked["format"]](given)), ignore_index=True)
-    repeated = rows.duplicated(_KEY, keep=False)
-    if repeated.any():
-        first = rows[repeated].iloc[0]
-        files = rows.loc[(rows[_KEY] == first[_KEY]).all(axis=1), "file"].unique()
-        raise CellError(
-            f"{where}: {' and '.join(files[:2]) if len(files) > 1 else files[0] + ' twice'}: two results for "
-            f"{', '.join(f'{k} {first[k]}' for k in _KEY)}. Remove one from files, or narrow shots or where."
-        )
-    return rows[list(METRICS.columns)]
+    found: list[Found] = []
+    notices: list[Notice] = []
+    for number, row in enumerate(rows):
+        given = specification(row, where.format(number))
+        for one in _READERS[given.checked["format"]](given, notices, sink):
+            found.append(one)
+    if not found:
+        return Imported(pd.DataFrame(columns=[*METRICS.columns, "file"]), notices)
+    metrics, recognised = merged(found)
+    return Imported(metrics, [*notices, *recognised, *notices_about.notices_of(found, metrics)])
+
+
+def import_metrics(row: Mapping[str, Any], where: str = "imported") -> pd.DataFrame:
+    """Rows of the metrics table of one row of `imported`. Raises as `import_results` does."""
+    return import_results([row], where).metrics[list(METRICS.columns)]
 
 
 def import_cells(row: Mapping[str, Any], where: str = "imported") -> Iterator[ImportedCell]:
     """Cells from samples of lm-eval, one at a time, in the order of the files' names.
 
     The model is read from the results file next to the samples, `results_{date}.json`. Raises as
-    `import_metrics` does.
+    `import_results` does.
     """
-    yield from _cells(specification(row, where))
+    yield from (cell for cell, _, _ in _cells(specification(row, where), []))
 
 
 def write_imported_cells(rows: Sequence[Mapping[str, Any]], to: Path) -> int:
@@ -125,20 +103,66 @@ def write_imported_cells(rows: Sequence[Mapping[str, Any]], to: Path) -> int:
     return count
 
 
-def _cells(given: Specification) -> Iterator[ImportedCell]:
-    names = {path: task_of(path) for path in given.files}
-    tasks = given.tasks(sorted({task for task, _ in names.values()}), "the files")
+def _of_tables(given: Specification, notices: list[Notice], sink: Sink) -> Iterator[Found]:
+    for path in given.files:
+        rows, resolved = table_rows(read_table(path), given, str(path))
+        yield Found(given.where, "table", str(path), rows, resolved)
+
+
+def _of_results(given: Specification, notices: list[Notice], sink: Sink) -> Iterator[Found]:
+    files = [path for path in given.files if not is_samples(path)]
+    samples = [path for path in given.files if is_samples(path)]
+    if samples and files:
+        notices.append(notices_about.samples_among_results(given.where, samples))
+    yield from _results(given, files or samples, notices)
+
+
+def _of_samples(given: Specification, notices: list[Notice], sink: Sink) -> Iterator[Found]:
+    for cell, resolved, beside in _cells(given, notices):
+        rows, examples = cell.measured()
+        sink(cell, examples)
+        yield Found(
+            given.where,
+            "lm_eval_samples",
+            cell.footer["imported"]["file"],
+            rows,
+            [resolved],
+            str(beside),
+            cell.loglikelihoods(),
+        )
+    results = [path for path in given.files if _is_results(path)]
+    if results:
+        yield from _results(given, results, notices)
+
+
+_READERS = {"table": _of_tables, "lm_eval_results": _of_results, "lm_eval_samples": _of_samples}
+
+
+def _is_results(path: Path) -> bool:
+    return path.name.startswith("results") and path.suffix == ".json"
+
+
+def _cells(given: Specification, notices: list[Notice]) -> Iterator[tuple[ImportedCell, Resolved, Path]]:
+    """Yield the cells of all samples, their checkpoints, and the results files beside them."""
+    names = {path: task_of(path) for path in given.files if not _is_results(path)}
+    others = {m.task for p in given.files if _is_results(p) for m in read_results(p).measured}
+    tasks = given.tasks(sorted({task for task, _ in names.values()} | others), "the files")
     seen: dict[tuple[str, str, str], Path] = {}
+    generated: list[Path] = []
     for path, (task, suffix) in names.items():
         if task not in tasks:
             continue
         beside = path.with_name(f"results_{suffix}.json")
         if not beside.exists():
-            raise CellError(f"{path}: no {beside.name} in the same directory, from which the model is read.")
+            raise CellError(
+                f"{path}: no {beside.name} in the same directory, from which the model is read. Copy it "
+                "there; lm-eval writes it with the samples."
+            )
         results = read_results(beside)
         if not _has_shots(results, task, given):
             continue
-        checkpoint, name = results.checkpoint(given), tasks[task]
+        resolved, name = results.checkpoint(given), tasks[task]
+        checkpoint = resolved.row
         key = (checkpoint.model, checkpoint.name, name)
         if key in seen:
             raise CellError(
@@ -146,11 +170,28 @@ def _cells(given: Specification) -> Iterator[ImportedCell]:
                 f"checkpoint {key[1]}, task {key[2]}. Remove one from files."
             )
         seen[key] = path
-        sampled = read_samples(path, given.checked["gold"])
+        try:
+            sampled = read_samples(path, given.checked["gold"])
+        except GeneratedError:
+            if "tasks" in given.checked:
+                raise
+            generated.append(path)
+            continue
+        notices += notices_about.of_samples(sampled, results.examples(task), path, key)
         definition = results.definition(task) or {"kind": sampled.kind}
         if name in given.checked["chance"]:
             definition["chance"] = given.checked["chance"][name]
-        yield ImportedCell(checkpoint, name, sampled.rows, sampled.requests, definition, sampled.footer)
+        cell = ImportedCell(checkpoint, name, sampled.rows, sampled.requests, definition, sampled.footer)
+        yield cell, resolved, beside
+    if generated:
+        notices.append(notices_about.generated(given.where, generated))
+    if len(generated) == len(names) and not others:
+        raise CellError(
+            f"{given.where}.files: found samples of generated text only ({generated[0]}), which have no "
+            "log-likelihoods. Set format: lm_eval_results and the results files."
+            if generated
+            else f"{given.where}.files: found no samples."
+        )
 
 
 def _has_shots(results: Results, task: str, given: Specification) -> bool:
@@ -159,42 +200,67 @@ def _has_shots(results: Results, task: str, given: Specification) -> bool:
     return wanted is None or wanted in found
 
 
-def _of_samples(given: Specification) -> Iterator[pd.DataFrame]:
-    for cell in _cells(given):
-        yield cell.metrics().assign(file=cell.footer["imported"]["file"])
-
-
-def _of_tables(given: Specification) -> Iterator[pd.DataFrame]:
-    for path in given.files:
-        yield table_rows(read_table(path), given, str(path)).assign(file=str(path))
-
-
-def _of_results(given: Specification) -> Iterator[pd.DataFrame]:
-    found = [(results.checkpoint(given), results) for results in map(read_results, given.files)]
+def _results(given: Specification, files: Sequence[Path], notices: list[Notice]) -> Iterator[Found]:
+    found = [(results.checkpoint(given), results) for results in map(read_results, files)]
     names = dict.fromkeys(m.task for _, results in found for m in results.measured)
     tasks = given.tasks(list(names), "the files")
     wanted = given.checked.get("shots")
-    records = []
-    for checkpoint, results in found:
-        for m in results.measured:
-            if m.task not in tasks or wanted not in (None, m.shots):
-                continue
-            task = tasks[m.task]
-            metric = given.checked["metrics"].get(m.logged, m.metric)
-            known = given.chance(task, metric)
-            records.append(
-                {
-                    **checkpoint.columns(),
-                    "task": task,
-                    "metric": metric,
-                    "value": m.value,
-                    "stderr": m.stderr,
-                    "n": given.examples(task, m.n),
-                    "chance": m.chance if math.isnan(known) else known,
-                    "source": "imported",
-                    "file": results.source,
-                }
+    count = 0
+    left: set[str] = set()
+    for resolved, results in found:
+        out = frozenset() if "tasks" in given.checked else _left_out(results, given)
+        left |= out
+        measured = [m for m in results.measured if m.task in tasks.keys() - out and wanted in (None, m.shots)]
+        count += len(measured)
+        if measured:
+            records = [_record(m, tasks[m.task], resolved, results.source, given) for m in measured]
+            parts = {
+                tasks[group]: frozenset(tasks[p] for p in members if p in tasks)
+                for group, members in results.parts().items()
+                if group in tasks
+            }
+            yield Found(
+                given.where,
+                "lm_eval_results",
+                results.source,
+                pd.DataFrame(records),
+                [resolved],
+                parts=parts,
+                keeps_groups="tasks" in given.checked or given.checked.get("groups") == "both",
             )
-    if not records:
+    if not count:
         raise CellError(f"{given.where}.shots: found {wanted}, but no task in the files has that many.")
-    yield pd.DataFrame(records)
+    notices += notices_about.of_results(given.where, [r for _, r in found], left, given.checked.get("groups"))
+
+
+def _left_out(results: Results, given: Specification) -> frozenset[str]:
+    """Tasks of a file that enter with their group, or groups that enter with their parts."""
+    parts = results.parts()
+    measured = {m.task for m in results.measured}
+    match given.checked.get("groups", "aggregates"):
+        case "aggregates":
+            return frozenset().union(*parts.values()) & measured
+        case "parts":
+            return frozenset(group for group, members in parts.items() if members & measured)
+        case _:
+            return frozenset()
+
+
+def _record(m: Measured, task: str, resolved: Resolved, source: str, given: Specification) -> dict[str, Any]:
+    metric = given.checked["metrics"].get(m.logged, m.metric)
+    known = [given.chance(task, metric), m.chance, chance_of_task(task, metric)]
+    percent = given.percent(metric)
+    numbers = {
+        "value": m.value / percent,
+        "stderr": m.stderr / percent,
+        "chance": next((c for c in known if not math.isnan(c)), math.nan),
+    }
+    check_values(metric, *numbers.values(), where=f"{source}: task {m.task}", key=m.key, study=given.where)
+    return {
+        **resolved.row.columns(),
+        "task": task,
+        "metric": metric,
+        **numbers,
+        "n": given.examples(task, m.n),
+        "source": "imported",
+    }

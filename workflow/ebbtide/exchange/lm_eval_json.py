@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import CellError
-from ebbtide.exchange.documents import model_of
 from ebbtide.exchange.names import KIND, ours
+from ebbtide.exchange.runs import Resolved, resolve, run_of
 from ebbtide.exchange.specification import CheckpointRow, Specification, sizes
 from ebbtide.files import read_json
-from ebbtide.logs import log
+from ebbtide.metrics.direction import is_accuracy
 
 OWN = "ebbtide"  # key of the block that Ebbtide adds to the files it exports
 _NO_METRICS = ("name", "alias", "sample_len", "sample_count", "samples", " ")
@@ -28,6 +28,7 @@ class Measured:
     task: str
     metric: str  # our name
     logged: str  # lm-eval's name: `acc`, or `exact_match,strict-match` with a filter other than none
+    key: str  # of the value in the file
     value: float
     stderr: float  # NaN is unknown
     n: int  # 0 is unknown
@@ -42,18 +43,36 @@ class Results:
     source: str
     document: Mapping[str, Any]
     measured: tuple[Measured, ...]
+    skipped: tuple[str, ...] = ()  # results.task.key of values that are not numbers
+
+    def parts(self) -> dict[str, frozenset[str]]:
+        """Return groups of tasks that have a result of their own → their parts, directly or not."""
+        listed = _get(self.document, "group_subtasks")
+        measured = {m.task for m in self.measured}
+
+        def below(group: str, seen: frozenset[str]) -> frozenset[str]:
+            found = listed.get(group)
+            names = {str(name) for name in found} - seen if isinstance(found, list) else set()
+            return frozenset(names).union(*(below(name, seen | names) for name in names))
+
+        found = {group: below(group, frozenset({group})) for group in listed if group in measured}
+        return {group: parts for group, parts in found.items() if parts}
+
+    def examples(self, task: str) -> int:
+        """Return the number of examples that were scored; 0 is unknown."""
+        return _examples(self.document, task, _get(self.document, "results", task))
 
     def definition(self, task: str) -> dict[str, Any]:
         """The definition of a task, in a file exported by Ebbtide; else empty."""
         return dict(_get(self.document, "configs", task, "metadata", "definition"))
 
-    def checkpoint(self, given: Specification) -> CheckpointRow:
+    def checkpoint(self, given: Specification) -> Resolved:
         """The checkpoint that was scored; a file exported by Ebbtide contains it."""
         own = self.document.get(OWN)
         if isinstance(own, Mapping):
-            return own_checkpoint(own, self.source)
-        name, revision, text = model_of(self.document.get("config") or {}, self.source)
-        return given.checkpoint(name, revision, text, self.source)
+            row = own_checkpoint(own, self.source)
+            return Resolved(row, "")
+        return resolve(run_of(self.document, self.source), given)
 
 
 def read_results(path: str | Path) -> Results:
@@ -70,10 +89,13 @@ def read_results(path: str | Path) -> Results:
         )
     groups = document.get("groups")
     tasks = {**(groups if isinstance(groups, Mapping) else {}), **results}
-    measured = [m for task, values in tasks.items() for m in _measured(document, task, values, str(path))]
+    skipped: list[str] = []
+    measured = [
+        m for task, values in tasks.items() for m in _measured(document, task, values, str(path), skipped)
+    ]
     if not measured:
         raise CellError(f"{path}: results: no task has a metric.")
-    return Results(str(path), document, tuple(measured))
+    return Results(str(path), document, tuple(measured), tuple(skipped))
 
 
 def own_checkpoint(own: Mapping[str, Any], source: str) -> CheckpointRow:
@@ -90,7 +112,9 @@ def own_checkpoint(own: Mapping[str, Any], source: str) -> CheckpointRow:
         raise CellError(f"{source}: {OWN}: damaged ({error!r}). Export it again.") from None
 
 
-def _measured(document: Mapping[str, Any], task: str, values: Any, source: str) -> "list[Measured]":
+def _measured(
+    document: Mapping[str, Any], task: str, values: Any, source: str, skipped: "list[str]"
+) -> "list[Measured]":
     if not isinstance(values, Mapping):
         raise CellError(f"{source}: results.{task}: found {values!r}, expected metrics and their values.")
     config = _get(document, "configs", task)
@@ -103,7 +127,7 @@ def _measured(document: Mapping[str, Any], task: str, values: Any, source: str) 
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             if filter_:
-                log.warning("%s: results.%s.%s is skipped: %r is not a number", source, task, key, value)
+                skipped.append(f"results.{task}.{key}")
             continue
         if not math.isfinite(value):
             raise CellError(
@@ -117,12 +141,13 @@ def _measured(document: Mapping[str, Any], task: str, values: Any, source: str) 
                 task=task,
                 metric=name,
                 logged=key if filtered else metric,
+                key=key,
                 value=float(value),
                 stderr=_number_or_nan(
                     values.get(f"{metric}_stderr,{filter_}" if filter_ else f"{metric}_stderr")
                 ),
                 n=int(_get(own, "n", task).get(name, _examples(document, task, values))),
-                chance=_number_or_nan(_get(own, "chance", task).get(name)),
+                chance=_number_or_nan(_get(own, "chance", task).get(name, _chance(config, name))),
                 shots=_shots(document, task),
             )
         )
@@ -136,12 +161,21 @@ def _split(key: str) -> tuple[str, str]:
 
 
 def _number_or_nan(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number else math.nan
+
+
+def _chance(config: Mapping[str, Any], metric: str) -> float | None:
+    """The chance level of an accuracy of a task whose choices are listed in its config."""
+    choices = config.get("doc_to_choice")
+    if not isinstance(choices, list) or len(choices) < 2 or config.get("output_type") != "multiple_choice":
+        return None
+    return 1 / len(choices) if is_accuracy(metric) else None
 
 
 def _examples(document: Mapping[str, Any], task: str, values: Mapping[str, Any]) -> int:
     found = _get(document, "n-samples", task).get("effective", values.get("sample_len"))
-    return found if isinstance(found, int) else 0
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def _shots(document: Mapping[str, Any], task: str) -> int | None:

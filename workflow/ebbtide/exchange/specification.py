@@ -2,12 +2,12 @@
 
 import glob
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebbtide.errors import CellError, ConfigError, nearest
+from ebbtide.errors import ConfigError, nearest
 from ebbtide.schema import check, check_name, load_schema
 from ebbtide.sources import Source
 
@@ -44,58 +44,6 @@ class Specification:
     checked: Mapping[str, Any]
     files: tuple[Path, ...]
 
-    def model(self, name: str, text: str, source: str) -> Mapping[str, Any]:
-        """The row of `models` for a model.
-
-        Parameters
-        ----------
-        name
-            Name of the model in the file, with or without owner.
-        text
-            Everything that the file says about the model; a row's `match` is searched in it.
-        source
-            The file, for messages.
-
-        Raises
-        ------
-        CellError
-            No row matches, or more than one.
-        """
-        short = name.rstrip("/").rsplit("/", 1)[-1]
-        rows = self.checked.get("models", [])
-        found = [r for r in rows if (re.search(r["match"], text) if "match" in r else r["name"] == short)]
-        if len(found) == 1:
-            row: Mapping[str, Any] = found[0]
-            return row
-        known = [r["name"] for r in rows]
-        if not found:
-            raise CellError(
-                f"{source}: found model {name!r}, which no row of {self.where}.models matches; "
-                f"allowed: {', '.join(known) or 'none'}. Add a row for it{nearest(short, known) or '.'}"
-            )
-        raise CellError(
-            f"{source}: found model {name!r}, which {len(found)} rows of {self.where}.models match "
-            f"({', '.join(r['name'] for r in found)}). Make their match stricter."
-        )
-
-    def step(self, revision: str, text: str, source: str) -> int:
-        """The training step of a revision. Raises `CellError` if neither `steps` nor `step` finds it."""
-        steps: Mapping[str, int] = self.checked["steps"]
-        if revision in steps:
-            return steps[revision]
-        pattern = self.checked["step"]
-        found = re.search(pattern, revision) or re.search(pattern, text)
-        if found is None or not found["step"] or not found["step"].isdecimal():
-            raise CellError(
-                f"{source}: found revision {revision!r}, in which {self.where}.step ({pattern}) matches no "
-                f"step. Set the step of {revision!r} under {self.where}.steps."
-            )
-        return int(found["step"])
-
-    def checkpoint(self, name: str, revision: str, text: str, source: str) -> CheckpointRow:
-        """The checkpoint that a file names by model and revision. Raises `CellError`."""
-        return checkpoint_at(self.model(name, text, source), self.step(revision, text, source))
-
     def tasks(self, found: "list[str]", files: str) -> dict[str, str]:
         """Tasks to import, name in the files → name here. Raises `ConfigError` for one in no file."""
         wanted = self.checked.get("tasks")
@@ -112,6 +60,10 @@ class Specification:
     def examples(self, task: str, found: int) -> int:
         """Number of examples of a task: from the file, else from the study; 0 is unknown."""
         return found or int(self.checked["n"].get(task, 0))
+
+    def percent(self, metric: str) -> float:
+        """What the values of a metric are divided by: 100 if the study says that they are in percent."""
+        return 100.0 if metric.partition("[")[0] in self.checked["percent"] else 1.0
 
     def chance(self, task: str, metric: str) -> float:
         """Chance level of an accuracy, as the study states it; NaN is unknown."""
@@ -149,7 +101,7 @@ def source_of(checked: Mapping[str, Any], where: str) -> Source | None:
 def check_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A row of `imported` with its defaults; reads no file. Raises `ConfigError`."""
     checked = check(row, load_schema("imported"), where)
-    patterns = {f"{where}.step": checked["step"]}
+    patterns = {f"{where}.step": checked["step"]} if "step" in checked else {}
     patterns |= {
         f"{where}.models[{i}].match": m.get("match", "") for i, m in enumerate(checked.get("models", []))
     }
@@ -168,12 +120,6 @@ def check_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     return checked
 
 
-def checkpoint_at(row: Mapping[str, Any], step: int) -> CheckpointRow:
-    """The checkpoint of a model (a row of `models`) at a step."""
-    tokens = step * row.get("tokens_per_step", 0)
-    return CheckpointRow(row["name"], f"step{step}", step, tokens, sizes(row.get("parameters", {})))
-
-
 def sizes(parameters: Mapping[str, int]) -> dict[str, int]:
     """All of PARAMETERS; `active` defaults to the non-embedding parameters."""
     known = {name: int(parameters.get(name, 0)) for name in PARAMETERS}
@@ -181,7 +127,7 @@ def sizes(parameters: Mapping[str, int]) -> dict[str, int]:
 
 
 def _check_keys(checked: Mapping[str, Any], where: str, table: bool) -> None:
-    only = ("shots",) if table else ("columns", "metric", "where")
+    only = ("shots", "groups") if table else ("columns", "metric", "where")
     for key in only:
         if checked.get(key):
             raise ConfigError(f"{where}.{key}: found with format {checked['format']}, which has no such key.")
@@ -211,6 +157,14 @@ def _check_source(checked: Mapping[str, Any], where: str) -> None:
     source = source_of(checked, where)
     if source is not None:
         check_name(Path(source.path).name, f"{where}.source")
+
+
+def files_read(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the local files that checked rows of `imported` read, with the results beside samples."""
+    found = {path for row in rows for pattern in row.get("files", []) for path in _matches(pattern)}
+    samples = [Path(path) for path in found if Path(path).name.startswith("samples_")]
+    beside = {f.with_name(f"results_{f.stem.rpartition('_')[2]}.json") for f in samples}
+    return sorted(found | {str(path) for path in beside if path.exists()})
 
 
 def _files(patterns: "list[str]", where: str) -> tuple[Path, ...]:

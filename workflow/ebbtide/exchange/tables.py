@@ -9,7 +9,9 @@ import pandas as pd
 
 from ebbtide.errors import CellError, first_line, nearest
 from ebbtide.exchange.names import ours
-from ebbtide.exchange.specification import Specification, checkpoint_at
+from ebbtide.exchange.ranges import check_values
+from ebbtide.exchange.runs import Resolved, Run, resolve, resolve_at
+from ebbtide.exchange.specification import Specification
 from ebbtide.tables import METRICS
 
 _READERS = {".tsv": "\t", ".csv": ","}
@@ -28,8 +30,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     raise CellError(f"{path}: found suffix {suffix!r}, allowed: .tsv, .csv, .parquet.")
 
 
-def table_rows(table: pd.DataFrame, given: Specification, source: str) -> pd.DataFrame:
-    """Rows of the metrics table from a table of published numbers.
+def table_rows(table: pd.DataFrame, given: Specification, source: str) -> tuple[pd.DataFrame, list[Resolved]]:
+    """Rows of the metrics table from a table of published numbers, and its checkpoints.
 
     Parameters
     ----------
@@ -43,7 +45,8 @@ def table_rows(table: pd.DataFrame, given: Specification, source: str) -> pd.Dat
     Raises
     ------
     CellError
-        A column is missing, a value is not a finite number, or no row of `models` matches a model.
+        A column is missing, a value is not a finite number or out of the range of its metric, or no row of
+        `models` matches a model.
     """
     columns: Mapping[str, str] = given.checked["columns"]
     known = list(map(str, table.columns))
@@ -67,7 +70,8 @@ def table_rows(table: pd.DataFrame, given: Specification, source: str) -> pd.Dat
     task = rows[columns["task"]].astype(str).map(tasks)
     metric = rows[columns["metric"]].astype(str) if "metric" in columns else given.checked.get("metric", "")
     renamed = {str(m): given.checked["metrics"].get(m, ours(str(m))) for m in pd.unique(pd.Series(metric))}
-    frame = pd.DataFrame(_checkpoint_columns(rows, columns, given, source), index=rows.index).assign(
+    checkpoints, resolved = _checkpoint_columns(rows, columns, given, source)
+    frame = pd.DataFrame(checkpoints, index=rows.index).assign(
         task=task,
         metric=metric.map(renamed) if "metric" in columns else renamed[str(metric)],
         value=_numbers(rows, columns["value"], source, gaps=False),
@@ -78,31 +82,35 @@ def table_rows(table: pd.DataFrame, given: Specification, source: str) -> pd.Dat
     guessed = [given.chance(t, m) for t, m in zip(frame["task"], frame["metric"], strict=True)]
     frame["chance"] = _numbers(rows, columns["chance"], source) if "chance" in columns else guessed
     frame["n"] = [given.examples(t, n) for t, n in zip(frame["task"], frame["n"], strict=True)]
-    return frame.reset_index(drop=True)[list(METRICS.columns)]
+    percent = frame["metric"].map({m: given.percent(m) for m in frame["metric"].unique()})
+    frame["value"], frame["stderr"] = frame["value"] / percent, frame["stderr"] / percent
+    for number, row in zip(rows["row"], frame.to_dict("records"), strict=True):
+        check_values(
+            *(row[name] for name in ("metric", "value", "stderr", "chance")),
+            where=f"{source}: row {number}: task {row['task']}",
+            key=columns["value"],
+            study=given.where,
+        )
+    return frame.reset_index(drop=True)[list(METRICS.columns)], resolved
 
 
 def _checkpoint_columns(
     rows: pd.DataFrame, columns: Mapping[str, str], given: Specification, source: str
-) -> dict[str, list[Any]]:
+) -> tuple[dict[str, list[Any]], list[Resolved]]:
     """Columns of model, checkpoint, step, tokens and parameters; each pair is resolved once."""
     model = rows[columns["model"]].astype(str)
     when = rows[columns.get("step", columns.get("revision", ""))]
     if "step" in columns:
         when = pd.Series(_counts(rows, columns["step"], source), index=rows.index)
-    known: dict[tuple[str, Any], dict[str, Any]] = {}
-    for name, at in set(zip(model, when, strict=True)):
-        row = given.model(name, name, source) if "models" in given.checked else {"name": _short(name)}
-        step = int(at) if "step" in columns else given.step(str(at), name, source)
-        known[name, at] = checkpoint_at(row, step).columns()
-    resolved = [known[key] for key in zip(model, when, strict=True)]
+    known: dict[tuple[str, Any], Resolved] = {}
+    for name, at in dict.fromkeys(zip(model, when, strict=True)):
+        run = Run(name, str(at), name, source)
+        known[name, at] = resolve_at(run, int(at), given) if "step" in columns else resolve(run, given)
+    resolved = [known[key].row.columns() for key in zip(model, when, strict=True)]
     columns_of = {name: [row[name] for row in resolved] for name in resolved[0]}
     if "tokens" in columns:
         columns_of["tokens"] = list(_counts(rows, columns["tokens"], source))
-    return columns_of
-
-
-def _short(model: str) -> str:
-    return model.rstrip("/").rsplit("/", 1)[-1]
+    return columns_of, list(known.values())
 
 
 def _no_gaps(rows: pd.DataFrame, column: str, source: str) -> None:

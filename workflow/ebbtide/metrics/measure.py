@@ -10,6 +10,7 @@ from ebbtide.cells.cell import read_cell
 from ebbtide.errors import ConfigError
 from ebbtide.metrics.notices import cell_notices
 from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured, metrics_rows
+from ebbtide.metrics.texts import text_digests, texts_record
 from ebbtide.notices import Notice
 from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
@@ -24,6 +25,7 @@ class Measured(NamedTuple):
     examples: pd.DataFrame | None  # tables.EXAMPLES; None for a task measured by lm-eval's own code
     loglikelihoods: str  # digest
     notices: list[Notice]
+    texts: Mapping[str, Any]  # digest and number of examples
 
 
 def measure_checkpoint(
@@ -47,7 +49,8 @@ def measure_checkpoint(
         File for the table of metrics (`tables.METRICS`). Its footer has a digest of the log-likelihoods by
         task, and the notices about the cells.
     examples
-        File for the table of examples (`tables.EXAMPLES`). Its footer has the checkpoint.
+        File for the table of examples (`tables.EXAMPLES`). Its footer has the checkpoint, and a digest of the
+        texts by task.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def measure_checkpoint(
         pd.concat([no_examples, *of_examples], ignore_index=True),
         examples,
         EXAMPLES,
-        {"place": {**checkpoint, **sizes}},
+        {"place": {**checkpoint, **sizes}, "requests": {task: cell.texts for task, cell in found.items()}},
     )
     digests = {task: cell.loglikelihoods for task, cell in found.items()}
     notices = [notice.record() for cell in found.values() for notice in cell.notices]
@@ -95,6 +98,7 @@ def measure_cell(
         examples,
         loglikelihoods_sha256(scores),
         cell_notices(scores, footer, table, definition, **place),
+        texts_record(text_digests(table)),
     )
 
 

@@ -1,8 +1,7 @@
 """Trajectories: arrays of every example of a task at every checkpoint of a model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import CellError
+from ebbtide.grid import Checkpoint, Model
+from ebbtide.notices import Notice
 from ebbtide.tables import EXAMPLES, read_footer, read_frame
 
 CHECKPOINT_COLUMNS = ("checkpoint", "step", "tokens")
@@ -66,58 +67,189 @@ def is_binary(values: np.ndarray) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-def read_trajectories(parts: Iterable[str | Path]) -> Iterator[Trajectory]:
+@dataclass(frozen=True)
+class Part:
+    """A table of examples on disk, of one checkpoint.
+
+    Attributes
+    ----------
+    place
+        `model, checkpoint, step, tokens` and the parameter counts, as far as they are known; else 0.
+    requests
+        Task → `digest` of its texts, and number of `examples`.
+    """
+
+    path: Path
+    place: Mapping[str, Any]
+    requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def texts(self, task: str) -> str:
+        """Return the digest of the texts of a task."""
+        return str(self.requests.get(task, {}).get("digest", ""))
+
+
+def read_parts(paths: Iterable[str | Path]) -> list[Part]:
+    """Read the footers of tables of examples; a directory stands for the tables in it.
+
+    Raises `CellError` for a table that is missing, damaged or of another kind.
+    """
+    files = [
+        file
+        for path in map(Path, paths)
+        for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])
+    ]
+    return [_part(file) for file in files]
+
+
+def read_trajectories(parts: Iterable[str | Path | Part]) -> Iterator[Trajectory]:
     """Yield the trajectories of all models and tasks, with one model in memory at a time.
+
+    A checkpoint may have several tables. A task that some checkpoints lack has a trajectory of the others. If
+    its texts differ between checkpoints, which only happens in imported results, the trajectory has the
+    checkpoints that share theirs with most others; `not_compared` lists the rest.
 
     Parameters
     ----------
     parts
-        Paths of tables of examples (`tables.EXAMPLES`), one per checkpoint, grouped by model.
+        Tables of examples (`tables.EXAMPLES`), as paths or as read by `read_parts`.
 
     Raises
     ------
     CellError
         A table is missing, damaged or of another kind, or the examples of a task differ between checkpoints.
     """
-    described = ((path, _checkpoint(path)) for path in parts)
-    for model, group in groupby(described, key=lambda described: described[1]["model"]):
-        yield from _of_model(model, list(group))
+    read = [one for part in parts for one in ([part] if isinstance(part, Part) else read_parts([part]))]
+    for model, of_model in _by_model(read).items():
+        yield from _of_model(model, of_model)
 
 
-def _of_model(model: str, parts: Sequence[tuple[str | Path, Mapping[str, Any]]]) -> Iterator[Trajectory]:
-    ordered = sorted(parts, key=lambda part: (part[1]["tokens"], part[1]["step"], part[1]["checkpoint"]))
-    checkpoints = pd.DataFrame([{name: row[name] for name in CHECKPOINT_COLUMNS} for _, row in ordered])
+def models_of(parts: Iterable[Part]) -> dict[str, Model]:
+    """Return models and checkpoints of tables of examples, in the order of training; without weights."""
+    found = {}
+    for model, of_model in _by_model(parts).items():
+        checkpoints = [
+            Checkpoint(model, str(row["checkpoint"]), int(row["step"]), int(row["tokens"]), "", "", "", 0, "")
+            for row in _ordered(of_model).to_dict("records")
+        ]
+        found[model] = Model(model, tuple(checkpoints))
+    return found
+
+
+def not_compared(parts: Iterable[Part]) -> list[Notice]:
+    """Return the checkpoints that `read_trajectories` leaves out, because their examples are others."""
+    notices = []
+    for model, of_model in _by_model(parts).items():
+        order = list(_ordered(of_model)["checkpoint"])
+        tasks = dict.fromkeys(task for part in of_model for task in part.requests)
+        for task in tasks:
+            having = [part for part in of_model if task in part.requests]
+            having.sort(key=lambda part: order.index(part.place["checkpoint"]))
+            kept = _most_common([part.texts(task) for part in having])
+            left = [part for part in having if part.texts(task) != kept]
+            if left:
+                notices.append(_left_out(model, task, left, [p for p in having if p.texts(task) == kept]))
+    return notices
+
+
+def _left_out(model: str, task: str, left: Sequence[Part], kept: Sequence[Part]) -> Notice:
+    names = ", ".join(f"{p.place['checkpoint']} ({p.requests[task]['examples']})" for p in left[:3])
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    others = f"{len(kept)} checkpoints" if len(kept) > 1 else str(kept[0].place["checkpoint"])
+    number = kept[0].requests[task]["examples"]
+    return Notice(
+        "warning",
+        "not_compared",
+        f"{model}, task {task}: the examples of {names}{more} are not the {number} of {others}, so alarms, "
+        "trends and forgetting leave them out.",
+        "Evaluate all checkpoints on the same examples with the same prompts (--limit, --num_fewshot), or "
+        "import only those that are.",
+        model=model,
+        checkpoint=str(left[0].place["checkpoint"]) if len(left) == 1 else "",
+        task=task,
+        count=len(left),
+    )
+
+
+def _by_model(parts: Iterable[Part]) -> dict[str, list[Part]]:
+    models: dict[str, list[Part]] = {}
+    for part in parts:
+        models.setdefault(str(part.place["model"]), []).append(part)
+    return models
+
+
+def _ordered(parts: Sequence[Part]) -> pd.DataFrame:
+    """One row per checkpoint of a model, in the order of training: `checkpoint`, `step`, `tokens`, sizes.
+
+    Of several tables of one checkpoint, some may not know its tokens or sizes (0). If tokens of a trained
+    checkpoint are unknown, the order is that of the steps.
+    """
+    rows = pd.DataFrame([dict(part.place) for part in parts]).groupby("checkpoint", sort=False).max()
+    known = ((rows["tokens"] > 0) | (rows["step"] == 0)).all()
+    order = ["tokens", "step", "checkpoint"] if known else ["step", "checkpoint"]
+    return rows.reset_index().sort_values(order, ignore_index=True)
+
+
+def _most_common(texts: Sequence[str]) -> str:
+    """The value that occurs most often; of several, the one that occurs last."""
+    return max(texts, key=lambda one: (texts.count(one), len(texts) - texts[::-1].index(one)))
+
+
+def _of_model(model: str, parts: Sequence[Part]) -> Iterator[Trajectory]:
+    ordered = _ordered(parts)
     parameters = {
-        name.removeprefix("parameters_"): int(size)
-        for name, size in ordered[-1][1].items()
+        name.removeprefix("parameters_"): int(ordered[name].max())
+        for name in map(str, ordered)
         if name.startswith("parameters_")
     }
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for path, _ in ordered:
-        for task, rows in read_frame(path, EXAMPLES).groupby("task", sort=False):
-            tables.setdefault(str(task), []).append(rows.sort_values("example", ignore_index=True))
-    for task, found in tables.items():
-        first = found[0]
-        for (path, _), rows in zip(ordered, found, strict=False):
-            if len(found) != len(ordered) or not rows["example"].equals(first["example"]):
+    tables: dict[str, dict[str, tuple[Part, pd.DataFrame]]] = {}
+    for part in parts:
+        checkpoint = str(part.place["checkpoint"])
+        for task, rows in read_frame(part.path, EXAMPLES).groupby("task", sort=False):
+            of_task = tables.setdefault(str(task), {})
+            if checkpoint in of_task:
                 raise CellError(
-                    f"{path}: the examples of task {task} differ between the checkpoints of {model}; "
-                    f"{EXAMPLES.remedy}."
+                    f"{part.path} and {of_task[checkpoint][0].path}: two results for model {model}, "
+                    f"checkpoint {checkpoint}, task {task}; import or score only one."
                 )
-        metrics = [c for c in first.columns if c not in EXAMPLES.columns and first[c].notna().any()]
-        yield Trajectory(
-            model,
-            task,
-            checkpoints,
-            parameters,
-            first["example"].to_numpy(),
-            pd.factorize(first["cluster"])[0],
-            {name: np.stack([rows[name].to_numpy(dtype=float) for rows in found]) for name in metrics},
-        )
+            of_task[checkpoint] = part, rows.sort_values("example", ignore_index=True)
+    for task, found in tables.items():
+        having = ordered[ordered["checkpoint"].isin(found)]
+        kept = _most_common([found[name][0].texts(task) for name in having["checkpoint"]])
+        same = [found[name][0].texts(task) == kept for name in having["checkpoint"]]
+        checkpoints = having[same].reset_index(drop=True)[list(CHECKPOINT_COLUMNS)]
+        rows_of = [found[name] for name in checkpoints["checkpoint"]]
+        yield _trajectory(model, task, checkpoints, parameters, rows_of)
 
 
-def _checkpoint(path: str | Path) -> Mapping[str, Any]:
-    checkpoint: Mapping[str, Any] | None = read_footer(path, EXAMPLES).get("place")
-    if checkpoint is None:
+def _trajectory(
+    model: str,
+    task: str,
+    checkpoints: pd.DataFrame,
+    parameters: Mapping[str, int],
+    found: Sequence[tuple[Part, pd.DataFrame]],
+) -> Trajectory:
+    first = found[0][1]
+    for part, rows in found:
+        if not rows["example"].equals(first["example"]):
+            raise CellError(
+                f"{part.path}: the examples of task {task} differ between the checkpoints of {model}; "
+                f"{EXAMPLES.remedy}."
+            )
+    metrics = [c for c in first.columns if c not in EXAMPLES.columns and first[c].notna().any()]
+    return Trajectory(
+        model,
+        task,
+        checkpoints,
+        parameters,
+        first["example"].to_numpy(),
+        pd.factorize(first["cluster"])[0],
+        {name: np.stack([rows[name].to_numpy(dtype=float) for _, rows in found]) for name in metrics},
+    )
+
+
+def _part(path: Path) -> Part:
+    footer = read_footer(path, EXAMPLES)
+    place: Mapping[str, Any] | None = footer.get("place")
+    if place is None:
         raise CellError(f"{path}: the footer has no 'place'; {EXAMPLES.remedy}.")
-    return checkpoint
+    return Part(path, place, footer.get("requests", {}))

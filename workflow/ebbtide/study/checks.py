@@ -121,8 +121,15 @@ def _check_nominal(models: Mapping[str, Model], file: str) -> None:
 
 
 def baselines(study: "Study") -> dict[str, Checkpoint]:
-    """Return the baseline checkpoint of each model, if the study names one. Raises `ConfigError`."""
-    return find_baselines(study.models, study.config["alarms"]["baseline"], study.file)
+    """Return the baseline checkpoint of each scored model, if the study names one. Raises `ConfigError`.
+
+    Imported models are known only once their samples are read, and so is a baseline among them.
+    """
+    wanted = study.config["alarms"]["baseline"]
+    model, _, checkpoint = str(wanted).partition("/")
+    if checkpoint and model not in study.models and study.has_samples():
+        return {}
+    return find_baselines(study.models, wanted, study.file)
 
 
 def find_baselines(models: Mapping[str, Model], wanted: str | int | None, file: str) -> dict[str, Checkpoint]:

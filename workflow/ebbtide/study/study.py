@@ -87,8 +87,16 @@ class Study:
         return [row for row in asked if (row[0], row[1]) in out]
 
     def has_examples(self) -> bool:
-        """Whether results per example exist: only for scored cells, because imported results are means."""
-        return self.has_metrics() and any(True for _ in self.checkpoints())
+        """Whether results per example exist: of scored cells, or of imported samples."""
+        return self.has_metrics() and (self.has_samples() or any(True for _ in self.checkpoints()))
+
+    def has_samples(self) -> bool:
+        """Whether samples of another tool are imported; other imported results are means."""
+        return any(row["format"] == "lm_eval_samples" for row in self.imported)
+
+    def imports(self, table: str) -> str:
+        """Return the path of imported `metrics.parquet`, or of the directory `examples` or `requests`."""
+        return f"results/{self.name}/imported/{table}"
 
     def part(self, table: str, checkpoint: Checkpoint) -> str:
         """Return the path of `metrics` or `examples` of a checkpoint; its name has a digest of `expected`."""
@@ -96,8 +104,12 @@ class Study:
         return f"results/{self.name}/{table}/{checkpoint.model}/{checkpoint.name}-{expected}.parquet"
 
     def parts(self, table: str) -> list[str]:
-        """Return the paths of `metrics` or `examples` of all checkpoints."""
-        return [self.part(table, checkpoint) for checkpoint in self.checkpoints()]
+        """Return the paths of `metrics` or `examples` of all checkpoints.
+
+        The last of `examples` may be the directory of imported ones, whose checkpoints are not known before.
+        """
+        imported = [self.imports("examples")] if table == "examples" and self.has_samples() else []
+        return [*(self.part(table, checkpoint) for checkpoint in self.checkpoints()), *imported]
 
     def task_of_data(self, sha256: str) -> Task:
         """Return a task that uses the data file with this sha256. Raises `StopIteration` if there is none."""

@@ -1,6 +1,7 @@
 """Tables of forgetting of a study."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from ebbtide.statistics.forgetting.forgetting import CURVES, curves, summarise_h
 from ebbtide.statistics.forgetting.history import History, history
 from ebbtide.statistics.forgetting.together import forgotten_together, largest_models
 from ebbtide.statistics.panel import Trajectory
+from ebbtide.tables import REQUESTS, read_footer, read_frame
 
 EXAMPLES = (
     *("task", "metric", "example", "forgotten_in", "models", "in_all_large", "when", "strips"),
@@ -78,6 +80,19 @@ def with_texts(examples: pd.DataFrame, texts: Mapping[str, pd.DataFrame]) -> pd.
         for task, rows in examples.groupby("task", sort=False)
     ]
     return pd.concat(parts, ignore_index=True)[list(EXAMPLES)] if parts else examples
+
+
+def texts_of(requests: Iterable[str | Path]) -> dict[str, pd.DataFrame]:
+    """Return the tables of `prompts` of all tasks, from their requests, of which a task may have several.
+
+    Raises `CellError` for a file that is missing or damaged.
+    """
+    found: dict[str, list[pd.DataFrame]] = {}
+    for path in requests:
+        footer = read_footer(path, REQUESTS)
+        texts = prompts(read_frame(path, REQUESTS), footer["definition"].get("invert", False))
+        found.setdefault(footer["task"], []).append(texts)
+    return {task: pd.concat(of, ignore_index=True).drop_duplicates("example") for task, of in found.items()}
 
 
 def prompts(requests: pd.DataFrame, invert: bool = False) -> pd.DataFrame:

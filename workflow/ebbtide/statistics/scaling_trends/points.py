@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.statistics.compute import compute
-from ebbtide.tables import EXAMPLES, read_footer
+from ebbtide.statistics.panel import Part, read_parts
 
 POINTS = (
     *("series", "model", "checkpoint", "tokens", "parameters", "flops", "task", "asked", "shots"),
@@ -82,9 +82,7 @@ def _in_order(names: pd.Series, order: Sequence[str]) -> pd.Categorical:
     return pd.Categorical(names, list(dict.fromkeys(order)), ordered=True)
 
 
-def parts_of(parts: Iterable[str | Path], points: pd.DataFrame) -> list[str | Path]:
-    """Return the tables of examples that contain a scored point. Raises `CellError` for an invalid table."""
-    scored = points[points["source"] != "imported"]
-    wanted = set(zip(scored["model"], scored["checkpoint"], strict=True))
-    placed = ((part, read_footer(part, EXAMPLES)["place"]) for part in parts)
-    return [part for part, place in placed if (place["model"], place["checkpoint"]) in wanted]
+def parts_of(parts: Iterable[str | Path], points: pd.DataFrame) -> list[Part]:
+    """Return the tables of examples that contain a point. Raises `CellError` for an invalid table."""
+    wanted = set(zip(points["model"], points["checkpoint"], strict=True))
+    return [part for part in read_parts(parts) if (part.place["model"], part.place["checkpoint"]) in wanted]

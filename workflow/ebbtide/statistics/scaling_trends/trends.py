@@ -39,9 +39,8 @@ Key = tuple[str, str, str, str]  # model, checkpoint, task, metric
 
 
 def answers_of(trajectories: Iterable[Trajectory], points: pd.DataFrame) -> dict[Key, Answers]:
-    """Return the values of individual examples behind the scored points of `scale_points`."""
-    scored = points[points["source"] != "imported"]
-    wanted = set(zip(*(scored[c] for c in ("model", "checkpoint", "task", "metric")), strict=True))
+    """Return the values of individual examples behind the points of `scale_points`, where known."""
+    wanted = set(zip(*(points[c] for c in ("model", "checkpoint", "task", "metric")), strict=True))
     found = {}
     for one in trajectories:
         for index, checkpoint in enumerate(one.checkpoints["checkpoint"]):
@@ -62,8 +61,9 @@ def scale_trends(
 ) -> pd.DataFrame:
     """One row per series, task, shots and metric, columns `COLUMNS`.
 
-    Models with the same examples are compared on them. If a model has only a mean (imported results), all
-    means are assumed independent, with their standard errors. Models of equal compute (seeds) are averaged.
+    Models with the same examples are compared on them. If a model has only a mean (imported without
+    samples), all means are assumed independent, with their standard errors. Models of equal compute (seeds)
+    are averaged.
 
     `rise` and `fall` are the most significant improvement and deterioration, as absolute values in units of
     the metric, with the models between which they occur and p adjusted over all pairs and curves. `turn` is

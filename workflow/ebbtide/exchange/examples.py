@@ -1,0 +1,63 @@
+"""Examples of imported samples on disk, in the format of the examples of scored cells.
+
+Samples number their examples (`doc_id`). The same number with another text, right choice or number of shots
+is another example, so names of examples are unique over all texts of a task: the texts that come first keep
+their numbers, others get a suffix. Statistics then compare examples of the same name only.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from ebbtide.exchange.imported_cell import ImportedCell
+from ebbtide.metrics.texts import text_digests, texts_record
+from ebbtide.tables import EXAMPLES, REQUESTS, read_footer, read_frame, write_parquet
+
+
+class ExamplesOnDisk:
+    """Writes the examples of imported cells, and their texts.
+
+    Parameters
+    ----------
+    examples, requests
+        Directories. `examples` gets one table of examples (`tables.EXAMPLES`) per cell; its footer has the
+        checkpoint (`place`) and the digest of the texts (`requests`, by task). `requests` gets the texts
+        (`tables.REQUESTS`), each once.
+    frozen
+        Files of frozen tasks, whose texts come first.
+    """
+
+    def __init__(self, examples: Path, requests: Path, frozen: Iterable[str | Path] = ()) -> None:
+        self._examples, self._requests = examples, requests
+        self._texts: dict[str, dict[str, int]] = {}  # task → example → digest of its texts
+        self._cells = self._tables = 0
+        for path in frozen:
+            of_task = self._texts.setdefault(read_footer(path, REQUESTS)["task"], {})
+            of_task |= text_digests(read_frame(path, REQUESTS))
+        examples.mkdir(parents=True, exist_ok=True)
+        requests.mkdir(parents=True, exist_ok=True)
+
+    def write(self, cell: ImportedCell, examples: pd.DataFrame) -> None:
+        """Write the examples of a cell, as `ImportedCell.measured` returns them."""
+        found = text_digests(cell.requests)
+        known = self._texts.setdefault(cell.task, {})
+        names = {
+            name: name if known.get(name, digest) == digest else f"{name}~{digest:016x}"[: len(name) + 9]
+            for name, digest in found.items()
+        }
+        new = {name for name in found if names[name] not in known}
+        if new:
+            rows = cell.requests.assign(example=cell.requests["example"].astype(str))
+            rows = rows[rows["example"].isin(new)]
+            rows = rows.assign(example=rows["example"].map(names))
+            footer = {"task": cell.task, "definition": dict(cell.definition)}
+            write_parquet(rows, self._requests / f"{self._tables:06d}.parquet", REQUESTS, footer)
+            self._tables += 1
+            known |= {names[name]: found[name] for name in new}
+        clusters = examples["cluster"].map(names).fillna(examples["cluster"])
+        renamed = examples.assign(example=examples["example"].map(names), cluster=clusters)
+        place = cell.checkpoint.columns()
+        path = self._examples / f"{self._cells:06d}.parquet"
+        write_parquet(renamed, path, EXAMPLES, {"place": place, "requests": {cell.task: texts_record(found)}})
+        self._cells += 1

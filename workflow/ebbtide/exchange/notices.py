@@ -1,0 +1,233 @@
+"""Notices of imports: what was inferred, dropped or recognised, and what the files cannot give."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ebbtide.exchange.lm_eval_json import Results
+from ebbtide.exchange.merge import Found
+from ebbtide.exchange.samples import Sampled
+from ebbtide.exchange.wording import counted, listed
+from ebbtide.notices import Notice
+
+_PROPERTIES = ("model", "step", "tokens", "parameters")
+_KEYS = {
+    "model": "models",
+    "step": "steps",
+    "tokens": "models[].tokens_per_step",
+    "parameters": "models[].parameters",
+}
+_FORMATS = {"table": "tables of published numbers", "lm_eval_results": "results of lm-eval"}
+
+
+def notices_of(found: Sequence[Found], metrics: pd.DataFrame) -> list[Notice]:
+    """Return what readers of imported results should know.
+
+    `metrics` are the imported rows of the table of metrics.
+    """
+    return [
+        *without_examples(found),
+        *_unknown(metrics),
+        *_equal_answers(found),
+        *_inferred(found),
+        *_without_chance(metrics),
+    ]
+
+
+def without_examples(found: Iterable[Found]) -> list[Notice]:
+    """Return the notices of results that are means only, one per row of `imported`."""
+    sampled = {(r.row.model, t) for f in found if f.has_examples for r in f.resolved for t in f.rows["task"]}
+    rows: dict[tuple[str, str], list[Found]] = {}
+    for one in found:
+        if not one.has_examples:
+            rows.setdefault((one.where, one.format), []).append(one)
+    notices = []
+    for (where, format_), files in rows.items():
+        table = pd.concat([f.rows for f in files])
+        cells = set(zip(table["model"], table["task"], strict=True)) - sampled
+        if cells:
+            tasks = sorted({task for _, task in cells})
+            notices.append(
+                Notice(
+                    "note",
+                    "not_compared",
+                    f"{where}: {_FORMATS[format_]} are means, so there are no alarms, trends, forgetting, "
+                    f"early warning and example model for {counted(tasks, 'task')} ({listed(tasks)}) of "
+                    f"{counted({model for model, _ in cells}, 'model')}.",
+                    "Evaluate with --log_samples and import the samples (format: lm_eval_samples).",
+                    count=len(cells),
+                )
+            )
+    return notices
+
+
+def generated(where: str, files: Sequence[Path]) -> Notice:
+    """Return the notice of samples of generated text that were skipped."""
+    return Notice(
+        "note",
+        "dropped",
+        f"{where}: {counted(files, 'file')} of samples skipped, because generated text has no "
+        f"log-likelihoods; first: {files[0]}.",
+        "Import the results of these tasks with format: lm_eval_results, or narrow files.",
+        count=len(files),
+    )
+
+
+def samples_among_results(where: str, files: Sequence[Path]) -> Notice:
+    """Return the notice of samples in a row of results."""
+    return Notice(
+        "note",
+        "dropped",
+        f"{where}: format lm_eval_results reads no samples; {counted(files, 'file')} skipped, first: "
+        f"{files[0]}.",
+        "Set format: lm_eval_samples, which also gives alarms, trends and forgetting.",
+        count=len(files),
+    )
+
+
+def of_samples(sampled: Sampled, expected: int, path: Path, cell: tuple[str, str, str]) -> list[Notice]:
+    """Return the notices of one file of samples; `expected` examples are in the results beside it."""
+    about = dict(zip(("model", "checkpoint", "task"), cell, strict=True))
+    notices = []
+    if expected and sampled.examples < expected:
+        notices.append(
+            Notice(
+                "warning",
+                "dropped",
+                f"{path} has {sampled.examples} examples, but the results beside it are of {expected}; "
+                "the metrics are those of the samples.",
+                "Copy the file again: it may be cut off.",
+                count=expected - sampled.examples,
+                **about,
+            )
+        )
+    if sampled.left_filters:
+        notices.append(
+            Notice(
+                "note",
+                "dropped",
+                f"{path}: only the first filter is read; left out: {listed(sampled.left_filters)}.",
+                "Import the results with format: lm_eval_results for the metrics of other filters.",
+                count=len(sampled.left_filters),
+                **about,
+            )
+        )
+    return notices
+
+
+def of_results(where: str, files: Sequence[Results], left: set[str], groups: str | None) -> list[Notice]:
+    """Return the notices of the results of a row; `left` are the groups or parts that were left out."""
+    notices = []
+    if left:
+        kept = "their group is imported" if groups != "parts" else "their parts are imported"
+        notices.append(
+            Notice(
+                "note",
+                "dropped",
+                f"{where}: {counted(left, 'task')} left out, because {kept}: {listed(sorted(left))}.",
+                f"Set {where}.groups to {'aggregates' if groups == 'parts' else 'parts'} or both, or list "
+                f"tasks under {where}.tasks.",
+                count=len(left),
+            )
+        )
+    skipped = [f"{results.source}: {key}" for results in files for key in results.skipped]
+    if skipped:
+        notices.append(
+            Notice(
+                "note",
+                "dropped",
+                f"{where}: {counted(skipped, 'value')} skipped, because they are not numbers; first: "
+                f"{skipped[0]}.",
+                count=len(skipped),
+            )
+        )
+    return notices
+
+
+def _unknown(metrics: pd.DataFrame) -> list[Notice]:
+    """Return the notice of models without training tokens."""
+    models = list(metrics.loc[(metrics["step"] > 0) & (metrics["tokens"] == 0), "model"].unique())
+    if not models:
+        return []
+    return [
+        Notice(
+            "note",
+            "not_compared",
+            f"Training tokens unknown of {counted(models, 'imported model')} ({listed(models)}), so they "
+            "have no slopes and no regressions over tokens.",
+            "Set models[].tokens_per_step in the row of imported.",
+            count=len(models),
+        )
+    ]
+
+
+def _without_chance(metrics: pd.DataFrame) -> list[Notice]:
+    rows = metrics[metrics["metric"].str.startswith("accuracy") & metrics["chance"].isna()]
+    tasks = list(rows["task"].unique())
+    if not tasks:
+        return []
+    return [
+        Notice(
+            "note",
+            "not_compared",
+            f"Chance level unknown of {counted(tasks, 'imported task')} ({listed(tasks)}), so their heat "
+            "maps show the change from the first checkpoint.",
+            "Set chance in the row of imported.",
+            count=len(tasks),
+        )
+    ]
+
+
+def _equal_answers(found: Iterable[Found]) -> list[Notice]:
+    """Return the notices of checkpoints with bit-equal answers to the same examples."""
+    cells: dict[tuple[str, str, str], list[str]] = {}
+    for one in found:
+        if one.has_examples:
+            first = one.rows.iloc[0]
+            key = (str(first["model"]), str(first["task"]), one.loglikelihoods)
+            cells.setdefault(key, []).append(str(first["checkpoint"]))
+    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (model, task, _), checkpoints in cells.items():
+        if len(checkpoints) > 1:
+            groups.setdefault((model, tuple(checkpoints)), []).append(task)
+    return [
+        Notice(
+            "warning",
+            "suspicious",
+            f"imported samples of {model} are bit-equal at {listed(checkpoints)} in "
+            f"{counted(tasks, 'task')} ({listed(tasks)}).",
+            "Check that the evaluations loaded different weights.",
+            model=model,
+            count=len(checkpoints),
+        )
+        for (model, checkpoints), tasks in groups.items()
+    ]
+
+
+def _inferred(found: Iterable[Found]) -> list[Notice]:
+    """Return what was inferred from file, name and catalogue, one notice per row of `imported`."""
+    rows: dict[str, list[Found]] = {}
+    for one in found:
+        rows.setdefault(one.where, []).append(one)
+    notices = []
+    for where, files in rows.items():
+        resolved = {r.row.model + r.row.name: r for f in files for r in f.resolved if r.inferred}.values()
+        sources = {
+            name: Counter(r.source(name) for r in resolved if name in r.inferred) for name in _PROPERTIES
+        }
+        known = [name for name in _PROPERTIES if sources[name]]
+        if known:
+            said = "; ".join(f"{name} from {listed(sources[name])}" for name in known)
+            keys = ", ".join(_KEYS[name] for name in known)
+            notices.append(
+                Notice(
+                    "note",
+                    "defaulted",
+                    f"{where}: inferred for {counted(resolved, 'checkpoint')}: {said}.",
+                    f"To state them, set {keys} in this row.",
+                    count=len(resolved),
+                )
+            )
+    return notices
