@@ -2,6 +2,7 @@
 
 A probit model: an example is right where difficulty + noise stays below the threshold of the checkpoint.
 Examples differ in difficulty; the noise of an example wanders from checkpoint to checkpoint as in training.
+`flicker` is the opposite case: answers are drawn anew, and a drop hits right answers whatever their past.
 """
 
 import numpy as np
@@ -18,6 +19,18 @@ def simulate(  # noqa: PLR0917 (the parameters of the model, in its order)
     exact.
     """
     return _below(spread * rng.standard_normal(n) + _ar(rng, T, n, persistence), means, spread)
+
+
+def flicker(rng: np.random.Generator, n: int, mean: float, drop: float, persistence: float) -> np.ndarray:
+    """0/1 values (2, n) with expectations `mean` and `mean - drop`.
+
+    An answer is kept with probability `persistence`, or else drawn anew. Then every right answer is lost with
+    probability drop / mean, whether it has just become right or not.
+    """
+    first = rng.random(n) < mean
+    then = np.where(rng.random(n) < persistence, first, rng.random(n) < mean)
+    then &= rng.random(n) >= drop / mean
+    return np.stack([first, then]).astype(float)
 
 
 def simulate_clusters(  # noqa: PLR0917

@@ -103,20 +103,23 @@ class _Metric:
 
     def __init__(self, trajectory: Trajectory, metric: str, alpha: float) -> None:
         self.trajectory, self.metric, self.alpha = trajectory, metric, alpha
+        self.sign = sign_of(metric)
         self.values, self.clusters = trajectory.counted(metric)
         self.names = trajectory.checkpoints["checkpoint"].to_numpy()
 
     def rows(self, against: str, new: np.ndarray, old: np.ndarray) -> pd.DataFrame:
         """Compare checkpoints `new` with `old`, both given as indices."""
-        found = compare(self.values[new], self.values[old], self.clusters, self.alpha)
+        found = compare(self.values[new], self.values[old], self.clusters, self.alpha, sign=self.sign)
         return self._labelled(found, against, new, self.names[old], self.values[old].mean(axis=1))
 
     def against_best(self) -> pd.DataFrame:
         """Compare each checkpoint except the first with the high-water mark."""
         new = np.arange(1, len(self.values))
-        oriented = self.values * sign_of(self.metric)  # higher is better
+        oriented = self.values * self.sign  # higher is better
         mark = high_water(oriented, self.clusters, self.trajectory.task, self.alpha)
-        found = compare(self.values[new], self.values[mark.best], self.clusters, self.alpha, mark.critical)
+        found = compare(
+            self.values[new], self.values[mark.best], self.clusters, self.alpha, mark.critical, sign=self.sign
+        )
         pairs = found["p"].to_numpy(copy=True)
         if (other := mark.strongest != mark.best).any():
             pair = compare(
@@ -150,7 +153,7 @@ class _Metric:
                     "different examples. Score both with the same task."
                 )
             old = np.broadcast_to(other.counted(self.metric)[0], self.values.shape)
-            found = compare(self.values, old, self.clusters, self.alpha)
+            found = compare(self.values, old, self.clusters, self.alpha, sign=self.sign)
             name = f"{other.model}/{other.checkpoints['checkpoint'].iloc[0]}"
             yield self._labelled(found, "baseline", np.arange(len(old)), name, old.mean(axis=1))
 
