@@ -112,7 +112,7 @@ def power(n: int, persistence: float, draws: int, *, mean: float = 0.5) -> list[
     (`flicker`), and where the threshold moves (`simulate`), so that the examples that change anyway are lost.
     """
     rng = np.random.default_rng([2, n, int(100 * persistence), int(100 * mean)])
-    flickers = [flicker(rng, n, mean, 0.0, persistence) for _ in range(DROPS)]
+    flickers = [flicker(rng, n, (mean, mean), persistence) for _ in range(DROPS)]
     moves = [simulate(rng, 2, n, mean, persistence, SPREAD) for _ in range(DROPS)]
     setting = f"n {n}, persistence {persistence:g}"
     found = []
@@ -126,7 +126,7 @@ def power(n: int, persistence: float, draws: int, *, mean: float = 0.5) -> list[
                 simulate(rng, 2, n, np.array([mean, mean - drop]), persistence, SPREAD) for _ in range(draws)
             ]
         else:
-            pairs = [flicker(rng, n, mean, drop, persistence) for _ in range(draws)]
+            pairs = [flicker(rng, n, (mean, mean - drop), persistence) for _ in range(draws)]
         table = compare(*_stacked(pairs), np.arange(n), ALPHA)
         hits = float((table["p"] < ALPHA).mean())
         what = f"power at the printed drop, {name}"

@@ -5,6 +5,9 @@ Examples differ in difficulty; the noise of an example wanders from checkpoint t
 `flicker` is the opposite case: answers are drawn anew, and a drop hits right answers whatever their past.
 """
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import ndtri
 
@@ -21,16 +24,21 @@ def simulate(  # noqa: PLR0917 (the parameters of the model, in its order)
     return _below(spread * rng.standard_normal(n) + _ar(rng, T, n, persistence), means, spread)
 
 
-def flicker(rng: np.random.Generator, n: int, mean: float, drop: float, persistence: float) -> np.ndarray:
-    """0/1 values (2, n) with expectations `mean` and `mean - drop`.
+def flicker(rng: np.random.Generator, n: int, means: Sequence[float], persistence: float) -> np.ndarray:
+    """0/1 values (T, n) with expectations `means`.
 
-    An answer is kept with probability `persistence`, or else drawn anew. Then every right answer is lost with
-    probability drop / mean, whether it has just become right or not.
+    From checkpoint to checkpoint, an answer is kept with probability `persistence`, or else drawn anew. Then
+    right answers are lost, or wrong ones learned, each with the same probability, whatever its past.
     """
-    first = rng.random(n) < mean
-    then = np.where(rng.random(n) < persistence, first, rng.random(n) < mean)
-    then &= rng.random(n) >= drop / mean
-    return np.stack([first, then]).astype(float)
+    answers = [rng.random(n) < means[0]]
+    for before, mean in itertools.pairwise(means):
+        kept = np.where(rng.random(n) < persistence, answers[-1], rng.random(n) < before)
+        changed = rng.random(n)
+        if mean <= before:
+            answers.append(kept & (changed >= 1 - mean / before))
+        else:
+            answers.append(kept | (changed < (mean - before) / (1 - before)))
+    return np.stack(answers).astype(float)
 
 
 def simulate_clusters(  # noqa: PLR0917
