@@ -2,10 +2,12 @@
 Alarms: compare every checkpoint with its predecessor, the best so far and a baseline, on the same examples.
 
 INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
+         results/{study}/metrics.parquet, for what was not compared; frozen tasks with groups
 OUTPUTS  results/{study}/alarms.tsv
+         results/{study}/not_compared.tsv
          results/{study}/figures/{alarms,changes}.{pdf,png}
-         target `check_alarms`: one line per alarm on the terminal; exit status 1 for an alarm at or above
-         `alarms.fail_on`, else 0
+         target `check_alarms`: one line per drop on the terminal; exit status 1 for an alarm at or above
+         `alarms.fail_on` that `alarms.allow` does not list, 2 if nothing was compared or a job failed, else 0
 RERUNS   when checkpoints are added, or the settings under `trajectories:` or `alarms:` or the code change. The target
          runs whenever it is named. Its job never fails, because Snakemake would report an error of the workflow.
          Instead, the hook `onsuccess` sets the exit status (not with --no-hooks).
@@ -15,7 +17,10 @@ from ebbtide.study.checks import baselines
 
 OUTPUTS.tables(
     "alarms",
-    {"alarms.tsv": "comparisons of each checkpoint with others, on the same examples"},
+    {
+        "alarms.tsv": "comparisons of each checkpoint with others, on the same examples",
+        "not_compared.tsv": "models, checkpoints and tasks without comparisons, and why",
+    },
     when=STUDY.has_examples(),
     condition="cells scored",
 )
@@ -31,6 +36,7 @@ OUTPUTS.figures(
 )
 # With an incomplete lock no baseline is known; only locking and auditing can run then.
 BASELINES = {} if PROBLEM else baselines(STUDY)
+WITH_GROUPS = {n: task for n, task in STUDY.tasks.items() if task.definition.get("groups")}
 
 
 localrules:
@@ -47,12 +53,15 @@ rule alarms:
             STUDY.part("examples", one)
             for one in {c for model, c in BASELINES.items() if c.model != model}
         ],
+        metrics=[METRICS] if STUDY.has_metrics() else [],
+        with_groups=[ancient(task.frozen) for task in WITH_GROUPS.values()],
     output:
         alarms=report(
             f"{RESULTS}/alarms.tsv",
             caption="../report/alarms.rst",
             category="Alarms",
         ),
+        not_compared=f"{RESULTS}/not_compared.tsv",
     log:
         f"logs/alarms/{STUDY.name}.log",
     priority: COMMON
@@ -63,9 +72,10 @@ rule alarms:
             **STUDY.config["trajectories"],
             **{
                 key: STUDY.config["alarms"][key]
-                for key in ("against", "family", "effects")
+                for key in ("against", "family", "effects", "allow")
             },
         },
+        with_groups=list(WITH_GROUPS),
         baselines={m: c.name for m, c in BASELINES.items() if c.model == m},
         code=CODE.script("alarms"),
     script:
@@ -73,12 +83,13 @@ rule alarms:
 
 
 rule check_alarms:
-    """Report alarms, worst first; the run ends with the exit status that `alarms.fail_on` sets."""
+    """Report drops, worst first; the run ends with the exit status that `alarms.fail_on` sets."""
     input:
         alarms=f"{RESULTS}/alarms.tsv",
+        not_compared=f"{RESULTS}/not_compared.tsv",
     log:
         f"logs/check_alarms/{STUDY.name}.log",
     params:
-        checkpoints=STUDY.config["alarms"]["checkpoints"],
+        settings=STUDY.config["alarms"],
     script:
         "../scripts/check_alarms.py"

@@ -1,7 +1,7 @@
 """Alarms: p against enumeration and binomials, levels and power by simulation, tables and sentences."""
 
+from datetime import date
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,15 +18,21 @@ from ebbtide.grid import Checkpoint, Model
 from ebbtide.metrics.direction import with_properties
 from ebbtide.statistics.alarms.alarms import COLUMNS, SEVERITIES, alarms
 from ebbtide.statistics.alarms.high_water import high_water
-from ebbtide.statistics.alarms.lines import MAX_LINES, fails, lines, selected_rows
+from ebbtide.statistics.alarms.lines import lines
+from ebbtide.statistics.alarms.not_compared import not_compared
 from ebbtide.statistics.alarms.paired import compare
 from ebbtide.statistics.alarms.paired_tests import SMALLEST, mcnemar, sign_flip
 from ebbtide.statistics.detectable import drop_of_shares
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.study.checks import find_baselines
-from ebbtide.tables import read_tsv, write_tsv
 from simulate_alarms import SETTINGS, flat, power, power_of_means, trajectory
 from simulated import simulate, simulate_clusters
+
+
+def said(table: pd.DataFrame) -> list[str]:
+    """The lines of `check_alarms`, of all checkpoints."""
+    missing = not_compared(pd.DataFrame(columns=["model", "task"]), table, {}, {})
+    return lines(table, missing, {"checkpoints": "all"}, date(2026, 1, 1))
 
 
 def answers(right: int, n: int) -> np.ndarray:
@@ -312,7 +318,7 @@ def test_a_loss_that_rises_is_an_alarm() -> None:
     table = alarms([one], SETTINGS | {"metrics": ["classification_loss"], "against": ["best"]})
     assert table["reference"].tolist() == ["step0", "step1"]
     assert table["severity"].tolist() == ["", "severe"]
-    assert "above its best (step1)" in lines(table, "all")[0]
+    assert "above its best (step1)" in "\n".join(said(table))
 
 
 def test_families() -> None:
@@ -336,39 +342,7 @@ def test_few_checkpoints_and_few_examples(shape: tuple[int, int]) -> None:
     assert len(table) == 2 * (shape[0] - 1)
     if shape[0] > 1:
         assert table["note"].str.contains("too few examples to detect any drop").all()
-        assert "No comparison of accuracy has enough examples" in lines(table, "all")[-1]
-
-
-# --- sentences ---------------------------------------------------------------------------------
-
-
-def test_lines_and_status(tmp_path: Path) -> None:
-    table = alarms([falling(), falling("steady", "flat", 7)], SETTINGS)
-    write_tsv(table, tmp_path / "alarms.tsv")
-    read = read_tsv(tmp_path / "alarms.tsv")
-    pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=1e-8)
-    printed = lines(read, "all")
-    assert printed[0].startswith("severe    ") and printed[0].split()[1] in ("task", "steady")
-    assert "below its best (step1): p_adj" in "\n".join(printed)
-    assert "80 %" in printed[-1] and printed[-2].startswith("12 comparisons of 2 models on 2 tasks: ")
-    assert fails(read, "minor", "all") and fails(read, "severe", "all") and not fails(read, "never", "all")
-    assert set(selected_rows(read, "last")["checkpoint"]) == {"step3"}
-    early = read[read["checkpoint"] != "step3"].assign(severity="")
-    late = pd.concat(
-        [early.assign(severity="severe"), read[read["checkpoint"] == "step3"].assign(severity="")]
-    )
-    assert fails(late, "moderate", "all") and not fails(late, "moderate", "last")
-    many = pd.concat([read[read["severity"] == "severe"]] * 30)
-    assert len(lines(many, "all")) <= MAX_LINES + 4
-
-
-def test_nothing_compared() -> None:
-    empty = alarms([], SETTINGS)
-    assert tuple(empty.columns) == COLUMNS and not fails(empty, "minor", "last")
-    assert lines(empty, "all") == ["No comparison: no two checkpoints have the same examples."]
-    for plot in (plot_alarms, plot_changes):
-        with pytest.raises(FigureError, match="nothing was compared, because no model has two trained"):
-            plot(with_properties(empty))
+        assert "No comparison of accuracy has enough examples" in said(table)[-1]
 
 
 # --- the baseline ------------------------------------------------------------------------------

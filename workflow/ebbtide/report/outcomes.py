@@ -103,7 +103,9 @@ def _detectable(alarms: pd.DataFrame | None) -> Mapping[Any, float]:
     """Return the minimum detectable drop of each curve's last checkpoint, by model, task and metric."""
     if alarms is None or alarms.empty:
         return {}
-    rows = alarms[alarms["against"] == "best"].sort_values(["tokens", "step"], kind="stable")
+    rows = alarms[(alarms["against"] == "best") & (alarms["group"] == "")].sort_values(
+        ["tokens", "step"], kind="stable"
+    )
     last = rows.groupby(list(KEY), sort=False)["minimum_detectable_drop"].last()
     return {key: float(value) for key, value in last.items()}
 
