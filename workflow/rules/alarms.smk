@@ -36,7 +36,9 @@ OUTPUTS.figures(
 )
 # With an incomplete lock no baseline is known; only locking and auditing can run then.
 BASELINES = {} if PROBLEM else baselines(STUDY)
-WITH_GROUPS = {n: task for n, task in STUDY.tasks.items() if task.definition.get("groups")}
+WITH_GROUPS = {
+    n: task for n, task in STUDY.tasks.items() if task.definition.get("groups")
+}
 
 
 localrules:
