@@ -2,6 +2,7 @@
 
 python benchmarks/simulate_alarms.py            the whole table, about twenty minutes
 python benchmarks/simulate_alarms.py --quick    a tenth of the draws
+python benchmarks/simulate_alarms.py --power    power alone, two minutes
 """
 
 import sys
@@ -14,10 +15,11 @@ import pandas as pd
 from ebbtide.statistics.alarms.alarms import alarms, is_worse
 from ebbtide.statistics.alarms.paired import compare
 from ebbtide.statistics.panel import Trajectory
-from simulated import simulate, simulate_clusters
+from simulated import flicker, simulate, simulate_clusters
 
 COLUMNS = ("what", "setting", "nominal", "found", "draws")
 ALPHA, SPREAD = 0.05, 1.0
+DROPS = 200  # pairs without a drop, over which the printed drop is a median
 SETTINGS = {
     "metrics": ["accuracy"],
     "alpha": ALPHA,
@@ -103,30 +105,88 @@ def covered(T: int, n: int, persistence: float, draws: int) -> list[Row]:
     return [(w, setting, "0.93 to 0.98", rate, draws) for w, rate in found.items() if "coverage" in w]
 
 
-def power(n: int, persistence: float, draws: int, against: str = "predecessor", T: int = 2) -> list[Row]:
-    """Rejections of a true drop of the stated size (the median of what is stated for that very drop).
+def power(n: int, persistence: float, draws: int, *, mean: float = 0.5) -> list[Row]:
+    """Rejections of a drop of the size that is printed beside a pair of checkpoints without a drop.
 
-    The drop is from the one best checkpoint; a fall from a plateau is found more easily, from any of it.
+    The printed drop is the median over pairs. It is tested where right answers are lost at random
+    (`flicker`), and where the threshold moves (`simulate`), so that the examples that change anyway are lost.
     """
-    rng = np.random.default_rng([2, n, T, int(100 * persistence)])
+    rng = np.random.default_rng([2, n, int(100 * persistence), int(100 * mean)])
+    flickers = [flicker(rng, n, (mean, mean), persistence) for _ in range(DROPS)]
+    moves = [simulate(rng, 2, n, mean, persistence, SPREAD) for _ in range(DROPS)]
+    setting = f"n {n}, persistence {persistence:g}"
+    found = []
+    for name, flat_pairs, nominal in (
+        ("lost at random", flickers, "0.78 to 0.85"),
+        ("moved", moves, ">= 0.78"),
+    ):
+        drop = printed(flat_pairs)
+        if name == "moved":
+            pairs = [
+                simulate(rng, 2, n, np.array([mean, mean - drop]), persistence, SPREAD) for _ in range(draws)
+            ]
+        else:
+            pairs = [flicker(rng, n, (mean, mean - drop), persistence) for _ in range(draws)]
+        table = compare(*_stacked(pairs), np.arange(n), ALPHA)
+        hits = float((table["p"] < ALPHA).mean())
+        what = f"power at the printed drop, {name}"
+        found.append((what, f"{setting}: a drop of {drop:.4f}", nominal, hits, draws))
+    return found
+
+
+def power_of_best(n: int, persistence: float, draws: int, T: int = 8) -> list[Row]:
+    """The same against the best of T - 1 checkpoints, of which one is much better than the others.
+
+    A fall from a plateau is found more easily, from any checkpoint of it.
+    """
+    rng = np.random.default_rng([4, n, T, int(100 * persistence)])
     low, high = 0.45, 0.6
+    settings = SETTINGS | {"against": ["best"]}
 
-    def values(drop: float) -> np.ndarray:
+    def last(drop: float, number: int) -> Mapping[str, Any]:
         means = np.full(T, low)
-        means[-2:] = high, high - drop
-        return simulate(rng, T, n, means, persistence, SPREAD)
-
-    def last(x: np.ndarray, number: int) -> Mapping[str, Any]:
-        settings = SETTINGS | {"against": [against]}
-        row: Mapping[str, Any] = alarms([trajectory(x, name=f"task{number}")], settings).iloc[-1].to_dict()
+        means[-2:] = high, high
+        values = simulate(rng, T, n, means, persistence, SPREAD)
+        values[-1] *= rng.random(n) >= drop / high
+        row: Mapping[str, Any] = (
+            alarms([trajectory(values, name=f"task{number}")], settings).iloc[-1].to_dict()
+        )
         return row
 
-    drop = 0.05
-    for _ in range(3):  # what can be detected depends on the discordance, and that on the drop
-        drop = float(np.median([last(values(drop), i)["minimum_detectable_drop"] for i in range(20)]))
-    hits = [last(values(drop), number)["p"] < ALPHA for number in range(draws)]
-    setting = f"{against}, T {T}, n {n}, persistence {persistence:g}: a drop of {drop:.3f}"
-    return [("power at the smallest detectable drop", setting, "0.75 to 0.85", float(np.mean(hits)), draws)]
+    drop = float(np.median([last(0.0, i)["minimum_detectable_drop"] for i in range(50)]))
+    hits = [last(drop, number)["p"] < ALPHA for number in range(draws)]
+    setting = f"best, T {T}, n {n}, persistence {persistence:g}: a drop of {drop:.4f}"
+    what = "power at the printed drop, lost at random"
+    return [(what, setting, "0.78 to 0.85", float(np.mean(hits)), draws)]
+
+
+def power_of_means(n: int, persistence: float, draws: int) -> list[Row]:
+    """The same for losses: gamma variates of examples, of which the share `persistence` stays."""
+    rng = np.random.default_rng([5, n, int(100 * persistence)])
+
+    def pair(rise: float) -> np.ndarray:
+        own, kept, then = rng.gamma(2.0, 1.0, n), rng.gamma(1.0, 0.5, n), rng.gamma(1.0, 0.5, n)
+        return np.stack([own + kept, own + persistence * kept + (1 - persistence) * then + rise])
+
+    def compared(pairs: list[np.ndarray]) -> pd.DataFrame:
+        return compare(*_stacked(pairs), np.arange(n), ALPHA, sign=-1)
+
+    rise = float(compared([pair(0.0) for _ in range(DROPS)])["minimum_detectable_drop"].median())
+    hits = float((compared([pair(rise) for _ in range(draws)])["p"] < ALPHA).mean())
+    setting = f"loss, n {n}, persistence {persistence:g}: a rise by {rise:.4f}"
+    return [("power at the printed drop, all alike", setting, "0.75 to 0.85", hits, draws)]
+
+
+def printed(pairs: Sequence[np.ndarray]) -> float:
+    """The median drop that is printed beside pairs (2, n)."""
+    n = pairs[0].shape[1]
+    return float(compare(*_stacked(pairs), np.arange(n), ALPHA)["minimum_detectable_drop"].median())
+
+
+def _stacked(pairs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The new and the old checkpoints of all pairs, each (pairs, n)."""
+    both = np.stack(pairs)
+    return both[:, 1], both[:, 0]
 
 
 def discoveries(
@@ -174,6 +234,16 @@ def _study(
         yield trajectory(x[:, task::tasks], name=f"{'falls' if task < falling else 'flat'}{task}")
 
 
+def powers(draws: int) -> Iterator[Row]:
+    """Power at what is printed."""
+    for n in (200, 500, 1000, 2000, 5000):
+        for persistence in (0.0, 0.5, 0.8, 0.9, 0.95):
+            yield from power(n, persistence, draws)
+    for persistence in (0.0, 0.5, 0.95):
+        yield from power_of_best(500, persistence, draws // 2)
+        yield from power_of_means(500, persistence, draws)
+
+
 def rows(scale: float = 1.0) -> Iterator[Row]:
     """Everything, with `scale` times the usual number of draws."""
 
@@ -191,9 +261,7 @@ def rows(scale: float = 1.0) -> Iterator[Row]:
     yield from flat(8, 400, 0.5, times(1000), size=20)
     for n in (100, 1000):
         yield from covered(8, n, 0.5, times(1000))
-    for n, persistence in ((200, 0.0), (200, 0.9), (1000, 0.5)):
-        yield from power(n, persistence, times(1000))
-    yield from power(500, 0.5, times(1000), "best", 8)
+    yield from powers(times(2000))
 
 
 def table(scale: float = 1.0) -> pd.DataFrame:
@@ -204,7 +272,8 @@ def table(scale: float = 1.0) -> pd.DataFrame:
 def main(arguments: Sequence[str]) -> None:
     """Print the table as TSV, each row when it is known."""
     print(*COLUMNS, sep="\t")
-    for what, setting, nominal, found, draws in rows(0.1 if "--quick" in arguments else 1.0):
+    scale = 0.1 if "--quick" in arguments else 1.0
+    for what, setting, nominal, found, draws in powers(2000) if "--power" in arguments else rows(scale):
         print(what, setting, nominal, f"{found:.3f}", draws, sep="\t", flush=True)
 
 

@@ -9,14 +9,23 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from ebbtide.statistics.detectable import noise_of
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resampling import bootstrap, named_rng
-from ebbtide.statistics.shape import CLASSES, classify
-from ebbtide.statistics.simultaneous import means_of
+from ebbtide.statistics.shape import (
+    ALPHA,
+    CLASSES,
+    EQUIVALENCE_MARGIN,
+    classify,
+    shape_of,
+    turn_detectable,
+    turning_pairs,
+)
+from ebbtide.statistics.simultaneous import all_pairs, means_of
 from ebbtide.statistics.trends.bend import bend_of
 from ebbtide.statistics.trends.early_warning import leads
 from ebbtide.statistics.trends.slopes import interval, p_of_mean, slope_weights
-from simulated import simulate
+from simulated import flicker, simulate
 
 T = 9
 X = np.linspace(0, 2.4, T)  # log10 tokens
@@ -36,7 +45,7 @@ Row = dict[str, object]
 
 def trends(draws: int = 200) -> pd.DataFrame:
     """All simulations: `what, setting, nominal, found, draws`."""
-    parts = (_slopes, _classes, _wrong_classes, _bends, _leads)
+    parts = (_slopes, _classes, _wrong_classes, _turns, _bends, _leads)
     return pd.DataFrame([row for part in parts for row in part(draws)])
 
 
@@ -103,6 +112,35 @@ def _wrong_classes(draws: int) -> Iterator[Row]:
 
         yield _rate("a change is found in a flat curve", setting, 0.05, draws, changes)
         yield _rate("a rise to a plateau is called inverted-U (at most)", setting, 0.05, draws, turns)
+
+
+def turned(number: int, n: int, persistence: float, *, rises: bool, depth: float = 0.0) -> tuple[str, float]:
+    """The class of a curve that turns by `depth` in straight lines, and how deep a turn would be found."""
+    middle = T // 2
+    rise = 0.3 * np.minimum(np.arange(T), middle) / middle if rises else np.zeros(T)
+    turn = np.interp(np.arange(T), [0, middle, T - 1], [0.0, 0.0, depth] if rises else [0.0, depth, 0.0])
+    values = flicker(named_rng(f"turn {number}"), n, 0.4 + rise - turn, persistence)
+    clusters = np.arange(n)
+    pairs = all_pairs(means_of(values, clusters, f"turn {number}", 1000))
+    found = shape_of(pairs, ALPHA, EQUIVALENCE_MARGIN, 1)
+    start, end = turning_pairs(T)
+    noise = noise_of(values[end], values[start], clusters, shares=True)
+    return found.name, turn_detectable(found.name, noise, pairs.greatest.critical(ALPHA))
+
+
+def _turns(draws: int) -> Iterator[Row]:
+    """Turns of the depth that is printed beside curves that rise, or stay, without a turn."""
+    for n, persistence, setting in _settings():
+        for rises in (True, False):
+            depth = float(np.nanmedian([turned(d, n, persistence, rises=rises)[1] for d in range(60)]))
+
+            def found(
+                draw: int, n: int = n, p: float = persistence, r: bool = rises, d: float = depth
+            ) -> bool:
+                return turned(1000 + draw, n, p, rises=r, depth=d)[0] in ("U-shaped", "inverted-U")
+
+            where = f"{setting}, {'rising' if rises else 'flat'}: a turn of {depth:.4f}"
+            yield _rate("a turn of the printed depth is found", where, 0.8, draws, found)
 
 
 def _bends(draws: int) -> Iterator[Row]:

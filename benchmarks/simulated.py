@@ -2,7 +2,11 @@
 
 A probit model: an example is right where difficulty + noise stays below the threshold of the checkpoint.
 Examples differ in difficulty; the noise of an example wanders from checkpoint to checkpoint as in training.
+`flicker` is the opposite case: answers are drawn anew, and a drop hits right answers whatever their past.
 """
+
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import ndtri
@@ -18,6 +22,23 @@ def simulate(  # noqa: PLR0917 (the parameters of the model, in its order)
     exact.
     """
     return _below(spread * rng.standard_normal(n) + _ar(rng, T, n, persistence), means, spread)
+
+
+def flicker(rng: np.random.Generator, n: int, means: Sequence[float], persistence: float) -> np.ndarray:
+    """0/1 values (T, n) with expectations `means`.
+
+    From checkpoint to checkpoint, an answer is kept with probability `persistence`, or else drawn anew. Then
+    right answers are lost, or wrong ones learned, each with the same probability, whatever its past.
+    """
+    answers = [rng.random(n) < means[0]]
+    for before, mean in itertools.pairwise(means):
+        kept = np.where(rng.random(n) < persistence, answers[-1], rng.random(n) < before)
+        changed = rng.random(n)
+        if mean <= before:
+            answers.append(kept & (changed >= 1 - mean / before))
+        else:
+            answers.append(kept | (changed < (mean - before) / (1 - before)))
+    return np.stack(answers).astype(float)
 
 
 def simulate_clusters(  # noqa: PLR0917

@@ -1,5 +1,7 @@
 """The target `check_alarms` as a user runs it: what it says, and the exit status."""
 
+from datetime import date
+
 import pandas as pd
 import pytest
 
@@ -23,6 +25,9 @@ def test_the_exit_status_says_whether_something_fell(study):
     assert run.returncode == 1
     assert "severe    memo_trap  small-d16  step256: accuracy" in run.stdout
     assert "12 comparisons of 2 models on 3 tasks" in run.stdout
+    # The checkpoint before is also the best: one line.
+    assert run.stdout.count("step256: accuracy") == run.stdout.count("the previous checkpoint and its best")
+    assert run.stdout.rstrip().splitlines()[-1].endswith("at or above moderate: exit status 1.")
     assert "Error" not in run.stdout and "Traceback" not in run.stdout
     assert not list((study.path / ".snakemake").glob("locks/*"))
 
@@ -32,8 +37,48 @@ def test_the_exit_status_says_whether_something_fell(study):
     with study.edited("config.yaml") as config:
         config["alarms"] = {"baseline": 17}
     wrong = study.snakemake("--cores", "1", "check_alarms", check=False)
-    assert wrong.returncode != 0
+    assert wrong.returncode == 2
     assert "alarms.baseline: found 17, but small-d8 has no such checkpoint" in wrong.stdout
+
+
+def test_allowed_drops_and_the_last_checkpoint_for_cron(study):
+    """The recipe of the docs: the last checkpoint of each model, without what is known."""
+    known = {"model": "small-d16", "reason": "known", "checkpoints": {"from": 256}, "until": date(2999, 1, 1)}
+    with study.edited("config.yaml") as config:
+        table = pd.read_csv(study.path / "results/small/alarms.tsv", sep="\t")
+        fallen = sorted(
+            set(zip(*(table[table["severity"].notna()][c] for c in ("model", "task")), strict=True))
+        )
+        allow = [{**known, "model": model, "task": task} for model, task in fallen]
+        config["alarms"] = {"checkpoints": "last", "allow": allow}
+    assert study.planned("check_alarms") == {"alarms": 1, "check_alarms": 1}
+    run = study.snakemake("--cores", "1", "check_alarms")
+    assert run.returncode == 0 and "allowed   memo_trap  small-d16  step256: accuracy" in run.stdout
+    assert "[severe, allowed until 2999-01-01: known]" in run.stdout
+    assert "allowed): exit status 0." in run.stdout
+    with study.edited("config.yaml") as config:
+        config["alarms"]["allow"] = [{**allow[0], "task": "memo_trp"}]
+    wrong = study.snakemake("--cores", "1", "check_alarms", check=False)
+    assert wrong.returncode == 2 and "did you mean 'memo_trap'?" in wrong.stdout
+
+
+def test_a_gate_that_compares_nothing_or_breaks_ends_with_2(study):
+    with study.edited("config.yaml") as config:
+        for model in config["models"]:
+            model["steps"] = [256]
+    run = study.snakemake("--cores", "1", "check_alarms", check=False)
+    assert run.returncode == 2
+    assert (
+        "one trained checkpoint, so there is nothing to compare it with. Score more checkpoints."
+        in run.stdout
+    )
+    assert "Nothing was compared, so the gate fails: exit status 2." in run.stdout
+
+    for part in (study.path / "results/small/examples").glob("*/*.parquet"):
+        part.write_bytes(b"damaged")
+    broken = study.snakemake("--cores", "1", "check_alarms", "--forcerun", "alarms", check=False)
+    assert broken.returncode == 2
+    assert "A job failed, so alarms were not checked: exit status 2." in broken.stdout
 
 
 def test_other_settings_rerun_the_comparison_alone(study):

@@ -30,6 +30,7 @@ TEXTS = (
     *("model", "checkpoint", "task", "metric", "series", "shots", "train_set", "quantity"),
     *("against", "reference", "severity", "class", "verdict", "survives", "note", "why"),
     *("kind", "detail", "remedy"),
+    *("group", "allowed", "allowed_until", "ability", "reason"),
 )
 
 

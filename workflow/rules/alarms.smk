@@ -2,10 +2,12 @@
 Alarms: compare every checkpoint with its predecessor, the best so far and a baseline, on the same examples.
 
 INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet, results/{study}/imported/examples
+         results/{study}/metrics.parquet, for what was not compared; frozen tasks with groups
 OUTPUTS  results/{study}/alarms.tsv
+         results/{study}/not_compared.tsv
          results/{study}/figures/{alarms,changes}.{pdf,png}
-         target `check_alarms`: one line per alarm on the terminal; exit status 1 for an alarm at or above
-         `alarms.fail_on`, else 0
+         target `check_alarms`: one line per drop on the terminal; exit status 1 for an alarm at or above
+         `alarms.fail_on` that `alarms.allow` does not list, 2 if nothing was compared or a job failed, else 0
 RERUNS   when checkpoints are added, or the settings under `trajectories:` or `alarms:` or the code change. The target
          runs whenever it is named. Its job never fails, because Snakemake would report an error of the workflow.
          Instead, the hook `onsuccess` sets the exit status (not with --no-hooks).
@@ -13,7 +15,10 @@ RERUNS   when checkpoints are added, or the settings under `trajectories:` or `a
 
 OUTPUTS.tables(
     "alarms",
-    {"alarms.tsv": "comparisons of each checkpoint with others, on the same examples"},
+    {
+        "alarms.tsv": "comparisons of each checkpoint with others, on the same examples",
+        "not_compared.tsv": "models, checkpoints and tasks without comparisons, and why",
+    },
     when=STUDY.has_examples(),
     condition="cells scored, or samples imported",
 )
@@ -27,6 +32,9 @@ OUTPUTS.figures(
     when=STUDY.has_examples(),
     condition="cells scored, or samples imported",
 )
+WITH_GROUPS = {
+    n: task for n, task in STUDY.tasks.items() if task.definition.get("groups")
+}
 
 
 localrules:
@@ -38,12 +46,15 @@ rule alarms:
     """Compare checkpoints on the same examples: drops, their significance, and minimum detectable effects."""
     input:
         examples=parts_of("examples"),
+        metrics=[METRICS] if STUDY.has_metrics() else [],
+        with_groups=[ancient(task.frozen) for task in WITH_GROUPS.values()],
     output:
         alarms=report(
             f"{RESULTS}/alarms.tsv",
             caption="../report/alarms.rst",
             category="Alarms",
         ),
+        not_compared=f"{RESULTS}/not_compared.tsv",
     log:
         f"logs/alarms/{STUDY.name}.log",
     priority: COMMON
@@ -54,9 +65,10 @@ rule alarms:
             **STUDY.config["trajectories"],
             **{
                 key: STUDY.config["alarms"][key]
-                for key in ("against", "family", "effects")
+                for key in ("against", "family", "effects", "allow")
             },
         },
+        with_groups=list(WITH_GROUPS),
         baseline=STUDY.config["alarms"]["baseline"],
         file=STUDY.file,
         code=CODE.script("alarms"),
@@ -65,12 +77,13 @@ rule alarms:
 
 
 rule check_alarms:
-    """Report alarms, worst first; the run ends with the exit status that `alarms.fail_on` sets."""
+    """Report drops, worst first; the run ends with the exit status that `alarms.fail_on` sets."""
     input:
         alarms=f"{RESULTS}/alarms.tsv",
+        not_compared=f"{RESULTS}/not_compared.tsv",
     log:
         f"logs/check_alarms/{STUDY.name}.log",
     params:
-        checkpoints=STUDY.config["alarms"]["checkpoints"],
+        settings=STUDY.config["alarms"],
     script:
         "../scripts/check_alarms.py"

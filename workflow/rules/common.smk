@@ -114,10 +114,12 @@ onstart:
 
 onsuccess:
     # Alarms set the exit status, but are not reported as a failure of the workflow.
-    if end_of_run(STUDY, BUDGET, planned_rules(workflow)):
-        sys.exit(1)
+    if status := end_of_run(STUDY, BUDGET, planned_rules(workflow)):
+        sys.exit(status)
 
 
 onerror:
     # Snakemake also prints the logs of failed jobs, but not with --quiet.
     print(*last_errors("logs", since=STARTED), sep="\n", file=sys.stderr)
+    if "check_alarms" in planned_rules(workflow):
+        fail("A job failed, so alarms were not checked: exit status 2.")

@@ -1,22 +1,31 @@
 """Adapter: compare checkpoints on the same examples."""
 
+import pandas as pd
+
 from ebbtide.logs import log_to
 from ebbtide.statistics.alarms.alarms import alarms
+from ebbtide.statistics.alarms.by_group import read_levels
+from ebbtide.statistics.alarms.not_compared import Watched, not_compared
 from ebbtide.statistics.panel import models_of, read_parts, read_trajectories
 from ebbtide.study.checks import find_baselines
-from ebbtide.tables import write_tsv
+from ebbtide.tables import METRICS, read_frame, write_tsv
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    parts = read_parts(job.input.examples)
-    found = find_baselines(models_of(parts), job.params.baseline, job.params.file)
+    params, parts = job.params, read_parts(job.input.examples)
+    found = find_baselines(models_of(parts), params.baseline, params.file)
     own = {model: one.name for model, one in found.items() if one.model == model}
     of_others = {(one.model, one.name) for model, one in found.items() if one.model != model}
     others = [p for p in parts if (p.place["model"], p.place["checkpoint"]) in of_others]
-    table = alarms(read_trajectories(parts), job.params.settings, own, list(read_trajectories(others)))
+    watched = Watched(read_trajectories(parts), params.settings["metrics"])
+    levels = read_levels(dict(zip(params.with_groups, job.input.with_groups, strict=True)))
+    table = alarms(watched, params.settings, own, list(read_trajectories(others)), levels)
+    metrics = [read_frame(path, METRICS) for path in job.input.metrics]
+    results = metrics[0] if metrics else pd.DataFrame(columns=list(METRICS.columns))
     write_tsv(table, job.output.alarms)
+    write_tsv(not_compared(results, table, watched.seen, params.settings), job.output.not_compared)
 
 
 if __name__ == "__main__":

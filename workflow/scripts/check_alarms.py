@@ -1,5 +1,7 @@
 """Adapter: alarms on the terminal, worst first."""
 
+from datetime import datetime
+
 from ebbtide.logs import log_to
 from ebbtide.statistics.alarms.lines import lines
 from ebbtide.tables import read_tsv
@@ -8,7 +10,8 @@ from ebbtide.tables import read_tsv
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    report = lines(read_tsv(job.input.alarms), job.params.checkpoints)
+    tables = read_tsv(job.input.alarms), read_tsv(job.input.not_compared)
+    report = lines(*tables, job.params.settings, datetime.now().astimezone().date())
     print(*report, f"All comparisons: {job.input.alarms}", sep="\n")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ebbtide.report.end_of_run import end_of_run
 from ebbtide.statistics.alarms.alarms import COLUMNS
+from ebbtide.statistics.alarms.not_compared import COLUMNS as MISSING
 
 
 class Budget:
@@ -27,14 +28,31 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("results/s").mkdir(parents=True)
     row = dict.fromkeys(COLUMNS, 0) | {"model": "m", "task": "t", "checkpoint": "c", "severity": "severe"}
+    row |= {"group": "", "allowed": "", "allowed_until": ""}
     pd.DataFrame([row]).to_csv("results/s/alarms.tsv", sep="\t", index=False)
+    pd.DataFrame(columns=list(MISSING)).to_csv("results/s/not_compared.tsv", sep="\t", index=False)
     Path("results/s/scaling.txt").write_text("loss 1.0 predicted\n")
 
 
-def test_alarms_count_where_they_were_asked_for() -> None:
-    assert end_of_run(study(), Budget(), {"check_alarms", "alarms"})
-    assert not end_of_run(study(), Budget(), {"alarms", "all"})
-    assert not end_of_run(study(fail_on="never"), Budget(), {"check_alarms"})
+def test_alarms_count_where_they_were_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end_of_run(study(), Budget(), {"check_alarms", "alarms"}) == 1
+    assert capsys.readouterr().out == "1 alarm at or above moderate: exit status 1.\n"
+    assert end_of_run(study(), Budget(), {"alarms", "all"}) == 0
+    assert capsys.readouterr().out == ""
+    assert end_of_run(study(fail_on="never"), Budget(), {"check_alarms"}) == 0
+
+
+def test_a_gate_that_compared_nothing_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame(columns=list(COLUMNS)).to_csv("results/s/alarms.tsv", sep="\t", index=False)
+    assert end_of_run(study(), Budget(), {"check_alarms"}) == 2
+    assert capsys.readouterr().out == "Nothing was compared, so the gate fails: exit status 2.\n"
+
+
+@pytest.mark.parametrize(("until", "found"), [("", 0), ("9999-12-31", 0), ("2020-01-01", 1)])
+def test_allowed_alarms_do_not_count_until_their_last_day(until: str, found: int) -> None:
+    table = pd.read_csv("results/s/alarms.tsv", sep="\t").assign(allowed="known", allowed_until=until)
+    table.to_csv("results/s/alarms.tsv", sep="\t", index=False)
+    assert end_of_run(study(), Budget(), {"check_alarms"}) == found
 
 
 def test_scaling_laws_are_printed_where_the_run_made_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,13 +6,16 @@ import pytest
 from scipy.stats import binomtest
 
 from curves import drawn, trajectory
+from ebbtide.metrics import METRICS
+from ebbtide.metrics.direction import higher_is_better
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resampling import bootstrap
-from ebbtide.statistics.shape import classify, shape_of
+from ebbtide.statistics.shape import ability_of, classify, shape_of
 from ebbtide.statistics.simultaneous import all_pairs, means_of, means_with
 from ebbtide.statistics.trends.bend import bend_of
 from ebbtide.statistics.trends.slopes import interval, p_of_line, p_of_mean, slope_weights
 from ebbtide.statistics.trends.trends import difference_table, metric_trends, trend_table
+from simulate_trends import turned
 
 T, N = 9, 1000
 X = np.log10(2.0 ** np.arange(10, 10 + T))
@@ -165,11 +168,73 @@ def test_a_bend_is_found_where_it_is_and_not_in_a_line() -> None:
     assert none.p > 0.05 and np.isnan([none.place, none.low, none.high]).all()
 
 
-def test_a_loss_that_decreases_rises_and_its_slope_is_negative() -> None:
-    loss = np.random.default_rng(0).normal(CURVES["falling"][:, None] * 3, 0.5, (T, N))
+LOSSES = {
+    "falling": ("falling", "improves"),
+    "rising": ("rising", "worsens"),
+    "U-shaped": ("U-shaped", "improves, then worsens"),
+    "inverted-U": ("inverted-U", "worsens, then improves"),
+}
+
+
+@pytest.mark.parametrize("shape", LOSSES)
+def test_all_columns_of_a_loss_describe_the_loss(shape: str) -> None:
+    loss = np.random.default_rng(0).normal(CURVES[shape][:, None] * 3, 0.5, (T, N))
     [row] = table(trajectory(loss, metric="classification_loss")).to_dict("records")
-    assert row["class"] == "rising" and row["rise"] > 1 and row["p_rise"] < 1e-6
-    assert row["slope"] < 0 and row["low"] < row["slope"] < row["high"] < 0
+    assert (row["class"], row["ability"]) == LOSSES[shape]
+    first, last = loss.mean(axis=1)[[0, -1]]
+    assert row["slope"] == pytest.approx(np.polyfit(X, loss.mean(axis=1), 1)[0])
+    assert row["low"] < row["slope"] < row["high"]
+    if shape == "falling":
+        assert row["fall"] == pytest.approx(first - last) and row["p_fall"] < 1e-6 and row["high"] < 0
+        assert (row["fall_from"], row["fall_to"], row["p_rise"]) == ("step1", "step256", 1.0)
+    if shape == "U-shaped":  # down first
+        assert row["fall_from"] == "step1" and row["rise_to"] == "step256" and row["turn"] == 1024 * 16
+
+
+def test_a_loss_is_the_mirror_of_what_is_better() -> None:
+    """The columns of a loss and of its negative differ in sign and direction, and in nothing else."""
+    values = np.random.default_rng(1).normal(CURVES["falling"][:, None], 0.5, (T, N))
+    [loss] = table(trajectory(values, metric="classification_loss")).to_dict("records")
+    [gain] = table(trajectory(-values, metric="accuracy")).to_dict("records")
+    assert (loss["ability"], gain["ability"]) == ("improves", "improves")
+    assert (loss["class"], gain["class"]) == ("falling", "rising")
+    for one, other in (("slope", "slope"), ("low", "high"), ("high", "low"), ("bend_change", "bend_change")):
+        assert loss[one] == pytest.approx(-gain[other], nan_ok=True)
+    for one, other in (("fall", "rise"), ("p_fall", "p_rise"), ("p", "p"), ("p_bend", "p_bend")):
+        assert loss[one] == pytest.approx(gain[other])
+
+
+def test_a_metric_without_a_better_direction_only_rises_and_falls() -> None:
+    assert [ability_of("rising", name) for name in ("accuracy", "loss", "coverage", "acc_norm")] == [
+        "improves",
+        "worsens",
+        "improves" if higher_is_better("coverage") else "rises",
+        "improves",
+    ]
+    neither = next(name for name, metric in METRICS.items() if metric.higher_is_better is None)
+    assert ability_of("U-shaped", neither) == "falls, then rises"
+    assert ability_of("flat", neither) == "flat"
+
+
+@pytest.mark.parametrize("rises", [True, False])
+def test_a_turn_of_the_stated_depth_is_found(rises: bool) -> None:
+    depth = np.nanmedian([turned(i, 400, 0.8, rises=rises)[1] for i in range(15)])
+    assert 0.02 < depth < 0.2
+    found = [turned(100 + i, 400, 0.8, rises=rises, depth=depth)[0] for i in range(60)]
+    assert np.mean([name in ("U-shaped", "inverted-U") for name in found]) > 0.7
+    half = [turned(200 + i, 400, 0.8, rises=rises, depth=depth / 2)[0] for i in range(60)]
+    assert np.mean([name in ("U-shaped", "inverted-U") for name in half]) < 0.6
+
+
+def test_a_class_says_how_deep_a_turn_it_would_have_missed() -> None:
+    rows = table(
+        trajectory(drawn(CURVES["rising"])), trajectory(drawn(CURVES["inverted-U"]), "turns", 70)
+    ).to_dict("records")
+    assert 0.02 < rows[0]["turn_detectable"] < 0.15
+    assert f"a turn of up to {rows[0]['turn_detectable']:.2g} would not have been found" in rows[0]["note"]
+    assert np.isnan(rows[1]["turn_detectable"]) and "a turn of up to" not in rows[1]["note"]
+    two = table(trajectory(drawn(CURVES["rising"])[:2])).to_dict("records")[0]
+    assert np.isnan(two["turn_detectable"])  # two checkpoints have no turn
 
 
 def test_the_table_of_a_study() -> None:

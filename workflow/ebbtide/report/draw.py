@@ -148,7 +148,8 @@ class Figures:
 
     @cached_property
     def _alarms(self) -> pd.DataFrame:
-        return with_properties(self._tsv("alarms"))
+        table = self._tsv("alarms")
+        return with_properties(table[table["group"] == ""])  # without the parts of alarms by group
 
     @property
     def _loss(self) -> str:

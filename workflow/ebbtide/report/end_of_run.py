@@ -1,6 +1,7 @@
 """The end of a successful run: clean up, print the results in words, and set the exit status."""
 
 from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 
 from ebbtide.jobs.weight_budget import WeightBudget
@@ -10,8 +11,8 @@ from ebbtide.study.study import Study
 _WEIGHT_RULES = {"score", "fetch_to_keep", "fetch_to_pass"}
 
 
-def end_of_run(study: Study, budget: WeightBudget, rules: Collection[str]) -> bool:
-    """Clean up and print; returns whether alarms were asked for and are at or above `alarms.fail_on`.
+def end_of_run(study: Study, budget: WeightBudget, rules: Collection[str]) -> int:
+    """Clean up and print; returns the exit status, 0 unless `check_alarms` was asked for.
 
     Parameters
     ----------
@@ -29,9 +30,11 @@ def end_of_run(study: Study, budget: WeightBudget, rules: Collection[str]) -> bo
     if "scaling_laws_summary" in rules and (results / "scaling.txt").exists():
         print((results / "scaling.txt").read_text(encoding="utf-8"))
     if "check_alarms" not in rules:
-        return False
-    from ebbtide.statistics.alarms.lines import fails
+        return 0
+    from ebbtide.statistics.alarms.lines import status
     from ebbtide.tables import read_tsv
 
-    settings = study.config["alarms"]
-    return fails(read_tsv(results / "alarms.tsv"), settings["fail_on"], settings["checkpoints"])
+    alarms, missing = (read_tsv(results / f"{name}.tsv") for name in ("alarms", "not_compared"))
+    found, reason = status(alarms, missing, study.config["alarms"], datetime.now().astimezone().date())
+    print(reason)
+    return found

@@ -10,14 +10,19 @@ from ebbtide.metrics.direction import sign_of
 from ebbtide.statistics.shape import EQUIVALENCE_MARGIN
 from ebbtide.statistics.trends.mean_trends import KEY, mean_trends, trained
 
-# Class of a curve → its outcome, in the order of the summary.
+# Column `ability` of the trends → its outcome, in the order of the summary.
 OUTCOMES = {
-    "falling": "got worse",
-    "inverted-U": "peaked, then got worse",
-    "U-shaped": "got worse, then better",
+    "worsens": "got worse",
+    "improves, then worsens": "peaked, then got worse",
+    "worsens, then improves": "got worse, then better",
     "undecided": "undecided",
-    "rising": "got better",
+    "improves": "got better",
     "flat": "no change",
+    # Of metrics of which neither more nor less is better.
+    "falls": "fell",
+    "rises, then falls": "rose, then fell",
+    "falls, then rises": "fell, then rose",
+    "rises": "rose",
 }
 _ABOUT_BENDS = ("no bend", "a bend")  # notes that are no reason for an undecided class
 COLUMNS = (
@@ -98,7 +103,9 @@ def _detectable(alarms: pd.DataFrame | None) -> Mapping[Any, float]:
     """Return the minimum detectable drop of each curve's last checkpoint, by model, task and metric."""
     if alarms is None or alarms.empty:
         return {}
-    rows = alarms[alarms["against"] == "best"].sort_values(["tokens", "step"], kind="stable")
+    rows = alarms[(alarms["against"] == "best") & (alarms["group"] == "")].sort_values(
+        ["tokens", "step"], kind="stable"
+    )
     last = rows.groupby(list(KEY), sort=False)["minimum_detectable_drop"].last()
     return {key: float(value) for key, value in last.items()}
 
@@ -118,7 +125,7 @@ def _row(trend: Mapping[Any, Any], rows: pd.DataFrame, drop: float) -> dict[str,
     if not np.isnan(values).all():
         ends |= {"best": int(np.nanargmax(values)), "worst": int(np.nanargmin(values))}
     at = {name: (str(rows["checkpoint"].iloc[i]), float(rows["value"].iloc[i])) for name, i in ends.items()}
-    outcome = OUTCOMES[str(trend["class"])]
+    outcome = OUTCOMES[str(trend["ability"])]
     return {
         "outcome": outcome,
         **{name: trend[name] for name in (*KEY, "slope", "low", "high")},

@@ -11,19 +11,30 @@ a study is at most α. The class depends on the significant rises and falls and 
     flat         no rise, no fall, and all simultaneous intervals of changes are within ± equivalence margin
     undecided    anything else; `note` gives the reason
 
-Sharing m is valid because the tests hold simultaneously for all pairs. Higher is better: callers change the
-sign of losses.
+Sharing m is valid because the tests hold simultaneously for all pairs.
+
+Classes, rises and falls describe the values as they are: a loss that decreases is falling. `ability_of` says
+what that means for the model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ebbtide.metrics.direction import find_metric, higher_is_better, lower_is_better
+from ebbtide.statistics.detectable import POWER, PairNoise
 from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of
 
 ALPHA, EQUIVALENCE_MARGIN = 0.05, 0.05
 
 CLASSES = ("rising", "falling", "U-shaped", "inverted-U", "flat", "undecided")
+# Class of a curve → what it means for the model if higher is better, if lower is better, or if neither is.
+ABILITIES = {
+    "rising": ("improves", "worsens", "rises"),
+    "falling": ("worsens", "improves", "falls"),
+    "U-shaped": ("worsens, then improves", "improves, then worsens", "falls, then rises"),
+    "inverted-U": ("improves, then worsens", "worsens, then improves", "rises, then falls"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,48 @@ def classify(values: np.ndarray, curves: int = 1) -> Shape:
     """
     pairs = all_pairs(means_of(values, np.arange(values.shape[1]), ""))
     return shape_of(pairs, ALPHA, EQUIVALENCE_MARGIN, curves)
+
+
+def ability_of(name: str, metric: str) -> str:
+    """Return what the class of a curve means for the model; flat and undecided mean the same for all."""
+    judged = find_metric(metric) is None or higher_is_better(metric) is not None
+    return ABILITIES.get(name, (name,) * 3)[2 if not judged else int(lower_is_better(metric))]
+
+
+def turn_detectable(name: str, noise: PairNoise, critical: float) -> float:
+    """Return the depth of a turn that would have been found with 80 % probability, in units of the values.
+
+    A rising curve turns if it also falls by this much, a falling one if it rises. Curves without a change
+    turn if they do both; as either side may be missed, each must be found with √0.8 = 89 %.
+
+    Parameters
+    ----------
+    name
+        Class of the curve.
+    noise
+        Changes from the first point to each inner one, and from these to the last (see `turning_pairs`).
+    critical
+        |z| at which a pair is significant.
+
+    Returns
+    -------
+    The median over the inner points. NaN if a turn was found, with fewer than three points, or without noise.
+    """
+    signs = {"rising": (1,), "falling": (-1,), "flat": (1, -1), "undecided": (1, -1)}.get(name, ())
+    if not signs or not len(noise.old):
+        return np.nan
+    if noise.shares:  # what a curve gains or loses adds between nothing and its size to the discordance
+        still = np.sqrt(noise.discordant**2 - noise.change**2)
+        noise = replace(noise, discordant=still, change=np.zeros_like(still))
+    z, power = np.full(len(noise.old), critical), POWER ** (1 / len(signs))
+    depths = np.max([noise.detectable(z, sign, power) for sign in signs], axis=0)
+    return float(np.nanmedian(depths)) if not np.isnan(depths).all() else np.nan
+
+
+def turning_pairs(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the starts and ends of the changes before and after each of the inner points of a curve."""
+    inner = np.arange(1, points - 1)
+    return np.r_[np.zeros_like(inner), inner], np.r_[inner, np.full_like(inner, points - 1)]
 
 
 def shape_of(pairs: Pairs, alpha: float, equivalence_margin: float, curves: int) -> Shape:

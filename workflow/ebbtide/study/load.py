@@ -16,6 +16,7 @@ from ebbtide.exchange.specification import check_row
 from ebbtide.grid import Model
 from ebbtide.schema import check, load_schema, read_yaml, relative
 from ebbtide.sources import mirrors
+from ebbtide.study.allowed_alarms import check_allow, with_dates_as_text
 from ebbtide.study.checks import (
     apply_results_choice,
     check_checkpoints,
@@ -57,7 +58,7 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
         return "--config" if key in config or not raw else list(raw)[-1]
 
     refuse_old_names(config, file_of)
-    checked = check(config, load_schema("config"), file_of)
+    checked = check(with_dates_as_text(config), load_schema("config"), file_of)
     for switch in ("recompute", "replace_results"):
         checked[switch] = checked[switch] in (True, "true")  # `--config recompute=true` passes text
     checked["scoring"]["store"] = str(Path(checked["scoring"]["store"]).expanduser())
@@ -84,6 +85,14 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
     models = _grid(rows, lock, dropped(findings))
     tasks = {} if unlocked else _tasks(checked["tasks"], file_of("tasks"))
     check_worlds(models, tasks)
+    if not unlocked:
+        check_allow(
+            checked["alarms"]["allow"],
+            models,
+            tasks,
+            f"{file_of('alarms')}: alarms.allow",
+            imports=bool(imported),
+        )
     if "scaling_laws" in checked and not unlocked:
         check_scaling(checked["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
     cells = sum(len(model.checkpoints) for model in models.values()) * len(tasks)

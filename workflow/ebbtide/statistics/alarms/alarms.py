@@ -8,6 +8,8 @@ import pandas as pd
 
 from ebbtide.errors import CellError
 from ebbtide.metrics.direction import sign_of, signs_of
+from ebbtide.statistics.alarms.allow import with_allowed
+from ebbtide.statistics.alarms.by_group import parts
 from ebbtide.statistics.alarms.high_water import high_water
 from ebbtide.statistics.alarms.paired import compare
 from ebbtide.statistics.multiplicity import adjusted
@@ -15,9 +17,9 @@ from ebbtide.statistics.panel import Trajectory
 
 SEVERITIES = ("minor", "moderate", "severe")
 COLUMNS = (
-    *("model", "task", "metric", "checkpoint", "step", "tokens", "against", "reference"),
+    *("model", "task", "metric", "group", "checkpoint", "step", "tokens", "against", "reference"),
     *("value", "reference_value", "change", "low", "high", "n", "discordant", "p", "p_adjusted", "effect"),
-    *("severity", "minimum_detectable_drop", "note"),
+    *("severity", "allowed", "allowed_until", "minimum_detectable_drop", "note"),
 )
 
 
@@ -26,6 +28,7 @@ def alarms(
     settings: Mapping[str, Any],
     baselines: Mapping[str, str] | None = None,
     others: Sequence[Trajectory] = (),
+    levels: Mapping[str, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """Compare checkpoints on the same examples.
 
@@ -34,17 +37,20 @@ def alarms(
     trajectories
         All models and tasks.
     settings
-        `metrics` and `alpha` of the config section `trajectories`; `against`, `family` and `effects` of
-        `alarms`.
+        `metrics` and `alpha` of the config section `trajectories`; `against`, `family`, `effects` and, if
+        any, `allow` of `alarms`.
     baselines
         Model → name of the baseline checkpoint in the same training run.
     others
         Baseline of another model: one trajectory with one checkpoint per task. Used for models that are not
         in `baselines`.
+    levels
+        Task → levels of its groups by example (`by_group.read_levels`).
 
     Returns
     -------
-    One row per comparison, in training order, with the columns of `paired.compare` and
+    One row per comparison, in training order, with the columns of `paired.compare` and those below. All
+    changes are those of the values as they are: of a loss, an increase is the deterioration.
 
     against, reference
         `predecessor`, `best` (the high-water mark) or `baseline`, and the name of that checkpoint. An
@@ -57,23 +63,47 @@ def alarms(
     severity
         `minor`, `moderate` or `severe` by |effect| if the metric got worse and p_adjusted is below alpha;
         otherwise empty.
+    group
+        Empty. After these rows follow, for each alarm of a task with groups, its parts: the same comparison
+        in the examples of `NAME=LEVEL`, without severity and outside the family.
+    allowed, allowed_until
+        Reason and last day of the entry of `alarms.allow` that matches an alarm.
 
     Raises
     ------
     CellError
         The baseline of another model has different examples.
     """
-    parts = [
-        rows
-        for trajectory in trajectories
-        for rows in _compare_all(trajectory, settings, (baselines or {}).get(trajectory.model), others)
-    ]
-    if not parts:
+    found: list[pd.DataFrame] = []
+    broken_down: list[dict[Any, Any]] = []
+    for trajectory in trajectories:
+        compared = list(_compare_all(trajectory, settings, (baselines or {}).get(trajectory.model), others))
+        found += compared
+        if levels and trajectory.task in levels:
+            broken_down += _parts(trajectory, compared, levels[trajectory.task], settings["alpha"])
+    if not found:
         return pd.DataFrame(columns=list(COLUMNS))
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.concat(found, ignore_index=True).assign(group="")
     table["p_adjusted"] = _adjusted(table, settings["family"])
     table["severity"] = _severities(table, settings["alpha"], settings["effects"])
+    table = with_allowed(table, settings.get("allow", ()))
+    if broken_down:
+        raised = table.loc[table["severity"] != "", list(_KEY)]
+        rows = pd.DataFrame(broken_down).merge(raised, on=list(_KEY))
+        table = pd.concat([table, rows.assign(allowed="", allowed_until="")], ignore_index=True)
     return table[list(COLUMNS)]
+
+
+_KEY = ("model", "task", "metric", "checkpoint", "against")
+
+
+def _parts(
+    trajectory: Trajectory, compared: Sequence[pd.DataFrame], levels: pd.DataFrame, alpha: float
+) -> Iterator[dict[Any, Any]]:
+    """Yield the parts of every comparison that may become an alarm once p is adjusted."""
+    for table in compared:
+        for row in table[is_worse(table) & (table["p"] < alpha)].to_dict("records"):
+            yield from parts(trajectory, levels, row, alpha)
 
 
 def is_worse(table: pd.DataFrame) -> pd.Series:
@@ -103,20 +133,23 @@ class _Metric:
 
     def __init__(self, trajectory: Trajectory, metric: str, alpha: float) -> None:
         self.trajectory, self.metric, self.alpha = trajectory, metric, alpha
+        self.sign = sign_of(metric)
         self.values, self.clusters = trajectory.counted(metric)
         self.names = trajectory.checkpoints["checkpoint"].to_numpy()
 
     def rows(self, against: str, new: np.ndarray, old: np.ndarray) -> pd.DataFrame:
         """Compare checkpoints `new` with `old`, both given as indices."""
-        found = compare(self.values[new], self.values[old], self.clusters, self.alpha)
+        found = compare(self.values[new], self.values[old], self.clusters, self.alpha, sign=self.sign)
         return self._labelled(found, against, new, self.names[old], self.values[old].mean(axis=1))
 
     def against_best(self) -> pd.DataFrame:
         """Compare each checkpoint except the first with the high-water mark."""
         new = np.arange(1, len(self.values))
-        oriented = self.values * sign_of(self.metric)  # higher is better
+        oriented = self.values * self.sign  # higher is better
         mark = high_water(oriented, self.clusters, self.trajectory.task, self.alpha)
-        found = compare(self.values[new], self.values[mark.best], self.clusters, self.alpha, mark.critical)
+        found = compare(
+            self.values[new], self.values[mark.best], self.clusters, self.alpha, mark.critical, sign=self.sign
+        )
         pairs = found["p"].to_numpy(copy=True)
         if (other := mark.strongest != mark.best).any():
             pair = compare(
@@ -150,7 +183,7 @@ class _Metric:
                     "different examples. Score both with the same task."
                 )
             old = np.broadcast_to(other.counted(self.metric)[0], self.values.shape)
-            found = compare(self.values, old, self.clusters, self.alpha)
+            found = compare(self.values, old, self.clusters, self.alpha, sign=self.sign)
             name = f"{other.model}/{other.checkpoints['checkpoint'].iloc[0]}"
             yield self._labelled(found, "baseline", np.arange(len(old)), name, old.mean(axis=1))
 

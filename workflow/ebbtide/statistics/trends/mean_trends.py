@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ebbtide.metrics.direction import is_share, sign_of
-from ebbtide.statistics.shape import EQUIVALENCE_MARGIN, shape_of
+from ebbtide.metrics.direction import is_share
+from ebbtide.statistics.shape import EQUIVALENCE_MARGIN, ability_of, shape_of
 from ebbtide.statistics.simultaneous import all_pairs, means_with
 from ebbtide.statistics.trends.slopes import slope_weights
 
 KEY = ("model", "task", "metric")
-COLUMNS = (*KEY, "slope", "low", "high", "class", "reach", "note")
+COLUMNS = (*KEY, "slope", "low", "high", "class", "ability", "reach", "note")
 UNPAIRED = "only means are known, so checkpoints are compared as if their examples differed"
 
 
@@ -45,18 +45,18 @@ def trained(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _trend(key: object, rows: pd.DataFrame, alpha: float, margin: float, curves: int) -> dict[str, object]:
     model, task, metric = (str(part) for part in key)  # type: ignore[attr-defined]
-    sign = sign_of(metric)
     values, errors = rows["value"].to_numpy(dtype=float), rows["stderr"].to_numpy(dtype=float)
     slope = (np.nan, np.nan, np.nan)
     shape, reach = "undecided", np.nan
     problem = _problem(values, errors)
     if not problem:
-        pairs = all_pairs(means_with(sign * values, errors, task))
+        pairs = all_pairs(means_with(values, errors, task))
         found = shape_of(pairs, alpha, margin if is_share(metric, values) else 0, curves)
         shape, reach = found.name, found.reach
         problem = "; ".join(filter(None, (found.note, UNPAIRED)))
         slope = _slope(rows["tokens"].to_numpy(dtype=float), values, errors, alpha)
-    return dict(zip(COLUMNS, (model, task, metric, *slope, shape, reach, problem), strict=True))
+    ability = ability_of(shape, metric)
+    return dict(zip(COLUMNS, (model, task, metric, *slope, shape, ability, reach, problem), strict=True))
 
 
 def _problem(values: np.ndarray, errors: np.ndarray) -> str:

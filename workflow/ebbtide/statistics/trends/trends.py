@@ -6,20 +6,40 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ebbtide.metrics.direction import is_share, sign_of
+from ebbtide.metrics.direction import is_share
+from ebbtide.statistics.detectable import PairNoise, noise_of
 from ebbtide.statistics.multiplicity import adjusted
-from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.panel import Trajectory, is_binary
 from ebbtide.statistics.resampling import bootstrap
-from ebbtide.statistics.shape import EQUIVALENCE_MARGIN, Shape, Step, shape_of
+from ebbtide.statistics.shape import (
+    EQUIVALENCE_MARGIN,
+    Shape,
+    Step,
+    ability_of,
+    shape_of,
+    turn_detectable,
+    turning_pairs,
+)
 from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of
 from ebbtide.statistics.trends.bend import MIN_CHECKPOINTS, Bend, bend_of
 from ebbtide.statistics.trends.slopes import interval, p_of_line, p_of_mean, slope_weights
 
 COLUMNS = (
     *("model", "parameters_non_embedding", "task", "metric", "checkpoints", "n"),
-    *("slope", "low", "high", "p", "p_adjusted", "p_checkpoints", "class", "reach"),
+    *("slope", "low", "high", "p", "p_adjusted", "p_checkpoints", "class", "ability", "reach"),
     *("rise", "rise_from", "rise_to", "p_rise", "fall", "fall_from", "fall_to", "p_fall"),
-    *("turn", "turn_low", "turn_high", "bend", "bend_low", "bend_high", "bend_change", "p_bend", "note"),
+    *(
+        "turn",
+        "turn_low",
+        "turn_high",
+        "turn_detectable",
+        "bend",
+        "bend_low",
+        "bend_high",
+        "bend_change",
+        "p_bend",
+        "note",
+    ),
 )
 DIFFERENCE_COLUMNS = (
     *("task", "metric", "smallest", "largest", "n", "slope_smallest", "slope_largest"),
@@ -34,8 +54,9 @@ FEW_CLUSTERS = 10  # with fewer, 95 % intervals cover 88 to 94 % in simulation
 class MetricTrend:
     """Trend of one metric of a trajectory, before corrections over the study.
 
-    `slopes` (n,) of examples and `drawn` (B,) of bootstrap draws are empty if there is no slope. `pairs` is
-    None if nothing can be compared. `unit` is the unit of the equivalence margin.
+    `slopes` (n,) of examples and `drawn` (B,) of bootstrap draws are empty if there is no slope. `pairs`, and
+    `turns`, the noise of `shape.turning_pairs`, are None if nothing can be compared. `unit` is the unit of
+    the equivalence margin.
     """
 
     model: str
@@ -49,6 +70,7 @@ class MetricTrend:
     drawn: np.ndarray
     p_checkpoints: float
     pairs: Pairs | None
+    turns: PairNoise | None
     bend: Bend
     unit: float
     notes: tuple[str, ...]
@@ -68,9 +90,10 @@ def metric_trends(trajectory: Trajectory, metrics: Sequence[str], alpha: float) 
     x = np.log10(tokens[kept]) if known else np.zeros(0)
     for metric in trajectory.available(metrics):
         values, clusters, examples = counted(trajectory, metric)
-        values = sign_of(metric) * values[kept]
+        values = values[kept]
         groups = len(np.unique(clusters))
-        slopes, drawn, p_checkpoints, pairs, bend = np.zeros(0), np.zeros(0), np.nan, None, NO_BEND
+        slopes, drawn, p_checkpoints, bend = np.zeros(0), np.zeros(0), np.nan, NO_BEND
+        pairs, turns = None, None
         notes = [] if known else ["training tokens are unknown: no slope"]
         if known and len(np.unique(x)) < 2:
             notes.append("fewer than two checkpoints with training tokens: no trend")
@@ -81,6 +104,8 @@ def metric_trends(trajectory: Trajectory, metrics: Sequence[str], alpha: float) 
         if groups >= 2 and len(checkpoints) >= 2:
             means = means_of(values, clusters, trajectory.task)
             pairs = all_pairs(means)
+            start, end = turning_pairs(len(checkpoints))
+            turns = noise_of(values[end], values[start], clusters, is_binary(values))
             if len(np.unique(x)) >= 2:
                 weights = slope_weights(x)
                 resampled = bootstrap(values, clusters, trajectory.task)
@@ -102,6 +127,7 @@ def metric_trends(trajectory: Trajectory, metrics: Sequence[str], alpha: float) 
             drawn,
             p_checkpoints,
             pairs,
+            turns,
             bend,
             unit_of(metric, values),
             tuple(notes),
@@ -127,10 +153,12 @@ def trend_table(
 ) -> pd.DataFrame:
     """One row per model, task and metric, columns `COLUMNS`.
 
-    `slope`, `low`, `high` and `bend_change` are in units of the metric per decade of tokens. `rise` and
-    `fall` are the most significant improvement and deterioration (for a loss, a decrease is an improvement),
-    with p adjusted over all pairs of checkpoints and all rows. `p_adjusted` is p adjusted by Holm over all
-    rows. `turn` and `bend` are in tokens.
+    All columns describe the values as they are, also those of a loss; `ability` says what the class means
+    for the model. `slope`, `low`, `high` and `bend_change` are in units of the metric per decade of tokens.
+    `rise` and `fall` are the most significant increase and decrease, with p adjusted over all pairs of
+    checkpoints and all rows. `turn_detectable` is the depth of a turn that would have been found with 80 %
+    probability, NaN if a turn was found. `p_adjusted` is p adjusted by Holm over all rows. `turn` and `bend`
+    are in tokens.
     """
     curves = max(1, sum(one.pairs is not None for one in trends))
     table = pd.DataFrame(
@@ -143,14 +171,16 @@ def trend_table(
 def _row(one: MetricTrend, alpha: float, equivalence_margin: float, curves: int) -> dict[str, object]:
     names, tokens = one.checkpoints["checkpoint"], one.checkpoints["tokens"].to_numpy(dtype=float)
     notes = list(one.notes)
-    shape = Shape("undecided", NO_STEP, NO_STEP, np.nan, None, "")
-    if one.pairs is not None:
+    shape, depth = Shape("undecided", NO_STEP, NO_STEP, np.nan, None, ""), np.nan
+    if one.pairs is not None and one.turns is not None:
         shape = shape_of(one.pairs, alpha, equivalence_margin * one.unit, curves)
         notes += [shape.note] if shape.note else []
+        if max(shape.rise.p, shape.fall.p) > alpha:  # not both a rise and a fall
+            depth = turn_detectable(shape.name, one.turns, one.pairs.greatest.critical(alpha, curves))
+            notes += [] if np.isnan(depth) else [f"a turn of up to {depth:.2g} would not have been found"]
     turn = [np.nan] * 3 if shape.turn is None or not tokens.any() else [tokens[i] for i in shape.turn]
     if one.bend.p > alpha:
         notes.append("no bend: a single line over log tokens is not rejected")
-    sign = sign_of(one.metric)
     slope, low, high, p = _slope(one.slopes, one.drawn, one.clusters, alpha)
     return {
         "model": one.model,
@@ -159,20 +189,22 @@ def _row(one: MetricTrend, alpha: float, equivalence_margin: float, curves: int)
         "metric": one.metric,
         "checkpoints": len(one.checkpoints),
         "n": len(one.examples),
-        "slope": sign * slope,
-        "low": sign * (low if sign > 0 else high),
-        "high": sign * (high if sign > 0 else low),
+        "slope": slope,
+        "low": low,
+        "high": high,
         "p": p,
         "p_checkpoints": one.p_checkpoints,
         "class": shape.name,
+        "ability": ability_of(shape.name, one.metric),
         "reach": shape.reach,
         **_step("rise", shape.rise, names),
         **_step("fall", shape.fall, names),
         **dict(zip(("turn", "turn_low", "turn_high"), turn, strict=True)),
+        "turn_detectable": depth,
         "bend": 10**one.bend.place,
         "bend_low": 10**one.bend.low,
         "bend_high": 10**one.bend.high,
-        "bend_change": sign * one.bend.change,
+        "bend_change": one.bend.change,
         "p_bend": one.bend.p,
         "note": "; ".join(notes),
     }
@@ -211,10 +243,9 @@ def difference_table(trends: Sequence[MetricTrend], alpha: float = 0.05) -> pd.D
         if small.parameters == large.parameters:
             continue
         note = _not_comparable(small, large)
-        sign = sign_of(metric)
         none = np.zeros(0)
         change, drawn = (none, none) if note else (large.slopes - small.slopes, large.drawn - small.drawn)
-        found, low, high, p = _slope(sign * change, sign * drawn, small.clusters, alpha)
+        found, low, high, p = _slope(change, drawn, small.clusters, alpha)
         rows.append(
             {
                 "task": task,
@@ -222,8 +253,8 @@ def difference_table(trends: Sequence[MetricTrend], alpha: float = 0.05) -> pd.D
                 "smallest": small.model,
                 "largest": large.model,
                 "n": len(small.examples),
-                "slope_smallest": sign * _mean(small.slopes),
-                "slope_largest": sign * _mean(large.slopes),
+                "slope_smallest": _mean(small.slopes),
+                "slope_largest": _mean(large.slopes),
                 "difference": found,
                 "low": low,
                 "high": high,
