@@ -280,12 +280,13 @@ def test_the_words_compare_both_laws_of_the_error(solved_sets: list[TrainSet]):
     text = summarise(table, fits, chain, None)
     assert (
         "mean error predicted -0.084 (-0.229 to 0.062), actual 0.029: off by 11.3 percentage "
-        "points, inside the interval. The law predicts -0.084, outside 0 to 1: the task is solved at this loss.\n"
+        "points, inside the interval. The law predicts -0.084, outside 0 to 1: "
+        "the task is solved at this loss.\n"
     ) in text
     assert "mean error by the sigmoid predicted 0.033 (0.012 to 0.054), actual 0.029" in text
     assert (
         "Mean error of a run left out of the fit, at its measured loss (root mean square): "
-        "off by 7.5 percentage points by Err = epsilon - k exp(-gamma L); by 0.8 by the sigmoid Err = floor + "
+        "off by 7.5 percentage points by Err = epsilon - k exp(-gamma L); by 0.8 by the sigmoid Err = "
     ) in text
     low = summarise(table, fits, chain, Source(2.72, 2.72))
     assert "No model can reach this prediction: the entropy of the text is 2.7200." in low

@@ -5,7 +5,7 @@ from ebbtide.logs import log_to
 from ebbtide.report.forgotten.page import forgotten_page
 from ebbtide.statistics.forgetting.tables import forgetting_tables, prompts, with_texts
 from ebbtide.statistics.panel import read_trajectories
-from ebbtide.tables import REQUESTS, read_footer, read_frame, write_tsv
+from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_tsv
 
 
 def main(job) -> None:
@@ -19,6 +19,7 @@ def main(job) -> None:
         largest=settings["largest"],
         streak=settings["streak"],
         alpha=watch["alpha"],
+        measured=read_frame(job.input.metrics, METRICS),
     )
     texts = {
         task: prompts(
