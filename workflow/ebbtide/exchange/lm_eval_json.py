@@ -52,7 +52,8 @@ class Results:
         own = self.document.get(OWN)
         if isinstance(own, Mapping):
             return own_checkpoint(own, self.source)
-        name, revision, text = model_of(self.document.get("config") or {}, self.source)
+        config = self.document.get("config")
+        name, revision, text = model_of(config if isinstance(config, Mapping) else {}, self.source)
         return given.checkpoint(name, revision, text, self.source)
 
 

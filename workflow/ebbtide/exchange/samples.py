@@ -120,7 +120,9 @@ class _Line:
     @property
     def is_mutual(self) -> bool:
         """Whether the second half of the requests are the choices without context (`acc_mutual_info`)."""
-        return "acc_mutual_info" in self.row.get("metrics", []) and len(self.requests) % 2 == 0
+        metrics = self.row.get("metrics")
+        listed = isinstance(metrics, list) and "acc_mutual_info" in metrics
+        return listed and len(self.requests) % 2 == 0
 
     @property
     def choices(self) -> int:
@@ -147,7 +149,7 @@ def _line(where: str, row: Mapping[str, Any]) -> _Line:
     if not arguments:
         raise CellError(f"{where}: arguments: found no request.")
     rolling = all(isinstance(given, list) and len(given) == 1 for given in arguments)
-    requests = [("", given[0]) if rolling else tuple(given[:2]) for given in arguments]
+    requests = [("", given[0]) if rolling else _pair(given) for given in arguments]
     if not all(len(a) == 2 and all(isinstance(text, str) for text in a) for a in requests):
         raise CellError(
             f"{where}: arguments: found no contexts with continuations. Only tasks of type multiple_choice, "
@@ -155,6 +157,11 @@ def _line(where: str, row: Mapping[str, Any]) -> _Line:
         )
     answers = [_response(answer, f"{where}: filtered_resps[{i}]") for i, answer in enumerate(responses)]
     return _Line(where, str(row["doc_id"]), str(row.get("filter", "none")), requests, answers, row, rolling)
+
+
+def _pair(given: Any) -> tuple[Any, ...]:
+    """Return context and continuation of a request; another number of values if there are no two."""
+    return tuple(given[:2]) if isinstance(given, list) else ()
 
 
 def _response(answer: Any, where: str) -> tuple[float, bool]:
