@@ -49,6 +49,7 @@ JUNK = st.one_of(
                 "{0}",
                 "%s",
                 "a" * 300,
+                "a" * 300 + ".yaml",
                 "http://",
                 "github:a/b@c:d",
             ),

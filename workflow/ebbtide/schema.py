@@ -135,13 +135,21 @@ def catalogue_file(catalogue: Path, name: str, where: str) -> Path:
     Raises `ConfigError`; `where` is the file and key at fault.
     """
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).exists():
-            raise ConfigError(f"{where}: {name} does not exist.")
+        if not is_file(Path(name)):
+            raise ConfigError(f"{where}: {name} does not exist, or is not a file.")
         return Path(name)
     known = sorted(path.stem for path in catalogue.glob("[!_]*.yaml"))
     if name not in known:
         raise ConfigError(f"{where}: found {name!r}{_allowed(name, known)}, or the path of a YAML file.")
     return relative(catalogue / f"{name}.yaml")
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path that a user wrote is a file; no file has a name that is too long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def relative(path: str | Path) -> Path:

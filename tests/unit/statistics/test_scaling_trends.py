@@ -113,13 +113,25 @@ def test_flat_needs_examples_and_pairs():
     assert row["class"] == "undecided" and "are not excluded" in row["note"]
 
 
-def test_a_loss_is_better_when_it_falls():
-    values = {"t": 1 - CURVES["inverse"][:, None] + drawn(np.full(MODELS, 0.5), 500)}
-    [row] = classes(*measured(values, "classification_loss"), metric="classification_loss").to_dict("records")
-    assert (row["class"], row["fall_from"], row["fall_to"]) == ("inverse", "m0", "m5")
-    values = {"t": -values["t"]}
-    [row] = classes(*measured(values, "bias"), metric="bias").to_dict("records")  # neither is better
-    assert row["class"] == "falling"
+LOSS_CLASSES = {"standard": "inverse", "inverse": "standard"}  # a U stays a U
+
+
+@pytest.mark.parametrize("source", ["scored", "imported"])
+def test_columns_describe_a_loss_as_it_is(source: str):
+    values = {name: means[:, None] + drawn(np.full(MODELS, 0.5), 800) for name, means in CURVES.items()}
+    table = classes(*measured(values, "classification_loss", source), metric="classification_loss")
+    assert table.set_index("task")["class"].to_dict() == {
+        name: LOSS_CLASSES.get(name, name) for name in CURVES
+    }
+    rising = table.set_index("task").loc["standard"]
+    assert (rising["rise_from"], rising["rise_to"]) == ("m0", "m5") and rising["p_fall"] == 1
+    assert rising["rise"] == pytest.approx(0.4, abs=0.1)
+
+
+def test_a_metric_without_a_better_direction_rises_and_falls():
+    values = {"t": CURVES["inverse"][:, None] + drawn(np.full(MODELS, 0.5), 500)}
+    [row] = classes(*measured(values, "bias"), metric="bias").to_dict("records")
+    assert (row["class"], row["fall_from"], row["fall_to"]) == ("falling", "m0", "m5")
 
 
 def test_chance_makes_a_class_in_five_percent_of_studies():

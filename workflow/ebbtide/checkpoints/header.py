@@ -60,7 +60,7 @@ def read_header(path: str | Path) -> Header:
             if name != "__metadata__"
         ]
         tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path) from error
     if any(not start <= tensor.begin <= tensor.end for tensor in tensors):
         raise _damaged(path)

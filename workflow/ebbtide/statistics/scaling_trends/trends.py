@@ -2,8 +2,9 @@
 
 A curve is one metric of one task over the models of a series, ordered by training compute. It is classified
 like curves over training (`shape`): all pairs of models are tested together, with a Bonferroni correction
-over the curves of the study. Rising is called standard and falling inverse, as in the Inverse Scaling Prize
-(McKenzie et al. 2023). Higher is better: for losses, a decrease counts as a rise.
+over the curves of the study. Rises, falls and U-shapes describe the values as they are, also those of a loss.
+Only the classes standard and inverse say what larger models gain, as in the Inverse Scaling Prize (McKenzie
+et al. 2023): a loss that falls is standard.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ebbtide.metrics.direction import find_metric, higher_is_better, is_share, lower_is_better, sign_of
+from ebbtide.metrics.direction import find_metric, higher_is_better, is_share, lower_is_better
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.shape import EQUIVALENCE_MARGIN, Shape, Step, shape_of
 from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of, means_with
@@ -22,7 +23,7 @@ COLUMNS = (
     *("series", "task", "shots", "metric", "models", "n", "flops_from", "flops_to", "class", "reach"),
     *("rise", "rise_from", "rise_to", "p_rise", "fall", "fall_from", "fall_to", "p_fall", "turn", "note"),
 )
-NAMES = {"rising": "standard", "falling": "inverse"}
+NAMES = {"rising": ("standard", "inverse"), "falling": ("inverse", "standard")}  # higher, lower is better
 UNTESTED = Shape("undecided", Step(-1, -1, np.nan, np.nan), Step(-1, -1, np.nan, np.nan), np.nan, None, "")
 
 
@@ -65,9 +66,9 @@ def scale_trends(
     Models with the same examples are compared on them. If a model has only a mean (imported results), all
     means are assumed independent, with their standard errors. Models of equal compute (seeds) are averaged.
 
-    `rise` and `fall` are the most significant improvement and deterioration, as absolute values in units of
-    the metric, with the models between which they occur and p adjusted over all pairs and curves. `turn` is
-    the compute at the turning point of a U or inverted U.
+    `rise` and `fall` are the most significant increase and decrease, as absolute values in units of the
+    metric, with the models between which they occur and p adjusted over all pairs and curves. `turn` is the
+    compute at the turning point of a U or inverted U.
 
     Parameters
     ----------
@@ -112,7 +113,6 @@ class _Curve:
             better = "lower" if lower_is_better(self.metric) else "higher"
             self.notes.append(f"not an Ebbtide metric: judging by its name, {better} is assumed to be better")
         name = str(known["task"].iloc[0])
-        sign = sign_of(self.metric)
         values = self._paired(answers)
         if not isinstance(values, str):
             array, clusters = values
@@ -121,7 +121,7 @@ class _Curve:
                 self.notes.append("fewer than two examples (or clusters) with values: nothing is tested")
                 return
             self.unit = unit_of(self.metric, array)
-            self.pairs = all_pairs(means_of(sign * array, clusters, name))
+            self.pairs = all_pairs(means_of(array, clusters, name))
             return
         means = np.array([group["value"].mean() for group in self.groups])
         errors = np.array(
@@ -140,7 +140,7 @@ class _Curve:
             exact = ", ".join(known.loc[known["stderr"] == 0, "model"])
             self.notes.append(f"the standard error of {exact} is 0 and used as given")
         self.unit = _unit_of_means(self.metric, known)
-        self.pairs = all_pairs(means_with(sign * means, errors, name))
+        self.pairs = all_pairs(means_with(means, errors, name))
 
     def _paired(self, answers: Mapping[Key, Answers]) -> tuple[np.ndarray, np.ndarray] | str:
         """Return values (K, n) and clusters (n,) if all models have the same examples, else why not."""
@@ -185,7 +185,7 @@ class _Curve:
     def _named(self, shape: str) -> str:
         """Return the name of the class; metrics without a better direction keep rising and falling."""
         judged = not self.registered or higher_is_better(self.metric) is not None
-        return NAMES.get(shape, shape) if judged else shape
+        return NAMES[shape][int(lower_is_better(self.metric))] if judged and shape in NAMES else shape
 
     def _step(self, name: str, step: Step) -> dict[str, object]:
         start, end = (", ".join(self.groups[i]["model"]) if i >= 0 else "" for i in (step.start, step.end))
