@@ -14,35 +14,39 @@ def notices(summary: pd.DataFrame, metrics: Sequence[str], streak: int | None) -
     """
     without, followed = summary[summary["hold"].isna()], summary[summary["hold"].notna()]
     found = [
-        _notice("not_compared", of, f"{why}: {_places(of)}", "", "warning")
+        _notice("not_compared", of, f"{_capital(str(why))} ({_places(of)}).")
         for why, of in without.groupby("note", sort=False)
         if of["task"].notna().all()
     ]
     others = followed[~followed["metric"].isin(list(metrics))]
     for (task, metric), of in others.groupby(["task", "metric"], sort=False):
         wanted = " or ".join(metrics)
-        text = f"forgetting: {task} has no metric {wanted}, so its first metric, {metric}, is followed"
+        text = f"{task} has no metric {wanted}, so its first metric, {metric}, is followed for forgetting."
         found.append(_notice("defaulted", of, text, "Name a 0/1 metric of the task in trajectories.metrics."))
     if streak is None:
         chosen = " or ".join(str(int(hold)) for hold in sorted(followed["hold"].unique()))
-        text = f"forgetting: examples are learned and forgotten by a streak of {chosen}, the default"
+        text = f"Examples are learned and forgotten by a streak of {chosen}, the default."
         if len(followed):
             found.append(_notice("defaulted", followed, text, "Set forgetting.streak to choose it."))
     else:
         short = followed[followed["hold"] < streak]
         for hold, of in short.groupby("hold"):
             text = (
-                f"forgetting: a streak of {hold:g} instead of {streak}, because a streak is at most half of "
-                f"the trained checkpoints: {_places(of)}"
+                f"Examples are forgotten by a streak of {hold:g} instead of {streak}, because a streak is at "
+                f"most half of the trained checkpoints ({_places(of)})."
             )
             found.append(_notice("defaulted", of, text, "Lower forgetting.streak, or add checkpoints."))
     return found
 
 
-def _notice(kind: str, rows: pd.DataFrame, detail: str, remedy: str, severity: str = "note") -> Notice:
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _notice(kind: str, rows: pd.DataFrame, detail: str, remedy: str = "") -> Notice:
     models, tasks = rows["model"].unique(), rows["task"].unique()
     return Notice(
-        severity,
+        "note",
         kind,
         detail,
         remedy,

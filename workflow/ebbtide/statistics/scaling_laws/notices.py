@@ -18,11 +18,12 @@ def notices(predictions: pd.DataFrame) -> list[Notice]:
         found += _out_of_range(str(train_set), str(law), rows)
         missing = rows[rows["predicted"].isna()]
         for why, without in missing.groupby("note", sort=False):
+            reason = str(why).removesuffix(".")
             found.append(
                 Notice(
-                    "warning",
+                    "note",
                     "not_compared",
-                    f"{train_set}: {_quantities(without)} not predicted by the law {law}: {why}",
+                    f"{train_set}: {_quantities(without)} not predicted by the law {law}: {reason}.",
                     "Add runs to scaling_laws.fit, or for errors to scaling_laws.error_fit_adds.",
                     count=len(without),
                 )

@@ -14,9 +14,9 @@ def notices(points: pd.DataFrame) -> list[Notice]:
         more = f" and {len(models) - 3} more" if len(models) > 3 else ""
         found.append(
             Notice(
-                "warning",
+                "note",
                 "not_compared",
-                f"scaling trends: {', '.join(models[:3])}{more} left out of {task}: {why}",
+                f"Scaling trends leave out {', '.join(models[:3])}{more} on {task}: {why}.",
                 model=models[0] if len(models) == 1 else "",
                 task=str(task),
                 count=len(models),
