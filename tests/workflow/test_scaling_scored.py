@@ -1,5 +1,7 @@
 """Scaling laws on runs scored here: the table of runs, the words at the end, the checks of the config."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,11 +14,20 @@ from ebbtide.figures.scaling import (
     plot_relative_error,
     plot_tradeoff,
 )
-from ebbtide.statistics.scaling_laws.overtraining import Settings, fit_train_sets, fits_table, predictions
+from ebbtide.statistics.scaling_laws.notices import notices
+from ebbtide.statistics.scaling_laws.overtraining import (
+    Settings,
+    TrainSet,
+    fit_train_sets,
+    fits_table,
+    predictions,
+)
+from ebbtide.statistics.scaling_laws.predictions import out_of_range
 from ebbtide.statistics.scaling_laws.scored import own_runs
 from ebbtide.statistics.scaling_laws.sensitivity import sensitivity
+from ebbtide.statistics.scaling_laws.subset import chance_of_errors
 from ebbtide.statistics.scaling_laws.summary import Source, summarise
-from ebbtide.statistics.scaling_laws.trends import curves, exponents, tradeoff
+from ebbtide.statistics.scaling_laws.trends import CURVES, curves, exponents, tradeoff
 from ebbtide.study.load import read_study
 from workspace import Workspace, write_small_study
 
@@ -47,6 +58,7 @@ def metrics(noise: float = 0.0, models: tuple[str, ...] = (*FIT, "d64-m20", "d32
 CHOSEN = {"train_set": "toy", "loss": "held_out_loss", "errors": ["fact_qa", "arithmetic"]}
 
 
+@cache
 def tables(noise: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     runs, _ = own_runs(metrics(noise), **CHOSEN)
     train_sets = fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT}]))
@@ -73,9 +85,26 @@ def test_runs_are_losses_errors_and_their_mean():
             lambda m: pd.concat([m, m.head(1).assign(checkpoint="step9")]),
             "'d8-m10' has 2 checkpoints; only the end of its cosine schedule counts as a run",
         ),
-        (lambda m: m.iloc[1:], "d8-m10 has no metric 'loss' of task 'held_out_loss'"),
-        (lambda m: m[m["metric"] != "accuracy"], "no metric 'accuracy' of task 'fact_qa'"),
-        (lambda m: m.assign(tokens=0), "training tokens of d8-m10 are unknown"),
+        (
+            lambda m: m.iloc[1:],
+            "d8-m10 has no metric 'loss' of task 'held_out_loss': this model has no results of the task",
+        ),
+        (
+            lambda m: m[m["metric"] != "accuracy"],
+            "no metric 'accuracy' of task 'fact_qa': the task has the metrics margin",
+        ),
+        (
+            lambda m: m.assign(value=m["value"].where(m["metric"] != "accuracy")),
+            "d16-m10 has no metric 'accuracy' of task 'fact_qa': its value is missing",
+        ),
+        (
+            lambda m: m.assign(tokens=0),
+            "training tokens of d8-m10 are unknown or 0; a run needs them. Set `tokens_per_step` of the",
+        ),
+        (
+            lambda m: m.assign(parameters_total=0),
+            "parameters of d8-m10 are unknown or 0; a run needs them. Set `parameters.total` of the model",
+        ),
     ],
 )
 def test_metrics_that_are_no_runs_are_explained(spoil, message):
@@ -86,13 +115,15 @@ def test_metrics_that_are_no_runs_are_explained(spoil, message):
 def test_the_words_say_predicted_actual_and_what_the_floor_is_worth():
     text = summarise(*tables(1e-4), "loss_held_out_loss", Source(1.0202, 1.0209))
     lines = text.splitlines()
-    assert len(lines) == 7 and lines[0].startswith("toy: L = E + ") and " on 12 runs " in lines[0]
+    assert len(lines) == 10 and lines[0].startswith("toy: L = E + ") and " on 12 runs " in lines[0]
     assert lines[1].startswith("d64-m20 (M = 20, ") and ": loss predicted" in lines[1]
     assert lines[2].startswith("d64-m20") and ": mean error predicted" in lines[2]
-    assert lines[3].startswith("d32-m160 (M = 160, ") and "off by 0." in lines[3]
-    assert lines[5].startswith("E = 1.02") and " identified: " in lines[5]
-    assert "entropy of the source is 1.0202 (1.0209 on the text scored), which is" in lines[5]
-    assert lines[6].endswith("no run is below it.")
+    assert ": mean error by the sigmoid predicted" in lines[3]
+    assert lines[4].startswith("d32-m160 (M = 160, ") and "off by 0." in lines[4]
+    assert lines[7].startswith("Mean error of a run left out of the fit")
+    assert lines[8].startswith("E = 1.02") and " identified: " in lines[8]
+    assert "entropy of the source is 1.0202 (1.0209 on the text scored), which is" in lines[8]
+    assert lines[9].endswith("no run is below it.")
 
 
 def test_a_floor_that_the_runs_cannot_tell_is_called_so():
@@ -132,7 +163,7 @@ def test_runs_at_one_ratio_are_a_reason_in_every_table_and_figure():
     tried = sensitivity(train_sets, ["err_avg"])
     chain, why = "loss_held_out_loss", "3 points for 4 parameters"
     assert predicted["predicted"].isna().all() and predicted["note"].str.contains(why).all()
-    assert lines.empty and list(lines) == ["train_set", "M", "C", "loss", "quantity", "value"]
+    assert lines.empty and list(lines) == list(CURVES)
     assert set(traded["quantity"]) == {chain, "err_avg"} and traded["note"].str.contains(why).any()
     assert tried["predicted"].isna().all() and (tried["note"] != "").all()
     assert why in summarise(predicted, fits, chain, None)
@@ -182,3 +213,131 @@ def test_a_config_that_names_no_runs_is_refused(tmp_path, monkeypatch, changes, 
         config["scaling_laws"] = {k: v for k, v in {**SCALING, **changes}.items() if v is not None}
     with pytest.raises(ConfigError, match=message):
         read_study("config.yaml")
+
+
+def solved(noise: float = 0.008) -> pd.DataFrame:
+    """Metrics of tasks that the held-out runs solve: the error is a sigmoid in the loss, from 0.5 to 0.01."""
+    table, draw = metrics(0.01), np.random.default_rng(0)
+    losses = table[table["metric"] == "loss"].set_index("model")["value"]
+    of_tasks = table["metric"] == "accuracy"
+    error = 0.01 + 0.49 / (1 + np.exp(-2 * (table.loc[of_tasks, "model"].map(losses) - 4.2)))
+    error -= noise * draw.standard_normal(len(error))
+    table.loc[of_tasks, "value"] = 1 - error.clip(0, 1)
+    return table
+
+
+@pytest.fixture(scope="module")
+def solved_sets() -> list[TrainSet]:
+    runs, tasks = own_runs(solved(), **CHOSEN)
+    chance = chance_of_errors(tasks)
+    assert chance == {"err_arithmetic": 0.5, "err_fact_qa": 0.5, "err_avg": 0.5}
+    return fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT}]), chance)
+
+
+def test_a_solved_task_is_said_and_the_bounded_law_predicts_it(solved_sets: list[TrainSet]):
+    table = predictions(solved_sets).set_index(["quantity", "model", "law"])
+    for model, predicted in (("d64-m20", "-0.084"), ("d32-m160", "-0.142")):
+        plain = table.loc["err_avg", model, "error"]
+        assert (
+            plain["note"] == f"the law predicts {predicted}, outside 0 to 1: the task is solved at this loss"
+        )
+        sigmoid = table.loc["err_avg", model, "error_sigmoid"]
+        assert sigmoid["note"] == "" and 0 <= sigmoid["low"] <= sigmoid["actual"] <= sigmoid["high"] <= 1
+        assert abs(sigmoid["predicted"] - sigmoid["actual"]) < 0.02
+    assert set(table.loc["loss_held_out_loss"].index.get_level_values("law")) == {"overtrained_fitted"}
+    fits = fits_table(solved_sets)
+    of_average = fits[fits["quantity"] == "err_avg"].set_index("parameter")
+    of_sigmoid, of_error = (of_average[of_average["law"] == law] for law in ("error_sigmoid", "error"))
+    assert of_sigmoid["formula"].unique() == ["Err = floor + (0.5 - floor) / (1 + exp(-k (L - L0)))"]
+    for name, truth in (("floor", 0.01), ("k", 2.0), ("L0", 4.2)):
+        assert of_sigmoid.loc[name, "low"] <= truth <= of_sigmoid.loc[name, "high"], name
+    assert 4 * of_sigmoid["left_out_rmse"].iloc[0] < of_error["left_out_rmse"].iloc[0]
+    assert 4 * of_sigmoid["sigma"].iloc[0] < of_error["sigma"].iloc[0]
+
+
+def test_every_table_says_which_predictions_are_impossible(solved_sets: list[TrainSet]):
+    lines = curves(solved_sets, ["err_avg"])
+    below = lines["value"] < 0
+    assert below.any() and (lines.loc[below, "law"] == "error").all()
+    assert (
+        lines.loc[below, "note"]
+        .str.fullmatch(r"the law predicts -0\.\d{3}, outside 0 to 1: the law has no lower bound")
+        .all()
+        and (lines.loc[~below, "note"] == "").all()
+    )
+    traded = tradeoff(solved_sets, ["err_avg"])
+    far = traded[traded["predicted"] < -1]
+    assert far["note"].str.contains("outside 0 to 1: the law has no lower bound, and the error is 0.0").all()
+    tried = sensitivity(solved_sets, ["err_avg"])
+    [sigmoid] = tried[(tried["group"] == "law") & (tried["model"] == "d64-m20")].iloc[-1:].to_dict("records")
+    assert (sigmoid["quantity"], sigmoid["note"]) == ("err_avg", "") and sigmoid["predicted"] > 0
+    assert tried.loc[tried["predicted"] < 0, "note"].str.contains("outside 0 to 1").all()
+
+
+def test_the_words_compare_both_laws_of_the_error(solved_sets: list[TrainSet]):
+    chain = "loss_held_out_loss"
+    table, fits = predictions(solved_sets), fits_table(solved_sets)
+    text = summarise(table, fits, chain, None)
+    assert (
+        "mean error predicted -0.084 (-0.229 to 0.062), actual 0.029: off by 11.3 percentage "
+        "points, inside the interval. The law predicts -0.084, outside 0 to 1: "
+        "the task is solved at this loss.\n"
+    ) in text
+    assert "mean error by the sigmoid predicted 0.033 (0.012 to 0.054), actual 0.029" in text
+    assert (
+        "Mean error of a run left out of the fit, at its measured loss (root mean square): "
+        "off by 7.5 percentage points by Err = epsilon - k exp(-gamma L); by 0.8 by the sigmoid Err = "
+    ) in text
+    low = summarise(table, fits, chain, Source(2.72, 2.72))
+    assert "No model can reach this prediction: the entropy of the text is 2.7200." in low
+    assert "No model can reach" not in text
+
+
+def test_notices_of_scaling_laws(solved_sets: list[TrainSet]):
+    [one] = notices(predictions(solved_sets))
+    assert (one.severity, one.kind, one.count) == ("warning", "out_of_range", 8)
+    assert one.detail == (
+        "toy: 8 of 42 predictions by the law error are impossible; the first is err_arithmetic of d32-m80 "
+        "at M = 80: the law predicts -0.009, outside 0 to 1: the task is solved at this loss."
+    )
+    assert "error_sigmoid in predictions.tsv" in one.remedy
+    models = ("d8-m20", "d16-m20", "d32-m20", "d64-m20")
+    runs, _ = own_runs(metrics(models=models), **CHOSEN)
+    few = fit_train_sets(runs, Settings("held_out_loss", [{"models": list(models[:3])}]))
+    found = notices(predictions(few))
+    assert {one.kind for one in found} == {"not_compared"} and "3 points for 4 parameters" in found[0].detail
+    assert notices(tables(1e-4)[0]) == []
+
+
+def test_figures_draw_both_laws_of_the_error(solved_sets: list[TrainSet]):
+    table, lines = predictions(solved_sets), curves(solved_sets, ["err_avg"])
+    for figure in (
+        plot_error_of_loss(table, lines, "loss_held_out_loss"),
+        plot_laws(table, lines, "toy"),
+    ):
+        drawn = figure.layers[0]._data
+        assert set(drawn["form"]) == {"Gadre et al. 2024", "sigmoid in the loss"}
+        assert not figure.data.duplicated(["model", "M", "quantity"]).any()
+        figure.draw()
+
+
+UNPHYSICAL = "its parameters are outside their physical range"
+NO_BOUND = "outside 0 to 1: the law has no lower bound, and the error is"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "predicted", "actual", "sentence"),
+    [
+        ("err_a", 0.0, 0.0, ""),
+        ("err_a", 1.0, 0.5, ""),
+        ("err_a", float("nan"), 0.5, ""),
+        ("err_a", -0.109, 0.0, "the law predicts -0.109, outside 0 to 1: the task is solved at this loss"),
+        ("err_a", -0.1, 0.3, f"the law predicts -0.100, {NO_BOUND} 0.300"),
+        ("err_a", -9.0, 0.01, f"the law predicts -9.000, {NO_BOUND} 0.010"),
+        ("err_a", 1.2, 0.9, f"the law predicts 1.200, outside 0 to 1: {UNPHYSICAL}"),
+        ("loss_a", -0.2, 2.0, f"the law predicts -0.200, a loss below 0: {UNPHYSICAL}"),
+        ("loss_a", 3.0, 2.0, ""),
+    ],
+)
+def test_impossible_predictions_have_their_reason(quantity, predicted, actual, sentence):
+    assert out_of_range(quantity, predicted, actual) == [sentence]

@@ -4,13 +4,18 @@ Each message is one sentence that names the file, the key, the value found, the 
 helps, the remedy. It is printed without a traceback.
 """
 
+_LONGEST = 3000  # characters of a printed message
+
 
 class EbbtideError(Exception):
     """Base class of errors the user can fix."""
 
     def __str__(self) -> str:
-        """Return the name of the error and its message, as printed."""
-        return f"{type(self).__name__}: {super().__str__()}"
+        """Return the name of the error and its message, as printed; a very long one loses its middle."""
+        text = super().__str__()
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+        return f"{type(self).__name__}: {text}"
 
 
 class ConfigError(EbbtideError):

@@ -19,6 +19,8 @@ from ebbtide.errors import ConfigError, nearest
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 _SENTENCE_LENGTH = 80
 _MERGE = "tag:yaml.org,2002:merge"
+_DEEPEST, _MOST_VALUES = 50, 1_000_000  # nested values of a YAML file
+_TOO_DEEP = f"values are nested more than {_DEEPEST} deep, or an alias (*name) contains itself"
 
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is several times as fast
@@ -49,11 +51,31 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {_on_one_line(str(error))}.") from error
+    except RecursionError:
+        raise ConfigError(f"{path}: {_TOO_DEEP}.") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.args[0]}.") from None
+    _check_size(document, path)
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: found {_excerpt(document)}, expected keys and values.")
     return document
+
+
+def _check_size(document: Any, path: str | Path) -> None:
+    """Raise `ConfigError` for a document that aliases make endless, or too large to check."""
+    level, values = [document], 0
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        values += len(level)
+        if values > _MOST_VALUES:
+            raise ConfigError(f"{path}: aliases (*name) expand to more than {_MOST_VALUES:,} values.")
+    if level:
+        raise ConfigError(f"{path}: {_TOO_DEEP}.")
 
 
 def load_schema(name: str) -> dict[str, Any]:
@@ -113,13 +135,21 @@ def catalogue_file(catalogue: Path, name: str, where: str) -> Path:
     Raises `ConfigError`; `where` is the file and key at fault.
     """
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).exists():
-            raise ConfigError(f"{where}: {name} does not exist.")
+        if not is_file(Path(name)):
+            raise ConfigError(f"{where}: {name} does not exist, or is not a file.")
         return Path(name)
     known = sorted(path.stem for path in catalogue.glob("[!_]*.yaml"))
     if name not in known:
         raise ConfigError(f"{where}: found {name!r}{_allowed(name, known)}, or the path of a YAML file.")
     return relative(catalogue / f"{name}.yaml")
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path that a user wrote is a file; no file has a name that is too long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def relative(path: str | Path) -> Path:

@@ -1,7 +1,8 @@
 """
 Forgetting: follow each example through training.
 
-INPUTS   results/{study}/examples/…, results/{study}/imported/examples, texts of frozen tasks and imported samples
+INPUTS   results/{study}/metrics.parquet, results/{study}/examples/…, results/{study}/imported/examples,
+         texts of frozen tasks and imported samples
 OUTPUTS  results/{study}/forgetting.tsv             model × task: shares of examples always right, learned, forgotten and
                                                     never right, compared with noise
          results/{study}/forgotten_together.tsv     task: examples that all large models forget
@@ -39,6 +40,7 @@ localrules:
 rule forgetting:
     """Find when each example is learned and forgotten, and how much noise alone would produce."""
     input:
+        metrics=METRICS,
         examples=parts_of("examples"),
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
         imported=[STUDY.imports("requests")] if STUDY.has_samples() else [],

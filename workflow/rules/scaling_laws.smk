@@ -186,6 +186,7 @@ if SCALING_LAWS:
         """Fit the laws for every train set, predict every run, and quantify the uncertainty."""
         input:
             runs=f"{RESULTS}/runs.parquet",
+            tasks=f"{RESULTS}/tasks.tsv",
         output:
             predictions=report(
                 f"{RESULTS}/predictions.tsv",

@@ -7,7 +7,7 @@ from ebbtide.logs import log_to
 from ebbtide.report.forgotten.page import forgotten_page
 from ebbtide.statistics.forgetting.tables import forgetting_tables, texts_of, with_texts
 from ebbtide.statistics.panel import read_trajectories
-from ebbtide.tables import write_tsv
+from ebbtide.tables import METRICS, read_frame, write_tsv
 
 
 def main(job) -> None:
@@ -21,6 +21,7 @@ def main(job) -> None:
         largest=settings["largest"],
         streak=settings["streak"],
         alpha=watch["alpha"],
+        measured=read_frame(job.input.metrics, METRICS),
     )
     imported = [
         path for directory in job.input.imported for path in sorted(Path(directory).glob("*.parquet"))

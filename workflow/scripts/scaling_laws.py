@@ -3,7 +3,8 @@
 from ebbtide.logs import log_to
 from ebbtide.statistics.scaling_laws import overtraining, sensitivity, trends
 from ebbtide.statistics.scaling_laws.runs import RUNS
-from ebbtide.tables import read_frame, write_tsv
+from ebbtide.statistics.scaling_laws.subset import chance_of_errors
+from ebbtide.tables import read_frame, read_tsv, write_tsv
 
 
 def main(job) -> None:
@@ -12,7 +13,7 @@ def main(job) -> None:
     runs = read_frame(job.input.runs, RUNS)
     chosen = {key: job.params.scaling_laws[key] for key in ("loss", "fit", "error_fit_adds", "level")}
     settings = overtraining.Settings(**chosen)
-    train_sets = overtraining.fit_train_sets(runs, settings)
+    train_sets = overtraining.fit_train_sets(runs, settings, chance_of_errors(read_tsv(job.input.tasks)))
     errors = sensitivity.errors_of(runs, ["avg_subset", "avg"])
     write_tsv(overtraining.predictions(train_sets, settings.level), job.output.predictions)
     write_tsv(overtraining.fits_table(train_sets, settings.level), job.output.fits)

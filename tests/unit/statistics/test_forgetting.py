@@ -1,7 +1,9 @@
 """Forgetting: what is counted, what noise gives, and that noise is not called forgetting."""
 
+import html
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from ebbtide.report.forgotten.page import forgotten_page
 from ebbtide.statistics.forgetting.flicker import expected_falls, forgotten_by_chance
 from ebbtide.statistics.forgetting.forgetting import curves, median_survival, net_test, summarise_histories
 from ebbtide.statistics.forgetting.history import History, default_streak, history
+from ebbtide.statistics.forgetting.notices import notices
 from ebbtide.statistics.forgetting.tables import forgetting_tables, prompts, shortened, with_texts
 from ebbtide.statistics.forgetting.together import forgotten_together
 from ebbtide.statistics.panel import Trajectory
@@ -46,9 +49,15 @@ def of(*strips: str, streak: int | None = None, **more: object) -> History:
     return found
 
 
-def tables(*trajectories: Trajectory, largest: int = 3, streak: int | None = None):
+def tables(*trajectories: Trajectory, largest: int = 3, streak: int | None = None, measured=None):
     return forgetting_tables(
-        trajectories, metrics=["accuracy"], parameters="total", largest=largest, streak=streak, alpha=0.05
+        trajectories,
+        metrics=["accuracy"],
+        parameters="total",
+        largest=largest,
+        streak=streak,
+        alpha=0.05,
+        measured=measured,
     )
 
 
@@ -135,14 +144,123 @@ def test_what_cannot_be_said_is_said_in_words():
     constant = of("11111111", "11111111")
     row = summarise_histories([constant], 0.05).iloc[0]
     assert row["p_net"] == 1 and row["p_flicker"] == 1 and "every answer is right" in row["note"]
-    assert history(trajectory(np.ones((1, 3))), "accuracy", streak=None, size=7).startswith(
-        "no forgetting: 1 trained"
-    )
-    assert "not a 0/1 metric" in history(trajectory(np.full((3, 2), 0.5)), "accuracy", streak=None, size=7)
-    notes = tables(trajectory(np.full((3, 2), 0.5))).summary["note"]
-    assert notes.tolist() == ["no forgetting: accuracy is not a 0/1 metric"]
     empty = tables()
-    assert empty.summary["note"].str.contains("no example").all() and empty.examples.empty
+    assert empty.summary["note"].tolist() == ["no forgetting: the study has no results"]
+    assert empty.examples.empty
+
+
+def at_steps(steps: list[int], **values: np.ndarray) -> Trajectory:
+    """A trajectory of these steps, with these metrics."""
+    whole = trajectory(next(iter(values.values())))
+    places = pd.DataFrame({"checkpoint": [f"c{s}" for s in steps], "step": steps, "tokens": steps})
+    return replace(whole, checkpoints=places, values=values)
+
+
+HALF, ONES = np.full((3, 2), 0.5), np.ones((3, 2))
+TWO = ", at least 2 trained ones needed; add steps of the model"
+NO_ACCURACY = "; the task has no metric accuracy (trajectories.metrics)"
+
+
+@pytest.mark.parametrize(
+    ("one", "reason"),
+    [
+        (at_steps([0], accuracy=ONES[:1]), f"0 trained checkpoints and 1 untrained{TWO}"),
+        (at_steps([8], accuracy=ONES[:1]), f"1 trained checkpoint{TWO}"),
+        (at_steps([0, 8], accuracy=ONES[:2]), f"1 trained checkpoint and 1 untrained{TWO}"),
+        (
+            at_steps([1, 2, 3], accuracy=HALF),
+            "accuracy is not a 0/1 metric; the task has none, only accuracy",
+        ),
+        (
+            at_steps([1, 2, 3], loss=HALF, bits_per_byte=HALF),
+            f"loss is not a 0/1 metric; the task has none, only loss, bits_per_byte{NO_ACCURACY}",
+        ),
+        (
+            at_steps([1, 2, 3], margin=HALF, exact_match=ONES),
+            "margin is not a 0/1 metric; add a 0/1 metric of the task to trajectories.metrics: "
+            f"exact_match{NO_ACCURACY}",
+        ),
+        (at_steps([1, 2, 3], accuracy=ONES * np.nan), "accuracy has no value for any example"),
+    ],
+)
+def test_a_task_that_cannot_be_followed_says_why(one: Trajectory, reason: str):
+    found = tables(one)
+    assert found.summary["note"].tolist() == [f"no forgetting: {reason}"]
+    assert found.summary["verdict"].tolist() == [""] and found.curves.empty
+    [said] = notices(found.summary, ["accuracy"], None)
+    assert (said.severity, said.kind) == ("note", "not_compared")
+    assert said.detail == f"No forgetting: {reason} (m on t)."
+    page = forgotten_page(found.examples, found.summary, "s", rows=3)
+    assert "No task could be followed." in page and html.escape(f"t: no forgetting: {reason}.") in page
+    assert "No example was forgotten" not in page and "consecutive checkpoints" not in page
+
+
+def test_results_without_examples_are_rows_with_their_reason():
+    measured = pd.DataFrame(
+        [("m", "t", "scored"), ("m", "whole", "scored"), ("other", "t", "imported"), ("m", "t", "imported")],
+        columns=["model", "task", "source"],
+    )
+    found = tables(trajectory(np.ones((4, 2))), measured=measured)
+    rows = found.summary.set_index(["model", "task"])["note"]
+    assert list(rows.index) == [("m", "t"), ("m", "whole"), ("other", "t")]
+    assert rows["m", "whole"] == (
+        "no forgetting: lm-eval's own code measures the task as a whole, not example by example"
+    )
+    assert rows["other", "t"] == (
+        "no forgetting: the results are imported summaries, which have no examples; import the samples of "
+        "the same evaluation (format: lm_eval_samples)"
+    )
+    page = forgotten_page(found.examples, found.summary, "s", rows=3)
+    assert "No example was forgotten. Left out: whole: no forgetting: lm-eval" in page
+    assert [n.kind for n in notices(found.summary, ["accuracy"], 2)] == ["not_compared"] * 2
+
+
+def test_what_was_chosen_instead_is_said():
+    short = tables(trajectory(np.ones((6, 2))), streak=5).summary
+    assert short["hold"].tolist() == [3]
+    assert "forgetting.streak is 5, more than half of 6 trained checkpoints: 3 is used" in short["note"][0]
+    [said] = notices(short, ["accuracy"], 5)
+    assert said.detail == (
+        "Examples are forgotten by a streak of 3 instead of 5, because a streak is at most half of the "
+        "trained checkpoints (m on t)."
+    )
+    asked = tables(trajectory(np.ones((6, 2))), streak=1).summary
+    assert "counts as learned" not in asked["note"][0] and notices(asked, ["accuracy"], 1) == []
+    few = tables(trajectory(np.ones((3, 2)))).summary
+    assert "only 3 trained checkpoints, so one correct answer counts as learned" in few["note"][0]
+    [said] = notices(few, ["accuracy"], None)
+    assert said.detail == "Examples are learned and forgotten by a streak of 1, the default."
+    first = tables(at_steps([1, 2, 3, 4], exact_match=np.ones((4, 2)))).summary
+    assert first["note"][0].startswith(
+        "the task has no metric accuracy (trajectories.metrics): its first metric is followed"
+    )
+    assert notices(first, ["accuracy"], None)[0].detail == (
+        "t has no metric accuracy, so its first metric, exact_match, is followed for forgetting."
+    )
+    unordered = tables(at_steps([0, 0, 0], accuracy=ONES)).summary
+    assert (
+        "neither steps nor tokens are known: checkpoints are in the order of their names"
+        in (unordered["note"][0])
+    )
+
+
+def test_models_that_cannot_be_compared_say_why():
+    a, b = trajectory(np.ones((4, 2)), "a", 10), trajectory(np.ones((4, 2)), "b", 20)
+    longer = trajectory(np.ones((4, 3)), "b", 20)
+    unknown = trajectory(np.ones((4, 2)), "c", 0)
+    one, other = replace(a, task="u"), replace(trajectory(np.ones((1, 2)), "b", 20), task="u")
+    for trajectories, largest, task, note in (
+        ([a], 3, "t", "one model only: nothing to compare"),
+        ([a, b], 1, "t", "forgetting.largest is 1: at least 2 models are needed"),
+        ([a, longer], 3, "t", "b and a have different examples"),
+        ([a, b, one, other], 3, "u", "only a of the largest models (b, a) has a history of this task"),
+        ([a, b, replace(unknown, task="u")], 2, "u",
+         "none of the 2 largest models (b, a) has a history of this task"),
+        ([a, b, unknown], 3, "t",
+         "the sizes of c are unknown, so these may not be the largest models"),
+    ):  # fmt: skip
+        together = tables(*trajectories, largest=largest).together.set_index("task")
+        assert together.loc[task, "note"] == note
 
 
 @pytest.mark.parametrize("persistence", [0.0, 0.8])

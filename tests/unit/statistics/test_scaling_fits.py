@@ -8,8 +8,14 @@ import pytest
 from ebbtide.errors import ScalingError
 from ebbtide.statistics.scaling_laws.fits import fit
 from ebbtide.statistics.scaling_laws.identifiability import identifiability
-from ebbtide.statistics.scaling_laws.laws import COMPUTE, ERROR, OVERTRAINED, OVERTRAINED_FITTED
-from ebbtide.statistics.scaling_laws.predictions import predict_errors, predict_runs, relative_error
+from ebbtide.statistics.scaling_laws.laws import (
+    COMPUTE,
+    ERROR,
+    OVERTRAINED,
+    OVERTRAINED_FITTED,
+    bounded_error,
+)
+from ebbtide.statistics.scaling_laws.predictions import predict_errors, predict_runs, relative_error, within
 from ebbtide.statistics.scaling_laws.uncertainty import (
     leave_one_out,
     linear_intervals,
@@ -148,6 +154,30 @@ def test_a_pinned_parameter_is_called_pinned():
     found = fit(COMPUTE, loss, bounded=True, C=x)
     assert identifiability(found)["E"].verdict == "not identified"
     assert "pinned" in identifiability(found)["E"].why
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+@pytest.mark.parametrize("epsilon", [0.5, None])
+def test_a_sigmoid_comes_back_and_its_intervals_cover(floor, epsilon):
+    """20 draws of 12 runs: 95 % intervals see 19 ± 2; a floor of 0 is pinned or the end of its interval."""
+    truth = {"floor": floor, "epsilon": 0.5, "k": 4.0, "L0": 2.0}
+    law, loss, beyond = bounded_error(epsilon), np.linspace(1.2, 3.2, 12), 1.05
+    exact = fit(law, bounded_error().predict(truth, L=loss), bounded=True, L=loss)
+    assert exact.values == pytest.approx({name: truth[name] for name in law.names}, abs=1e-4)
+    generator, draws = np.random.default_rng(0), 20
+    hits = dict.fromkeys((*law.names, "a new run"), 0)
+    for _ in range(draws):
+        noise = generator.normal(0, 0.01, len(loss) + 1)
+        error = np.clip(bounded_error().predict(truth, L=np.r_[loss, beyond]) + noise, 0, 1)
+        found = fit(law, error[:-1], bounded=True, L=loss)
+        assert found.agreeing == found.starts
+        for name, verdict in identifiability(found).items():
+            pinned = name == "floor" and found.values["floor"] == 0
+            hits[name] += (floor == 0) if pinned else verdict.low <= truth[name] <= verdict.high
+        new = within(predict_runs(found, L=beyond), 0, 1)
+        assert 0 <= new.low <= new.value <= new.high <= 1
+        hits["a new run"] += new.low <= error[-1] <= new.high
+    assert min(hits.values()) >= 16, hits
 
 
 def test_an_error_passes_the_uncertainty_of_its_loss_on():

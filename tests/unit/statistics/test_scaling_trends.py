@@ -1,6 +1,7 @@
 """Metrics over training compute: known curves get their class, chance gets none more often than stated."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ebbtide.errors import ConfigError, FigureError, TaskError
 from ebbtide.figures import plot_scale, save
 from ebbtide.metrics.direction import with_properties
 from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.scaling_trends.notices import notices
 from ebbtide.statistics.scaling_trends.points import scale_points
 from ebbtide.statistics.scaling_trends.trends import answers_of, scale_trends
 from ebbtide.study.checks import check_checkpoints
@@ -113,13 +115,25 @@ def test_flat_needs_examples_and_pairs():
     assert row["class"] == "undecided" and "are not excluded" in row["note"]
 
 
-def test_a_loss_is_better_when_it_falls():
-    values = {"t": 1 - CURVES["inverse"][:, None] + drawn(np.full(MODELS, 0.5), 500)}
-    [row] = classes(*measured(values, "classification_loss"), metric="classification_loss").to_dict("records")
-    assert (row["class"], row["fall_from"], row["fall_to"]) == ("inverse", "m0", "m5")
-    values = {"t": -values["t"]}
-    [row] = classes(*measured(values, "bias"), metric="bias").to_dict("records")  # neither is better
-    assert row["class"] == "falling"
+LOSS_CLASSES = {"standard": "inverse", "inverse": "standard"}  # a U stays a U
+
+
+@pytest.mark.parametrize("source", ["scored", "imported"])
+def test_columns_describe_a_loss_as_it_is(source: str):
+    values = {name: means[:, None] + drawn(np.full(MODELS, 0.5), 800) for name, means in CURVES.items()}
+    table = classes(*measured(values, "classification_loss", source), metric="classification_loss")
+    assert table.set_index("task")["class"].to_dict() == {
+        name: LOSS_CLASSES.get(name, name) for name in CURVES
+    }
+    rising = table.set_index("task").loc["standard"]
+    assert (rising["rise_from"], rising["rise_to"]) == ("m0", "m5") and rising["p_fall"] == 1
+    assert rising["rise"] == pytest.approx(0.4, abs=0.1)
+
+
+def test_a_metric_without_a_better_direction_rises_and_falls():
+    values = {"t": CURVES["inverse"][:, None] + drawn(np.full(MODELS, 0.5), 500)}
+    [row] = classes(*measured(values, "bias"), metric="bias").to_dict("records")
+    assert (row["class"], row["fall_from"], row["fall_to"]) == ("falling", "m0", "m5")
 
 
 def test_chance_makes_a_class_in_five_percent_of_studies():
@@ -148,7 +162,10 @@ def test_models_of_equal_compute_are_one_place():
 def test_a_series_of_its_own_and_one_model():
     metrics, found = measured({"t": drawn(CURVES["inverse"], 600)})
     table = classes(metrics, found, series_of=lambda m: "alone" if m == "m0" else "rest").set_index("series")
-    assert table.loc["alone", "class"] == "undecided" and "1 model at 1 known" in table.loc["alone", "note"]
+    assert table.loc["alone", "class"] == "undecided"
+    assert table.loc["alone", "note"] == (
+        "1 model of known compute: nothing to compare; scaling_trends.series puts models into one series"
+    )
     assert table.loc["rest", ["class", "models", "fall_from"]].tolist() == ["inverse", 5, "m1"]
 
 
@@ -158,10 +175,20 @@ def test_what_has_no_compute_is_left_out_in_words():
     metrics.loc[metrics["model"] == "m2", "parameters_non_embedding"] = 0
     [row] = classes(metrics, found).to_dict("records")
     assert (row["class"], row["models"]) == ("standard", 4)
-    assert "left out: m1 (training tokens are unknown or 0)" in row["note"]
-    assert "left out: m2 (non_embedding parameters are unknown)" in row["note"]
+    assert "left out: m1 (training tokens are unknown; set tokens_per_step of the model)" in row["note"]
+    assert (
+        "left out: m2 (non_embedding parameters are unknown; set parameters of the model, or "
+        "regression.parameters)"
+    ) in row["note"]
     [row] = classes(metrics.assign(tokens=0), found).to_dict("records")
-    assert row["class"] == "undecided" and "0 models at 0 known amounts of compute" in row["note"]
+    assert row["class"] == "undecided" and row["note"] == (
+        "left out: m0, m1, m2, m3, m4, m5 (training tokens are unknown; set tokens_per_step of the model)"
+    )
+    [row] = classes(metrics.assign(tokens=0, step=0), found).to_dict("records")
+    assert "(its only checkpoint is untrained, or its step is unknown)" in row["note"]
+    missing = metrics.assign(value=metrics["value"].where(metrics["model"] != "m3"))
+    [row] = classes(missing, found).to_dict("records")
+    assert "left out: m3 (the value is missing)" in row["note"] and row["models"] == 3
     points = scale_points(metrics.assign(tokens=0), ["accuracy"], **PLAIN)
     with pytest.raises(FigureError, match="compute of all 6 points is unknown; set tokens_per_step and"):
         plot_scale(with_properties(points), scale_trends(points, {}), "accuracy")
@@ -172,7 +199,54 @@ def test_what_has_no_compute_is_left_out_in_words():
 def test_an_unknown_standard_error_is_said():
     metrics, _ = measured({"t": drawn(CURVES["standard"], 600)}, source="imported", stderr=np.nan)
     [row] = classes(metrics, []).to_dict("records")
-    assert row["class"] == "undecided" and "a standard error is unknown: nothing is tested" in row["note"]
+    assert row["class"] == "undecided" and row["note"] == (
+        "the standard error of m0, m1, m2, m3, m4, m5 is unknown, and m0 has no results per example: nothing "
+        "is tested; import results with standard errors, or samples"
+    )
+
+
+def test_means_are_taken_for_the_true_reason():
+    metrics, found = measured({"t": drawn(CURVES["standard"], 600)})
+    fewer = replace(found[2], examples=found[2].examples[1:], clusters=found[2].clusters[1:])
+    fewer = replace(fewer, values={"accuracy": found[2].values["accuracy"][:, 1:]})
+    [row] = classes(metrics, [*found[:2], fewer, *found[3:]]).to_dict("records")
+    assert row["note"] == (
+        "means are assumed to be independent of each other, because m0 and m2 have different examples"
+    )
+    [row] = classes(metrics, found[:3]).to_dict("records")
+    assert row["note"].endswith("because m3 has no results per example")
+    exact = metrics.assign(stderr=metrics["stderr"].where(metrics["model"] != "m1", 0.0))
+    [row] = classes(exact, []).to_dict("records")
+    assert row["note"].endswith("; the standard error of m1 is 0 and used as given")
+    same = metrics.assign(parameters_non_embedding=1000)
+    [row] = classes(same, found).to_dict("records")
+    assert row["note"].endswith("6 models of equal compute: nothing to compare")
+
+
+def test_tasks_and_models_without_the_metric_are_rows():
+    metrics, _ = measured({"t": drawn(CURVES["standard"], 600)})
+    losses, _ = measured({"rolling": drawn(CURVES["standard"], 600)}, metric="loss")
+    lacking = metrics[metrics["model"] != "m1"]
+    other = metrics[metrics["model"] == "m1"].assign(metric="margin")
+    both = pd.concat([lacking, other, losses, losses.assign(metric="bits_per_byte")])
+    points = scale_points(both, ["accuracy"], **PLAIN)
+    table = scale_trends(points, {}).set_index(["task", "metric"])
+    assert "left out: m1 (it has no accuracy, only margin)" in table.loc[("t", "accuracy"), "note"]
+    assert table.loc[("rolling", ""), "note"] == (
+        "left out: m0, m1, m2, m3, m4, m5 (no metric accuracy (scaling_trends.metrics); the task has "
+        "bits_per_byte, loss)"
+    )
+    assert table.loc[("rolling", ""), "class"] == "undecided" and len(table) == 2
+    plot_scale(with_properties(points), table.reset_index(), "accuracy").draw()
+    said = notices(points)
+    assert [(n.severity, n.kind, n.count) for n in said] == [
+        ("note", "not_compared", 6),
+        ("note", "not_compared", 1),
+    ]
+    assert said[0].detail == (
+        "Scaling trends leave out m0, m1, m2 and 3 more on rolling: no metric accuracy "
+        "(scaling_trends.metrics); the task has bits_per_byte, loss."
+    )
 
 
 def test_a_metric_from_elsewhere():
@@ -194,7 +268,9 @@ def test_the_last_checkpoint_counts_or_the_last_of_so_many_tokens():
     assert set(limited["checkpoint"]) == {"step3"}
     np.testing.assert_allclose(limited["flops"], [6 * 10.0 ** (i + 1) * (TOKENS // 3) for i in range(MODELS)])
     none = scale_points(metrics, ["accuracy"], tokens=10, **PLAIN)
-    assert none["flops"].isna().all() and set(none["note"]) == {"no checkpoint of at most 10 training tokens"}
+    assert none["flops"].isna().all() and set(none["note"]) == {
+        "no checkpoint of at most 10 training tokens (scaling_trends.tokens)"
+    }
 
 
 def test_series_are_those_of_rows_or_as_named(monkeypatch):
@@ -296,9 +372,7 @@ def test_an_axis_of_any_length_is_drawn(tmp_path: Path, sizes: list[float]):
 def test_the_shipped_studies_are_whole(monkeypatch):
     monkeypatch.chdir(ROOT)
     prize = read_study("studies/inverse_scaling_prize.yaml")
-    with pytest.raises(
-        ConfigError, match=r"prize\.lock\.json lacks pythia-14m; .* run snakemake with the target"
-    ):
+    with pytest.raises(ConfigError, match=r"prize\.lock\.json does not exist; run `snakemake lock"):
         check_checkpoints(prize)
     names = prize.config["tasks"]
     shown = shots_of(tasks_of(*names))

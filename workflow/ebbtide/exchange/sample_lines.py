@@ -74,7 +74,7 @@ def line_of(where: str, row: Mapping[str, Any]) -> Line:
             "with format lm_eval_results."
         )
     rolling = all(isinstance(given, list) and len(given) == 1 for given in arguments)
-    requests = [("", given[0]) if rolling else tuple(given[:2]) for given in arguments]
+    requests = [("", given[0]) if rolling else _pair(given) for given in arguments]
     if not all(len(a) == 2 and all(isinstance(text, str) for text in a) for a in requests):
         raise CellError(
             f"{where}: arguments: found no contexts with continuations. Only tasks of type multiple_choice, "
@@ -101,6 +101,11 @@ def _check_text(requests: "list[tuple[str, str]]", where: str) -> None:
                 f"{where}: arguments[{number}]: found {found!r}, half of a surrogate pair, which is no "
                 "character. Remove the line from the file, or repair its text."
             ) from None
+
+
+def _pair(given: Any) -> tuple[Any, ...]:
+    """Return context and continuation of a request; another number of values if there are no two."""
+    return tuple(given[:2]) if isinstance(given, list) else ()
 
 
 def _response(answer: Any, where: str) -> tuple[float, bool]:

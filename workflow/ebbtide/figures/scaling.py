@@ -14,6 +14,8 @@ NAMES = {
     "err_avg": "Error, all tasks",
     "err_avg_subset": "Error, task subset",
 }
+SIGMOID = "error_sigmoid"
+LINES_OF_LAWS = {"Gadre et al. 2024": "solid", "sigmoid in the loss": "dashed"}
 LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe & Ito
 
 
@@ -27,19 +29,20 @@ def plot_laws(predictions: pd.DataFrame, curves: pd.DataFrame, train_set: str) -
         return _no_law(predictions, train_set)
     lines = curves[curves["train_set"] == train_set]
     ratios = sorted(points["M"].unique())
-    points, lines = _labelled(points, ratios), _labelled(lines, ratios)
+    points, lines = _labelled(_once(points), ratios), _by_law(_labelled(lines, ratios), "ratio")
     kept = points["C"].agg(["min", "max"])
     lines = lines[lines["C"].between(kept["min"] / 2, kept["max"] * 2)]
     role = np.where(points["in_fit"], "in the fit", "predicted")
     points = points.assign(role=pd.Categorical(role, ["in the fit", "predicted"]))
     return (
         p9.ggplot(points, p9.aes("C", "actual", color="ratio"))
-        + p9.geom_line(p9.aes(y="value", group="ratio"), lines, size=0.4)
+        + p9.geom_line(p9.aes(y="value", group="line", linetype="form"), lines, size=0.4)
         + p9.geom_point(p9.aes(shape="role"), size=1.6, stroke=0.5, fill="white")
         + p9.facet_wrap("panel", ncol=3, scales="free_y")
         + p9.scale_x_log10(labels=_powers)
         + p9.scale_color_manual(palette(len(ratios)), name="Tokens per parameter M")
         + p9.scale_shape_manual(["o", "x"], name="Run")
+        + p9.scale_linetype_manual(LINES_OF_LAWS, name="Law")
         + p9.labs(x=FLOPS, y="Nats per token, or share of wrong answers")
         + theme_paper(PAGE_CM, 8.5)
     )
@@ -79,20 +82,22 @@ def plot_error_of_loss(predictions: pd.DataFrame, curves: pd.DataFrame, quantity
     losses = predictions[predictions["quantity"] == quantity]
     losses = losses[["train_set", "model", "M", "actual"]].rename(columns={"actual": "loss"})
     errors = [name for name in curves["quantity"].unique() if name != quantity]
-    points = predictions[predictions["quantity"].isin(errors)].merge(losses, on=["train_set", "model", "M"])
+    actual = _once(predictions[predictions["quantity"].isin(errors)])
+    points = actual.merge(losses, on=["train_set", "model", "M"])
     points = points.assign(panel=points["quantity"].map(_name))
     reach = points["loss"].agg(["min", "max"])
     lines = curves[curves["quantity"].isin(errors)].sort_values(["train_set", "loss"])
     lines = lines[lines["loss"].between(reach["min"] - 0.1, reach["max"] + 0.1)]
-    lines = lines.assign(panel=lines["quantity"].map(_name))
+    lines = _by_law(lines.assign(panel=lines["quantity"].map(_name)), "train_set")
     sets = sorted(points["train_set"].unique())
     return (
         p9.ggplot(points, p9.aes("loss", "actual", color="train_set", shape="train_set"))
-        + p9.geom_line(p9.aes(y="value", group="train_set"), lines, size=0.5, show_legend=False)
+        + p9.geom_line(p9.aes(y="value", group="line", linetype="form"), lines, size=0.5)
         + p9.geom_point(size=1.5, stroke=0, alpha=0.8)
         + p9.facet_wrap("panel", ncol=2, scales="free_y")
         + p9.scale_color_manual(LINE_COLOURS[: len(sets)], name="Train set", labels=list(map(title, sets)))
         + p9.scale_shape_manual(shapes(len(sets)), name="Train set", labels=list(map(title, sets)))
+        + p9.scale_linetype_manual(LINES_OF_LAWS, name="Law")
         + p9.labs(x=f"{_name(quantity)} (nats per token)", y="Average top-1 error")
         + theme_paper(PAGE_CM, 8.0)
     )
@@ -217,6 +222,20 @@ def _squish(values: pd.Series, range: tuple[float, float] = (0.0, 1.0), **_: obj
 def _of(predictions: pd.DataFrame, train_set: str, quantities: object) -> pd.DataFrame:
     wanted = predictions["quantity"].isin(list(quantities))  # type: ignore[call-overload]
     return predictions[(predictions["train_set"] == train_set) & wanted]
+
+
+def _once(points: pd.DataFrame) -> pd.DataFrame:
+    """Return each run once: a run has a prediction by every law, and one actual value."""
+    return points[points["law"] != SIGMOID]
+
+
+def _by_law(lines: pd.DataFrame, group: str) -> pd.DataFrame:
+    """Add `form`, whose line a law is drawn with, and `line`: the points of one law and `group`."""
+    plain, sigmoid = LINES_OF_LAWS
+    form = pd.Categorical(np.where(lines["law"] == SIGMOID, sigmoid, plain), list(LINES_OF_LAWS))
+    return lines.assign(
+        form=form.remove_unused_categories(), line=lines[group].astype(str) + " " + lines["law"]
+    )
 
 
 def _labelled(rows: pd.DataFrame, ratios: list[float]) -> pd.DataFrame:

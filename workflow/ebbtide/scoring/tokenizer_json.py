@@ -107,6 +107,8 @@ def read_tokenizer_json(directory: Path, model: Path) -> tuple[Tokenizer, int | 
     ):
         return None
     bos, eos = (_content(description.special.get(key)) for key in ("bos_token", "eos_token"))
+    if not all(token is None or isinstance(token, str) for token in (bos, eos)):
+        return None  # transformers reports the error
     return (
         backend,
         None if bos is None else backend.token_to_id(bos),

@@ -10,7 +10,7 @@ from typing import Any
 from ebbtide.corpus import DOCUMENTS, HELD_OUT, TOY_TASKS
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.files import digest, file_sha256
-from ebbtide.schema import catalogue_file, check, check_name, load_schema, read_yaml, relative
+from ebbtide.schema import catalogue_file, check, check_name, is_file, load_schema, read_yaml, relative
 from ebbtide.sources import Source, check_local
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
 from ebbtide.tasks.local_data import check_unchanged, with_contents
@@ -167,9 +167,11 @@ def read_definition(path: Path, including: tuple[Path, ...] = ()) -> dict[str, A
     definition = read_yaml(path)
     if "include" not in definition:
         return definition
-    name = str(definition.pop("include"))
+    name = definition.pop("include")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: include: found {name!r:.80}; allowed: the name of a YAML file.")
     places = [path.parent / name, CATALOGUE / name]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if is_file(place)), None)
     if found is None:
         looked = " and ".join(str(relative(place)) for place in dict.fromkeys(places))
         raise ConfigError(f"{path}: include: {name} does not exist (looked for {looked}).")

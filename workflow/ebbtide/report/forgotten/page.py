@@ -26,10 +26,10 @@ def forgotten_page(examples: pd.DataFrame, summary: pd.DataFrame, study: str, ro
     holds = sorted({int(hold) for hold in summary["hold"].dropna()})
     return environment.get_template("forgotten_examples.html.jinja").render(
         study=study,
-        hold=" or ".join(map(str, holds)) or "none",
+        hold=" or ".join(map(str, holds)),
         rows=list(listed.itertuples()),
         tasks=list(examples["task"].drop_duplicates()),
-        omitted=_omitted(examples, rows),
+        omitted=_omitted(examples, summary, rows),
         right=RIGHT,
         wrong=WRONG,
         script=Markup(script),
@@ -37,7 +37,20 @@ def forgotten_page(examples: pd.DataFrame, summary: pd.DataFrame, study: str, ro
     )
 
 
-def _omitted(examples: pd.DataFrame, rows: int) -> str:
+def _omitted(examples: pd.DataFrame, summary: pd.DataFrame, rows: int) -> str:
+    """Return what is not in the table, and why."""
+    without = summary[summary["hold"].isna()]
+    listed = [
+        f"{'; '.join(of['task'].dropna().unique())}: {why}."
+        for why, of in without.groupby("note", sort=False)
+    ]
+    left_out = " ".join(["Left out:", *listed]) if listed else ""
+    return f"{_listed(examples, summary, rows)} {left_out}".strip()
+
+
+def _listed(examples: pd.DataFrame, summary: pd.DataFrame, rows: int) -> str:
+    if summary["hold"].isna().all():
+        return "No task could be followed."
     if examples.empty:
         return "No example was forgotten."
     counts = examples.groupby("task", sort=False).size()

@@ -60,7 +60,7 @@ def summarise_histories(
         for h in histories
     ]
     if not rows:
-        rows = [{"note": "no example was scored: imported results contain no examples"}]
+        rows = [{"note": "no forgetting: the study has no results"}]
     table = pd.DataFrame(rows).reindex(columns=list(SUMMARY))
     for name in ("p_flicker", "p_net"):
         table[f"{name}_adjusted"] = adjusted(table[name].to_numpy(dtype=float), "bh")
@@ -134,11 +134,7 @@ def _summary(history: History) -> dict[str, Any]:
     counts = {state: int((states == state).sum()) for state in STATES}
     steps = np.diff(history.right.astype(np.int8), axis=0)
     expected = history.forgotten_by_chance.sum()
-    notes = (
-        []
-        if history.streak > 1
-        else [f"only {T} trained checkpoints, so one correct answer counts as learned"]
-    )
+    notes = list(history.notes)
     if history.right.all() or not history.right.any():
         notes.append(f"every answer is {'right' if history.right.all() else 'wrong'} at every checkpoint")
     times, note = _time_to_forget(history)
@@ -189,7 +185,9 @@ def _time_to_forget(history: History) -> tuple[dict[str, Any], Sequence[str]]:
     }
     tokens = history.checkpoints["tokens"].to_numpy(dtype=float)
     if (tokens <= 0).any():
-        return counts, ["training tokens are unknown: no time to forget"]
+        return counts, [
+            "training tokens are unknown, so there is no time to forget: set `tokens_per_step` of the model"
+        ]
     if not gone.any():
         return counts, ["no held example was lost: no time to forget"]
     decades = np.log10(tokens)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.statistics.forgetting.flicker import forgotten_by_chance
-from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.panel import Trajectory, is_binary
 
 STATES = ("always", "learned", "wavering", "forgotten", "never")
 
@@ -41,6 +41,8 @@ class History:
         (T, n): whether the answer is right.
     right_run, wrong_run
         (T, n): length of the run of right (wrong) answers that ends at this checkpoint.
+    notes
+        What was not as asked, one sentence each.
     """
 
     model: str
@@ -54,6 +56,7 @@ class History:
     right: np.ndarray
     right_run: np.ndarray
     wrong_run: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def held_by(self) -> np.ndarray:
@@ -108,21 +111,28 @@ def history(trajectory: Trajectory, metric: str, *, streak: int | None, size: in
     size
         Number of parameters of the model; 0 means unknown.
     """
-    trained = (trajectory.checkpoints["step"] > 0).to_numpy() | (
-        trajectory.checkpoints["tokens"] > 0
-    ).to_numpy()
+    steps, tokens = trajectory.checkpoints["step"], trajectory.checkpoints["tokens"]
+    trained = ((steps > 0) | (tokens > 0)).to_numpy()
+    notes = []
     if not trained.any() and len(trained) > 1:
-        trained[:] = True  # neither steps nor tokens are known, so keep all in order
+        trained = ~trained
+        notes.append("neither steps nor tokens are known: checkpoints are in the order of their names")
     checkpoints = trajectory.checkpoints[trained].reset_index(drop=True)
     values, clusters = trajectory.counted(metric)
-    if not np.isin(values, (0.0, 1.0)).all():
-        return f"no forgetting: {metric} is not a 0/1 metric"
+    if not is_binary(values):
+        return f"no forgetting: {metric} is not a 0/1 metric; {_remedy(trajectory)}"
     right = values[trained] > 0
     T = len(right)
     if T < 2:
-        return f"no forgetting: {T} trained checkpoints, at least 2 needed"
+        return _too_few(T, len(trained))
     if not right.shape[1]:
         return f"no forgetting: {metric} has no value for any example"
+    if streak is None and T < 4:
+        notes.append(f"only {T} trained checkpoints, so one correct answer counts as learned")
+    if streak is not None and streak > T // 2:
+        notes.append(
+            f"forgetting.streak is {streak}, more than half of {T} trained checkpoints: {T // 2} is used"
+        )
     return History(
         trajectory.model,
         trajectory.task,
@@ -135,7 +145,23 @@ def history(trajectory: Trajectory, metric: str, *, streak: int | None, size: in
         right,
         _runs(right),
         _runs(~right),
+        tuple(notes),
     )
+
+
+def _remedy(trajectory: Trajectory) -> str:
+    """Return which metrics of the task could be followed instead."""
+    binary = [name for name in trajectory.values if is_binary(trajectory.counted(name)[0])]
+    if binary:
+        return f"add a 0/1 metric of the task to trajectories.metrics: {', '.join(binary)}"
+    return f"the task has none, only {', '.join(trajectory.values)}"
+
+
+def _too_few(trained: int, checkpoints: int) -> str:
+    untrained = checkpoints - trained
+    found = f"{trained} trained checkpoint{'' if trained == 1 else 's'}"
+    found += f" and {untrained} untrained" if untrained else ""
+    return f"no forgetting: {found}, at least 2 trained ones needed; add steps of the model"
 
 
 def _runs(true: np.ndarray) -> np.ndarray:

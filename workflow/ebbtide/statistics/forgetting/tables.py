@@ -1,6 +1,7 @@
 """Tables of forgetting of a study."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ def forgetting_tables(
     largest: int,
     streak: int | None,
     alpha: float,
+    measured: pd.DataFrame | None = None,
 ) -> ForgettingTables:
     """Compute all tables of forgetting.
 
@@ -53,15 +55,24 @@ def forgetting_tables(
         Checkpoints in a row, see `history`; None selects `default_streak`.
     alpha
         Level of the adjusted p.
+    measured
+        All results of the study (`model`, `task`, `source`); those without examples get a row with the
+        reason.
     """
     rows: list[History | tuple[str, str, str, str]] = []
     sizes: dict[str, int] = {}
+    followed: set[tuple[str, str]] = set()
     for trajectory in trajectories:
         size = sizes[trajectory.model] = trajectory.parameters.get(parameters, 0)
         for metric in trajectory.available(metrics):
             found = history(trajectory, metric, streak=streak, size=size)
+            if metric not in metrics:
+                found = _of_first_metric(found, metrics)
             named = (trajectory.model, trajectory.task, metric)
             rows.append((*named, found) if isinstance(found, str) else found)
+        followed.add((trajectory.model, trajectory.task))
+    if measured is not None:
+        rows += _without_examples(measured, followed)
     histories = [row for row in rows if isinstance(row, History)]
     large = largest_models(sizes, largest)
     drawn = [curves(h) for h in histories]
@@ -71,6 +82,32 @@ def forgetting_tables(
         pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame(columns=list(CURVES)),
         _forgotten_examples(histories, large),
     )
+
+
+def _of_first_metric(found: History | str, wanted: Sequence[str]) -> History | str:
+    """Say that a metric was not asked for."""
+    missing = f"the task has no metric {' or '.join(wanted)} (trajectories.metrics)"
+    if isinstance(found, str):
+        return f"{found}; {missing}"
+    return replace(found, notes=(f"{missing}: its first metric is followed", *found.notes))
+
+
+def _without_examples(
+    measured: pd.DataFrame, followed: set[tuple[str, str]]
+) -> list[tuple[str, str, str, str]]:
+    """Return (model, task, metric, reason) of results that have no examples, with an empty metric."""
+    rows = []
+    for (model, task), of in measured.groupby(["model", "task"], sort=False):
+        if (str(model), str(task)) not in followed:
+            imported = (of["source"] == "imported").all()
+            why = (
+                "the results are imported summaries, which have no examples; import the samples of the same "
+                "evaluation (format: lm_eval_samples)"
+                if imported
+                else "lm-eval's own code measures the task as a whole, not example by example"
+            )
+            rows.append((str(model), str(task), "", f"no forgetting: {why}"))
+    return rows
 
 
 def with_texts(examples: pd.DataFrame, texts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

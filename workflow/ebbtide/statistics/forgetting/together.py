@@ -40,9 +40,13 @@ def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> 
     by_task: dict[tuple[str, str], dict[str, History]] = {}
     for h in histories:
         by_task.setdefault((h.task, h.metric), {})[h.model] = h
-    for found in by_task.values():
-        rows.append(_row([found[model] for model in largest if model in found], len(largest)))
-    table = pd.DataFrame([row for row in rows if row]).reindex(columns=list(COLUMNS))
+    models = {model for found in by_task.values() for model in found}
+    for (task, metric), found in by_task.items():
+        having = [found[model] for model in largest if model in found]
+        why = _nothing_to_compare(having, largest, len(models))
+        row = {"task": task, "metric": metric, "note": why} if why else _row(having, largest)
+        rows.append({"models": ", ".join(h.model for h in having), "n": _examples(having), **row})
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "bh")
     return table
 
@@ -55,36 +59,47 @@ def chance_by_difficulty(history: History) -> np.ndarray:
     return shares
 
 
-def _row(histories: Sequence[History], wanted: int) -> dict[str, Any]:
-    if not histories:
-        return {}
-    first = histories[0]
-    n = len(first.examples)
-    row: dict[str, Any] = {
-        "task": first.task,
-        "metric": first.metric,
-        "models": ", ".join(h.model for h in histories),
-        "n": n,
-    }
-    if len(histories) < 2:
-        return row | {"note": "one model only: nothing to compare"}
-    if any(not np.array_equal(h.examples, first.examples) for h in histories):
-        return row | {"note": "the models have different examples"}
+def _nothing_to_compare(having: Sequence[History], largest: Sequence[str], models: int) -> str:
+    """Return why the largest models cannot be compared on a task; empty if they can."""
+    if models < 2:
+        return "one model only: nothing to compare"
+    if len(largest) < 2:
+        return f"forgetting.largest is {len(largest)}: at least 2 models are needed"
+    names = ", ".join(largest)
+    if not having:
+        return f"none of the {len(largest)} largest models ({names}) has a history of this task"
+    if len(having) < 2:
+        return f"only {having[0].model} of the largest models ({names}) has a history of this task"
+    other = next((h for h in having if not np.array_equal(h.examples, having[0].examples)), None)
+    return f"{having[0].model} and {other.model} have different examples" if other else ""
+
+
+def _examples(having: Sequence[History]) -> float:
+    return len(having[0].examples) if having else np.nan
+
+
+def _row(histories: Sequence[History], largest: Sequence[str]) -> dict[str, Any]:
+    first, n = histories[0], len(histories[0].examples)
+    notes = []
+    if len(histories) < len(largest):
+        notes.append(f"only {len(histories)} of the {len(largest)} largest models have this task")
+    unknown = [h.model for h in histories if not h.size]
+    if unknown:
+        notes.append(f"the sizes of {', '.join(unknown)} are unknown, so these may not be the largest models")
     masks = np.stack([h.forgotten for h in histories])
     sizes = [int(size) for size in masks.sum(axis=1)]
     both = int(masks.all(axis=0).sum())
     chances = np.prod([chance_by_difficulty(h) for h in histories], axis=0)
-    row |= {
+    return {
+        "task": first.task,
+        "metric": first.metric,
         "forgotten_each": ", ".join(map(str, sizes)),
         "forgotten_together": both,
         "expected_independent": n * float(np.prod([size / n for size in sizes])),
         "expected_difficulty": float(chances.sum()),
         "p": _heavier_tail(chances, both),
-        "note": ""
-        if len(histories) == wanted
-        else f"only {len(histories)} of the {wanted} largest models have this task",
+        "note": "; ".join(notes),
     }
-    return row
 
 
 def _heavier_tail(chances: np.ndarray, at_least: int) -> float:

@@ -274,6 +274,9 @@ def resolve(fitted: Fit, observed: Array) -> Array:
 def _result(problem: _Problem, x: Array, counts: tuple[int, int, int], cost: float) -> Fit:
     law, y = problem.law, problem.y
     starts, converged, agreeing = counts
+    if problem.bounded:  # a trust region stops just short of a bound
+        nearest = np.where(x - problem.low < problem.high - x, problem.low, problem.high)
+        x = np.where(at_bound(law, x), nearest, x)
     df = len(y) - len(x)
     residuals = y - law.function(problem.inputs, x)
     sigma = float(np.sqrt(np.sum(residuals**2) / df)) if df > 0 else float("nan")

@@ -35,8 +35,8 @@ class Parameter:
 class Law:
     """A law: `output` as a function of `inputs` and parameters.
 
-    `function(inputs, values)` must consist of powers, exponentials and sums, because `jacobian` evaluates it
-    at complex numbers.
+    `function(inputs, values)` must be analytic (powers, exponentials, hyperbolic functions and their sums),
+    because `jacobian` evaluates it at complex numbers.
     """
 
     name: str
@@ -215,6 +215,46 @@ ERROR_PERPLEXITY = Law(
     lambda x, v: v[0] - v[1] * x["PP"] ** -v[2],
 )
 
+
+def bounded_error(epsilon: float | None = None) -> Law:
+    """Return the error as a sigmoid in the loss, the law of task ladders, which stays between 0 and 1.
+
+    Bhagia et al. 2024 fit the accuracy a / (1 + exp(-k (L - L0))) + b; here floor = 1 - a - b is the error of
+    a solved task and epsilon = 1 - b that of a model that has learned nothing.
+
+    Parameters
+    ----------
+    epsilon
+        1 - chance where the chance level is known, and then it is not fitted.
+    """
+    parameters = (
+        Parameter("floor", "share", "error in the limit of low loss", (0.0, 0.2), high=1.0),
+        Parameter("epsilon", "share", "error in the limit of high loss", (0.9, 0.5), high=1.0),
+        Parameter("k", "1/nat", "rate", (5.0, 1.0)),
+        Parameter("L0", "nats", "loss at half of the way", (1.0, 2.0, 4.0)),
+    )
+    name, free = (
+        ("epsilon", parameters) if epsilon is None else (f"{epsilon:.6g}", parameters[::2] + parameters[3:])
+    )
+    return Law(
+        "error_sigmoid",
+        f"Err = floor + ({name} - floor) / (1 + exp(-k (L - L0)))",
+        "Bhagia et al. 2024, Eq. 3",
+        ("L",),
+        "Err",
+        free,
+        lambda x, v: _sigmoid(x["L"], v if epsilon is None else (v[0], epsilon, v[1], v[2])),
+    )
+
+
+def _sigmoid(loss: Array, values: Any) -> Array:
+    floor, epsilon, k, middle = values
+    # 1 / (1 + exp(-z)) as a tangent, which does not overflow.
+    return np.asarray(floor + (epsilon - floor) * (1 + np.tanh(k * (loss - middle) / 2)) / 2)
+
+
+ERROR_SIGMOID = bounded_error()
+
 POWER_COMPUTE = _power("power_compute", "C", "FLOP", 1e8, "Kaplan et al. 2020; Ganguli et al. 2022, Fig. 1")
 POWER_TOKENS = _power("power_tokens", "D", "tokens", 1e13, "Kaplan et al. 2020; Ganguli et al. 2022, Fig. 1")
 POWER_PARAMETERS = _power(
@@ -234,7 +274,7 @@ RMSE = Law(
 LAWS: dict[str, Law] = {
     law.name: law
     for law in (
-        *(COMPUTE, CHINCHILLA, OVERTRAINED, OVERTRAINED_FITTED, ERROR, ERROR_PERPLEXITY),
+        *(COMPUTE, CHINCHILLA, OVERTRAINED, OVERTRAINED_FITTED, ERROR, ERROR_PERPLEXITY, ERROR_SIGMOID),
         *(POWER_COMPUTE, POWER_TOKENS, POWER_PARAMETERS, RMSE),
     )
 }

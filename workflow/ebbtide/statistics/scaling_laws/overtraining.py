@@ -2,7 +2,8 @@
 
 L(C, M) by Eq. 4 is fitted to the runs of `fit`. Err(L) by Eq. 5 is fitted to measured losses and errors of
 the runs of `fit` and `error_fit_adds`. Errors of a run are predicted from its *predicted* loss (Gadre et al.
-2024).
+2024). Eq. 5 has no lower bound, so each error is also fitted by a sigmoid in the loss (Bhagia et al. 2024),
+whose predictions stay between 0 and 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +16,27 @@ import pandas as pd
 from ebbtide.errors import ScalingError
 from ebbtide.statistics.scaling_laws.fits import Fit, fit
 from ebbtide.statistics.scaling_laws.identifiability import identifiability
-from ebbtide.statistics.scaling_laws.laws import ERROR, OVERTRAINED_FITTED, overtrained_from_fitted
+from ebbtide.statistics.scaling_laws.laws import (
+    ERROR,
+    ERROR_SIGMOID,
+    OVERTRAINED_FITTED,
+    bounded_error,
+    overtrained_from_fitted,
+)
 from ebbtide.statistics.scaling_laws.predictions import (
     Predicted,
+    out_of_range,
     predict_errors,
     predict_runs,
     relative_error,
+    within,
 )
 from ebbtide.statistics.scaling_laws.runs import ERROR_PREFIX, LOSS_PREFIX, select, wide
 from ebbtide.statistics.scaling_laws.uncertainty import leave_one_out
 
 FITS = (
     *("train_set", "quantity", "law", "formula", "parameter", "unit", "estimate", "stderr", "low", "high"),
-    *("left_out_low", "left_out_high"),
+    *("left_out_low", "left_out_high", "left_out_rmse"),
     *("verdict", "why", "points", "df", "sigma", "starts", "converged", "agreeing", "compute", "note"),
 )
 
@@ -52,7 +61,7 @@ class TrainSet:
     """One train set: its runs (one row each, see `runs.wide`), and its fits by quantity.
 
     `chain` is the loss that errors are predicted from. `failed` contains the reason why a quantity has no
-    fit.
+    fit. `bounded` contains the bounded law of every error, or the reason why it has none.
     """
 
     name: str
@@ -62,6 +71,7 @@ class TrainSet:
     chain: str
     fits: dict[str, Fit] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    bounded: dict[str, Fit | str] = field(default_factory=dict)
 
     @property
     def compute(self) -> dict[str, float]:
@@ -74,13 +84,24 @@ class TrainSet:
             raise ScalingError(self.failed[quantity])
         return self.fits[quantity]
 
+    def laws(self, quantity: str) -> dict[str, Fit | str]:
+        """Return the fit of a quantity by law, or the reason why there is none; the paper's law is first."""
+        first = self.failed.get(quantity) or self.fits[quantity]
+        if quantity not in self.bounded:
+            return {OVERTRAINED_FITTED.name: first}
+        return {ERROR.name: first, ERROR_SIGMOID.name: self.bounded[quantity]}
 
-def fit_train_sets(runs: pd.DataFrame, settings: Settings) -> list[TrainSet]:
+
+def fit_train_sets(
+    runs: pd.DataFrame, settings: Settings, chance: Mapping[str, float] | None = None
+) -> list[TrainSet]:
     """Fit every loss and every error of every train set.
 
-    Raises `ScalingError` if runs or the loss named in the settings are missing.
+    `chance` is the chance level of accuracy by error quantity: the bounded law ends at 1 - chance. Raises
+    `ScalingError` if runs or the loss named in the settings are missing.
     """
-    return [_fit_one(str(name), part, settings) for name, part in runs.groupby("train_set")]
+    known = chance or {}
+    return [_fit_one(str(name), part, settings, known) for name, part in runs.groupby("train_set")]
 
 
 def fit_loss(points: pd.DataFrame, quantity: str, **choices: Any) -> Fit:
@@ -94,18 +115,25 @@ def fit_error(points: pd.DataFrame, quantity: str, chain: str, **choices: Any) -
     return fit(ERROR, points[quantity].to_numpy(), L=points[chain].to_numpy(), **choices)
 
 
-def predict(train_set: TrainSet, quantity: str, at: pd.DataFrame, level: float) -> Predicted:
-    """Predict a quantity of the runs `at`; errors are predicted through the predicted loss."""
+def fit_bounded_error(points: pd.DataFrame, quantity: str, chain: str, chance: float = float("nan")) -> Fit:
+    """Fit the bounded law to measured losses and errors; NaN is an unknown chance level."""
+    law = bounded_error(None if np.isnan(chance) else 1 - chance)
+    return fit(law, points[quantity].to_numpy(), bounded=True, L=points[chain].to_numpy())
+
+
+def predict(train_set: TrainSet, fitted: Fit, at: pd.DataFrame, level: float) -> Predicted:
+    """Predict the runs `at` with a fit of the train set; errors are predicted through the predicted loss."""
     where = {"N": at["parameters"].to_numpy(), "M": at["M"].to_numpy()}
-    if quantity.startswith(LOSS_PREFIX):
-        return predict_runs(train_set.fits[quantity], level, **where)
-    return predict_errors(train_set.fits[train_set.chain], train_set.fits[quantity], level, **where)
+    if fitted.law.output == "L":
+        return predict_runs(fitted, level, **where)
+    found = predict_errors(train_set.fits[train_set.chain], fitted, level, **where)
+    return within(found, 0.0, 1.0) if fitted.bounded else found
 
 
 def predictions(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFrame:
-    """Return the predicted and actual value of every quantity of every run.
+    """Return the predicted and actual value of every quantity of every run, by every law of the quantity.
 
-    Columns: train_set, model, parameters, tokens, M, C, quantity, predicted, low, high, actual,
+    Columns: train_set, model, parameters, tokens, M, C, quantity, law, predicted, low, high, actual,
     relative_error, in_fit (whether the run is in the fit), fit_compute (FLOPs of the runs in the fit),
     compute_ratio (C of the run / fit_compute), note.
     """
@@ -114,30 +142,40 @@ def predictions(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataF
         runs = train_set.runs[["train_set", "model", "parameters", "tokens", "M", "C"]]
         for quantity in _quantities(train_set.runs):
             in_fit, spent = _in_fit(train_set, quantity)
-            table = runs.assign(quantity=quantity)
-            broken = train_set.failed.get(quantity) or (
-                train_set.failed.get(train_set.chain) if quantity.startswith(ERROR_PREFIX) else None
-            )
-            if broken:
-                found = Predicted(*(np.full(len(runs), np.nan) for _ in range(4)))
-            else:
-                found = predict(train_set, quantity, train_set.runs, level)
-            actual = train_set.runs[quantity].to_numpy()
-            note = broken or ("" if np.isfinite(found.low).all() else "no interval: no degrees of freedom")
-            tables.append(
-                table.assign(
-                    predicted=found.value,
-                    low=found.low,
-                    high=found.high,
-                    actual=actual,
-                    relative_error=relative_error(found.value, np.where(actual > 0, actual, np.nan)),
-                    in_fit=in_fit,
-                    fit_compute=spent,
-                    compute_ratio=runs["C"] / spent,
-                    note=note,
+            for law, fitted in train_set.laws(quantity).items():
+                found, notes = _predicted(train_set, quantity, fitted, level)
+                actual = train_set.runs[quantity].to_numpy()
+                tables.append(
+                    runs.assign(
+                        quantity=quantity,
+                        law=law,
+                        predicted=found.value,
+                        low=found.low,
+                        high=found.high,
+                        actual=actual,
+                        relative_error=relative_error(found.value, np.where(actual > 0, actual, np.nan)),
+                        in_fit=in_fit,
+                        fit_compute=spent,
+                        compute_ratio=runs["C"] / spent,
+                        note=notes,
+                    )
                 )
-            )
     return pd.concat(tables, ignore_index=True)
+
+
+def _predicted(
+    train_set: TrainSet, quantity: str, fitted: Fit | str, level: float
+) -> tuple[Predicted, list[str]]:
+    """Return the predictions of every run by one law, and a note for each."""
+    runs = train_set.runs
+    if quantity.startswith(ERROR_PREFIX):  # errors need the law of the loss
+        fitted = train_set.failed.get(train_set.chain, fitted)
+    if isinstance(fitted, str):
+        return Predicted(*(np.full(len(runs), np.nan) for _ in range(4))), [fitted] * len(runs)
+    found = predict(train_set, fitted, runs, level)
+    missing = "" if np.isfinite(found.low).all() else "no interval: no degrees of freedom"
+    outside = out_of_range(quantity, found.value, runs[quantity].to_numpy())
+    return found, ["; ".join(filter(None, (text, missing))) for text in outside]
 
 
 def fits_table(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFrame:
@@ -145,59 +183,61 @@ def fits_table(train_sets: Sequence[TrainSet], level: float = 0.95) -> pd.DataFr
 
     Columns: train_set, quantity, law, formula, parameter, unit, estimate, stderr, low, high (profile
     likelihood), left_out_low, left_out_high (range of the estimate when each run is left out in turn),
-    verdict, why, points, df, sigma, starts, converged, agreeing, compute (FLOPs), note. `a` of Eq. 4,
-    computed from `a6`, has a row of its own.
+    left_out_rmse (root mean square of observed − predicted for the run left out), verdict, why, points, df,
+    sigma, starts, converged, agreeing, compute (FLOPs), note. `a` of Eq. 4, computed from `a6`, has a row of
+    its own.
     """
     rows: list[dict[str, Any]] = []
     for train_set in train_sets:
-        for quantity, fitted in train_set.fits.items():
-            _, spent = _in_fit(train_set, quantity)
-            common = {
-                "train_set": train_set.name,
-                "quantity": quantity,
-                "law": fitted.law.name,
-                "formula": fitted.law.formula,
-            }
-            ends = {
-                "points": fitted.points,
-                "df": fitted.df,
-                "sigma": fitted.sigma,
-                "starts": fitted.starts,
-                "converged": fitted.converged,
-                "agreeing": fitted.agreeing,
-                "compute": spent,
-                "note": "",
-            }
-            verdicts = identifiability(fitted, level)
-            without = leave_one_out(fitted)
-            for parameter in fitted.law.parameters:
-                verdict = verdicts[parameter.name]
-                rows.append(
-                    {
-                        **common,
-                        "parameter": parameter.name,
-                        "unit": parameter.unit,
-                        "estimate": fitted.values[parameter.name],
-                        "stderr": fitted.stderr[parameter.name],
-                        "low": verdict.low,
-                        "high": verdict.high,
-                        "left_out_low": without[parameter.name].min(),
-                        "left_out_high": without[parameter.name].max(),
-                        "verdict": verdict.verdict,
-                        "why": verdict.why,
-                        **ends,
-                    }
-                )
-            if fitted.law is OVERTRAINED_FITTED:
-                a = {"parameter": "a", "unit": "nats FLOP^eta"}
-                a |= {"estimate": overtrained_from_fitted(fitted.values)["a"]}  # type: ignore[dict-item]
-                rows.append({**common, **a, **ends, "note": "a = a6 6^eta, the a of Eq. 4"})
-        for quantity, why in train_set.failed.items():
-            rows.append({"train_set": train_set.name, "quantity": quantity, "note": why})
+        for quantity in _quantities(train_set.runs):
+            for law, fitted in train_set.laws(quantity).items():
+                common = {"train_set": train_set.name, "quantity": quantity, "law": law}
+                if isinstance(fitted, str):
+                    rows.append({**common, "note": fitted})
+                    continue
+                _, spent = _in_fit(train_set, quantity)
+                rows += [{**common, **row, "compute": spent} for row in _parameter_rows(fitted, level)]
     return pd.DataFrame(rows, columns=list(FITS))
 
 
-def _fit_one(name: str, part: pd.DataFrame, settings: Settings) -> TrainSet:
+def _parameter_rows(fitted: Fit, level: float) -> list[dict[str, Any]]:
+    """Return a row per parameter of one fit, and one for the `a` of Eq. 4."""
+    verdicts, without = identifiability(fitted, level), leave_one_out(fitted)
+    shared = {
+        "formula": fitted.law.formula,
+        "left_out_rmse": float(np.sqrt((without["missed_by"] ** 2).mean())),
+        "points": fitted.points,
+        "df": fitted.df,
+        "sigma": fitted.sigma,
+        "starts": fitted.starts,
+        "converged": fitted.converged,
+        "agreeing": fitted.agreeing,
+        "note": "",
+    }
+    rows: list[dict[str, Any]] = [
+        {
+            **shared,
+            "parameter": parameter.name,
+            "unit": parameter.unit,
+            "estimate": fitted.values[parameter.name],
+            "stderr": fitted.stderr[parameter.name],
+            "low": verdicts[parameter.name].low,
+            "high": verdicts[parameter.name].high,
+            "left_out_low": without[parameter.name].min(),
+            "left_out_high": without[parameter.name].max(),
+            "verdict": verdicts[parameter.name].verdict,
+            "why": verdicts[parameter.name].why,
+        }
+        for parameter in fitted.law.parameters
+    ]
+    if fitted.law is OVERTRAINED_FITTED:
+        a = overtrained_from_fitted(fitted.values)["a"]
+        note = "a = a6 6^eta, the a of Eq. 4"
+        rows.append({**shared, "parameter": "a", "unit": "nats FLOP^eta", "estimate": a, "note": note})
+    return rows
+
+
+def _fit_one(name: str, part: pd.DataFrame, settings: Settings, chance: Mapping[str, float]) -> TrainSet:
     table = wide(part)
     points = wide(select(part, settings.fit, f"{name}: scaling_laws.fit"))
     more = [*settings.fit, *settings.error_fit_adds]
@@ -216,6 +256,13 @@ def _fit_one(name: str, part: pd.DataFrame, settings: Settings) -> TrainSet:
                 train_set.fits[quantity] = fit_error(error_points, quantity, settings.quantity)
         except ScalingError as error:  # reported in the tables; other quantities are still fitted
             train_set.failed[quantity] = error.args[0]
+        if quantity.startswith(ERROR_PREFIX):
+            try:
+                level = chance.get(quantity, float("nan"))
+                bounded: Fit | str = fit_bounded_error(error_points, quantity, settings.quantity, level)
+            except ScalingError as error:
+                bounded = error.args[0]
+            train_set.bounded[quantity] = bounded
     return train_set
 
 

@@ -11,7 +11,12 @@ from numpy.typing import ArrayLike
 
 from ebbtide.statistics.scaling_laws.fits import Fit
 from ebbtide.statistics.scaling_laws.laws import Array
+from ebbtide.statistics.scaling_laws.runs import LOSS_PREFIX
 from ebbtide.statistics.scaling_laws.uncertainty import quantile
+
+SOLVED = 0.05  # an error up to here is that of a solved task
+_FAR_OFF = -0.5  # further below 0 it is the fit that is wrong, whether the task is solved or not
+_UNPHYSICAL = "its parameters are outside their physical range"
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,38 @@ def relative_error(predicted: ArrayLike, actual: ArrayLike) -> Array:
         return np.asarray(np.abs(predicted - actual) / actual)
 
 
+def within(found: Predicted, low: float, high: float) -> Predicted:
+    """Return predictions whose intervals end at the range of the quantity, `low` to `high`."""
+    return Predicted(found.value, found.stderr, np.clip(found.low, low, high), np.clip(found.high, low, high))
+
+
+def out_of_range(quantity: str, predicted: ArrayLike, actual: ArrayLike) -> list[str]:
+    """Return a sentence for every prediction that its quantity cannot take; empty for the others.
+
+    Losses are above 0, errors between 0 and 1. `actual` is NaN where it is unknown.
+    """
+    pairs = zip(
+        np.atleast_1d(predicted), np.broadcast_to(actual, np.shape(np.atleast_1d(predicted))), strict=True
+    )
+    if quantity.startswith(LOSS_PREFIX):
+        text = "the law predicts {:.3f}, a loss below 0: " + _UNPHYSICAL
+        return [text.format(value) if value < 0 else "" for value, _ in pairs]
+    return [_error_out_of_range(value, known) for value, known in pairs]
+
+
+def _error_out_of_range(value: float, actual: float) -> str:
+    if not (value < 0 or value > 1):
+        return ""
+    text = f"the law predicts {value:.3f}, outside 0 to 1"
+    if value > 1:
+        return f"{text}: {_UNPHYSICAL}"
+    if actual <= SOLVED and value >= _FAR_OFF:
+        return f"{text}: the task is solved at this loss"
+    return f"{text}: the law has no lower bound" + (f", and the error is {actual:.3f}" if actual > 0 else "")
+
+
 def _variance(fitted: Fit, **inputs: ArrayLike) -> Array:
-    """Return the variance of the law at the inputs, gᵀΣg."""
+    """Return the variance of the law at the inputs, gᵀΣg; parameters at a bound count as known."""
     slopes = fitted.law.jacobian(fitted.values, **inputs)
-    variance = np.einsum("...i,ij,...j->...", slopes, fitted.covariance, slopes)
+    variance = np.einsum("...i,ij,...j->...", slopes, np.nan_to_num(fitted.covariance), slopes)
     return np.asarray(np.maximum(variance, 0.0))

@@ -57,11 +57,18 @@ def _rows(metrics: pd.DataFrame, task: str, metric: str, quantity: str, where: s
     found = metrics[(metrics["task"] == task) & (metrics["metric"] == metric)]
     without = sorted(set(metrics["model"]) - set(found.loc[found["value"].notna(), "model"]))
     if without:
-        raise ScalingError(f"{where}: {without[0]} has no metric {metric!r} of task {task!r}; is it scored?")
-    unknown = found[found["tokens"].isna() | (found["tokens"] <= 0)]
-    if len(unknown):
-        model = unknown["model"].iloc[0]
-        raise ScalingError(f"{where}: training tokens of {model} are unknown or 0; a run needs them.")
+        why = _why_missing(metrics[(metrics["model"] == without[0]) & (metrics["task"] == task)], metric)
+        raise ScalingError(f"{where}: {without[0]} has no metric {metric!r} of task {task!r}: {why}.")
+    for column, name, key in (
+        ("tokens", "training tokens", "tokens_per_step"),
+        ("parameters_total", "parameters", "parameters.total"),
+    ):
+        unknown = found[found[column].isna() | (found[column] <= 0)]
+        if len(unknown):
+            model = unknown["model"].iloc[0]
+            raise ScalingError(
+                f"{where}: {name} of {model} are unknown or 0; a run needs them. Set `{key}` of the model."
+            )
     value = found["value"] if metric == "loss" else 1 - found["value"]
     return pd.DataFrame(
         {
@@ -72,6 +79,15 @@ def _rows(metrics: pd.DataFrame, task: str, metric: str, quantity: str, where: s
             "value": value.astype(float),
         }
     )
+
+
+def _why_missing(rows: pd.DataFrame, metric: str) -> str:
+    """Say why a model's rows of a task lack a metric."""
+    if metric in set(rows["metric"]):
+        return "its value is missing"
+    if len(rows):
+        return f"the task has the metrics {', '.join(sorted(rows['metric'].unique()))}"
+    return "this model has no results of the task"
 
 
 def _rounded(ratio: float) -> float:

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 from ebbtide.errors import ScalingError
 from ebbtide.statistics.scaling_laws.fits import Fit, fit
 from ebbtide.statistics.scaling_laws.laws import COMPUTE, Array
+from ebbtide.statistics.scaling_laws.predictions import out_of_range
+from ebbtide.statistics.scaling_laws.runs import LOSS_PREFIX
 from ebbtide.statistics.scaling_laws.uncertainty import inflated_residuals, residual_bootstrap
 
 
@@ -61,7 +63,7 @@ def configurations(
     -------
     `grid` with columns `front`, `kept` (on the front, outside `drop`), `trend` (fitted loss), `low` and
     `high` (prediction interval of a new run), `band_low` and `band_high` (band of the trend), `on_trend` (on
-    the front and between low and high) and `chosen`; and the fitted trend.
+    the front and between low and high) , `chosen` and `note`; and the fitted trend.
 
     Raises
     ------
@@ -80,15 +82,17 @@ def configurations(
     scatter = np.random.default_rng(seed + 1).choice(inflated_residuals(trend), (draws, 1))
     ends = [(1 - level) / 2, (1 + level) / 2]
     band, reach = np.quantile(lines, ends, axis=0), np.quantile(lines + scatter, ends, axis=0)
+    trend_at = trend.predict(C=at)
     table = grid.assign(
         front=front,
         kept=kept,
-        trend=trend.predict(C=at),
+        trend=trend_at,
         low=reach[0],
         high=reach[1],
         band_low=band[0],
         band_high=band[1],
         on_trend=front & grid["loss"].between(reach[0], reach[1]).to_numpy(),
         chosen=grid["configuration"].isin(list(chosen)).to_numpy() & front,
+        note=out_of_range(LOSS_PREFIX, trend_at, np.nan),
     )
     return table, trend

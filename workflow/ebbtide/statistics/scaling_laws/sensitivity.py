@@ -10,7 +10,7 @@ from ebbtide.errors import ScalingError
 from ebbtide.statistics.scaling_laws.fits import Fit, fit
 from ebbtide.statistics.scaling_laws.laws import CHINCHILLA, OVERTRAINED, OVERTRAINED_FITTED
 from ebbtide.statistics.scaling_laws.overtraining import TrainSet, fit_error, fit_loss
-from ebbtide.statistics.scaling_laws.predictions import relative_error
+from ebbtide.statistics.scaling_laws.predictions import out_of_range, relative_error
 from ebbtide.statistics.scaling_laws.runs import ERROR_PREFIX
 
 FEW_STARTS = 16  # evenly spaced starts of the law, enough to detect several optima
@@ -42,7 +42,10 @@ def sensitivity(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.Dat
                     actual=actual,
                     relative_error=relative_error(values, actual),
                     agreement=agreement,
-                    note=note,
+                    note=[
+                        "; ".join(filter(None, (note, text)))
+                        for text in out_of_range(quantity, values, actual)
+                    ],
                 )
             )
     table: pd.DataFrame = pd.concat(rows, ignore_index=True)
@@ -80,6 +83,15 @@ def _choices(
 
         return make
 
+    def bounded(quantity: str) -> Callable[..., tuple[Fit, Any]]:
+        def make(at: pd.DataFrame) -> tuple[Fit, Any]:
+            fitted = train_set.bounded[quantity]
+            if isinstance(fitted, str):
+                raise ScalingError(fitted)
+            return fitted, fitted.predict(L=_at(train_set.fitted(chain), at)[1])
+
+        return make
+
     for quantity in errors:
         yield quantity, "base", "least squares, Levenberg-Marquardt", error(quantity, measured)
         yield (
@@ -90,6 +102,7 @@ def _choices(
         )
         yield quantity, "objective", "Huber on log error", error(quantity, measured, objective="robust")
         yield quantity, "start", "one start, all parameters 1", error(quantity, measured, starts=[[1.0] * 3])
+        yield quantity, "law", "sigmoid in the loss, between 0 and 1", bounded(quantity)
         for i in range(len(measured)):
             left = measured.drop(index=measured.index[i])
             yield quantity, "dropped point", _name(measured.iloc[i]), error(quantity, left)

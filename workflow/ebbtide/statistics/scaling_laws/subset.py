@@ -46,6 +46,19 @@ def with_average(runs: pd.DataFrame, tasks: Sequence[str], name: str) -> pd.Data
     return pd.concat([runs, average[runs.columns]], ignore_index=True)
 
 
+def chance_of_errors(tasks: pd.DataFrame) -> dict[str, float]:
+    """Return the chance level of every error quantity, from the table of tasks of `with_averages`.
+
+    That of an average is the mean; NaN if the chance level of one of its tasks is unknown.
+    """
+    chance = tasks["chance"].astype(float)
+    known = dict(zip(ERROR_PREFIX + tasks["task"].astype(str), chance, strict=True))
+    known[AVERAGE] = chance.mean(skipna=False)
+    if "in_subset" in tasks:
+        known[SUBSET] = chance[tasks["in_subset"].astype(bool)].mean(skipna=False)
+    return known
+
+
 def with_averages(
     runs: pd.DataFrame, chance: pd.Series, subset: Mapping[str, Any] | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ebbtide.statistics.scaling_laws.laws import ERROR, ERROR_SIGMOID
+from ebbtide.statistics.scaling_laws.predictions import out_of_range
+from ebbtide.statistics.scaling_laws.runs import LOSS_PREFIX
+from ebbtide.statistics.scaling_laws.subset import AVERAGE
+
 
 @dataclass(frozen=True)
 class Source:
@@ -36,8 +41,10 @@ def summarise(predictions: pd.DataFrame, fits: pd.DataFrame, chain: str, source:
             lines.append(f"{name}: no fitted law of the loss. {laws['note'].iloc[0]}")
             continue
         lines.append(_fit(str(name), laws, of[of["quantity"] == chain]))
-        held_out = of[~of["in_fit"] & of["quantity"].isin([chain, "err_avg"])]
-        lines += [_run(run) for _, run in held_out.sort_values(["C", "quantity"], ascending=False).iterrows()]
+        held_out = of[~of["in_fit"] & of["quantity"].isin([chain, AVERAGE])]
+        order = held_out.sort_values(["C", "quantity", "law"], ascending=[False, False, True])
+        lines += [_run(run, source) for _, run in order.iterrows()]
+        lines += _error_laws(fits[(fits["train_set"] == name) & (fits["quantity"] == AVERAGE)])
         lines.append(_irreducible(laws[laws["parameter"] == "E"].iloc[0], source))
         if source is not None:
             lines.append(_lowest_loss(of[of["quantity"] == chain], source))
@@ -53,18 +60,55 @@ def _fit(name: str, laws: pd.DataFrame, losses: pd.DataFrame) -> str:
     )
 
 
-def _run(run: pd.Series) -> str:
-    is_loss = run["quantity"].startswith("loss_")
+def _run(run: pd.Series, source: Source | None) -> str:
+    is_loss = run["quantity"].startswith(LOSS_PREFIX)
+    if not np.isfinite(run["predicted"]):
+        return f"{run['model']} (M = {run['M']:g}): {_named(run)} not predicted. {run['note']}"
     between = f" ({run['low']:.3f} to {run['high']:.3f})" if np.isfinite(run["low"]) else ""
     inside = run["low"] <= run["actual"] <= run["high"]
     # An error may be 0, which has no relative error.
     points = f"{100 * abs(run['predicted'] - run['actual']):.1f} percentage points"
     return (
         f"{run['model']} (M = {run['M']:g}, {run['compute_ratio']:.2g} times the compute of the fit): "
-        f"{'loss' if is_loss else 'mean error'} predicted {run['predicted']:.3f}{between}, actual "
+        f"{_named(run)} predicted {run['predicted']:.3f}{between}, actual "
         f"{run['actual']:.3f}: off by {format(run['relative_error'], '.1%') if is_loss else points}"
         f"{', inside the interval' if between and inside else ', outside the interval' if between else ''}."
+        f"{_impossible(run, source)}"
     )
+
+
+def _named(run: pd.Series) -> str:
+    if run["quantity"].startswith(LOSS_PREFIX):
+        return "loss"
+    return "mean error by the sigmoid" if run["law"] == ERROR_SIGMOID.name else "mean error"
+
+
+def _impossible(run: pd.Series, source: Source | None) -> str:
+    """Return a sentence if the quantity cannot take the predicted value, with a leading space."""
+    [text] = out_of_range(run["quantity"], run["predicted"], run["actual"])
+    if text:
+        return f" {text[0].upper()}{text[1:]}."
+    if source is not None and run["quantity"].startswith(LOSS_PREFIX) and run["predicted"] < source.sample:
+        return f" No model can reach this prediction: the entropy of the text is {source.sample:.4f}."
+    return ""
+
+
+def _error_laws(laws: pd.DataFrame) -> list[str]:
+    """Compare the laws of the mean error: how well each predicts a run that is left out of its fit."""
+    fitted = laws.dropna(subset="estimate").drop_duplicates("law").set_index("law")
+    if ERROR.name not in fitted.index or ERROR_SIGMOID.name not in fitted.index:
+        return [
+            f"Mean error: no fit of {law}. {why}"
+            for law, why in zip(laws["law"], laws["note"], strict=True)
+            if law not in fitted.index
+        ]
+    plain, sigmoid = (fitted.loc[law] for law in (ERROR.name, ERROR_SIGMOID.name))
+    return [
+        "Mean error of a run left out of the fit, at its measured loss (root mean square): off by "
+        f"{100 * plain['left_out_rmse']:.1f} percentage points by {plain['formula']}; by "
+        f"{100 * sigmoid['left_out_rmse']:.1f} by the sigmoid {sigmoid['formula']}, "
+        "whose predictions stay between 0 and 1."
+    ]
 
 
 def _irreducible(E: pd.Series, source: Source | None) -> str:

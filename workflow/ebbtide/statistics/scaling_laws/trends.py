@@ -11,14 +11,14 @@ from ebbtide.errors import ScalingError
 from ebbtide.statistics.compute import compute
 from ebbtide.statistics.scaling_laws.laws import OVERTRAINED_FITTED
 from ebbtide.statistics.scaling_laws.overtraining import TrainSet, fit_error, fit_loss
-from ebbtide.statistics.scaling_laws.predictions import relative_error
+from ebbtide.statistics.scaling_laws.predictions import out_of_range, relative_error
 
 EXPONENTS = ("train_set", "M", "E", "lambda", "eta", "stderr", "points", "note")
 TRADEOFF = (
     *("train_set", "model", "M", "quantity", "fit_compute", "points"),
     *("predicted", "actual", "relative_error", "published", "note"),
 )
-CURVES = ("train_set", "M", "C", "loss", "quantity", "value")
+CURVES = ("train_set", "M", "C", "loss", "quantity", "law", "value", "note")
 MIN_RUNS = 3  # runs at one M, for a slope with a standard error
 
 
@@ -68,7 +68,8 @@ def tradeoff(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFr
 
     A fit with budget c uses all runs with C ≤ c, from the fewest runs that Eq. 4 can be fitted to, up to all
     runs cheaper than the predicted one. Columns: train_set, model, M, quantity, fit_compute, points,
-    predicted, actual, relative_error, published (whether it is the study's own fit), note.
+    predicted, actual, relative_error, published (whether it is the study's own fit), note. Errors are
+    predicted by Eq. 5.
     """
     rows: list[dict[str, Any]] = []
     for train_set in train_sets:
@@ -104,7 +105,7 @@ def tradeoff(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFr
                     actual=actual,
                     relative_error=relative_error(values, actual),
                     published=own,
-                    note=note,
+                    note=[note or text for text in out_of_range(quantity, values, actual)],
                 )
                 rows += table.to_dict("records")
     return pd.DataFrame(rows, columns=list(TRADEOFF))
@@ -113,8 +114,9 @@ def tradeoff(train_sets: Sequence[TrainSet], errors: Sequence[str]) -> pd.DataFr
 def curves(train_sets: Sequence[TrainSet], errors: Sequence[str], points: int = 60) -> pd.DataFrame:
     """Return curves for figures in long form, columns `CURVES`; errors are also drawn against `loss`.
 
-    One curve per M over the compute range of all runs, by Eq. 4 and, for errors, Eq. 5. `points` is the
-    number of points per curve. Train sets without a fitted law of the loss have no curves.
+    One curve per M and law over the compute range of all runs: Eq. 4, and for errors Eq. 5 and the bounded
+    law. `points` is the number of points per curve. Train sets without a fitted law of the loss have no
+    curves.
     """
     tables = []
     for train_set in train_sets:
@@ -124,11 +126,15 @@ def curves(train_sets: Sequence[TrainSet], errors: Sequence[str], points: int = 
         C = np.logspace(low - 0.1, high + 0.3, points)
         for M in sorted(train_set.runs["M"].unique()):
             loss = train_set.fits[train_set.chain].predict(N=np.sqrt(C / compute(1, M)), M=np.full(points, M))
-            lines = {train_set.chain: loss}
-            lines |= {q: train_set.fits[q].predict(L=loss) for q in errors if q in train_set.fits}
-            for quantity, value in lines.items():
-                place = {"train_set": train_set.name, "M": M, "C": C, "loss": loss}
-                tables.append(pd.DataFrame({**place, "quantity": quantity, "value": value}))
+            place = {"train_set": train_set.name, "M": M, "C": C, "loss": loss}
+            for quantity in (train_set.chain, *errors):
+                for law, fitted in train_set.laws(quantity).items():
+                    if isinstance(fitted, str):
+                        continue
+                    value = loss if quantity == train_set.chain else fitted.predict(L=loss)
+                    note = out_of_range(quantity, value, np.nan)
+                    line = {**place, "quantity": quantity, "law": law, "value": value, "note": note}
+                    tables.append(pd.DataFrame(line))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(CURVES))
 
 

@@ -50,9 +50,10 @@ def profile_interval(fitted: Fit, name: str, level: float = 0.95) -> tuple[float
 
 
 def leave_one_out(fitted: Fit) -> pd.DataFrame:
-    """Refit without each point: columns `left_out` (index from 0), the parameters, and `note`.
+    """Refit without each point: columns `left_out` (index from 0), the parameters, `missed_by` and `note`.
 
-    Each fit starts at the full fit. If it fails, values are NaN and `note` gives the reason.
+    `missed_by` is observed − predicted for the point left out. Each fit starts at the full fit. If it fails,
+    values are NaN and `note` gives the reason.
     """
     rows: list[dict[str, Any]] = []
     for i in range(fitted.points):
@@ -60,9 +61,11 @@ def leave_one_out(fitted: Fit) -> pd.DataFrame:
         try:
             part = refit(fitted, fitted.observed[keep], {k: v[keep] for k, v in fitted.inputs.items()})
             note = "" if part.df else "the law passes through every remaining point"
-            rows.append({"left_out": i, **part.values, "note": note})
+            missed = fitted.observed[i] - part.predict(**{k: v[i] for k, v in fitted.inputs.items()})
+            rows.append({"left_out": i, **part.values, "missed_by": float(missed), "note": note})
         except ScalingError as error:
-            rows.append({"left_out": i, **dict.fromkeys(fitted.values, np.nan), "note": error.args[0]})
+            unknown = dict.fromkeys((*fitted.values, "missed_by"), np.nan)
+            rows.append({"left_out": i, **unknown, "note": error.args[0]})
     return pd.DataFrame(rows)
 
 

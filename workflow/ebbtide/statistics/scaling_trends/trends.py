@@ -2,8 +2,9 @@
 
 A curve is one metric of one task over the models of a series, ordered by training compute. It is classified
 like curves over training (`shape`): all pairs of models are tested together, with a Bonferroni correction
-over the curves of the study. Rising is called standard and falling inverse, as in the Inverse Scaling Prize
-(McKenzie et al. 2023). Higher is better: for losses, a decrease counts as a rise.
+over the curves of the study. Rises, falls and U-shapes describe the values as they are, also those of a loss.
+Only the classes standard and inverse say what larger models gain, as in the Inverse Scaling Prize (McKenzie
+et al. 2023): a loss that falls is standard.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ebbtide.metrics.direction import find_metric, higher_is_better, is_share, lower_is_better, sign_of
+from ebbtide.metrics.direction import find_metric, higher_is_better, is_share, lower_is_better
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.shape import EQUIVALENCE_MARGIN, Shape, Step, shape_of
 from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of, means_with
@@ -22,7 +23,7 @@ COLUMNS = (
     *("series", "task", "shots", "metric", "models", "n", "flops_from", "flops_to", "class", "reach"),
     *("rise", "rise_from", "rise_to", "p_rise", "fall", "fall_from", "fall_to", "p_fall", "turn", "note"),
 )
-NAMES = {"rising": "standard", "falling": "inverse"}
+NAMES = {"rising": ("standard", "inverse"), "falling": ("inverse", "standard")}  # higher, lower is better
 UNTESTED = Shape("undecided", Step(-1, -1, np.nan, np.nan), Step(-1, -1, np.nan, np.nan), np.nan, None, "")
 
 
@@ -65,9 +66,9 @@ def scale_trends(
     samples), all means are assumed independent, with their standard errors. Models of equal compute (seeds)
     are averaged.
 
-    `rise` and `fall` are the most significant improvement and deterioration, as absolute values in units of
-    the metric, with the models between which they occur and p adjusted over all pairs and curves. `turn` is
-    the compute at the turning point of a U or inverted U.
+    `rise` and `fall` are the most significant increase and decrease, as absolute values in units of the
+    metric, with the models between which they occur and p adjusted over all pairs and curves. `turn` is the
+    compute at the turning point of a U or inverted U.
 
     Parameters
     ----------
@@ -106,23 +107,21 @@ class _Curve:
         if any(len(group) > 1 for group in self.groups):
             self.notes.append("models of equal compute are averaged")
         if len(self.groups) < 2:
-            found = f"{len(known)} model{'s' if len(known) != 1 else ''} at {len(self.groups)}"
-            self.notes.append(f"{found} known amounts of compute: nothing to compare")
+            self.notes += _nothing_to_compare(len(known), len(left))
             return
         if not self.registered:
             better = "lower" if lower_is_better(self.metric) else "higher"
             self.notes.append(f"not an Ebbtide metric: judging by its name, {better} is assumed to be better")
         name = str(known["task"].iloc[0])
-        sign = sign_of(self.metric)
         values = self._paired(answers)
-        if values is not None:
+        if not isinstance(values, str):
             array, clusters = values
             self.n = array.shape[1]
             if len(np.unique(clusters)) < 2:
                 self.notes.append("fewer than two examples (or clusters) with values: nothing is tested")
                 return
             self.unit = unit_of(self.metric, array)
-            self.pairs = all_pairs(means_of(sign * array, clusters, name))
+            self.pairs = all_pairs(means_of(array, clusters, name))
             return
         means = np.array([group["value"].mean() for group in self.groups])
         errors = np.array(
@@ -130,29 +129,36 @@ class _Curve:
         )
         self.n = int(known["n"].min())
         if np.isnan(errors).any():
-            self.notes.append("a standard error is unknown: nothing is tested")
+            unknown = ", ".join(known.loc[known["stderr"].isna(), "model"])
+            self.notes.append(
+                f"the standard error of {unknown} is unknown, and {values}: nothing is tested; import "
+                "results with standard errors, or samples"
+            )
             return
-        self.notes.append("means without examples: assumed to be independent of each other")
+        self.notes.append(f"means are assumed to be independent of each other, because {values}")
         if (errors == 0).any():
-            self.notes.append("a standard error is 0 and used as given")
+            exact = ", ".join(known.loc[known["stderr"] == 0, "model"])
+            self.notes.append(f"the standard error of {exact} is 0 and used as given")
         self.unit = _unit_of_means(self.metric, known)
-        self.pairs = all_pairs(means_with(sign * means, errors, name))
+        self.pairs = all_pairs(means_with(means, errors, name))
 
-    def _paired(self, answers: Mapping[Key, Answers]) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return values (K, n) and clusters (n,) if all models have the same examples, else None."""
+    def _paired(self, answers: Mapping[Key, Answers]) -> tuple[np.ndarray, np.ndarray] | str:
+        """Return values (K, n) and clusters (n,) if all models have the same examples, else why not."""
         first: Answers | None = None
-        rows = []
+        first_model, rows = "", []
         for group in self.groups:
             own = []
             for key in zip(*(group[c] for c in ("model", "checkpoint", "task", "metric")), strict=True):
                 found = answers.get(key)
-                first = first or found
-                if found is None or first is None or not np.array_equal(found.examples, first.examples):
-                    return None
+                if found is None:
+                    return f"{key[0]} has no results per example"
+                if first is None:
+                    first, first_model = found, key[0]
+                if not np.array_equal(found.examples, first.examples):
+                    return f"{first_model} and {key[0]} have different examples"
                 own.append(found.values)
             rows.append(np.mean(own, axis=0))
-        if first is None:
-            return None
+        assert first is not None  # there are at least two groups
         return np.stack(rows), np.unique(first.clusters, return_inverse=True)[1]
 
     def row(self, alpha: float, equivalence_margin: float, curves: int) -> dict[str, object]:
@@ -179,11 +185,21 @@ class _Curve:
     def _named(self, shape: str) -> str:
         """Return the name of the class; metrics without a better direction keep rising and falling."""
         judged = not self.registered or higher_is_better(self.metric) is not None
-        return NAMES.get(shape, shape) if judged else shape
+        return NAMES[shape][int(lower_is_better(self.metric))] if judged and shape in NAMES else shape
 
     def _step(self, name: str, step: Step) -> dict[str, object]:
         start, end = (", ".join(self.groups[i]["model"]) if i >= 0 else "" for i in (step.start, step.end))
         return {name: step.size, f"{name}_from": start, f"{name}_to": end, f"p_{name}": step.p}
+
+
+def _nothing_to_compare(known: int, left: int) -> list[str]:
+    """Return why a curve has less than two points."""
+    if not known:
+        return [] if left else ["no model of known compute: nothing to compare"]
+    if known == 1:
+        alone = "1 model of known compute: nothing to compare"
+        return [alone if left else f"{alone}; scaling_trends.series puts models into one series"]
+    return [f"{known} models of equal compute: nothing to compare"]
 
 
 def _unit_of_means(metric: str, rows: pd.DataFrame) -> float:

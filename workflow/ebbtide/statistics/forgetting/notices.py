@@ -1,0 +1,63 @@
+"""Notices of forgetting: what was not followed, and what was chosen by default."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ebbtide.notices import Notice
+
+
+def notices(summary: pd.DataFrame, metrics: Sequence[str], streak: int | None) -> list[Notice]:
+    """Return what readers of the table of `summarise_histories` should know, one notice per reason.
+
+    `metrics` and `streak` are those of `trajectories.metrics` and `forgetting.streak`.
+    """
+    without, followed = summary[summary["hold"].isna()], summary[summary["hold"].notna()]
+    found = [
+        _notice("not_compared", of, f"{_capital(str(why))} ({_places(of)}).")
+        for why, of in without.groupby("note", sort=False)
+        if of["task"].notna().all()
+    ]
+    others = followed[~followed["metric"].isin(list(metrics))]
+    for (task, metric), of in others.groupby(["task", "metric"], sort=False):
+        wanted = " or ".join(metrics)
+        text = f"{task} has no metric {wanted}, so its first metric, {metric}, is followed for forgetting."
+        found.append(_notice("defaulted", of, text, "Name a 0/1 metric of the task in trajectories.metrics."))
+    if streak is None:
+        chosen = " or ".join(str(int(hold)) for hold in sorted(followed["hold"].unique()))
+        text = f"Examples are learned and forgotten by a streak of {chosen}, the default."
+        if len(followed):
+            found.append(_notice("defaulted", followed, text, "Set forgetting.streak to choose it."))
+    else:
+        short = followed[followed["hold"] < streak]
+        for hold, of in short.groupby("hold"):
+            text = (
+                f"Examples are forgotten by a streak of {hold:g} instead of {streak}, because a streak is at "
+                f"most half of the trained checkpoints ({_places(of)})."
+            )
+            found.append(_notice("defaulted", of, text, "Lower forgetting.streak, or add checkpoints."))
+    return found
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _notice(kind: str, rows: pd.DataFrame, detail: str, remedy: str = "") -> Notice:
+    models, tasks = rows["model"].unique(), rows["task"].unique()
+    return Notice(
+        "note",
+        kind,
+        detail,
+        remedy,
+        model=str(models[0]) if len(models) == 1 else "",
+        task=str(tasks[0]) if len(tasks) == 1 else "",
+        count=len(rows),
+    )
+
+
+def _places(rows: pd.DataFrame) -> str:
+    """Return the number of rows and the first of them."""
+    first = rows.iloc[0]
+    more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+    return f"{first['model']} on {first['task']}{more}"
