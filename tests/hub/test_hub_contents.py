@@ -112,7 +112,7 @@ def test_a_clean_suite_has_no_findings_and_its_index_is_read_once(hub: FakeHub, 
     before = len(hub.requests)
     lock_study([model], Hub(), tmp_path / "s.lock.json")
     assert len(hub.requests) == before + 1  # refs only
-    assert hub_notices([model], lock, []) == []
+    assert hub_notices([model], lock) == []
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_lock_of_an_earlier_version_is_completed_by_locking_again(hub: FakeHub
     write_lock(old, path)
     assert "indices" not in path.read_text() and read_lock(path) == old
     assert audit([model], old, ACTIONS) == []
-    [notice] = hub_notices([model], old, [])
+    [notice] = hub_notices([model], old)
     assert (notice.severity, notice.kind, notice.count) == ("warning", "not_audited", 3)
     assert notice.detail.startswith(
         "The lock does not contain the indices of weights of 3 checkpoints of tiny (step1, "
@@ -224,7 +224,7 @@ def test_numbers_that_json_has_not_are_kept_as_text(tmp_path: Path) -> None:
 def test_weights_in_both_formats_and_whole_beside_shards_are_said(hub: FakeHub, tmp_path: Path) -> None:
     files = {**sharded(8), "model.safetensors": b"whole", "pytorch_model.bin": b"pickled"}
     model, lock = published(hub, files, tmp_path)
-    notices = hub_notices([model], lock, [])
+    notices = hub_notices([model], lock)
     assert [(n.severity, n.kind, n.model, n.count) for n in notices] == [("note", "defaulted", "tiny", 1)] * 2
     assert notices[0].detail == (
         "1 checkpoint of tiny (step8) has weights in both formats; safetensors is used, and the tensors of "

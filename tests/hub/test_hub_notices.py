@@ -1,4 +1,4 @@
-"""What the hub part chose, allowed, dropped or could not see is returned as notices, and nothing else is."""
+"""What the hub part chose or could not see is returned as notices, and nothing else is."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 
 import locks
-from ebbtide.checkpoints.findings import CLASSES, DROP, STOP, WARN, Allowance
-from ebbtide.checkpoints.hub.audit import audit
 from ebbtide.checkpoints.hub.catalogue import PRETRAINING, HubModel, Stage
 from ebbtide.checkpoints.hub.lock import Index, Lock, LockedModel
 from ebbtide.checkpoints.hub.notices import hub_notices
 from ebbtide.notices import Notice
 
-ACTIONS = {name: STOP for name in CLASSES} | {"missing": DROP, "moved": WARN}
 STEPS = (0, 1, 8, 16)
 
 
@@ -34,9 +31,8 @@ def clean(**changes: Any) -> dict[int | str, Mapping[str, Any]]:
     return {**revisions, **{int(key[1:]): files for key, files in changes.items()}}
 
 
-def notices(lock: Lock, model: HubModel | None = None, *allow: Allowance) -> list[Notice]:
-    model = model or locks.model(STEPS)
-    return hub_notices([model], lock, audit([model], lock, ACTIONS, allow))
+def notices(lock: Lock, model: HubModel | None = None) -> list[Notice]:
+    return hub_notices([model or locks.model(STEPS)], lock)
 
 
 def only(found: list[Notice]) -> Notice:
@@ -48,26 +44,7 @@ def test_a_clean_suite_has_no_notices() -> None:
     assert notices(lock_of(clean())) == []
 
 
-def test_a_finding_that_is_allowed_is_said_with_its_reason() -> None:
-    allow = Allowance("duplicate", ("*",), None, "no learning rate yet.")
-    found = only(notices(lock_of(clean(s1=locks.files("0a", "0b"))), None, allow))
-    assert (found.severity, found.kind, found.model, found.count) == ("note", "duplicated", "tiny", 2)
-    assert found.detail == (
-        "The audit allows duplicate at step0, step1: the same weights at 2 steps (step0, step1). "
-        "Reason: no learning rate yet."
-    )
-
-
-def test_steps_that_are_dropped_are_said() -> None:
-    revisions = clean()
-    del revisions[8]
-    found = only(notices(lock_of(revisions)))
-    assert (found.severity, found.kind, found.checkpoint) == ("warning", "dropped", "step8")
-    assert found.detail == "The audit drops missing at step8: 1 step of the series has no branch or tag."
-    assert found.remedy == "Choose other steps."
-
-
-def test_findings_that_stop_or_warn_are_not_repeated() -> None:
+def test_findings_of_the_audit_are_not_repeated() -> None:
     assert notices(lock_of(clean(s1=locks.files("0a", "0b")))) == []
 
 
@@ -107,4 +84,4 @@ def test_training_tokens_that_are_unknown() -> None:
 
 @pytest.mark.parametrize("models", [{}, {"other": LockedModel({}, {})}])
 def test_a_model_that_is_not_locked_has_no_notices(models: Mapping[str, LockedModel]) -> None:
-    assert hub_notices([locks.model(STEPS)], Lock(models), []) == []
+    assert hub_notices([locks.model(STEPS)], Lock(models)) == []

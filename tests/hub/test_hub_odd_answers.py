@@ -176,7 +176,7 @@ def everything(tmp_path: Path) -> None:
         if suite().is_listed(lock):
             findings = audit([suite()], lock, ACTIONS)
             assert all("".join(f.row().values()).isprintable() for f in findings)
-            hub_notices([suite()], lock, findings)
+            hub_notices([suite()], lock)
             for wanted in suite().wanted(lock):
                 if wanted.locked:
                     checkpoint_of(suite(), wanted, wanted.locked, lock)
@@ -294,7 +294,8 @@ def test_odd_locks(tmp_path: Path, document: Any, keys: list[int]) -> None:
         lock = read_lock(path)
         model = suite(name="tiny")
         if model.is_listed(lock):
-            hub_notices([model], lock, audit([model], lock, ACTIONS))
+            audit([model], lock, ACTIONS)
+            hub_notices([model], lock)
             for wanted in model.wanted(lock):
                 if wanted.locked:
                     checkpoint_of(model, wanted, wanted.locked, lock)

@@ -15,16 +15,8 @@ SUMMARISED = {
     for name, path in OUTPUTS.tables_of_study().items()
     if name
     in (
-        "verdicts",
-        "trends",
-        "alarms",
-        "regressions",
-        "forgetting",
-        "early_warning",
-        "result_audit",
-        "checkpoint_audit",
-        "scale_trends",
-        "predictions",
+        *("verdicts", "regressions", "trends", "alarms", "not_compared", "forgetting"),
+        *("result_audit", "checkpoint_audit", "scale_points", "predictions"),
     )
 }
 OUTPUTS.tables(
@@ -76,9 +68,15 @@ rule summary:
     params:
         tables=list(SUMMARISED),
         tasks=list(STUDY.tasks),
-        stated=[notice.record() for notice in study_notices(STUDY)],
+        stated=lambda wildcards: [n.record() for n in study_notices(STUDY)],
         made=OUTPUTS.named_files(),
         named=NAMED,
+        config={
+            name: STUDY.config[name]
+            for name in (
+                *("trajectories", "alarms", "trends", "regression", "forgetting"),
+            )
+        },
         judging={
             "followed": STUDY.config["trajectories"]["metrics"],
             "alpha": STUDY.config["trajectories"]["alpha"],

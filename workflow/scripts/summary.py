@@ -22,7 +22,9 @@ def main(job) -> None:
         stated=params.stated,
         parts=[*job.input.parts, job.input.metrics],  # the latter has those of imports
         requests=frozen,
+        metrics=metrics,
         tables=tables,
+        config=params.config,
         results=results,
         made=params.made,
     )

@@ -5,15 +5,22 @@ checkpoints or models into one notice.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ebbtide.notices import Notice, from_records, worst_first
-from ebbtide.tables import METRICS, read_footer
+from ebbtide.statistics.alarms.notices import alarm_notices
+from ebbtide.statistics.forgetting.notices import notices as of_forgetting
+from ebbtide.statistics.regression.notices import regression_notices
+from ebbtide.statistics.scaling_laws.notices import notices as of_scaling_laws
+from ebbtide.statistics.scaling_trends.notices import notices as of_scaling_trends
+from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame
+from ebbtide.tasks.notices import text_notices
 
 MOST_MODELS = 2  # models that are named one by one; with more, the first stands for all
 _KINDS = {
@@ -107,7 +114,9 @@ def collected(
     stated: Iterable[Mapping[str, Any]],
     parts: Iterable[str | Path],
     requests: Mapping[str, str | Path],
+    metrics: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],
+    config: Mapping[str, Mapping[str, Any]],
     results: str | Path,
     made: Iterable[str],
 ) -> list[Notice]:
@@ -118,16 +127,45 @@ def collected(
     stated
         Records of notices that are known before anything runs (`study.notices`).
     parts
-        Metrics of single checkpoints, whose footers have the notices about cells.
+        Tables of metrics, whose footers have the notices about cells and imports.
     requests
         Task → frozen requests.
+    metrics
+        Rows of `tables.METRICS`.
     tables
         Name of a table without suffix → its rows, for those that the study has.
+    config
+        Sections `trajectories`, `alarms`, `trends`, `regression` and `forgetting` of the study.
     results, made
         Directory of results, and the files in it that the study makes.
     """
-    found = [*from_records(stated), *of_parts(parts), *of_leftovers(results, made)]
+    found = [*from_records(stated), *of_parts(parts), *of_leftovers(results, made), *of_requests(requests)]
+    return merged([*found, *of_statistics(metrics, tables, config)])
+
+
+def of_requests(requests: Mapping[str, str | Path]) -> Iterator[Notice]:
+    """Yield the notices about the texts of frozen tasks."""
+    for task, path in requests.items():
+        for notice in text_notices(read_frame(path, REQUESTS), read_footer(path, REQUESTS)):
+            yield replace(notice, task=task)
+
+
+def of_statistics(
+    metrics: pd.DataFrame, tables: Mapping[str, pd.DataFrame], config: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Notice]:
+    """Yield the notices about audits and statistics, for the tables that the study has."""
     for name in ("checkpoint_audit", "result_audit"):
         if name in tables:
-            found += of_audit(tables[name])
-    return merged(found)
+            yield from of_audit(tables[name])
+    if "regressions" in tables:
+        yield from regression_notices(tables["regressions"], metrics, config["regression"]["parameters"])
+    if {"alarms", "not_compared", "trends"} <= set(tables):
+        alarms, missing, trends = (tables[name] for name in ("alarms", "not_compared", "trends"))
+        yield from alarm_notices(alarms, missing, trends, metrics, config=config, today=date.today())
+    if "forgetting" in tables:
+        followed = config["trajectories"]["metrics"]
+        yield from of_forgetting(tables["forgetting"], followed, config["forgetting"]["streak"])
+    if "scale_points" in tables:
+        yield from of_scaling_trends(tables["scale_points"])
+    if "predictions" in tables:
+        yield from of_scaling_laws(tables["predictions"])

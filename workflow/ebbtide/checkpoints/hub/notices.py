@@ -1,11 +1,10 @@
-"""Notices about checkpoints from the hub: what the audit allowed, dropped or could not see, and defaults.
+"""Notices about checkpoints from the hub: what the audit could not see, and defaults.
 
 The findings themselves are in the table of the audit.
 """
 
 from collections.abc import Iterator, Sequence
 
-from ebbtide.checkpoints.findings import ALLOWED, DROP, Finding
 from ebbtide.checkpoints.hub.catalogue import HubModel, Wanted
 from ebbtide.checkpoints.hub.completeness import FORMATS, listed, locked_of
 from ebbtide.checkpoints.hub.contents import may_be_pointer
@@ -15,36 +14,17 @@ from ebbtide.notices import Notice
 _LOCK_AGAIN = "Run `snakemake lock --cores 1` with the same --configfile."
 
 
-def hub_notices(models: Sequence[HubModel], lock: Lock, findings: Sequence[Finding]) -> list[Notice]:
+def hub_notices(models: Sequence[HubModel], lock: Lock) -> list[Notice]:
     """Return the notices about the models of a study that come from a hub.
 
-    `models` are `Study.hub`, `lock` is the study's lock, `findings` are `Study.findings`.
+    `models` are `Study.hub`, `lock` is the study's lock.
     """
-    notices = [notice for finding in findings if (notice := _decision(finding)) is not None]
+    notices: list[Notice] = []
     for model in models:
         if model.is_listed(lock):
             there = [w for w in model.wanted(lock) if w.locked]
             notices += [*_formats(model, there), *_unseen(model, there, lock), *_tokens(model, there)]
     return notices
-
-
-def _decision(finding: Finding) -> Notice | None:
-    """What the audit did because the study or the series says so: it allowed a finding, or dropped steps."""
-    checkpoint = finding.checkpoints[0] if len(finding.checkpoints) == 1 else ""
-    where = f"{finding.finding} at {listed(finding.checkpoints)}: {finding.detail}"
-    if finding.action == ALLOWED:
-        kind = "duplicated" if finding.finding in ("duplicate", "equal_to_main") else "suspicious"
-        detail = f"The audit allows {where}. Reason: {finding.reason.rstrip('.')}."
-        return Notice("note", kind, detail, "", finding.model, checkpoint, count=len(finding.checkpoints))
-    if finding.action == DROP:
-        remedy = f"To keep them, set audit.{finding.finding} to another value or allow the finding."
-        if finding.finding in ("missing", "no_weights", "incomplete", "no_tokenizer"):
-            remedy = "Choose other steps."
-        detail = f"The audit drops {where}."
-        return Notice(
-            "warning", "dropped", detail, remedy, finding.model, checkpoint, count=len(finding.checkpoints)
-        )
-    return None
 
 
 def _formats(model: HubModel, there: Sequence[Wanted]) -> Iterator[Notice]:
