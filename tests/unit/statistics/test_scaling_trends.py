@@ -125,6 +125,13 @@ def test_columns_describe_a_loss_as_it_is(source: str):
     assert table.set_index("task")["class"].to_dict() == {
         name: LOSS_CLASSES.get(name, name) for name in CURVES
     }
+    assert table.set_index("task")["ability"].to_dict() == {
+        "standard": "worsens",
+        "inverse": "improves",
+        "U-shaped": "improves, then worsens",
+        "inverted-U": "worsens, then improves",
+        "undecided": "undecided",
+    }
     rising = table.set_index("task").loc["standard"]
     assert (rising["rise_from"], rising["rise_to"]) == ("m0", "m5") and rising["p_fall"] == 1
     assert rising["rise"] == pytest.approx(0.4, abs=0.1)

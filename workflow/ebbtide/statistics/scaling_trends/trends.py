@@ -3,8 +3,8 @@
 A curve is one metric of one task over the models of a series, ordered by training compute. It is classified
 like curves over training (`shape`): all pairs of models are tested together, with a Bonferroni correction
 over the curves of the study. Rises, falls and U-shapes describe the values as they are, also those of a loss.
-Only the classes standard and inverse say what larger models gain, as in the Inverse Scaling Prize (McKenzie
-et al. 2023): a loss that falls is standard.
+Only `ability` and the classes standard and inverse say what larger models gain, the latter as in the Inverse
+Scaling Prize (McKenzie et al. 2023): a loss that falls is standard.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,12 +15,24 @@ import pandas as pd
 
 from ebbtide.metrics.direction import find_metric, higher_is_better, is_share, lower_is_better
 from ebbtide.statistics.panel import Trajectory
-from ebbtide.statistics.shape import EQUIVALENCE_MARGIN, Shape, Step, shape_of
+from ebbtide.statistics.shape import EQUIVALENCE_MARGIN, Shape, Step, ability_of, shape_of
 from ebbtide.statistics.simultaneous import Pairs, all_pairs, means_of, means_with
 from ebbtide.statistics.trends.trends import unit_of
 
 COLUMNS = (
-    *("series", "task", "shots", "metric", "models", "n", "flops_from", "flops_to", "class", "reach"),
+    *(
+        "series",
+        "task",
+        "shots",
+        "metric",
+        "models",
+        "n",
+        "flops_from",
+        "flops_to",
+        "class",
+        "ability",
+        "reach",
+    ),
     *("rise", "rise_from", "rise_to", "p_rise", "fall", "fall_from", "fall_to", "p_fall", "turn", "note"),
 )
 NAMES = {"rising": ("standard", "inverse"), "falling": ("inverse", "standard")}  # higher, lower is better
@@ -175,6 +187,7 @@ class _Curve:
             "flops_from": flops[0] if flops else np.nan,
             "flops_to": flops[-1] if flops else np.nan,
             "class": self._named(shape.name),
+            "ability": ability_of(shape.name, self.metric),
             "reach": shape.reach,
             **self._step("rise", shape.rise),
             **self._step("fall", shape.fall),
