@@ -59,4 +59,9 @@ def test_the_last_errors_of_failed_jobs_are_found(tmp_path: Path) -> None:
     failed.write_text("12:00:00 loaded weights\nScoringError: example 0, choice 1: no tokens.\n")
     (tmp_path / "score" / "b.log").write_text("12:00:00 ScoringError: of a sibling\nb: copied\n")
     assert last_errors(tmp_path, since=0.0) == [f"{failed}: ScoringError: example 0, choice 1: no tokens."]
+    failed.write_text("12:00:00 ScoringError: no [UNK].\nScoringError: a not scored; its message is above.\n")
+    assert last_errors(tmp_path, since=0.0) == [
+        f"{failed}: 12:00:00 ScoringError: no [UNK].",
+        f"{failed}: ScoringError: a not scored; its message is above.",
+    ]
     assert last_errors(tmp_path, since=failed.stat().st_mtime + 1) == []

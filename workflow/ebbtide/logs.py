@@ -19,6 +19,7 @@ from ebbtide.errors import EbbtideError
 
 log = logging.getLogger("ebbtide")
 QUIET_SECONDS = 30.0
+ABOVE = "its message is above."  # ends an error whose cause the same log has in the error before it
 TERMINAL_SECONDS = 3.0
 _TERMINAL = "EBBTIDE_TERMINAL"  # host:device, because on another machine the device is someone else's
 
@@ -80,14 +81,16 @@ class Progress:
 
 
 def last_errors(directory: str | Path, since: float) -> list[str]:
-    """Return the last line of each log that ends with an error and was written after `since` (Unix time)."""
+    """Return the error at the end of each log written after `since` (Unix time), and its cause if named."""
     errors = []
     for path in sorted(Path(directory).rglob("*.log")):
         if path.stat().st_mtime < since:
             continue
         lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-        if lines and re.match(r"(\d\d:\d\d:\d\d )?\w*(Error|Exception): ", lines[-1]):
-            errors.append(f"{path}: {lines[-1]}")
+        found = [line for line in lines if re.match(r"(\d\d:\d\d:\d\d )?\w*(Error|Exception): ", line)]
+        if found and found[-1] == lines[-1]:
+            cause = found[-2:-1] if found[-1].endswith(ABOVE) else []
+            errors += [f"{path}: {line}" for line in [*cause, found[-1]]]
     return errors
 
 

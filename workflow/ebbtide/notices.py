@@ -16,7 +16,7 @@ KINDS = {
     "not_compared": "a comparison, trend or test that could not be made",
     "suspicious": "results or weights that are probably not what their name says",
     "duplicated": "equal examples, weights or results under different names",
-    "out_of_range": "an imported value that its metric cannot take",
+    "out_of_range": "a value or prediction that its metric cannot take",
     "tied": "answers that are right or wrong only by the order of the choices",
     "truncated": "contexts that the model did not read in full",
     "text": "white space or tokens at the border of context and continuation",

@@ -96,7 +96,7 @@ def write(draw: Callable[[], p9.ggplot], paths: Iterable[str | Path]) -> None:
     try:
         plot = draw()
     except FigureError as error:
-        log.warning("%s", error)
+        log.warning("a placeholder with the reason: %s", error)
         plot = sentence(error.args[0])
     for path in paths:
         save(plot, path)

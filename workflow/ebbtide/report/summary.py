@@ -145,6 +145,6 @@ def _verdict_lines(verdicts: pd.DataFrame) -> list[str]:
             lines.append(f"{verdict}: {', '.join(found)}")
     undecided = table[table["verdict"] == "undecided"]
     for reason, rows in undecided.fillna({"why": ""}).groupby("why", sort=False):
-        because = f" ({reason!s})" if reason else ""
+        because = f" ({reason!s})".replace("summary.txt", "above") if reason else ""
         lines.append(f"undecided: {', '.join(rows['name'])}{because}")
     return lines
