@@ -23,8 +23,8 @@ def test_the_commands_of_rules_run_the_interpreter_of_snakemake(
     own = str(Path(sys.executable).parent)
     after = {"absent": [], "second": [own]}[position]
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), "/usr/bin", "/bin", *after]))
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    monkeypatch.delenv("EBBTIDE_MIRRORS", raising=False)
+    for name in SEARCHED[1:]:  # empty, not absent, so that they are restored afterwards
+        monkeypatch.setenv(name, "")
     share_with_jobs(["mirror"])
     command = "python -c 'import sys, ebbtide; print(sys.prefix)'"
     done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, check=True)
@@ -33,7 +33,7 @@ def test_the_commands_of_rules_run_the_interpreter_of_snakemake(
 
 
 def test_a_job_that_parses_the_workflow_again_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in SEARCHED:
+    for name in SEARCHED:  # restored afterwards
         monkeypatch.setenv(name, os.environ.get(name, ""))
     share_with_jobs(["mirror"])
     once = [os.environ[name] for name in SEARCHED]

@@ -60,11 +60,11 @@ SCHEMA = {
     [
         (
             {"name": "a", "szie": 1},
-            "szie: unknown key; allowed: name, size, share, colour, limit, tags, steps, inner, "
-            "rows; did you mean 'size'?",
+            "szie: unknown key; did you mean 'size'? Allowed: name, size, share, colour, limit, tags, steps, "
+            "inner, rows.",
         ),
         ({"nmae": "a"}, "nmae: unknown key;"),  # the typo, not the key that it made missing
-        ({"name": "a", "inner": {"depe": 1}}, "inner.depe: unknown key; allowed: deep; did you mean 'deep'?"),
+        ({"name": "a", "inner": {"depe": 1}}, "inner.depe: unknown key; did you mean 'deep'? Allowed: deep."),
         ({}, "name: missing; expected: a short name."),
         ({"name": 5}, "name: found 5; allowed: string (a short name)."),
         ({"name": "A-1"}, "name: found 'A-1'; allowed: text that matches ^[a-z]+$ (a short name)."),

@@ -140,12 +140,9 @@ def test_a_damaged_cache_costs_hashing_and_a_damaged_store_is_an_error(
         check_full_digests(record, weights, cells)
 
 
-@pytest.mark.parametrize("weights", ["trained:0", "hub:0"])
-def test_weights_that_are_not_of_a_directory_on_disk_are_not_hashed(
-    directory: Path, tmp_path: Path, weights: str
-) -> None:
-    assert opened(lambda: check_full_digests(directory, weights, tmp_path)) == []
-    assert check_full_digests(directory, weights, tmp_path) == {}
+def test_weights_of_a_local_ladder_are_not_hashed(directory: Path, tmp_path: Path) -> None:
+    assert opened(lambda: check_full_digests(directory, "trained:0", tmp_path)) == []
+    assert check_full_digests(directory, "trained:0", tmp_path) == {}
 
 
 @pytest.mark.usefixtures("sampled")
