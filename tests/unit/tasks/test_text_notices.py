@@ -156,6 +156,7 @@ def test_texts_of_missing_values_in_tasks_frozen_earlier() -> None:
     assert prompt.detail.startswith(
         "1 of 2 examples have only nan or None as their prompt; the first is example 1"
     )
+    assert "; if it has this text, remove these rows from the data." in prompt.remedy
     assert group.detail.startswith("1 of 2 examples have the level nan of part; the first is example 1")
     documents, footer = frozen(define([{"text": "A text."}, {"text": "nan"}], kind="rolling"))
     [notice] = text_notices(documents, footer)
