@@ -158,9 +158,7 @@ def test_templates_may_ask_whether_a_value_is_missing() -> None:
 
 def test_a_template_that_computes_with_a_missing_value_names_it() -> None:
     line = json.dumps({**GOOD, "q": None}).encode()
-    expected = (
-        "the template '{{ q + 1 }}' fails: unsupported operand type(s) for +: 'missing value' and 'int'."
-    )
+    expected = "fails: unsupported operand type(s) for +: 'missing value' and 'int'."
     assert message(line, fields={"prompt": "{{ q + 1 }}"}).endswith(expected)
 
 

@@ -137,7 +137,8 @@ def other_accuracy(cell: ImportedCell, rows: pd.DataFrame, results: Results) -> 
             "suspicious",
             f"{path}: the accuracy of the samples is {own['value'].iloc[0]:.6g}, but {results.source} beside "
             f"them has {logged[0]:.6g}; that of the samples is used.",
-            "Copy both files of one evaluation again, or set gold to the field of doc with the right choices.",
+            "Copy both files of one evaluation again, or set gold to the field of doc that has the right "
+            "choices.",
             model=cell.checkpoint.model,
             checkpoint=cell.checkpoint.name,
             task=cell.task,

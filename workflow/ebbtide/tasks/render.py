@@ -12,7 +12,7 @@ import io
 import math
 import re
 import tokenize
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,17 @@ def check_template(text: str, where: str) -> None:
             raise ConfigError(
                 f"{where}: {excerpt(text)} is not a valid Jinja template: {_message(error)}."
             ) from None
+
+
+def fields_read(specs: Iterable[str]) -> set[str]:
+    """Return the fields that names of fields and valid templates read."""
+    from jinja2 import meta
+
+    read: set[str] = set()
+    for spec in specs:
+        template = _environment().parse(spec) if is_template(spec) else None
+        read |= {spec} if template is None else meta.find_undeclared_variables(template)
+    return read
 
 
 def value_of(spec: str) -> Reader:
