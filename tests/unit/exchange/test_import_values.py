@@ -108,6 +108,15 @@ def test_results_beside_samples_with_another_accuracy(tmp_path: Path) -> None:
     assert found[0].detail.endswith(" beside them has 0.9; that of the samples is used.")
 
 
+def test_ties_in_samples_are_said_as_in_scored_cells(tmp_path: Path) -> None:
+    tied = [{**line, "filtered_resps": [["-1.0", "False"]] * 2, "acc": 1.0} for line in curve_lines(8, 8)]
+    write_run(tmp_path, ARGS, {"t": tied})
+    row = {"format": "lm_eval_samples", "files": [f"{tmp_path}/samples_*"]}
+    [notice] = [n for n in import_results([row]).notices if n.kind == "tied"]
+    assert (notice.severity, notice.checkpoint, notice.task, notice.count) == ("warning", "step1", "t", 8)
+    assert "accuracy is 1.000, with ties as wrong answers 0.000, with random answers 0.500" in notice.detail
+
+
 def test_possible_values_and_unknown_errors_are_kept(tmp_path: Path) -> None:
     values = {"acc,none": 1.0, "acc_stderr,none": "N/A", "bleu,none": 31.5, "ppl": 12.0, "margin": -3.0}
     assert len(import_metrics(results(tmp_path, values))) == 4

@@ -122,6 +122,7 @@ def _of_samples(given: Specification, notices: list[Notice], sink: Sink) -> Iter
     for cell, resolved, results in _cells(given, notices):
         rows, examples = cell.measured()
         sink(cell, examples)
+        notices += cell.notices()
         notices += notices_about.other_accuracy(cell, rows, results)
         yield Found(
             given.where,
