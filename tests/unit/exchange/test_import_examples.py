@@ -114,6 +114,21 @@ def test_the_same_number_with_another_text_is_another_example(tmp_path: Path) ->
     assert texts.set_index("example")["prompt"][other.examples[0]] == "Five shots. Question 0?"
 
 
+def test_the_same_text_with_another_number_is_the_same_example(tmp_path: Path) -> None:
+    """A text may occur twice, and a number may stand for another text."""
+
+    def lines(numbers: Sequence[int], right: int) -> list[Line]:
+        return [{**line, "doc_id": n} for n, line in zip(numbers, curve_lines(4, right), strict=True)]
+
+    numbers = {1000: [0, 1, 2, 3], 2000: [10, 11, 12, 13], 4000: [3, 2, 1, 0]}
+    runs = {pythia(step): {"t": lines(n, 2)} for step, n in numbers.items()}
+    directory = imported(tmp_path, runs)
+    [found] = read_trajectories([directory])
+    assert found.examples.tolist() == ["0", "1", "2", "3"]
+    assert found.values["accuracy"].tolist() == [[1, 1, 0, 0]] * 3
+    assert not_compared(read_parts([directory])) == []
+
+
 def test_a_model_may_be_partly_scored_and_partly_imported(tmp_path: Path) -> None:
     """Scored parts of other checkpoints join imported ones if the texts are those of the frozen task."""
     runs = {pythia(step): {"t": curve_lines(4, 2)} for step in (1000, 2000)}

@@ -11,6 +11,7 @@ from ebbtide.errors import CellError
 from ebbtide.exchange.imports import import_metrics, import_results
 from ebbtide.exchange.published import published, size_in_name
 from ebbtide.exchange.steps import name_in, steps_in_path, steps_in_revision
+from lm_eval_files import curve_lines, write_run
 
 
 def write(directory: Path, model_args: Any, name: str = "results.json", **config: Any) -> Path:
@@ -158,6 +159,18 @@ def test_two_models_with_one_name_are_refused(tmp_path: Path) -> None:
     assert set(import_metrics({**row, "models": models})["model"]) == {"a", "b"}
     with pytest.raises(CellError, match=r"Name them under imported\[1\]\.models, with match"):
         import_results([{**row, "files": [f"{tmp_path}/results_{n}.json"]} for n in (1, 2)])
+
+
+def test_two_models_with_one_name_at_one_step_are_no_repeated_result(tmp_path: Path) -> None:
+    for run in ("one", "two"):
+        args = f"pretrained=/runs/{run}/global_step_100/actor/huggingface"
+        write_run(tmp_path / run, args, {"t": curve_lines(4, 2)})
+    row = {"format": "lm_eval_samples", "files": [f"{tmp_path}/*/samples_*"]}
+    with pytest.raises(
+        CellError,
+        match=r"found two models, runs/one/global_step_100/actor and runs/two/global_step_100/actor, that",
+    ):
+        import_metrics(row)
 
 
 def test_a_table_of_published_models_needs_no_models(tmp_path: Path) -> None:

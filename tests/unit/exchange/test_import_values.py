@@ -43,11 +43,11 @@ def test_percentages_are_refused_and_a_key_divides_them(tmp_path: Path) -> None:
     [
         (
             {"acc,none": 0.4, "acc_stderr,none": -1},
-            "acc,none (accuracy): found a standard error of -1, allowed: 0 to 1",
+            "acc,none (accuracy): found a standard error of -1, allowed: 0 to 0.5",
         ),
         (
             {"acc,none": 0.4, "acc_stderr,none": 1.2},
-            "found a standard error of 1.2, allowed: 0 to 1. If it is in perc",
+            "found a standard error of 1.2, allowed: 0 to 0.5. If it is in perc",
         ),
         ({"acc,none": -0.1}, "acc,none (accuracy): found -0.1, allowed: 0 to 1. Correct the file"),
         ({"acc,none": 453.0}, "found 453, allowed: 0 to 1. Correct the file"),
@@ -59,11 +59,62 @@ def test_percentages_are_refused_and_a_key_divides_them(tmp_path: Path) -> None:
         ({"bits_per_byte,none": -0.2}, "bits_per_byte,none (bits_per_byte): found -0.2, allowed: at least 0"),
         ({"mc2": 1.5}, "mc2: found 1.5, allowed: 0 to 1"),
         ({"exact_match,strict-match": 88}, "(exact_match[filter=strict-match]): found 88, allowed: 0 to 1"),
-        ({"acc_norm": 1.0000001}, "acc_norm (accuracy_per_character): found 1, allowed: 0 to 1"),
+        (
+            {"acc,none": 0.4, "acc_stderr,none": 0.9},
+            "found a standard error of 0.9, allowed: 0 to 0.5. If it is in percent, divide it by 100",
+        ),
+        (
+            {"acc_norm": 1.0000001},
+            "acc_norm (accuracy_per_character): found 1.0000001, allowed: 0 to 1. Correct the file",
+        ),
+        ({"acc,none": "0.45"}, "results: no task has a metric that is a number (results.t.acc,none is not)"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any], message: str, tmp_path: Path) -> None:
     assert message in sentence(results(tmp_path, values))
+
+
+@pytest.mark.parametrize(
+    ("keys", "detail"),
+    [
+        ({"percent": ["acuracy"]}, "imported[0].percent: found 'acuracy', which no imported result has"),
+        ({"chance": {"tt": 0.25}}, "imported[0].chance: found 'tt', which no imported result has"),
+        ({"n": {"tt": 100}}, "imported[0].n: found 'tt', which no imported result has"),
+        ({"metrics": {"acc": "correct"}, "percent": ["accuracy"]}, "imported[0].percent: found 'accuracy'"),
+        (
+            {"percent": ["accuracy"]},
+            "imported[0].percent: 1 of 1 values of accuracy are at most 1 % (the first: m, step1, task t: ",
+        ),
+    ],
+)
+def test_keys_without_effect_and_shares_called_percentages(
+    keys: dict[str, Any], detail: str, tmp_path: Path
+) -> None:
+    row = results(tmp_path, {"acc,none": 0.45})
+    warnings = [n for n in import_results([{**row, **keys}]).notices if n.severity == "warning"]
+    assert len(warnings) == 1
+    assert warnings[0].detail.startswith(detail)
+    clean = {"chance": {"t": 0.25}, "n": {"t": 100}, "metrics": {"acc": "accuracy"}}
+    assert [n for n in import_results([{**row, **clean}]).notices if n.severity == "warning"] == []
+
+
+def test_results_beside_samples_with_another_accuracy(tmp_path: Path) -> None:
+    for name, results_of in (("same", None), ("other", {"t": {"acc,none": 0.9}})):
+        write_run(tmp_path / name, ARGS, {"t": curve_lines(8, 4)}, results=results_of)
+        row = {"format": "lm_eval_samples", "files": [f"{tmp_path}/{name}/samples_*"]}
+        found = [n for n in import_results([row]).notices if n.severity == "warning"]
+        assert len(found) == (name == "other")
+    assert ": the accuracy of the samples is 0.5, but " in found[0].detail
+    assert found[0].detail.endswith(" beside them has 0.9; that of the samples is used.")
+
+
+def test_ties_in_samples_are_said_as_in_scored_cells(tmp_path: Path) -> None:
+    tied = [{**line, "filtered_resps": [["-1.0", "False"]] * 2, "acc": 1.0} for line in curve_lines(8, 8)]
+    write_run(tmp_path, ARGS, {"t": tied})
+    row = {"format": "lm_eval_samples", "files": [f"{tmp_path}/samples_*"]}
+    [notice] = [n for n in import_results([row]).notices if n.kind == "tied"]
+    assert (notice.severity, notice.checkpoint, notice.task, notice.count) == ("warning", "step1", "t", 8)
+    assert "accuracy is 1.000, with ties as wrong answers 0.000, with random answers 0.500" in notice.detail
 
 
 def test_possible_values_and_unknown_errors_are_kept(tmp_path: Path) -> None:
@@ -124,6 +175,10 @@ def with_line(**keys: Any) -> Callable[[str], bytes]:
         (
             lambda text: text.replace("yes", "é").encode("latin-1"),
             "is not UTF-8 (.*0xe9.*). Convert it to UTF-8",
+        ),
+        (
+            lambda text: text.replace('"doc_id": 1', '"doc_id": "\\ud83d"').encode(),
+            r"line 2: doc_id: found '\\ud83d', half of a",
         ),
         (
             lambda text: text.replace("Question 1?", "\\ud83d").encode(),

@@ -192,6 +192,12 @@ def test_lists_of_a_table_are_python_literals() -> None:
     assert list(freeze(define([row]))["continuation"]) == [" it's", ' "so"']
 
 
+@pytest.mark.parametrize("printed", ["['one' 'two']", "['one' 'two'\n 'ten']", "[' one', ' two' ' ten']"])
+def test_lists_as_numpy_prints_them_are_refused_not_joined(printed: str) -> None:
+    with pytest.raises(TaskError, match=r"row 1: choices are not a list: "):
+        freeze(define([{**GOOD, "classes": printed}]))
+
+
 def test_choice_with_fields() -> None:
     requests = freeze(define([GOOD]))
     assert rows_of(requests, *requests.columns) == [

@@ -156,6 +156,7 @@ def test_texts_of_missing_values_in_tasks_frozen_earlier() -> None:
     assert prompt.detail.startswith(
         "1 of 2 examples have only nan or None as their prompt; the first is example 1"
     )
+    assert "; if it has this text, remove these rows from the data." in prompt.remedy
     assert group.detail.startswith("1 of 2 examples have the level nan of part; the first is example 1")
     documents, footer = frozen(define([{"text": "A text."}, {"text": "nan"}], kind="rolling"))
     [notice] = text_notices(documents, footer)
@@ -268,3 +269,22 @@ def test_memo_trap_has_only_true_notices(shared: Path) -> None:
         ("note", "duplicated", 21),
         ("note", "duplicated", 2),
     ]
+
+
+def test_cells_of_a_table_that_stand_for_missing_values() -> None:
+    text = "q,unread,a\nWhat?,,0\n,x,1\nnan,x,1\n"
+    fields = {"prompt": "Q: {{ q }}\nA:", "choices": [" a", " b"], "gold": "a"}
+    found = details(text.encode(), "a.csv", fields=fields, source={"format": "csv"})
+    assert found == [
+        "2 of 3 rows have an empty cell, or one such as nan or NA, in a column that the task reads; the "
+        "first is row 2, column q: ''."
+    ]
+    assert (
+        details(
+            text.splitlines()[0].encode() + b"\nWhat?,,0\nWho?,,1\n",
+            "a.csv",
+            fields=fields,
+            source={"format": "csv"},
+        )
+        == []
+    )

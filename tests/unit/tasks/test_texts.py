@@ -156,6 +156,12 @@ def test_templates_may_ask_whether_a_value_is_missing() -> None:
     assert list(freeze(define(rows, fields={"prompt": prompt}))["context"][::2]) == ["-!", "x!"]
 
 
+def test_a_template_that_computes_with_a_missing_value_names_it() -> None:
+    line = json.dumps({**GOOD, "q": None}).encode()
+    expected = "fails: unsupported operand type(s) for +: 'missing value' and 'int'."
+    assert message(line, fields={"prompt": "{{ q + 1 }}"}).endswith(expected)
+
+
 NOT_TEXT = {"true": "True", "[1]": "[1]", '{"a": null}': "{'a': None}"}
 
 

@@ -2,10 +2,11 @@
 
 Samples number their examples (`doc_id`). The same number with another text, right choice or number of shots
 is another example, so names of examples are unique over all texts of a task: the texts that come first keep
-their numbers, others get a suffix. Statistics then compare examples of the same name only.
+their numbers, others get a suffix. The same text with another number is the same example. Statistics then
+compare examples of the same name only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -42,10 +43,7 @@ class ExamplesOnDisk:
         """Write the examples of a cell, as `ImportedCell.measured` returns them."""
         found = text_digests(cell.requests)
         known = self._texts.setdefault(cell.task, {})
-        names = {
-            name: name if known.get(name, digest) == digest else f"{name}~{digest:016x}"[: len(name) + 9]
-            for name, digest in found.items()
-        }
+        names = _names(found, known)
         new = {name for name in found if names[name] not in known}
         if new:
             rows = cell.requests.assign(example=cell.requests["example"].astype(str))
@@ -61,3 +59,20 @@ class ExamplesOnDisk:
         path = self._examples / f"{self._cells:06d}.parquet"
         write_parquet(renamed, path, EXAMPLES, {"place": place, "requests": {cell.task: texts_record(found)}})
         self._cells += 1
+
+
+def _names(found: Mapping[str, int], known: Mapping[str, int]) -> dict[str, str]:
+    """Names of the examples of a cell among those known: by number and text, else by text, else new."""
+    free: dict[int, list[str]] = {}  # digest → names that no example of the cell has under its own number
+    for name, digest in known.items():
+        if found.get(name) != digest:
+            free.setdefault(digest, []).append(name)
+    names = {}
+    for name, digest in found.items():
+        if known.get(name) == digest:
+            names[name] = name
+        elif free.get(digest):
+            names[name] = free[digest].pop(0)
+        else:
+            names[name] = name if name not in known else f"{name}~{digest:016x}"[: len(name) + 9]
+    return names

@@ -12,7 +12,7 @@ from ebbtide.errors import CellError
 from ebbtide.exchange import notices as notices_about
 from ebbtide.exchange.imported_cell import ImportedCell
 from ebbtide.exchange.lm_eval_json import Measured, Results, read_results
-from ebbtide.exchange.merge import Found, merged
+from ebbtide.exchange.merge import Found, merged, two_models
 from ebbtide.exchange.ranges import check_values
 from ebbtide.exchange.runs import Resolved
 from ebbtide.exchange.sample_lines import GeneratedError
@@ -66,8 +66,9 @@ def import_results(
     notices: list[Notice] = []
     for number, row in enumerate(rows):
         given = specification(row, where.format(number))
-        for one in _READERS[given.checked["format"]](given, notices, sink):
-            found.append(one)
+        of_row = list(_READERS[given.checked["format"]](given, notices, sink))
+        notices += notices_about.of_row(given, of_row)
+        found += of_row
     if not found:
         return Imported(pd.DataFrame(columns=[*METRICS.columns, "file"]), notices)
     metrics, recognised = merged(found)
@@ -118,21 +119,23 @@ def _of_results(given: Specification, notices: list[Notice], sink: Sink) -> Iter
 
 
 def _of_samples(given: Specification, notices: list[Notice], sink: Sink) -> Iterator[Found]:
-    for cell, resolved, beside in _cells(given, notices):
+    for cell, resolved, results in _cells(given, notices):
         rows, examples = cell.measured()
         sink(cell, examples)
+        notices += cell.notices()
+        notices += notices_about.other_accuracy(cell, rows, results)
         yield Found(
             given.where,
             "lm_eval_samples",
             cell.footer["imported"]["file"],
             rows,
             [resolved],
-            str(beside),
+            results.source,
             cell.loglikelihoods(),
         )
-    results = [path for path in given.files if _is_results(path)]
-    if results:
-        yield from _results(given, results, notices)
+    summaries = [path for path in given.files if _is_results(path)]
+    if summaries:
+        yield from _results(given, summaries, notices)
 
 
 _READERS = {"table": _of_tables, "lm_eval_results": _of_results, "lm_eval_samples": _of_samples}
@@ -142,12 +145,12 @@ def _is_results(path: Path) -> bool:
     return path.name.startswith("results") and path.suffix == ".json"
 
 
-def _cells(given: Specification, notices: list[Notice]) -> Iterator[tuple[ImportedCell, Resolved, Path]]:
-    """Yield the cells of all samples, their checkpoints, and the results files beside them."""
+def _cells(given: Specification, notices: list[Notice]) -> Iterator[tuple[ImportedCell, Resolved, Results]]:
+    """Yield the cells of all samples, their checkpoints, and the results beside them."""
     names = {path: task_of(path) for path in given.files if not _is_results(path)}
     others = {m.task for p in given.files if _is_results(p) for m in read_results(p).measured}
     tasks = given.tasks(sorted({task for task, _ in names.values()} | others), "the files")
-    seen: dict[tuple[str, str, str], Path] = {}
+    seen: dict[tuple[str, str, str], tuple[Path, str]] = {}
     generated: list[Path] = []
     for path, (task, suffix) in names.items():
         if task not in tasks:
@@ -164,12 +167,14 @@ def _cells(given: Specification, notices: list[Notice]) -> Iterator[tuple[Import
         resolved, name = results.checkpoint(given), tasks[task]
         checkpoint = resolved.row
         key = (checkpoint.model, checkpoint.name, name)
-        if key in seen:
+        first, origin = seen.setdefault(key, (path, resolved.origin))
+        if origin != resolved.origin:
+            raise two_models(key[0], (origin, str(first)), (resolved.origin, str(path)), given.where)
+        if first != path:
             raise CellError(
-                f"{given.where}: {seen[key]} and {path}: two results for model {key[0]}, "
+                f"{given.where}: {first} and {path}: two results for model {key[0]}, "
                 f"checkpoint {key[1]}, task {key[2]}. Remove one from files."
             )
-        seen[key] = path
         try:
             sampled = read_samples(path, given.checked["gold"])
         except GeneratedError:
@@ -182,7 +187,7 @@ def _cells(given: Specification, notices: list[Notice]) -> Iterator[tuple[Import
         if name in given.checked["chance"]:
             definition["chance"] = given.checked["chance"][name]
         cell = ImportedCell(checkpoint, name, sampled.rows, sampled.requests, definition, sampled.footer)
-        yield cell, resolved, beside
+        yield cell, resolved, results
     if generated:
         notices.append(notices_about.generated(given.where, generated))
     if len(generated) == len(names) and not others:

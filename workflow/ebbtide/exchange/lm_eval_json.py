@@ -94,7 +94,8 @@ def read_results(path: str | Path) -> Results:
         m for task, values in tasks.items() for m in _measured(document, task, values, str(path), skipped)
     ]
     if not measured:
-        raise CellError(f"{path}: results: no task has a metric.")
+        texts = f" that is a number ({skipped[0]} is not)" if skipped else ""
+        raise CellError(f"{path}: results: no task has a metric{texts}.")
     return Results(str(path), document, tuple(measured), tuple(skipped))
 
 

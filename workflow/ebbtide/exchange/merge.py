@@ -85,10 +85,15 @@ def _check_names(found: Iterable[Found]) -> None:
         for name, origin in ((r.row.model, r.origin) for r in one.resolved if "/" in r.origin):
             first, file = origins.setdefault(name, (origin, one.file))
             if first != origin:
-                raise CellError(
-                    f"{file} and {one.file}: found two models, {first} and {origin}, that would both be "
-                    f"called {name!r}. Name them under {one.where}.models, with match."
-                )
+                raise two_models(name, (first, file), (origin, one.file), one.where)
+
+
+def two_models(name: str, first: tuple[str, str], second: tuple[str, str], where: str) -> CellError:
+    """Return the error for two origins, each with its file, from which the same name is inferred."""
+    return CellError(
+        f"{first[1]} and {second[1]}: found two models, {first[0]} and {second[0]}, that would both be "
+        f"called {name!r}. Name them under {where}.models, with match."
+    )
 
 
 def _without_same_runs(rows: pd.DataFrame, found: Sequence[Found]) -> tuple[pd.DataFrame, list[Notice]]:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from ebbtide.exchange.imported_cell import ImportedCell
 from ebbtide.exchange.lm_eval_json import Results
 from ebbtide.exchange.merge import Found
-from ebbtide.exchange.samples import Sampled
+from ebbtide.exchange.samples import Sampled, task_of
+from ebbtide.exchange.specification import Specification
 from ebbtide.exchange.wording import counted, listed
 from ebbtide.notices import Notice
+from ebbtide.tables import METRICS
 
 _PROPERTIES = ("model", "step", "tokens", "parameters")
 _KEYS = {
@@ -19,6 +22,8 @@ _KEYS = {
     "tokens": "models[].tokens_per_step",
     "parameters": "models[].parameters",
 }
+_AGREE = 1e-6  # difference of accuracies
+_ONE_PERCENT = 0.01
 _FORMATS = {"table": "tables of published numbers", "lm_eval_results": "results of lm-eval"}
 
 
@@ -114,6 +119,74 @@ def of_samples(sampled: Sampled, expected: int, path: Path, cell: tuple[str, str
                 **about,
             )
         )
+    return notices
+
+
+def other_accuracy(cell: ImportedCell, rows: pd.DataFrame, results: Results) -> list[Notice]:
+    """Return the notice that the results beside samples have another accuracy than follows from them."""
+    path = cell.footer["imported"]["file"]
+    task = task_of(path)[0]
+    logged = [m.value for m in results.measured if m.task == task and m.metric == "accuracy"]
+    own = rows[rows["metric"] == "accuracy"]
+    same_number = results.examples(task) in (0, int(own["n"].max()) if len(own) else 0)
+    if not logged or own.empty or not same_number or abs(logged[0] - own["value"].iloc[0]) <= _AGREE:
+        return []
+    return [
+        Notice(
+            "warning",
+            "suspicious",
+            f"{path}: the accuracy of the samples is {own['value'].iloc[0]:.6g}, but {results.source} beside "
+            f"them has {logged[0]:.6g}; that of the samples is used.",
+            "Copy both files of one evaluation again, or set gold to the field of doc that has the right "
+            "choices.",
+            model=cell.checkpoint.model,
+            checkpoint=cell.checkpoint.name,
+            task=cell.task,
+        )
+    ]
+
+
+def of_row(given: Specification, found: Sequence[Found]) -> list[Notice]:
+    """Return the notices of one row of `imported`: keys without effect, and percentages that are shares."""
+    rows = pd.concat([one.rows for one in found]) if found else pd.DataFrame(columns=list(METRICS.columns))
+    metrics = {str(metric).partition("[")[0] for metric in rows["metric"]}
+    tasks = set(map(str, rows["task"]))
+    named = {
+        "percent": (given.checked["percent"], metrics),
+        "metrics": (given.checked["metrics"].values(), metrics | set(map(str, rows["metric"]))),
+        "chance": (given.checked["chance"], tasks),
+        "n": (given.checked["n"], tasks),
+    }
+    notices = [
+        Notice(
+            "warning",
+            "suspicious",
+            f"{given.where}.{key}: found {name!r}, which no imported result has, so it has no effect; "
+            f"imported: {listed(sorted(known))}.",
+            "Correct the name, or remove it.",
+        )
+        for key, (names, known) in named.items()
+        for name in names
+        if name not in known
+    ]
+    base = rows["metric"].astype(str).str.partition("[")[0]
+    for metric in given.checked["percent"]:
+        of_metric = rows[base == metric]
+        small = of_metric[(of_metric["value"] > 0) & (of_metric["value"] <= _ONE_PERCENT)]
+        if len(small):
+            first = small.iloc[0]
+            notices.append(
+                Notice(
+                    "warning",
+                    "suspicious",
+                    f"{given.where}.percent: {len(small)} of {len(of_metric)} values of {metric} are at most "
+                    f"1 % (the first: {first['model']}, {first['checkpoint']}, task {first['task']}: "
+                    f"{first['value'] * 100:.4g} in the file).",
+                    f"If they are shares instead of percentages, remove {metric} from percent; if the files "
+                    "have both, correct them or make two rows of imported.",
+                    count=len(small),
+                )
+            )
     return notices
 
 

@@ -80,7 +80,9 @@ def line_of(where: str, row: Mapping[str, Any]) -> Line:
             f"{where}: arguments: found no contexts with continuations. Only tasks of type multiple_choice, "
             "loglikelihood and loglikelihood_rolling have log-likelihoods."
         )
-    _check_text(requests, where)
+    for number, (context, continuation) in enumerate(requests):
+        _check_text(context + continuation, f"{where}: arguments[{number}]")
+    _check_text(str(row["doc_id"]), f"{where}: doc_id")
     answers = [_response(answer, f"{where}: filtered_resps[{i}]") for i, answer in enumerate(responses)]
     return Line(where, str(row["doc_id"]), str(row.get("filter", "none")), requests, answers, row, rolling)
 
@@ -90,17 +92,15 @@ def _is_generation(arguments: "list[Any]") -> bool:
     return len(arguments) > 1 and isinstance(arguments[1], Mapping)
 
 
-def _check_text(requests: "list[tuple[str, str]]", where: str) -> None:
+def _check_text(text: str, where: str) -> None:
     """Raise `CellError` for half of a surrogate pair, which no file can contain as UTF-8."""
-    for number, (context, continuation) in enumerate(requests):
-        try:
-            (context + continuation).encode()
-        except UnicodeEncodeError as error:
-            found = error.object[error.start]
-            raise CellError(
-                f"{where}: arguments[{number}]: found {found!r}, half of a surrogate pair, which is no "
-                "character. Remove the line from the file, or repair its text."
-            ) from None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CellError(
+            f"{where}: found {text[error.start]!r}, half of a surrogate pair, which is no character. Remove "
+            "the line from the file, or repair its text."
+        ) from None
 
 
 def _pair(given: Any) -> tuple[Any, ...]:

@@ -40,12 +40,25 @@ def cell_notices(
         lm-eval's code can measure: its ties are unknown.
     """
     where: dict[str, Any] = {"model": model, "checkpoint": checkpoint, "task": task}
-    found = [*_of_footer(footer), *_of_rows(rows, footer)]
-    if definition is not None:
-        x = Examples(join(rows, requests), definition)
-        if x.kind.name in ("choice", "binary"):
-            found += [*_ties(x, definition, footer), *_constant_answer(x)]
-    return [Notice(**of, **where) for of in found]
+    found = [Notice(**of, **where) for of in (*_of_footer(footer), *_of_rows(rows, footer))]
+    return found if definition is None else found + answer_notices(rows, footer, requests, definition, where)
+
+
+def answer_notices(
+    rows: pd.DataFrame,
+    footer: Mapping[str, Any],
+    requests: pd.DataFrame,
+    definition: Mapping[str, Any],
+    where: Mapping[str, Any],
+) -> list[Notice]:
+    """Return the notices of tied and constant answers, which only need log-likelihoods.
+
+    `where` has `model, checkpoint, task`; the other parameters are those of `cell_notices`.
+    """
+    x = Examples(join(rows, requests), definition)
+    if x.kind.name not in ("choice", "binary"):
+        return []
+    return [Notice(**of, **where) for of in (*_ties(x, definition, footer), *_constant_answer(x))]
 
 
 def _of_footer(footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -62,7 +62,7 @@ class Task:
             for key, default in REQUEST_KEYS.items()
             if self.definition.get(key, default) != default
         }
-        if any(was_changed(text, text=key not in VALUES) for key, text in _texts(self.definition)):
+        if any(was_changed(text, text=key not in VALUES) for key, text in texts_of(self.definition)):
             settings["rendering"] = RENDERING
         fields = self.definition["fields"]
         return digest({"source": source, "fields": fields, "version": FREEZE_VERSION, **settings})
@@ -259,7 +259,7 @@ def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
     """Checks of a task with data that the schema cannot express."""
     kind = kind_of(definition)
     kind.check_fields(definition["fields"], str(path))
-    for key, text in _texts(definition):
+    for key, text in texts_of(definition):
         check_template(text, f"{path}: {key}")
     if "unconditional" in definition and not kind.unconditional:
         raise ConfigError(
@@ -277,7 +277,7 @@ def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
         _check_few_shot(kind, definition["few_shot"], path)
 
 
-def _texts(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def texts_of(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the key and the text of every value that may be a template."""
     for key, value in definition["fields"].items():
         inner = value if isinstance(value, dict) else {"": value}

@@ -9,16 +9,17 @@ from ebbtide.corpus import World
 from ebbtide.errors import TaskError
 from ebbtide.logs import log
 from ebbtide.tasks.dataset_rows import pinned_rows
-from ebbtide.tasks.definition import Task
+from ebbtide.tasks.definition import Task, texts_of
 from ebbtide.tasks.few_shot import Shot, Shots
 from ebbtide.tasks.kinds import Example, Request
 from ebbtide.tasks.local_data import contents_of_source
-from ebbtide.tasks.render import BadRow, Row, literal_of, text_of
+from ebbtide.tasks.render import BadRow, Row, fields_read, literal_of, text_of
 from ebbtide.tasks.rows import Rows, begins_with_mark, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_MISSING = ("", "nan", "NaN", "NA", "N/A", "<NA>", "None", "null", "NULL")
 SHOWN = 10  # dropped rows whose reason is in the footer
 
 
@@ -57,9 +58,26 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
     record = footer(task, len(requests), requests["example"].nunique(), dropped)
     if task.data is not None and begins_with_mark(Path(task.data)):
         record["byte_order_mark"] = "removed"
+    if missing := missing_cells(task):
+        record["missing_cells"] = {"rows": len(missing), "first": missing[0]}
     if "path" in task.definition["source"]:
         record["contents"] = contents_of_source(task.definition["source"])
     return requests, record
+
+
+def missing_cells(task: Task) -> list[str]:
+    """Describe the cells of a CSV or TSV file that stand for missing values, in columns that the task reads.
+
+    Such a file has only texts: an empty cell is an empty text. One text per row.
+    """
+    if task.data is None or task.definition["source"]["format"] not in ("csv", "tsv"):
+        return []
+    read = fields_read(text for _, text in texts_of(task.definition))
+    return [
+        f"row {number}, column {name}: {row[name]!r}"
+        for number, row in enumerate(read_rows(Path(task.data), task.definition["source"]), start=1)
+        for name in [n for n in row if n in read and row[n] is not None and row[n].strip() in _MISSING][:1]
+    ]
 
 
 def _lm_eval_requests(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":

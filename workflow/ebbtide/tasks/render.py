@@ -8,10 +8,13 @@ become text: a missing value (null, NaN), a list or a flag in a text is an error
 """
 
 import ast
+import io
 import math
 import re
-from collections.abc import Callable, Mapping
+import tokenize
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import ConfigError
@@ -59,6 +62,17 @@ def check_template(text: str, where: str) -> None:
             raise ConfigError(
                 f"{where}: {excerpt(text)} is not a valid Jinja template: {_message(error)}."
             ) from None
+
+
+def fields_read(specs: Iterable[str]) -> set[str]:
+    """Return the fields that names of fields and valid templates read."""
+    from jinja2 import meta
+
+    read: set[str] = set()
+    for spec in specs:
+        template = _environment().parse(spec) if is_template(spec) else None
+        read |= {spec} if template is None else meta.find_undeclared_variables(template)
+    return read
 
 
 def value_of(spec: str) -> Reader:
@@ -143,11 +157,19 @@ def encodable(text: str, what: str) -> str:
 
 
 def python_literal(text: str) -> Any:
-    """Parse a text as a Python literal. Raises `ValueError` if it is not one."""
+    """Parse a text as a Python literal. Raises `ValueError` if it is not one.
+
+    Texts without a comma between them, as numpy prints a list, are not: Python would join them.
+    """
     try:
-        return ast.literal_eval(text.strip())
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        literal = ast.literal_eval(text.strip())
+        tokens = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError, tokenize.TokenError):
         raise ValueError(f"{text!r} is not a literal") from None
+    texts = [kind for kind in tokens if kind not in (tokenize.NL, tokenize.COMMENT)]
+    if (tokenize.STRING, tokenize.STRING) in pairwise(texts):
+        raise ValueError(f"{text!r} has texts without a comma between them")
+    return literal
 
 
 def excerpt(value: Any) -> str:
@@ -205,6 +227,9 @@ class _Missing:
 
     def __hash__(self) -> int:
         return hash(None)
+
+
+_Missing.__name__ = "missing value"  # in messages of Python, which name the types of operands
 
 
 class _NotText(Exception):  # noqa: N818  (becomes a `BadRow` that names the template)

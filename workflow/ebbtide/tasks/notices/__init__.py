@@ -35,7 +35,7 @@ def text_notices(
     ----------
     requests, footer
         The table and the footer of a frozen task. Of the footer, `task`, `definition`, `dropped`,
-        `dropped_rows` and `byte_order_mark` are read; all may be missing.
+        `dropped_rows`, `byte_order_mark` and `missing_cells` are read; all may be missing.
     tokenizer
         With one, tokens across the border of context and continuation are counted, and choices that start
         alike are compared by their first token instead of their first word.
@@ -73,3 +73,16 @@ def _reading(footer: Mapping[str, Any]) -> Iterator[Finding]:
         )
     if footer.get("byte_order_mark"):
         yield Finding(Notice("note", "text", "A byte-order mark at the beginning of the data was removed."))
+    if cells := footer.get("missing_cells"):
+        total = int(footer.get("examples", 0)) + dropped
+        yield Finding(
+            Notice(
+                "warning",
+                "text",
+                f"{cells['rows']} of {total} rows have an empty cell, or one such as nan or NA, in a column "
+                f"that the task reads; the first is {cells['first']}.",
+                "If they are missing values, remove these rows from the data: a table of texts cannot tell "
+                "them from texts.",
+                count=cells["rows"],
+            )
+        )

@@ -64,7 +64,10 @@ def missing_values(table: Table) -> Iterator[Finding]:
         return table.contexts[row].strip() in MISSING
 
     part = "text" if table.kind.needs == "losses" else "prompt"
-    remedy = "Freeze the task again (delete the frozen file) to refuse missing values, or set drop_bad_rows."
+    remedy = (
+        "If the data has null or NaN there, freeze the task again (delete the frozen file), which refuses "
+        "them or, with drop_bad_rows, drops them; if it has this text, remove these rows from the data."
+    )
     yield from table.finding(
         table.where(missing), f"have only nan or None as their {part}", "warning", "text", remedy
     )
