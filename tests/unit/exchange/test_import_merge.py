@@ -161,7 +161,7 @@ def test_equal_answers_at_two_checkpoints_are_suspicious(tmp_path: Path) -> None
     notices = import_results([of("samples", tmp_path, "*/samples*")]).notices
     [equal] = said(notices, "suspicious")
     assert (equal.severity, equal.model) == ("warning", "m")
-    assert equal.detail == "imported samples of m are bit-equal at step1, step2 in 1 task (t)."
+    assert equal.detail == "Imported samples are bit-equal at step1, step2 in 1 task (t)."
 
 
 def test_chance_comes_from_the_choices_of_the_task(tmp_path: Path) -> None:

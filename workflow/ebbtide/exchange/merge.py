@@ -9,10 +9,9 @@ import pandas as pd
 
 from ebbtide.errors import CellError
 from ebbtide.exchange.runs import Resolved
-from ebbtide.exchange.wording import listed
 from ebbtide.files import file_sha256
 from ebbtide.metrics.direction import is_accuracy
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
 from ebbtide.tables import METRICS
 
 _KEY = list(METRICS.key)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ebbtide.errors import CellError
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
 from ebbtide.tables import EXAMPLES, read_footer, read_frame
 
 CHECKPOINT_COLUMNS = ("checkpoint", "step", "tokens")
@@ -135,6 +135,11 @@ def models_of(parts: Iterable[Part]) -> dict[str, Model]:
     return found
 
 
+def having_examples(parts: Iterable[Part]) -> set[tuple[str, str, str]]:
+    """Return model, checkpoint and task of all tables of examples."""
+    return {(str(p.place["model"]), str(p.place["checkpoint"]), task) for p in parts for task in p.requests}
+
+
 def not_compared(parts: Iterable[Part]) -> list[Notice]:
     """Return the checkpoints that `read_trajectories` leaves out, because their examples are others."""
     notices = []
@@ -152,14 +157,13 @@ def not_compared(parts: Iterable[Part]) -> list[Notice]:
 
 
 def _left_out(model: str, task: str, left: Sequence[Part], kept: Sequence[Part]) -> Notice:
-    names = ", ".join(f"{p.place['checkpoint']} ({p.requests[task]['examples']})" for p in left[:3])
-    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    names = listed(f"{p.place['checkpoint']} ({p.requests[task]['examples']})" for p in left)
     others = f"{len(kept)} checkpoints" if len(kept) > 1 else str(kept[0].place["checkpoint"])
     number = kept[0].requests[task]["examples"]
     return Notice(
         "warning",
         "not_compared",
-        f"{model}, task {task}: the examples of {names}{more} are not the {number} of {others}, so alarms, "
+        f"The examples of {names} are not the {number} of {others}, so alarms, "
         "trends and forgetting leave them out.",
         "Evaluate all checkpoints on the same examples with the same prompts (--limit, --num_fewshot), or "
         "import only those that are.",
