@@ -62,6 +62,19 @@ class Trajectory:
         return values[:, counts], np.unique(self.clusters[counts], return_inverse=True)[1]
 
 
+def in_training_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sort checkpoints of a model by training tokens, or by steps if those of a trained one are unknown."""
+    known = ((rows["tokens"] > 0) | (rows["step"] == 0)).all()
+    return rows.sort_values((["tokens"] if known else []) + ["step", "checkpoint"], kind="stable")
+
+
+def trained_in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return checkpoints of a model in the order of training; if some are trained, these only."""
+    ordered = in_training_order(rows)
+    later = (ordered["tokens"] > 0) | (ordered["step"] > 0)
+    return ordered[later] if later.any() else ordered
+
+
 def is_binary(values: np.ndarray) -> bool:
     """Whether all values are 0 or 1."""
     return bool(np.isin(values, (0.0, 1.0)).all())
@@ -184,13 +197,10 @@ def _by_model(parts: Iterable[Part]) -> dict[str, list[Part]]:
 def _ordered(parts: Sequence[Part]) -> pd.DataFrame:
     """One row per checkpoint of a model, in the order of training: `checkpoint`, `step`, `tokens`, sizes.
 
-    Of several tables of one checkpoint, some may not know its tokens or sizes (0). If tokens of a trained
-    checkpoint are unknown, the order is that of the steps.
+    Of several tables of one checkpoint, some may not know its tokens or sizes (0).
     """
     rows = pd.DataFrame([dict(part.place) for part in parts]).groupby("checkpoint", sort=False).max()
-    known = ((rows["tokens"] > 0) | (rows["step"] == 0)).all()
-    order = ["tokens", "step", "checkpoint"] if known else ["step", "checkpoint"]
-    return rows.reset_index().sort_values(order, ignore_index=True)
+    return in_training_order(rows.reset_index()).reset_index(drop=True)
 
 
 def _most_common(texts: Sequence[str]) -> str:

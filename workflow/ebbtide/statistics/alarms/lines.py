@@ -10,7 +10,7 @@ import pandas as pd
 from ebbtide.notices import counted, listed
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.statistics.alarms.allow import is_allowed
-from ebbtide.statistics.alarms.not_compared import in_training_order
+from ebbtide.statistics.panel import in_training_order
 
 MAX_LINES = 40  # the table lists all alarms
 ALARMS, WRONG = 1, 2  # exit statuses

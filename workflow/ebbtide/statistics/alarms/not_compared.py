@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.notices import listed
-from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.panel import Trajectory, trained_in_order
 
 _OTHER_EXAMPLES = "its examples are not those of the other"
 _MEANS = "imported as means, without the results of single examples"
@@ -85,17 +85,9 @@ def has_own_notice(missing: pd.DataFrame) -> np.ndarray:
     return found
 
 
-def in_training_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Sort checkpoints of a model by training tokens, or by steps if those of a trained one are unknown."""
-    known = ((rows["tokens"] > 0) | (rows["step"] == 0)).all()
-    return rows.sort_values((["tokens"] if known else []) + ["step", "checkpoint"], kind="stable")
-
-
 def _trained(results: pd.DataFrame) -> pd.DataFrame:
     names = ["model", "checkpoint", "step", "tokens", "source"]
-    places = in_training_order(results[names].drop_duplicates(["checkpoint"]))
-    later = (places["tokens"] > 0) | (places["step"] > 0)
-    return places[later] if later.any() else places
+    return trained_in_order(results[names].drop_duplicates(["checkpoint"]))
 
 
 def _why(  # noqa: PLR0911 (one return per reason)
