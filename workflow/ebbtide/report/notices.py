@@ -78,19 +78,25 @@ def of_leftovers(results: str | Path, made: Iterable[str]) -> list[Notice]:
 
 
 def merged(notices: Iterable[Notice]) -> list[Notice]:
-    """Return one notice for what is the same at several checkpoints, and at many models; worst first.
+    """Return one notice for what is the same at several checkpoints or tasks, or many models; worst first.
 
-    The detail is that of the checkpoint with the highest count, and says at how many more it occurs.
+    The detail is that of the checkpoint with the highest count, and says at how many more it occurs. Notices
+    about a task itself are never merged with those of another task.
     """
     same_checkpoints = _merge(dict.fromkeys(notices), "checkpoint", fewest=2)
-    return worst_first(_merge(same_checkpoints, "model", fewest=MOST_MODELS + 1))
+    of_tasks = [n for n in same_checkpoints if not n.model]
+    same_tasks = _merge((n for n in same_checkpoints if n.model), "task", fewest=2, equal=True)
+    return worst_first(_merge([*of_tasks, *same_tasks], "model", fewest=MOST_MODELS + 1))
 
 
-def _merge(notices: Iterable[Notice], over: str, fewest: int) -> list[Notice]:
-    """Merge notices that differ in `over`, numbers and quoted texts only, if these are `fewest` or more."""
+def _merge(notices: Iterable[Notice], over: str, fewest: int, *, equal: bool = False) -> list[Notice]:
+    """Merge notices that differ in `over` only, and unless `equal` in numbers and quoted texts.
+
+    They must be `fewest` or more.
+    """
     groups: dict[Notice, list[Notice]] = {}
     for notice in notices:
-        words = re.sub(r"\d[\d.,]*|'[^']*'|\"[^\"]*\"", "#", notice.detail)
+        words = notice.detail if equal else re.sub(r"\d[\d.,]*|'[^']*'|\"[^\"]*\"", "#", notice.detail)
         groups.setdefault(Notice(**{**notice.record(), over: "", "detail": words, "count": 0}), []).append(
             notice
         )
