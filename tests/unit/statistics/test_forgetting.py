@@ -189,7 +189,10 @@ def test_a_task_that_cannot_be_followed_says_why(one: Trajectory, reason: str):
     assert found.summary["verdict"].tolist() == [""] and found.curves.empty
     [said] = notices(found.summary, None)
     assert (said.severity, said.kind) == ("note", "not_compared")
-    assert said.detail == f"No forgetting: {reason} (m on t)."
+    none = "the task has none" in reason
+    assert said.detail == (
+        "No forgetting of t, which has no 0/1 metric." if none else f"No forgetting: {reason} (m on t)."
+    )
     page = forgotten_page(found.examples, found.summary, "s", rows=3)
     assert "No task could be followed." in page and html.escape(f"t: no forgetting: {reason}.") in page
     assert "No example was forgotten" not in page and "consecutive checkpoints" not in page

@@ -26,16 +26,12 @@ _ONE_PERCENT = 0.01
 _FORMATS = {"table": "tables of published numbers", "lm_eval_results": "results of lm-eval"}
 
 
-def notices_of(found: Sequence[Found], metrics: pd.DataFrame) -> list[Notice]:
-    """Return what readers of imported results should know.
-
-    `metrics` are the imported rows of the table of metrics.
-    """
+def notices_of(found: Sequence[Found]) -> list[Notice]:
+    """Return what readers of imported results should know; `merge.joined` has what depends on scored ones."""
     return [
         *without_examples(found),
         *_equal_answers(found),
         *_inferred(found),
-        *_without_chance(metrics),
     ]
 
 
@@ -215,23 +211,6 @@ def of_results(where: str, files: Sequence[Results], left: set[str], groups: str
             )
         )
     return notices
-
-
-def _without_chance(metrics: pd.DataFrame) -> list[Notice]:
-    rows = metrics[metrics["metric"].str.startswith("accuracy") & metrics["chance"].isna()]
-    tasks = list(rows["task"].unique())
-    if not tasks:
-        return []
-    return [
-        Notice(
-            "note",
-            "not_compared",
-            f"Chance level unknown of {counted(tasks, 'imported task')} ({listed(tasks)}), so their heat "
-            "maps show the change from the first checkpoint.",
-            "Set chance in the row of imported.",
-            count=len(tasks),
-        )
-    ]
 
 
 def _equal_answers(found: Iterable[Found]) -> list[Notice]:

@@ -67,15 +67,17 @@ def _not_compared(missing: pd.DataFrame) -> Iterator[Notice]:
 
 def _not_followed(alarms: pd.DataFrame, wanted: Sequence[str]) -> Iterator[Notice]:
     """The task has none of the metrics that are followed."""
-    other = alarms[~alarms["metric"].isin(list(wanted))]
-    for metric, rows in other.groupby("metric", sort=False):
-        tasks = list(dict.fromkeys(rows["task"]))
-        detail = (
-            f"Alarms and trends follow {metric} of {listed(tasks)}, which "
-            f"{'has' if len(tasks) == 1 else 'have'} no values of {' or '.join(wanted)} by example."
-        )
-        remedy = "Add the metric to follow to trajectories.metrics, if it is another."
-        yield Notice("note", "defaulted", detail, remedy, task=_only(tasks), count=len(tasks))
+    other = alarms[~alarms["metric"].isin(list(wanted))].drop_duplicates(["task", "metric"])
+    if other.empty:
+        return
+    tasks = list(dict.fromkeys(other["task"]))
+    pairs = [f"{metric} of {task}" for task, metric in zip(other["task"], other["metric"], strict=True)]
+    detail = (
+        f"Alarms and trends follow {listed(pairs)}, which "
+        f"{'has' if len(tasks) == 1 else 'have'} no values of {' or '.join(wanted)} by example."
+    )
+    remedy = "Add the metric to follow to trajectories.metrics, if it is another."
+    yield Notice("note", "defaulted", detail, remedy, task=_only(tasks), count=len(tasks))
 
 
 def _stale(alarms: pd.DataFrame, allow: Sequence[Mapping[str, Any]], today: date) -> Iterator[Notice]:
@@ -116,12 +118,13 @@ def _blunt(alarms: pd.DataFrame, margin: float) -> Iterator[Notice]:
         if not blunt.any():
             continue
         tasks = list(dict.fromkeys(rows["task"][blunt]))
+        which = f" ({listed(tasks)})" if len(tasks) > 1 else ""
         known = drop[blunt & ~np.isnan(drop)]
         seen = f"only drops above {np.median(known):.2g} (median)" if len(known) else "no drop of any size"
         detail = (
             f"{int(blunt.sum())} of {len(rows)} comparisons of {metric} without an alarm detect {seen} with "
-            f"80 % probability, more than the margin of {margin:g}{of} ({listed(tasks)}): no alarm does not "
-            "mean no change."
+            f"80 % probability, more than the margin of {margin:g}{of}{which}: no alarm does not mean no "
+            "change."
         )
         remedy = "Use more examples, or judge by the intervals in alarms.tsv."
         yield Notice("note", "not_compared", detail, remedy, task=_only(tasks), count=int(blunt.sum()))

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
+from ebbtide.statistics.forgetting.history import NO_BINARY
 
 
 def notices(summary: pd.DataFrame, streak: int | None) -> list[Notice]:
@@ -11,11 +12,18 @@ def notices(summary: pd.DataFrame, streak: int | None) -> list[Notice]:
     `streak` is `forgetting.streak`. Metrics that are followed by default are in the notices of the alarms.
     """
     without, followed = summary[summary["hold"].isna()], summary[summary["hold"].notna()]
+    none = without["note"].astype(str).str.contains(NO_BINARY, regex=False)
     found = [
         _notice("not_compared", of, f"{_capital(str(why))} ({_places(of)}).")
-        for why, of in without.groupby("note", sort=False)
+        for why, of in without[~none].groupby("note", sort=False)
         if of["task"].notna().all()
     ]
+    if none.any():
+        tasks = without.loc[none, "task"].unique()
+        text = (
+            f"No forgetting of {listed(tasks)}, which {'has' if len(tasks) == 1 else 'have'} no 0/1 metric."
+        )
+        found.append(_notice("not_compared", without[none], text))
     if streak is None:
         chosen = " or ".join(str(int(hold)) for hold in sorted(followed["hold"].unique()))
         text = f"Examples are learned and forgotten by a streak of {chosen}, the default."
