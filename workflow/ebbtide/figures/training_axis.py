@@ -8,7 +8,6 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.figures.theme import compact
-from ebbtide.notices import listed
 
 MOST_NAMES = 8  # checkpoint names below one panel
 
@@ -61,12 +60,16 @@ def on_training_axis(rows: pd.DataFrame) -> tuple[pd.DataFrame, TrainingAxis]:
         if (places > 0).any():
             kept = rows[places > 0].assign(x=places[places > 0])
             missing = sorted(set(map(str, rows["model"])) - set(map(str, kept["model"])))
-            words = f"Not on this axis: {listed(missing, 4)} ({unknown})." if missing else ""
+            words = f"Not on this axis: {_listed(missing)} ({unknown})." if missing else ""
             return kept, TrainingAxis(title, True, {}, words)
     names = list(rows["checkpoint"].drop_duplicates())
     places = rows["checkpoint"].map({name: i for i, name in enumerate(names)}).astype(float)
     title = "Checkpoint, in order (no training tokens or steps above 0)"
     return rows.assign(x=places), TrainingAxis(title, False, {float(i): n for i, n in enumerate(names)})
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _ticks(places: pd.Series) -> tuple[list[float], list[float]]:
