@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import locks
-from ebbtide.checkpoints.hub.catalogue import PRETRAINING, HubModel, Stage
+from ebbtide.checkpoints.hub.catalogue import HubModel
 from ebbtide.checkpoints.hub.lock import Index, Lock, LockedModel
 from ebbtide.checkpoints.hub.notices import hub_notices
 from ebbtide.notices import Notice
@@ -73,13 +73,6 @@ def test_weights_without_a_sha256() -> None:
     found = only(notices(lock_of(clean(s8=files))))
     assert (found.severity, found.kind, found.checkpoint) == ("warning", "not_audited", "step8")
     assert found.detail.startswith("The hub states no sha256 for weights of 1 checkpoint of tiny (step8), ")
-
-
-def test_training_tokens_that_are_unknown() -> None:
-    silent = locks.model(STEPS, stages=(Stage(PRETRAINING, ("step{step}",), STEPS),))
-    found = only(notices(lock_of(clean()), silent))
-    assert (found.kind, found.count) == ("defaulted", 3)  # step 0 has seen none
-    assert found.remedy == "Set tokens_per_step in the row of tiny or in its series."
 
 
 @pytest.mark.parametrize("models", [{}, {"other": LockedModel({}, {})}])

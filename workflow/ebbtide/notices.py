@@ -4,7 +4,7 @@ Every stage returns its own notices as a list; `report.notices` collects those o
 notice stops nothing. What must stop a run is an error.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,19 @@ class Notice:
 
 
 COLUMNS = tuple(field.name for field in fields(Notice))
+
+
+def listed(names: Iterable[object], most: int = 3) -> str:
+    """Return the first names for a sentence, and how many more there are; unprintable ones are quoted."""
+    texts = [text if text.isprintable() else repr(text) for text in map(str, names)]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def counted(things: Collection[object] | int, noun: str) -> str:
+    """Return a number with its noun: `1 file`, `2 files`."""
+    number = things if isinstance(things, int) else len(things)
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def from_records(records: Iterable[Mapping[Any, Any]]) -> list[Notice]:

@@ -2,7 +2,7 @@
 Summary: outcomes of training and verdicts in words, and everything that readers should know before they use them.
 
 INPUTS   the tables of the other stages, as far as the study has them
-OUTPUTS  results/{study}/summary.txt     printed at the end of every run that makes or has it
+OUTPUTS  results/{study}/summary.txt     printed at the end of every run that has anything to do
          results/{study}/notices.tsv     what was defaulted, dropped, truncated, tied, duplicated, not compared, …
 RERUNS   when one of these tables, the settings under `trajectories:` or `trends:`, the grid or the code change.
 """

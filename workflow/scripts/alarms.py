@@ -6,7 +6,7 @@ from ebbtide.logs import log_to
 from ebbtide.statistics.alarms.alarms import alarms
 from ebbtide.statistics.alarms.by_group import read_levels
 from ebbtide.statistics.alarms.not_compared import Watched, not_compared
-from ebbtide.statistics.panel import models_of, read_parts, read_trajectories
+from ebbtide.statistics.panel import having_examples, models_of, read_parts, read_trajectories
 from ebbtide.study.checks import find_baselines
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
@@ -25,7 +25,8 @@ def main(job) -> None:
     metrics = [read_frame(path, METRICS) for path in job.input.metrics]
     results = metrics[0] if metrics else pd.DataFrame(columns=list(METRICS.columns))
     write_tsv(table, job.output.alarms)
-    write_tsv(not_compared(results, table, watched.seen, params.settings), job.output.not_compared)
+    missing = not_compared(results, table, watched.seen, params.settings, having_examples(parts))
+    write_tsv(missing, job.output.not_compared)
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ def test_equal_answers_at_two_checkpoints_are_suspicious(tmp_path: Path) -> None
     notices = import_results([of("samples", tmp_path, "*/samples*")]).notices
     [equal] = said(notices, "suspicious")
     assert (equal.severity, equal.model) == ("warning", "m")
-    assert equal.detail == "imported samples of m are bit-equal at step1, step2 in 1 task (t)."
+    assert equal.detail == "Imported samples are bit-equal at step1, step2 in 1 task (t)."
 
 
 def test_chance_comes_from_the_choices_of_the_task(tmp_path: Path) -> None:
@@ -209,7 +209,8 @@ def test_imported_rows_take_what_scored_ones_know() -> None:
     assert table["tokens"].tolist() == [10, 10, 0, 0]
     assert table["parameters_non_embedding"].tolist() == [7, 7, 7, 0]
     assert table["chance"].isna().tolist() == [False, True, False, False]
-    assert {n.kind for n in notices} == {"defaulted"} and len(notices) == 3
+    assert [n.kind for n in notices] == ["defaulted"] * 3 + ["not_compared"]
+    assert "Chance level unknown of 1 imported task (u)" in notices[-1].detail  # that of t is known by now
 
 
 @pytest.mark.parametrize(

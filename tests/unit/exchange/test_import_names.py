@@ -9,6 +9,7 @@ import pytest
 
 from ebbtide.errors import CellError
 from ebbtide.exchange.imports import import_metrics, import_results
+from ebbtide.exchange.merge import joined
 from ebbtide.exchange.published import published, size_in_name
 from ebbtide.exchange.steps import name_in, steps_in_path, steps_in_revision
 from lm_eval_files import curve_lines, write_run
@@ -206,9 +207,9 @@ def test_what_was_inferred_is_said(tmp_path: Path) -> None:
     assert "models[].tokens_per_step" in inferred.remedy
 
 
-def test_unknown_tokens_and_chance_levels_are_said(tmp_path: Path) -> None:
+def test_unknown_chance_levels_are_said(tmp_path: Path) -> None:
     path = write(tmp_path, "pretrained=lab/other,revision=step7")
-    notices = import_results([{"format": "lm_eval_results", "files": [str(path)]}]).notices
-    said = " ".join(n.detail for n in notices if n.kind == "not_compared")
-    assert "Training tokens unknown of 1 imported model (other), so they have no slopes" in said
+    imported = import_results([{"format": "lm_eval_results", "files": [str(path)]}]).metrics
+    _, notices = joined(pd.DataFrame(columns=list(imported.columns)), imported)
+    said = " ".join(n.detail for n in notices)
     assert "Chance level unknown of 1 imported task (t), so their heat maps" in said

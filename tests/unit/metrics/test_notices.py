@@ -11,7 +11,7 @@ import torch
 import tiny
 from ebbtide.cells.result_audit import audit, read_notices
 from ebbtide.metrics.examples import Examples, join
-from ebbtide.metrics.notices import cell_notices
+from ebbtide.metrics.notices import cell_notices, checkpoint_notices
 from ebbtide.metrics.of_cell import measure
 from ebbtide.metrics.ties import ties_of
 from ebbtide.notices import Notice
@@ -217,3 +217,36 @@ def test_ties_are_findings_of_the_result_audit(tmp_path: Path) -> None:
     assert "accuracy is 1.000, with ties as wrong answers 0.000, with random" in finding["detail"]
     note = [Notice("note", "tied", "few", **PLACE), Notice("warning", "truncated", "long", **PLACE)]
     assert audit(frame.iloc[:0], digests, (), note).empty
+
+
+def places(model: str, tokens: list[int], source: str = "scored") -> pd.DataFrame:
+    """A checkpoint at each of the steps 0, 1, 2, …"""
+    steps = range(len(tokens))
+    names = [f"step{step}" for step in steps]
+    columns = {"checkpoint": names, "step": steps, "tokens": tokens}
+    return pd.DataFrame({"model": model, **columns, "source": source})
+
+
+def test_untrained_checkpoints_are_said_once_for_all_models() -> None:
+    [one] = checkpoint_notices(pd.concat([places("a", [0, 8, 16]), places("b", [0, 8, 16])]))
+    assert (one.severity, one.kind, one.count) == ("note", "dropped", 2)
+    assert one.detail == (
+        "Untrained checkpoints (step0 of a, step0 of b) are not in trends; alarms compare with them only if "
+        "they are the baseline."
+    )
+    assert checkpoint_notices(places("a", [0])) == []  # nothing but an untrained model
+
+
+def test_unknown_training_tokens_are_said_once_per_model() -> None:
+    [one, _] = checkpoint_notices(places("a", [0, 8, 0, 0, 32]))
+    assert (one.severity, one.kind, one.model, one.count) == ("warning", "dropped", "a", 2)
+    assert one.detail == (
+        "The training tokens of step2, step3 are unknown, so slopes, trends, regressions and axes of "
+        "training tokens leave them out."
+    )
+    [none, _] = checkpoint_notices(places("a", [0, 0, 0], "imported"))
+    assert (none.severity, none.kind, none.count) == ("note", "not_compared", 2)
+    assert none.detail == (
+        "Its training tokens are unknown, so it has no slopes, and is in no regression over tokens."
+    )
+    assert none.remedy == "Set models[].tokens_per_step in the row of imported."

@@ -26,6 +26,14 @@ def test_models_are_merged_when_there_are_many():
     assert one.detail.endswith("The same at 3 more models.")
 
 
+def test_what_is_equal_in_all_tasks_is_said_once():
+    window = "config.json sets no context window, so 2,048 tokens were used."
+    found = [Notice("note", "defaulted", window, "", "m", f"step{i}", task) for i in (1, 2) for task in "tuv"]
+    [one] = merged(found)
+    assert one.detail == f"{window} The same at 1 more checkpoint. The same at 2 more tasks."
+    assert len(merged([tied("step1", 3, task="t"), tied("step1", 4, task="u")])) == 2
+
+
 def test_different_things_stay_apart():
     different = [
         Notice("note", "text", "2 prompts end with a space.", task="t", count=2),

@@ -59,6 +59,12 @@ def test_a_loss_that_falls_got_better():
     assert lines[0].startswith("got better  text  m  loss 4 → 2; slope -1 [")
 
 
+def test_checkpoints_of_unknown_tokens_keep_their_place_in_training():
+    table = metrics({"t": [0.5, 0.9, 0.6, 0.3]})
+    table.loc[table["step"] == 2, "tokens"] = 0
+    assert "accuracy 0.9 → 0.3;" in lines_of(table)[0]
+
+
 def test_undecided_has_its_reason():
     lines = lines_of(metrics({"noise": [0.5, 0.50, 0.52, 0.51]}, stderr=0.05))
     assert "undecided" in lines[0]
@@ -96,6 +102,13 @@ def test_the_grid_the_verdicts_and_their_reasons():
     assert text.startswith("2 cells scored, 2 cells imported: 1 model × 2 checkpoints × 2 tasks.\n")
     assert "\nebbs with size: t\nrises: u\nundecided: v, w (one model size, at least 2 needed)\n" in text
     assert text.endswith("\nFiles: r/trends.tsv.\n")
+
+
+def test_tasks_without_a_regression_have_their_reason_among_the_notices_only():
+    table = metrics({"t": [0.5, 0.6]})
+    without = VERDICTS.iloc[2:].assign(why="no regression: one model size only")
+    text = summarise(table, outcomes(table, None, None, followed=[]), without, [], [])
+    assert "\nno regression, for the reasons below: v, w\n" in text and "one model size only" not in text
 
 
 def test_made_up_numbers_come_with_a_warning():

@@ -115,13 +115,18 @@ def test_only_the_last_checkpoint_counts_where_it_is_asked_for() -> None:
 # --- nothing was compared ----------------------------------------------------------------------
 
 
-def compared(*trajectories: Trajectory, results: Frame | None = None, **settings: Any) -> tuple[Frame, Frame]:
-    """The tables alarms.tsv and not_compared.tsv."""
+def compared(
+    *trajectories: Trajectory, results: Frame | None = None, others: Any = (), **settings: Any
+) -> tuple[Frame, Frame]:
+    """The tables alarms.tsv and not_compared.tsv; `others` are results with examples that differ."""
     used = SETTINGS | {"against": ["predecessor", "best"]} | settings
     watched = Watched(trajectories, used["metrics"])
     table = alarms(watched, used)
     found = results_of(*trajectories) if results is None else results
-    return table, not_compared(found, table, watched.seen, used)
+    having = set(others) | {
+        (t.model, name, t.task) for t in trajectories for name in t.checkpoints["checkpoint"]
+    }
+    return table, not_compared(found, table, watched.seen, used, having | set(others))
 
 
 def test_nothing_compared_fails_the_gate() -> None:
@@ -175,7 +180,9 @@ def test_results_without_examples_cannot_be_compared(source: str, reason: str, r
 
 def test_a_checkpoint_with_other_examples_is_named() -> None:
     """Of four checkpoints, the last has other examples, so that its trajectory has three."""
-    table, missing = compared(run(means=(0.5, 0.6, 0.6)), results=results_of(run()))
+    table, missing = compared(
+        run(means=(0.5, 0.6, 0.6)), results=results_of(run()), others=[("model", "step3", "task")]
+    )
     assert missing[["checkpoint", "reason"]].values.tolist() == [
         ["step3", "its examples are not those of the other 3 checkpoints"]
     ]
@@ -380,11 +387,24 @@ def notices(*trajectories: Trajectory, results: Frame | None = None, allow: Any 
     return [f"{one.severity} {one.kind}: {one.detail}" for one in found]
 
 
-def test_what_was_not_compared_is_a_warning() -> None:
-    found = notices(results=results_of(run(), run("other"), source="imported"))
-    assert found == [
-        "warning not_compared: No alarms for 2 tasks (task, other) of model: imported as means, without the "
-        "results of single examples."
+def test_what_was_not_compared_is_said_once() -> None:
+    one, other = run(means=(0.5,)), run("other", means=(0.5,))
+    assert notices(one, other) == [  # not also as trends that were not tested
+        "note not_compared: No alarms, trends or forgetting for 2 tasks (task, other): one trained "
+        "checkpoint, so there is nothing to compare it with."
+    ]
+
+
+def test_what_imports_say_is_not_repeated() -> None:
+    assert notices(results=results_of(run(), run("other"), source="imported")) == []
+
+
+def test_a_checkpoint_imported_as_means_beside_samples_has_its_true_reason() -> None:
+    known = results_of(run(), source="imported")
+    later = known.iloc[[-1]].assign(checkpoint="step9", step=9, tokens=9000)
+    _, missing = compared(run(), results=pd.concat([known, later], ignore_index=True))
+    assert missing[["checkpoint", "reason"]].to_numpy().tolist() == [
+        ["step9", "imported as means, without the results of single examples"]
     ]
 
 
@@ -449,19 +469,10 @@ def test_a_rolling_task_is_followed_by_its_loss_and_that_is_said() -> None:
     assert "note not_compared: No early warning for t: it compares signals with accuracy." in found
 
 
-def test_untrained_and_unknown_checkpoints_are_said() -> None:
-    one = run()
-    one.checkpoints[["step", "tokens"]] = [[0, 0], [8, 8000], [16, 0], [24, 24_000]]
-    found = notices(one)
-    assert (
-        "note dropped: step0 is untrained: trends leave it out, and alarms use it as a baseline only."
-        in found
-    )
-    assert "warning dropped: The training tokens of step2 are unknown, so trends leave them out." in found
-
-
 def test_trends_that_were_not_tested_are_said() -> None:
-    found = notices(run(means=(0.5,)))
-    assert any(
-        one.startswith("note not_compared: No trend of model on task: fewer than two") for one in found
-    )
+    one = run()
+    one.checkpoints[["step", "tokens"]] = [[0, 0], [8, 8000], [16, 0], [24, 0]]
+    found = [text for text in notices(one) if "No trend" in text]
+    assert found == [
+        "note not_compared: No trend of model on task: fewer than two checkpoints with training tokens."
+    ]

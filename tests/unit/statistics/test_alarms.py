@@ -31,7 +31,7 @@ from simulated import simulate, simulate_clusters
 
 def said(table: pd.DataFrame) -> list[str]:
     """The lines of `check_alarms`, of all checkpoints."""
-    missing = not_compared(pd.DataFrame(columns=["model", "task"]), table, {}, {})
+    missing = not_compared(pd.DataFrame(columns=["model", "task"]), table, {}, {}, ())
     return lines(table, missing, {"checkpoints": "all"}, date(2026, 1, 1))
 
 

@@ -52,32 +52,17 @@ def test_a_constant_metric_is_suspicious() -> None:
 
 def test_cells_that_are_left_out_are_said_by_model() -> None:
     metrics = noisy(np.random.default_rng(1))
-    tokenless = metrics.iloc[:3].assign(model="a", step=5, tokens=0)
     sizeless = metrics.iloc[:2].assign(model="b", parameters_non_embedding=0)
     untrained = metrics.iloc[:1].assign(model="c", step=0, tokens=0)
-    metrics = pd.concat([metrics, tokenless, sizeless, untrained])
+    metrics = pd.concat([metrics, sizeless, untrained])
     found = regression_notices(regress(metrics), metrics)
     assert [(n.model, n.count, n.remedy) for n in found] == [
-        ("a", 3, "Set tokens_per_step of a."),
         ("b", 2, "Set regression.parameters to a count that b has, or its parameters if it is imported."),
     ]
     assert found[0].detail == (
-        "3 cells of a are in no regression, nor on the axes of training tokens, because their training "
-        "tokens are unknown; the first is t1048576, t."
+        "2 cells are in no regression, because their non-embedding parameters are unknown; the first is "
+        f"{sizeless['checkpoint'].iloc[0]}, t."
     )
-
-
-def test_models_without_tokens_are_said_also_where_there_is_no_regression() -> None:
-    metrics = noisy(np.random.default_rng(1))
-    one = metrics[metrics["model"] == metrics["model"].iloc[0]]
-    other = one.assign(model="a", tokens=0)
-    found = regression_notices(regress(pd.concat([one, other])), pd.concat([one, other]))
-    assert [(n.kind, n.model, n.count) for n in found] == [
-        ("not_compared", "", 1),
-        ("dropped", "a", len(one)),
-    ]
-    every = one.assign(tokens=0)  # one sentence, not two
-    assert [n.kind for n in regression_notices(regress(every), every)] == ["not_compared"]
 
 
 def test_directions_that_are_assumed_or_missing_are_said() -> None:

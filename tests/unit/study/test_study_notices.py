@@ -30,20 +30,6 @@ def test_a_study_with_tokens_in_one_precision_has_none() -> None:
     assert study_notices(study({"tokens_per_step": 10})) == []
 
 
-def test_unknown_training_tokens_are_said() -> None:
-    [notice] = study_notices(study())
-    assert (notice.severity, notice.kind, notice.model, notice.count) == ("warning", "defaulted", "m", 2)
-    assert notice.detail == (
-        "The training tokens of 2 checkpoints are unknown, so the model has fewer points in figures "
-        "and regressions over tokens."
-    )
-    assert notice.remedy == "Set tokens_per_step in its row of models (batch size × sequence length)."
-    [notice] = study_notices(study({"steps": [1, 2]}))
-    assert notice.detail.startswith(
-        "The training tokens of all checkpoints are unknown, so the model has no points"
-    )
-
-
 def test_precisions_are_said() -> None:
     for step in (1, 2):
         config = Path(f"r/step{step}/config.json")

@@ -47,7 +47,7 @@ In published accuracies of 17 Pythia models, zero- and five-shot (45,565 cells),
 in one task of 104 examples in which small models flip from one label to the other and back.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import CellError
-from ebbtide.notices import Notice, from_records
+from ebbtide.notices import Notice, from_records, listed
 from ebbtide.tables import METRICS, read_footer, read_frame
 
 METRIC = "choice_probability"
@@ -70,7 +70,6 @@ RESOLUTION = 0.002  # probability; with `ALONE`, an excess below 0.008 is never 
 FEWEST = 5  # checkpoints
 TIED = "tied"  # finding, and the kind of the notices that are findings
 
-_LISTED = 3  # checkpoints in a sentence
 _REMEDIES = {
     "identical_results": "Compare the digests of their weights, and exclude checkpoints whose weights are "
     "not those of their step. With a warm-up from zero, steps 0 and 1 may be equal.",
@@ -157,7 +156,7 @@ def identical(digests: pd.DataFrame) -> pd.DataFrame:
         for checkpoint, (names, where) in product(checkpoints, agree.items()):
             others = [name for name in names if name != checkpoint["checkpoint"]]
             if others and len(others) < len(names):
-                detail = f"All log-likelihoods are bit-equal to those of {_listed(others)}."
+                detail = f"All log-likelihoods are bit-equal to those of {listed(others)}."
                 rows += [
                     _finding("identical_results", {**checkpoint, "model": model, "task": task}, detail)
                     for task in ([ALL] if len(where) == tasks > 1 else where)
@@ -266,8 +265,3 @@ def _finding(finding: str, where: Mapping[Any, Any], detail: str) -> dict[str, A
         "detail": detail,
         "remedy": _REMEDIES[finding],
     }
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -4,12 +4,13 @@ The classes of findings are those of the hub (see `checkpoints.findings`). Weigh
 of their files, or of a sample of large ones, so equal weights are found and nothing else is read.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ebbtide.checkpoints.facts import Facts
 from ebbtide.checkpoints.findings import Allowance, Finding, judged
 from ebbtide.checkpoints.on_disk import Directory, DiskModel
 from ebbtide.grid import Checkpoint, Model
+from ebbtide.notices import listed
 
 _RESTORE = "leave these steps out, or restore their files"
 
@@ -45,7 +46,7 @@ def equal_across_models(
             model,
             tuple(own.name for own, _ in same),
             tuple(own.step for own, _ in same),
-            f"the same weights as {other} ({_listed(first.name for _, first in same)})",
+            f"the same weights as {other} ({listed(first.name for _, first in same)})",
         )
         for (model, other), same in pairs.items()
     )
@@ -106,7 +107,7 @@ def _sentence(directory: Directory) -> str:
 def _gone(model: DiskModel) -> Iterator[Finding]:
     gone = [d for d in model.directories if d.located and d.located.gone]
     if gone:
-        detail = f"weights have been deleted ({_listed(str(d.path) for d in gone)}); earlier results are used"
+        detail = f"weights have been deleted ({listed(str(d.path) for d in gone)}); earlier results are used"
         unaudited = sum(d.located is not None and d.located.facts is None for d in gone)
         detail += f"; no audit has seen {unaudited} of them" if unaudited else ""
         yield _finding("gone", model, gone, detail)
@@ -132,7 +133,7 @@ def _duplicates(model: DiskModel) -> Iterator[Finding]:
         groups.setdefault(facts.weights, []).append(directory)
     for group in groups.values():
         if len(group) > 1:
-            detail = f"the same weights at {len(group)} steps ({_listed(str(d.path) for d in group)})"
+            detail = f"the same weights at {len(group)} steps ({listed(str(d.path) for d in group)})"
             yield _finding("duplicate", model, group, detail, _RESTORE)
 
 
@@ -150,7 +151,7 @@ def _mixed(model: DiskModel) -> Iterator[Finding]:
                 str(d.path) for d in holders[name, digest] if weights[d.name] != weights[directory.name]
             ]
             if others:
-                detail = f"{name} is equal to that of {_listed(others)}, but the other files differ"
+                detail = f"{name} is equal to that of {listed(others)}, but the other files differ"
                 yield _finding(
                     "mixed_shards", model, [directory], detail, "copy the files of these steps again"
                 )
@@ -161,7 +162,7 @@ def _tensors(model: DiskModel) -> Iterator[Finding]:
     twice = [(d, facts) for d, facts in _known(model) if facts.repeated]
     if twice:
         first, facts = twice[0]
-        detail = f"{first.path}: several files contain the same tensors: {_listed(facts.repeated)}"
+        detail = f"{first.path}: several files contain the same tensors: {listed(facts.repeated)}"
         yield _finding("repeated_tensor", model, [d for d, _ in twice], detail)
     heads = [(d, facts) for d, facts in _known(model) if facts.lone_head]
     if heads:
@@ -211,9 +212,4 @@ def _changed(
 def _differing(configs: Sequence[Mapping[str, str]]) -> str:
     """The keys in which some configuration differs from the last one."""
     pairs = ((held, key) for held in configs for key in {*held, *configs[-1]})
-    return _listed(sorted({repr(key) for held, key in pairs if held.get(key) != configs[-1].get(key)}))
-
-
-def _listed(names: Iterable[str]) -> str:
-    known = list(names)
-    return ", ".join(known[:3]) + (f", … {known[-1]}" if len(known) > 3 else "")
+    return listed(sorted({repr(key) for held, key in pairs if held.get(key) != configs[-1].get(key)}))

@@ -8,6 +8,7 @@ from ebbtide.checkpoints.header import Header, check_content, read_header
 from ebbtide.checkpoints.hub.lock import INDICES, is_plain, weight_map
 from ebbtide.errors import CheckpointError
 from ebbtide.files import read_json
+from ebbtide.notices import listed
 
 INDEX = INDICES["safetensors"]
 ADAPTER = "adapter_config.json"
@@ -108,20 +109,19 @@ def _listed(directory: Path) -> list[Path]:
             f"{directory} has neither {whole.name} nor {INDEX} ({_found(directory)}).", "no_weights"
         )
     check_content(index)
-    listed = sorted(set(weight_map(index).values()))
-    if not listed:
+    shards = sorted(set(weight_map(index).values()))
+    if not shards:
         raise CheckpointError(f"{index} lists no files.", "no_weights")
-    if strange := [name for name in listed if not is_plain(name)]:
+    if strange := [name for name in shards if not is_plain(name)]:
         raise CheckpointError(f"{index} lists {strange[0]!r}, which is not a plain file name.")
-    if missing := [name for name in listed if not (directory / name).exists()]:
+    if missing := [name for name in shards if not (directory / name).exists()]:
         raise CheckpointError(f"{directory} lacks {', '.join(missing)}, which {INDEX} lists.")
-    return [directory / name for name in listed]
+    return [directory / name for name in shards]
 
 
 def _found(directory: Path) -> str:
     names = sorted(path.name for path in directory.iterdir())
-    more = f", and {len(names) - _MAX_FOUND} more" if len(names) > _MAX_FOUND else ""
-    found = f"found: {', '.join(names[:_MAX_FOUND]) or 'nothing'}{more}"
+    found = f"found: {listed(names, _MAX_FOUND) or 'nothing'}"
     for path in directory.glob("*.safetensors"):
         if not path.exists():
             return f"{found}; {path.name} is a link to a file that does not exist"

@@ -72,7 +72,7 @@ def import_results(
     if not found:
         return Imported(pd.DataFrame(columns=[*METRICS.columns, "file"]), notices)
     metrics, recognised = merged(found)
-    return Imported(metrics, [*notices, *recognised, *notices_about.notices_of(found, metrics)])
+    return Imported(metrics, [*notices, *recognised, *notices_about.notices_of(found)])
 
 
 def import_metrics(row: Mapping[str, Any], where: str = "imported") -> pd.DataFrame:

@@ -9,10 +9,9 @@ import pandas as pd
 
 from ebbtide.errors import CellError
 from ebbtide.exchange.runs import Resolved
-from ebbtide.exchange.wording import listed
 from ebbtide.files import file_sha256
 from ebbtide.metrics.direction import is_accuracy
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, counted, listed
 from ebbtide.tables import METRICS
 
 _KEY = list(METRICS.key)
@@ -204,7 +203,7 @@ def joined(scored: pd.DataFrame, imported: pd.DataFrame) -> tuple[pd.DataFrame, 
     known = _of_scored(scored[scored["chance"].notna()], filled, ["task", "metric"], "chance")
     gap = known.notna() & filled["chance"].isna() & filled["metric"].map(is_accuracy)
     filled["chance"] = filled["chance"].mask(gap, known)
-    notices += _taken(filled[gap], "chance", "task")
+    notices += [*_taken(filled[gap], "chance", "task"), *_without_chance(filled)]
     columns = list(METRICS.columns)
     return pd.concat([scored[columns], filled[columns]], ignore_index=True), notices
 
@@ -230,5 +229,18 @@ def _taken(rows: pd.DataFrame, column: str, of: str) -> list[Notice]:
     """The notice that values which imported results lack are those of scored cells."""
     if rows.empty:
         return []
-    detail = f"{column} of imported {listed(rows[of].unique())}: unknown there, taken from scored results."
+    what = {"chance": "chance level", "tokens": "training tokens"}.get(column, column)
+    detail = f"The {what} of imported {listed(rows[of].unique())}: not in the files, so as in scored results."
     return [Notice("note", "defaulted", detail, count=len(rows))]
+
+
+def _without_chance(rows: pd.DataFrame) -> list[Notice]:
+    """The notice of imported accuracies without a chance level, in the files or in scored results."""
+    tasks = list(rows.loc[rows["metric"].map(is_accuracy) & rows["chance"].isna(), "task"].unique())
+    if not tasks:
+        return []
+    detail = (
+        f"Chance level unknown of {counted(tasks, 'imported task')} ({listed(tasks)}), so their heat maps "
+        "show the change from the first checkpoint."
+    )
+    return [Notice("note", "not_compared", detail, "Set chance in the row of imported.", count=len(tasks))]

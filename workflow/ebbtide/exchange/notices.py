@@ -11,8 +11,7 @@ from ebbtide.exchange.lm_eval_json import Results
 from ebbtide.exchange.merge import Found
 from ebbtide.exchange.samples import Sampled, task_of
 from ebbtide.exchange.specification import Specification
-from ebbtide.exchange.wording import counted, listed
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, counted, listed
 from ebbtide.tables import METRICS
 
 _PROPERTIES = ("model", "step", "tokens", "parameters")
@@ -27,17 +26,12 @@ _ONE_PERCENT = 0.01
 _FORMATS = {"table": "tables of published numbers", "lm_eval_results": "results of lm-eval"}
 
 
-def notices_of(found: Sequence[Found], metrics: pd.DataFrame) -> list[Notice]:
-    """Return what readers of imported results should know.
-
-    `metrics` are the imported rows of the table of metrics.
-    """
+def notices_of(found: Sequence[Found]) -> list[Notice]:
+    """Return what readers of imported results should know; `merge.joined` has what depends on scored ones."""
     return [
         *without_examples(found),
-        *_unknown(metrics),
         *_equal_answers(found),
         *_inferred(found),
-        *_without_chance(metrics),
     ]
 
 
@@ -219,40 +213,6 @@ def of_results(where: str, files: Sequence[Results], left: set[str], groups: str
     return notices
 
 
-def _unknown(metrics: pd.DataFrame) -> list[Notice]:
-    """Return the notice of models without training tokens."""
-    models = list(metrics.loc[(metrics["step"] > 0) & (metrics["tokens"] == 0), "model"].unique())
-    if not models:
-        return []
-    return [
-        Notice(
-            "note",
-            "not_compared",
-            f"Training tokens unknown of {counted(models, 'imported model')} ({listed(models)}), so they "
-            "have no slopes and no regressions over tokens.",
-            "Set models[].tokens_per_step in the row of imported.",
-            count=len(models),
-        )
-    ]
-
-
-def _without_chance(metrics: pd.DataFrame) -> list[Notice]:
-    rows = metrics[metrics["metric"].str.startswith("accuracy") & metrics["chance"].isna()]
-    tasks = list(rows["task"].unique())
-    if not tasks:
-        return []
-    return [
-        Notice(
-            "note",
-            "not_compared",
-            f"Chance level unknown of {counted(tasks, 'imported task')} ({listed(tasks)}), so their heat "
-            "maps show the change from the first checkpoint.",
-            "Set chance in the row of imported.",
-            count=len(tasks),
-        )
-    ]
-
-
 def _equal_answers(found: Iterable[Found]) -> list[Notice]:
     """Return the notices of checkpoints with bit-equal answers to the same examples."""
     cells: dict[tuple[str, str, str], list[str]] = {}
@@ -269,7 +229,7 @@ def _equal_answers(found: Iterable[Found]) -> list[Notice]:
         Notice(
             "warning",
             "suspicious",
-            f"imported samples of {model} are bit-equal at {listed(checkpoints)} in "
+            f"Imported samples are bit-equal at {listed(checkpoints)} in "
             f"{counted(tasks, 'task')} ({listed(tasks)}).",
             "Check that the evaluations loaded different weights.",
             model=model,

@@ -18,7 +18,7 @@ from ebbtide.exchange.sample_lines import GeneratedError, line_of
 from ebbtide.exchange.samples import is_samples, task_of
 from ebbtide.exchange.specification import PARAMETERS, Specification, check_row
 from ebbtide.exchange.tables import read_table, table_rows
-from ebbtide.exchange.wording import counted, listed
+from ebbtide.notices import counted, listed
 
 TABLES = (".tsv", ".csv", ".parquet")
 _COLUMNS = {

@@ -1,4 +1,4 @@
-"""Notices about one cell: what its numbers do not show, from its rows, its footer and its requests."""
+"""Notices about one cell, from its rows, footer and requests; and about checkpoints along training."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 
 from ebbtide.metrics.examples import Examples, join
 from ebbtide.metrics.ties import Ties, ties_of
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
 from ebbtide.scoring.scorer import FAKE
 
 SHIFT = 0.005  # of an accuracy, by ties: smaller ones are a note
@@ -59,6 +59,46 @@ def answer_notices(
     if x.kind.name not in ("choice", "binary"):
         return []
     return [Notice(**of, **where) for of in (*_ties(x, definition, footer), *_constant_answer(x))]
+
+
+def checkpoint_notices(metrics: pd.DataFrame) -> list[Notice]:
+    """Return what readers should know of untrained checkpoints, and of unknown training tokens.
+
+    `metrics` are the rows of `tables.METRICS`, scored and imported.
+    """
+    names = ["model", "checkpoint", "step", "tokens", "source"]
+    places = metrics[names].drop_duplicates(["model", "checkpoint"]).reset_index(drop=True)
+    untrained, found = [], []
+    for model, rows in places.groupby("model", sort=False):
+        trained = rows[(rows["step"] > 0) | (rows["tokens"] > 0)]
+        if len(trained):
+            untrained += [f"{name} of {model}" for name in rows["checkpoint"].drop(trained.index)]
+        unknown = trained[trained["tokens"] <= 0]
+        if len(unknown):
+            found.append(_unknown_tokens(str(model), unknown, len(trained)))
+    if untrained:
+        which = f"Untrained checkpoints ({listed(untrained)})"
+        detail = f"{which} are not in trends; alarms compare with them only if they are the baseline."
+        found.append(Notice("note", "dropped", detail, count=len(untrained)))
+    return found
+
+
+def _unknown_tokens(model: str, unknown: pd.DataFrame, trained: int) -> Notice:
+    """The notice of a model whose training tokens are unknown at some trained checkpoints, or at all."""
+    imported = (unknown["source"] == "imported").all()
+    remedy = (
+        "Set models[].tokens_per_step in the row of imported."
+        if imported
+        else "Set tokens_per_step in the row of the model or in its series (batch size × sequence length)."
+    )
+    if len(unknown) < trained:
+        detail = (
+            f"The training tokens of {listed(unknown['checkpoint'])} are unknown, so slopes, trends, "
+            "regressions and axes of training tokens leave them out."
+        )
+        return Notice("warning", "dropped", detail, remedy, model, count=len(unknown))
+    detail = "Its training tokens are unknown, so it has no slopes, and is in no regression over tokens."
+    return Notice("note", "not_compared", detail, remedy, model, count=len(unknown))
 
 
 def _of_footer(footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

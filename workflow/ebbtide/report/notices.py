@@ -11,9 +11,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from ebbtide.notices import Notice, from_records, worst_first
+from ebbtide.metrics.notices import checkpoint_notices
+from ebbtide.notices import Notice, from_records, listed, worst_first
 from ebbtide.statistics.alarms.notices import alarm_notices
 from ebbtide.statistics.forgetting.notices import notices as of_forgetting
 from ebbtide.statistics.regression.notices import regression_notices
@@ -66,7 +68,7 @@ def of_leftovers(results: str | Path, made: Iterable[str]) -> list[Notice]:
     left = [p for p in found if str(p) not in known and not p.name.startswith((".", "report."))]
     if not left:
         return []
-    names = ", ".join(str(p.relative_to(directory)) for p in left[:3]) + (", …" if len(left) > 3 else "")
+    names = listed(p.relative_to(directory) for p in left)
     few = len(left) == 1
     detail = (
         f"{directory} has {len(left)} {'file' if few else 'files'} that this study does not make ({names}); "
@@ -76,19 +78,25 @@ def of_leftovers(results: str | Path, made: Iterable[str]) -> list[Notice]:
 
 
 def merged(notices: Iterable[Notice]) -> list[Notice]:
-    """Return one notice for what is the same at several checkpoints, and at many models; worst first.
+    """Return one notice for what is the same at several checkpoints or tasks, or many models; worst first.
 
-    The detail is that of the checkpoint with the highest count, and says at how many more it occurs.
+    The detail is that of the checkpoint with the highest count, and says at how many more it occurs. Notices
+    about a task itself are never merged with those of another task.
     """
     same_checkpoints = _merge(dict.fromkeys(notices), "checkpoint", fewest=2)
-    return worst_first(_merge(same_checkpoints, "model", fewest=MOST_MODELS + 1))
+    of_tasks = [n for n in same_checkpoints if not n.model]
+    same_tasks = _merge((n for n in same_checkpoints if n.model), "task", fewest=2, equal=True)
+    return worst_first(_merge([*of_tasks, *same_tasks], "model", fewest=MOST_MODELS + 1))
 
 
-def _merge(notices: Iterable[Notice], over: str, fewest: int) -> list[Notice]:
-    """Merge notices that differ in `over`, numbers and quoted texts only, if these are `fewest` or more."""
+def _merge(notices: Iterable[Notice], over: str, fewest: int, *, equal: bool = False) -> list[Notice]:
+    """Merge notices that differ in `over` only, and unless `equal` in numbers and quoted texts.
+
+    They must be `fewest` or more.
+    """
     groups: dict[Notice, list[Notice]] = {}
     for notice in notices:
-        words = re.sub(r"\d[\d.,]*|'[^']*'|\"[^\"]*\"", "#", notice.detail)
+        words = notice.detail if equal else re.sub(r"\d[\d.,]*|'[^']*'|\"[^\"]*\"", "#", notice.detail)
         groups.setdefault(Notice(**{**notice.record(), over: "", "detail": words, "count": 0}), []).append(
             notice
         )
@@ -154,6 +162,7 @@ def of_statistics(
     metrics: pd.DataFrame, tables: Mapping[str, pd.DataFrame], config: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Notice]:
     """Yield the notices about audits and statistics, for the tables that the study has."""
+    yield from checkpoint_notices(metrics)
     for name in ("checkpoint_audit", "result_audit"):
         if name in tables:
             yield from of_audit(tables[name])
@@ -163,9 +172,18 @@ def of_statistics(
         alarms, missing, trends = (tables[name] for name in ("alarms", "not_compared", "trends"))
         yield from alarm_notices(alarms, missing, trends, metrics, config=config, today=date.today())
     if "forgetting" in tables:
-        followed = config["trajectories"]["metrics"]
-        yield from of_forgetting(tables["forgetting"], followed, config["forgetting"]["streak"])
+        histories = tables["forgetting"]
+        if "not_compared" in tables:  # whose notices are about forgetting, too
+            histories = _without(histories, tables["not_compared"])
+        yield from of_forgetting(histories, config["forgetting"]["streak"])
     if "scale_points" in tables:
         yield from of_scaling_trends(tables["scale_points"])
     if "predictions" in tables:
         yield from of_scaling_laws(tables["predictions"])
+
+
+def _without(histories: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of forgetting.tsv without those that have no history and were not compared either."""
+    pairs = set(zip(missing["model"], missing["task"], strict=True))
+    absent = [pair in pairs for pair in zip(histories["model"], histories["task"], strict=True)]
+    return histories[histories["hold"].notna() | ~np.array(absent, dtype=bool)]

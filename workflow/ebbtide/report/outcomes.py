@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.metrics.direction import sign_of
+from ebbtide.statistics.panel import in_training_order, trained_in_order
 from ebbtide.statistics.shape import EQUIVALENCE_MARGIN
-from ebbtide.statistics.trends.mean_trends import KEY, mean_trends, trained
+from ebbtide.statistics.trends.mean_trends import KEY, mean_trends
 
 # Column `ability` of the trends → its outcome, in the order of the summary.
 OUTCOMES = {
@@ -65,7 +66,7 @@ def outcomes(
     curves = {key: rows for key, rows in metrics.groupby(list(KEY), sort=False)}
     drops = _detectable(alarms)
     rows = [
-        _row(one, trained(curves[key]), drops.get(key, np.nan))
+        _row(one, trained_in_order(curves[key]), drops.get(key, np.nan))
         for one in judged.to_dict("records")
         if (key := tuple(one[name] for name in KEY)) in curves
     ]
@@ -103,11 +104,9 @@ def _detectable(alarms: pd.DataFrame | None) -> Mapping[Any, float]:
     """Return the minimum detectable drop of each curve's last checkpoint, by model, task and metric."""
     if alarms is None or alarms.empty:
         return {}
-    rows = alarms[(alarms["against"] == "best") & (alarms["group"] == "")].sort_values(
-        ["tokens", "step"], kind="stable"
-    )
-    last = rows.groupby(list(KEY), sort=False)["minimum_detectable_drop"].last()
-    return {key: float(value) for key, value in last.items()}
+    rows = alarms[(alarms["against"] == "best") & (alarms["group"] == "")]
+    curves = rows.groupby(list(KEY), sort=False)
+    return {key: float(in_training_order(of)["minimum_detectable_drop"].iloc[-1]) for key, of in curves}
 
 
 def _evidence(trend: Mapping[Any, Any]) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from ebbtide.notices import Notice, worst_first
+from ebbtide.notices import Notice, counted, worst_first
+from ebbtide.statistics.regression.design import NO_REGRESSION
 
 TERMINAL_LINES = 25  # of each section; the file has all
 HEADING = "Over training, first → last trained checkpoint"
@@ -62,7 +63,7 @@ def notice_lines(notices: Sequence[Notice]) -> list[str]:
     if not ordered:
         return []
     warnings = sum(notice.severity == "warning" for notice in ordered)
-    counts = [_count(n, name) for n, name in ((warnings, "warning"), (len(ordered) - warnings, "note")) if n]
+    counts = [counted(n, name) for n, name in ((warnings, "warning"), (len(ordered) - warnings, "note")) if n]
     return [f"What to know before you use these numbers: {' and '.join(counts)}", *map(_notice, ordered)]
 
 
@@ -80,17 +81,13 @@ def _notice(notice: Notice) -> str:
     return f"{label}: {f'{where}: ' if where else ''}{notice.detail} {notice.remedy}".rstrip()
 
 
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 's'}"
-
-
 def _grid(metrics: pd.DataFrame) -> list[str]:
     cells = metrics[["model", "checkpoint", "task", "source"]].drop_duplicates()
     imported, fake = (int((cells["source"] == name).sum()) for name in ("imported", "fake"))
-    grid = " × ".join(_count(cells[name].nunique(), name) for name in ("model", "checkpoint", "task"))
-    scored = [_count(len(cells) - imported, "cell") + " scored"] if len(cells) > imported else []
-    given = [f"{_count(imported, 'cell')} imported"] if imported else []
-    warning = f"FAKE: {_count(fake, 'cell')} with made-up numbers (scoring.backend: fake), not results."
+    grid = " × ".join(counted(cells[name].nunique(), name) for name in ("model", "checkpoint", "task"))
+    scored = [counted(len(cells) - imported, "cell") + " scored"] if len(cells) > imported else []
+    given = [f"{counted(imported, 'cell')} imported"] if imported else []
+    warning = f"FAKE: {counted(fake, 'cell')} with made-up numbers (scoring.backend: fake), not results."
     return [*([warning] if fake else []), f"{', '.join(scored + given) or 'No cells'}: {grid}."]
 
 
@@ -129,7 +126,10 @@ def _number(value: float) -> str:
 
 
 def _verdict_lines(verdicts: pd.DataFrame) -> list[str]:
-    """Return the verdicts of the regressions, by verdict; for those undecided, also the reason."""
+    """Return the verdicts of the regressions, by verdict; for those undecided, also the reason.
+
+    Why a task has no regression is among the notices.
+    """
     if verdicts.empty:
         return []
     several = set(verdicts.loc[verdicts["task"].duplicated(), "task"])
@@ -143,7 +143,10 @@ def _verdict_lines(verdicts: pd.DataFrame) -> list[str]:
         found = table[table["verdict"] == verdict]["name"]
         if len(found):
             lines.append(f"{verdict}: {', '.join(found)}")
-    undecided = table[table["verdict"] == "undecided"]
+    without = table["why"].fillna("").str.startswith(NO_REGRESSION)
+    if without.any():
+        lines.append(f"{NO_REGRESSION}, for the reasons below: {', '.join(table[without]['name'])}")
+    undecided = table[(table["verdict"] == "undecided") & ~without]
     for reason, rows in undecided.fillna({"why": ""}).groupby("why", sort=False):
         because = f" ({reason!s})".replace("summary.txt", "above") if reason else ""
         lines.append(f"undecided: {', '.join(rows['name'])}{because}")

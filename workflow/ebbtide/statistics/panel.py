@@ -10,7 +10,7 @@ import pandas as pd
 
 from ebbtide.errors import CellError
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
 from ebbtide.tables import EXAMPLES, read_footer, read_frame
 
 CHECKPOINT_COLUMNS = ("checkpoint", "step", "tokens")
@@ -60,6 +60,19 @@ class Trajectory:
         values = self.values[metric]
         counts = ~np.isnan(values).any(axis=0)
         return values[:, counts], np.unique(self.clusters[counts], return_inverse=True)[1]
+
+
+def in_training_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sort checkpoints of a model by training tokens, or by steps if those of a trained one are unknown."""
+    known = ((rows["tokens"] > 0) | (rows["step"] == 0)).all()
+    return rows.sort_values((["tokens"] if known else []) + ["step", "checkpoint"], kind="stable")
+
+
+def trained_in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return checkpoints of a model in the order of training; if some are trained, these only."""
+    ordered = in_training_order(rows)
+    later = (ordered["tokens"] > 0) | (ordered["step"] > 0)
+    return ordered[later] if later.any() else ordered
 
 
 def is_binary(values: np.ndarray) -> bool:
@@ -135,6 +148,11 @@ def models_of(parts: Iterable[Part]) -> dict[str, Model]:
     return found
 
 
+def having_examples(parts: Iterable[Part]) -> set[tuple[str, str, str]]:
+    """Return model, checkpoint and task of all tables of examples."""
+    return {(str(p.place["model"]), str(p.place["checkpoint"]), task) for p in parts for task in p.requests}
+
+
 def not_compared(parts: Iterable[Part]) -> list[Notice]:
     """Return the checkpoints that `read_trajectories` leaves out, because their examples are others."""
     notices = []
@@ -152,14 +170,13 @@ def not_compared(parts: Iterable[Part]) -> list[Notice]:
 
 
 def _left_out(model: str, task: str, left: Sequence[Part], kept: Sequence[Part]) -> Notice:
-    names = ", ".join(f"{p.place['checkpoint']} ({p.requests[task]['examples']})" for p in left[:3])
-    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    names = listed(f"{p.place['checkpoint']} ({p.requests[task]['examples']})" for p in left)
     others = f"{len(kept)} checkpoints" if len(kept) > 1 else str(kept[0].place["checkpoint"])
     number = kept[0].requests[task]["examples"]
     return Notice(
         "warning",
         "not_compared",
-        f"{model}, task {task}: the examples of {names}{more} are not the {number} of {others}, so alarms, "
+        f"The examples of {names} are not the {number} of {others}, so alarms, "
         "trends and forgetting leave them out.",
         "Evaluate all checkpoints on the same examples with the same prompts (--limit, --num_fewshot), or "
         "import only those that are.",
@@ -180,13 +197,10 @@ def _by_model(parts: Iterable[Part]) -> dict[str, list[Part]]:
 def _ordered(parts: Sequence[Part]) -> pd.DataFrame:
     """One row per checkpoint of a model, in the order of training: `checkpoint`, `step`, `tokens`, sizes.
 
-    Of several tables of one checkpoint, some may not know its tokens or sizes (0). If tokens of a trained
-    checkpoint are unknown, the order is that of the steps.
+    Of several tables of one checkpoint, some may not know its tokens or sizes (0).
     """
     rows = pd.DataFrame([dict(part.place) for part in parts]).groupby("checkpoint", sort=False).max()
-    known = ((rows["tokens"] > 0) | (rows["step"] == 0)).all()
-    order = ["tokens", "step", "checkpoint"] if known else ["step", "checkpoint"]
-    return rows.reset_index().sort_values(order, ignore_index=True)
+    return in_training_order(rows.reset_index()).reset_index(drop=True)
 
 
 def _most_common(texts: Sequence[str]) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from ebbtide.checkpoints.findings import Finding
 from ebbtide.checkpoints.hub.catalogue import HubModel, Wanted
 from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, SHARD, Index, Lock, Locked
+from ebbtide.notices import listed
 
 FORMATS = ("safetensors", "bin")
-_SHOWN = 3  # names in a sentence
+_SHOWN = 3  # missing shards in a sentence
 _SLACK = 1 << 20  # bytes of a file that are not tensors: header and padding
 _SLACK_SHARE = 0.02  # of all tensors
 
@@ -26,12 +27,6 @@ def locked_of(wanted: Wanted) -> Locked:
     if wanted.locked is None:
         raise ValueError(f"{wanted.name} is not locked")
     return wanted.locked
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a sentence; at most three."""
-    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def incomplete(model: HubModel, there: Sequence[Wanted], lock: Lock) -> Iterator[Finding]:

@@ -12,11 +12,11 @@ from ebbtide.checkpoints.hub.completeness import (
     finding,
     incomplete,
     index_disagrees,
-    listed,
     locked_of,
 )
 from ebbtide.checkpoints.hub.lock import GONE, MAIN, Lock, Locked
 from ebbtide.errors import EbbtideError, first_line
+from ebbtide.notices import listed
 from ebbtide.parameters import count
 
 
@@ -69,8 +69,7 @@ def _repeated(model: HubModel, there: Sequence[Wanted], lock: Lock, format: str)
         else:
             others = [name for name, held in files.items() if _bytes_of(held) == content]
             if len(others) > 1:
-                shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
-                detail = f"the same weights at {len(others)} steps ({shown})"
+                detail = f"the same weights at {len(others)} steps ({listed(others, 5)})"
                 detail += _other_names([files[name] for name in others])
                 yield finding("duplicate", model, group, detail, format=format)
     early = [w for w in there if w.name in files and w.name not in finals]

@@ -6,10 +6,10 @@ The findings themselves are in the table of the audit.
 from collections.abc import Iterator, Sequence
 
 from ebbtide.checkpoints.hub.catalogue import HubModel, Wanted
-from ebbtide.checkpoints.hub.completeness import FORMATS, listed, locked_of
+from ebbtide.checkpoints.hub.completeness import FORMATS, locked_of
 from ebbtide.checkpoints.hub.contents import may_be_pointer
 from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, MAIN, STEMS, Lock
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
 
 _LOCK_AGAIN = "Run `snakemake lock --cores 1` with the same --configfile."
 
@@ -23,7 +23,7 @@ def hub_notices(models: Sequence[HubModel], lock: Lock) -> list[Notice]:
     for model in models:
         if model.is_listed(lock):
             there = [w for w in model.wanted(lock) if w.locked]
-            notices += [*_formats(model, there), *_unseen(model, there, lock), *_tokens(model, there)]
+            notices += [*_formats(model, there), *_unseen(model, there, lock)]
     return notices
 
 
@@ -119,21 +119,6 @@ def _has_unread(wanted: Wanted, model: HubModel, lock: Lock) -> bool:
         if may_be_pointer(name, file) and name != CONFIG and file.digest not in lock.pointers:
             return True
     return False
-
-
-def _tokens(model: HubModel, there: Sequence[Wanted]) -> Iterator[Notice]:
-    """Checkpoints without known training tokens."""
-    unknown = [w for w in there if w.step and not w.stage.tokens(w.step)]
-    if unknown:
-        yield Notice(
-            "note",
-            "defaulted",
-            f"The training tokens of {_count(unknown, model)} are not known, so nothing "
-            "can be plotted or fitted against tokens.",
-            f"Set tokens_per_step in the row of {model.name} or in its series.",
-            model.name,
-            count=len(unknown),
-        )
 
 
 def _count(group: Sequence[Wanted], model: HubModel) -> str:

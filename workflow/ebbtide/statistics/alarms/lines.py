@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ebbtide.notices import counted, listed
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.statistics.alarms.allow import is_allowed
-from ebbtide.statistics.alarms.not_compared import in_training_order
+from ebbtide.statistics.panel import in_training_order
 
 MAX_LINES = 40  # the table lists all alarms
 ALARMS, WRONG = 1, 2  # exit statuses
@@ -58,12 +59,12 @@ def status(
         return 0, "alarms.fail_on is never: exit status 0."
     grave = SEVERITIES[SEVERITIES.index(fail_on) :]
     drops = _drops(rows, today)
-    counted = sum(drop["severity"] in grave and not drop["is_allowed"] for drop in drops)
+    raised = sum(drop["severity"] in grave and not drop["is_allowed"] for drop in drops)
     allowed = sum(drop["severity"] in grave and drop["is_allowed"] for drop in drops)
     also = f" ({allowed} allowed)" if allowed else ""
-    if not counted:
+    if not raised:
         return 0, f"No alarm at or above {fail_on}{also}: exit status 0."
-    return ALARMS, f"{_count(counted, 'alarm')} at or above {fail_on}{also}: exit status {ALARMS}."
+    return ALARMS, f"{counted(raised, 'alarm')} at or above {fail_on}{also}: exit status {ALARMS}."
 
 
 def lines(table: pd.DataFrame, missing: pd.DataFrame, settings: Mapping[str, Any], today: date) -> list[str]:
@@ -85,7 +86,7 @@ def lines(table: pd.DataFrame, missing: pd.DataFrame, settings: Mapping[str, Any
     counts = [f"{open_drops.count(name)} {name}" for name in reversed(SEVERITIES)]
     if len(open_drops) < len(drops):
         counts.append(f"{len(drops) - len(open_drops)} allowed")
-    messages.append(f"{_count(len(whole), 'comparison')} of {_models(whole)}: {', '.join(counts)}")
+    messages.append(f"{counted(len(whole), 'comparison')} of {_models(whole)}: {', '.join(counts)}")
     return [*messages, *_detectable(whole[whole["severity"] == ""]), *left]
 
 
@@ -162,18 +163,14 @@ def _missing_lines(missing: pd.DataFrame) -> list[str]:
     for (model, reason, remedy), rows in missing.groupby(["model", "reason", "remedy"], sort=False):
         checkpoints = list(dict.fromkeys(rows["checkpoint"]))
         tasks = list(dict.fromkeys(rows["task"]))
-        where = ", ".join(checkpoints[:3]) + (", …" if len(checkpoints) > 3 else "")
-        messages.append(f"Not compared: {model} {where}, {', '.join(tasks)}: {reason}. {remedy}")
+        where = f"{model} {listed(checkpoints)}, {listed(tasks)}"
+        messages.append(f"Not compared: {where}: {reason}. {remedy}")
     more = len(messages) - MAX_LINES
     return [*messages[:MAX_LINES], f"… and {more} more in not_compared.tsv"] if more > 0 else messages
 
 
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 's'}"
-
-
 def _models(rows: pd.DataFrame) -> str:
-    return f"{_count(rows['model'].nunique(), 'model')} on {_count(rows['task'].nunique(), 'task')}"
+    return f"{counted(rows['model'].nunique(), 'model')} on {counted(rows['task'].nunique(), 'task')}"
 
 
 def _detectable(quiet: pd.DataFrame) -> list[str]:

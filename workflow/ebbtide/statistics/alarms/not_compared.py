@@ -1,13 +1,17 @@
 """Models and tasks, or single checkpoints, that were not compared with anything, and why."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ebbtide.statistics.panel import Trajectory
+from ebbtide.notices import listed
+from ebbtide.statistics.panel import Trajectory, trained_in_order
 
+_OTHER_EXAMPLES = "its examples are not those of the other"
+_MEANS = "imported as means, without the results of single examples"
+ONLY_BASELINE = "only compared with the baseline (alarms.against)"
 COLUMNS = ("model", "checkpoint", "step", "tokens", "task", "reason", "remedy")
 
 
@@ -37,6 +41,7 @@ def not_compared(
     table: pd.DataFrame,
     seen: Mapping[tuple[str, str], Seen],
     settings: Mapping[str, Any],
+    examples: Collection[tuple[str, str, str]],
 ) -> pd.DataFrame:
     """Return one row per model and task without comparisons, and per later checkpoint without any.
 
@@ -50,6 +55,8 @@ def not_compared(
         `Watched.seen`.
     settings
         `metrics` of the section `trajectories`, and `against` of `alarms`.
+    examples
+        Model, checkpoint and task of all results with examples (`panel.having_examples`).
 
     Returns
     -------
@@ -66,22 +73,21 @@ def not_compared(
         left = trained.iloc[1:] if have else trained.tail(1)
         for place in left.to_dict("records"):
             if place["checkpoint"] not in have:
-                why = _why(place, trained, found, have, settings)
+                has_examples = (model, place["checkpoint"], task) in examples
+                why = _why(place, trained, found, have, settings, has_examples=has_examples)
                 rows.append(dict(place) | {"task": task, "reason": why[0], "remedy": why[1]})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def in_training_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Sort checkpoints of a model by training tokens, or by steps if those of a trained one are unknown."""
-    known = ((rows["tokens"] > 0) | (rows["step"] == 0)).all()
-    return rows.sort_values((["tokens"] if known else []) + ["step", "checkpoint"], kind="stable")
+def has_own_notice(missing: pd.DataFrame) -> np.ndarray:
+    """Whether each reason has a notice of its own: of imports, or of examples that differ (`panel`)."""
+    found: np.ndarray = missing["reason"].astype(str).str.startswith((_MEANS, _OTHER_EXAMPLES)).to_numpy()
+    return found
 
 
 def _trained(results: pd.DataFrame) -> pd.DataFrame:
     names = ["model", "checkpoint", "step", "tokens", "source"]
-    places = in_training_order(results[names].drop_duplicates(["checkpoint"]))
-    later = (places["tokens"] > 0) | (places["step"] > 0)
-    return places[later] if later.any() else places
+    return trained_in_order(results[names].drop_duplicates(["checkpoint"]))
 
 
 def _why(  # noqa: PLR0911 (one return per reason)
@@ -90,15 +96,17 @@ def _why(  # noqa: PLR0911 (one return per reason)
     found: Seen,
     have: set[str],
     settings: Mapping[str, Any],
+    *,
+    has_examples: bool,
 ) -> tuple[str, str]:
     """Return the reason why a checkpoint was compared with nothing, and the remedy."""
     imported = place["source"] == "imported"
     if place["checkpoint"] not in found.checkpoints:
-        if found.checkpoints:
-            reason = f"its examples are not those of the other {len(found.checkpoints)} checkpoints"
+        if has_examples:
+            reason = f"{_OTHER_EXAMPLES} {len(found.checkpoints)} checkpoints"
             return reason, "Evaluate all checkpoints on the same examples."
         if imported:
-            return "imported as means, without the results of single examples", "Import the samples instead."
+            return _MEANS, "Import the samples instead."
         reason = "measured by lm-eval's own code, which gives no results of single examples"
         return reason, "Compare a task that Ebbtide measures itself."
     if not found.valued:
@@ -109,12 +117,9 @@ def _why(  # noqa: PLR0911 (one return per reason)
         source = "Import" if imported else "Score"
         return "one trained checkpoint, so there is nothing to compare it with", f"{source} more checkpoints."
     if settings["against"] == ["baseline"]:
-        return (
-            "only compared with the baseline (alarms.against)",
-            "Add predecessor or best to alarms.against.",
-        )
+        return ONLY_BASELINE, "Add predecessor or best to alarms.against."
     if len(found.checkpoints) == 1 and not have:
         others = np.setdiff1d(trained["checkpoint"], list(found.checkpoints))
-        reason = f"the examples of the other checkpoints ({', '.join(others[:3])}) are different or unknown"
+        reason = f"the examples of the other checkpoints ({listed(others)}) are different or unknown"
         return reason, "Evaluate all checkpoints on the same examples."
     return "no other checkpoint has the same examples", "Evaluate all checkpoints on the same examples."

@@ -17,6 +17,7 @@ import pandas as pd
 from ebbtide.statistics.forgetting.flicker import forgotten_by_chance
 from ebbtide.statistics.panel import Trajectory, is_binary
 
+NO_BINARY = "the task has none"  # in the reason for no history
 STATES = ("always", "learned", "wavering", "forgotten", "never")
 
 
@@ -154,7 +155,7 @@ def _remedy(trajectory: Trajectory) -> str:
     binary = [name for name in trajectory.values if is_binary(trajectory.counted(name)[0])]
     if binary:
         return f"add a 0/1 metric of the task to trajectories.metrics: {', '.join(binary)}"
-    return f"the task has none, only {', '.join(trajectory.values)}"
+    return f"{NO_BINARY}, only {', '.join(trajectory.values)}"
 
 
 def _too_few(trained: int, checkpoints: int) -> str:

@@ -1,28 +1,29 @@
 """Notices of forgetting: what was not followed, and what was chosen by default."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
+from ebbtide.statistics.forgetting.history import NO_BINARY
 
 
-def notices(summary: pd.DataFrame, metrics: Sequence[str], streak: int | None) -> list[Notice]:
+def notices(summary: pd.DataFrame, streak: int | None) -> list[Notice]:
     """Return what readers of the table of `summarise_histories` should know, one notice per reason.
 
-    `metrics` and `streak` are those of `trajectories.metrics` and `forgetting.streak`.
+    `streak` is `forgetting.streak`. Metrics that are followed by default are in the notices of the alarms.
     """
     without, followed = summary[summary["hold"].isna()], summary[summary["hold"].notna()]
+    none = without["note"].astype(str).str.contains(NO_BINARY, regex=False)
     found = [
         _notice("not_compared", of, f"{_capital(str(why))} ({_places(of)}).")
-        for why, of in without.groupby("note", sort=False)
+        for why, of in without[~none].groupby("note", sort=False)
         if of["task"].notna().all()
     ]
-    others = followed[~followed["metric"].isin(list(metrics))]
-    for (task, metric), of in others.groupby(["task", "metric"], sort=False):
-        wanted = " or ".join(metrics)
-        text = f"{task} has no metric {wanted}, so its first metric, {metric}, is followed for forgetting."
-        found.append(_notice("defaulted", of, text, "Name a 0/1 metric of the task in trajectories.metrics."))
+    if none.any():
+        tasks = without.loc[none, "task"].unique()
+        text = (
+            f"No forgetting of {listed(tasks)}, which {'has' if len(tasks) == 1 else 'have'} no 0/1 metric."
+        )
+        found.append(_notice("not_compared", without[none], text))
     if streak is None:
         chosen = " or ".join(str(int(hold)) for hold in sorted(followed["hold"].unique()))
         text = f"Examples are learned and forgotten by a streak of {chosen}, the default."

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from ebbtide.metrics.direction import direction_of, find_metric
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.regression.design import NO_REGRESSION, SIZES, Size
 
-MOST_NAMES = 5  # tasks and models that a sentence lists
+MOST_NAMES = 5  # tasks that a sentence lists
 
 
 def regression_notices(
@@ -39,7 +39,7 @@ def _without_regression(tests: pd.DataFrame) -> Iterator[Notice]:
         yield Notice(
             "warning" if constant else "note",
             "suspicious" if constant else "not_compared",
-            f"There is no regression of {_listed(rows['task'])}: {reason}.",
+            f"There is no regression of {listed(rows['task'], MOST_NAMES)}: {reason}.",
             "Check whether its answers are all the same, or set regression.metrics to another metric."
             if constant
             else f"{remedy[:1].upper()}{remedy[1:]}." * bool(remedy),
@@ -49,41 +49,25 @@ def _without_regression(tests: pd.DataFrame) -> Iterator[Notice]:
 
 
 def _left_out(tests: pd.DataFrame, metrics: pd.DataFrame, parameters: Size) -> Iterator[Notice]:
-    """One notice per model with trained cells that are left out where other cells of the task are not.
+    """One notice per model without a size, where other cells of the task have one.
 
-    Where all cells of a task are left out, the reason for no regression says so.
+    Where no cell of a task has a size, the reason for no regression says so. Unknown training tokens are in
+    `metrics.notices`.
     """
     cells = metrics.merge(tests[["task", "metric"]], on=["task", "metric"])
-    usable = (cells["tokens"] > 0) & (cells[f"parameters_{parameters}"] > 0)
-    some = usable.groupby([cells["task"], cells["metric"]]).transform("any")
-    trained = cells[some & ((cells["tokens"] > 0) | (cells["step"] > 0))]
-    unknown = trained["tokens"] <= 0
-    sizeless = ~unknown & ~(trained[f"parameters_{parameters}"] > 0)
-    size = SIZES[parameters]
-    for rows, where, what, remedy in (
-        (
-            trained[unknown],
-            "no regression, nor on the axes of training tokens",
-            "training tokens",
-            "Set tokens_per_step of {model}.",
-        ),
-        (
-            trained[sizeless],
-            "no regression",
-            size,
-            "Set regression.parameters to a count that {model} has, or its parameters if it is imported.",
-        ),
-    ):
-        for model, found in rows.groupby("model", sort=False):
-            yield Notice(
-                "note",
-                "dropped",
-                f"{len(found)} cells of {model} are in {where}, because their {what} are unknown; "
-                f"the first is {found['checkpoint'].iloc[0]}, {found['task'].iloc[0]}.",
-                remedy.format(model=model),
-                model=str(model),
-                count=len(found),
-            )
+    cells = cells[cells["tokens"] > 0]
+    sized = cells[f"parameters_{parameters}"] > 0
+    some = sized.groupby([cells["task"], cells["metric"]]).transform("any")
+    for model, found in cells[some & ~sized].groupby("model", sort=False):
+        yield Notice(
+            "note",
+            "dropped",
+            f"{counted(len(found), 'cell')} are in no regression, because their {SIZES[parameters]} are "
+            f"unknown; the first is {found['checkpoint'].iloc[0]}, {found['task'].iloc[0]}.",
+            f"Set regression.parameters to a count that {model} has, or its parameters if it is imported.",
+            model=str(model),
+            count=len(found),
+        )
 
 
 def _directions(names: Iterable[str]) -> Iterator[Notice]:
@@ -103,10 +87,3 @@ def _directions(names: Iterable[str]) -> Iterator[Notice]:
                 f"Neither a higher nor a lower {name} is better, so no change of it is a verdict.",
                 "Read its slopes in regressions.tsv, or choose another metric (regression.metrics).",
             )
-
-
-def _listed(tasks: Iterable[str]) -> str:
-    names = list(tasks)
-    return ", ".join(names[:MOST_NAMES]) + (
-        f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES)
-    )

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
 from ebbtide.statistics.scaling_laws.laws import ERROR_SIGMOID
 from ebbtide.statistics.scaling_laws.predictions import out_of_range
 from ebbtide.statistics.scaling_laws.runs import LOSS_PREFIX
@@ -60,5 +60,4 @@ def _out_of_range(train_set: str, law: str, rows: pd.DataFrame) -> list[Notice]:
 
 def _quantities(rows: pd.DataFrame) -> str:
     names = list(rows["quantity"].unique())
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more} of {rows['model'].nunique()} runs"
+    return f"{listed(names)} of {rows['model'].nunique()} runs"

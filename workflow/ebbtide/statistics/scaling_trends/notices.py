@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
 
 
 def notices(points: pd.DataFrame) -> list[Notice]:
@@ -11,12 +11,11 @@ def notices(points: pd.DataFrame) -> list[Notice]:
     found = []
     for (task, why), rows in left.groupby(["task", "note"], sort=True):
         models = list(rows["model"].unique())
-        more = f" and {len(models) - 3} more" if len(models) > 3 else ""
         found.append(
             Notice(
                 "note",
                 "not_compared",
-                f"Scaling trends leave out {', '.join(models[:3])}{more} on {task}: {why}.",
+                f"Scaling trends leave out {listed(models)} on {task}: {why}.",
                 model=models[0] if len(models) == 1 else "",
                 task=str(task),
                 count=len(models),

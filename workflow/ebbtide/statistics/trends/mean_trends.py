@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from ebbtide.metrics.direction import is_share
+from ebbtide.statistics.panel import trained_in_order
 from ebbtide.statistics.shape import EQUIVALENCE_MARGIN, ability_of, shape_of
 from ebbtide.statistics.simultaneous import all_pairs, means_with
 from ebbtide.statistics.trends.slopes import slope_weights
@@ -32,15 +33,10 @@ def mean_trends(
         Largest change of a share that is considered negligible; other metrics are never called flat.
     """
     curves = [(key, rows) for key, rows in metrics.groupby(list(KEY), sort=False)]
-    found = [_trend(key, trained(rows), alpha, equivalence_margin, len(curves)) for key, rows in curves]
+    found = [
+        _trend(key, trained_in_order(rows), alpha, equivalence_margin, len(curves)) for key, rows in curves
+    ]
     return pd.DataFrame(found, columns=list(COLUMNS))
-
-
-def trained(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of one curve in the order of training, without untrained checkpoints (step 0)."""
-    ordered = rows.sort_values(["tokens", "step"], kind="stable")
-    later = (ordered["tokens"] > 0) | (ordered["step"] > 0)
-    return ordered[later] if later.any() else ordered
 
 
 def _trend(key: object, rows: pd.DataFrame, alpha: float, margin: float, curves: int) -> dict[str, object]:

@@ -109,7 +109,9 @@ def metric_trends(trajectory: Trajectory, metrics: Sequence[str], alpha: float) 
             if len(np.unique(x)) >= 2:
                 weights = slope_weights(x)
                 resampled = bootstrap(values, clusters, trajectory.task)
-                slopes, drawn = weights @ values, resampled @ weights
+                # Weights sum to 0 but for rounding, which must not give a slope to answers that never change.
+                slopes = weights @ (values - values[0])
+                drawn = (resampled - resampled[:, :1]) @ weights
                 p_checkpoints = p_of_line(x, means.values)
                 if len(np.unique(x)) >= MIN_CHECKPOINTS:
                     bend = bend_of(means, resampled, x, alpha)
