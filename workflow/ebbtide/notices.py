@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SEVERITIES = ("warning", "note")  # a number may be wrong; a number is right, but readers should know
 KINDS = {
     "not_compared": "a comparison, trend or test that could not be made",
+    "low_power": "comparisons that could not have seen a change worth knowing",
     "suspicious": "results or weights that are probably not what their name says",
     "duplicated": "equal examples, weights or results under different names",
     "out_of_range": "a value or prediction that its metric cannot take",

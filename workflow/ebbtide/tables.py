@@ -294,6 +294,12 @@ def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
     except FileNotFoundError:
         raise CellError(f"{path} does not exist; {schema.missing}.") from None
     except (pa.ArrowException, OSError) as error:
+        if (
+            Path(path).suffix != ".parquet"
+        ):  # another file, such as the definition of a task: not ours to delete
+            raise CellError(
+                f"{path} is not a Parquet file, but a table of {schema.kind} is expected."
+            ) from None
         raise CellError(
             f"{path} is not a complete Parquet file ({first_line(error)}); {schema.remedy}."
         ) from error

@@ -15,7 +15,15 @@ SUMMARISED = {
     for name, path in OUTPUTS.tables_of_study().items()
     if name
     in (
-        *("verdicts", "regressions", "trends", "alarms", "not_compared", "forgetting"),
+        *(
+            "verdicts",
+            "robustness_verdicts",
+            "regressions",
+            "trends",
+            "alarms",
+            "not_compared",
+            "forgetting",
+        ),
         *("result_audit", "checkpoint_audit", "scale_points", "predictions"),
     )
 }

@@ -31,7 +31,10 @@ def main(job) -> None:
     found = outcomes(metrics, tables.get("trends"), tables.get("alarms"), **params.judging)
     write_tsv(notices_table(notices), job.output.notices)
     files = [f"{results}/{name}" for name in params.named]
-    write_text(summarise(metrics, found, tables["verdicts"], notices, files), job.output.summary)
+    text = summarise(
+        metrics, found, tables["verdicts"], notices, files, robustness=tables["robustness_verdicts"]
+    )
+    write_text(text, job.output.summary)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,10 @@ def test_the_grid_the_verdicts_and_their_reasons():
     assert text.startswith("2 cells scored, 2 cells imported: 1 model × 2 checkpoints × 2 tasks.\n")
     assert "\nebbs with size: t\nrises: u\nundecided: v, w (one model size, at least 2 needed)\n" in text
     assert text.endswith("\nFiles: r/trends.tsv.\n")
+    robustness = pd.DataFrame({"task": ["t", "u"], "metric": "accuracy", "survives": ["11 of 15", "9 of 15"]})
+    found = outcomes(table, None, None, followed=["accuracy"])
+    text = summarise(table, found, VERDICTS, [], [], robustness=robustness)
+    assert "\nebbs with size: t (11 of 15 choices)\nrises: u\n" in text
 
 
 def test_tasks_without_a_regression_have_their_reason_among_the_notices_only():

@@ -70,7 +70,7 @@ def test_lines_and_status(tmp_path: Path) -> None:
     printed = lines(read, NONE, GATE, TODAY)
     assert printed[0].startswith("severe    task  model  step") and "p_adj = " in printed[0]
     assert "80 %" in printed[-1]
-    assert printed[-2] == "12 comparisons of 2 models on 2 tasks: 2 severe, 0 moderate, 0 minor"
+    assert printed[-2] == "2 drops (2 severe, 0 moderate, 0 minor) in 12 comparisons of 2 models on 2 tasks"
     assert status(read, NONE, GATE, TODAY) == (1, "2 alarms at or above moderate: exit status 1.")
     assert status(read, NONE, GATE | {"fail_on": "never"}, TODAY)[0] == 0
     many = pd.concat([read.assign(task=f"task{i}") for i in range(50)])
@@ -340,7 +340,10 @@ def test_an_alarm_is_broken_down_by_the_groups_of_its_task() -> None:
     assert (parts["severity"] == "").all() and parts["p_adjusted"].isna().all()
     line = lines(table, NONE, GATE, TODAY)[0]
     assert "; part=b -0.4" in line and line.index("part=b") < line.index("part=a")
-    assert "2 comparisons of 1 model on 1 task: 1 severe" in lines(table, NONE, GATE, TODAY)[1]
+    assert (
+        "1 drop (1 severe, 0 moderate, 0 minor) in 2 comparisons of 1 model on 1 task"
+        in lines(table, NONE, GATE, TODAY)[1]
+    )
     assert status(table, NONE, GATE, TODAY)[0] == 1
 
 
@@ -434,7 +437,7 @@ def test_an_entry_that_counts_is_not_said() -> None:
 def test_comparisons_that_could_not_see_the_margin_are_said() -> None:
     [found] = [one for one in notices(steady()) if "margin" in one]
     assert found.startswith(
-        "note not_compared: 6 of 6 comparisons of accuracy without an alarm detect only drops"
+        "note low_power: 6 of 6 comparisons of accuracy without an alarm detect only drops"
     )
     many = simulate(np.random.default_rng(0), 3, 20_000, 0.5, 0.9, 1.0)
     assert not [one for one in notices(trajectory_of(many)) if "margin" in one]

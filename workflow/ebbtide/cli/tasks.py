@@ -27,7 +27,7 @@ def add_verbs(verbs: "Verbs") -> None:
     pin.set_defaults(verb=_pin, network=True)
 
     preview = verbs.add_parser("preview", help="print the first requests of a frozen task")
-    preview.add_argument("requests", help="frozen task (Parquet)")
+    preview.add_argument("requests", help="frozen task: resources/tasks/NAME.parquet, or what `freeze` wrote")
     preview.add_argument(
         "--examples", type=whole_number(1), default=5, metavar="N", help="examples to print (default: 5)"
     )
@@ -37,8 +37,8 @@ def add_verbs(verbs: "Verbs") -> None:
     preview.set_defaults(verb=_preview)
 
     diff = verbs.add_parser("diff-requests", help="compare two frozen tasks")
-    diff.add_argument("old", help="frozen task (Parquet)")
-    diff.add_argument("new", help="frozen task (Parquet)")
+    diff.add_argument("old", help="frozen task: resources/tasks/NAME.parquet, or what `freeze` wrote")
+    diff.add_argument("new", help="frozen task: resources/tasks/NAME.parquet, or what `freeze` wrote")
     diff.set_defaults(verb=_diff)
 
 

@@ -3,27 +3,30 @@
 from pathlib import Path
 
 from ebbtide.cells.store import is_whole, path_of
-from ebbtide.notices import COLUMNS, from_records
 from ebbtide.report.summary import notice_lines
+from ebbtide.study.notices import study_notices
 from ebbtide.study.study import Study
-from ebbtide.tables import read_tsv
 
 
 def explain(study: Study) -> list[str]:
-    """Return lines: the grid and how much of it is scored, then every notice, worst first.
+    """Return lines: the grid and how much of it is scored, then the summary of the last run that finished.
 
-    The notices are those of the last run that finished.
+    Before a run has finished, the notices that are known from the configuration.
     """
-    table = Path("results") / study.name / "notices.tsv"
+    summary = Path("results") / study.name / "summary.txt"
     checkpoints = sum(1 for _ in study.checkpoints())
     grid = f"models: {len(study.models)}, checkpoints: {checkpoints}, tasks: {len(study.tasks)}"
     lines = [f"Study {study.name} ({study.file}): {grid}.", *_cells(study)]
     if study.unlocked:
         return [*lines, f"Not locked: {', '.join(study.unlocked)}. Run snakemake lock --cores 1."]
-    if not table.exists():
-        return [*lines, f"{table} does not exist: no run has finished. Run snakemake --cores all."]
-    notices = from_records(read_tsv(table)[list(COLUMNS)].to_dict("records"))
-    return [*lines, *(notice_lines(notices) or ["Nothing was defaulted, dropped, tied or left uncompared."])]
+    if not summary.exists():
+        run = f"snakemake --cores all --configfile {study.file}"
+        lines += [
+            f"{summary} does not exist: no run has finished. Run {run}.",
+            *notice_lines(study_notices(study)),
+        ]
+        return lines
+    return [*lines, "", summary.read_text(encoding="utf-8").rstrip()]
 
 
 def _cells(study: Study) -> list[str]:

@@ -19,6 +19,8 @@ def summarise(
     verdicts: pd.DataFrame,
     notices: Sequence[Notice],
     files: Sequence[str],
+    *,
+    robustness: pd.DataFrame | None = None,
 ) -> str:
     """Return the summary as text: sections of lines, separated by blank lines.
 
@@ -34,11 +36,13 @@ def summarise(
         What readers should know; a made-up number (`scoring.backend: fake`) has a line of its own, the first.
     files
         Paths to name at the end; those that exist when the run ends.
+    robustness
+        Rows of robustness_verdicts.tsv: under how many other choices of the analysis each verdict holds.
     """
     sections = [
         _grid(metrics),
         _outcome_lines(outcomes),
-        _verdict_lines(verdicts),
+        _verdict_lines(verdicts, _survival(robustness)),
         notice_lines(notices),
         [f"Files: {', '.join(files)}."] if files else [],
     ]
@@ -125,7 +129,13 @@ def _number(value: float) -> str:
     return "unknown" if pd.isna(value) else f"{value:.3g}"
 
 
-def _verdict_lines(verdicts: pd.DataFrame) -> list[str]:
+def _survival(robustness: pd.DataFrame | None) -> Mapping[tuple[str, str], str]:
+    """Return under how many choices of the analysis "with size" holds, by task and metric."""
+    rows = [] if robustness is None else robustness.to_dict("records")
+    return {(row["task"], row["metric"]): f" ({row['survives']} choices)" for row in rows if row["survives"]}
+
+
+def _verdict_lines(verdicts: pd.DataFrame, survival: Mapping[tuple[str, str], str]) -> list[str]:
     """Return the verdicts of the regressions, by verdict; for those undecided, also the reason.
 
     Why a task has no regression is among the notices.
@@ -138,6 +148,11 @@ def _verdict_lines(verdicts: pd.DataFrame) -> list[str]:
         for row in verdicts.to_dict("records")
     ]
     table = verdicts.assign(name=names)
+    sized = table["verdict"] == "ebbs with size"
+    keys = zip(table["task"], table["metric"], strict=True)
+    table["name"] += [
+        survival.get(key, "") if is_sized else "" for key, is_sized in zip(keys, sized, strict=True)
+    ]
     lines = ["Regression on model size and training tokens, all models together"]
     for verdict in ("ebbs with size", "ebbs", "rises"):
         found = table[table["verdict"] == verdict]["name"]

@@ -9,6 +9,7 @@ from ebbtide.checkpoints.hub.audit import audit
 from ebbtide.checkpoints.hub.client import Hub
 from ebbtide.checkpoints.hub.lock import read_lock
 from ebbtide.checkpoints.hub.resolve import lock_study
+from ebbtide.errors import ConfigError
 from ebbtide.study.load import read_study
 
 
@@ -28,9 +29,12 @@ class Locked:
 def lock_checkpoints(files: Sequence[str | Path], follow: Iterable[str] = ()) -> Locked:
     """Resolve the checkpoints of a study, and resolve those in `follow` (MODEL/CHECKPOINT) again.
 
-    Imported models are also locked, so that they can be scored later. Raises the errors of `lock_study`.
+    Imported models are also locked, so that they can be scored later. Raises the errors of `lock_study`, and
+    `ConfigError` for a study without checkpoints from a hub.
     """
     study = read_study(*files, results="both")
+    if not study.hub:
+        raise ConfigError(f"{study.file}: models: found none from a hub, so there is nothing to lock.")
     messages = lock_study(study.hub, Hub(), study.lock_file, follow, files)
     lock = read_lock(study.lock_file)
     settings = study.config["audit"]

@@ -57,8 +57,8 @@ def check_unchanged(source: Mapping[str, Any], frozen: Path, where: str) -> None
     if None not in (before, now) and before != now:
         raise ConfigError(
             f"{where}.path: {source['path']} has changed since the task was frozen; restore it, or remove "
-            "rows and rows_sha256 from the source, run `python -m ebbtide pin` and use its output (if the "
-            f"rows are still the same, delete {frozen})."
+            "rows and rows_sha256 from the source, run `python -m ebbtide pin TASK.yaml --to NEW.yaml` and "
+            f"use NEW.yaml (if the rows are still the same, delete {frozen})."
         )
 
 

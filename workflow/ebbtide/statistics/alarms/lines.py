@@ -86,7 +86,8 @@ def lines(table: pd.DataFrame, missing: pd.DataFrame, settings: Mapping[str, Any
     counts = [f"{open_drops.count(name)} {name}" for name in reversed(SEVERITIES)]
     if len(open_drops) < len(drops):
         counts.append(f"{len(drops) - len(open_drops)} allowed")
-    messages.append(f"{counted(len(whole), 'comparison')} of {_models(whole)}: {', '.join(counts)}")
+    compared = f"{counted(len(whole), 'comparison')} of {_models(whole)}"
+    messages.append(f"{counted(len(drops), 'drop')} ({', '.join(counts)}) in {compared}")
     return [*messages, *_detectable(whole[whole["severity"] == ""]), *left]
 
 

@@ -123,11 +123,11 @@ def _blunt(alarms: pd.DataFrame, margin: float) -> Iterator[Notice]:
         seen = f"only drops above {np.median(known):.2g} (median)" if len(known) else "no drop of any size"
         detail = (
             f"{int(blunt.sum())} of {len(rows)} comparisons of {metric} without an alarm detect {seen} with "
-            f"80 % probability, more than the margin of {margin:g}{of}{which}: no alarm does not mean no "
-            "change."
+            f"80 % probability, more than trends.equivalence_margin {margin:g}{of}{which}: no alarm "
+            "does not mean no change."
         )
         remedy = "Use more examples, or judge by the intervals in alarms.tsv."
-        yield Notice("note", "not_compared", detail, remedy, task=_only(tasks), count=int(blunt.sum()))
+        yield Notice("note", "low_power", detail, remedy, task=_only(tasks), count=int(blunt.sum()))
 
 
 def _untested(trends: pd.DataFrame, missing: pd.DataFrame) -> Iterator[Notice]:
