@@ -74,7 +74,7 @@ def test_few_checkpoints_are_said_in_words() -> None:
     assert lead_table([]).empty
 
 
-def test_the_figures_draw_what_the_tables_hold() -> None:
+def test_the_figures_draw_what_the_tables_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     table = lead_table(study(0.3))
     metrics = pd.DataFrame(
         [
@@ -88,6 +88,9 @@ def test_the_figures_draw_what_the_tables_hold() -> None:
     assert len(figure.axes) == 1
     drawn_lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(X)]
     assert len(drawn_lines) == 2  # accuracy and margin; coverage has no lead
+    monkeypatch.setattr("ebbtide.figures.early_warning.PANELS", 1)
+    more = plot_early_warning(metrics, pd.concat([table, table.assign(task="u", fall=0.0)]))
+    assert more.labels.caption == "Drawn: the 1 largest of 2 falls; early_warning.tsv has all."
     none = table.assign(
         lead=np.nan, note=["accuracy does not fall"] * (len(table) - 1) + ["margin is constant"]
     )
@@ -115,6 +118,7 @@ def test_a_forest_has_a_panel_per_task_and_no_slope_is_an_error() -> None:
             "low": [0.0, -0.2, -0.1],
             "high": [0.2, 0.0, 0.1],
             "class": ["rising", "falling", "flat"],
+            "ability": ["improves", "worsens", "flat"],
             "checkpoints": 4,
             "note": "training tokens are unknown: no slope; no change is significant",
         }
@@ -143,7 +147,8 @@ def test_a_forest_of_several_metrics_names_them_in_its_panels() -> None:
             "slope": [0.1, -0.1],
             "low": [0.0, -0.2],
             "high": [0.2, 0.0],
-            "class": "rising",
+            "class": ["rising", "falling"],
+            "ability": "improves",
         }
     )
     plot = plot_trends(with_properties(rows))
@@ -152,3 +157,6 @@ def test_a_forest_of_several_metrics_names_them_in_its_panels() -> None:
         "T Accuracy (share, higher is better)",
         "U Loss (nats per token, lower is better)",
     ]
+    assert list(plot.data["ability"].cat.categories) == [
+        "improves"
+    ]  # a loss that falls has the look of a gain

@@ -7,7 +7,7 @@ import plotnine as p9
 
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import labeller, panel_columns
-from ebbtide.figures.theme import GREY, PAGE_CM, compact, theme_paper
+from ebbtide.figures.theme import GREY, PAGE_CM, compact, footnote, theme_paper
 from ebbtide.titles import title
 
 PANELS = 12
@@ -28,14 +28,15 @@ def plot_early_warning(
 
     `metrics` is the table of `tables.METRICS`, `leads` that of early_warning.tsv; `titles` are titles of
     panels by task. Vertical lines mark where half of the fall is over. At most `PANELS` pairs of model and
-    task are drawn, those with the largest falls of accuracy.
+    task are drawn, those with the largest falls of accuracy; a note says of how many.
 
     Raises `FigureError` when no lead was tested.
     """
     tested = leads[leads["lead"].notna()]
     if tested.empty:
         raise FigureError(f"early_warning.tsv: nothing to compare: {_why_nothing(metrics, leads)}.")
-    largest = tested.drop_duplicates(["model", "task"]).nlargest(PANELS, "fall", keep="first")
+    falling = tested.drop_duplicates(["model", "task"])
+    largest = falling.nlargest(PANELS, "fall", keep="first")
     marks = _marks(tested.merge(largest[["model", "task"]]))
     marks["panel"] = _panels(marks, titles)
     curves = _curves(metrics, marks)
@@ -46,6 +47,9 @@ def plot_early_warning(
     rows = -(-len(largest) // columns)
     looks = [LOOKS[name] for name in known]
     labels = [title(name) for name in known]
+    width = PAGE_CM if columns > 1 else 11.0
+    drawn = f"Drawn: the {len(largest)} largest of {len(falling)} falls; early_warning.tsv has all."
+    note, note_cm = footnote(drawn if len(falling) > len(largest) else "", width)
     return (
         p9.ggplot(curves, p9.aes("tokens", "scaled", color="signal", linetype="signal", shape="signal"))
         + p9.geom_hline(yintercept=[0, 0.5, 1], color="#d0d0d0", size=0.4)
@@ -61,12 +65,13 @@ def plot_early_warning(
         + p9.scale_linetype_manual([look[1] for look in looks], name="", labels=labels)
         + p9.scale_shape_manual([look[2] for look in looks], name="", labels=labels)
         + p9.labs(x="Training tokens (log scale)", y="Value between minimum (0) and peak (1)")
-        + theme_paper(PAGE_CM if columns > 1 else 11.0, rows * (4.7 if columns > 1 else 6.5) + 1.8)
+        + theme_paper(width, rows * (4.7 if columns > 1 else 6.5) + 1.8 + note_cm)
         + p9.theme(
             legend_title=p9.element_blank(),
             panel_grid_major=p9.element_blank(),
             axis_ticks_minor=p9.element_line(color=GREY, size=0.3),
         )
+        + note
     )
 
 

@@ -1,4 +1,4 @@
-"""Slopes over training as a forest plot: a panel per task, a row per model, a shape per class of curve."""
+"""Slopes over training as a forest plot: a panel per task, a row per model, a shape per outcome."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,15 @@ from ebbtide.figures.theme import GREY, PAGE_CM, compact, footnote, theme_paper
 
 # Colours of Okabe & Ito (2008), distinguishable with colour blindness; the shapes are without colour.
 LOOKS = {
-    "rising": ("^", "#0072b2"),
-    "falling": ("v", "#d55e00"),
-    "U-shaped": ("s", "#009e73"),
-    "inverted-U": ("D", "#cc79a7"),
+    "improves": ("^", "#0072b2"),
+    "worsens": ("v", "#d55e00"),
+    "worsens, then improves": ("s", "#009e73"),
+    "improves, then worsens": ("D", "#cc79a7"),
+    # Of metrics of which neither more nor less is better.
+    "rises": ("^", "#4d4d4d"),
+    "falls": ("v", "#4d4d4d"),
+    "falls, then rises": ("s", "#4d4d4d"),
+    "rises, then falls": ("D", "#4d4d4d"),
     "flat": ("P", "#000000"),
     "undecided": ("o", "#8c8c8c"),
 }
@@ -49,15 +54,15 @@ def plot_trends(
         named += "\n" + rows["metric"].map(lambda metric: wrapped(labels[metric], strip))
     rows["panel"] = pd.Categorical(named, named.unique(), ordered=True)
     rows["row"], models = _rows(rows)
-    classes = [name for name in LOOKS if name in set(rows["class"])]
-    rows["class"] = pd.Categorical(rows["class"], classes, ordered=True)
+    outcomes = [name for name in LOOKS if name in set(rows["ability"])]
+    rows["ability"] = pd.Categorical(rows["ability"], outcomes, ordered=True)
     panels = list(rows["panel"].cat.categories)
-    looks = [LOOKS[name] for name in classes]
+    looks = [LOOKS[name] for name in outcomes]
     across = next(iter(labels.values())) if one_metric else "Metric of the panel"
     width = PAGE_CM if columns > 1 else 12.5
     note, note_cm = footnote(
         f"Bars: {100 * (1 - alpha):g} % interval of the slope over all checkpoints, for each curve alone. "
-        "Class: significant rises and falls between any two checkpoints, tested for all curves together. So "
+        "Colour: significant rises and falls between any two checkpoints, tested for all curves together. So "
         "a curve that rises in a part of training may have an interval that includes 0, and the interval of "
         "an undecided curve may exclude it.",
         width,
@@ -65,7 +70,7 @@ def plot_trends(
     lines = max(panel.count("\n") for panel in panels) + 1
     height = -(-len(panels) // columns) * (0.8 + 0.3 * lines + 0.36 * max(models, 2)) + 2.0 + note_cm
     return (
-        p9.ggplot(rows, p9.aes("slope", "row", color="class", shape="class"))
+        p9.ggplot(rows, p9.aes("slope", "row", color="ability", shape="ability"))
         + p9.geom_vline(xintercept=0, linetype="dashed", color=GREY, size=0.4)
         + p9.geom_segment(
             p9.aes(x="low", xend="high", yend="row"), rows[rows["low"].notna()], size=0.5, show_legend=False
@@ -73,8 +78,8 @@ def plot_trends(
         + p9.geom_point(size=1.9)
         + p9.facet_wrap("panel", ncol=columns, scales="fixed" if one_metric else "free_x")
         + p9.scale_x_continuous(labels=lambda ticks: [f"{tick:.2g}" for tick in ticks])
-        + p9.scale_color_manual([colour for _, colour in looks], name="Class of the curve")
-        + p9.scale_shape_manual([shape for shape, _ in looks], name="Class of the curve")
+        + p9.scale_color_manual([colour for _, colour in looks], name="With training, the model")
+        + p9.scale_shape_manual([shape for shape, _ in looks], name="With training, the model")
         + p9.labs(x=f"{across}: change per tenfold of training tokens", y="Model")
         + theme_paper(width, height)
         + p9.guides(color=p9.guide_legend(nrow=1), shape=p9.guide_legend(nrow=1))
