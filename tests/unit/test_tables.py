@@ -375,3 +375,13 @@ def test_only_an_empty_field_of_a_tsv_is_missing(tmp_path: Path) -> None:
     assert np.isnan(row["t"]) and row["note"] == ""
     write_tsv(table[["t"]], tmp_path / "t.tsv")
     assert list(read_tsv(tmp_path / "t.tsv")["t"].isna()) == [True, False]
+
+
+def test_a_file_that_is_no_table_is_not_told_to_be_deleted(tmp_path: Path) -> None:
+    definition = tmp_path / "mine.yaml"
+    definition.write_text("kind: choice\n")
+    with pytest.raises(CellError) as caught:
+        read_footer(definition, REQUESTS)
+    assert str(caught.value) == (
+        f"CellError: {definition} is not a Parquet file; expected a table of requests, such as NAME.parquet."
+    )

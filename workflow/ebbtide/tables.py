@@ -28,9 +28,8 @@ FOOTER = b"ebbtide"
 # Columns of small tables that are text, whatever they look like.
 TEXTS = (
     *("model", "checkpoint", "task", "metric", "series", "shots", "train_set", "quantity"),
-    *("against", "reference", "severity", "class", "verdict", "survives", "note", "why"),
-    *("kind", "detail", "remedy"),
-    *("group", "allowed", "allowed_until", "ability", "reason"),
+    *("against", "reference", "severity", "class", "verdict", "survives", "note", "why", "reason"),
+    *("kind", "detail", "remedy", "group", "allowed", "allowed_until", "ability"),
 )
 
 
@@ -294,15 +293,10 @@ def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
     except FileNotFoundError:
         raise CellError(f"{path} does not exist; {schema.missing}.") from None
     except (pa.ArrowException, OSError) as error:
-        if (
-            Path(path).suffix != ".parquet"
-        ):  # another file, such as the definition of a task: not ours to delete
-            raise CellError(
-                f"{path} is not a Parquet file, but a table of {schema.kind} is expected."
-            ) from None
-        raise CellError(
-            f"{path} is not a complete Parquet file ({first_line(error)}); {schema.remedy}."
-        ) from error
+        problem = f"not a complete Parquet file ({first_line(error)}); {schema.remedy}"
+        if Path(path).suffix != ".parquet":  # such as the definition of a task, which must not be deleted
+            problem = f"not a Parquet file; expected a table of {schema.kind}, such as NAME.parquet"
+        raise CellError(f"{path} is {problem}.") from error
 
 
 def _record(metadata: dict[bytes, bytes], path: str | Path, schema: Schema) -> dict[str, Any]:

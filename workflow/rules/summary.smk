@@ -80,10 +80,9 @@ rule summary:
         made=OUTPUTS.named_files(),
         named=NAMED,
         config={
-            name: STUDY.config[name]
-            for name in (
-                *("trajectories", "alarms", "trends", "regression", "forgetting"),
-            )
+            **{n: STUDY.config[n] for n in ("trajectories", "alarms", "trends")},
+            "forgetting": STUDY.config["forgetting"],
+            "regression": REGRESSION,
         },
         judging={
             "followed": STUDY.config["trajectories"]["metrics"],
