@@ -362,6 +362,20 @@ def test_a_tokenizer_of_the_parent_is_said_and_a_missing_one_has_its_remedy() ->
     assert found.detail == "no tokenizer.json beside the weights; that of the parent directory is used (r)"
 
 
+def test_shards_beside_a_whole_file_are_said_to_be_ignored() -> None:
+    """The last save of a run may be one file, an earlier one shards, in the same directory."""
+    whole = Path("r/step2") / WEIGHTS
+    kept = whole.read_bytes()
+    shard("r/step2", {"a": values(1)}, {"b": values(2)}, index={"a": 1, "b": 2})
+    whole.write_bytes(kept)
+    found = only(audit())
+    assert (found.finding, found.steps, found.severity) == ("index_disagrees", (2,), "warning")
+    assert f"{found.detail}; {found.how_to_fix()}" == (
+        f"{WEIGHTS} is used; the shards of {INDEX} beside it are ignored (r/step2); delete {WEIGHTS}, or "
+        f"{INDEX} and its shards, whichever is not of this step"
+    )
+
+
 @pytest.mark.parametrize("delete", ["directory", "weights"])
 def test_weights_deleted_after_scoring_keep_their_results_and_are_said(delete: str) -> None:
     before = model().model()

@@ -36,7 +36,7 @@ from ebbtide.checkpoints.record import (
     stamp,
     stamp_in,
 )
-from ebbtide.checkpoints.weight_files import INDEX, has_weight_files, read_headers, weight_files
+from ebbtide.checkpoints.weight_files import INDEX, WHOLE, has_weight_files, read_headers, weight_files
 from ebbtide.errors import CheckpointError
 from ebbtide.files import digest, file_sha256, read_json, write_text
 
@@ -251,7 +251,7 @@ def _tokenizer_files(directory: Path) -> dict[str, Path]:
 
 def _weight_names(weights: Sequence[Path]) -> list[str]:
     names = [path.name for path in weights]
-    return [*names, "config.json"] if names == ["model.safetensors"] else [*names, "config.json", INDEX]
+    return [*names, "config.json"] if names == [WHOLE] else [*names, "config.json", INDEX]
 
 
 def _tokenizer_identity(files: Mapping[str, File]) -> str:

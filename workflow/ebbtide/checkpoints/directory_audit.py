@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ebbtide.checkpoints.facts import Facts
 from ebbtide.checkpoints.findings import Allowance, Finding, judged
 from ebbtide.checkpoints.on_disk import Directory, DiskModel
+from ebbtide.checkpoints.weight_files import INDEX, WHOLE
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.notices import listed
 
@@ -57,6 +58,7 @@ def _findings_of(model: DiskModel) -> Iterator[Finding]:
     yield from _broken(model)
     yield from _gone(model)
     yield from _tokenizers(model)
+    yield from _ignored_shards(model)
     yield from _duplicates(model)
     yield from _mixed(model)
     yield from _tensors(model)
@@ -125,6 +127,14 @@ def _tokenizers(model: DiskModel) -> Iterator[Finding]:
         where = elsewhere[0].path.parent
         detail = f"no tokenizer.json beside the weights; that of the parent directory is used ({where})"
         yield _finding("tokenizer_of_parent", model, elsewhere, detail)
+
+
+def _ignored_shards(model: DiskModel) -> Iterator[Finding]:
+    both = [d for d, _ in _known(model) if (d.path / WHOLE).exists() and (d.path / INDEX).exists()]
+    if both:
+        detail = f"{WHOLE} is used; the shards of {INDEX} beside it are ignored ({both[0].path})"
+        remedy = f"delete {WHOLE}, or {INDEX} and its shards, whichever is not of this step"
+        yield _finding("index_disagrees", model, both, detail, remedy)
 
 
 def _duplicates(model: DiskModel) -> Iterator[Finding]:

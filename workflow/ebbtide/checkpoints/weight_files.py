@@ -11,6 +11,7 @@ from ebbtide.files import read_json
 from ebbtide.notices import listed
 
 INDEX = INDICES["safetensors"]
+WHOLE = "model.safetensors"  # loaded instead of the shards of an index, as in transformers
 ADAPTER = "adapter_config.json"
 _MAX_FOUND = 12  # file names in a message
 
@@ -87,7 +88,7 @@ def repeated_tensors(directory: Path, headers: Mapping[Path, Header]) -> list[st
 def assigned_files(directory: str | Path) -> dict[str, str]:
     """The file of each tensor according to the index; empty if there is a single file."""
     directory = Path(directory)
-    return {} if (directory / "model.safetensors").exists() else weight_map(directory / INDEX)
+    return {} if (directory / WHOLE).exists() else weight_map(directory / INDEX)
 
 
 def _refuse_adapter(directory: Path) -> None:
@@ -101,7 +102,7 @@ def _refuse_adapter(directory: Path) -> None:
 
 
 def _listed(directory: Path) -> list[Path]:
-    whole, index = directory / "model.safetensors", directory / INDEX
+    whole, index = directory / WHOLE, directory / INDEX
     if whole.exists():
         return [whole]
     if not index.exists():
