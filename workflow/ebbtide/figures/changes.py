@@ -47,7 +47,7 @@ def plot_changes(
     one = rows["metric"].nunique() == 1
     if not one:
         rows["panel"] = _with_reach(rows["panel"], reach)
-    ends = (f"−{reach[0]:.1f} (worse)", f"+{reach[0]:.1f}") if one else ("worse", "better")
+    ends = (f"−{reach[0]:.1f} (worse)", f"+{reach[0]:.1f} (better)") if one else ("worse", "better")
     height = row_height(rows)
     dot = min(1.1, 45 / (columns_of(rows) * rows["position"].nunique()), height * 3)
     return (
