@@ -55,6 +55,9 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+_COUNT = "count.json"
+
+
 def _unique() -> str:
     """Return a random part of a temporary name. Machines that share a disk may have equal process ids."""
     return f"tmp{os.urandom(6).hex()}"
@@ -78,6 +81,30 @@ def read_json(path: str | os.PathLike[str], error: type[EbbtideError], remedy: s
     if not isinstance(value, dict):
         raise error(f"{path}: found JSON of type {type(value).__name__}, expected an object{end}")
     return value
+
+
+def numbered_table(directory: str | os.PathLike[str], number: int) -> Path:
+    """Return the path of a table in a directory of numbered tables."""
+    return Path(directory) / f"{number:06d}.parquet"
+
+
+def write_count(directory: str | os.PathLike[str], count: int) -> None:
+    """Write the number of tables in a directory of numbered tables, so that a missing one is noticed."""
+    write_text(canonical_json({"tables": count}), Path(directory) / _COUNT)
+
+
+def numbered_tables(directory: str | os.PathLike[str], error: type[EbbtideError]) -> list[Path]:
+    """Return the tables of a directory of numbered tables, in order. Raises `error` if one is missing.
+
+    Snakemake makes such a directory again only if it is missing as a whole.
+    """
+    remedy = f"delete {directory} and run snakemake"
+    count = read_json(Path(directory) / _COUNT, error, remedy).get("tables")
+    tables = [numbered_table(directory, i) for i in range(count if isinstance(count, int) else 0)]
+    missing = [table.name for table in tables if not table.exists()]
+    if missing or not isinstance(count, int):
+        raise error(f"{directory} lacks {', '.join(missing[:3]) or 'its number of tables'}; {remedy}.")
+    return tables
 
 
 def json_lines(

@@ -1,8 +1,7 @@
 """Adapter: tables of forgetting from the metrics of every example, and a page to browse them."""
 
-from pathlib import Path
-
-from ebbtide.files import write_text
+from ebbtide.errors import CellError
+from ebbtide.files import numbered_tables, write_text
 from ebbtide.logs import log_to
 from ebbtide.report.forgotten.page import forgotten_page
 from ebbtide.statistics.forgetting.tables import forgetting_tables, texts_of, with_texts
@@ -23,9 +22,7 @@ def main(job) -> None:
         alpha=watch["alpha"],
         measured=read_frame(job.input.metrics, METRICS),
     )
-    imported = [
-        path for directory in job.input.imported for path in sorted(Path(directory).glob("*.parquet"))
-    ]
+    imported = [path for of in job.input.imported for path in numbered_tables(of, CellError)]
     texts = texts_of([*job.input.requests, *imported])
     examples = with_texts(tables.examples, texts)
     write_tsv(tables.summary, job.output.summary)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ebbtide.errors import ConfigError
+from ebbtide.errors import CellError, ConfigError
 from ebbtide.exchange.examples import ExamplesOnDisk
 from ebbtide.exchange.imports import import_results
 from ebbtide.metrics.texts import text_digests
@@ -39,6 +39,19 @@ def imported(
 
 def pythia(step: int, model: str = "pythia-70m") -> str:
     return f"pretrained=EleutherAI/{model},revision=step{step}"
+
+
+def test_a_table_that_was_deleted_is_missed(tmp_path: Path) -> None:
+    """Snakemake sees the directory, and would compare the other checkpoints without a word."""
+    runs = {pythia(step): {"t": curve_lines(20, right)} for step, right in {1000: 12, 2000: 6}.items()}
+    directory = imported(tmp_path, runs)
+    assert len(read_parts([directory])) == 2
+    (directory / "000001.parquet").unlink()
+    with pytest.raises(CellError, match=r"lacks 000001\.parquet; delete .*/examples and run snakemake"):
+        read_parts([directory])
+    (directory / "count.json").unlink()
+    with pytest.raises(CellError, match=r"count\.json does not exist; delete .*/examples and run snakemake"):
+        read_parts([directory])
 
 
 def test_the_same_examples_at_every_revision_are_compared(tmp_path: Path) -> None:

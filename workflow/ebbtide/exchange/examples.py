@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ebbtide.exchange.imported_cell import ImportedCell
+from ebbtide.files import numbered_table, write_count
 from ebbtide.metrics.texts import text_digests, texts_record
 from ebbtide.tables import EXAMPLES, REQUESTS, read_footer, read_frame, write_parquet
 
@@ -38,6 +39,8 @@ class ExamplesOnDisk:
             of_task |= text_digests(read_frame(path, REQUESTS))
         examples.mkdir(parents=True, exist_ok=True)
         requests.mkdir(parents=True, exist_ok=True)
+        for directory in (examples, requests):
+            write_count(directory, 0)
 
     def write(self, cell: ImportedCell, examples: pd.DataFrame) -> None:
         """Write the examples of a cell, as `ImportedCell.measured` returns them."""
@@ -50,15 +53,17 @@ class ExamplesOnDisk:
             rows = rows[rows["example"].isin(new)]
             rows = rows.assign(example=rows["example"].map(names))
             footer = {"task": cell.task, "definition": dict(cell.definition)}
-            write_parquet(rows, self._requests / f"{self._tables:06d}.parquet", REQUESTS, footer)
+            write_parquet(rows, numbered_table(self._requests, self._tables), REQUESTS, footer)
             self._tables += 1
+            write_count(self._requests, self._tables)
             known |= {names[name]: found[name] for name in new}
         clusters = examples["cluster"].map(names).fillna(examples["cluster"])
         renamed = examples.assign(example=examples["example"].map(names), cluster=clusters)
         place = cell.checkpoint.columns()
-        path = self._examples / f"{self._cells:06d}.parquet"
+        path = numbered_table(self._examples, self._cells)
         write_parquet(renamed, path, EXAMPLES, {"place": place, "requests": {cell.task: texts_record(found)}})
         self._cells += 1
+        write_count(self._examples, self._cells)
 
 
 def _names(found: Mapping[str, int], known: Mapping[str, int]) -> dict[str, str]:

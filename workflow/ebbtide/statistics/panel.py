@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import CellError
+from ebbtide.files import numbered_tables
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.notices import Notice, listed
 from ebbtide.tables import EXAMPLES, read_footer, read_frame
@@ -104,12 +105,12 @@ class Part:
 def read_parts(paths: Iterable[str | Path]) -> list[Part]:
     """Read the footers of tables of examples; a directory stands for the tables in it.
 
-    Raises `CellError` for a table that is missing, damaged or of another kind.
+    Raises `CellError` for a table that is missing, also from a directory, damaged or of another kind.
     """
     files = [
         file
         for path in map(Path, paths)
-        for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])
+        for file in (numbered_tables(path, CellError) if path.is_dir() else [path])
     ]
     return [_part(file) for file in files]
 
