@@ -1,9 +1,11 @@
 """A study of a hub, from the first lock to the last figure, and its worst days."""
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -33,11 +35,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def weight_bytes(workspace: Workspace) -> int:
     """Bytes that fetched checkpoints take on disk, whole and partial."""
     found = 0
-    for path in (workspace.path / "resources/checkpoints").rglob("*"):
-        try:
-            found += path.lstat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    # Directories disappear while they are walked: os.walk passes over them, Path.rglob raises.
+    for directory, _, names in os.walk(workspace.path / "resources/checkpoints"):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found += os.lstat(Path(directory) / name).st_size
     return found
 
 

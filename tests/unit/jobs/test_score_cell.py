@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -529,13 +530,20 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-def wait_for_reader(fifo: str, process: subprocess.Popen[str]) -> None:
-    while True:
+@contextmanager
+def read_without_end(fifo: str, process: subprocess.Popen[str]) -> Iterator[None]:
+    """Wait until somebody reads the fifo, and let them wait for its end until the context ends."""
+    writer = None
+    while writer is None:
         try:
-            return os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+            writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:  # nobody reads yet
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.02)
+    try:
+        yield
+    finally:
+        os.close(writer)
 
 
 def child_of(process: subprocess.Popen[str]) -> int:
@@ -564,19 +572,19 @@ def test_a_killed_lead_does_not_free_the_lock_under_its_worker(grid: Grid) -> No
     Path(cell["requests"]).unlink()
     os.mkfifo(cell["requests"])
     lead = subprocess.Popen(grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True)
-    wait_for_reader(cell["requests"], lead)
-    worker = child_of(lead)
-    [lock] = {
-        fd.readlink() for fd in Path(f"/proc/{lead.pid}/fd").iterdir() if fd.readlink().suffix == ".lock"
-    }
-    lead.kill()
-    lead.wait()
-    try:
-        with lock.open("rb") as file, pytest.raises(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    finally:
-        os.kill(worker, signal.SIGKILL)
-        lead.communicate()
+    with read_without_end(cell["requests"], lead):
+        worker = child_of(lead)
+        [lock] = {
+            fd.readlink() for fd in Path(f"/proc/{lead.pid}/fd").iterdir() if fd.readlink().suffix == ".lock"
+        }
+        lead.kill()
+        lead.wait()
+        try:
+            with lock.open("rb") as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.kill(worker, signal.SIGKILL)
+            lead.communicate()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
@@ -585,9 +593,9 @@ def test_a_worker_killed_at_its_own_cell_says_so(grid: Grid) -> None:
     Path(cell["requests"]).unlink()
     os.mkfifo(cell["requests"])
     lead = subprocess.Popen(grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True)
-    wait_for_reader(cell["requests"], lead)
-    os.kill(child_of(lead), signal.SIGKILL)
-    error = lead.communicate()[1]
+    with read_without_end(cell["requests"], lead):
+        os.kill(child_of(lead), signal.SIGKILL)
+        error = lead.communicate()[1]
     assert grid.stored() == {sibling["name"]}
     assert lead.returncode == 2
     assert "t1.parquet could not be scored (the worker was killed by signal 9)" in error.splitlines()[-1]
