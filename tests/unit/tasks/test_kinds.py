@@ -154,11 +154,11 @@ def test_the_scoring_job_gives_the_answers_that_the_kind_needs(
         monkeypatch.setattr(
             f"ebbtide.scoring.{module}.score_{name}", lambda *_, name=name, **__: calls.append(name) or result
         )
-    monkeypatch.setattr(worker._Scorers, "get", lambda *_: None)
+    monkeypatch.setattr(worker.Loaded, "get", lambda *_: None)
     monkeypatch.setattr(worker, "write_cell", lambda *_: None)
     settings = dict.fromkeys(("encoding", "bos", "truncation", "max_length"))
     job = {"requests": "pair.parquet", "identity": {"task": task.identity, **settings}}
-    assert worker._score_into_store(worker._Scorers(1), job, "cells", 0) == 3
+    assert worker._score_into_store(worker.Loaded(1), job, "cells", 0) == 3
     assert calls == [expected]
 
 

@@ -17,28 +17,20 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ebbtide.cells import store
 from ebbtide.cells.cell import write_cell
-from ebbtide.checkpoints.directory import check_weights, directory_of, tokenizer_of
-from ebbtide.checkpoints.full_digest import check_full_digests
-from ebbtide.errors import CellError, CheckpointError, EbbtideError, ScoringError, first_line
+from ebbtide.checkpoints.directory import directory_of, tokenizer_of
+from ebbtide.errors import CellError, EbbtideError, ScoringError, first_line
 from ebbtide.jobs.checked import examples_to_rescore, write_checked_cell
+from ebbtide.jobs.loaded import Job, Loaded
 from ebbtide.jobs.score_cell import read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
-from ebbtide.scoring.scorer import FAKE, backend_of
 from ebbtide.tables import REQUESTS, read_footer
 from ebbtide.tasks.kinds import kind_of
-
-if TYPE_CHECKING:
-    from ebbtide.scoring.scorer import Scorer
-
-Job = Mapping[str, Any]
 
 
 def main() -> int:
@@ -46,103 +38,48 @@ def main() -> int:
     log_to_stderr()
     job = json.loads(sys.argv[1])
     hint = read_hint(job["hint"])
-    scorers = _Scorers(job["threads"])
+    loaded = Loaded(job["threads"])
     own, failed = not job.get("siblings_only"), False
     try:
         try:
             if own:
-                _score_into_store(scorers, job, job["cells"], int(hint.get("rescore_examples", 0)))
+                _score_into_store(loaded, job, job["cells"], int(hint.get("rescore_examples", 0)))
         except EbbtideError as error:
             failed = True
             log.error("%s", error)
-        if not scorers.device_lost:
-            _score_siblings(scorers, job, hint, done=int(own and not failed))
+        if not loaded.device_lost:
+            _score_siblings(loaded, job, hint, done=int(own and not failed))
     except OSError as error:  # a full disk, or no permission to write to the store
         log.error("ScoringError: %s; is the disk full, or %s not writable?", error, job["cells"])
         return 1
     return int(failed)
 
 
-class _Scorers:
-    """The scorer in memory; one checkpoint at a time.
-
-    `device_lost` is whether an error of the device makes all further work of this process fail.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._key: tuple[str, ...] | None = None
-        self._scorer: Scorer | None = None
-        self._broken: set[tuple[str, ...]] = set()  # keys whose weights cannot be loaded
-        self.loads = 0
-        self.device_lost = False
-        self.digests: dict[str, str] = {}  # full sha256 of the weight files in memory, by name
-
-    def get(self, job: Job, cells: str) -> "Scorer":
-        """Return the scorer of a job's checkpoint. Raises what loading raises."""
-        checkpoint, identity, backend = job["checkpoint"], job["identity"], backend_of(job["identity"])
-        wanted = _key_of(job)
-        if self._scorer is None or self._key != wanted:
-            self._broken.add(wanted)  # until it is loaded
-            self._scorer, self.digests = None, {}  # free the old weights before loading the new ones
-            started = time.perf_counter()
-            weights = identity["weights"]
-            if backend != FAKE:
-                check_weights(checkpoint, weights)
-            elif not Path(checkpoint).exists():  # the fake backend reads no weights, but they must exist
-                raise CheckpointError(f"{checkpoint} does not exist; run snakemake again.")
-            directory = directory_of(checkpoint)
-            from ebbtide.scoring.engine import load_scorer
-
-            load = partial(load_scorer, directory, identity["dtype"], self._threads, backend=backend)
-            if backend == FAKE:
-                scorer = load(weights=weights)
-            else:
-                with ThreadPoolExecutor(1) as pool:  # hash the files while they are loaded
-                    hashing = pool.submit(check_full_digests, checkpoint, weights, cells)
-                    scorer = load(tokenizer=tokenizer_of(checkpoint))
-                    self.digests = hashing.result()
-            self._scorer = scorer
-            self._key = wanted
-            self._broken.discard(wanted)
-            self.loads += 1
-            log.info("loaded weights of %s in %.1f s", directory, time.perf_counter() - started)
-        return self._scorer
-
-    def is_broken(self, job: Job) -> bool:
-        """Whether the weights of a job could not be loaded."""
-        return _key_of(job) in self._broken
-
-
-def _key_of(job: Job) -> tuple[str, ...]:
-    return job["checkpoint"], job["identity"]["dtype"], backend_of(job["identity"])
-
-
-def _score_into_store(scorers: _Scorers, job: Job, cells: str, rescore_examples: int) -> int:
+def _score_into_store(loaded: Loaded, job: Job, cells: str, rescore_examples: int) -> int:
     """Score one cell and write it to the store; return the number of tokens forwarded.
 
     Raises only `EbbtideError`, and `OSError` for a store that cannot be written.
     """
     try:
-        return _scored(scorers, job, cells, rescore_examples)
+        return _scored(loaded, job, cells, rescore_examples)
     except (EbbtideError, OSError):
         raise
     except Exception as error:  # whatever torch or transformers raise: it must not take the siblings along
         log.exception("scoring %s failed", job["requests"])
-        scorers.device_lost = "CUDA error" in str(error)
+        loaded.device_lost = "CUDA error" in str(error)
         raise ScoringError(
             f"{job['requests']} with {job['checkpoint']}: {type(error).__name__}: {first_line(error)}."
         ) from error
 
 
-def _scored(scorers: _Scorers, job: Job, cells: str, rescore_examples: int) -> int:
+def _scored(loaded: Loaded, job: Job, cells: str, rescore_examples: int) -> int:
     identity = job["identity"]
     frozen = read_footer(job["requests"], REQUESTS)
     if (found := frozen.get("identity")) != identity["task"]:
         raise CellError(
             f"{job['requests']}: found task {found}, expected {identity['task']}; {REQUESTS.remedy}."
         )
-    scorer = scorers.get(job, cells)
+    scorer = loaded.get(job, cells)
     settings = {name: identity[name] for name in ("encoding", "bos", "truncation", "max_length")}
     rolling = kind_of(frozen.get("definition", {})).needs == "losses"
     if rolling:
@@ -154,8 +91,8 @@ def _scored(scorers: _Scorers, job: Job, cells: str, rescore_examples: int) -> i
 
         result = score_requests(scorer, job["requests"], **settings)
     footer = dict(result.footer)
-    if scorers.digests:
-        footer["weights_sha256"] = scorers.digests
+    if loaded.digests:
+        footer["weights_sha256"] = loaded.digests
     path = store.path_of(cells, identity)
     examples = 0 if rolling else examples_to_rescore(path, rescore_examples)
     if examples:  # a document is scored in windows, not as one request
@@ -179,7 +116,7 @@ def _scored(scorers: _Scorers, job: Job, cells: str, rescore_examples: int) -> i
     return int(result.footer["forwarded_tokens"])
 
 
-def _score_siblings(scorers: _Scorers, own: Job, hint: Job, done: int) -> None:
+def _score_siblings(loaded: Loaded, own: Job, hint: Job, done: int) -> None:
     """Score the missing siblings in the hint, including tasks that are frozen in the meantime.
 
     `done` is the number of cells scored before.
@@ -188,23 +125,23 @@ def _score_siblings(scorers: _Scorers, own: Job, hint: Job, done: int) -> None:
     rescore_examples = int(hint.get("rescore_examples", 0))
     progress, started, tokens = Progress(), time.perf_counter(), 0
     for sibling in _pending(own, hint, cells, after):
-        if scorers.is_broken(sibling):
+        if loaded.is_broken(sibling):
             continue
         mark = store.attempt_mark(cells, sibling["identity"])
         mark.touch()
         try:
-            tokens += _score_into_store(scorers, sibling, cells, rescore_examples)
+            tokens += _score_into_store(loaded, sibling, cells, rescore_examples)
         except EbbtideError as error:
             # The mark stays, so that the sibling's own job scores it again and reports the error.
             log.warning("%s is left to its own job: %s", sibling["name"], error)
-            if scorers.device_lost:
+            if loaded.device_lost:
                 return
             continue
         mark.unlink(missing_ok=True)
         done += 1
         seconds = time.perf_counter() - started
         progress.show(f"{sibling['name']}: {done} cells, {tokens / seconds:,.0f} tokens/s")
-    progress.done(f"scored {done} cells with {scorers.loads} loads of weights")
+    progress.done(f"scored {done} cells with {loaded.loads} loads of weights")
 
 
 def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:

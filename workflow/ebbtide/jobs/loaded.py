@@ -1,0 +1,74 @@
+"""The weights in a worker's memory: one checkpoint at a time, loaded once for all its cells."""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.checkpoints.directory import check_weights, directory_of, tokenizer_of
+from ebbtide.checkpoints.full_digest import check_full_digests
+from ebbtide.errors import CheckpointError
+from ebbtide.logs import log
+from ebbtide.scoring.scorer import FAKE, backend_of
+
+if TYPE_CHECKING:
+    from ebbtide.scoring.scorer import Scorer
+
+Job = Mapping[str, Any]
+
+
+class Loaded:
+    """The scorer in memory; one checkpoint at a time.
+
+    `device_lost` is whether an error of the device makes all further work of this process fail.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._key: tuple[str, ...] | None = None
+        self._scorer: Scorer | None = None
+        self._broken: set[tuple[str, ...]] = set()  # keys whose weights cannot be loaded
+        self.loads = 0
+        self.device_lost = False
+        self.digests: dict[str, str] = {}  # full sha256 of the weight files in memory, by name
+
+    def get(self, job: Job, cells: str) -> "Scorer":
+        """Return the scorer of a job's checkpoint. Raises what loading raises."""
+        checkpoint, identity, backend = job["checkpoint"], job["identity"], backend_of(job["identity"])
+        wanted = _key_of(job)
+        if self._scorer is None or self._key != wanted:
+            self._broken.add(wanted)  # until it is loaded
+            self._scorer, self.digests = None, {}  # free the old weights before loading the new ones
+            started = time.perf_counter()
+            weights = identity["weights"]
+            if backend != FAKE:
+                check_weights(checkpoint, weights)
+            elif not Path(checkpoint).exists():  # the fake backend reads no weights, but they must exist
+                raise CheckpointError(f"{checkpoint} does not exist; run snakemake again.")
+            directory = directory_of(checkpoint)
+            from ebbtide.scoring.engine import load_scorer
+
+            load = partial(load_scorer, directory, identity["dtype"], self._threads, backend=backend)
+            if backend == FAKE:
+                scorer = load(weights=weights)
+            else:
+                with ThreadPoolExecutor(1) as pool:  # hash the files while they are loaded
+                    hashing = pool.submit(check_full_digests, checkpoint, weights, cells)
+                    scorer = load(tokenizer=tokenizer_of(checkpoint))
+                    self.digests = hashing.result()
+            self._scorer = scorer
+            self._key = wanted
+            self._broken.discard(wanted)
+            self.loads += 1
+            log.info("loaded weights of %s in %.1f s", directory, time.perf_counter() - started)
+        return self._scorer
+
+    def is_broken(self, job: Job) -> bool:
+        """Whether the weights of a job could not be loaded."""
+        return _key_of(job) in self._broken
+
+
+def _key_of(job: Job) -> tuple[str, ...]:
+    return job["checkpoint"], job["identity"]["dtype"], backend_of(job["identity"])
