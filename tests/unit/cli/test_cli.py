@@ -1,6 +1,7 @@
 """The command line, as a user without a workflow meets it."""
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import tomllib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -74,6 +76,19 @@ def test_options_reach_the_engine(checkpoint: Path, mine: Path, tmp_path: Path) 
     assert footer["dtype"] == footer["identity"]["dtype"] == "float64"
     assert footer["identity"]["max_length"] == 4
     assert footer["truncated"] == 2
+
+
+def test_a_score_alone_leases_a_gpu_too(
+    checkpoint: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("EBBTIDE_FAKE_GPUS", "GPU-a:1000,GPU-b:1000")
+    monkeypatch.setenv("EBBTIDE_GPU_LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")
+    for gpus, leased in (("1", ["leased GPU-b (made up, 1000 MiB)"]), ("0", [])):
+        assert score(checkpoint, mine, tmp_path / "cell", "--backend", "fake", "--gpus", gpus) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert [line[9:] for line in said if "leased" in line] == leased
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ("GPU-b" if leased else "")
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

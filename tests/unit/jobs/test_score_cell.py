@@ -98,7 +98,7 @@ def grid(tmp_path: Path) -> Grid:
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run the worker in this process: it does the same, without importing torch again."""
 
-    def work(job: Mapping[str, Any], lock: int) -> int:
+    def work(job: Mapping[str, Any], lock: int, lease: Any) -> int:
         monkeypatch.setattr(sys, "argv", ["ahead", canonical_json(job)])
         return ahead.main()
 
@@ -425,9 +425,9 @@ def test_a_check_that_kills_the_worker_leaves_the_cell(
     def check(_: Any) -> None:
         raise SystemExit  # no handler of the worker runs, as if it were killed
 
-    def killed(job: Mapping[str, Any], lock: int) -> int:
+    def killed(job: Mapping[str, Any], lock: int, lease: Any) -> int:
         try:
-            return work(job, lock)
+            return work(job, lock, lease)
         except SystemExit:
             return -signal.SIGKILL
 
