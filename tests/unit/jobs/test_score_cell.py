@@ -119,6 +119,26 @@ def lean(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_worker_inherits_its_gpu_and_sees_no_other(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that lists the locks it holds and what it sees, in place of the real one."""
+    program = grid.root / "python"
+    program.write_text("#!/bin/sh\nreadlink /proc/$$/fd/* > seen\necho $CUDA_VISIBLE_DEVICES >> seen\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(grid.root)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setenv("EBBTIDE_GPU_LOCKS", str(grid.root / "locks"))
+    monkeypatch.setenv("EBBTIDE_FAKE_GPUS", "GPU-a:8000,GPU-b:8000")
+    cell = grid.add("c1", "t1")
+    for settings, names, shown in (({}, ["GPU-a.lock"], "GPU-a"), ({"gpus": 0}, [], "")):
+        with pytest.raises(ScoringError, match="could not be scored"):  # it writes no cell
+            grid.score(cell, grid.hint(**settings))
+        *files, visible = (grid.root / "seen").read_text().split("\n")[:-1]
+        locks = [Path(file) for file in files if file.endswith(".lock")]
+        assert [path.name for path in locks if path.parent == grid.root / "locks"] == names
+        assert len(locks) == len(names) + 1  # that of the checkpoint
+        assert visible == shown
+
+
 def test_a_cell_is_scored_then_copied_without_torch_or_weights(grid: Grid) -> None:
     cell = grid.add("c1", "t1")
     first = lean(grid.command(cell, grid.hint()))

@@ -49,9 +49,9 @@ def no_window(
     if any(device.is_slice for device in usable):
         largest = max(device.memory for device in usable)
         return ScoringError(
-            f"{what}: the weights take {gigabytes(weights)} in {dtype}, more than {WEIGHTS_FRACTION:.0%} of the "
-            f"largest visible MIG slice ({gigabytes(largest)}), and a process can use only one. Make a larger "
-            "slice, use a narrower scoring.dtype, or set scoring.offload: true, which is slow."
+            f"{what}: the weights take {gigabytes(weights)} in {dtype}, more than {WEIGHTS_FRACTION:.0%} of "
+            f"the largest visible MIG slice ({gigabytes(largest)}), and a process can use only one. Make a "
+            "larger slice, use a narrower scoring.dtype, or set scoring.offload: true, which is slow."
         )
     where = "the visible GPUs" if len(usable) == len(devices) else "the GPUs that scoring.gpus allows"
     return too_large(what, weights, dtype, [device.memory for device in usable], where)
