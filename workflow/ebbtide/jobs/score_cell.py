@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.cells import store
 from ebbtide.errors import ScoringError
 from ebbtide.files import canonical_json, node_lock, read_json
-from ebbtide.scoring.scorer import backend_of
 
 if TYPE_CHECKING:
     from ebbtide.jobs.leases import Lease
@@ -58,7 +57,8 @@ def score_cell(
     Raises
     ------
     ScoringError
-        If the worker ended without writing the cell; its own message precedes in the log.
+        If the weights do not fit on the GPUs, or if the worker ended without writing the cell; its own message
+        precedes in the log.
     """
     wanted = read_hint(hint)
     cells = str(wanted.get("store", "cells"))
@@ -123,6 +123,7 @@ def _exists(cell: Path, identity: store.Identity, after: float) -> bool:
 def _leased(job: Mapping[str, Any], hint: Mapping[str, Any], target: str) -> AbstractContextManager["Lease"]:
     """Hold the GPUs of a worker. Copies need none, and do not import this."""
     from ebbtide.jobs.gpu_jobs import leased, say_on_stderr
+    from ebbtide.scoring.scorer import backend_of
 
     dtype, backend = str(job["identity"]["dtype"]), backend_of(job["identity"])
     most, offload = hint.get("gpus"), bool(hint.get("offload"))
