@@ -185,6 +185,29 @@ def test_how_much_one_load_serves(
     assert len({path.read_bytes() for path in map(grid.target, cells)}) == len(cells)
 
 
+@pytest.mark.parametrize(("mode", "locks"), [("cell", 4), ("checkpoint", 2), ("model", 1)])
+def test_only_cells_that_share_a_load_wait_for_each_other(
+    grid: Grid, mode: str, locks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all jobs of a checkpoint but one would keep a GPU idle."""
+    cells = [grid.add(checkpoint, task) for checkpoint in ("c1", "c2") for task in ("t1", "t2")]
+    real, names = score.node_lock, set()
+
+    def node_lock(directory: str, name: str) -> Any:
+        names.add(name)
+        return real(directory, name)
+
+    def work(job: Mapping[str, Any], lock: int, lease: Any) -> int:
+        tiny.stored(Path(job["cells"]), job["identity"])
+        return 0
+
+    monkeypatch.setattr(score, "node_lock", node_lock)
+    monkeypatch.setattr(score, "_work", work)
+    hint = grid.hint(mode)
+    assert [grid.score(cell, hint) for cell in cells] == ["scored"] * 4
+    assert len(names) == locks
+
+
 @pytest.mark.usefixtures("here")
 def test_a_sibling_that_is_not_there_yet_is_left_alone(
     grid: Grid, capsys: pytest.CaptureFixture[str]

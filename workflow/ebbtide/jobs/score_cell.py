@@ -57,8 +57,8 @@ def score_cell(
     Raises
     ------
     ScoringError
-        If the weights do not fit on the GPUs, or if the worker ended without writing the cell; its own message
-        precedes in the log.
+        If the weights do not fit on the GPUs, or if the worker ended without writing the cell, which its own
+        message in the log explains.
     """
     wanted = read_hint(hint)
     cells = str(wanted.get("store", "cells"))
