@@ -1,5 +1,6 @@
 """Leases of made-up GPUs: never two jobs on one, none idle while jobs wait, and nothing left by the dead."""
 
+import errno
 import fcntl
 import json
 import os
@@ -264,6 +265,15 @@ def test_what_is_no_lock_file_is_an_error(damage: str, locks: Path) -> None:
     lock_directory(create=True)
     (os.mkfifo if damage == "fifo" else os.mkdir)(locks / "GPU-0.lock")
     with pytest.raises(ScoringError, match=r"GPU-0\.lock cannot be used"):
+        once()
+
+
+def test_a_file_system_without_locks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ScoringError, match=r"turn\.lock cannot be used \(No locks available\)"):
         once()
 
 

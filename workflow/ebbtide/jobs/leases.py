@@ -187,11 +187,15 @@ def _lock_file(directory: Path, device: Device) -> Path:
 
 def _lock(path: Path, held: ExitStack) -> int | None:
     """Lock a file and return its descriptor, which `held` closes; None if another process holds the lock."""
-    descriptor = _open(path)
-    if _flock(descriptor) and _is_at(descriptor, path):
-        held.callback(os.close, descriptor)
-        return descriptor
-    os.close(descriptor)
+    with ExitStack() as opened:
+        descriptor = _open(path)
+        opened.callback(os.close, descriptor)
+        try:
+            if _flock(descriptor) and _is_at(descriptor, path):
+                held.push(opened.pop_all())
+                return descriptor
+        except OSError as error:  # a file system without locks
+            raise _unusable(path, error.strerror or str(error)) from None
     return None
 
 
