@@ -123,18 +123,14 @@ def lock_directory(*, create: bool = False) -> Path:
 
 
 def holder(device: Device) -> str | None:
-    """Describe who holds a device; None if nobody does."""
+    """Describe who holds a device; None if nobody does, or if that cannot be known."""
     path = _lock_file(lock_directory(), device)
-    try:
+    with suppress(OSError), ExitStack() as opened:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        if _flock(descriptor):
-            return None
-        return _described(os.read(descriptor, _LONGEST_NOTE))
-    finally:
-        os.close(descriptor)
+        opened.callback(os.close, descriptor)
+        if not _flock(descriptor):
+            return _described(os.read(descriptor, _LONGEST_NOTE))
+    return None
 
 
 def _waiting(windows: Sequence[Window]) -> str:
