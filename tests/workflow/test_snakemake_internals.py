@@ -10,7 +10,9 @@ from workspace import ROOT
 SNAKEFILE = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "workflow")!r})
-from ebbtide.jobs.snakemake_internals import jobs_to_run, limit_resource, planned_rules
+from ebbtide.jobs.snakemake_internals import (
+    is_job, jobs_run_here, jobs_to_run, limit_resource, planned_rules
+)
 
 limit_resource(workflow, "hub", 2)
 limit_resource(workflow, "mine", 3)
@@ -21,7 +23,8 @@ rule all:
 
 rule make:
     output: "{{name}}.done"
-    shell: "touch {{output}}"
+    resources: here=lambda wildcards: int(jobs_run_here(workflow)), job=int(is_job(workflow))
+    shell: "echo HERE {{resources.here}} JOB {{resources.job}} >&2; touch {{output}}"
 
 onstart:
     print("TO RUN", sorted(w.name for w in jobs_to_run(workflow, "make")), jobs_to_run(workflow, "other"))
@@ -40,7 +43,17 @@ def test_the_installed_snakemake_offers_what_is_used(tmp_path: Path) -> None:
     assert done.returncode == 0, said
     assert re.search(r"LIMITS .*\b2\b.*\b7\b", said)  # the command line has the last word
     assert "TO RUN ['b'] []" in said
+    assert "HERE 1 JOB 0" in said
     assert "PLANNED ['all', 'make']" in said
+
+
+def test_a_dry_run_of_a_profile_that_submits_does_not_run_here(tmp_path: Path) -> None:
+    """`--jobs` limits submissions, and is not the number of cores."""
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    for arguments, here in ((["--cores", "1"], 1), (["--jobs", "5"], 0)):
+        command = [sys.executable, "-m", "snakemake", "-n", "-p", "--resources", "mine=7", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert f"HERE {here} JOB 0" in done.stdout + done.stderr
 
 
 def test_no_other_file_reaches_into_snakemake() -> None:

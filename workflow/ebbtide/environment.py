@@ -23,6 +23,23 @@ def share_with_jobs(mirrors: Sequence[str]) -> None:
     _put("EBBTIDE_MIRRORS", mirrors, first=False)
 
 
+def requirements() -> tuple[str, list[str]]:
+    """Return the versions of Python and the packages that this package needs, as in pyproject.toml.
+
+    They are read from the checkout if this is one, because the metadata of an installation may be older.
+    """
+    import tomllib
+    from importlib.metadata import metadata
+
+    file = Path(__file__).parents[2] / "pyproject.toml"
+    if file.exists():
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        return project["requires-python"], list(project["dependencies"])
+    installed = metadata("ebbtide")
+    needed = [text for text in installed.get_all("Requires-Dist") or [] if "extra ==" not in text]
+    return installed["Requires-Python"], needed
+
+
 @contextmanager
 def quick_start() -> Iterator[None]:
     """Context for imports: disable garbage collection, since imported modules are never freed.

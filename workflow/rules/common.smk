@@ -17,9 +17,15 @@ from ebbtide.code_version import CodeVersions
 from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
 from ebbtide.files import canonical_json
+from ebbtide.jobs.gpu_plan import GpuPlan
 from ebbtide.jobs.hooks import on_start
 from ebbtide.jobs.leads import COMMON, ScoreJobs, check_deleted_weights
-from ebbtide.jobs.snakemake_internals import limit_resource, planned_rules
+from ebbtide.jobs.snakemake_internals import (
+    is_job,
+    jobs_run_here,
+    limit_resource,
+    planned_rules,
+)
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import last_errors, share_terminal
 from ebbtide.report.end_of_run import end_of_run
@@ -47,6 +53,7 @@ CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 OUTPUTS = Outputs(RESULTS)
 CODE = CodeVersions(cache=Path(".snakemake/ebbtide_code.json"))
 SCORE_JOBS = ScoreJobs(STUDY)
+GPUS = GpuPlan(STUDY, SCORE_JOBS, planning=not is_job(workflow))
 BUDGET = WeightBudget(STUDY)
 # The reason why only the targets `lock` and `audit` can run (incomplete lock, finding of the audit), or None.
 PROBLEM = (
@@ -60,6 +67,8 @@ FREEZING, TRAINING = (
 )  # priorities: all tasks first, so that one load scores them
 
 limit_resource(workflow, "hub", BUDGET.downloads)
+if GPUS.limit:
+    limit_resource(workflow, "gpu", GPUS.limit)
 share_with_jobs(STUDY.config["mirrors"])
 share_terminal()
 
@@ -89,10 +98,19 @@ def checkpoint_of(wildcards):
 def weights_of(wildcards):
     """Return the weights that a cell needs; none if it is copied from the store, so that nothing is fetched."""
     require_checkpoints()
+    if jobs_run_here(workflow) and GPUS.problem:
+        fail(GPUS.problem)
     missing = SCORE_JOBS.is_missing(
         wildcards.model, wildcards.checkpoint, wildcards.task
     )
     return ancient(BUDGET.directory(checkpoint_of(wildcards).marker)) if missing else []
+
+
+def gpus_of(wildcards):
+    """Return the GPUs of this machine that a scoring job takes; on a cluster, the profile requests them."""
+    if not jobs_run_here(workflow):
+        return 0
+    return GPUS.of_job(wildcards.model, wildcards.checkpoint, wildcards.task)
 
 
 def cells_of(wildcards):

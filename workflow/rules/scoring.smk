@@ -46,6 +46,7 @@ rule score:
     threads: 1
     resources:
         slot=1,  # cells of a group run one after another; the first loads the weights for all
+        gpu=gpus_of if GPUS.limit else 0,
         mem_mb=lambda wildcards, attempt: memory_mb(
             STUDY, checkpoint_of(wildcards), attempt
         ),

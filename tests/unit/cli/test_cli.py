@@ -1,6 +1,7 @@
 """The command line, as a user without a workflow meets it."""
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import tomllib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 VERBS = (
     *("score", "loss", "train", "freeze", "pin", "preview", "diff-requests", "measure"),
     *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain"),
-    *("export", "import-plan", "import-cells"),
+    *("export", "import-plan", "import-cells", "doctor"),
 )
 
 
@@ -76,6 +78,19 @@ def test_options_reach_the_engine(checkpoint: Path, mine: Path, tmp_path: Path) 
     assert footer["truncated"] == 2
 
 
+def test_a_score_alone_leases_a_gpu_too(
+    checkpoint: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("EBBTIDE_FAKE_GPUS", "GPU-a:1000,GPU-b:1000")
+    monkeypatch.setenv("EBBTIDE_GPU_LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")
+    for gpus, leased in (("1", ["leased GPU-b (made up, 1000 MiB)"]), ("0", [])):
+        assert score(checkpoint, mine, tmp_path / "cell", "--backend", "fake", "--gpus", gpus) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert [line[9:] for line in said if "leased" in line] == leased
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ("GPU-b" if leased else "")
+
+
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of every verb."""
     found = [a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)]
@@ -102,7 +117,7 @@ def test_help_of_a_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
         cli.main([verb, "--help"])
     assert end.value.code == 0
     option = {"train": "--spec", "lock": "--follow", "preview": "--model", "diff-requests": "old"}
-    option |= {"explain": "explain", "import-plan": "FILE"}
+    option |= {"explain": "explain", "doctor": "STUDY", "import-plan": "FILE"}
     assert option.get(verb, "--to") in capsys.readouterr().out
 
 

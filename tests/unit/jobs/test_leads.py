@@ -42,6 +42,8 @@ def study(tmp_path: Path) -> Study:
         "max_length": None,
         "backend": "auto",
         "rescore_examples": 0,
+        "gpus": None,
+        "offload": False,
         "store": str(tmp_path / "cells"),
     }
     return Study(

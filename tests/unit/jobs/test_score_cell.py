@@ -98,7 +98,7 @@ def grid(tmp_path: Path) -> Grid:
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run the worker in this process: it does the same, without importing torch again."""
 
-    def work(job: Mapping[str, Any], lock: int) -> int:
+    def work(job: Mapping[str, Any], lock: int, lease: Any) -> int:
         monkeypatch.setattr(sys, "argv", ["ahead", canonical_json(job)])
         return ahead.main()
 
@@ -117,6 +117,26 @@ def lean(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program, *command[3:]], capture_output=True, text=True, check=False
     )
+
+
+def test_a_worker_inherits_its_gpu_and_sees_no_other(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that lists the locks it holds and what it sees, in place of the real one."""
+    program = grid.root / "python"
+    program.write_text("#!/bin/sh\nreadlink /proc/$$/fd/* > seen\necho $CUDA_VISIBLE_DEVICES >> seen\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(grid.root)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setenv("EBBTIDE_GPU_LOCKS", str(grid.root / "locks"))
+    monkeypatch.setenv("EBBTIDE_FAKE_GPUS", "GPU-a:8000,GPU-b:8000")
+    cell = grid.add("c1", "t1")
+    for settings, names, shown in (({}, ["GPU-a.lock"], "GPU-a"), ({"gpus": 0}, [], "")):
+        with pytest.raises(ScoringError, match="could not be scored"):  # it writes no cell
+            grid.score(cell, grid.hint(**settings))
+        *files, visible = (grid.root / "seen").read_text().split("\n")[:-1]
+        locks = [Path(file) for file in files if file.endswith(".lock")]
+        assert [path.name for path in locks if path.parent == grid.root / "locks"] == names
+        assert len(locks) == len(names) + 1  # that of the checkpoint
+        assert visible == shown
 
 
 def test_a_cell_is_scored_then_copied_without_torch_or_weights(grid: Grid) -> None:
@@ -163,6 +183,29 @@ def test_how_much_one_load_serves(
     footers = [read_footer(grid.target(cell), CELL) for cell in cells]
     assert [footer["identity"] for footer in footers] == [cell["identity"] for cell in cells]
     assert len({path.read_bytes() for path in map(grid.target, cells)}) == len(cells)
+
+
+@pytest.mark.parametrize(("mode", "locks"), [("cell", 4), ("checkpoint", 2), ("model", 1)])
+def test_only_cells_that_share_a_load_wait_for_each_other(
+    grid: Grid, mode: str, locks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all jobs of a checkpoint but one would keep a GPU idle."""
+    cells = [grid.add(checkpoint, task) for checkpoint in ("c1", "c2") for task in ("t1", "t2")]
+    real, names = score.node_lock, set()
+
+    def node_lock(directory: str, name: str) -> Any:
+        names.add(name)
+        return real(directory, name)
+
+    def work(job: Mapping[str, Any], lock: int, lease: Any) -> int:
+        tiny.stored(Path(job["cells"]), job["identity"])
+        return 0
+
+    monkeypatch.setattr(score, "node_lock", node_lock)
+    monkeypatch.setattr(score, "_work", work)
+    hint = grid.hint(mode)
+    assert [grid.score(cell, hint) for cell in cells] == ["scored"] * 4
+    assert len(names) == locks
 
 
 @pytest.mark.usefixtures("here")
@@ -425,9 +468,9 @@ def test_a_check_that_kills_the_worker_leaves_the_cell(
     def check(_: Any) -> None:
         raise SystemExit  # no handler of the worker runs, as if it were killed
 
-    def killed(job: Mapping[str, Any], lock: int) -> int:
+    def killed(job: Mapping[str, Any], lock: int, lease: Any) -> int:
         try:
-            return work(job, lock)
+            return work(job, lock, lease)
         except SystemExit:
             return -signal.SIGKILL
 

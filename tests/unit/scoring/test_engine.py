@@ -17,6 +17,7 @@ from ebbtide.checkpoints.load import load_model
 from ebbtide.cli import main
 from ebbtide.corpus.words import VOCABULARY
 from ebbtide.errors import CheckpointError, ConfigError, ScoringError
+from ebbtide.logs import log
 from ebbtide.scoring import memory
 from ebbtide.scoring.documents import score_documents
 from ebbtide.scoring.encoding import Encoded
@@ -334,7 +335,61 @@ def test_a_model_too_large_needs_accelerate(checkpoint: Path, monkeypatch) -> No
     monkeypatch.setattr(model_scorer, "fits_one_device", lambda *_: False)
     monkeypatch.setattr(checkpoints, "find_spec", lambda _: None)
     with pytest.raises(CheckpointError, match=r"does not fit on one device; .* pip install accelerate"):
-        load_scorer(checkpoint)
+        load_scorer(checkpoint, offload=True)
+
+
+GB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "message"),
+    [
+        (
+            [4, 4],
+            [4, 4],
+            r"the weights take 10 GiB in bfloat16, more than 90% of the 8 GiB of the visible GPUs; found 2 "
+            r"GPUs, needed: 3 of 4 GiB\. Provide them, .* or set scoring\.offload: true",
+        ),
+        (
+            [4, 8],
+            [8, 8],
+            r"only 12 GiB of the 16 GiB of the visible GPUs are free: another program uses them",
+        ),
+        ([8, 8], [8, 8], r"loads with {'device_map': 'auto', 'offload': False}"),
+    ],
+)
+def test_a_model_larger_than_the_gpus_names_their_number_and_is_not_offloaded(
+    free: list[int], total: list[int], message: str, checkpoint: Path, monkeypatch
+) -> None:
+    from ebbtide.scoring import model_scorer
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (free[index] * GB, total[index] * GB))
+    weights = 10 if total == [4, 4] else 11
+
+    def load(*_: Any, **settings: Any) -> None:
+        raise ScoringError(f"loads with {settings}")
+
+    monkeypatch.setattr(memory, "weight_bytes", lambda *_: weights * GB)
+    monkeypatch.setattr(model_scorer, "fits_one_device", lambda *_: False)
+    monkeypatch.setattr(model_scorer, "load_model", load)
+    with pytest.raises(ScoringError, match=message):
+        load_scorer(checkpoint, "bfloat16")
+
+
+def test_layers_outside_of_the_gpus_are_an_error_unless_offload(checkpoint: Path) -> None:
+    """As where the layers do not divide over GPUs that hold their sum."""
+    pytest.importorskip("accelerate", reason="a map of devices needs accelerate")
+    with pytest.raises(CheckpointError, match=r"the model would stay in CPU memory\. .* scoring\.offload"):
+        load_model(checkpoint, "float32", device_map="cpu")
+    load_model(checkpoint, "float32", device_map="cpu", offload=True)
+
+
+def test_a_gpu_that_torch_cannot_use_is_said(checkpoint: Path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")
+    load_scorer(checkpoint)
+    assert f"scoring on the CPU: torch {torch.__version__} cannot use GPU GPU-a" in caplog.text
 
 
 def test_a_spread_model_gives_the_same_numbers(
@@ -354,7 +409,7 @@ def test_a_spread_model_gives_the_same_numbers(
     expected = score_requests(load_scorer(checkpoint), requests).rows["loglikelihood"].to_pylist()
     monkeypatch.setattr(model_scorer, "fits_one_device", lambda *_: False)
     monkeypatch.setattr(model_scorer, "load_model", spread)
-    scorer = load_scorer(checkpoint)
+    scorer = load_scorer(checkpoint, offload=True)
     assert {p.device.type for p in scorer.model.parameters()} == {"cpu", "meta"}
     assert (scorer.method, scorer.implementation) == ("trie", "transformers")
     found = score_requests(scorer, requests).rows["loglikelihood"].to_pylist()

@@ -1,5 +1,6 @@
 """Load a checkpoint directory with transformers, and count its parameters."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,12 +9,15 @@ from ebbtide.checkpoints.directory import configuration
 from ebbtide.checkpoints.hub.fetched import allows_remote_code
 from ebbtide.checkpoints.weight_files import read_headers, repeated_tensors, weight_files
 from ebbtide.errors import CheckpointError, first_line
+from ebbtide.notices import listed
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def load_model(directory: str | Path, dtype: str, *, device_map: str | None = None) -> "nn.Module":
+def load_model(
+    directory: str | Path, dtype: str, *, device_map: str | None = None, offload: bool = False
+) -> "nn.Module":
     """Load a causal language model with transformers, from safetensors only and without network access.
 
     Code in the directory runs only if the checkpoint was fetched with `remote_code` (see `hub.fetched`).
@@ -23,14 +27,15 @@ def load_model(directory: str | Path, dtype: str, *, device_map: str | None = No
     dtype
         `float32`, `float64`, `bfloat16` or `float16`: the precision to score in.
     device_map
-        `auto` distributes the model over all devices and, if they are too small, CPU memory (needs
-        accelerate).
+        `auto` distributes the model over all visible GPUs (needs accelerate).
+    offload
+        Whether the part that does not fit on them may stay in CPU memory.
 
     Raises
     ------
     CheckpointError
-        Missing files, missing or unexpected tensors, an unknown architecture, non-finite weights, or no
-        accelerate package.
+        Missing files, missing or unexpected tensors, an unknown architecture, non-finite weights, no
+        accelerate package, or GPUs that are too small.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -68,6 +73,9 @@ def load_model(directory: str | Path, dtype: str, *, device_map: str | None = No
             ) from error
         raise CheckpointError(f"{directory} cannot be loaded: {first_line(error)}.") from error
     model, info = loaded
+    if device_map and not offload:
+        # transformers sets the map only of a model on several devices.
+        _refuse_offloaded(directory, getattr(model, "hf_device_map", {"": model.device.type}))
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[what]:
             names = ", ".join(sorted(str(k) for k in info[what])[:5])
@@ -79,6 +87,15 @@ def load_model(directory: str | Path, dtype: str, *, device_map: str | None = No
         if not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{directory}: tensor {name} has non-finite values.")
     return model.eval()  # type: ignore[no-any-return]
+
+
+def _refuse_offloaded(directory: str | Path, places: Mapping[str, Any]) -> None:
+    outside = [module or "the model" for module, place in places.items() if place in ("cpu", "disk")]
+    if outside:
+        raise CheckpointError(
+            f"{directory} does not fit on the visible GPUs: {listed(outside, 3)} would stay in CPU memory. "
+            "Provide another GPU, or set scoring.offload: true, which is slow."
+        )
 
 
 def count_parameters(model: "nn.Module") -> tuple[int, int]:

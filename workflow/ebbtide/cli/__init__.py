@@ -12,7 +12,7 @@ import sys
 import traceback
 
 from ebbtide import __version__
-from ebbtide.cli import exchange, explain, fetch, hub, measure, score, tasks, train
+from ebbtide.cli import doctor, exchange, explain, fetch, hub, measure, score, tasks, train
 from ebbtide.errors import EbbtideError
 
 FAILED, INTERRUPTED = 2, 130
@@ -51,6 +51,6 @@ def _parser(prog: str = NAME) -> argparse.ArgumentParser:
         "--version", action="version", version=f"{NAME} {__version__}", help="print the version and exit"
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for group in (score, train, tasks, measure, fetch, hub, exchange, explain):
+    for group in (score, train, tasks, measure, fetch, hub, exchange, explain, doctor):
         group.add_verbs(verbs)
     return parser

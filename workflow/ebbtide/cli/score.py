@@ -1,7 +1,10 @@
 """The verbs that load a model: `score` (requests) and `loss` (documents)."""
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +97,17 @@ def _add_model_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--max-length", type=whole_number(1), help="tokens that the model may read (default: its window)"
     )
+    verb.add_argument(
+        "--gpus",
+        type=whole_number(0),
+        metavar="N",
+        help="most GPUs to take; 0 scores on CPUs (default: as many as the weights need)",
+    )
+    verb.add_argument(
+        "--offload",
+        action="store_true",
+        help="keep the part of a model that does not fit on the GPUs in CPU memory, which is slow",
+    )
     verb.add_argument("--threads", type=whole_number(1), default=1, help="CPU threads (default: 1)")
 
 
@@ -107,20 +121,22 @@ def _score(options: argparse.Namespace) -> None:
     from ebbtide.logs import log, log_to_stderr
 
     log_to_stderr()
-    with quick_start():
-        from ebbtide.jobs.score_files import score_requests_file
+    with _gpus(options):
+        with quick_start():
+            from ebbtide.jobs.score_files import score_requests_file
 
-    footer = score_requests_file(
-        options.model,
-        options.requests,
-        options.to,
-        {name: getattr(options, name) for name in ("encoding", "bos", "truncation", "max_length")},
-        dtype=options.dtype,
-        backend=options.backend,
-        threads=options.threads,
-        per_token=options.per_token,
-        rescore_examples=options.rescore_examples,
-    )
+        footer = score_requests_file(
+            options.model,
+            options.requests,
+            options.to,
+            {name: getattr(options, name) for name in ("encoding", "bos", "truncation", "max_length")},
+            dtype=options.dtype,
+            backend=options.backend,
+            threads=options.threads,
+            per_token=options.per_token,
+            rescore_examples=options.rescore_examples,
+            offload=options.offload,
+        )
     log.info("%s: %d requests in %.2f s", options.to, footer["requests"], footer["seconds"])
 
 
@@ -135,24 +151,37 @@ def _score_cell(options: argparse.Namespace) -> None:
     print(f"{options.to}: {how}", file=sys.stderr)
 
 
+@contextmanager
+def _gpus(options: argparse.Namespace) -> Iterator[None]:
+    """Hold the GPUs of this process, which must not have initialised CUDA before."""
+    from ebbtide.jobs.gpu_jobs import leased, say_on_stderr
+
+    limits = {"most": options.gpus, "offload": options.offload}
+    with leased(options.model, options.dtype, options.backend, options.to, say_on_stderr, **limits) as lease:
+        os.environ.update(lease.environment)
+        yield
+
+
 def _loss(options: argparse.Namespace) -> None:
     from ebbtide.environment import quick_start
     from ebbtide.logs import log, log_to_stderr
 
     log_to_stderr()
-    with quick_start():
-        from ebbtide.jobs.score_files import score_documents_file
+    with _gpus(options):
+        with quick_start():
+            from ebbtide.jobs.score_files import score_documents_file
 
-    footer = score_documents_file(
-        options.model,
-        options.documents,
-        Path(options.to),
-        dtype=options.dtype,
-        backend=options.backend,
-        threads=options.threads,
-        context=options.context,
-        max_length=options.max_length,
-    )
+        footer = score_documents_file(
+            options.model,
+            options.documents,
+            Path(options.to),
+            dtype=options.dtype,
+            backend=options.backend,
+            threads=options.threads,
+            context=options.context,
+            max_length=options.max_length,
+            offload=options.offload,
+        )
     log.info(
         "%s: loss %.4f nats per token, %.4f bits per byte",
         *(options.to, footer.get("loss"), footer.get("bits_per_byte")),

@@ -119,6 +119,8 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
             "load_once_per": load_once_per,
             "store": study.config["scoring"]["store"],
             "rescore_examples": study.config["scoring"]["rescore_examples"],
+            "gpus": study.config["scoring"]["gpus"],
+            "offload": study.config["scoring"]["offload"],
             "recompute_before": started if study.config["recompute"] else 0.0,
             "cells": cells,
         }

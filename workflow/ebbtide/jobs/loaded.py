@@ -25,8 +25,8 @@ class Loaded:
     `device_lost` is whether an error of the device makes all further work of this process fail.
     """
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
+    def __init__(self, threads: int, *, offload: bool = False) -> None:
+        self._threads, self._offload = threads, offload
         self._key: tuple[str, ...] | None = None
         self._scorer: Scorer | None = None
         self._broken: set[tuple[str, ...]] = set()  # keys whose weights cannot be loaded
@@ -56,7 +56,7 @@ class Loaded:
             else:
                 with ThreadPoolExecutor(1) as pool:  # hash the files while they are loaded
                     hashing = pool.submit(check_full_digests, checkpoint, weights, cells)
-                    scorer = load(tokenizer=tokenizer_of(checkpoint))
+                    scorer = load(tokenizer=tokenizer_of(checkpoint), offload=self._offload)
                     self.digests = hashing.result()
             self._scorer = scorer
             self._key = wanted

@@ -15,12 +15,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.cells import store
 from ebbtide.errors import ScoringError
 from ebbtide.files import canonical_json, node_lock, read_json
+
+if TYPE_CHECKING:
+    from ebbtide.jobs.leases import Lease
 
 # Signals that end a worker for what it does (out of memory, a fault of a library), not those that end a run.
 CRASHES = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
@@ -53,7 +57,8 @@ def score_cell(
     Raises
     ------
     ScoringError
-        If the worker ended without writing the cell; its own message precedes in the log.
+        If the weights do not fit on the GPUs, or if the worker ended without writing the cell, which its own
+        message in the log explains.
     """
     wanted = read_hint(hint)
     cells = str(wanted.get("store", "cells"))
@@ -63,21 +68,20 @@ def score_cell(
         store.publish(source, target)
         return "copied"
     Path(cells).mkdir(parents=True, exist_ok=True)
-    # One lock per model, where a job scores a whole one: its checkpoints would be loaded side by side.
-    name = hint if hint and wanted.get("load_once_per") == "model" else str(Path(checkpoint).resolve())
-    with node_lock(cells, name) as lock:
+    with node_lock(cells, _shared_load(checkpoint, identity, wanted, hint)) as lock:
         how = "waited"
         if not _exists(source, identity, after):
             how = "scored"
             store.failed_mark(source).unlink(missing_ok=True)
             job: dict[str, Any] = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity)}
             job |= {"cells": cells, "hint": hint, "threads": threads}
-            status = _work(job, lock.fileno())
-            crashed = -status in CRASHES
-            for _ in wanted.get("cells", []):  # a crash marks its cell, so each worker has fewer to score
-                if not crashed:
-                    break
-                crashed = -_work({**job, "siblings_only": True}, lock.fileno()) in CRASHES
+            with _leased(job, wanted, target) as lease:
+                status = _work(job, lock.fileno(), lease)
+                crashed = -status in CRASHES
+                for _ in wanted.get("cells", []):  # a crash marks its cell, so each worker has fewer to score
+                    if not crashed:
+                        break
+                    crashed = -_work({**job, "siblings_only": True}, lock.fileno(), lease) in CRASHES
             if not _exists(source, identity, after):
                 store.failed_mark(source).touch()
                 raise ScoringError(
@@ -86,6 +90,17 @@ def score_cell(
             store.attempt_mark(cells, identity).unlink(missing_ok=True)
     store.publish(source, target)
     return how
+
+
+def _shared_load(
+    checkpoint: str, identity: store.Identity, wanted: Mapping[str, Any], hint: str | None
+) -> str:
+    """Name what one load of weights serves, which is what jobs wait for each other for."""
+    once_per = wanted.get("load_once_per")
+    if once_per == "cell":  # cells of a checkpoint are scored side by side, each on a GPU of its own
+        return store.key(identity)
+    # Otherwise, the checkpoints of a model would be loaded side by side.
+    return hint if hint and once_per == "model" else str(Path(checkpoint).resolve())
 
 
 def read_hint(path: str | None) -> Mapping[str, Any]:
@@ -105,13 +120,30 @@ def _exists(cell: Path, identity: store.Identity, after: float) -> bool:
     return True
 
 
-def _work(job: Mapping[str, Any], lock: int) -> int:
-    """Run the worker, which inherits the file descriptor of the lock; return its exit status."""
+def _leased(job: Mapping[str, Any], hint: Mapping[str, Any], target: str) -> AbstractContextManager["Lease"]:
+    """Hold the GPUs of a worker. Copies need none, and do not import this."""
+    from ebbtide.jobs.gpu_jobs import leased, say_on_stderr
+    from ebbtide.scoring.scorer import backend_of
+
+    dtype, backend = str(job["identity"]["dtype"]), backend_of(job["identity"])
+    most, offload = hint.get("gpus"), bool(hint.get("offload"))
+    return leased(job["checkpoint"], dtype, backend, target, say_on_stderr, most=most, offload=offload)
+
+
+def _work(job: Mapping[str, Any], lock: int, lease: "Lease") -> int:
+    """Run the worker, which inherits the file descriptors of the locks; return its exit status."""
     command = [sys.executable, "-m", "ebbtide.jobs.worker", canonical_json(job)]
     sys.stderr.flush()
     # Code from a checkpoint's repository may run there, and must not see the token.
     environment = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
-    return subprocess.run(command, pass_fds=[lock], env=environment, check=False).returncode
+    environment |= lease.environment
+    with subprocess.Popen(command, pass_fds=[lock, *lease.descriptors], env=environment) as worker:
+        lease.note(worker.pid)
+        try:
+            return worker.wait()
+        except BaseException:  # Ctrl-C
+            worker.kill()
+            raise
 
 
 def _exit_reason(status: int) -> str:

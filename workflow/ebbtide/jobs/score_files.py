@@ -30,6 +30,7 @@ def score_requests_file(
     threads: int = 1,
     per_token: str | Path | None = None,
     rescore_examples: int = 0,
+    offload: bool = False,
 ) -> Mapping[str, Any]:
     """Score every request with one checkpoint and write the cell; return its footer.
 
@@ -49,6 +50,8 @@ def score_requests_file(
         File for one row per continuation token (`tables.TOKENS`); None writes none.
     rescore_examples
         How many examples to rescore in float64, one request at a time; the footer records the difference.
+    offload
+        See `scoring.engine.load_scorer`.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def score_requests_file(
         Besides the errors of scoring: rescoring was not possible (the files are written), or found a
         difference (see `jobs.checked`).
     """
-    directory, scorer = _load(model, dtype, backend, threads)
+    directory, scorer = _load(model, dtype, backend, threads, offload=offload)
     scored = score_requests(scorer, requests, **settings, per_token=per_token is not None)
     footer = scored.footer
     weights, tokenizer = identities(directory)
@@ -95,9 +98,10 @@ def score_documents_file(
     threads: int = 1,
     context: int = 1,
     max_length: int | None = None,
+    offload: bool = False,
 ) -> Mapping[str, Any]:
     """Compute the loss of every document and write the table (`tables.LOSSES`); return its footer."""
-    directory, scorer = _load(model, dtype, backend, threads)
+    directory, scorer = _load(model, dtype, backend, threads, offload=offload)
     losses = score_documents(scorer, documents, context=context, max_length=max_length)
     weights, tokenizer = identities(directory)
     write_parquet(losses.rows, to, LOSSES, {**losses.footer, "weights": weights, "tokenizer": tokenizer})
@@ -129,7 +133,7 @@ def _report(to: str | Path, verified: Mapping[str, Any]) -> None:
     )
 
 
-def _load(model: str, dtype: str | None, backend: str, threads: int) -> tuple[Path, Scorer]:
+def _load(model: str, dtype: str | None, backend: str, threads: int, *, offload: bool) -> tuple[Path, Scorer]:
     """Return the directory of a checkpoint and its scorer."""
     import_backend(backend)
     directory, weights = directory_of(model), ""
@@ -141,4 +145,6 @@ def _load(model: str, dtype: str | None, backend: str, threads: int) -> tuple[Pa
         dtype = default_dtype()
     if dtype == "checkpoint":
         dtype = own_dtype(directory, weight_files(directory))
-    return directory, load_scorer(directory, dtype, threads, backend=backend, weights=weights)
+    return directory, load_scorer(
+        directory, dtype, threads, backend=backend, weights=weights, offload=offload
+    )

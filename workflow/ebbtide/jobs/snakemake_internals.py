@@ -11,6 +11,21 @@ def limit_resource(workflow: Any, name: str, limit: int) -> None:
     workflow.global_resources.setdefault(name, limit)
 
 
+def is_job(workflow: Any) -> bool:
+    """Whether this process is a job that parses the workflow again, on this machine or another."""
+    return not workflow.is_main_process
+
+
+def jobs_run_here(workflow: Any) -> bool:
+    """Whether the jobs of this run are started on this machine, not submitted. Unknown while parsing.
+
+    A dry run has no executor of its own; one that would submit jobs limits their number.
+    """
+    if workflow.dryrun:
+        return workflow.resource_settings.nodes is None
+    return bool(workflow.local_exec)
+
+
 def planned_rules(workflow: Any) -> set[str]:
     """Return the names of all rules in the job graph, including those whose jobs need not run."""
     return {job.rule.name for job in workflow.dag.jobs}

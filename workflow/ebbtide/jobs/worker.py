@@ -6,7 +6,7 @@ earlier worker died. The hint is a file written at the start of the run. It is n
 because adding a task must not rerun the others:
 
     {"load_once_per": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
-     "rescore_examples": 0,
+     "rescore_examples": 0, "gpus": null, "offload": false,
      "cells": [{"name": "m/c/t", "checkpoint": FILE, "requests": FILE, "identity": {…}}, …]}
 
 `checkpoint` exists when the weights can be loaded (see `checkpoints.directory.directory_of`);
@@ -38,7 +38,7 @@ def main() -> int:
     log_to_stderr()
     job = json.loads(sys.argv[1])
     hint = read_hint(job["hint"])
-    loaded = Loaded(job["threads"])
+    loaded = Loaded(job["threads"], offload=bool(hint.get("offload")))
     own, failed = not job.get("siblings_only"), False
     try:
         try:

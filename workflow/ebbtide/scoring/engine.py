@@ -56,6 +56,7 @@ def load_scorer(
     backend: str = AUTO,
     weights: str = "",
     tokenizer: str | Path | None = None,
+    offload: bool = False,
 ) -> Scorer:
     """Load weights and tokenizer of a checkpoint on the GPU if there is one, else on the CPU.
 
@@ -74,6 +75,8 @@ def load_scorer(
         Identity of the weights, from which `fake` makes up its numbers.
     tokenizer
         Directory of the tokenizer; None: `directory`, or its parent if it has no `tokenizer.json`.
+    offload
+        Whether the part of a model that does not fit on the visible GPUs stays in CPU memory, which is slow.
 
     Raises
     ------
@@ -81,7 +84,9 @@ def load_scorer(
         An unknown dtype or back end.
     CheckpointError
         Missing, damaged or foreign files; non-finite weights; a tokenizer with more words than the model; a
-        model that fits no device, or that is not causal.
+        model that is not causal.
+    ScoringError
+        A model that does not fit on the visible GPUs, unless `offload`.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}.")
@@ -92,7 +97,9 @@ def load_scorer(
         return load_fake_scorer(directory, weights, dtype)
     from ebbtide.scoring.model_scorer import load_model_scorer
 
-    return load_model_scorer(directory, dtype, threads, native=backend == AUTO, tokenizer_directory=tokenizer)
+    return load_model_scorer(
+        directory, dtype, threads, native=backend == AUTO, tokenizer_directory=tokenizer, offload=offload
+    )
 
 
 def score_requests(

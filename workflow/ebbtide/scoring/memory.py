@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from ebbtide.checkpoints.precision import count_values
+from ebbtide.errors import ScoringError
+from ebbtide.scoring.placement import fits, gigabytes, too_large, weight_bytes
 
-WEIGHTS_FRACTION = 0.9  # of free memory for weights, at most
 CHUNK_FRACTION = 0.5  # of free memory for a chunk; the rest is a margin for errors of the estimate
 PREFERRED_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens per forward pass if memory suffices
 
@@ -29,9 +29,24 @@ def fits_one_device(files: Sequence[Path], dtype: str, device: str) -> bool:
     """Whether these weight files fit on the device in this precision; always True for a CPU."""
     if device == "cpu":
         return True
-    needed = count_values(files).total() * int(getattr(torch, dtype).itemsize)
     free = free_memory(torch.device(device))
-    return free is None or needed < WEIGHTS_FRACTION * free
+    return free is None or fits(weight_bytes(files, dtype), [free])
+
+
+def check_all_devices(what: str, files: Sequence[Path], dtype: str) -> None:
+    """Raise `ScoringError` if these weight files do not fit in the free memory of all visible GPUs."""
+    infos = [torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count())]
+    free, total = [int(info[0]) for info in infos], [int(info[1]) for info in infos]
+    weights = weight_bytes(files, dtype)
+    if fits(weights, free):
+        return
+    if not fits(weights, total):
+        raise too_large(what, weights, dtype, total, "the visible GPUs")
+    raise ScoringError(
+        f"{what}: the weights take {gigabytes(weights)} in {dtype}, but only {gigabytes(sum(free))} of the "
+        f"{gigabytes(sum(total))} of the visible GPUs are free: another program uses them. End it, or choose "
+        "other GPUs (CUDA_VISIBLE_DEVICES)."
+    )
 
 
 def free_memory(device: torch.device) -> int | None:

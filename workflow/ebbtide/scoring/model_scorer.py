@@ -1,5 +1,6 @@
 """The `Scorer` of checkpoints with weights: our decoder for supported families, else transformers."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from ebbtide.parameters import count
 from ebbtide.scoring.body import Body, NativeBody
 from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.families import Unsupported, build
-from ebbtide.scoring.memory import chunk_size, fits_one_device
+from ebbtide.scoring.memory import check_all_devices, chunk_size, fits_one_device
 from ebbtide.scoring.padded import score_padded
 from ebbtide.scoring.scorer import Counters, TokenScores
 from ebbtide.scoring.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
@@ -113,10 +114,13 @@ def load_model_scorer(
     *,
     native: bool = True,
     tokenizer_directory: str | Path | None = None,
+    offload: bool = False,
 ) -> ModelScorer:
     """See `engine.load_scorer`. If `native` is false, our own decoder is not used."""
     torch.set_num_threads(max(1, threads))
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")):
+        log.warning("scoring on the CPU: torch %s cannot use GPU %s", torch.__version__, visible)
     if device == "cpu" and dtype in ("bfloat16", "float16"):
         log.warning("scoring in %s on a CPU, which is several times slower than float32", dtype)
     files = weight_files(directory)
@@ -150,7 +154,9 @@ def load_model_scorer(
     if fits:
         model = load_model(directory, dtype).to(device)
     else:
-        model = load_model(directory, dtype, device_map="auto")
+        if not offload:
+            check_all_devices(str(directory), files, dtype)
+        model = load_model(directory, dtype, device_map="auto", offload=offload)
     from ebbtide.scoring.causality import check_causality
     from ebbtide.scoring.hugging_face import body_of, is_length_dependent
 
