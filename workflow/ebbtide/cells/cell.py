@@ -78,6 +78,13 @@ def check_cell(path: str | Path) -> "tuple[pa.Table, dict[str, Any]]":
 
     Raises `CellError`, which names the file, what is wrong and the remedy.
     """
+    rows, footer = check_bytes(path)
+    check_values(rows, footer, path)
+    return rows, footer
+
+
+def check_bytes(path: str | Path) -> "tuple[pa.Table, dict[str, Any]]":
+    """Read the rows and the footer of a cell whose bytes are those that were written. Raises `CellError`."""
     footer = read_footer(path, CELL)
     check_footer(footer, path)
     sealed = seal_of(Path(path).read_bytes())
@@ -85,6 +92,4 @@ def check_cell(path: str | Path) -> "tuple[pa.Table, dict[str, Any]]":
         raise CellError(
             f"{path} is damaged: its sha256 is {sealed[0]}, but its footer has {sealed[1]}; {CELL.remedy}."
         )
-    rows = read_parquet(path, CELL)
-    check_values(rows, footer, path)
-    return rows, footer
+    return read_parquet(path, CELL), footer

@@ -60,26 +60,33 @@ def is_whole(path: str | Path, identity: Identity, *, after: float = 0.0) -> boo
         os.close(descriptor)
 
 
-def unusable(path: str | Path, identity: Identity) -> str:
-    """Say why a file in the place of a cell is not one; empty for a cell, and if there is nothing."""
+def obstacle(path: str | Path) -> str | None:
+    """Say what is in the place of a file and cannot be read as one; None for a file, and for nothing."""
     try:
         descriptor = _open(path)
     except FileNotFoundError:
-        return ""
+        return None
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            return "is a link to itself"
-        return f"cannot be read ({os.strerror(error.errno or 0)})"
+        loop = error.errno == errno.ELOOP
+        return "is a link to itself" if loop else f"cannot be read ({os.strerror(error.errno or 0)})"
     try:
         kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-        if kind != stat.S_IFREG:
-            names = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe"}
-            return f"is {names.get(kind, 'a device')}, not a file"
-        return "" if _is_whole(descriptor, identity, 0.0) else "is incomplete, or another cell"
+        os.pread(descriptor, 1, 0) if kind == stat.S_IFREG else None
     except OSError as error:
         return f"cannot be read ({os.strerror(error.errno or 0)})"
     finally:
         os.close(descriptor)
+    names = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe"}
+    return None if kind == stat.S_IFREG else f"is {names.get(kind, 'a device')}, not a file"
+
+
+def unusable(path: str | Path, identity: Identity) -> str:
+    """Say why a file in the place of a cell is not one; empty for a cell, and if there is nothing."""
+    if (reason := obstacle(path)) is not None:
+        return reason
+    if is_whole(path, identity) or not Path(path).exists():
+        return ""
+    return "is incomplete, or another cell"
 
 
 def _open(path: str | Path) -> int:

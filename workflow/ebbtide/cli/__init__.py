@@ -12,7 +12,7 @@ import sys
 import traceback
 
 from ebbtide import __version__
-from ebbtide.cli import doctor, exchange, explain, fetch, hub, measure, score, tasks, train
+from ebbtide.cli import doctor, exchange, explain, fetch, gc, hub, measure, score, tasks, train, verify
 from ebbtide.errors import EbbtideError
 from ebbtide.logs import lenient_stderr
 
@@ -57,6 +57,6 @@ def _parser(prog: str = NAME) -> argparse.ArgumentParser:
         "--version", action="version", version=f"{NAME} {__version__}", help="print the version and exit"
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for group in (score, train, tasks, measure, fetch, hub, exchange, explain, doctor):
+    for group in (score, train, tasks, measure, fetch, hub, exchange, explain, doctor, verify, gc):
         group.add_verbs(verbs)
     return parser
