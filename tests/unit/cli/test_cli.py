@@ -177,7 +177,11 @@ def test_bad_input_is_one_sentence(
             "ConfigError: ",
             "--identity: found '{', which is not JSON",
         ),
-        ((checkpoint, mine, tmp_path / "directory"), "IsADirectoryError: ", "directory"),
+        (
+            (checkpoint, mine, tmp_path / "directory"),
+            "StorageError: ",
+            "directory is a directory, but a file is",
+        ),
     ]
     for arguments, kind, sentence in cases:
         assert score(*arguments) == 2, arguments
