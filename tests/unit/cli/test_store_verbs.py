@@ -144,6 +144,9 @@ def test_rescoring_finds_made_up_rows(
     sentence = "3 of 4 requests of m/step2/t1 differ from float64, example 0, choice 1 by 2.5 nats"
     assert f"  {forged}: {sentence}\n" in out
     assert f"{forged} was renamed to {forged}.damaged\n" in out
+    copy = Path(cell_path(second, "t1"))
+    assert f"  {copy}: the same rows as {forged}\n" in out
+    assert missing(study, second) == ["t1"]  # the next run scores it
 
     samples = []
     for seed in ("1", "1", "2", "3", "4"):

@@ -91,7 +91,15 @@ def rescore(study: Study, cells: int, seed: int, damages: Iterable[Damage]) -> I
             "train or fetch them, or leave --rescore out."
         )
     for path, checkpoint, task in random.Random(seed).sample(found, min(cells, len(found))):
-        yield _rescored(study, path, checkpoint, task)
+        outcome = _rescored(study, path, checkpoint, task)
+        yield outcome
+        if isinstance(outcome, Damage):  # the results may have a copy of it, or the store the original
+            yield from (
+                Damage(other, outcome.kind, f"the same rows as {path}")
+                for other in _places(study, checkpoint, task)
+                if other not in (path, *bad) and _exists(other)
+                if check_cell(other)[0].equals(check_cell(path)[0])
+            )
 
 
 def move(damages: Iterable[Damage]) -> list[str]:
