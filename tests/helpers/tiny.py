@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ebbtide.cells.store import MAGIC, Identity, path_of
+from ebbtide.cells.store import MAGIC, SEAL_KEY, UNSEALED, Identity, path_of, seal
 from ebbtide.corpus import write_tokenizer
 from ebbtide.corpus.words import VOCABULARY
 from ebbtide.scoring.version import SCORING_VERSION
@@ -154,8 +154,9 @@ def stored(store: Path, of: Identity) -> Path:
     """Put the least file that the store takes for a cell of this identity into `store`."""
     from ebbtide.files import canonical_json
 
-    footer = canonical_json(dict(of)).encode()
+    footer = f"{canonical_json(dict(of))}{SEAL_KEY}@{UNSEALED}".encode()
     path = path_of(store, of)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(MAGIC + footer + len(footer).to_bytes(4, "little") + MAGIC)
+    seal(path)
     return path

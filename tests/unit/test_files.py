@@ -1,19 +1,23 @@
 """Files are whole or absent, and digests do not move."""
 
+import errno
+import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.errors import CellError
+from ebbtide.errors import CellError, StorageError
 from ebbtide.files import (
     atomic,
     atomic_directory,
     canonical_json,
     digest,
     file_sha256,
+    full_disks,
     json_lines,
     read_json,
     write_text,
@@ -46,6 +50,64 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
 
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            r"no space left \([\d,.]+ of [\d,.]+ MB are free\)",
+        ),
+        (OSError(errno.EDQUOT, "Quota exceeded"), "the disk quota is used up. Free some space in"),
+        (OSError(errno.EROFS, "Read-only file system"), "the file system is read-only. Make"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "no space left"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named(error: Exception, sentence: str, tmp_path: Path) -> None:
+    """Also where a library reports a full disk without a file."""
+    target = tmp_path / "file.txt"
+    with (
+        pytest.raises(StorageError, match=rf"{target} cannot be written: {sentence}") as found,
+        atomic(target),
+    ):
+        raise error
+    assert found.value.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.mkdir()
+    with pytest.raises(StorageError) as error:
+        write_text("text", target)
+    assert str(error.value) == (
+        f"StorageError: {target} is a directory, but a file is to be written there; delete it (rm -r), and "
+        "run the same command again; what is finished is kept."
+    )
+
+
+def test_a_file_in_the_place_of_a_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").touch()
+    with pytest.raises(StorageError, match=r"a/file\.txt cannot be written: Not a directory\. Check "):
+        write_text("text", tmp_path / "results/a/file.txt")
+
+
+def test_an_error_of_reading_another_file_is_not_one_of_writing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic(tmp_path / "file.txt") as temporary:
+        temporary.write_text((tmp_path / "elsewhere/input.txt").read_text())
+
+
+def test_full_disks_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert full_disks([tmp_path, tmp_path / "missing"]) == []
+    status = SimpleNamespace(f_bavail=1, f_blocks=1000, f_frsize=4096, f_files=9, f_favail=9)
+    monkeypatch.setattr(os, "statvfs", lambda _: status)
+    assert full_disks([tmp_path]) == [
+        f"StorageError: {tmp_path} ({tmp_path}): no space left (0.0 of 4.1 MB are free). Free some space "
+        "there, and run the same command again; cells in the store are not scored again."
+    ]
+    status.f_bavail, status.f_favail = 1000, 0
+    assert "the file system has no room for further files (inodes)" in full_disks([tmp_path])[0]
 
 
 def test_two_writers_of_one_process_do_not_mix(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from ebbtide.tables import CELL, read_frame
+from reading import flip
 from workspace import Workspace, write_small_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rerun")]
@@ -95,6 +96,28 @@ def test_a_damaged_store_is_scored_again(study):
     assert read_frame(cell, CELL)["loglikelihood"].to_numpy() == pytest.approx(
         good["loglikelihood"].to_numpy()
     )
+
+
+def test_a_cell_damaged_in_store_and_results_is_scored_again_by_following_what_is_said(study):
+    """The copy is named first, then the cell in the store; each remedy is one command."""
+    cell = study.cells()[0]
+    copies = [
+        path for path in study.path.glob("cells/[!.]*.parquet") if path.read_bytes() == cell.read_bytes()
+    ]
+    good = read_frame(cell, CELL)
+    for path in (*copies, cell):
+        flip(path, 100)
+    for part in study.path.glob("results/small/metrics/*/*.parquet"):
+        part.unlink()
+    arguments = ("--until", "metrics")
+    done = study.snakemake("--cores", "2", *arguments, check=False)
+    assert f"CellError: {cell.relative_to(study.path)} is damaged: " in done.stdout
+    assert "delete the file and run snakemake" in done.stdout
+    cell.unlink()
+    done = study.snakemake("--cores", "2", *arguments, check=False)
+    assert f"It was renamed to cells/{copies[0].name}.damaged; run the same command again" in done.stdout
+    study.run(*arguments)
+    assert read_frame(cell, CELL).equals(good)
 
 
 def test_jobs_run_in_the_environment_of_snakemake_without_activation(study):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ebbtide.errors import StorageError
 from ebbtide.files import digest, file_sha256, write_text
 
 PACKAGE = Path(__file__).parent
@@ -82,7 +83,7 @@ class CodeVersions:
             return
         try:
             write_text(json.dumps({**self._known}), self._cache)
-        except OSError:
+        except StorageError:
             return
         self._fresh = 0
 

@@ -49,6 +49,17 @@ class CellError(EbbtideError):
     """A cell or table on disk is missing, damaged, outdated, or not written by Ebbtide."""
 
 
+class StorageError(EbbtideError):
+    """A file cannot be written: no space, no permission, or something else is in its place.
+
+    `errno` is that of the system.
+    """
+
+    def __init__(self, message: str, errno: int = 0) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
 class FigureError(EbbtideError):
     """A figure cannot be drawn from these metrics."""
 

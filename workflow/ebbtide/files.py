@@ -1,18 +1,23 @@
 """Atomic writes, digests and locks. Standard library only, so that importing it is cheap."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ebbtide.errors import EbbtideError, first_line
+from ebbtide.errors import EbbtideError, StorageError, first_line
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # whatever file they are about, it was written
+_LITTLE = 64_000  # bytes: less is no space for a log or a table
 
 
 @contextmanager
@@ -21,38 +26,127 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a partial one. If two processes write, the last one wins.
     The temporary file is removed when the block raises. After `kill -9` it remains and is ignored.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written; the message names it and the reason.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, because writers such as matplotlib infer the format from it.
     temporary = path.with_name(f".{path.stem}.{_unique()}{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _storage_errors(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):  # the error that led here is the one to report
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary directory beside `path`; on success fsync its files and rename it to `path`."""
+    """Yield a temporary directory beside `path`; on success fsync its files and rename it to `path`.
+
+    Raises `StorageError` if it cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{_unique()}")
-    temporary.mkdir()
+    with _storage_errors(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as opened:
+                        os.fsync(opened.fileno())
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _storage_errors(path: Path, temporary: Path) -> Iterator[None]:
+    """Raise `StorageError` for an error of writing `path`; errors of reading other files pass."""
     try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except EbbtideError:
+        raise
+    except Exception as error:
+        number = _number_of(error)
+        about = Path(os.fsdecode(getattr(error, "filename", None) or ""))
+        ours = isinstance(error, OSError) and about.name and about in (path, *path.parents, temporary)
+        if number in _FULL or ours or temporary in about.parents:
+            raise StorageError(_not_written(path, number, error), number) from error
+        raise
+
+
+def _number_of(error: Exception) -> int:
+    """The number of a system error; libraries written in Rust raise errors of their own with it as text."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else 0
+
+
+def _not_written(path: Path, number: int, error: Exception) -> str:
+    again = "and run the same command again; what is finished is kept."
+    place = next((p for p in (path, *path.parents) if p.is_dir()), Path())
+    if number == errno.EISDIR:
+        return f"{path} is a directory, but a file is to be written there; delete it (rm -r), {again}"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        full = "the disk quota is used up" if number == errno.EDQUOT else f"no space left{_free(place)}"
+        return f"{path} cannot be written: {full}. Free some space in {place.resolve()}, {again}"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        reason = "the file system is read-only" if number == errno.EROFS else "no permission"
+        return f"{path} cannot be written: {reason}. Make {place.resolve()} writable, {again}"
+    reason = os.strerror(number) if number else first_line(error)
+    return f"{path} cannot be written: {reason}. Check {place.resolve()}, {again}"
+
+
+def _free(place: Path) -> str:
+    """Free bytes of a file system in words, which may be of another than one expects."""
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return ""
+    if found.f_files and not found.f_favail:
+        return ": the file system has no room for further files (inodes)"
+    free, total = (f"{blocks * found.f_frsize / 1e6:,.1f}" for blocks in (found.f_bavail, found.f_blocks))
+    return f" ({free} of {total} MB are free)"
+
+
+def full_disks(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Return a sentence for each directory whose file system has no space left."""
+    found = []
+    for directory in map(Path, directories):
+        with suppress(OSError):
+            left = os.statvfs(directory)
+            if left.f_bavail * left.f_frsize < _LITTLE or (left.f_files and not left.f_favail):
+                place = f"{directory} ({directory.resolve()}): no space left{_free(directory)}"
+                found.append(
+                    f"StorageError: {place}. Free some space there, and run the same command again; cells in "
+                    "the store are not scored again."
+                )
+    return found
+
+
+def check_writable(directory: str | os.PathLike[str]) -> None:
+    """Raise `StorageError` unless a file can be written in the directory, which is made if missing."""
+    directory = Path(directory)
+    probe = directory / f".writable.{_unique()}"
+    with _storage_errors(directory, probe):
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(bytes(4096))
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 _COUNT = "count.json"

@@ -11,9 +11,11 @@ import socket
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TextIO
 
 from ebbtide.errors import EbbtideError
 
@@ -37,6 +39,59 @@ def log_to(path: str) -> None:
     """
     _set_up(logging.FileHandler(path, mode="w", encoding="utf-8"))
     sys.excepthook = _explain
+
+
+class Lenient:
+    """A stream whose failed writes are said once on stdout: a full disk for logs must not fail a job."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._failed = False
+
+    def write(self, text: str) -> int:
+        """Write the text, if possible."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream, if possible."""
+        self._try(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return any other attribute of the stream."""
+        return getattr(self._stream, name)
+
+    def _try(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if self._failed:
+                return
+            self._failed = True
+            with suppress(OSError):
+                print(
+                    f"StorageError: {_file_of_stderr()} cannot be written: {os.strerror(error.errno or 0)}. "
+                    "The job goes on without its log.",
+                    flush=True,
+                )
+
+
+@contextmanager
+def lenient_stderr() -> Iterator[None]:
+    """Let no failed write to stderr, which is the log file of most jobs, raise an error."""
+    before = sys.stderr
+    sys.stderr = Lenient(before)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stderr = before
+
+
+def _file_of_stderr() -> str:
+    try:
+        return str(Path("/proc/self/fd/2").readlink())
+    except OSError:
+        return "stderr"
 
 
 def _set_up(handler: logging.Handler) -> None:

@@ -8,7 +8,7 @@ Arrow tables are written and read without pandas, so that scoring processes need
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +82,7 @@ CELL = Schema(
         "truncated": FLAG,
     },
     key=("example", "choice"),
-    remedy="delete the file and run snakemake (for many: --forcerun score; if they come back damaged, also "
-    "--config recompute=true)",
+    remedy="delete the file and run snakemake (for many: ebbtide verify STUDY --move)",
     optional={
         "border_token": FLAG,  # a token spans the end of the context and the beginning of the continuation
     },
@@ -206,11 +205,13 @@ def write_parquet(
     schema: Schema,
     footer: Mapping[str, Any] | None = None,
     strings: Mapping[str, str] | None = None,
+    *,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Check `rows` against `schema` and write them atomically.
 
     `footer` is stored as JSON together with `kind` and `content_sha256`. `strings` are further footer keys in
-    plain text, which can be found without a Parquet reader.
+    plain text, which can be found without a Parquet reader. `finish` is called with the temporary file.
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
     _check_columns(table, schema, str(path))
@@ -220,12 +221,10 @@ def write_parquet(
     with atomic(path) as temporary:
         # No timestamps, so equal rows give equal bytes. (`store_schema=False` would also drop the footer
         # record.)
-        pq.write_table(
-            table.replace_schema_metadata(metadata),
-            temporary,
-            compression="zstd",
-            write_page_checksum=True,
-        )
+        table = table.replace_schema_metadata(metadata)
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        if finish:
+            finish(temporary)
 
 
 def read_footer(path: str | Path, schema: Schema) -> dict[str, Any]:
@@ -253,7 +252,7 @@ def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> 
             table = _converted(table, schema)
     except (pa.ArrowException, OSError) as error:
         raise CellError(f"{path} is damaged ({first_line(error)}); {schema.remedy}.") from error
-    _check_columns(table, schema, str(path))
+    _check_columns(table, schema, str(path), "" if record is None else f"; {schema.remedy}")
     if record is not None:
         found, expected = content_sha256(table), record.get("content_sha256")
         if found != expected:
@@ -319,30 +318,31 @@ def _converted(table: pa.Table, schema: Schema) -> pa.Table:
     return table
 
 
-def _check_columns(table: pa.Table, schema: Schema, where: str) -> None:
+def _check_columns(table: pa.Table, schema: Schema, where: str, remedy: str = "") -> None:
     for name, types in {**schema.columns, **schema.optional}.items():
         if name not in table.column_names:
             if name in schema.optional:
                 continue
             found = ", ".join(table.column_names)
-            raise CellError(f"{where}: column {name!r} is missing (found: {found}).")
+            raise CellError(f"{where}: column {name!r} is missing (found: {found}){remedy}.")
         if table.schema.field(name).type not in types:
             allowed = " or ".join(str(t) for t in types)
             raise CellError(
-                f"{where}: column {name!r} has type {table.schema.field(name).type}, allowed: {allowed}; "
-                "cast it."
+                f"{where}: column {name!r} has type {table.schema.field(name).type}, allowed: {allowed}"
+                f"{remedy or '; cast it'}."
             )
         if types != REAL and (gaps := table.column(name).null_count):  # a float may be missing on purpose
             first = table.column(name).is_null().to_pylist().index(True) + 1
             raise CellError(
-                f"{where}: column {name!r} has {gaps} missing values, the first in row {first}; fill them, "
-                "or drop these rows."
+                f"{where}: column {name!r} has {gaps} missing values, the first in row {first}"
+                f"{remedy or '; fill them, or drop these rows'}."
             )
     _, first = np.unique(key_codes(table, schema.key), return_index=True)
     if len(first) < len(table):
         repeated = np.setdiff1d(np.arange(len(table)), first)[0]
         [row] = table.select(list(schema.key)).slice(repeated, 1).to_pylist()
-        raise CellError(f"{where}: more than one row has {row}; ({', '.join(schema.key)}) must be unique.")
+        key = ", ".join(schema.key)
+        raise CellError(f"{where}: more than one row has {row}; ({key}) must be unique{remedy}.")
 
 
 def _is_plain(type_: pa.DataType) -> bool:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(PACKAGE))  # the package of this checkout
 from ebbtide.code_version import CodeVersions
 from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
-from ebbtide.files import canonical_json
+from ebbtide.files import canonical_json, full_disks
 from ebbtide.jobs.gpu_plan import GpuPlan
 from ebbtide.jobs.hooks import on_start
 from ebbtide.jobs.leads import COMMON, ScoreJobs, check_deleted_weights
@@ -55,6 +55,8 @@ CODE = CodeVersions(cache=Path(".snakemake/ebbtide_code.json"))
 SCORE_JOBS = ScoreJobs(STUDY)
 GPUS = GpuPlan(STUDY, SCORE_JOBS, planning=not is_job(workflow))
 BUDGET = WeightBudget(STUDY)
+STORE = STUDY.config["scoring"]["store"]
+NOTICES = []  # about this run, printed at its end
 # The reason why only the targets `lock` and `audit` can run (incomplete lock, finding of the audit), or None.
 PROBLEM = (
     problem_of(lambda: check_checkpoints(STUDY))
@@ -127,17 +129,22 @@ def parts_of(table):
 
 
 onstart:
-    on_start(STUDY, BUDGET, workflow)
+    try:
+        NOTICES.extend(on_start(STUDY, BUDGET, workflow))
+    except EbbtideError as error:  # a full disk
+        fail(error)
 
 
 onsuccess:
     # Alarms set the exit status, but are not reported as a failure of the workflow.
-    if status := end_of_run(STUDY, BUDGET, planned_rules(workflow)):
+    if status := end_of_run(STUDY, BUDGET, planned_rules(workflow), NOTICES):
         sys.exit(status)
 
 
 onerror:
     # Snakemake also prints the logs of failed jobs, but not with --quiet.
     print(*last_errors("logs", since=STARTED), sep="\n", file=sys.stderr)
+    for line in full_disks(["logs", "results", "resources", STORE, ".snakemake"]):
+        print(line, file=sys.stderr)
     if "check_alarms" in planned_rules(workflow):
         fail("A job failed, so alarms were not checked: exit status 2.")

@@ -4,17 +4,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import tiny
-from ebbtide.cells.cell import read_cell, write_cell
-from ebbtide.cells.store import is_whole
+from ebbtide.cells.cell import read_cell, write_cell, written
+from ebbtide.cells.store import IDENTITY_KEY, SEAL_KEY, UNSEALED, is_whole, seal
+from ebbtide.cells.validity import check_rows
 from ebbtide.errors import CellError
+from ebbtide.files import canonical_json
+from ebbtide.tables import FOOTER as FOOTER_KEY
+from ebbtide.tables import content_sha256
 
 IDENTITY = tiny.identity()
-FOOTER = {"requests": 6, "requests_sha256": "abc", "seconds": 1.5}
+FOOTER = {
+    **{"requests": 6, "requests_sha256": "abc", "seconds": 1.5},
+    **{"parameters_total": 3, "parameters_non_embedding": 2},
+}
 
 
 @pytest.fixture
@@ -85,3 +94,96 @@ def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tiny.requests(tmp_path / "task.parquet")
     with pytest.raises(CellError, match=r"task\.parquet: found a table of kind 'requests', expected 'cell'"):
         read_cell(path, IDENTITY, "abc")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "allowed"),
+    [
+        ("loglikelihood", 0.5, "at most 0"),
+        ("loglikelihood", np.nan, "a finite number"),
+        ("loglikelihood", -np.inf, "a finite number"),
+        ("loglikelihood", -0.5, "at most that of the first token"),
+        ("first_token_loglikelihood", 0.2, "at most 0"),
+        ("tokens", 0, "at least 1"),
+        ("bytes", -1, "at least 0"),
+    ],
+)
+def test_values_that_no_model_gives_are_refused(column: str, value: float, allowed: str, cell: Path) -> None:
+    rows = tiny.cell_rows()
+    rows.loc[2, column] = value
+    write_unchecked(rows, cell)
+    with pytest.raises(CellError) as error:
+        read_cell(cell, IDENTITY, "abc")
+    assert str(error.value) == (
+        f"CellError: {cell}: {column}: found {value} (example 1, choice 0; 1 of 6 rows), allowed: {allowed}; "
+        "delete the file and run snakemake (for many: ebbtide verify STUDY --move)."
+    )
+
+
+def test_repeated_rows_are_refused(cell: Path) -> None:
+    rows = tiny.cell_rows()
+    rows.loc[2, "choice"] = 1
+    write_unchecked(rows, cell)
+    with pytest.raises(
+        CellError, match=r"more than one row has .*\(example, choice\) must be unique; delete"
+    ):
+        read_cell(cell, IDENTITY, "abc")
+
+
+def test_greedy_must_be_a_flag(cell: Path) -> None:
+    write_unchecked(tiny.cell_rows().assign(greedy=2), cell)
+    with pytest.raises(CellError, match=r"column 'greedy' has type int64, allowed: bool; delete the file"):
+        read_cell(cell, IDENTITY, "abc")
+
+
+def test_rounding_is_no_damage(cell: Path) -> None:
+    rows = tiny.cell_rows()
+    rows.loc[2, ["loglikelihood", "first_token_loglikelihood"]] = 1e-4
+    write_cell(rows, cell, IDENTITY, FOOTER)
+    assert read_cell(cell, IDENTITY, "abc")[0]["loglikelihood"][2] == 1e-4
+
+
+def test_an_empty_document_has_no_tokens(cell: Path) -> None:
+    rows = tiny.cell_rows().assign(first_token_loglikelihood=np.nan)
+    rows.loc[2, ["tokens", "loglikelihood"]] = [0, 0.0]
+    write_cell(rows, cell, IDENTITY, FOOTER)
+    assert len(read_cell(cell, IDENTITY, "abc")[0]) == 6
+
+
+@pytest.mark.parametrize(
+    "name", ["requests", "requests_sha256", "parameters_total", "parameters_non_embedding"]
+)
+def test_a_footer_without_an_entry_is_refused(name: str, cell: Path) -> None:
+    write_cell(tiny.cell_rows(), cell, IDENTITY, {k: v for k, v in FOOTER.items() if k != name})
+    with pytest.raises(CellError) as error:
+        read_cell(cell, IDENTITY, "abc")
+    assert f"{cell}: footer entry '{name}': it is missing, expected " in str(error.value)
+    write_cell(tiny.cell_rows(), cell, IDENTITY, {**FOOTER, name: None})
+    with pytest.raises(CellError, match=f"footer entry '{name}': found None, expected "):
+        read_cell(cell, IDENTITY, "abc")
+
+
+def test_rows_of_other_examples_or_in_another_order_are_refused(cell: Path) -> None:
+    rows = tiny.cell_rows()
+    check_rows(rows, rows.copy(), cell)
+    with pytest.raises(
+        CellError, match=r"cell\.parquet: row 1: example: found '2', expected '0' as in its task; de"
+    ):
+        check_rows(rows[::-1].reset_index(drop=True), rows, cell)
+    with pytest.raises(CellError, match=r"cell\.parquet has 6 rows, but its task has 4; delete the file"):
+        check_rows(rows, rows[:4], cell)
+
+
+def test_who_wrote_a_cell_is_recorded_and_never_compared() -> None:
+    assert sorted(written()) == ["host", "time", "user", "version"]
+    assert all(written().values())
+    assert "written" not in IDENTITY
+
+
+def write_unchecked(rows: pd.DataFrame, path: Path) -> None:
+    """Write a cell with any values, as somebody with other code might."""
+    strings = {IDENTITY_KEY: canonical_json(IDENTITY), SEAL_KEY: UNSEALED}
+    footer = {"kind": "cell", "content_sha256": content_sha256(table := pa.Table.from_pandas(rows)), **FOOTER}
+    record = canonical_json({**footer, "identity": IDENTITY})
+    pq.write_table(table.replace_schema_metadata({FOOTER_KEY: record, **strings}), path)
+    seal(path)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 VERBS = (
     *("score", "loss", "train", "freeze", "pin", "preview", "diff-requests", "measure"),
     *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain"),
-    *("export", "import-plan", "import-cells", "doctor"),
+    *("export", "import-plan", "import-cells", "doctor", "verify", "gc"),
 )
 
 
@@ -117,7 +117,8 @@ def test_help_of_a_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
         cli.main([verb, "--help"])
     assert end.value.code == 0
     option = {"train": "--spec", "lock": "--follow", "preview": "--model", "diff-requests": "old"}
-    option |= {"explain": "explain", "doctor": "STUDY", "import-plan": "FILE"}
+    option |= {"verify": "--rescore", "gc": "--delete", "explain": "explain"}
+    option |= {"doctor": "STUDY", "import-plan": "FILE"}
     assert option.get(verb, "--to") in capsys.readouterr().out
 
 
@@ -176,7 +177,11 @@ def test_bad_input_is_one_sentence(
             "ConfigError: ",
             "--identity: found '{', which is not JSON",
         ),
-        ((checkpoint, mine, tmp_path / "directory"), "IsADirectoryError: ", "directory"),
+        (
+            (checkpoint, mine, tmp_path / "directory"),
+            "StorageError: ",
+            "directory is a directory, but a file is",
+        ),
     ]
     for arguments, kind, sentence in cases:
         assert score(*arguments) == 2, arguments

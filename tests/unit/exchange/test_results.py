@@ -30,7 +30,7 @@ def study(directory: Path, steps: tuple[int, ...] = (1, 2)) -> tuple[Path, list[
             rows = requests[["example", "choice"]].assign(
                 loglikelihood=-np.random.default_rng(10 * step + number).exponential(5, len(requests)),
                 **{"tokens": 2, "bytes": 4, "characters": 4, "greedy": False},
-                **{"first_token_loglikelihood": -1.0, "context_tokens": 3, "truncated": False},
+                **{"first_token_loglikelihood": 0.0, "context_tokens": 3, "truncated": False},
             )
             identity = {"weights": f"w{step}", "task": task}
             sha256 = read_footer(frozen, REQUESTS)["content_sha256"]

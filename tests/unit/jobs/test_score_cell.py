@@ -1,8 +1,10 @@
 """One cell and its siblings: loaded once, scored once, copied ever after; a failure ahead does not spread."""
 
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,13 +25,13 @@ from ebbtide.cells import store
 from ebbtide.checkpoints import fingerprint
 from ebbtide.checkpoints.directory import identities, locate
 from ebbtide.checkpoints.header import read_header
-from ebbtide.errors import CheckpointError, ScoringError
+from ebbtide.errors import CellError, CheckpointError, ScoringError, StorageError
 from ebbtide.files import canonical_json, file_sha256
 from ebbtide.jobs import score_cell as score
 from ebbtide.jobs import worker as ahead
 from ebbtide.logs import log
 from ebbtide.scoring.engine import load_scorer
-from ebbtide.tables import CELL, read_footer
+from ebbtide.tables import CELL, read_footer, read_frame
 from reading import flip, opened
 
 HEAVY = ("torch", "transformers", "pandas", "numpy", "pyarrow")
@@ -345,6 +347,118 @@ def test_a_damaged_cell_of_the_store_is_scored_again(grid: Grid, damage: Any) ->
 
 
 @pytest.mark.usefixtures("here")
+def test_a_cell_damaged_within_is_renamed_and_the_same_command_scores_it_again(grid: Grid) -> None:
+    """Its footer is whole, so a copy was planned; a second run is planned as scoring."""
+    cell = grid.add("c1", "t1")
+    grid.score(cell, grid.hint())
+    good = grid.target(cell).read_bytes()
+    grid.target(cell).unlink()
+    flip(grid.path(cell), 100)
+    aside = Path(f"{grid.path(cell)}.damaged")
+    with pytest.raises(CellError) as error:
+        grid.score(cell, grid.hint())
+    assert re.fullmatch(
+        rf"CellError: {grid.path(cell)} is damaged: its sha256 is \w+, but its footer has \w+\. It was "
+        rf"renamed to {aside}; run the same command again, to score the cell again\.",
+        str(error.value),
+    )
+    assert not grid.target(cell).exists()
+    assert not grid.stored()
+    assert grid.score(cell, grid.hint()) == "scored"
+    assert grid.stored() == {"m/c1/t1"}
+    assert aside.stat().st_size == len(good)
+    rows = [read_frame(grid.target(cell), CELL), read_frame(grid.path(cell), CELL)]
+    assert rows[0].equals(rows[1])
+
+
+@pytest.mark.usefixtures("here")
+def test_a_damaged_cell_that_cannot_be_renamed_is_named(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = grid.add("c1", "t1")
+    grid.score(cell, grid.hint())
+    flip(grid.path(cell), 100)
+
+    def denied(*_: Any) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store, "set_aside", denied)
+    with pytest.raises(CellError) as error:
+        grid.score(cell, grid.hint())
+    assert str(error.value).endswith(
+        "It cannot be renamed (Permission denied): delete it, and run the same command again, to score "
+        "the cell again."
+    )
+    grid.path(cell).unlink()
+    assert grid.score(cell, grid.hint()) == "scored"
+
+
+@pytest.mark.usefixtures("here")
+def test_what_is_in_the_place_of_a_cell_gives_way(grid: Grid, capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory is renamed before anything is scored; a pipe or a link to itself is replaced."""
+    cells = [grid.add("c1", task) for task in ("t1", "t2", "t3")]
+    directory, pipe, loop = map(grid.path, cells)
+    directory.mkdir(parents=True)
+    (directory / "mine").touch()
+    os.mkfifo(pipe)
+    loop.symlink_to(loop.name)
+    assert [grid.score(cell, grid.hint("cell")) for cell in cells] == ["scored"] * 3
+    assert grid.stored() == {"m/c1/t1", "m/c1/t2", "m/c1/t3"}
+    assert Path(f"{directory}.damaged/mine").exists()
+    assert (
+        f"{directory} is a directory; it was renamed to {directory}.damaged, and the cell is scored."
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_a_store_that_cannot_be_written_is_named_before_anything_is_loaded(
+    grid: Grid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = grid.add("c1", "t1")
+    (grid.root / "cells").write_text("not a directory")
+    with pytest.raises(StorageError, match=r"cells cannot be written: File exists\. Check "):
+        grid.score(cell, grid.hint())
+    assert "loaded weights" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_store_that_fills_up_ends_the_worker_with_the_file(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Siblings are not scored in vain, and are not marked as failed either."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    with pytest.raises(ScoringError, match=r"t1\.parquet could not be scored \(the worker ended with"):
+        grid.score(cell, grid.hint())
+    error = capsys.readouterr().err
+    assert f"StorageError: {grid.path(cell)} cannot be written: no space left (" in error
+    assert f"Free some space in {grid.root}/cells, and run the same command again; what is" in error
+    assert not grid.mark(sibling).exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_job_whose_log_is_full_keeps_its_cell_and_says_so(grid: Grid) -> None:
+    cell = grid.add("c1", "t1")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            grid.command(cell, grid.hint()), stdout=subprocess.PIPE, stderr=full, text=True, check=False
+        )
+    assert done.returncode == 0
+    sentence = "/dev/full cannot be written: No space left on device. The job goes on without its log."
+    assert done.stdout == f"StorageError: {sentence}\n"
+    assert grid.target(cell).read_bytes() == grid.path(cell).read_bytes()
+
+
+def test_a_cell_records_who_wrote_it(grid: Grid) -> None:
+    cell = grid.add("c1", "t1")
+    lean(grid.command(cell, grid.hint()))
+    assert sorted(read_footer(grid.target(cell), CELL)["written"]) == ["host", "time", "user", "version"]
+
+
+@pytest.mark.usefixtures("here")
 def test_recompute_distrusts_what_is_older_than_the_run(grid: Grid) -> None:
     cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
     grid.score(cell, grid.hint())
@@ -641,7 +755,13 @@ def test_a_worker_killed_at_its_own_cell_says_so(grid: Grid) -> None:
         error = lead.communicate()[1]
     assert grid.stored() == {sibling["name"]}
     assert lead.returncode == 2
-    assert "t1.parquet could not be scored (the worker was killed by signal 9)" in error.splitlines()[-1]
+    assert re.search(
+        r"t1\.parquet could not be scored: the worker was killed by signal 9 \(SIGKILL\), as the kernel does "
+        r"when memory runs out \(it used \d+\.\d GB\)\. Run fewer jobs at a time \(--cores\), give each more "
+        r"memory \(--set-resources score:mem_mb=…\), or set a smaller scoring\.max_length, which scores all "
+        r"cells again\.$",
+        error.splitlines()[-1],
+    )
     assert not grid.target(cell).exists()
 
 

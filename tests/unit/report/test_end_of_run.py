@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from ebbtide.notices import Notice
 from ebbtide.report.end_of_run import end_of_run
 from ebbtide.statistics.alarms.alarms import COLUMNS
 from ebbtide.statistics.alarms.not_compared import COLUMNS as MISSING
@@ -40,6 +41,15 @@ def test_alarms_count_where_they_were_asked_for(capsys: pytest.CaptureFixture[st
     assert end_of_run(study(), Budget(), {"alarms", "all"}) == 0
     assert capsys.readouterr().out == ""
     assert end_of_run(study(fail_on="never"), Budget(), {"check_alarms"}) == 0
+
+
+def test_what_is_true_of_this_run_only_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    notice = Notice("note", "dropped", "1 file cannot be used.", "Check it.")
+    assert end_of_run(study(), Budget(), {"all"}, [notice]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "What to know before you use these numbers: 1 note",
+        "note     dropped: 1 file cannot be used. Check it.",
+    ]
 
 
 def test_a_gate_that_compared_nothing_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ import sys
 import traceback
 
 from ebbtide import __version__
-from ebbtide.cli import doctor, exchange, explain, fetch, hub, measure, score, tasks, train
+from ebbtide.cli import doctor, exchange, explain, fetch, gc, hub, measure, score, tasks, train, verify
 from ebbtide.errors import EbbtideError
+from ebbtide.logs import lenient_stderr
 
 FAILED, INTERRUPTED = 2, 130
 NAME = "ebbtide"
@@ -24,6 +25,11 @@ def main(arguments: list[str] | None = None, *, prog: str = NAME) -> int:
     options = _parser(prog).parse_args(arguments)
     if not getattr(options, "network", False):
         os.environ["HF_HUB_OFFLINE"] = "1"
+    with lenient_stderr():
+        return _status_of(options)
+
+
+def _status_of(options: argparse.Namespace) -> int:
     try:
         options.verb(options)
     except EbbtideError as error:
@@ -51,6 +57,6 @@ def _parser(prog: str = NAME) -> argparse.ArgumentParser:
         "--version", action="version", version=f"{NAME} {__version__}", help="print the version and exit"
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for group in (score, train, tasks, measure, fetch, hub, exchange, explain, doctor):
+    for group in (score, train, tasks, measure, fetch, hub, exchange, explain, doctor, verify, gc):
         group.add_verbs(verbs)
     return parser

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ebbtide.cells.cell import read_cell
+from ebbtide.cells.validity import check_rows
 from ebbtide.exchange.export import Exported, export_checkpoint
 from ebbtide.exchange.specification import PARAMETERS, CheckpointRow
 from ebbtide.exchange.tidy import read_examples, write_examples, write_metrics_csv
@@ -89,6 +90,7 @@ def _exported(cells: Sequence[CellFiles], metrics: pd.DataFrame) -> Iterator[Exp
         definition = {k: v for k, v in frozen["definition"].items() if k == "kind" or k not in METRIC_KEYS}
         own = metrics[metrics["task"] == cell.task]
         requests = read_frame(cell.requests, REQUESTS)
+        check_rows(rows, requests, cell.cell)
         definition |= cell.measuring
         yield Exported(cell.task, rows, requests, own, definition, footer, cell.version)
 

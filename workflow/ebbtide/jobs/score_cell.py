@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.cells import store
-from ebbtide.errors import ScoringError
-from ebbtide.files import canonical_json, node_lock, read_json
+from ebbtide.cells.publish import publish
+from ebbtide.errors import CellError, ScoringError, StorageError
+from ebbtide.files import canonical_json, check_writable, node_lock, read_json
+from ebbtide.jobs.signals import exit_reason
 
 if TYPE_CHECKING:
     from ebbtide.jobs.leases import Lease
@@ -65,13 +67,14 @@ def score_cell(
     after = float(wanted.get("recompute_before", 0.0))
     source = store.path_of(cells, identity)
     if store.is_whole(source, identity, after=after):
-        store.publish(source, target)
+        _copy(source, target)
         return "copied"
-    Path(cells).mkdir(parents=True, exist_ok=True)
+    check_writable(cells)
     with node_lock(cells, _shared_load(checkpoint, identity, wanted, hint)) as lock:
         how = "waited"
         if not _exists(source, identity, after):
             how = "scored"
+            _clear(source)
             store.failed_mark(source).unlink(missing_ok=True)
             job: dict[str, Any] = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity)}
             job |= {"cells": cells, "hint": hint, "threads": threads}
@@ -84,11 +87,9 @@ def score_cell(
                     crashed = -_work({**job, "siblings_only": True}, lock.fileno(), lease) in CRASHES
             if not _exists(source, identity, after):
                 store.failed_mark(source).touch()
-                raise ScoringError(
-                    f"{target} could not be scored (the worker {_exit_reason(status)}); its message is above."
-                )
+                raise ScoringError(f"{target} could not be scored{exit_reason(status)}")
             store.attempt_mark(cells, identity).unlink(missing_ok=True)
-    store.publish(source, target)
+    _copy(source, target)
     return how
 
 
@@ -108,6 +109,40 @@ def read_hint(path: str | None) -> Mapping[str, Any]:
     if path is None or not Path(path).exists():
         return {}
     return read_json(path, ScoringError, "delete it, and run snakemake to write it again")
+
+
+def _copy(cell: Path, target: str) -> None:
+    """Copy a cell to the results. One that is damaged is moved aside, so that the next run scores it again.
+
+    This job cannot: a copy was planned, without weights.
+    """
+    try:
+        publish(cell, target)
+    except CellError as error:
+        again = "run the same command again, to score the cell again."
+        raise CellError(f"{error.args[0]} {_moved(cell)} {again}") from error
+
+
+def _moved(cell: Path) -> str:
+    """Move a file aside; return the beginning of a sentence that says so, or what to do instead."""
+    try:
+        return f"It was renamed to {store.set_aside(cell)};"
+    except OSError as error:
+        return f"It cannot be renamed ({error.strerror}): delete it, and"
+
+
+def _clear(cell: Path) -> None:
+    """Move a directory in the place of a cell aside before scoring; anything else is replaced by the cell."""
+    if not cell.is_dir():
+        return
+    try:
+        moved = store.set_aside(cell)
+    except OSError as error:
+        raise StorageError(
+            f"{cell} is a directory, but a cell is to be written there, and it cannot be renamed "
+            f"({error.strerror}); delete it (rm -r), and run the same command again."
+        ) from error
+    print(f"{cell} is a directory; it was renamed to {moved}, and the cell is scored.", file=sys.stderr)
 
 
 def _exists(cell: Path, identity: store.Identity, after: float) -> bool:
@@ -144,7 +179,3 @@ def _work(job: Mapping[str, Any], lock: int, lease: "Lease") -> int:
         except BaseException:  # Ctrl-C
             worker.kill()
             raise
-
-
-def _exit_reason(status: int) -> str:
-    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"

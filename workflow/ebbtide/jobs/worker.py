@@ -22,9 +22,9 @@ from functools import partial
 from pathlib import Path
 
 from ebbtide.cells import store
-from ebbtide.cells.cell import write_cell
+from ebbtide.cells.cell import write_cell, written
 from ebbtide.checkpoints.directory import directory_of, tokenizer_of
-from ebbtide.errors import CellError, EbbtideError, ScoringError, first_line
+from ebbtide.errors import CellError, EbbtideError, ScoringError, StorageError, first_line
 from ebbtide.jobs.checked import examples_to_rescore, write_checked_cell
 from ebbtide.jobs.loaded import Job, Loaded
 from ebbtide.jobs.score_cell import read_hint
@@ -44,13 +44,15 @@ def main() -> int:
         try:
             if own:
                 _score_into_store(loaded, job, job["cells"], int(hint.get("rescore_examples", 0)))
+        except StorageError:  # further cells could not be written either
+            raise
         except EbbtideError as error:
             failed = True
             log.error("%s", error)
         if not loaded.device_lost:
             _score_siblings(loaded, job, hint, done=int(own and not failed))
-    except OSError as error:  # a full disk, or no permission to write to the store
-        log.error("ScoringError: %s; is the disk full, or %s not writable?", error, job["cells"])
+    except (StorageError, OSError) as error:
+        log.error("%s", error if isinstance(error, StorageError) else f"ScoringError: {error}.")
         return 1
     return int(failed)
 
@@ -58,7 +60,7 @@ def main() -> int:
 def _score_into_store(loaded: Loaded, job: Job, cells: str, rescore_examples: int) -> int:
     """Score one cell and write it to the store; return the number of tokens forwarded.
 
-    Raises only `EbbtideError`, and `OSError` for a store that cannot be written.
+    Raises only `EbbtideError` (`StorageError` for a store that cannot be written) and `OSError`.
     """
     try:
         return _scored(loaded, job, cells, rescore_examples)
@@ -90,7 +92,7 @@ def _scored(loaded: Loaded, job: Job, cells: str, rescore_examples: int) -> int:
         from ebbtide.scoring.engine import score_requests
 
         result = score_requests(scorer, job["requests"], **settings)
-    footer = dict(result.footer)
+    footer = {**result.footer, "written": written()}
     if loaded.digests:
         footer["weights_sha256"] = loaded.digests
     path = store.path_of(cells, identity)
@@ -131,6 +133,9 @@ def _score_siblings(loaded: Loaded, own: Job, hint: Job, done: int) -> None:
         mark.touch()
         try:
             tokens += _score_into_store(loaded, sibling, cells, rescore_examples)
+        except StorageError:
+            mark.unlink(missing_ok=True)
+            raise
         except EbbtideError as error:
             # The mark stays, so that the sibling's own job scores it again and reports the error.
             log.warning("%s is left to its own job: %s", sibling["name"], error)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ebbtide.cells.cell import read_cell
+from ebbtide.cells.validity import check_rows
 from ebbtide.errors import ConfigError
 from ebbtide.metrics.notices import cell_notices
 from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured, metrics_rows
@@ -87,6 +88,7 @@ def measure_cell(
     frozen = read_footer(requests, REQUESTS)
     scores, footer = read_cell(cell, expected["identity"], frozen["content_sha256"])
     table = read_frame(requests, REQUESTS)
+    check_rows(scores, table, cell)
     definition = _definition(frozen, expected.get("measuring", {}))
     place = {"model": checkpoint["model"], "checkpoint": checkpoint["checkpoint"], "task": expected["task"]}
     rows, examples = [], None

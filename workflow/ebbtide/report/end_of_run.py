@@ -1,23 +1,28 @@
 """The end of a successful run: clean up, print the results in words, and set the exit status."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from ebbtide.jobs.weight_budget import WeightBudget
+from ebbtide.notices import Notice
 from ebbtide.study.study import Study
 
 # Rules that use weights from the hub. Runs without them, such as `snakemake lock`, remove no weights.
 _WEIGHT_RULES = {"score", "fetch_to_keep", "fetch_to_pass"}
 
 
-def end_of_run(study: Study, budget: WeightBudget, rules: Collection[str]) -> int:
+def end_of_run(
+    study: Study, budget: WeightBudget, rules: Collection[str], notices: Sequence[Notice] = ()
+) -> int:
     """Clean up and print; returns the exit status, 0 unless `check_alarms` was asked for.
 
     Parameters
     ----------
     rules
         Names of the rules in the graph of the run.
+    notices
+        What is true of this run only, and not of its results.
     """
     if _WEIGHT_RULES & set(rules):
         budget.clean_up()
@@ -27,6 +32,10 @@ def end_of_run(study: Study, budget: WeightBudget, rules: Collection[str]) -> in
 
         text = (results / "summary.txt").read_text(encoding="utf-8")
         print(for_terminal(text, results / "summary.txt"))
+    if notices:
+        from ebbtide.report.summary import notice_lines
+
+        print(*notice_lines(notices), sep="\n")
     if "scaling_laws_summary" in rules and (results / "scaling.txt").exists():
         print((results / "scaling.txt").read_text(encoding="utf-8"))
     if "check_alarms" not in rules:

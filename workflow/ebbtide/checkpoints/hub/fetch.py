@@ -36,7 +36,7 @@ from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, Locked, LockedFile, re
 from ebbtide.checkpoints.hub.pickled import convert, convert_index, converted_from, safetensors_name
 from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.checkpoints.weight_files import weight_files
-from ebbtide.errors import CheckpointError, nearest
+from ebbtide.errors import CheckpointError, StorageError, nearest
 from ebbtide.logs import Progress, log
 
 _ATTEMPTS = 2  # downloads of a file whose digest differs from the lock
@@ -313,7 +313,7 @@ def _check_free(partial: Path, need: int) -> None:
 def _full_disk_explained(partial: Path, need: int) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, StorageError) as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         fetched = format_bytes(directory_bytes(partial))

@@ -3,7 +3,6 @@
 `torch.load(weights_only=True)` loads only tensors and containers. Only dicts of plain tensors are accepted.
 """
 
-import errno
 import json
 import pickle
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.checkpoints.hub.lock import INDICES, weight_map
-from ebbtide.errors import CheckpointError, first_line
+from ebbtide.errors import CheckpointError, StorageError, first_line
 from ebbtide.files import atomic, read_json, write_text
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def convert(path: Path, digest: str) -> Path:
 
     The new file records `digest`, that of the pickled file (see `converted_from`).
 
-    Raises `CheckpointError` for a damaged file or one with more than tensors, `OSError` for a full disk.
+    Raises `CheckpointError` for a damaged file or one with more than tensors, `StorageError` for a full disk.
     """
     target = path.with_name(safetensors_name(path.name))
     _write(_load(path), target, digest)
@@ -116,11 +115,9 @@ def _write(tensors: "dict[str, Tensor]", target: Path, source: str) -> None:
     try:
         with atomic(target) as temporary:
             save_file(tensors, temporary, metadata={"format": "pt", _SOURCE: source})
-    except OSError:
+    except (OSError, StorageError):
         raise
     except Exception as error:  # SafetensorError derives from Exception alone
-        if f"os error {errno.ENOSPC}" in str(error):
-            raise OSError(errno.ENOSPC, str(error)) from error
         raise CheckpointError(f"{target} cannot be written: {first_line(error)}.") from error
 
 

@@ -1,0 +1,94 @@
+"""What every cell must be: a complete footer, and values that log-likelihoods can have."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ebbtide.arrow import numbers
+from ebbtide.errors import CellError
+from ebbtide.tables import CELL
+
+ROUNDING = 0.001  # nats per token that a log-likelihood may be above 0
+# Entries of every footer, and their types. Parameter counts of unknown models are 0.
+ENTRIES = {
+    "identity": dict,
+    "requests": int,
+    "requests_sha256": str,
+    "parameters_total": int,
+    "parameters_non_embedding": int,
+}
+
+
+def check_footer(footer: Mapping[str, Any], path: str | Path) -> None:
+    """Raise `CellError` for a footer without an entry that every cell has."""
+    for name, type_ in ENTRIES.items():
+        if not isinstance(footer.get(name), type_):
+            found = f"found {footer[name]!r}" if name in footer else "it is missing"
+            raise CellError(
+                f"{path}: footer entry {name!r}: {found}, expected {type_.__name__}; {CELL.remedy}."
+            )
+
+
+def check_values(rows: pa.Table, footer: Mapping[str, Any], path: str | Path) -> None:
+    """Raise `CellError` for rows with values that no model can give.
+
+    An imported cell has columns of unknown values, which its footer lists as `unknown`. Rows of rolling tasks
+    (documents) have no first token, and may be empty.
+    """
+    if len(rows) != footer["requests"]:
+        raise CellError(
+            f"{path} has {len(rows)} rows, expected {footer['requests']} by its footer; {CELL.remedy}."
+        )
+    columns = {name: numbers(rows.column(name)) for name in _USED}
+    for wrong, column, allowed in _conditions(columns, footer):
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            [at] = rows.select(["example", "choice"]).slice(first, 1).to_pylist()
+            raise CellError(
+                f"{path}: {column}: found {columns[column][first]} (example {at['example']}, choice "
+                f"{at['choice']}; {int(wrong.sum())} of {len(rows)} rows), allowed: {allowed}; {CELL.remedy}."
+            )
+
+
+_USED = (
+    *("loglikelihood", "first_token_loglikelihood"),
+    *("tokens", "bytes", "characters", "context_tokens"),
+)
+
+
+def _conditions(
+    columns: Mapping[str, npt.NDArray[Any]], footer: Mapping[str, Any]
+) -> Iterator[tuple[npt.NDArray[np.bool_], str, str]]:
+    """Yield which rows are wrong, in which column, and what is allowed."""
+    unknown = footer.get("unknown", ())
+    total, first, tokens = (columns[c] for c in ("loglikelihood", "first_token_loglikelihood", "tokens"))
+    slack = ROUNDING * np.maximum(tokens, 1)
+    yield ~np.isfinite(total), "loglikelihood", "a finite number"
+    yield total > slack, "loglikelihood", "at most 0"
+    for name in _USED[2:]:
+        if name not in unknown:
+            yield columns[name] < 0, name, "at least 0"
+    if "tokens" not in unknown:
+        yield (tokens < 1) & ((total != 0) | ~np.isnan(first)), "tokens", "at least 1"
+    if "first_token_loglikelihood" not in unknown:
+        yield first > ROUNDING, "first_token_loglikelihood", "at most 0"
+    if "imported" not in footer:  # other tools may mean another token
+        yield total > first + slack, "loglikelihood", "at most that of the first token"
+
+
+def check_rows(rows: Any, requests: Any, path: str | Path) -> None:
+    """Raise `CellError` unless two tables or frames have the same examples and choices in the same order."""
+    if len(rows) != len(requests):
+        raise CellError(f"{path} has {len(rows)} rows, but its task has {len(requests)}; {CELL.remedy}.")
+    for name in CELL.key:
+        found, expected = (np.asarray(table[name]) for table in (rows, requests))
+        if len(other := np.flatnonzero(found != expected)):
+            row = int(other[0])
+            raise CellError(
+                f"{path}: row {row + 1}: {name}: found {found[row]!r}, expected {expected[row]!r} as in its "
+                f"task; {CELL.remedy}."
+            )

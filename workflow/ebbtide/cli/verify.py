@@ -1,0 +1,70 @@
+"""The verb `verify`: check every cell of a study or a store."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ebbtide.cli.options import whole_number
+from ebbtide.errors import CellError, ConfigError
+
+if TYPE_CHECKING:
+    from ebbtide.cli.options import Verbs
+
+
+def add_verbs(verbs: "Verbs") -> None:
+    """Add the verb to the command line."""
+    verify = verbs.add_parser("verify", help="check every cell of a study or a store, and rescore a sample")
+    verify.add_argument(
+        "what",
+        nargs="*",
+        default=["config.yaml"],
+        metavar="STUDY|STORE",
+        help="configuration files of a study, or the directory of a store (default: config.yaml)",
+    )
+    verify.add_argument(
+        "--rescore",
+        type=whole_number(1),
+        metavar="N",
+        help="also rescore examples of N random cells of the study in float64, from the weights on disk",
+    )
+    verify.add_argument(
+        "--seed", type=whole_number(0), default=0, help="seed of the random sample (default: 0)"
+    )
+    verify.add_argument(
+        "--move",
+        action="store_true",
+        help="rename damaged files to NAME.damaged, so that they are made again",
+    )
+    verify.set_defaults(verb=_verify)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from ebbtide.cells.inspection import Damage
+    from ebbtide.jobs.verify import move, rescore, verify_store, verify_study
+    from ebbtide.study.load import read_study
+
+    if Path(options.what[0]).is_dir():
+        if options.rescore or len(options.what) > 1:
+            raise ConfigError(
+                f"verify: found the store {options.what[0]}; allowed: one store without --rescore, or a "
+                "study."
+            )
+        result = verify_store(options.what[0])
+    else:
+        study = read_study(*options.what)
+        result = verify_study(study)
+        if options.rescore:
+            result.rescored.append(f"Sample of {options.rescore} cells with seed {options.seed}:")
+            for found in rescore(study, options.rescore, options.seed, result.damages):
+                if isinstance(found, Damage):
+                    result.damages.append(found)
+                else:
+                    result.rescored.append(found)
+    print(*result.lines(), sep="\n")
+    if not result.damages:
+        return
+    count = f"{len({damage.path for damage in result.damages})} of {result.checked} files are damaged"
+    if not options.move:
+        raise CellError(f"{count}. Rename them with --move, and run snakemake, which makes them again.")
+    print(*move(result.damages), sep="\n")
+    raise CellError(f"{count}, and were renamed. Run snakemake, which makes them again.")

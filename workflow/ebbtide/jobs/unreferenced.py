@@ -1,0 +1,46 @@
+"""What studies refer to in a cell store, so that the rest can be removed."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ebbtide.cells import store
+from ebbtide.cells.garbage import Garbage, garbage
+from ebbtide.errors import ConfigError
+from ebbtide.study.load import read_study
+
+
+def unreferenced(
+    directory: str | Path, studies: Sequence[str | Path], *, now: float, older_than: float
+) -> list[Garbage]:
+    """Return the files of a store that no study refers to (see `cells.garbage`).
+
+    Raises
+    ------
+    ConfigError
+        A study that cannot be loaded or is not locked, because what it refers to is unknown; or no study uses
+        this store.
+    """
+    keep: set[str] = set()
+    weights: set[str] = set()
+    stores: set[str] = set()
+    for file in studies:
+        study = read_study(file, results="both")  # also the cells that `results: imported` ignores
+        if study.unlocked:
+            raise ConfigError(
+                f"{file}: what it refers to is unknown, because these are not locked: "
+                f"{', '.join(study.unlocked)}. Run snakemake lock --cores 1 --configfile {file}."
+            )
+        stores.add(study.config["scoring"]["store"])
+        for checkpoint in study.checkpoints():
+            weights.add(checkpoint.weights)
+            keep |= {store.key(study.identity(checkpoint, task)) for task in study.tasks}
+    if not _names(directory, stores):
+        raise ConfigError(
+            f"gc: found the store {directory}, but the studies use {', '.join(sorted(stores))}; allowed: the "
+            "store of at least one of them."
+        )
+    return list(garbage(directory, keep, weights, now=now, older_than=older_than))
+
+
+def _names(directory: str | Path, stores: Iterable[str]) -> bool:
+    return Path(directory).resolve() in {Path(store).resolve() for store in stores}
