@@ -1,7 +1,6 @@
 """The `Scorer` of checkpoints with weights: our decoder for supported families, else transformers."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +14,11 @@ from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.logs import log
 from ebbtide.parameters import count
 from ebbtide.scoring.body import Body, NativeBody
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.families import Unsupported, build
 from ebbtide.scoring.memory import check_all_devices, chunk_size, fits_one_device
 from ebbtide.scoring.padded import score_padded
-from ebbtide.scoring.scorer import Counters, TokenScores
+from ebbtide.scoring.scorer import Counters, Scores
 from ebbtide.scoring.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
 from ebbtide.scoring.walk import score_trie
 from ebbtide.scoring.weights import Weights
@@ -77,16 +76,13 @@ class ModelScorer:
             return "sdpa"
         return str(getattr(self.model.config, "_attn_implementation", "unknown"))
 
-    def score(
-        self, requests: Sequence[Encoded], *, ranks: bool = False, counters: Counters | None = None
-    ) -> list[TokenScores]:
+    def score(self, requests: Requests, *, ranks: bool = False, counters: Counters | None = None) -> Scores:
         """See `Scorer`."""
         counters = counters if counters is not None else Counters()
         if self.body is None:
             batch = 1 if self.alone else BATCH_TOKENS
             return score_padded(self.model, requests, counters, batch_tokens=batch, ranks=ranks)
-        deepest = max((len(request.fed) for request in requests), default=0)
-        chunk = chunk_size(self.body.bytes_per_token(deepest), self.body.device)
+        chunk = chunk_size(self.body.bytes_per_token(requests.deepest), self.body.device)
         return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks)
 
     def record(self) -> dict[str, Any]:
