@@ -22,7 +22,7 @@ def ancestors(trie: Trie, node: int) -> list[int]:
 
 def slots_of(chunk: Chunk, block: Block) -> np.ndarray:
     """The node in each slot that a block reads."""
-    return chunk.nodes[block.slots]
+    return torch.from_numpy(chunk.nodes)[block.slots].numpy()
 
 
 def walk(trie: Trie, size: int) -> list[Chunk]:

@@ -28,6 +28,7 @@ DIRECTORY = "encoded"
 
 Key = Mapping[str, Any]  # everything that determines the arrays
 
+_RECORD = "ebbtide"  # the entry of the header: key, facts and digest
 _REQUESTS = ("tokens", "bounds", "context", "truncated", "border")
 _TRIE = tuple(field.name for field in fields(Trie))
 
@@ -50,10 +51,11 @@ def write_encoded(task: EncodedTask, path: str | Path, key: Key) -> None:
     arrays |= {f"trie.{name}": getattr(trie, name) for name in _TRIE}
     arrays |= {f"row.{name}": values for name, values in task.rows.items()}
     arrays = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-    record = canonical_json({"key": dict(key), "facts": dict(task.facts)})
-    metadata = {"record": record, "sha256": _sha256(record, arrays)}
+    record: dict[str, Any] = {"key": dict(key), "facts": dict(task.facts)}
+    record["sha256"] = _sha256(record, arrays)
     with atomic(path) as temporary:
-        temporary.write_bytes(save(arrays, metadata))
+        # One entry, because safetensors writes several in any order, and equal tasks shall have equal files.
+        temporary.write_bytes(save(arrays, {_RECORD: canonical_json(record)}))
 
 
 def read_encoded(path: str | Path, key: Key) -> EncodedTask:
@@ -68,8 +70,9 @@ def read_encoded(path: str | Path, key: Key) -> EncodedTask:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        record = json.loads(metadata["record"])
-        found, expected = _sha256(metadata["record"], arrays), metadata["sha256"]
+        record = json.loads(metadata[_RECORD])
+        expected = record.pop("sha256")
+        found = _sha256(record, arrays)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"not a complete file of its kind ({type(error).__name__}: {error})") from None
     if found != expected:
@@ -82,9 +85,9 @@ def read_encoded(path: str | Path, key: Key) -> EncodedTask:
     return EncodedTask(requests, rows, record["facts"])
 
 
-def _sha256(record: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """Digest of the names, types, shapes and values of arrays, and of a text."""
-    sha = hashlib.sha256(record.encode())
+def _sha256(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Digest of the names, types, shapes and values of arrays, and of their record."""
+    sha = hashlib.sha256(canonical_json(record).encode())
     for name, values in sorted(arrays.items()):
         sha.update(f"{name}:{values.dtype.str}:{values.shape}".encode())
         sha.update(values.data)

@@ -62,6 +62,7 @@ def load_scorer(
     weights: str = "",
     tokenizer: str | Path | None = None,
     offload: bool = False,
+    encoded: bool = False,
 ) -> Scorer:
     """Load weights and tokenizer of a checkpoint on the GPU if there is one, else on the CPU.
 
@@ -82,6 +83,8 @@ def load_scorer(
         Directory of the tokenizer; None: `directory`, or its parent if it has no `tokenizer.json`.
     offload
         Whether the part of a model that does not fit on the visible GPUs stays in CPU memory, which is slow.
+    encoded
+        Whether tasks may be encoded already, so that the tokenizer is loaded only when it is first used.
 
     Raises
     ------
@@ -103,7 +106,13 @@ def load_scorer(
     from ebbtide.scoring.model_scorer import load_model_scorer
 
     return load_model_scorer(
-        directory, dtype, threads, native=backend == AUTO, tokenizer_directory=tokenizer, offload=offload
+        directory,
+        dtype,
+        threads,
+        native=backend == AUTO,
+        tokenizer_directory=tokenizer,
+        offload=offload,
+        encoded=encoded,
     )
 
 
