@@ -35,10 +35,8 @@ def figures(examples: int) -> list[Request]:
     draw = random.Random(0)
     rows = []
     for _ in range(examples):
-        value = f"{draw.uniform(1, 9):.9f}", f"{draw.uniform(1, 9):.9f}", f"{draw.uniform(1, 9):.7f}"
-        text = (
-            f"Please round {value[0]} and {value[1]} to 3 digits.\nA. {value[2]}, {value[1]}\nB. {value[0][:4]}\nAnswer:"
-        )
+        a, b, c = (f"{draw.uniform(1, 9):.11f}" for _ in range(3))
+        text = f"Please round {a} and {b} to 3 digits.\nA. {b}, {c}\nB. {a[:4]}\nAnswer:"
         rows += [Request(text, choice) for choice in (" A", " B")]
     return rows
 
