@@ -15,7 +15,7 @@ float32    largest difference between GPU and CPU in float32, nats per request (
 memory     scores are the same when memory runs out and chunks are halved
 kernels    kernels and microseconds of GPU time per token of a 70M shape
 host       CPU seconds of the host beside the seconds of a cell of 41,794 requests
-two_jobs   two processes on this GPU at once, against one after the other
+two_jobs   two processes on this GPU: one after the other, at once, and at once with leases
 """
 
 import argparse
@@ -25,7 +25,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ebbtide.jobs.devices import FAKE_GPUS, visible_devices
+from ebbtide.jobs.leases import DIRECTORY, lease
 from ebbtide.scoring import head, memory
 from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.engine import load_scorer, sums
@@ -334,21 +337,33 @@ def host_beside_device(setting: Setting) -> Iterator[Row]:
 
 
 def two_jobs_at_once(setting: Setting) -> Iterator[Row]:
-    """Two processes that share the device, without a lease, against one after the other.
-
-    Jobs of the workflow should take turns by a lease on the GPU: this shows what sharing it would cost. To
-    measure the lease itself, start these processes through it.
-    """
+    """Two processes on this device: one after the other, at once without a lease, and at once with one."""
     from host import write_task
 
     checkpoint = setting.checkpoint(setting.scale.small)
     requests = write_task(figures(setting.scale.host_requests // 8), setting.folder / "task.parquet")
     command = [sys.executable, "-c", SCORE, str(checkpoint), str(requests), setting.device]
-    for name, at_once in (("one after the other", 1), ("at once", 2)):
+    # On a CPU, a made-up device with locks of its own.
+    if setting.device == "cpu":
+        os.environ[DIRECTORY] = str(setting.folder / "locks")
+    device = visible_devices(None if setting.device == "cuda" else {FAKE_GPUS: "GPU-a:80000"}).devices[:1]
+
+    def score(leased: bool) -> int:
+        with lease([device], "benchmark", lambda _: None) if leased else nullcontext() as held:
+            environment = held.environment if held and setting.device == "cuda" else {}
+            done = subprocess.run(
+                command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL, check=False
+            )
+            return done.returncode
+
+    for name, at_once, leased in (
+        ("one after the other", 1, False),
+        ("at once", 2, False),
+        ("at once, leased", 2, True),
+    ):
         started = time.perf_counter()
-        for _ in range(2 // at_once):
-            running = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(at_once)]
-            if any(process.wait() for process in running):
+        with ThreadPoolExecutor(at_once) as pool:
+            if any(pool.map(score, [leased] * 2)):
                 raise BenchmarkError(f"two jobs, {name}: a job failed.")
         yield {"two jobs": name, "seconds": time.perf_counter() - started}
 

@@ -39,7 +39,10 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(autouse=True)
-def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+def messages(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> pytest.LogCaptureFixture:
+    monkeypatch.chdir(tmp_path)  # definitions of tasks are written there
     monkeypatch.setattr(logging.getLogger("ebbtide"), "propagate", True)
     return caplog
 
