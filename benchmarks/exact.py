@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.exact import in_float64, load_exact
 
 
@@ -17,7 +17,7 @@ class Exact:
         """Load it."""
         self._model: Any = load_exact(directory).to(device)
 
-    def score(self, requests: Sequence[Encoded]) -> list[float]:
+    def score(self, requests: Requests) -> list[float]:
         """Log-likelihood (nats) of each request; what it shares with the one before is not computed again."""
         from transformers import DynamicCache
 

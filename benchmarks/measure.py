@@ -5,13 +5,15 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from ebbtide.errors import EbbtideError
-from ebbtide.scoring.encoding import Encoded, encode
+from ebbtide.scoring.encoded import Requests
+from ebbtide.scoring.encoding import encode
+from ebbtide.scoring.engine import sums
 from ebbtide.scoring.scorer import Counters, Scorer
 from exact import Exact
 from peer import Encoded as PeerEncoded
@@ -77,8 +79,8 @@ def compare(
 
     def ours() -> None:
         counters = Counters()
-        scores = scorer.score(encoded, counters=counters)
-        found["ours"] = [sum(s.loglikelihoods) for s in scores]
+        scores = scorer.score(replace(encoded), counters=counters)  # a copy, which builds its trie again
+        found["ours"] = sums(scores.loglikelihood, scores.bounds)
         forwarded["ours"] = counters.forwarded
 
     def theirs(size: int | str) -> None:
@@ -133,7 +135,7 @@ def interleave(
     return seconds, peaks
 
 
-def encode_ours(scorer: Scorer, requests: Sequence[Request]) -> list[Encoded]:
+def encode_ours(scorer: Scorer, requests: Sequence[Request]) -> Requests:
     """Token ids as Ebbtide makes them, by the rule of lm-eval."""
     return encode(
         scorer.tokenizer,
@@ -148,7 +150,7 @@ def encode_ours(scorer: Scorer, requests: Sequence[Request]) -> list[Encoded]:
     )
 
 
-def check_same(ours: Sequence[Encoded], theirs: Sequence[PeerEncoded]) -> None:
+def check_same(ours: Requests, theirs: Sequence[PeerEncoded]) -> None:
     """Raise `BenchmarkError` unless both sides score the same ids after the same ids."""
     for number, (a, (texts, context, continuation)) in enumerate(zip(ours, theirs, strict=True)):
         if list(a.tokens) != context + continuation or a.context != len(context):
@@ -159,7 +161,7 @@ def check_same(ours: Sequence[Encoded], theirs: Sequence[PeerEncoded]) -> None:
             )
 
 
-def unique_tokens(requests: Sequence[Encoded]) -> tuple[int, int]:
+def unique_tokens(requests: Requests) -> tuple[int, int]:
     """(distinct beginnings that are fed, distinct beginnings after which a token is scored).
 
     Counted here by a plain dictionary, so that the engine's own count can be held against it.

@@ -69,13 +69,14 @@ def measure_startup(directory: Path, repeats: int) -> list[Startup]:
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for turn in range(repeats + 1):
             for name, command in commands.items():
-                used = _cpu_seconds(name, command)
+                used = cpu_seconds(name, command)
                 if turn > 0:
                     seconds[name].append(used)
     return [Startup(name, statistics.median(s), min(s), max(s)) for name, s in seconds.items()]
 
 
-def _cpu_seconds(name: str, command: list[str]) -> float:
+def cpu_seconds(name: str, command: list[str]) -> float:
+    """CPU seconds of a run of Python. Raises `BenchmarkError`, with `name`, when it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(

@@ -44,7 +44,7 @@ def shared() -> Path:
 @pytest.fixture
 def any_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load models of a few rows beside a tokenizer of more words: for tests that feed ids themselves."""
-    monkeypatch.setattr("ebbtide.scoring.model_scorer.check_vocabulary", lambda *_: None)
+    monkeypatch.setattr("ebbtide.scoring.tokenizer.check_vocabulary", lambda *_: None)
 
 
 _SKIPPED: list[tuple[str, str]] = []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ebbtide.checkpoints.directory import configuration
 from ebbtide.scoring.body import NativeBody
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.families import build
 from ebbtide.scoring.weights import Weights
 
@@ -33,6 +33,10 @@ def encoded(draw: st.DrawFn) -> Encoded:
     tokens = draw(st.lists(st.integers(0, 2), min_size=1, max_size=6))
     tokens += draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=8))
     return Encoded(tuple(tokens), draw(st.integers(1, len(tokens) - 1)), False)
+
+
+def drawn(*, min_size: int = 0, max_size: int) -> st.SearchStrategy[Requests]:
+    return st.lists(encoded(), min_size=min_size, max_size=max_size).map(Requests.of)
 
 
 def trie_size(requests: Sequence[Encoded]) -> int:

@@ -13,7 +13,6 @@ import yaml
 
 from ebbtide.errors import CellError, TaskError
 from ebbtide.scoring.documents import score_documents
-from ebbtide.scoring.encoding import Encoded
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.rolling import rolling_windows
 from ebbtide.scoring.scorer import Scorer
@@ -284,8 +283,8 @@ def test_a_beginning_token_is_scored_by_lm_eval_only(lm_eval: Any) -> None:
     ours = results_of(cell, requests, record, bootstrap_iters=0).set_index("metric")["value"]
     assert abs(ours["lm_eval_bits_per_byte"] / theirs["lm_eval_bits_per_byte"][0] - 1) > 1e-3
     beginning = list(scorer.tokenizer.beginning)
-    windows: list[list[Encoded]] = [
-        rolling_windows([*beginning, *ids], beginning[0], WINDOW)
+    windows = [
+        rolling_windows([[*beginning, *ids]], beginning[0], WINDOW)[0]
         for ids in scorer.tokenizer.ids(list(requests["continuation"]))
     ]
     assert max(map(len, windows)) > 1

@@ -279,14 +279,14 @@ def test_what_a_library_raises_for_one_cell_leaves_the_others(
 ) -> None:
     from ebbtide.scoring import engine
 
-    real = engine.score_requests
+    real = engine.score_task
 
-    def score_requests(scorer: Any, requests: str, **settings: Any) -> Any:
-        if Path(requests).stem.startswith("bad"):
+    def score_task(scorer: Any, task: Any, keys: Any, source: str) -> Any:
+        if Path(source).stem.startswith("bad"):
             raise RuntimeError("Expected mat_a to be Float32\nat line 3")
-        return real(scorer, requests, **settings)
+        return real(scorer, task, keys, source)
 
-    monkeypatch.setattr(engine, "score_requests", score_requests)
+    monkeypatch.setattr(engine, "score_task", score_task)
     bad, worse, good = (grid.add("c1", task) for task in ("bad1", "bad2", "t1"))
     with pytest.raises(ScoringError, match=r"bad1\.parquet could not be scored"):
         grid.score(bad, grid.hint())

@@ -2,19 +2,27 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.scoring import chunks
-from ebbtide.scoring.chunks import Chunk
-from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.trie import Trie, build_trie
-from scoring_reference import encoded
+from ebbtide.scoring.chunks import Block, Chunk, block_size
+from ebbtide.scoring.encoded import Encoded, Requests
+from ebbtide.scoring.trie import Trie
+from scoring_reference import drawn
+
+WIDTH = 64  # of the model; on a CPU it does not matter
 
 
 def ancestors(trie: Trie, node: int) -> list[int]:
     """The path to a node and itself, by the definition."""
     return [a for a in range(node + 1) if trie.end[a] > node]
+
+
+def slots_of(chunk: Chunk, block: Block) -> np.ndarray:
+    """The node in each slot that a block reads."""
+    return torch.from_numpy(chunk.nodes)[block.slots].numpy()
 
 
 def walk(trie: Trie, size: int) -> list[Chunk]:
@@ -28,35 +36,32 @@ def walk(trie: Trie, size: int) -> list[Chunk]:
 
 
 @given(
-    requests=st.lists(encoded(), min_size=1, max_size=15),
+    requests=drawn(min_size=1, max_size=15),
     size=st.integers(1, 40),
     block=st.integers(1, 9),
     window=st.sampled_from([None, 1, 3]),
 )
-def test_a_query_sees_its_own_past(
-    requests: list[Encoded], size: int, block: int, window: int | None
-) -> None:
-    trie = build_trie(requests)
+def test_a_query_sees_its_own_past(requests: Requests, size: int, block: int, window: int | None) -> None:
+    trie = requests.trie
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(chunks.BLOCK, "cpu", block)
         for chunk in walk(trie, size):
             rows = 0
-            for part in chunk.blocks("cpu"):
+            for part in chunk.blocks(WIDTH):
                 assert part.first == rows
                 rows = part.last
                 visible, distance = chunk.mask(part, window).numpy(), chunk.distance(part).numpy()
                 for i, row in enumerate(range(part.first, part.last)):
-                    seen = chunk.nodes[part.slots[visible[i]]].tolist()
+                    seen = slots_of(chunk, part)[visible[i]].tolist()
                     expected = ancestors(trie, chunk.start + row)[-window if window else None :]
                     assert seen == expected
                     assert distance[i][visible[i]].tolist() == list(reversed(range(len(expected))))
-                assert not part.run or part.slots.tolist() == list(range(len(part.slots)))
             assert rows == chunk.stop - chunk.start
 
 
-@given(requests=st.lists(encoded(), min_size=1, max_size=15), size=st.integers(1, 40))
-def test_the_path_to_the_next_chunk_is_kept(requests: list[Encoded], size: int) -> None:
-    trie = build_trie(requests)
+@given(requests=drawn(min_size=1, max_size=15), size=st.integers(1, 40))
+def test_the_path_to_the_next_chunk_is_kept(requests: Requests, size: int) -> None:
+    trie = requests.trie
     for chunk in walk(trie, size):
         expected = ancestors(trie, chunk.start)[:-1]
         assert chunk.past.tolist() == expected
@@ -66,17 +71,38 @@ def test_the_path_to_the_next_chunk_is_kept(requests: list[Encoded], size: int) 
 
 def test_branches_read_their_stem_and_not_each_other() -> None:
     stem = tuple(range(20))
-    requests = [Encoded((*stem, 30 + branch, *([1] * 63), 2), 20, False) for branch in range(8)]
-    [chunk] = walk(build_trie(requests), 1000)
-    blocks = chunk.blocks("cpu")
+    requests = Requests.of([Encoded((*stem, 30 + branch, *([1] * 63), 2), 20, False) for branch in range(8)])
+    [chunk] = walk(requests.trie, 1000)
+    blocks = chunk.blocks(WIDTH)
     assert len(blocks) == 9
-    assert max(len(block.slots) for block in blocks) <= 20 + 2 * 64  # of the 532 nodes of the chunk
-    assert [block.run for block in blocks] == [True, True, *[False] * 7]
+    # of the 532 nodes of the chunk
+    assert max(len(slots_of(chunk, block)) for block in blocks) <= 20 + 2 * 64
+    assert [isinstance(block.slots, slice) for block in blocks] == [True, True, *[False] * 7]
 
 
 def test_a_long_document_is_read_as_it_lies_in_longer_blocks() -> None:
     document = tuple(i % 7 for i in range(4097))
-    for chunk, depth in zip(walk(build_trie([Encoded(document, 1, False)]), 2048), (2047, 4095), strict=True):
-        blocks = chunk.blocks("cpu")
+    trie = Requests.of([Encoded(document, 1, False)]).trie
+    for chunk, depth in zip(walk(trie, 2048), (2047, 4095), strict=True):
+        blocks = chunk.blocks(WIDTH)
         assert blocks[0].last == depth // chunks.BLOCKS_PER_PATH
-        assert all(block.run for block in blocks)
+        assert all(isinstance(block.slots, slice) for block in blocks)
+
+
+def test_a_gpu_gets_larger_blocks_for_narrow_models() -> None:
+    """A launch costs the same for every width, and reading further slots costs more in wide ones."""
+    sizes = [block_size("cuda", width) for width in (64, 512, 1024, 2048, 8192)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == chunks.BLOCK_RANGE[1]
+    assert sizes[-1] >= chunks.BLOCK_RANGE[0]
+    assert {block_size("cpu", width) for width in (64, 8192)} == {chunks.BLOCK["cpu"]}
+
+
+def test_masks_are_computed_where_the_chunk_is() -> None:
+    """No value of a mask comes from the host: on the meta device there are shapes only."""
+    trie = Requests.of([Encoded((1, 2, 3, i, 5), 2, False) for i in range(6)]).trie
+    chunk = Chunk(trie, np.zeros(0, dtype=np.int64), 0, len(trie), torch.device("meta"))
+    for block in (*chunk.blocks(WIDTH), chunk.whole()):
+        for tensor in (chunk.mask(block, None), chunk.mask(block, 2), chunk.distance(block)):
+            assert (tensor.device.type, tensor.shape) == ("meta", (len(trie), len(trie)))
+    assert {t.device.type for t in (chunk.token, chunk.depth, chunk.scored)} == {"meta"}

@@ -13,7 +13,8 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 import tiny
 from ebbtide.errors import ScoringError
-from ebbtide.scoring.encoding import Encoded, encode
+from ebbtide.scoring.encoded import Encoded
+from ebbtide.scoring.encoding import encode
 from ebbtide.scoring.tokenizer import Tokenizer, load_tokenizer
 from real_models import gemma3, smollm2
 

@@ -20,7 +20,7 @@ from ebbtide.errors import CheckpointError, ConfigError, ScoringError
 from ebbtide.logs import log
 from ebbtide.scoring import memory
 from ebbtide.scoring.documents import score_documents
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.rescore import largest_difference
 from ebbtide.scoring.scorer import Scorer
@@ -73,7 +73,7 @@ def test_each_token_has_its_log_likelihood_and_rank(scorer: Scorer, checkpoint: 
 def test_padded_batches_know_ranks_too(scorer: Scorer, checkpoint: Path) -> None:
     from dataclasses import replace
 
-    requests = [Encoded((0, 3, 5, i), 2, False) for i in range(6)]
+    requests = Requests.of([Encoded((0, 3, 5, i), 2, False) for i in range(6)])
     padded = replace(scorer, body=None, model=load_model(checkpoint, "float32"))
     assert padded.method == "padded"
     found = [s.ranks for s in padded.score(requests, ranks=True)]
@@ -81,7 +81,7 @@ def test_padded_batches_know_ranks_too(scorer: Scorer, checkpoint: Path) -> None
 
 
 def test_ranks_are_not_computed_unasked(scorer: Scorer) -> None:
-    [score] = scorer.score([Encoded((0, 1, 2), 1, False)])
+    [score] = scorer.score(Requests.of([Encoded((0, 1, 2), 1, False)]))
     assert score.ranks is None
 
 

@@ -25,7 +25,7 @@ def fake(weights: str = "files:0", directory: str | Path = "nowhere") -> Scorer:
 
 
 def score(scorer: Scorer, context: str, continuation: str, encoding: str = "separate") -> list[float]:
-    [request] = encode(
+    request = encode(
         scorer.tokenizer,
         [context],
         [continuation],
@@ -36,7 +36,7 @@ def score(scorer: Scorer, context: str, continuation: str, encoding: str = "sepa
         window=scorer.window,
         vocabulary=scorer.vocabulary,
     )
-    [found] = scorer.score([request], ranks=True)
+    [found] = scorer.score(request, ranks=True)
     assert found.greedy == all(rank == 1 for rank in found.ranks)
     assert all(rank <= 1 / math.exp(ll) for rank, ll in zip(found.ranks, found.loglikelihoods, strict=True))
     return list(found.loglikelihoods)

@@ -9,7 +9,7 @@ import pytest
 
 import architectures
 from ebbtide.checkpoints.load import load_model
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
 from scoring_reference import native, plain
@@ -17,13 +17,15 @@ from scoring_reference import native, plain
 SHORT = ("bloom", "gpt2", "opt")  # without rotary positions
 
 
-def requests_of(name: str) -> list[Encoded]:
+def requests_of(name: str) -> Requests:
     """Short ones, and one with rotary positions that 8 bits of precision do not hold."""
     lengths = [24] * 5 if name in SHORT else [24, 24, 24, 24, 400]
-    return [
-        Encoded(tuple((7 * i + j * j + 3) % 40 for j in range(length)), max(1, length - 60), False)
-        for i, length in enumerate(lengths)
-    ]
+    return Requests.of(
+        [
+            Encoded(tuple((7 * i + j * j + 3) % 40 for j in range(length)), max(1, length - 60), False)
+            for i, length in enumerate(lengths)
+        ]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.errors import ScoringError
+from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.rolling import (
     bits_per_byte,
     count_bytes,
@@ -20,6 +21,12 @@ from ebbtide.scoring.rolling import (
 START = 99
 
 
+def windows_of(tokens: list[int], window: int, context: int = 1) -> Requests:
+    found, counts = rolling_windows([[7], tokens, []], START, window, context)
+    assert counts.tolist() == [1, len(found) - 1, 0]
+    return found[1:]
+
+
 @st.composite
 def documents(draw: Any) -> tuple[list[int], int, int]:
     """A document of distinct tokens, a window and a context."""
@@ -30,7 +37,7 @@ def documents(draw: Any) -> tuple[list[int], int, int]:
 @given(documents())
 def test_every_token_is_scored_once_from_what_stands_before_it(case: tuple[list[int], int, int]) -> None:
     tokens, window, context = case
-    found = rolling_windows(tokens, START, window, context)
+    found = windows_of(tokens, window, context)
     assert [token for piece in found for token in piece.continuation] == tokens
     whole = [START, *tokens]
     for number, piece in enumerate(found):
@@ -48,17 +55,17 @@ def test_no_fewer_windows_would_do(case: tuple[list[int], int, int]) -> None:
     tokens, window, context = case
     rest = max(0, len(tokens) - window)
     expected = bool(tokens) + math.ceil(rest / (window - context + 1))
-    assert len(rolling_windows(tokens, START, window, context)) == expected
+    assert len(windows_of(tokens, window, context)) == expected
 
 
 def test_windows_of_a_small_document() -> None:
-    found = rolling_windows([0, 1, 2, 3, 4, 5, 6, 7], START, 4, 2)
+    found = windows_of([0, 1, 2, 3, 4, 5, 6, 7], 4, 2)
     assert [(piece.tokens, piece.context) for piece in found] == [
         ((START, 0, 1, 2, 3), 1),
         ((2, 3, 4, 5, 6), 2),
         ((3, 4, 5, 6, 7), 4),
     ]
-    disjoint = rolling_windows([0, 1, 2, 3, 4, 5], START, 3)
+    disjoint = windows_of([0, 1, 2, 3, 4, 5], 3)
     assert [(piece.tokens, piece.context) for piece in disjoint] == [((START, 0, 1, 2), 1), ((2, 3, 4, 5), 1)]
 
 
@@ -70,14 +77,14 @@ def test_the_windows_are_the_harness_s(case: tuple[list[int], int, int]) -> None
         utils.make_disjoint_window(pair)
         for pair in utils.get_rolling_token_windows(tokens, START, window, context)
     ]
-    found = rolling_windows(tokens, START, window, context)
+    found = windows_of(tokens, window, context)
     assert [([*piece.tokens[: piece.context]], [*piece.continuation]) for piece in found] == expected
 
 
 @pytest.mark.parametrize("context", [0, -1, 5])
 def test_a_context_that_fits_no_window_is_an_error(context: int) -> None:
     with pytest.raises(ScoringError, match=f"context: found {context}, allowed: 1 to the window of 4 tokens"):
-        rolling_windows([1, 2, 3], START, 4, context)
+        rolling_windows([[1, 2, 3]], START, 4, context)
 
 
 def test_sums_are_divided_by_sums() -> None:

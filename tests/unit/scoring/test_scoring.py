@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 import tiny
 from ebbtide.checkpoints.load import load_model
 from ebbtide.errors import CellError, ScoringError
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.padded import score_padded
 from ebbtide.scoring.scorer import Counters, Scorer
-from scoring_reference import encoded, plain
+from scoring_reference import drawn, plain
 
 VOCABULARY = 40
 
@@ -44,8 +44,8 @@ def scorer(checkpoint: Path) -> Scorer:
 
 
 @settings(deadline=None, max_examples=15)
-@given(requests=st.lists(encoded(), min_size=1, max_size=12), batch_tokens=st.integers(1, 200))
-def test_batches_equal_plain_forwards(model: Any, requests: list[Encoded], batch_tokens: int) -> None:
+@given(requests=drawn(min_size=1, max_size=12), batch_tokens=st.integers(1, 200))
+def test_batches_equal_plain_forwards(model: Any, requests: Requests, batch_tokens: int) -> None:
     found = score_padded(model, requests, Counters(), batch_tokens=batch_tokens)
     for request, score in zip(requests, found, strict=True):
         assert score.loglikelihoods == pytest.approx(plain(model, request), abs=exactness(model))
@@ -55,9 +55,9 @@ def test_batches_equal_plain_forwards(model: Any, requests: list[Encoded], batch
 def test_float32_stays_near_float64(family: str) -> None:
     exact = tiny.model(family, vocabulary=VOCABULARY)
     single = tiny.model(family, vocabulary=VOCABULARY).float()
-    requests = [
-        Encoded(tuple((7 * i + j) % VOCABULARY for j in range(2 + i)), 1 + i // 2, False) for i in range(20)
-    ]
+    requests = Requests.of(
+        [Encoded(tuple((7 * i + j) % VOCABULARY for j in range(2 + i)), 1 + i // 2, False) for i in range(20)]
+    )
     for request, score in zip(requests, score_padded(single, requests, Counters()), strict=True):
         assert score.loglikelihoods == pytest.approx(plain(exact, request), abs=1e-4)
 
@@ -65,10 +65,10 @@ def test_float32_stays_near_float64(family: str) -> None:
 @settings(deadline=None, max_examples=10)
 @given(data=st.data())
 def test_order_does_not_matter(model: Any, data: st.DataObject) -> None:
-    requests = data.draw(st.lists(encoded(), min_size=2, max_size=10))
+    requests = data.draw(drawn(min_size=2, max_size=10))
     order = data.draw(st.permutations(range(len(requests))))
     scores = score_padded(model, requests, Counters(), batch_tokens=30)
-    shuffled = score_padded(model, [requests[i] for i in order], Counters(), batch_tokens=30)
+    shuffled = score_padded(model, Requests.of([requests[i] for i in order]), Counters(), batch_tokens=30)
     for place, index in enumerate(order):
         assert shuffled[place].loglikelihoods == pytest.approx(
             scores[index].loglikelihoods, abs=exactness(model)
@@ -85,8 +85,9 @@ def test_a_model_that_returns_all_logits_is_scored_the_same(model: Any) -> None:
         def __call__(self, ids: torch.Tensor, **_: Any) -> Any:
             return model(ids)
 
-    requests = [Encoded((1, 2, 3, 4, 5), 3, False), Encoded((1, 2, 6), 2, False)]
-    assert score_padded(Verbose(), requests, Counters()) == score_padded(model, requests, Counters())
+    requests = Requests.of([Encoded((1, 2, 3, 4, 5), 3, False), Encoded((1, 2, 6), 2, False)])
+    verbose, quiet = (score_padded(m, requests, Counters()) for m in (Verbose(), model))
+    assert [*verbose] == [*quiet]
 
 
 def test_greedy_means_every_token_is_the_argmax(model: Any) -> None:
@@ -96,11 +97,11 @@ def test_greedy_means_every_token_is_the_argmax(model: Any) -> None:
             tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
     right = Encoded(tuple(tokens), 2, False)
     wrong = Encoded((*tokens[:-1], (tokens[-1] + 1) % VOCABULARY), 2, False)
-    assert [s.greedy for s in score_padded(model, [right, wrong], Counters())] == [True, False]
+    assert [s.greedy for s in score_padded(model, Requests.of([right, wrong]), Counters())] == [True, False]
 
 
 def test_a_row_is_forwarded_once_for_all_its_continuations() -> None:
-    requests = [Encoded((1, 2, 3, last), 3, False) for last in range(10)]
+    requests = Requests.of([Encoded((1, 2, 3, last), 3, False) for last in range(10)])
     counters = Counters()
     score_padded(tiny.model("gpt_neox", vocabulary=VOCABULARY), requests, counters)
     assert counters.forwarded == 3
@@ -108,7 +109,7 @@ def test_a_row_is_forwarded_once_for_all_its_continuations() -> None:
 
 def test_batches_are_halved_when_memory_runs_out() -> None:
     model = tiny.model("gpt_neox", vocabulary=VOCABULARY)
-    requests = [Encoded((1, 2, 3, 4, i, 5), 3, False) for i in range(12)]
+    requests = Requests.of([Encoded((1, 2, 3, 4, i, 5), 3, False) for i in range(12)])
     sizes = []
 
     class Small:
@@ -137,7 +138,7 @@ def test_a_text_that_cannot_fit_is_a_sentence() -> None:
             raise torch.OutOfMemoryError("no memory")
 
     with pytest.raises(ScoringError, match="a text of 2 tokens does not fit in memory; use a smaller"):
-        score_padded(NoMemory(), [Encoded((1, 2, 3), 1, False)], Counters())
+        score_padded(NoMemory(), Requests.of([Encoded((1, 2, 3), 1, False)]), Counters())
 
 
 # A whole task.

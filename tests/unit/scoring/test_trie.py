@@ -1,9 +1,9 @@
 """The trie, and the walk over it with models of transformers: the numbers of one forward per request."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,14 +14,15 @@ import architectures
 import tiny
 from ebbtide.corpus import write_tokenizer
 from ebbtide.errors import ScoringError
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring import trie as trie_module
+from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.engine import load_scorer
 from ebbtide.scoring.hugging_face import TESTED_TYPES, TransformersBody, body_of
 from ebbtide.scoring.padded import score_padded
 from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.trie import build_trie
 from ebbtide.scoring.walk import score_trie
-from scoring_reference import encoded, plain, trie_size
+from scoring_reference import drawn, plain, trie_size
 
 VOCABULARY = 40
 WINDOW = 4  # of sliding attention: shorter than the requests
@@ -64,9 +65,15 @@ def model(request: pytest.FixtureRequest) -> Any:
     return make(request.param)
 
 
-@given(st.lists(encoded(), max_size=20))
-def test_the_trie_has_each_prefix_once(requests: list[Encoded]) -> None:
-    trie = build_trie(requests)
+@given(requests=drawn(max_size=20), at_once=st.sampled_from([1, 7, 1 << 20]))
+def test_the_trie_has_each_prefix_once(requests: Requests, at_once: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trie_module, "BLOCK", at_once)
+        trie = requests.trie
+    assert sorted(zip(trie.request.tolist(), trie.position.tolist(), strict=True)) == [
+        (r, p) for r, request in enumerate(requests) for p in range(len(request.continuation))
+    ]
+    assert trie.node.tolist() == sorted(trie.node.tolist())
     assert len(trie) == trie_size(requests)
     parents = [max((a for a in range(b) if trie.end[a] > b), default=-1) for b in range(len(trie))]
     for request, position, node, target in zip(
@@ -82,8 +89,8 @@ def test_the_trie_has_each_prefix_once(requests: list[Encoded]) -> None:
 
 
 @settings(deadline=None, max_examples=12)
-@given(requests=st.lists(encoded(), min_size=1, max_size=12), chunk=st.integers(1, 40))
-def test_the_walk_equals_plain_forwards(model: Any, requests: list[Encoded], chunk: int) -> None:
+@given(requests=drawn(min_size=1, max_size=12), chunk=st.integers(1, 40))
+def test_the_walk_equals_plain_forwards(model: Any, requests: Requests, chunk: int) -> None:
     counters = Counters()
     found = score_trie(TransformersBody(model), requests, counters, chunk=chunk)
     assert counters.forwarded == trie_size(requests)
@@ -95,9 +102,9 @@ def test_the_walk_equals_plain_forwards(model: Any, requests: list[Encoded], chu
 @pytest.mark.parametrize("family", FAMILIES)
 def test_float32_stays_near_float64(family: str) -> None:
     exact = make(family)
-    requests = [
-        Encoded(tuple((7 * i + j) % VOCABULARY for j in range(2 + i)), 1 + i // 2, False) for i in range(20)
-    ]
+    requests = Requests.of(
+        [Encoded(tuple((7 * i + j) % VOCABULARY for j in range(2 + i)), 1 + i // 2, False) for i in range(20)]
+    )
     expected = [plain(exact, request) for request in requests]
     found = score_trie(TransformersBody(exact.float()), requests, Counters(), chunk=16)
     for values, score in zip(expected, found, strict=True):
@@ -121,7 +128,9 @@ def test_trusted_types_see_their_masks_at_any_depth(model_type: str) -> None:
         shape = {"vocab_size": VOCABULARY, "n_embd": 16, "n_layer": 3, "n_head": 4, "rotary_dim": 4}
     model = architectures.random_model(model_type, shape).double()
     stem = tuple((7 * i) % VOCABULARY for i in range(45))
-    requests = [Encoded((*stem[:cut], 3, cut % 5, cut % 7, 1), cut - 5, False) for cut in range(10, 45, 3)]
+    requests = Requests.of(
+        [Encoded((*stem[:cut], 3, cut % 5, cut % 7, 1), cut - 5, False) for cut in range(10, 45, 3)]
+    )
     assert body_of(model) is not None
     found = score_trie(TransformersBody(model), requests, Counters(), chunk=17)
     for request, score in zip(requests, found, strict=True):
@@ -157,7 +166,7 @@ def test_positions_that_depend_on_the_longest_text_are_scored_one_by_one(tmp_pat
     scorer = load_scorer(tmp_path)
     assert (scorer.method, scorer.alone) == ("padded", True)
     short, long = Encoded((1, 2, 3, 4), 1, False), Encoded(tuple(range(1, 20)), 1, False)
-    [together, _], [alone] = scorer.score([short, long]), scorer.score([short])
+    [together, _], [alone] = scorer.score(Requests.of([short, long])), scorer.score(Requests.of([short]))
     assert together == alone
     assert alone.loglikelihoods == pytest.approx(plain(scorer.model, short), abs=1e-5)
 
@@ -178,19 +187,19 @@ def test_bloom_takes_padded_batches() -> None:
 
 def test_a_wrong_mask_is_found_by_the_probe(monkeypatch) -> None:
     """Were positions counted along the chunk instead of by depth, the model would not be trusted."""
-    from ebbtide.scoring import walk
+    from ebbtide.scoring import encoded
 
-    def flat(requests: Sequence[Encoded]) -> Any:
-        trie = build_trie(requests)
+    def flat(*arrays: np.ndarray) -> Any:
+        trie = build_trie(*arrays)
         trie.depth[:] = range(len(trie))
         return trie
 
-    monkeypatch.setattr(walk, "build_trie", flat)
+    monkeypatch.setattr(encoded, "build_trie", flat)
     assert body_of(make("gpt_neox")) is None
 
 
 def test_out_of_memory_halves_the_chunk_and_loses_nothing(model: Any, monkeypatch) -> None:
-    requests = [Encoded((1, 2, 3, i, i + 1, i + 2), 3, False) for i in range(10)]
+    requests = Requests.of([Encoded((1, 2, 3, i, i + 1, i + 2), 3, False) for i in range(10)])
     expected = score_trie(TransformersBody(model), requests, Counters(), chunk=256)
     base, sizes = model.base_model, []
 
@@ -218,11 +227,11 @@ def test_what_cannot_fit_is_a_sentence(monkeypatch) -> None:
 
     monkeypatch.setattr(model.base_model, "forward", no_memory)
     with pytest.raises(ScoringError, match="one token at depth 0 does not fit in memory"):
-        score_trie(TransformersBody(model), [Encoded((1, 2, 3), 1, False)], Counters(), chunk=4)
+        score_trie(TransformersBody(model), Requests.of([Encoded((1, 2, 3), 1, False)]), Counters(), chunk=4)
 
 
 def test_the_walk_agrees_with_padded_batches(model: Any) -> None:
-    requests = [Encoded((1, *range(2, 2 + i), 5), i, False) for i in range(1, 12)]
+    requests = Requests.of([Encoded((1, *range(2, 2 + i), 5), i, False) for i in range(1, 12)])
     walked = score_trie(TransformersBody(model), requests, Counters(), chunk=256)
     padded = score_padded(model, requests, Counters())
     assert [s.greedy for s in walked] == [s.greedy for s in padded]

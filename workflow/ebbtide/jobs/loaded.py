@@ -34,8 +34,11 @@ class Loaded:
         self.device_lost = False
         self.digests: dict[str, str] = {}  # full sha256 of the weight files in memory, by name
 
-    def get(self, job: Job, cells: str) -> "Scorer":
-        """Return the scorer of a job's checkpoint. Raises what loading raises."""
+    def get(self, job: Job, cells: str, *, encoded: bool) -> "Scorer":
+        """Return the scorer of a job's checkpoint. Raises what loading raises.
+
+        `encoded`: see `scoring.engine.load_scorer`.
+        """
         checkpoint, identity, backend = job["checkpoint"], job["identity"], backend_of(job["identity"])
         wanted = _key_of(job)
         if self._scorer is None or self._key != wanted:
@@ -56,7 +59,8 @@ class Loaded:
             else:
                 with ThreadPoolExecutor(1) as pool:  # hash the files while they are loaded
                     hashing = pool.submit(check_full_digests, checkpoint, weights, cells)
-                    scorer = load(tokenizer=tokenizer_of(checkpoint), offload=self._offload)
+                    own = tokenizer_of(checkpoint)
+                    scorer = load(tokenizer=own, offload=self._offload, encoded=encoded)
                     self.digests = hashing.result()
             self._scorer = scorer
             self._key = wanted

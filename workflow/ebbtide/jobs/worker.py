@@ -18,19 +18,37 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ebbtide.cells import store
 from ebbtide.cells.cell import write_cell, written
 from ebbtide.checkpoints.directory import directory_of, tokenizer_of
-from ebbtide.errors import CellError, EbbtideError, ScoringError, StorageError, first_line
+from ebbtide.errors import EbbtideError, ScoringError, StorageError, first_line
 from ebbtide.jobs.checked import examples_to_rescore, write_checked_cell
+from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.jobs.loaded import Job, Loaded
 from ebbtide.jobs.score_cell import read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
-from ebbtide.tables import REQUESTS, read_footer
-from ebbtide.tasks.kinds import kind_of
+
+# Rules of encoding, precision and window, which a check of a cell shares with it.
+RESCORED = ("encoding", "bos", "truncation", "max_length", "dtype")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The worker's own job, the hint, and what is kept from one cell to the next."""
+
+    own: Job
+    hint: Job
+    loaded: Loaded
+    tasks: EncodedTasks
+
+    @property
+    def cells(self) -> str:
+        """Directory of the cell store."""
+        return str(self.own["cells"])
 
 
 def main() -> int:
@@ -39,64 +57,64 @@ def main() -> int:
     job = json.loads(sys.argv[1])
     hint = read_hint(job["hint"])
     loaded = Loaded(job["threads"], offload=bool(hint.get("offload")))
+    work = Work(job, hint, loaded, EncodedTasks(job["cells"]))
     own, failed = not job.get("siblings_only"), False
     try:
         try:
             if own:
-                _score_into_store(loaded, job, job["cells"], int(hint.get("rescore_examples", 0)))
+                _score_into_store(work, job)
         except StorageError:  # further cells could not be written either
             raise
         except EbbtideError as error:
             failed = True
             log.error("%s", error)
-        if not loaded.device_lost:
-            _score_siblings(loaded, job, hint, done=int(own and not failed))
+        if not work.loaded.device_lost:
+            _score_siblings(work, done=int(own and not failed))
     except (StorageError, OSError) as error:
         log.error("%s", error if isinstance(error, StorageError) else f"ScoringError: {error}.")
         return 1
     return int(failed)
 
 
-def _score_into_store(loaded: Loaded, job: Job, cells: str, rescore_examples: int) -> int:
+def _score_into_store(work: Work, job: Job) -> int:
     """Score one cell and write it to the store; return the number of tokens forwarded.
 
     Raises only `EbbtideError` (`StorageError` for a store that cannot be written) and `OSError`.
     """
     try:
-        return _scored(loaded, job, cells, rescore_examples)
+        return _scored(work, job)
     except (EbbtideError, OSError):
         raise
     except Exception as error:  # whatever torch or transformers raise: it must not take the siblings along
         log.exception("scoring %s failed", job["requests"])
-        loaded.device_lost = "CUDA error" in str(error)
+        work.loaded.device_lost = "CUDA error" in str(error)
         raise ScoringError(
             f"{job['requests']} with {job['checkpoint']}: {type(error).__name__}: {first_line(error)}."
         ) from error
 
 
-def _scored(loaded: Loaded, job: Job, cells: str, rescore_examples: int) -> int:
+def _scored(work: Work, job: Job) -> int:
     identity = job["identity"]
-    frozen = read_footer(job["requests"], REQUESTS)
-    if (found := frozen.get("identity")) != identity["task"]:
-        raise CellError(
-            f"{job['requests']}: found task {found}, expected {identity['task']}; {REQUESTS.remedy}."
-        )
-    scorer = loaded.get(job, cells)
-    settings = {name: identity[name] for name in ("encoding", "bos", "truncation", "max_length")}
-    rolling = kind_of(frozen.get("definition", {})).needs == "losses"
+    stored = work.tasks.are_probably_stored(job)
+    scorer = work.loaded.get(job, work.cells, encoded=stored)
+    task, keys, rolling = work.tasks.get(job, scorer)
+    # A GPU must not wait for the next task; a CPU has no time to spare for it.
+    if scorer.device == "cuda" and (following := _following(work, job)) is not None:
+        work.tasks.prepare(following, scorer)
     if rolling:
-        from ebbtide.scoring.documents import score_rolling
+        from ebbtide.scoring.documents import score_rolling_task
 
-        result = score_rolling(scorer, job["requests"], max_length=identity["max_length"])
+        result = score_rolling_task(scorer, task, keys, job["requests"])
     else:
-        from ebbtide.scoring.engine import score_requests
+        from ebbtide.scoring.engine import score_task
 
-        result = score_requests(scorer, job["requests"], **settings)
+        result = score_task(scorer, task, keys, job["requests"])
     footer = {**result.footer, "written": written()}
-    if loaded.digests:
-        footer["weights_sha256"] = loaded.digests
-    path = store.path_of(cells, identity)
-    examples = 0 if rolling else examples_to_rescore(path, rescore_examples)
+    if work.loaded.digests:
+        footer["weights_sha256"] = work.loaded.digests
+    path = store.path_of(work.cells, identity)
+    wanted = int(work.hint.get("rescore_examples", 0))
+    examples = 0 if rolling else examples_to_rescore(path, wanted)
     if examples:  # a document is scored in windows, not as one request
         from ebbtide.scoring.rescore import largest_difference
 
@@ -106,9 +124,8 @@ def _scored(loaded: Loaded, job: Job, cells: str, rescore_examples: int) -> int:
             job["requests"],
             result.rows,
             examples=examples,
-            dtype=identity["dtype"],
             tokenizer=tokenizer_of(job["checkpoint"]),
-            **settings,
+            **{name: identity[name] for name in RESCORED},
         )
         verified = write_checked_cell(result.rows, path, identity, footer, check)
         if "reason" in verified:
@@ -118,21 +135,20 @@ def _scored(loaded: Loaded, job: Job, cells: str, rescore_examples: int) -> int:
     return int(result.footer["forwarded_tokens"])
 
 
-def _score_siblings(loaded: Loaded, own: Job, hint: Job, done: int) -> None:
+def _score_siblings(work: Work, done: int) -> None:
     """Score the missing siblings in the hint, including tasks that are frozen in the meantime.
 
     `done` is the number of cells scored before.
     """
-    cells, after = own["cells"], float(hint.get("recompute_before", 0.0))
-    rescore_examples = int(hint.get("rescore_examples", 0))
+    loaded, cells = work.loaded, work.cells
     progress, started, tokens = Progress(), time.perf_counter(), 0
-    for sibling in _pending(own, hint, cells, after):
+    for sibling in _pending(work):
         if loaded.is_broken(sibling):
             continue
         mark = store.attempt_mark(cells, sibling["identity"])
         mark.touch()
         try:
-            tokens += _score_into_store(loaded, sibling, cells, rescore_examples)
+            tokens += _score_into_store(work, sibling)
         except StorageError:
             mark.unlink(missing_ok=True)
             raise
@@ -149,8 +165,25 @@ def _score_siblings(loaded: Loaded, own: Job, hint: Job, done: int) -> None:
     progress.done(f"scored {done} cells with {loaded.loads} loads of weights")
 
 
-def _pending(own: Job, hint: Job, cells: str, after: float) -> Iterator[Job]:
+def _following(work: Work, job: Job) -> Job | None:
+    """The sibling with the same checkpoint that is probably scored after a job."""
+    if work.hint.get("load_once_per", "cell") == "cell":
+        return None
+    siblings: list[Job] = work.hint["cells"]
+    for sibling in siblings:
+        if sibling["checkpoint"] == job["checkpoint"] and sibling["identity"] != job["identity"]:
+            cell, mark = (
+                name(work.cells, sibling["identity"]) for name in (store.path_of, store.attempt_mark)
+            )
+            if _is_ready(sibling) and not cell.exists() and not mark.exists():
+                return sibling
+    return None
+
+
+def _pending(work: Work) -> Iterator[Job]:
     """Yield the siblings to score, each at most once, until a scan of the hint finds no more."""
+    own, hint, cells = work.own, work.hint, work.cells
+    after = float(hint.get("recompute_before", 0.0))
     wanted = [
         sibling
         for sibling in hint.get("cells", [])

@@ -78,11 +78,7 @@ class Attention:
 
     def __init__(self, decoder: Heads, chunk: Chunk, cache: Cache) -> None:
         self._decoder, self._chunk, self._cache = decoder, chunk, cache
-        device = decoder.embedding.device
-        self._blocks = chunk.blocks(device.type)
-        self._slots = [
-            slice(len(b.slots)) if b.run else torch.from_numpy(b.slots).to(device) for b in self._blocks
-        ]
+        self._blocks = chunk.blocks(decoder.embedding.shape[1])
         self._biases: dict[int | None, list[Tensor]] = {}
 
     def __call__(self, layer: int, window: int | None, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -90,9 +86,9 @@ class Attention:
         decoder = self._decoder
         buffer = self._cache.append(layer, key, value)
         attended = query.new_empty(query.shape)
-        for block, slots, bias in zip(self._blocks, self._slots, self._bias(window), strict=True):
+        for block, bias in zip(self._blocks, self._bias(window), strict=True):
             queries = query[block.first : block.last].transpose(0, 1)[None]  # (1, heads, B, h)
-            keys, values = buffer[:, slots].transpose(1, 2)[:, None]  # each (1, key_value_heads, L, h)
+            keys, values = buffer[:, block.slots].transpose(1, 2)[:, None]  # each (1, key_value_heads, L, h)
             if decoder.attention_softcap is None:
                 found = functional.scaled_dot_product_attention(
                     queries,
@@ -114,9 +110,9 @@ class Attention:
         return self._biases[window]
 
     def _bias_of(self, block: Block, window: int | None) -> Tensor:
-        dtype, device = self._decoder.embedding.dtype, self._decoder.embedding.device
-        visible = self._chunk.mask(block, window)
-        bias = torch.zeros(1, 1, *visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf).to(device)
+        dtype = self._decoder.embedding.dtype
+        visible = self._chunk.mask(block, window)  # on the device
+        bias = visible.new_zeros(1, 1, *visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)
         slopes = self._decoder.slopes
         if slopes is None:
             return bias

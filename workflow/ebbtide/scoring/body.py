@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ebbtide.scoring.attention import Cache
-from ebbtide.scoring.chunks import BLOCKS_PER_PATH, Chunk
+from ebbtide.scoring.chunks import BLOCKS_PER_PATH, Chunk, block_size
 from ebbtide.scoring.decoder import Decoder
 from ebbtide.scoring.head import vocabulary_slices
 
@@ -57,7 +57,8 @@ class NativeBody:
         wide = 2 * len(layer.up.weight) + 4 * decoder.heads * decoder.head_dim
         kept = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + BLOCKS_PER_PATH + 1)
         shared = decoder.slopes is None and decoder.attention_softcap is None
-        masks = depth * (1 if shared else decoder.heads)
+        slots = depth + block_size(self.device.type, decoder.embedding.shape[1])
+        masks = slots * (1 if shared else decoder.heads)
         return decoder.embedding.element_size() * (residual + wide + kept + 2 * masks)
 
     def start(self) -> None:

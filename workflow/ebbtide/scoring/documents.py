@@ -7,24 +7,19 @@ losses.footer["loss"], losses.footer["bits_per_byte"]
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ebbtide.errors import ScoringError
 from ebbtide.files import json_lines
-from ebbtide.scoring.engine import Scored, provenance, window_of
+from ebbtide.scoring.encoded_task import EncodedTask, encode_documents
+from ebbtide.scoring.engine import Scored, provenance, sums, window_of
 from ebbtide.scoring.peak import peak_memory, reset_peak
-from ebbtide.scoring.rolling import (
-    bits_per_byte,
-    count_bytes,
-    count_words,
-    loss,
-    perplexity,
-    rolling_windows,
-)
+from ebbtide.scoring.rolling import bits_per_byte, loss, perplexity
 from ebbtide.scoring.scorer import Counters, Scorer
 from ebbtide.tables import CELL, DOCUMENTS, LOSSES, REQUESTS, content_sha256, read_parquet, table_of
 from ebbtide.texts import read_text, suffix_of
@@ -69,98 +64,81 @@ def score_documents(
     CellError
         A damaged file.
     """
-    return _score(scorer, _read(documents), documents, context, max_length)
+    table, window = _read(documents), window_of(scorer, max_length)
+    task = encode_documents(scorer, table, documents, window=window, context=context)
+    return _score(scorer, task, table.column("document"), documents)
 
 
 def score_rolling(scorer: Scorer, requests: str | Path, *, max_length: int | None = None) -> Scored:
     """Score a frozen task of kind rolling: every request is a document without context.
 
-    The rows are those of a cell. `greedy` is False and `first_token_loglikelihood` is NaN, because they are
-    not computed. Raises the errors of `score_documents`.
+    Raises the errors of `score_documents`.
     """
     table = read_parquet(requests, REQUESTS)
+    task = encode_rolling(scorer, table, requests, window=window_of(scorer, max_length))
+    return score_rolling_task(scorer, task, table, requests)
+
+
+def encode_rolling(scorer: Scorer, table: pa.Table, source: str | Path, *, window: int) -> EncodedTask:
+    """Encode the requests of a task of kind rolling. Raises the errors of `encode_documents`."""
     names = [str(name) for name in table.column("example").to_pylist()]
     texts = table.column("continuation").to_pylist()
     documents = table_of({"document": names, "text": texts}, DOCUMENTS)
-    losses = _score(scorer, documents, requests, 1, max_length)
+    task = encode_documents(scorer, documents, source, window=window)
+    record = {"requests": len(table), "requests_sha256": content_sha256(table), "truncated": 0}
+    return replace(task, facts={**task.facts, **record})
+
+
+def score_rolling_task(scorer: Scorer, task: EncodedTask, keys: pa.Table, source: str | Path) -> Scored:
+    """Score an encoded task of kind rolling (see `engine.score_task`).
+
+    The rows are those of a cell. `greedy` is False and `first_token_loglikelihood` is NaN, because they are
+    not computed.
+    """
+    losses = _score(scorer, task, keys.column("example"), source)
+    none = np.zeros(len(keys), dtype=bool)
     rows = table_of(
         {
-            "example": table.column("example"),
-            "choice": table.column("choice"),
-            "loglikelihood": losses.rows.column("loglikelihood"),
-            "tokens": losses.rows.column("tokens"),
-            "bytes": losses.rows.column("bytes"),
-            "characters": [len(text) for text in texts],
-            "greedy": [False] * len(texts),
-            "first_token_loglikelihood": [math.nan] * len(texts),
-            "context_tokens": [0] * len(texts),
-            "truncated": [False] * len(texts),
+            "example": keys.column("example"),
+            "choice": keys.column("choice"),
+            **{name: losses.rows.column(name) for name in ("loglikelihood", "tokens", "bytes")},
+            "characters": task.rows["characters"],
+            "greedy": none,
+            "first_token_loglikelihood": np.full(len(keys), np.nan),
+            "context_tokens": none.astype(np.int64),
+            "truncated": none,
         },
         CELL,
     )
-    record = {"requests": len(rows), "requests_sha256": content_sha256(table), "truncated": 0}
-    return Scored(rows, {**losses.footer, **record})
+    return Scored(rows, losses.footer)
 
 
-def _score(
-    scorer: Scorer, table: pa.Table, documents: str | Path, context: int, max_length: int | None
-) -> Losses:
-    """Score a table of documents; `documents` is the file it came from."""
+def _score(scorer: Scorer, task: EncodedTask, names: pa.ChunkedArray, source: str | Path) -> Losses:
+    """Score encoded documents with these names; `source` is the file they came from."""
     started = time.perf_counter()
     reset_peak(scorer.device)
-    texts = table.column("text").to_pylist()
-    start = scorer.tokenizer.bos if scorer.tokenizer.bos is not None else scorer.tokenizer.eos
-    if start is None:
-        raise ScoringError(
-            f"{documents}: the tokenizer has neither a beginning nor an end token to predict the first from."
-        )
-    tokens = scorer.tokenizer.ids(texts)
-    highest = max((max(ids) for ids in tokens if ids), default=0)
-    if highest >= scorer.vocabulary:
-        raise ScoringError(
-            f"{documents}: token {highest} is outside the model's vocabulary of {scorer.vocabulary}; "
-            "the tokenizer does not belong to the model."
-        )
-    window = window_of(scorer, max_length)
-    windows = [rolling_windows(ids, start, window, context) for ids in tokens]
     counters, record = Counters(), scorer.record()
-    scores = iter(scorer.score([w for document in windows for w in document], counters=counters))
-    sums = [math.fsum(v for _ in document for v in next(scores).loglikelihoods) for document in windows]
-    for name, value in zip(table.column("document").to_pylist(), sums, strict=True):
+    scores = scorer.score(task.requests, counters=counters)
+    windows = np.cumsum([0, *task.rows["windows"]])  # where those of each document begin
+    losses = sums(scores.loglikelihood, scores.bounds[windows])
+    for name, value in zip(names.to_pylist(), losses, strict=True):
         if not math.isfinite(value):
             raise ScoringError(
-                f"{documents}: document {name}: the log-likelihood is {value}; "
+                f"{source}: document {name}: the log-likelihood is {value}; "
                 "score in a wider dtype, or check the weights."
             )
-    counts = {
-        "tokens": [len(ids) for ids in tokens],
-        "bytes": [count_bytes(text) for text in texts],
-        "words": [count_words(text) for text in texts],
-    }
-    rows = table_of(
-        {
-            "document": table.column("document"),
-            "loglikelihood": sums,
-            **counts,
-            "windows": [len(document) for document in windows],
-        },
-        LOSSES,
-    )
-    if not sum(counts["tokens"]):
-        raise ScoringError(f"{documents} contains no tokens.")
+    counts = {name: task.rows[name] for name in ("tokens", "bytes", "words")}
+    columns = {"document": names, "loglikelihood": losses, **counts, "windows": task.rows["windows"]}
     footer = {
-        "documents": len(rows),
-        "documents_sha256": content_sha256(table),
-        "context": context,
-        "window": window,
-        "loss": loss(sums, counts["tokens"]),
-        "bits_per_byte": bits_per_byte(sums, counts["bytes"]),
-        **{f"{what[:-1]}_perplexity": perplexity(sums, counts[what]) for what in counts},
+        **task.facts,
+        "loss": loss(losses, counts["tokens"].tolist()),
+        "bits_per_byte": bits_per_byte(losses, counts["bytes"].tolist()),
+        **{f"{what[:-1]}_perplexity": perplexity(losses, counts[what].tolist()) for what in counts},
         **provenance(scorer, counters, record),
         "peak_memory_bytes": peak_memory(scorer.device),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    return Losses(rows, footer)
+    return Losses(table_of(columns, LOSSES), footer)
 
 
 def _read(path: str | Path) -> pa.Table:

@@ -6,11 +6,16 @@ context tokens        continuation tokens
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ebbtide.errors import ScoringError
-from ebbtide.scoring.tokenizer import Tokenizer
+from ebbtide.scoring.encoded import Requests
+
+if TYPE_CHECKING:
+    from ebbtide.scoring.tokenizer import Tokenizer
 
 ENCODINGS = ("harness", "joint", "separate")
 BOS = ("tokenizer", "always", "never")
@@ -20,28 +25,8 @@ Pair = tuple[list[int], list[int], bool]  # context tokens, scored tokens, wheth
 Starts = Callable[[str], list[int]]  # tokens to prepend to a text
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """One request in tokens: `tokens[:context]` is the context, `tokens[context:]` is scored."""
-
-    tokens: tuple[int, ...]
-    context: int
-    truncated: bool
-    border: bool = False  # a token of the whole text spans the end of the context
-
-    @property
-    def fed(self) -> tuple[int, ...]:
-        """The tokens that the model reads: all but the last."""
-        return self.tokens[:-1]
-
-    @property
-    def continuation(self) -> tuple[int, ...]:
-        """The scored tokens."""
-        return self.tokens[self.context :]
-
-
 def encode(
-    tokenizer: Tokenizer,
+    tokenizer: "Tokenizer",
     contexts: Sequence[str],
     continuations: Sequence[str],
     names: Sequence[str],
@@ -51,7 +36,7 @@ def encode(
     truncation: str,
     window: int,
     vocabulary: int,
-) -> list[Encoded]:
+) -> Requests:
     """Encode requests, one per context and continuation.
 
     Parameters
@@ -67,7 +52,7 @@ def encode(
         differences: a context of only whitespace counts as empty, where the harness fails; and a token that
         the tokenizer *appends* to every text is scored by the harness, but omitted here. Where a token spans
         the border (`hello wor` + `ld is round`), the harness scores only what follows the tokens of the
-        context, here ` is round`; such a request is flagged (`Encoded.border`), also under `joint`.
+        context, here ` is round`; such a request is flagged (`Requests.border`), also under `joint`.
 
         `joint` encodes the whole text once. The continuation begins with the token that contains its first
         character, even if that token also contains the end of the context. Whitespace does not move.
@@ -102,36 +87,51 @@ def encode(
     ):
         if found not in allowed:
             raise ScoringError(f"{key}: found {found!r}, allowed: {', '.join(allowed)}.")
-    split = {"harness": _harness, "joint": _joint, "separate": _separate}[encoding]
-    pairs = split(tokenizer, contexts, continuations, names, _starts(tokenizer, bos))
-    encoded = []
-    for pair, name in zip(pairs, names, strict=True):
-        given, scored = pair[:2] if pair[0] else _with_start(tokenizer, pair[1])
-        tokens = (*given, *scored)
-        if not scored:
-            hint = "; a token spans its border with the context, so begin it with a space" if pair[2] else ""
-            raise ScoringError(f"{name}: the continuation has no tokens of its own after its context{hint}.")
-        if (largest := max(tokens)) >= vocabulary:
-            raise ScoringError(
-                f"{name}: token {largest} is outside the model's vocabulary of {vocabulary}; "
-                "the tokenizer does not belong to the model."
-            )
-        cut = max(0, len(tokens) - 1 - window)
-        if cut >= len(given):
-            raise ScoringError(
-                f"{name}: the continuation alone ({len(scored)} tokens) exceeds the window of {window}."
-            )
-        if cut and truncation == "refuse":
-            raise ScoringError(
-                f"{name}: {len(tokens) - 1} tokens to read exceed the window of {window}; "
-                "shorten the context (fewer shots) or allow `truncation: left`."
-            )
-        encoded.append(Encoded(tokens[cut:], len(given) - cut, cut > 0, pair[2]))
-    return encoded
+    rule = {"harness": _harness, "joint": _joint, "separate": _separate}[encoding]
+    pairs = rule(tokenizer, contexts, continuations, names, _starts(tokenizer, bos))
+    split = [pair[:2] if pair[0] else _with_start(tokenizer, pair[1]) for pair in pairs]
+    given, scored = (np.array([len(part[i]) for part in split], dtype=np.int64) for i in (0, 1))
+    bounds = np.cumsum([0, *(given + scored)], dtype=np.int64)
+    flat = chain.from_iterable(chain.from_iterable(split))
+    tokens = np.fromiter(flat, dtype=np.int64, count=int(bounds[-1]))
+    border = np.array([pair[2] for pair in pairs], dtype=bool)
+    largest = np.maximum.reduceat(tokens, bounds[:-1]) if split else bounds[:-1]
+    cut = np.maximum(0, given + scored - 1 - window)
+    wrong = (scored == 0) | (largest >= vocabulary) | (cut >= given) | ((cut > 0) & (truncation == "refuse"))
+    if wrong.any():
+        i = int(wrong.argmax())
+        sizes = int(given[i]), int(scored[i]), window
+        reason = _reason(sizes, int(largest[i]), vocabulary, border=bool(border[i]))
+        raise ScoringError(f"{names[i]}: {reason}")
+    kept = given + scored - cut
+    ends = np.repeat(bounds[1:], given + scored)
+    tokens = tokens[np.arange(len(tokens)) >= ends - np.repeat(kept, given + scored)]
+    return Requests(
+        tokens.astype(np.int32), np.cumsum([0, *kept], dtype=np.int64), given - cut, cut > 0, border
+    )
+
+
+def _reason(sizes: tuple[int, int, int], largest: int, vocabulary: int, *, border: bool) -> str:
+    """Why a request cannot be encoded; `sizes` are its context and scored tokens, and the window."""
+    given, scored, window = sizes
+    if not scored:
+        hint = "; a token spans its border with the context, so begin it with a space" if border else ""
+        return f"the continuation has no tokens of its own after its context{hint}."
+    if largest >= vocabulary:
+        return (
+            f"token {largest} is outside the model's vocabulary of {vocabulary}; "
+            "the tokenizer does not belong to the model."
+        )
+    if scored > window:
+        return f"the continuation alone ({scored} tokens) exceeds the window of {window}."
+    return (
+        f"{given + scored - 1} tokens to read exceed the window of {window}; "
+        "shorten the context (fewer shots) or allow `truncation: left`."
+    )
 
 
 def _harness(
-    tokenizer: Tokenizer,
+    tokenizer: "Tokenizer",
     contexts: Sequence[str],
     continuations: Sequence[str],
     names: Sequence[str],
@@ -157,7 +157,7 @@ def _harness(
 
 
 def _joint(
-    tokenizer: Tokenizer,
+    tokenizer: "Tokenizer",
     contexts: Sequence[str],
     continuations: Sequence[str],
     names: Sequence[str],
@@ -182,7 +182,7 @@ def _joint(
 
 
 def _separate(
-    tokenizer: Tokenizer,
+    tokenizer: "Tokenizer",
     contexts: Sequence[str],
     continuations: Sequence[str],
     names: Sequence[str],
@@ -195,7 +195,7 @@ def _separate(
     ]
 
 
-def _starts(tokenizer: Tokenizer, bos: str) -> Starts:
+def _starts(tokenizer: "Tokenizer", bos: str) -> Starts:
     """The tokens to prepend under a `bos` policy; none to a text that begins with the start token."""
     start = _start(tokenizer)
     front = list(tokenizer.beginning)
@@ -209,11 +209,11 @@ def _starts(tokenizer: Tokenizer, bos: str) -> Starts:
     return lambda text: [] if own is not None and text.startswith(own) else front
 
 
-def _start(tokenizer: Tokenizer) -> int | None:
+def _start(tokenizer: "Tokenizer") -> int | None:
     return tokenizer.eos if tokenizer.bos is None else tokenizer.bos
 
 
-def _with_start(tokenizer: Tokenizer, scored: list[int]) -> tuple[list[int], list[int]]:
+def _with_start(tokenizer: "Tokenizer", scored: list[int]) -> tuple[list[int], list[int]]:
     """Put the start token before scored tokens without a context."""
     start = _start(tokenizer)
     if start is None:

@@ -6,25 +6,30 @@ scored = score_requests(scorer, "requests.parquet")
 scored.rows        # one row per request: log-likelihood, tokens, greedy, …
 """
 
+import itertools
 import math
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from ebbtide.arrow import array_of
 from ebbtide.checkpoints.precision import DTYPES
 from ebbtide.environment import quick_start
 from ebbtide.errors import ConfigError, ScoringError
-from ebbtide.scoring.encoding import Encoded, encode
+from ebbtide.scoring.encoded import Requests
+from ebbtide.scoring.encoded_task import EncodedTask, encode_task, row_names
 from ebbtide.scoring.peak import peak_memory, reset_peak
-from ebbtide.scoring.scorer import AUTO, BACKENDS, FAKE, Counters, Scorer, TokenScores
-from ebbtide.scoring.tokenizer import Tokenizer
-from ebbtide.tables import CELL, REQUESTS, TOKENS, content_sha256, read_parquet, table_of
+from ebbtide.scoring.scorer import AUTO, BACKENDS, FAKE, Counters, Scorer, Scores
+from ebbtide.tables import CELL, REQUESTS, TOKENS, read_parquet, table_of
+
+if TYPE_CHECKING:
+    from ebbtide.scoring.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def load_scorer(
     weights: str = "",
     tokenizer: str | Path | None = None,
     offload: bool = False,
+    encoded: bool = False,
 ) -> Scorer:
     """Load weights and tokenizer of a checkpoint on the GPU if there is one, else on the CPU.
 
@@ -77,6 +83,8 @@ def load_scorer(
         Directory of the tokenizer; None: `directory`, or its parent if it has no `tokenizer.json`.
     offload
         Whether the part of a model that does not fit on the visible GPUs stays in CPU memory, which is slow.
+    encoded
+        Whether tasks may be encoded already, so that the tokenizer is loaded only when it is first used.
 
     Raises
     ------
@@ -98,7 +106,13 @@ def load_scorer(
     from ebbtide.scoring.model_scorer import load_model_scorer
 
     return load_model_scorer(
-        directory, dtype, threads, native=backend == AUTO, tokenizer_directory=tokenizer, offload=offload
+        directory,
+        dtype,
+        threads,
+        native=backend == AUTO,
+        tokenizer_directory=tokenizer,
+        offload=offload,
+        encoded=encoded,
     )
 
 
@@ -132,42 +146,47 @@ def score_requests(
     CellError
         A damaged or incomplete requests file.
     """
+    table = read_parquet(requests, REQUESTS, foreign=True)
+    window = window_of(scorer, max_length)
+    rules: dict[str, Any] = {"encoding": encoding, "bos": bos, "truncation": truncation, "window": window}
+    task = encode_task(scorer, table, requests, **rules)
+    return score_task(scorer, task, table, requests, per_token=per_token)
+
+
+def score_task(
+    scorer: Scorer, task: EncodedTask, keys: pa.Table, source: str | Path, *, per_token: bool = False
+) -> Scored:
+    """Score an encoded task.
+
+    Parameters
+    ----------
+    task
+        From `encode_task`, with the tokenizer of the scorer.
+    keys
+        Table with the columns `example, choice` of the requests.
+    source
+        File of the requests, named in errors.
+    per_token
+        See `score_requests`.
+
+    Raises
+    ------
+    ScoringError
+        A non-finite log-likelihood, too little memory.
+    """
     started = time.perf_counter()
     reset_peak(scorer.device)
-    table = read_parquet(requests, REQUESTS, foreign=True)
-    if not len(table):
-        raise ScoringError(f"{requests} contains no requests.")
-    columns = {name: table.column(name).to_pylist() for name in REQUESTS.columns}
-    names = [
-        f"{requests}: example {e}, choice {c}"
-        for e, c in zip(columns["example"], columns["choice"], strict=True)
-    ]
-    encoded = encode(
-        scorer.tokenizer,
-        columns["context"],
-        columns["continuation"],
-        names,
-        encoding=encoding,
-        bos=bos,
-        truncation=truncation,
-        window=window_of(scorer, max_length),
-        vocabulary=scorer.vocabulary,
-    )
     counters = Counters()
     record = scorer.record()  # before scoring, because what fails later loses the scores
-    scores = scorer.score(encoded, ranks=per_token, counters=counters)
-    rows = _rows(table, columns["continuation"], encoded, scores, names)
+    scores = scorer.score(task.requests, ranks=per_token, counters=counters)
+    rows = _rows(task, scores, keys, source)
     footer = {
-        "requests": len(rows),
-        "requests_sha256": content_sha256(table),
-        "truncated": sum(e.truncated for e in encoded),
-        "border_tokens": sum(e.border for e in encoded),
-        "equal_first_tokens": _equal_first_tokens(table, encoded),
+        **task.facts,
         **provenance(scorer, counters, record),
         "peak_memory_bytes": peak_memory(scorer.device),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    tokens = _tokens(table, scorer.tokenizer, encoded, scores) if per_token else None
+    tokens = _tokens(keys, scorer.tokenizer, task.requests, scores) if per_token else None
     return Scored(rows, footer, tokens)
 
 
@@ -201,62 +220,47 @@ def provenance(scorer: Scorer, counters: Counters, record: Mapping[str, Any]) ->
     }
 
 
-def _rows(
-    table: pa.Table,
-    continuations: Sequence[str],
-    encoded: Sequence[Encoded],
-    scores: Sequence[TokenScores],
-    names: Sequence[str],
-) -> pa.Table:
+def sums(values: np.ndarray, bounds: np.ndarray) -> list[float]:
+    """Sum of each segment of values, exact before rounding, so that it does not depend on their order."""
+    known = values.tolist()
+    return [math.fsum(known[a:b]) for a, b in itertools.pairwise(bounds.tolist())]
+
+
+def _rows(task: EncodedTask, scores: Scores, keys: pa.Table, source: str | Path) -> pa.Table:
     """The rows of a cell, in the order of the requests."""
-    values: dict[str, list[Any]] = {
-        "loglikelihood": [math.fsum(s.loglikelihoods) for s in scores],
-        "tokens": [len(e.continuation) for e in encoded],
-        "bytes": [len(k.encode()) for k in continuations],
-        "characters": [len(k) for k in continuations],
-        "greedy": [s.greedy for s in scores],
-        "first_token_loglikelihood": [s.loglikelihoods[0] for s in scores],
-        "context_tokens": [e.context for e in encoded],
-        "truncated": [e.truncated for e in encoded],
-        "border_token": [e.border for e in encoded],
+    first = scores.bounds[:-1]
+    loglikelihood = np.array(sums(scores.loglikelihood, scores.bounds))
+    if not (finite := np.isfinite(loglikelihood)).all():
+        row = int(finite.argmin())
+        raise ScoringError(
+            f"{row_names(keys.slice(row, 1), source)[0]}: the log-likelihood is {loglikelihood[row]}; "
+            "score in a wider dtype, or check the weights."
+        )
+    values = {
+        **task.rows,
+        "loglikelihood": loglikelihood,
+        "greedy": np.logical_and.reduceat(scores.greedy, first),
+        "first_token_loglikelihood": scores.loglikelihood[first],
     }
-    for name, value in zip(names, values["loglikelihood"], strict=True):
-        if not math.isfinite(value):
-            raise ScoringError(
-                f"{name}: the log-likelihood is {value}; score in a wider dtype, or check the weights."
-            )
-    return table_of({"example": table["example"], "choice": table["choice"], **values}, CELL)
+    names = [name for name in (*CELL.columns, *CELL.optional) if name in values]
+    return table_of(
+        {"example": keys["example"], "choice": keys["choice"], **{name: values[name] for name in names}}, CELL
+    )
 
 
-def _equal_first_tokens(table: pa.Table, encoded: Sequence[Encoded]) -> int:
-    """Number of examples in which two choices begin with the same token."""
-    examples = table.column("example").to_pylist()
-    roles = table.column("role").to_pylist() if "role" in table.column_names else None
-    seen: set[tuple[Any, int]] = set()
-    equal = set()
-    for row, (example, request) in enumerate(zip(examples, encoded, strict=True)):
-        if roles is not None and roles[row] != "choice":
-            continue
-        start = (example, request.tokens[request.context])
-        if start in seen:
-            equal.add(example)
-        seen.add(start)
-    return len(equal)
-
-
-def _tokens(
-    table: pa.Table, tokenizer: Tokenizer, encoded: Sequence[Encoded], scores: Sequence[TokenScores]
-) -> pa.Table:
+def _tokens(keys: pa.Table, tokenizer: "Tokenizer", requests: Requests, scores: Scores) -> pa.Table:
     """One row per continuation token."""
-    request = [r for r, e in enumerate(encoded) for _ in e.continuation]
-    ids = [token for e in encoded for token in e.continuation]
-    text = {token: tokenizer.backend.decode([token], skip_special_tokens=False) for token in set(ids)}
-    rows = table.select(["example", "choice"]).take(array_of(request, pa.int64()))
-    values: dict[str, list[Any]] = {
-        "place": [place for e in encoded for place in range(len(e.continuation))],
+    ids, counts = requests.continuations, requests.scored
+    text = {
+        token: tokenizer.backend.decode([token], skip_special_tokens=False) for token in set(ids.tolist())
+    }
+    request = np.repeat(np.arange(len(counts)), counts)
+    rows = keys.select(["example", "choice"]).take(array_of(request.tolist(), pa.int64()))
+    values: dict[str, Any] = {
+        "place": np.arange(len(ids)) - np.repeat(scores.bounds[:-1], counts),
         "token": ids,
-        "text": [text[token] for token in ids],
-        "loglikelihood": [value for s in scores for value in s.loglikelihoods],
-        "rank": [rank for s in scores for rank in s.ranks or ()],
+        "text": [text[token] for token in ids.tolist()],
+        "loglikelihood": scores.loglikelihood,
+        "rank": scores.rank,
     }
     return table_of({"example": rows["example"], "choice": rows["choice"], **values}, TOKENS)

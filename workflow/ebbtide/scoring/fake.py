@@ -9,20 +9,21 @@ summary of a study begins with a warning.
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
 from ebbtide.logs import log
 from ebbtide.parameters import count
-from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.scorer import FAKE, Counters, TokenScores
+from ebbtide.scoring.encoded import Encoded, Requests
+from ebbtide.scoring.scorer import FAKE, Counters, Scores
 from ebbtide.scoring.tokenizer import Tokenizer
 
 WINDOW = 2**16  # tokens
@@ -43,25 +44,19 @@ class FakeScorer:
     window_key: str | None = FAKE
     device: str = "none"
 
-    def score(
-        self, requests: Sequence[Encoded], *, ranks: bool = False, counters: Counters | None = None
-    ) -> list[TokenScores]:
+    def score(self, requests: Requests, *, ranks: bool = False, counters: Counters | None = None) -> Scores:
         """See `Scorer`. There are no forward passes to count."""
-        return [self._score(request, ranks=ranks) for request in requests]
+        values = np.array([value for request in requests for value in self._score(request)])
+        greedy = values > GREEDY
+        return Scores(requests.scored_bounds, values, greedy, np.where(greedy, 1, 2) if ranks else None)
 
-    def _score(self, request: Encoded, *, ranks: bool) -> TokenScores:
+    def _score(self, request: Encoded) -> Iterator[float]:
         state = hashlib.blake2b(self.weights.encode(), digest_size=8)
         state.update(_bytes(request.tokens[: request.context]))
-        values = []
         for token in request.continuation:
             state.update(_bytes([token]))
             share = (int.from_bytes(state.digest()) >> 11) / 2**53  # in [0, 1), exactly
-            values.append(-LEAST - SCALE * share * share)
-        return TokenScores(
-            tuple(values),
-            all(value > GREEDY for value in values),
-            tuple(1 if value > GREEDY else 2 for value in values) if ranks else None,
-        )
+            yield -LEAST - SCALE * share * share
 
     def record(self) -> dict[str, Any]:
         """See `Scorer`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ebbtide.errors import ScoringError
 from ebbtide.logs import log
 from ebbtide.scoring.chunks import Chunk
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.families import FAMILIES
 from ebbtide.scoring.head import vocabulary_slices
 from ebbtide.scoring.memory import PREFERRED_TOKENS
@@ -72,8 +72,8 @@ class TransformersBody:
         self._restore()  # a forward pass that ran out of memory has left its keys in the cache
         masks = {name: self._mask(chunk, window) for name, window in self._windows.items()}
         output = model.base_model(
-            input_ids=chunk.token.to(self.device)[None],
-            position_ids=chunk.depth.to(self.device)[None],
+            input_ids=chunk.token[None],
+            position_ids=chunk.depth[None],
             attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
             past_key_values=self._cache,
             use_cache=True,
@@ -108,14 +108,10 @@ class TransformersBody:
 
     def _mask(self, chunk: Chunk, window: int | None) -> Tensor:
         """Additive mask (1, 1, n, P + n), a form that every attention kernel supports."""
-        trie, nodes = chunk.trie, chunk.nodes
-        rows = np.arange(chunk.start, chunk.stop)[:, None]
-        visible = (nodes <= rows) & (trie.end[nodes] > rows)
-        if window is not None:
-            visible &= trie.depth[rows] - trie.depth[nodes] < window
-        added = torch.zeros(1, 1, *visible.shape, dtype=self._model.dtype)
-        added.masked_fill_(torch.from_numpy(~visible), torch.finfo(self._model.dtype).min)
-        return added.to(self.device)
+        visible, dtype = chunk.mask(chunk.whole(), window), self._model.dtype
+        return visible.new_zeros(1, 1, *visible.shape, dtype=dtype).masked_fill_(
+            ~visible, torch.finfo(dtype).min
+        )
 
 
 def attention_windows(config: Any) -> dict[str, int | None]:
@@ -156,10 +152,12 @@ def body_of(model: Any) -> TransformersBody | None:
         return (7 * i + 3) % vocabulary
 
     stem = tuple(token(i) for i in range(5))
-    probe = [
-        Encoded((*stem, *(token(10 * branch + i) for i in range(3))), context=3, truncated=False)
-        for branch in range(1, 4)
-    ]
+    probe = Requests.of(
+        [
+            Encoded((*stem, *(token(10 * branch + i) for i in range(3))), context=3, truncated=False)
+            for branch in range(1, 4)
+        ]
+    )
     try:
         body = TransformersBody(model)
         found = score_trie(body, probe, Counters(), chunk=4)
@@ -169,11 +167,7 @@ def body_of(model: Any) -> TransformersBody | None:
         log.warning("%s: padded batches instead of the trie (%s)", name, error)
         return None
     expected = score_padded(model, probe, Counters())
-    difference = max(
-        abs(a - b)
-        for x, y in zip(found, expected, strict=True)
-        for a, b in zip(x.loglikelihoods, y.loglikelihoods, strict=True)
-    )
+    difference = float(np.abs(found.loglikelihood - expected.loglikelihood).max())
     tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 0.1
     if difference <= tolerance:
         return body

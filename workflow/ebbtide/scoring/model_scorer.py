@@ -1,11 +1,12 @@
 """The `Scorer` of checkpoints with weights: our decoder for supported families, else transformers."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,14 +16,16 @@ from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.logs import log
 from ebbtide.parameters import count
 from ebbtide.scoring.body import Body, NativeBody
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.families import Unsupported, build
 from ebbtide.scoring.memory import check_all_devices, chunk_size, fits_one_device
 from ebbtide.scoring.padded import score_padded
-from ebbtide.scoring.scorer import Counters, TokenScores
-from ebbtide.scoring.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
+from ebbtide.scoring.scorer import Counters, Scores
 from ebbtide.scoring.walk import score_trie
 from ebbtide.scoring.weights import Weights
+
+if TYPE_CHECKING:
+    from ebbtide.scoring.tokenizer import Tokenizer
 
 BATCH_TOKENS = 4096  # tokens per padded batch
 
@@ -37,6 +40,8 @@ class ModelScorer:
         The model that forwards the trie; None if the trie does not support it.
     model
         The transformers model; None if our own decoder is used.
+    load_tokenizer
+        Returns the tokenizer; loads it when it is first needed, which is never if all tasks are encoded.
     window
         Context window in tokens.
     window_key
@@ -49,7 +54,7 @@ class ModelScorer:
 
     body: Body | None
     model: Any
-    tokenizer: Tokenizer
+    load_tokenizer: "Callable[[], Tokenizer]"
     window: int
     window_key: str | None
     vocabulary: int
@@ -59,6 +64,11 @@ class ModelScorer:
     parameters_non_embedding: int
     parameters_active: int  # non-embedding parameters that one token uses
     alone: bool = False
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """See `Scorer`."""
+        return self.load_tokenizer()
 
     @property
     def method(self) -> str:
@@ -77,16 +87,13 @@ class ModelScorer:
             return "sdpa"
         return str(getattr(self.model.config, "_attn_implementation", "unknown"))
 
-    def score(
-        self, requests: Sequence[Encoded], *, ranks: bool = False, counters: Counters | None = None
-    ) -> list[TokenScores]:
+    def score(self, requests: Requests, *, ranks: bool = False, counters: Counters | None = None) -> Scores:
         """See `Scorer`."""
         counters = counters if counters is not None else Counters()
         if self.body is None:
             batch = 1 if self.alone else BATCH_TOKENS
             return score_padded(self.model, requests, counters, batch_tokens=batch, ranks=ranks)
-        deepest = max((len(request.fed) for request in requests), default=0)
-        chunk = chunk_size(self.body.bytes_per_token(deepest), self.body.device)
+        chunk = chunk_size(self.body.bytes_per_token(requests.deepest), self.body.device)
         return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks)
 
     def record(self) -> dict[str, Any]:
@@ -115,6 +122,7 @@ def load_model_scorer(
     native: bool = True,
     tokenizer_directory: str | Path | None = None,
     offload: bool = False,
+    encoded: bool = False,
 ) -> ModelScorer:
     """See `engine.load_scorer`. If `native` is false, our own decoder is not used."""
     torch.set_num_threads(max(1, threads))
@@ -125,9 +133,17 @@ def load_model_scorer(
         log.warning("scoring in %s on a CPU, which is several times slower than float32", dtype)
     files = weight_files(directory)
     config = configuration(directory)
-    tokenizer = load_tokenizer(directory, tokenizer_directory)
+    read = cache(partial(_read_tokenizer, directory, tokenizer_directory))
+    if not encoded:
+        read()  # its errors come before the weights, which take longer
+
+    def loader(rows: int) -> "Callable[[], Tokenizer]":
+        load = cache(partial(_checked_tokenizer, read, rows, directory))
+        if not encoded:
+            load()
+        return load
+
     common: dict[str, Any] = {
-        "tokenizer": tokenizer,
         "window": context_window(config),
         "window_key": window_key(config),
         "dtype": dtype,
@@ -141,8 +157,8 @@ def load_model_scorer(
         except Unsupported as reason:
             log.info("%s is scored with transformers: %s", directory, reason)
         else:
-            check_vocabulary(tokenizer, len(decoder.embedding), directory)
             return ModelScorer(
+                load_tokenizer=loader(len(decoder.embedding)),
                 body=NativeBody(decoder),
                 model=None,
                 vocabulary=len(decoder.embedding),
@@ -162,11 +178,11 @@ def load_model_scorer(
 
     check_causality(model, directory)
     rows = int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
-    check_vocabulary(tokenizer, rows, directory)
     total, non_embedding = count_parameters(model)
     counted = count(config)
     idle = counted.non_embedding - counted.active_non_embedding if counted else 0
     return ModelScorer(
+        load_tokenizer=loader(rows),
         body=body_of(model),
         model=model,
         alone=is_length_dependent(model.config),
@@ -176,3 +192,17 @@ def load_model_scorer(
         parameters_active=non_embedding - idle,
         **common,
     )
+
+
+def _read_tokenizer(directory: str | Path, place: str | Path | None) -> "Tokenizer":
+    from ebbtide.scoring.tokenizer import load_tokenizer
+
+    return load_tokenizer(directory, place)
+
+
+def _checked_tokenizer(read: "Callable[[], Tokenizer]", rows: int, directory: str | Path) -> "Tokenizer":
+    from ebbtide.scoring.tokenizer import check_vocabulary
+
+    tokenizer = read()
+    check_vocabulary(tokenizer, rows, directory)
+    return tokenizer

@@ -81,8 +81,8 @@ def largest_difference(
     )
     found, exact = rows.column("loglikelihood").to_pylist(), []
     with in_float64():
-        for request in encoded:
-            [scores] = score_padded(model, [request], Counters())
+        for i in range(len(encoded)):
+            [scores] = score_padded(model, encoded[i : i + 1], Counters())
             exact.append(sum(scores.loglikelihoods))
     differences = [abs(found[row] - value) for row, value in zip(chosen, exact, strict=True)]
     worst = max(range(len(chosen)), key=differences.__getitem__)

@@ -15,18 +15,22 @@ import math
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from ebbtide.errors import ScoringError
-from ebbtide.scoring.encoding import Encoded
+from ebbtide.scoring.encoded import Requests
 
 
-def rolling_windows(tokens: Sequence[int], start: int, window: int, context: int = 1) -> list[Encoded]:
-    """Split a document into windows that score each of its tokens once.
+def rolling_windows(
+    documents: Sequence[Sequence[int]], start: int, window: int, context: int = 1
+) -> tuple[Requests, np.ndarray]:
+    """Split documents into windows that score each of their tokens once.
 
     Parameters
     ----------
-    tokens
-        The document. The harness also scores the tokens that a tokenizer's post-processor prepends; to do so,
-        include them here.
+    documents
+        Tokens of each document. The harness also scores the tokens that a tokenizer's post-processor
+        prepends; to do so, include them here.
     start
         Token from which the first one is predicted: the beginning or, without one, the end token.
     window
@@ -36,8 +40,8 @@ def rolling_windows(tokens: Sequence[int], start: int, window: int, context: int
 
     Returns
     -------
-    Windows in document order; none for a document without tokens. Their concatenated continuations are
-    `tokens`.
+    The windows, document by document, and the number of windows of each document (D,): 0 for a document
+    without tokens. The concatenated continuations of a document's windows are its tokens.
 
     Raises
     ------
@@ -46,16 +50,24 @@ def rolling_windows(tokens: Sequence[int], start: int, window: int, context: int
     """
     if not 1 <= context <= window:
         raise ScoringError(f"context: found {context}, allowed: 1 to the window of {window} tokens.")
-    document = (start, *tokens)
-    windows = []
-    done = 1  # tokens of `document` that are scored, including the start token
-    while done < len(document):
-        step = window if done == 1 else window - context + 1
-        end = min(done + step, len(document))
-        begin = max(0, end - window - 1)  # the last token is scored but not read
-        windows.append(Encoded(document[begin:end], done - begin, truncated=False))
-        done = end
-    return windows
+    parts, counts = [np.zeros(0, dtype=np.int32)], []
+    scored: list[int] = []  # tokens of each window
+    for tokens in documents:
+        document = np.array([start, *tokens], dtype=np.int32)
+        done, before = 1, len(scored)  # tokens of `document` that are scored, including the start token
+        while done < len(document):
+            step = window if done == 1 else window - context + 1
+            end = min(done + step, len(document))
+            # The last token is scored but not read.
+            parts.append(document[max(0, end - window - 1) : end])
+            scored.append(end - done)
+            done = end
+        counts.append(len(scored) - before)
+    sizes = np.array([len(part) for part in parts[1:]], dtype=np.int64)
+    flags = np.zeros(len(sizes), dtype=bool)
+    bounds = np.cumsum([0, *sizes], dtype=np.int64)
+    windows = Requests(np.concatenate(parts), bounds, sizes - np.array(scored, dtype=np.int64), flags, flags)
+    return windows, np.array(counts, dtype=np.int64)
 
 
 def count_bytes(text: str) -> int:

@@ -6,10 +6,12 @@ A back end is a `Scorer`. There are three: our own decoder and transformers (bot
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 if TYPE_CHECKING:
-    from ebbtide.scoring.encoding import Encoded
+    import numpy as np
+
+    from ebbtide.scoring.encoded import Requests
     from ebbtide.scoring.tokenizer import Tokenizer
 
 AUTO, TRANSFORMERS, FAKE = "auto", "transformers", "fake"
@@ -36,6 +38,40 @@ class TokenScores:
     ranks: tuple[int, ...] | None = None  # 1 + the number of more likely tokens, if requested
 
 
+@dataclass(frozen=True, eq=False)
+class Scores(Sequence[TokenScores]):
+    """Scores of the T continuation tokens of R requests, request after request.
+
+    An index gives those of one request as `TokenScores`.
+    """
+
+    bounds: "np.ndarray"  # (R + 1,) where the tokens of each request begin, and the end
+    loglikelihood: "np.ndarray"  # (T,) float64, nats
+    greedy: "np.ndarray"  # (T,) whether the token is the model's argmax
+    rank: "np.ndarray | None" = None  # (T,) 1 + the number of more likely tokens, if requested
+
+    def __len__(self) -> int:
+        """Number of requests."""
+        return len(self.bounds) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> TokenScores: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TokenScores]: ...
+
+    def __getitem__(self, index: int | slice) -> TokenScores | Sequence[TokenScores]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        mine = slice(self.bounds[i], self.bounds[i + 1])
+        return TokenScores(
+            tuple(self.loglikelihood[mine].tolist()),
+            bool(self.greedy[mine].all()),
+            None if self.rank is None else tuple(self.rank[mine].tolist()),
+        )
+
+
 @dataclass
 class Counters:
     """Numbers of tokens in the forward passes."""
@@ -50,7 +86,10 @@ class Scorer(Protocol):
 
     @property
     def tokenizer(self) -> "Tokenizer":
-        """The tokenizer of the checkpoint."""
+        """The tokenizer of the checkpoint, which may be loaded here.
+
+        Raises `CheckpointError` for files that cannot be read, or ids beyond the rows of the embedding.
+        """
 
     @property
     def window(self) -> int:
@@ -72,9 +111,7 @@ class Scorer(Protocol):
     def device(self) -> str:
         """Device of the computation."""
 
-    def score(
-        self, requests: "Sequence[Encoded]", *, ranks: bool = False, counters: Counters | None = None
-    ) -> list[TokenScores]:
+    def score(self, requests: "Requests", *, ranks: bool = False, counters: Counters | None = None) -> Scores:
         """Log-likelihood (nats) of every continuation token of every request, in order.
 
         `ranks` also computes the rank of each token, which takes longer. Raises `ScoringError` if not even

@@ -5,9 +5,7 @@ it. Each node attends only to its ancestors, and its position is its depth. Afte
 the next node is kept, so memory is one path and one chunk for a task of any size.
 """
 
-import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,12 +13,12 @@ import torch
 from ebbtide.errors import ScoringError
 from ebbtide.logs import log
 from ebbtide.scoring.body import Body
-from ebbtide.scoring.chunks import Chunk
-from ebbtide.scoring.encoding import Encoded
-from ebbtide.scoring.head import score_targets
+from ebbtide.scoring.chunks import Chunk, on_device
+from ebbtide.scoring.encoded import Requests
+from ebbtide.scoring.head import Targets, score_targets
 from ebbtide.scoring.memory import is_out_of_memory, out_of_memory_message, release
-from ebbtide.scoring.scorer import Counters, TokenScores
-from ebbtide.scoring.trie import Trie, build_trie
+from ebbtide.scoring.scorer import Counters, Scores
+from ebbtide.scoring.trie import Trie
 
 # Hidden states collected for the head: with few rows, reading the output matrix dominates.
 HEAD_BATCH = {"cpu": 256, "cuda": 4096}
@@ -28,18 +26,18 @@ HEAD_BATCH = {"cpu": 256, "cuda": 4096}
 
 def score_trie(
     body: Body,
-    requests: Sequence[Encoded],
+    requests: Requests,
     counters: Counters,
     *,
     chunk: int,
     ranks: bool = False,
-) -> list[TokenScores]:
+) -> Scores:
     """Log-likelihood of every continuation token of every request.
 
     `chunk` is the largest number of tokens in a forward pass. It is halved when memory runs out, without
     losing scores, and changes results only by rounding. Raises `ScoringError` if a single token does not fit.
     """
-    trie = build_trie(requests)
+    trie = requests.trie
     counters.unique += len(trie)
     body.start()
     walk = _Walk(body, trie, ranks)
@@ -75,13 +73,11 @@ class _Walk:
     """State of the walk: the path to the current node, hidden states waiting for the head, scores so far."""
 
     def __init__(self, body: Body, trie: Trie, ranks: bool) -> None:
-        self._body, self._trie = body, trie
+        self._body, self._trie, self._ranks = body, trie, ranks
         self._past = np.zeros(0, dtype=np.int64)  # (P,) nodes of the path in the cache
         self._hidden: list[torch.Tensor] = []  # (k, d) each, of nodes not yet scored
         self._nodes: list[np.ndarray] = []  # (k,) each: which nodes
-        self._values = np.full(len(trie.node), np.nan)  # (T,) nats
-        self._greedy = np.zeros(len(trie.node), dtype=bool)  # (T,)
-        self._ranks = np.zeros(len(trie.node), dtype=np.int64) if ranks else None  # (T,)
+        self._found: list[Targets] = []  # on the device, in the order of the trie's targets
 
     @property
     def waiting(self) -> int:
@@ -90,43 +86,42 @@ class _Walk:
 
     def advance(self, start: int, stop: int) -> None:
         """Forward nodes start … stop-1. If memory runs out, the state is unchanged."""
-        chunk = Chunk(self._trie, self._past, start, stop)
+        chunk = Chunk(self._trie, self._past, start, stop, self._body.device)
         with torch.inference_mode():
             hidden = self._body.forward(chunk)
             path = chunk.path_to_next()
-            self._body.keep(torch.from_numpy(path))
+            self._body.keep(*on_device([path], self._body.device))
         self._past = chunk.nodes[path]
         if len(hidden):
             self._hidden.append(hidden)
-            self._nodes.append(start + chunk.scored.numpy())
+            self._nodes.append(start + chunk.scored_rows)
 
     def score(self) -> None:
         """Score the targets of all waiting nodes. If memory runs out, the state is unchanged."""
         trie, nodes = self._trie, np.concatenate(self._nodes)  # ascending
-        first, last = np.searchsorted(trie.node, [nodes[0], nodes[-1] + 1])
+        targets = trie.targets_of(nodes[0], nodes[-1] + 1)
+        arrays = np.searchsorted(nodes, trie.node[targets]), trie.target[targets].astype(np.int64)
         with torch.inference_mode():
             hidden = torch.cat(self._hidden)
-            row = torch.from_numpy(np.searchsorted(nodes, trie.node[first:last])).to(hidden.device)
-            target = torch.from_numpy(trie.target[first:last]).to(hidden.device)
-            found = score_targets(hidden, row, target, self._body.logits, ranks=self._ranks is not None)
-        self._values[first:last] = found.loglikelihood.cpu().numpy()
-        self._greedy[first:last] = found.greedy.cpu().numpy()
-        if self._ranks is not None and found.rank is not None:
-            self._ranks[first:last] = found.rank.cpu().numpy()
+            row, target = on_device(arrays, hidden.device)
+            self._found.append(score_targets(hidden, row, target, self._body.logits, ranks=self._ranks))
         self._hidden.clear()
         self._nodes.clear()
 
-    def collect(self, requests: Sequence[Encoded]) -> list[TokenScores]:
-        """The scores of each request."""
-        order = np.lexsort((self._trie.position, self._trie.request))
-        bounds = np.cumsum([0, *(len(r.continuation) for r in requests)])
-        values, greedy = self._values[order], self._greedy[order]
-        ranks = None if self._ranks is None else self._ranks[order]
-        return [
-            TokenScores(
-                tuple(values[a:b].tolist()),
-                bool(greedy[a:b].all()),
-                None if ranks is None else tuple(ranks[a:b].tolist()),
-            )
-            for a, b in itertools.pairwise(bounds)
-        ]
+    def collect(self, requests: Requests) -> Scores:
+        """The scores of each request, copied from the device at once, as all work there is done."""
+        place = requests.scored_bounds[self._trie.request] + self._trie.position
+
+        def in_order(parts: list[torch.Tensor]) -> np.ndarray:
+            values: np.ndarray = torch.cat(parts).cpu().numpy()
+            ordered = np.empty_like(values)
+            ordered[place] = values
+            return ordered
+
+        ranks = [found.rank for found in self._found if found.rank is not None]
+        return Scores(
+            requests.scored_bounds,
+            in_order([found.loglikelihood for found in self._found]),
+            in_order([found.greedy for found in self._found]),
+            in_order(ranks) if ranks else None,
+        )
