@@ -1,9 +1,11 @@
 """The private Slurm works, and the profiles do on it what their comments say."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cluster
@@ -16,6 +18,17 @@ CHECKPOINTS, TASKS = ("step0", "step1"), ("a", "b", "c")
 
 # The shape of the real workflow: a checkpoint's cells in one group, tied by the rule that reads them all.
 WORKFLOW = f"""
+from ebbtide.jobs import cluster
+from ebbtide.jobs.failures import Failures
+
+FAILURES = Failures(workflow)
+
+onstart:
+    cluster.prepare(workflow)
+
+onerror:
+    print(*FAILURES.lines(), sep="\\n", file=sys.stderr)
+
 rule all:
     input: expand("metrics/{{checkpoint}}.txt", checkpoint={CHECKPOINTS})
     localrule: True
@@ -117,23 +130,45 @@ def test_checkpoint_is_one_submission_with_its_cells_in_turn(slurm: cluster.Clus
 
 @pytest.mark.slow
 def test_cancelled_submission_ends_the_run_and_leaves_its_log(slurm: cluster.Cluster, tmp_path: Path) -> None:
-    command = [*snakemake(tmp_path, "sleep 120"), "--retries", "0"]
+    def cancel(_: subprocess.Popen[str]) -> None:
+        slurm.run("scancel", *(job.id for job in slurm.jobs(tmp_path)))
+
+    status, said = interrupted(slurm, tmp_path, cancel)
+
+    assert status == 1
+    causes = [line for line in said.splitlines()[-10:] if "logs/slurm" in line and ".log: " in line]
+    assert len(causes) == len(CHECKPOINTS)
+    assert any(" CANCELLED AT " in line for line in causes)
+    assert "rule score" not in said
+    assert any(job.log.exists() for job in slurm.jobs(tmp_path))
+
+
+@pytest.mark.slow
+def test_sigterm_cancels_submissions(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    status, said = interrupted(slurm, tmp_path, lambda run: run.send_signal(signal.SIGTERM))
+
+    assert status == 1
+    assert "Terminating processes on user request" in said
+    assert {job.state for job in slurm.jobs(tmp_path)} == {"CANCELLED"}
+
+
+def interrupted(
+    slurm: cluster.Cluster, directory: Path, interrupt: Callable[[subprocess.Popen[str]], None]
+) -> tuple[int, str]:
+    """Interrupt a run whose submissions have started; its exit status, and what it printed."""
+    command = [*snakemake(directory, "sleep 120"), "--retries", "0"]
     with subprocess.Popen(
         command, env=slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as run:
         try:
-            while len(slurm.jobs(tmp_path)) < len(CHECKPOINTS) or not any(tmp_path.glob("scores/*/*")):
+            while len(slurm.jobs(directory)) < len(CHECKPOINTS) or not any(directory.glob("scores/*/*")):
                 assert run.poll() is None
                 time.sleep(0.2)
-            jobs = slurm.jobs(tmp_path)
-            slurm.run("scancel", *(job.id for job in jobs))
+            interrupt(run)
             said, _ = run.communicate(timeout=120)
         finally:
             run.kill()
-
-    assert run.returncode == 1
-    assert "CANCELLED" in said
-    assert any(job.log.exists() for job in jobs)
+    return run.returncode, said
 
 
 @pytest.mark.usefixtures("slurm")  # skips where no cluster can run
