@@ -1,6 +1,7 @@
 """The private Slurm works, and the profiles do on it what their comments say."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,7 +137,7 @@ def test_cancelled_submission_ends_the_run_and_leaves_its_log(slurm: cluster.Clu
     status, said = interrupted(slurm, tmp_path, cancel)
 
     assert status == 1
-    causes = [line for line in said.splitlines()[-10:] if "logs/slurm" in line and ".log: " in line]
+    causes = [line for line in said.splitlines()[-10:] if re.match(r"\S+/logs/slurm/\S+: ", line)]
     assert len(causes) == len(CHECKPOINTS)
     assert any(" CANCELLED AT " in line for line in causes)
     assert "rule score" not in said
