@@ -5,60 +5,24 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cluster
 import pytest
+from toy import CHECKPOINTS, TASKS, run_and_interrupt, snakefile
 
 pytestmark = pytest.mark.xdist_group("slurm")  # one cluster for all, also with several workers
 
 ROOT = Path(__file__).parents[2]
-CHECKPOINTS, TASKS = ("step0", "step1"), ("a", "b", "c")
-
-# The shape of the real workflow: a checkpoint's cells in one group, tied by the rule that reads them all.
-WORKFLOW = f"""
-from ebbtide.jobs import cluster
-from ebbtide.jobs.failures import Failures
-
-FAILURES = Failures(workflow)
-
-onstart:
-    cluster.prepare(workflow)
-
-onerror:
-    print(*FAILURES.lines(), sep="\\n", file=sys.stderr)
-
-rule all:
-    input: expand("metrics/{{checkpoint}}.txt", checkpoint={CHECKPOINTS})
-    localrule: True
-
-rule score:
-    output: "scores/{{checkpoint}}/{{task}}.txt"
-    log: "logs/score/{{checkpoint}}/{{task}}.log"
-    group: "checkpoint"
-    resources: slot=1, mem_mb=200, runtime=2
-    shell:
-        "exec > {{output}} 2> {{log}}; "
-        "date +%s.%N; echo $SLURM_JOB_ID $CUDA_VISIBLE_DEVICES; SCORE; date +%s.%N"
-
-rule measure:
-    input: expand("scores/{{{{checkpoint}}}}/{{task}}.txt", task={TASKS})
-    output: "metrics/{{checkpoint}}.txt"
-    group: "checkpoint"
-    resources: slot=0, mem_mb=100, runtime=1
-    shell: "cat {{input}} > {{output}}"
-"""
 
 
-def snakemake(directory: Path, score: str) -> list[str]:
+def snakemake(directory: Path, score: str, profile: Path = ROOT / "slurm") -> list[str]:
     """Write the small workflow, whose cells run a shell command, and the command line that runs it."""
-    (directory / "Snakefile").write_text(WORKFLOW.replace("SCORE", score))
     return [
         *(sys.executable, "-m", "snakemake"),
-        *("--directory", str(directory), "--snakefile", str(directory / "Snakefile")),
-        *("--profile", str(ROOT / "slurm"), "--workflow-profile", str(ROOT / "profiles/default")),
+        *("--directory", str(directory), "--snakefile", snakefile(directory, score)),
+        *("--profile", str(profile), "--workflow-profile", str(ROOT / "profiles/default")),
         *("--slurm-init-seconds-before-status-checks", "2"),
     ]
 
@@ -130,6 +94,25 @@ def test_checkpoint_is_one_submission_with_its_cells_in_turn(slurm: cluster.Clus
 
 
 @pytest.mark.slow
+def test_commented_settings_of_the_profile_work(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    """`--gpus` instead of `--gres`, and all checkpoints in one submission."""
+    lines = (ROOT / "profiles/slurm/config.yaml").read_text().splitlines()
+    lines.remove('    gres: "gpu:1"')
+    for setting in ("    # gpu: 1", "# group-components: [checkpoint=8]"):
+        lines[lines.index(setting)] = setting.replace("# ", "", 1)
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile/config.yaml").write_text("\n".join(lines))
+
+    slurm.run(*snakemake(tmp_path, "sleep 0.1", profile=tmp_path / "profile"))
+
+    [job] = slurm.jobs(tmp_path)
+    assert (job.state, job.memory, job.time_limit) == ("COMPLETED", "200M", "14:00")
+    gpus = [path.read_text().split()[2] for path in tmp_path.glob("scores/*/*")]
+    assert len(gpus) == len(CHECKPOINTS) * len(TASKS)
+    assert set(gpus) <= {"0", "1"}
+
+
+@pytest.mark.slow
 def test_cancelled_submission_ends_the_run_and_leaves_its_log(slurm: cluster.Cluster, tmp_path: Path) -> None:
     def cancel(_: subprocess.Popen[str]) -> None:
         slurm.run("scancel", *(job.id for job in slurm.jobs(tmp_path)))
@@ -158,18 +141,11 @@ def interrupted(
 ) -> tuple[int, str]:
     """Interrupt a run whose submissions have started; its exit status, and what it printed."""
     command = [*snakemake(directory, "sleep 120"), "--retries", "0"]
-    with subprocess.Popen(
-        command, env=slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as run:
-        try:
-            while len(slurm.jobs(directory)) < len(CHECKPOINTS) or not any(directory.glob("scores/*/*")):
-                assert run.poll() is None
-                time.sleep(0.2)
-            interrupt(run)
-            said, _ = run.communicate(timeout=120)
-        finally:
-            run.kill()
-    return run.returncode, said
+
+    def started() -> bool:
+        return len(slurm.jobs(directory)) == len(CHECKPOINTS) and any(directory.glob("scores/*/*"))
+
+    return run_and_interrupt(command, slurm.environment, started, interrupt)
 
 
 @pytest.mark.usefixtures("slurm")  # skips where no cluster can run
