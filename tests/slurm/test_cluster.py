@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +111,28 @@ def test_commented_settings_of_the_profile_work(slurm: cluster.Cluster, tmp_path
     gpus = [path.read_text().split()[2] for path in tmp_path.glob("scores/*/*")]
     assert len(gpus) == len(CHECKPOINTS) * len(TASKS)
     assert set(gpus) <= {"0", "1"}
+
+
+@pytest.mark.slow
+def test_whole_node_is_one_submission_that_ends_in_order(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    """It sees all GPUs; the signal before the time limit leaves no lock, and the next submission goes on."""
+    submit = ("sbatch", "--gres=gpu:2", "--cpus-per-task=1", "--wait", str(ROOT / "profiles/slurm/node.sh"))
+    arguments = ("--workflow-profile", str(ROOT / "profiles/default"), "--snakefile")
+    first = (*submit, *arguments, snakefile(tmp_path, "sleep 120"))
+    waiting = subprocess.Popen(first, cwd=tmp_path, env=slurm.environment, stdout=subprocess.DEVNULL)
+    while not any(tmp_path.glob("scores/*/*")):
+        assert waiting.poll() is None
+        time.sleep(0.2)
+    slurm.run("scancel", "--signal=INT", slurm.jobs(tmp_path)[0].id)
+    assert waiting.wait() == 1
+
+    slurm.run(*submit, *arguments, snakefile(tmp_path, "true"), cwd=tmp_path)
+
+    assert [job.gres for job in slurm.jobs(tmp_path)] == ["gres:gpu:2"] * 2
+    assert slurm.jobs(tmp_path)[1].state == "COMPLETED"
+    outputs = [path.read_text().split() for path in tmp_path.glob("scores/*/*")]
+    assert len(outputs) == len(CHECKPOINTS) * len(TASKS)
+    assert {(id, gpus) for _, id, gpus, _ in outputs} == {(slurm.jobs(tmp_path)[1].id, "0,1")}
 
 
 @pytest.mark.slow
