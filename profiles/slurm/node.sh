@@ -4,7 +4,7 @@
 # For sites that give whole nodes. Snakemake runs on the node, as on a workstation, and each scoring job takes GPUs of
 # its own. Options of sbatch override the lines below; further arguments go to Snakemake:
 #   sbatch --gres=gpu:4 --time=2:00:00 profiles/slurm/node.sh --configfile studies/mine.yaml
-# Weights and tasks from a hub must be there before: `snakemake --cores 1 --until lock fetch freeze` on a login node.
+# If the nodes have no network, fetch weights and tasks on a login node first.
 #SBATCH --job-name=ebbtide
 #SBATCH --output=ebbtide-%j.log
 #SBATCH --nodes=1

@@ -48,8 +48,8 @@ def test_default_profile_says_nothing_of_executor_and_cores() -> None:
     assert settings() == "None greedy True True None"
 
 
-def test_node_is_idle(slurm: cluster.Cluster) -> None:
-    assert slurm.run("sinfo", "--noheader", "--format=%t %G").split() == ["idle", "gpu:2"]
+def test_nodes_are_idle(slurm: cluster.Cluster) -> None:
+    assert slurm.run("sinfo", "--noheader", "--Node", "--format=%t %G").split() == ["idle", "gpu:2"] * 2
 
 
 def test_job_sees_its_gpu(slurm: cluster.Cluster, tmp_path: Path) -> None:
@@ -60,16 +60,14 @@ def test_job_sees_its_gpu(slurm: cluster.Cluster, tmp_path: Path) -> None:
 
 
 def test_daemons_listen_on_loopback_alone(slurm: cluster.Cluster) -> None:
-    controller, node = (
-        int(line.partition("=")[2])
-        for line in (slurm.directory / "slurm.conf").read_text().splitlines()
-        if line.startswith(("SlurmctldPort=", "SlurmdPort="))
-    )
+    settings = (slurm.directory / "slurm.conf").read_text()
+    ports = {int(port) for port in re.findall(r"\b(?:SlurmctldPort|Port)=(\d+)", settings)}
+    assert len(ports) == 1 + len(cluster.NODES)
     listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
     addresses = {
         address
         for address, port in (line.split()[1].split(":") for line in listening if line.split()[3] == "0A")
-        if int(port, 16) in {controller, node}
+        if int(port, 16) in ports
     }
 
     assert addresses == {"0100007F"}
