@@ -69,7 +69,7 @@ def test_two_checkouts_share_a_store(slurm, finished_study, tmp_path):
         study = prepared(tmp_path / name, finished_study, slurm, store=str(tmp_path / "cells"))
         (tmp_path / name / "disk").mkdir()
         study.env["TMPDIR"] = str(tmp_path / name / "disk")
-        command = [*study.command(), *options(), "--until", "score"]
+        command = [*study.command(), *options(), "--until", "measure"]
         output = (study.path / "output").open("w")
         runs.append((study, subprocess.Popen(command, env=study.env, stdout=output, stderr=output)))
     for study, run in runs:
@@ -87,7 +87,7 @@ def test_a_damaged_checkpoint_is_named_in_the_last_lines(slurm, finished_study, 
     times = weights.stat()
     weights.write_bytes(b"\xff" * 100 + weights.read_bytes()[100:])
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
-    done = study.snakemake(*options(), "--retries", "0", "--until", "score", check=False)
+    done = study.snakemake(*options(), "--retries", "0", "--until", "measure", check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 1
     assert len(lines) < 150
