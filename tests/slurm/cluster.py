@@ -147,7 +147,12 @@ def _write_configuration(directory: Path) -> None:
     # Snakemake's job step drops SLURM_CONF before it calls srun.
     srun = directory / "bin" / "srun"
     real = shutil.which("srun", path=SEARCH_PATH)
-    srun.write_text(f'#!/bin/sh\nSLURM_CONF={directory}/slurm.conf exec {real} "$@"\n')
+    srun.write_text(
+        "#!/bin/sh\n"
+        # Both nodes are this machine, but each has GPUs of its own.
+        f'export EBBTIDE_GPU_LOCKS="${{EBBTIDE_GPU_LOCKS:-{directory}/gpus}}-$SLURMD_NODENAME"\n'
+        f'SLURM_CONF={directory}/slurm.conf exec {real} "$@"\n'
+    )
     srun.chmod(0o755)
 
 

@@ -27,7 +27,7 @@ def prepared(path, finished_study, slurm, **config):
     shutil.copytree(finished_study.path / "resources", path / "resources")
     study.env = {**slurm.environment, **{k: study.env[k] for k in ("OMP_NUM_THREADS", "PYTHONPATH")}}
     # A node with two made-up GPUs, also on the machine that submits. Slurm gives one to each submission.
-    study.env |= {"EBBTIDE_FAKE_GPUS": fake_gpus(2), "EBBTIDE_GPU_LOCKS": str(tmp_path / "locks")}
+    study.env |= {"EBBTIDE_FAKE_GPUS": fake_gpus(2), "EBBTIDE_GPU_LOCKS": str(path / "locks")}
     study.env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), slurm.environment["PATH"]])
     return study
 

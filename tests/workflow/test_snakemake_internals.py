@@ -60,7 +60,7 @@ FAILING = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "workflow")!r})
 from ebbtide.jobs.snakemake_internals import is_quiet_about_rules, log_error, on_failed_job
-from ebbtide.jobs.snakemake_internals import slurm_status_checks, submits_jobs
+from ebbtide.jobs.snakemake_internals import slurm_status_checks
 
 print("QUIET", is_quiet_about_rules(workflow))
 on_failed_job(lambda job: log_error(f"NOTED {{sorted(job.outputs)}} {{sorted(job.logs)}}"))
@@ -74,7 +74,7 @@ rule single:
     shell: "exit 1"
 
 onstart:
-    print("SUBMITS", submits_jobs(workflow), slurm_status_checks(workflow))
+    print("CHECKS", slurm_status_checks(workflow))
 """
 
 
@@ -85,27 +85,25 @@ def test_failed_jobs_are_reported_once(tmp_path: Path) -> None:
         done = subprocess.run([*command, *quiet], cwd=tmp_path, capture_output=True, text=True, check=False)
         said = done.stdout + done.stderr
         assert f"QUIET {bool(quiet)}" in said
-        assert "SUBMITS False None" in said
+        assert "CHECKS None" in said
         noted = sorted(line for line in said.splitlines() if line.startswith("NOTED"))
         assert noted == ["NOTED ['a'] ['a.log']", "NOTED ['b'] ['b.log']"]  # groups: tests/slurm
 
 
 SLURM_SETTINGS = """
-from snakemake_executor_plugin_slurm import ExecutorSettings, common_settings
+from snakemake_executor_plugin_slurm import ExecutorSettings
 from types import SimpleNamespace
-from ebbtide.jobs.snakemake_internals import slurm_status_checks, submits_jobs
+from ebbtide.jobs.snakemake_internals import slurm_status_checks
 
 settings = ExecutorSettings(status_command="squeue", init_seconds_before_status_checks=10)
-plugin = SimpleNamespace(common_settings=common_settings)
-workflow = SimpleNamespace(executor_plugin=plugin, executor_settings=settings)
-print(submits_jobs(workflow), slurm_status_checks(workflow))
+print(slurm_status_checks(SimpleNamespace(executor_settings=settings)))
 """
 
 
 def test_the_settings_of_the_plugin_for_slurm_are_found() -> None:
     command = [sys.executable, "-c", SLURM_SETTINGS]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "True ('squeue', 10)\n"
+    assert done.stdout == "('squeue', 10)\n"
 
 
 def test_no_other_file_reaches_into_snakemake() -> None:

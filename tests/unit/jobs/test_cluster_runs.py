@@ -16,8 +16,9 @@ from ebbtide.jobs import cluster
 def run(command: str | None, first_look: int = 10, *, remote: bool = True) -> Any:
     """What Snakemake says of a run; without a command, its scheduler is another than Slurm."""
     settings = SimpleNamespace(status_command=command, init_seconds_before_status_checks=first_look)
-    plugin = SimpleNamespace(common_settings=SimpleNamespace(non_local_exec=remote))
-    return SimpleNamespace(executor_plugin=plugin, executor_settings=settings if command else None)
+    return SimpleNamespace(
+        dryrun=False, local_exec=not remote, executor_settings=settings if command else None
+    )
 
 
 @pytest.fixture

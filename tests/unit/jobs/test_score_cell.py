@@ -137,7 +137,7 @@ def test_a_worker_inherits_its_gpu_and_sees_no_other(grid: Grid, monkeypatch: py
         *files, visible = (grid.root / "seen").read_text().split("\n")[:-1]
         locks = [Path(file) for file in files if file.endswith(".lock")]
         assert [path.name for path in locks if path.parent == grid.root / "locks"] == names
-        assert len(locks) == len(names) + 1  # that of the checkpoint
+        assert len(locks) == len(names) + 2  # those of the checkpoint, on the node and in the store
         assert visible == shown
 
 

@@ -6,7 +6,7 @@ import subprocess
 from typing import Any, NoReturn
 
 from ebbtide.errors import ConfigError
-from ebbtide.jobs.snakemake_internals import slurm_status_checks, submits_jobs
+from ebbtide.jobs.snakemake_internals import jobs_run_here, slurm_status_checks
 
 _LONGEST_GAP = 180  # seconds between two looks at the status of submissions, at most
 _MARGIN = 20  # seconds that a look may take
@@ -24,7 +24,7 @@ def prepare(workflow: Any) -> None:
     ConfigError
         If Slurm forgets finished submissions before Snakemake looks for them: it would wait forever.
     """
-    if not submits_jobs(workflow):
+    if jobs_run_here(workflow):
         return
     check_status_checks(workflow)
     signal.signal(signal.SIGTERM, _interrupt)

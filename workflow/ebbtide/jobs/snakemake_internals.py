@@ -43,11 +43,6 @@ def jobs_to_run(workflow: Any, rule: str) -> list[Any]:
     return [job.wildcards for job in workflow.dag.needrun_jobs() if job.rule.name == rule]
 
 
-def submits_jobs(workflow: Any) -> bool:
-    """Whether the executor of this run submits jobs to a scheduler."""
-    return bool(workflow.executor_plugin.common_settings.non_local_exec)
-
-
 def slurm_status_checks(workflow: Any) -> tuple[str, int] | None:
     """Return the command for the status of submissions and the seconds to its first use, if Slurm is used."""
     settings = workflow.executor_settings
