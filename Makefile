@@ -37,7 +37,7 @@ $(VENV)/.installed: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml envs/cpu.txt | $(VENV)/bin/python
-	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e ".[test,slurm]"
+	pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e ".[test,slurm,cluster]"
 	touch $@ $(VENV)/.installed
 
 bench: $(VENV)/.installed-test
@@ -49,7 +49,7 @@ $(VENV)/bin/python:
 
 lock:
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 -e ".[test,slurm]"
+	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 -e ".[test,slurm,cluster]"
 	$(VENV)/lock/bin/python envs/lock.py > envs/cpu.txt
 	rm -rf $(VENV)/lock
 

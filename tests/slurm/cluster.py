@@ -1,4 +1,4 @@
-"""A private Slurm on loopback: one node, two fake GPUs, no accounting database.
+"""A private Slurm on loopback: two nodes with two fake GPUs each, no accounting database.
 
 Everything it writes lies in one fresh directory, so it neither needs nor disturbs a Slurm of the machine.
 The daemons run in the foreground as children of this process: their process ids cannot be reused before they
@@ -21,9 +21,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-NODE = "ebb"
+NODES = ("ebb1", "ebb2")  # each is a daemon on this machine with a port of its own
 # The real number: faked processors cannot be bound, and the step of a grouped job needs its own bound.
 CPUS = len(os.sched_getaffinity(0))
 GPUS = 2
@@ -112,7 +113,8 @@ def running() -> Iterator[Cluster]:
         ]
         _start(cluster, undo, munged, ready=lambda: _succeeds(cluster, "munge", "--no-input", munge))
         _start(cluster, undo, ["slurmctld", "-D"], ready=lambda: _succeeds(cluster, "scontrol", "ping"))
-        _start(cluster, undo, ["slurmd", "-D", "-N", NODE], ready=lambda: _node_state(cluster) == "idle")
+        for number, node in enumerate(NODES, start=1):
+            _start(cluster, undo, ["slurmd", "-D", "-N", node], ready=partial(_idle, cluster, number))
         undo.callback(_cancel_everything, cluster)
         yield cluster
 
@@ -125,31 +127,43 @@ def _environment(directory: Path) -> dict[str, str]:
     return {**kept, "PATH": os.pathsep.join(path), "SLURM_CONF": f"{directory}/slurm.conf"}
 
 
-def _node_state(cluster: Cluster) -> str:
-    return cluster.run("sinfo", "--noheader", "--format=%t").strip()
+def _idle(cluster: Cluster, nodes: int) -> bool:
+    """Whether this number of nodes is ready."""
+    return cluster.run("sinfo", "--noheader", "--Node", "--format=%t").split().count("idle") == nodes
 
 
 def _write_configuration(directory: Path) -> None:
-    for name in ("state", "spool", "bin"):
-        (directory / name).mkdir()
+    for name in ("state", "bin", *(f"spool/{node}" for node in NODES)):
+        (directory / name).mkdir(parents=True)
     secret = directory / "munge.key"
     secret.touch(mode=0o400)
     secret.write_bytes(os.urandom(128))
     # A GPU without a device file makes the node invalid; a clone of /dev/null is enough to be handed out.
     for gpu in range(GPUS):
         os.mknod(directory / f"gpu{gpu}", stat.S_IFCHR | 0o666, os.makedev(*NULL_DEVICE))
-    (directory / "gres.conf").write_text(f"NodeName={NODE} Name=gpu File={directory}/gpu[0-{GPUS - 1}]\n")
+    gpus = f"Name=gpu File={directory}/gpu[0-{GPUS - 1}]"
+    (directory / "gres.conf").write_text("".join(f"NodeName={node} {gpus}\n" for node in NODES))
     (directory / "slurm.conf").write_text(_configuration(directory))
     # Snakemake's job step drops SLURM_CONF before it calls srun.
     srun = directory / "bin" / "srun"
     real = shutil.which("srun", path=SEARCH_PATH)
-    srun.write_text(f'#!/bin/sh\nSLURM_CONF={directory}/slurm.conf exec {real} "$@"\n')
+    srun.write_text(
+        "#!/bin/sh\n"
+        # Both nodes are this machine, but each has GPUs of its own.
+        f'export EBBTIDE_GPU_LOCKS="${{EBBTIDE_GPU_LOCKS:-{directory}/gpus}}-$SLURMD_NODENAME"\n'
+        f'SLURM_CONF={directory}/slurm.conf exec {real} "$@"\n'
+    )
     srun.chmod(0o755)
 
 
 def _configuration(directory: Path) -> str:
-    controller, node = _free_ports(2)
+    controller, *ports = _free_ports(1 + len(NODES))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    size = f"CPUs={CPUS} RealMemory={memory} Gres=gpu:{GPUS}"
+    nodes = "\n".join(
+        f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} {size}"
+        for node, port in zip(NODES, ports, strict=True)
+    )
     # MinJobAge: finished jobs stay visible to squeue for a day, in place of a database.
     # task/affinity: without it the step of a grouped job does not start.
     # NoInAddrAny: listen on the loopback address alone.
@@ -157,16 +171,15 @@ def _configuration(directory: Path) -> str:
 ClusterName=ebbtide
 SlurmctldHost=localhost
 SlurmctldPort={controller}
-SlurmdPort={node}
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={directory}/munge.socket
 CredType=cred/munge
 StateSaveLocation={directory}/state
-SlurmdSpoolDir={directory}/spool
+SlurmdSpoolDir={directory}/spool/%n
 SlurmctldPidFile={directory}/slurmctld.pid
-SlurmdPidFile={directory}/slurmd.pid
+SlurmdPidFile={directory}/slurmd.%n.pid
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/affinity
@@ -181,8 +194,8 @@ KillWait=2
 EnforcePartLimits=ALL
 ReturnToService=2
 GresTypes=gpu
-NodeName={NODE} NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory={memory} Gres=gpu:{GPUS}
-PartitionName=gpu Nodes={NODE} Default=YES MaxTime=1440 DefMemPerCPU=500
+{nodes}
+PartitionName=gpu Nodes={",".join(NODES)} Default=YES MaxTime=1440 DefMemPerCPU=500
 """
 
 
@@ -195,7 +208,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _start(cluster: Cluster, undo: ExitStack, command: list[str], *, ready: Callable[[], bool]) -> None:
-    name = command[0]
+    name = "-".join([command[0], *command[3:4]])
     log = cluster.directory / f"{name}.log"
     with log.open("wb") as stream:
         # A session of its own: Ctrl-C at the terminal is for the tests, which then stop the daemons in order.

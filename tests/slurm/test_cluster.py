@@ -1,50 +1,29 @@
 """The private Slurm works, and the profiles do on it what their comments say."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cluster
 import pytest
+from toy import CHECKPOINTS, TASKS, run_and_interrupt, snakefile
 
 pytestmark = pytest.mark.xdist_group("slurm")  # one cluster for all, also with several workers
 
 ROOT = Path(__file__).parents[2]
-CHECKPOINTS, TASKS = ("step0", "step1"), ("a", "b", "c")
-
-# The shape of the real workflow: a checkpoint's cells in one group, tied by the rule that reads them all.
-WORKFLOW = f"""
-rule all:
-    input: expand("metrics/{{checkpoint}}.txt", checkpoint={CHECKPOINTS})
-    localrule: True
-
-rule score:
-    output: "scores/{{checkpoint}}/{{task}}.txt"
-    log: "logs/score/{{checkpoint}}/{{task}}.log"
-    group: "checkpoint"
-    resources: slot=1, mem_mb=200, runtime=2
-    shell:
-        "exec > {{output}} 2> {{log}}; "
-        "date +%s.%N; echo $SLURM_JOB_ID $CUDA_VISIBLE_DEVICES; SCORE; date +%s.%N"
-
-rule measure:
-    input: expand("scores/{{{{checkpoint}}}}/{{task}}.txt", task={TASKS})
-    output: "metrics/{{checkpoint}}.txt"
-    group: "checkpoint"
-    resources: slot=0, mem_mb=100, runtime=1
-    shell: "cat {{input}} > {{output}}"
-"""
 
 
-def snakemake(directory: Path, score: str) -> list[str]:
+def snakemake(directory: Path, score: str, profile: Path = ROOT / "slurm") -> list[str]:
     """Write the small workflow, whose cells run a shell command, and the command line that runs it."""
-    (directory / "Snakefile").write_text(WORKFLOW.replace("SCORE", score))
     return [
         *(sys.executable, "-m", "snakemake"),
-        *("--directory", str(directory), "--snakefile", str(directory / "Snakefile")),
-        *("--profile", str(ROOT / "slurm"), "--workflow-profile", str(ROOT / "profiles/default")),
+        *("--directory", str(directory), "--snakefile", snakefile(directory, score)),
+        *("--profile", str(profile), "--workflow-profile", str(ROOT / "profiles/default")),
         *("--slurm-init-seconds-before-status-checks", "2"),
     ]
 
@@ -69,8 +48,8 @@ def test_default_profile_says_nothing_of_executor_and_cores() -> None:
     assert settings() == "None greedy True True None"
 
 
-def test_node_is_idle(slurm: cluster.Cluster) -> None:
-    assert slurm.run("sinfo", "--noheader", "--format=%t %G").split() == ["idle", "gpu:2"]
+def test_nodes_are_idle(slurm: cluster.Cluster) -> None:
+    assert slurm.run("sinfo", "--noheader", "--Node", "--format=%t %G").split() == ["idle", "gpu:2"] * 2
 
 
 def test_job_sees_its_gpu(slurm: cluster.Cluster, tmp_path: Path) -> None:
@@ -81,16 +60,14 @@ def test_job_sees_its_gpu(slurm: cluster.Cluster, tmp_path: Path) -> None:
 
 
 def test_daemons_listen_on_loopback_alone(slurm: cluster.Cluster) -> None:
-    controller, node = (
-        int(line.partition("=")[2])
-        for line in (slurm.directory / "slurm.conf").read_text().splitlines()
-        if line.startswith(("SlurmctldPort=", "SlurmdPort="))
-    )
+    settings = (slurm.directory / "slurm.conf").read_text()
+    ports = {int(port) for port in re.findall(r"\b(?:SlurmctldPort|Port)=(\d+)", settings)}
+    assert len(ports) == 1 + len(cluster.NODES)
     listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
     addresses = {
         address
         for address, port in (line.split()[1].split(":") for line in listening if line.split()[3] == "0A")
-        if int(port, 16) in {controller, node}
+        if int(port, 16) in ports
     }
 
     assert addresses == {"0100007F"}
@@ -116,24 +93,82 @@ def test_checkpoint_is_one_submission_with_its_cells_in_turn(slurm: cluster.Clus
 
 
 @pytest.mark.slow
-def test_cancelled_submission_ends_the_run_and_leaves_its_log(slurm: cluster.Cluster, tmp_path: Path) -> None:
-    command = [*snakemake(tmp_path, "sleep 120"), "--retries", "0"]
-    with subprocess.Popen(
-        command, env=slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as run:
-        try:
-            while len(slurm.jobs(tmp_path)) < len(CHECKPOINTS) or not any(tmp_path.glob("scores/*/*")):
-                assert run.poll() is None
-                time.sleep(0.2)
-            jobs = slurm.jobs(tmp_path)
-            slurm.run("scancel", *(job.id for job in jobs))
-            said, _ = run.communicate(timeout=120)
-        finally:
-            run.kill()
+def test_commented_settings_of_the_profile_work(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    """`--gpus` instead of `--gres`, and all checkpoints in one submission."""
+    lines = (ROOT / "profiles/slurm/config.yaml").read_text().splitlines()
+    lines.remove('    gres: "gpu:1"')
+    for setting in ("    # gpu: 1", "# group-components: [checkpoint=8]"):
+        lines[lines.index(setting)] = setting.replace("# ", "", 1)
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile/config.yaml").write_text("\n".join(lines))
 
-    assert run.returncode == 1
-    assert "CANCELLED" in said
-    assert any(job.log.exists() for job in jobs)
+    slurm.run(*snakemake(tmp_path, "sleep 0.1", profile=tmp_path / "profile"))
+
+    [job] = slurm.jobs(tmp_path)
+    assert (job.state, job.memory, job.time_limit) == ("COMPLETED", "200M", "14:00")
+    gpus = [path.read_text().split()[2] for path in tmp_path.glob("scores/*/*")]
+    assert len(gpus) == len(CHECKPOINTS) * len(TASKS)
+    assert set(gpus) <= {"0", "1"}
+
+
+@pytest.mark.slow
+def test_whole_node_is_one_submission_that_ends_in_order(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    """It sees all GPUs; the signal before the time limit leaves no lock, and the next submission goes on."""
+    submit = ("sbatch", "--gres=gpu:2", "--cpus-per-task=1", "--wait", str(ROOT / "profiles/slurm/node.sh"))
+    arguments = ("--workflow-profile", str(ROOT / "profiles/default"), "--snakefile")
+    first = (*submit, *arguments, snakefile(tmp_path, "sleep 120"))
+    waiting = subprocess.Popen(first, cwd=tmp_path, env=slurm.environment, stdout=subprocess.DEVNULL)
+    while not any(tmp_path.glob("scores/*/*")):
+        assert waiting.poll() is None
+        time.sleep(0.2)
+    slurm.run("scancel", "--signal=INT", slurm.jobs(tmp_path)[0].id)
+    assert waiting.wait() == 1
+
+    slurm.run(*submit, *arguments, snakefile(tmp_path, "true"), cwd=tmp_path)
+
+    assert [job.gres for job in slurm.jobs(tmp_path)] == ["gres:gpu:2"] * 2
+    assert slurm.jobs(tmp_path)[1].state == "COMPLETED"
+    outputs = [path.read_text().split() for path in tmp_path.glob("scores/*/*")]
+    assert len(outputs) == len(CHECKPOINTS) * len(TASKS)
+    assert {(id, gpus) for _, id, gpus, _ in outputs} == {(slurm.jobs(tmp_path)[1].id, "0,1")}
+
+
+@pytest.mark.slow
+def test_cancelled_submission_ends_the_run_and_leaves_its_log(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    def cancel(_: subprocess.Popen[str]) -> None:
+        slurm.run("scancel", *(job.id for job in slurm.jobs(tmp_path)))
+
+    status, said = interrupted(slurm, tmp_path, cancel)
+
+    assert status == 1
+    causes = [line for line in said.splitlines()[-10:] if re.match(r"\S+/logs/slurm/\S+: ", line)]
+    assert len(causes) == len(CHECKPOINTS)
+    assert any(" CANCELLED AT " in line for line in causes)
+    assert "rule score" not in said
+    assert any(job.log.exists() for job in slurm.jobs(tmp_path))
+
+
+@pytest.mark.slow
+def test_sigterm_cancels_submissions(slurm: cluster.Cluster, tmp_path: Path) -> None:
+    status, said = interrupted(slurm, tmp_path, lambda run: run.send_signal(signal.SIGTERM))
+
+    assert status == 1
+    assert "Terminating processes on user request" in said
+    while "COMPLETING" in (states := {job.state for job in slurm.jobs(tmp_path)}):
+        time.sleep(0.2)  # Slurm clears up after the cancelled steps
+    assert states == {"CANCELLED"}
+
+
+def interrupted(
+    slurm: cluster.Cluster, directory: Path, interrupt: Callable[[subprocess.Popen[str]], None]
+) -> tuple[int, str]:
+    """Interrupt a run whose submissions have started; its exit status, and what it printed."""
+    command = [*snakemake(directory, "sleep 120"), "--retries", "0"]
+
+    def started() -> bool:
+        return len(slurm.jobs(directory)) == len(CHECKPOINTS) and any(directory.glob("scores/*/*"))
+
+    return run_and_interrupt(command, slurm.environment, started, interrupt)
 
 
 @pytest.mark.usefixtures("slurm")  # skips where no cluster can run

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ebbtide import logs
-from ebbtide.logs import Progress, last_errors, log
+from ebbtide.logs import Progress, cause_in, log
 
 
 @pytest.fixture
@@ -53,15 +53,21 @@ def test_the_log_is_quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     assert caplog.messages == ["9 checkpoints"]
 
 
-def test_the_last_errors_of_failed_jobs_are_found(tmp_path: Path) -> None:
-    (tmp_path / "score").mkdir()
-    failed = tmp_path / "score" / "a.log"
-    failed.write_text("12:00:00 loaded weights\nScoringError: example 0, choice 1: no tokens.\n")
-    (tmp_path / "score" / "b.log").write_text("12:00:00 ScoringError: of a sibling\nb: copied\n")
-    assert last_errors(tmp_path, since=0.0) == [f"{failed}: ScoringError: example 0, choice 1: no tokens."]
-    failed.write_text("12:00:00 ScoringError: no [UNK].\nScoringError: a not scored; its message is above.\n")
-    assert last_errors(tmp_path, since=0.0) == [
-        f"{failed}: 12:00:00 ScoringError: no [UNK].",
-        f"{failed}: ScoringError: a not scored; its message is above.",
-    ]
-    assert last_errors(tmp_path, since=failed.stat().st_mtime + 1) == []
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("12:00:00 loaded weights\nScoringError: no tokens.\n", "ScoringError: no tokens."),
+        ("12:00:00 ScoringError: of a sibling\n12:00:00 copied\n", None),
+        (
+            "12:00:00 ScoringError: no [UNK].\nScoringError: a; its message is above.\n",
+            "ScoringError: no [UNK].",
+        ),
+        ("ScoringError: a; its message is above.\n", "ScoringError: a; its message is above."),
+        ("", None),
+    ],
+)
+def test_the_cause_of_a_failed_job_is_found(tmp_path: Path, text: str, cause: str | None) -> None:
+    path = tmp_path / "a.log"
+    assert cause_in(path) is None
+    path.write_text(text)
+    assert cause_in(path) == cause

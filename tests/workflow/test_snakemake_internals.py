@@ -56,6 +56,56 @@ def test_a_dry_run_of_a_profile_that_submits_does_not_run_here(tmp_path: Path) -
         assert f"HERE {here} JOB 0" in done.stdout + done.stderr
 
 
+FAILING = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "workflow")!r})
+from ebbtide.jobs.snakemake_internals import is_quiet_about_rules, log_error, on_failed_job
+from ebbtide.jobs.snakemake_internals import slurm_status_checks
+
+print("QUIET", is_quiet_about_rules(workflow))
+on_failed_job(lambda job: log_error(f"NOTED {{sorted(job.outputs)}} {{sorted(job.logs)}}"))
+
+rule all:
+    input: "a", "b"
+
+rule single:
+    output: "{{name}}"
+    log: "{{name}}.log"
+    shell: "exit 1"
+
+onstart:
+    print("CHECKS", slurm_status_checks(workflow))
+"""
+
+
+def test_failed_jobs_are_reported_once(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(FAILING)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--keep-going"]
+    for quiet in ([], ["--quiet", "rules"]):
+        done = subprocess.run([*command, *quiet], cwd=tmp_path, capture_output=True, text=True, check=False)
+        said = done.stdout + done.stderr
+        assert f"QUIET {bool(quiet)}" in said
+        assert "CHECKS None" in said
+        noted = sorted(line for line in said.splitlines() if line.startswith("NOTED"))
+        assert noted == ["NOTED ['a'] ['a.log']", "NOTED ['b'] ['b.log']"]  # groups: tests/slurm
+
+
+SLURM_SETTINGS = """
+from snakemake_executor_plugin_slurm import ExecutorSettings
+from types import SimpleNamespace
+from ebbtide.jobs.snakemake_internals import slurm_status_checks
+
+settings = ExecutorSettings(status_command="squeue", init_seconds_before_status_checks=10)
+print(slurm_status_checks(SimpleNamespace(executor_settings=settings)))
+"""
+
+
+def test_the_settings_of_the_plugin_for_slurm_are_found() -> None:
+    command = [sys.executable, "-c", SLURM_SETTINGS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "('squeue', 10)\n"
+
+
 def test_no_other_file_reaches_into_snakemake() -> None:
     inside = re.compile(r"workflow\.(dag|global_resources|_)|needrun_jobs|sys\.argv")
     own = "jobs/snakemake_internals.py"

@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -150,6 +151,7 @@ def check_writable(directory: str | os.PathLike[str]) -> None:
 
 
 _COUNT = "count.json"
+POLL_SECONDS = 1.0  # between two attempts to take a lock that another machine holds
 
 
 def _unique() -> str:
@@ -256,6 +258,66 @@ def node_lock(directory: str | os.PathLike[str], name: str) -> IO[bytes]:
     file = open(path, "r+b", opener=open_or_create)  # noqa: SIM115 (the caller holds it)
     fcntl.flock(file, fcntl.LOCK_EX)
     return file
+
+
+def shared_lock(
+    directory: str | os.PathLike[str], name: str, *, waiting: Callable[[Path], None]
+) -> tuple[IO[bytes] | None, str | None]:
+    """Take the lock `name` in `directory` itself, for which all machines that share the directory wait.
+
+    Returns the open file that holds the lock, and why it may not exclude others, or None. Without locks on
+    the file system, the file is None. Some file systems grant a lock to everybody, or to one process of each
+    machine, so the guarded work must be idempotent. Take the node lock first.
+
+    Parameters
+    ----------
+    waiting
+        Called once, with the path, if another process holds the lock. Deleting the file ends the waiting, if
+        the machine that held the lock is gone.
+    """
+    path = Path(directory) / ".locks" / f"{digest(name)}.lock"
+    waited = False
+    while True:
+        try:
+            if not path.parent.exists():
+                path.parent.mkdir(exist_ok=True)
+                path.parent.chmod(Path(directory).stat().st_mode & 0o7777)  # as others may write there
+            file = open(path, "r+b", opener=_open_or_create_for_all)  # noqa: SIM115 (the caller holds it)
+        except OSError as error:
+            return None, error.strerror or str(error)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            if not waited:
+                waiting(path)
+            waited = True
+            time.sleep(POLL_SECONDS)
+        except OSError as error:  # ENOLCK, EOPNOTSUPP, ENOSYS
+            file.close()
+            return None, error.strerror or str(error)
+        else:
+            return file, None if _excludes(path) else "locks have no effect there"
+
+
+def _excludes(path: Path) -> bool:
+    """Whether a lock that is held is refused to others."""
+    with path.open("r+b") as other:
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _open_or_create_for_all(path: str, flags: int) -> int:
+    """Open a lock file in a directory of several people, for all who may write to the directory."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        file = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.fchmod(file, Path(path).parent.stat().st_mode & 0o666)
+        return file
 
 
 def open_or_create(path: str, flags: int) -> int:

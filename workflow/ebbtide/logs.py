@@ -23,6 +23,8 @@ log = logging.getLogger("ebbtide")
 QUIET_SECONDS = 30.0
 ABOVE = "its message is above."  # ends an error whose cause the same log has in the error before it
 TERMINAL_SECONDS = 3.0
+_ERROR = re.compile(r"(\d\d:\d\d:\d\d )?(\w*(Error|Exception): .*)")
+_SLURM = re.compile(r"(slurmstepd|srun)\S*: error: (.*)")
 _TERMINAL = "EBBTIDE_TERMINAL"  # host:device, because on another machine the device is someone else's
 
 
@@ -135,18 +137,23 @@ class Progress:
         log.info("%s", text)
 
 
-def last_errors(directory: str | Path, since: float) -> list[str]:
-    """Return the error at the end of each log written after `since` (Unix time), and its cause if named."""
-    errors = []
-    for path in sorted(Path(directory).rglob("*.log")):
-        if path.stat().st_mtime < since:
-            continue
-        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-        found = [line for line in lines if re.match(r"(\d\d:\d\d:\d\d )?\w*(Error|Exception): ", line)]
-        if found and found[-1] == lines[-1]:
-            cause = found[-2:-1] if found[-1].endswith(ABOVE) else []
-            errors += [f"{path}: {line}" for line in [*cause, found[-1]]]
-    return errors
+def cause_in(path: str | Path) -> str | None:
+    """Return the error with which a log ends, or the cause it names before; None for a log without one.
+
+    Logs of Slurm contain the cause (time limit, out of memory, cancelled) in a line of the node's daemon.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    except OSError:  # the log is missing, or not yet visible on a network file system
+        return None
+    if slurm := [match for line in lines if (match := _SLURM.match(line))]:
+        # A daemon knows the reason; `srun` prints how the step ended.
+        return max(slurm, key=lambda match: match[1] == "slurmstepd")[2].strip("* ")
+    found = [(line, match[2]) for line in lines if (match := _ERROR.match(line))]
+    if not found or found[-1][0] != lines[-1]:
+        return None
+    named_before = found[-1][1].endswith(ABOVE) and len(found) > 1
+    return found[-2 if named_before else -1][1]
 
 
 def share_terminal() -> None:

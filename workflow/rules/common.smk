@@ -7,7 +7,6 @@ and in every job on a cluster.
 
 import re
 import sys
-import time
 from pathlib import Path
 
 PACKAGE = Path(workflow.basedir) / "workflow"
@@ -17,6 +16,8 @@ from ebbtide.code_version import CodeVersions
 from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
 from ebbtide.files import canonical_json, full_disks
+from ebbtide.jobs import cluster
+from ebbtide.jobs.failures import Failures
 from ebbtide.jobs.gpu_plan import GpuPlan
 from ebbtide.jobs.hooks import on_start
 from ebbtide.jobs.leads import COMMON, ScoreJobs, check_deleted_weights
@@ -27,13 +28,11 @@ from ebbtide.jobs.snakemake_internals import (
     planned_rules,
 )
 from ebbtide.jobs.weight_budget import WeightBudget
-from ebbtide.logs import last_errors, share_terminal
+from ebbtide.logs import share_terminal
 from ebbtide.report.end_of_run import end_of_run
 from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
 from ebbtide.study.outputs import Outputs
-
-STARTED = time.time()
 
 
 def fail(message):
@@ -55,6 +54,7 @@ CODE = CodeVersions(cache=Path(".snakemake/ebbtide_code.json"))
 SCORE_JOBS = ScoreJobs(STUDY)
 GPUS = GpuPlan(STUDY, SCORE_JOBS, planning=not is_job(workflow))
 BUDGET = WeightBudget(STUDY)
+FAILURES = Failures(workflow)
 STORE = STUDY.config["scoring"]["store"]
 NOTICES = []  # about this run, printed at its end
 # The reason why only the targets `lock` and `audit` can run (incomplete lock, finding of the audit), or None.
@@ -130,8 +130,9 @@ def parts_of(table):
 
 onstart:
     try:
+        cluster.prepare(workflow)
         NOTICES.extend(on_start(STUDY, BUDGET, workflow))
-    except EbbtideError as error:  # a full disk
+    except EbbtideError as error:  # a full disk, or a scheduler that forgets submissions
         fail(error)
 
 
@@ -143,7 +144,7 @@ onsuccess:
 
 onerror:
     # Snakemake also prints the logs of failed jobs, but not with --quiet.
-    print(*last_errors("logs", since=STARTED), sep="\n", file=sys.stderr)
+    print(*FAILURES.lines(), sep="\n", file=sys.stderr)
     for line in full_disks(["logs", "results", "resources", STORE, ".snakemake"]):
         print(line, file=sys.stderr)
     if "check_alarms" in planned_rules(workflow):

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,7 +100,7 @@ def grid(tmp_path: Path) -> Grid:
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run the worker in this process: it does the same, without importing torch again."""
 
-    def work(job: Mapping[str, Any], lock: int, lease: Any) -> int:
+    def work(job: Mapping[str, Any], locks: Sequence[int], lease: Any) -> int:
         monkeypatch.setattr(sys, "argv", ["ahead", canonical_json(job)])
         return ahead.main()
 
@@ -137,7 +137,7 @@ def test_a_worker_inherits_its_gpu_and_sees_no_other(grid: Grid, monkeypatch: py
         *files, visible = (grid.root / "seen").read_text().split("\n")[:-1]
         locks = [Path(file) for file in files if file.endswith(".lock")]
         assert [path.name for path in locks if path.parent == grid.root / "locks"] == names
-        assert len(locks) == len(names) + 1  # that of the checkpoint
+        assert len(locks) == len(names) + 2  # those of the checkpoint, on the node and in the store
         assert visible == shown
 
 
@@ -703,8 +703,13 @@ def read_without_end(fifo: str, process: subprocess.Popen[str]) -> Iterator[None
         os.close(writer)
 
 
+def children_of(process: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(child) for child in children.split()]
+
+
 def child_of(process: subprocess.Popen[str]) -> int:
-    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    return children_of(process)[0]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
@@ -731,14 +736,15 @@ def test_a_killed_lead_does_not_free_the_lock_under_its_worker(grid: Grid) -> No
     lead = subprocess.Popen(grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True)
     with read_without_end(cell["requests"], lead):
         worker = child_of(lead)
-        [lock] = {
+        on_node, in_store = {
             fd.readlink() for fd in Path(f"/proc/{lead.pid}/fd").iterdir() if fd.readlink().suffix == ".lock"
         }
         lead.kill()
         lead.wait()
         try:
-            with lock.open("rb") as file, pytest.raises(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for lock in (on_node, in_store):
+                with lock.open("rb") as file, pytest.raises(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
             os.kill(worker, signal.SIGKILL)
             lead.communicate()
@@ -773,3 +779,90 @@ def test_two_jobs_of_a_checkpoint_load_its_weights_once(grid: Grid) -> None:
     assert [job.returncode for job in jobs] == [0, 0]
     assert "".join(errors).count("loaded weights") == 1
     assert all(grid.target(cell).exists() for cell in cells)
+
+
+LOCK_FAULTS = Path(tiny.__file__).parent / "lock_faults"
+
+
+def two_checkouts(root: Path) -> list[Grid]:
+    """Two checkouts with the same weights and task, each with one cell, which share a store."""
+    (root / "cells").mkdir()
+    checkouts = [Grid(root / name) for name in ("one", "two")]
+    for checkout in checkouts:
+        checkout.root.mkdir()
+        (checkout.root / "cells").symlink_to(root / "cells")
+        checkout.add("c1", "t1")
+    return checkouts
+
+
+def start(checkout: Grid, *, node: str, **environment: str) -> subprocess.Popen[str]:
+    """Start the job of the only cell of a checkout, on a node with a disk of its own for locks."""
+    temporary = checkout.root.parent / node
+    temporary.mkdir(exist_ok=True)
+    paths = os.pathsep.join([str(LOCK_FAULTS), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        checkout.command(checkout.cells[0], checkout.hint()),
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": paths, **environment},
+        stderr=(checkout.root / "log").open("w"),
+        text=True,
+    )
+
+
+def wait_until(condition: Callable[[], Any], *running: subprocess.Popen[str]) -> Any:
+    while not (found := condition()):
+        assert all(process.poll() is None for process in running)
+        time.sleep(0.02)
+    return found
+
+
+def locks_of(process: subprocess.Popen[str]) -> set[Path]:
+    """Return the lock files that a process has open."""
+    with suppress(FileNotFoundError):  # a file was closed in the meantime
+        files = [fd.readlink() for fd in Path(f"/proc/{process.pid}/fd").iterdir()]
+        return {file for file in files if file.suffix == ".lock"}
+    return set()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see open files")
+def test_checkouts_that_share_a_store_use_the_same_locks(tmp_path: Path) -> None:
+    """On a node, the second waits for the first; on another node, it waits for the lock in the store."""
+    one, two = two_checkouts(tmp_path)
+    requests = Path(one.cells[0]["requests"])
+    requests.unlink()
+    os.mkfifo(requests)  # nobody writes into it: the worker of the first waits there
+    holder = start(one, node="a")
+    others = []
+    try:
+        wait_until(lambda: len(locks_of(holder)) == 2 and children_of(holder), holder)
+        on_node, in_store = sorted(locks_of(holder), key=lambda lock: lock.parent.name == ".locks")
+        others.append(start(two, node="a"))
+        assert wait_until(lambda: locks_of(others[0]), *others) == {on_node}
+        others[0].kill()
+        others.append(start(two, node="b"))
+        said = f"waiting for another machine that scores these weights ({two.root}/cells/.locks/"
+        wait_until(lambda: said in (two.root / "log").read_text(), others[1])
+        assert (two.root / "cells/.locks" / in_store.name).samefile(in_store)
+        os.kill(children_of(holder)[0], signal.SIGKILL)
+        assert others[1].wait() == 0
+    finally:
+        for process in (holder, *others):
+            process.kill()
+            process.wait()
+    assert two.target(two.cells[0]).exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("fails", "No locks available"), ("nothing", "locks have no effect there")]
+)
+def test_without_locks_between_machines_cells_are_right_and_the_log_says_it(
+    tmp_path: Path, fault: str, reason: str
+) -> None:
+    checkouts = two_checkouts(tmp_path)
+    jobs = [start(checkout, node=checkout.root.name, LOCK_FAULT=fault) for checkout in checkouts]
+    assert [job.wait() for job in jobs] == [0, 0]
+    footers = [read_footer(checkout.target(checkout.cells[0]), CELL) for checkout in checkouts]
+    assert len({footer["content_sha256"] for footer in footers}) == 1
+    logs = [(checkout.root / "log").read_text() for checkout in checkouts]
+    scored = [said for said in logs if "loaded weights" in said]
+    assert scored
+    assert all(said.count(f"no locks between machines ({reason})") == 1 for said in scored)

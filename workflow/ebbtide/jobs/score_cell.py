@@ -5,7 +5,10 @@ Rule `score` has one job per cell, but weights are loaded once per checkpoint: t
 scores the lead's cell and then every missing sibling into the store. The siblings' jobs wait for the lock,
 find their cell and copy it, in milliseconds, without importing torch.
 
-The worker is a process of its own that inherits the lock: a crash while scoring siblings never fails the
+The lock is named by the weights, not by their path, so that two checkouts that share a store wait for each
+other. There is one on the node, and one in the store for other nodes, if its file system has locks.
+
+The worker is a process of its own that inherits the locks: a crash while scoring siblings never fails the
 lead's own cell, and a killed lead does not free the lock under a living worker. After a crash, another worker
 scores the siblings that are left.
 """
@@ -14,15 +17,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.cells import store
 from ebbtide.cells.publish import publish
 from ebbtide.errors import CellError, ScoringError, StorageError
-from ebbtide.files import canonical_json, check_writable, node_lock, read_json
+from ebbtide.files import canonical_json, check_writable, node_lock, read_json, shared_lock
 from ebbtide.jobs.signals import exit_reason
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ def score_cell(
         _copy(source, target)
         return "copied"
     check_writable(cells)
-    with node_lock(cells, _shared_load(checkpoint, identity, wanted, hint)) as lock:
+    with _locks(cells, _shared_load(identity, wanted, hint)) as locks:
         how = "waited"
         if not _exists(source, identity, after):
             how = "scored"
@@ -79,12 +82,12 @@ def score_cell(
             job: dict[str, Any] = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity)}
             job |= {"cells": cells, "hint": hint, "threads": threads}
             with _leased(job, wanted, target) as lease:
-                status = _work(job, lock.fileno(), lease)
+                status = _work(job, locks, lease)
                 crashed = -status in CRASHES
                 for _ in wanted.get("cells", []):  # a crash marks its cell, so each worker has fewer to score
                     if not crashed:
                         break
-                    crashed = -_work({**job, "siblings_only": True}, lock.fileno(), lease) in CRASHES
+                    crashed = -_work({**job, "siblings_only": True}, locks, lease) in CRASHES
             if not _exists(source, identity, after):
                 store.failed_mark(source).touch()
                 raise ScoringError(f"{target} could not be scored{exit_reason(status)}")
@@ -93,15 +96,17 @@ def score_cell(
     return how
 
 
-def _shared_load(
-    checkpoint: str, identity: store.Identity, wanted: Mapping[str, Any], hint: str | None
-) -> str:
-    """Name what one load of weights serves, which is what jobs wait for each other for."""
+def _shared_load(identity: store.Identity, wanted: Mapping[str, Any], hint: str | None) -> str:
+    """Name what one load of weights serves, which is what jobs wait for each other for.
+
+    The name does not depend on paths, so it is the same in all checkouts that share a store.
+    """
     once_per = wanted.get("load_once_per")
     if once_per == "cell":  # cells of a checkpoint are scored side by side, each on a GPU of its own
         return store.key(identity)
-    # Otherwise, the checkpoints of a model would be loaded side by side.
-    return hint if hint and once_per == "model" else str(Path(checkpoint).resolve())
+    if hint and once_per == "model":  # otherwise, the checkpoints of a model would be loaded side by side
+        return Path(hint).name
+    return canonical_json([identity["weights"], identity["dtype"]])
 
 
 def read_hint(path: str | None) -> Mapping[str, Any]:
@@ -165,14 +170,35 @@ def _leased(job: Mapping[str, Any], hint: Mapping[str, Any], target: str) -> Abs
     return leased(job["checkpoint"], dtype, backend, target, say_on_stderr, most=most, offload=offload)
 
 
-def _work(job: Mapping[str, Any], lock: int, lease: "Lease") -> int:
+@contextmanager
+def _locks(cells: str, name: str) -> Iterator[list[int]]:
+    """Hold the lock `name` on this node and, if possible, in the store; yield their file descriptors."""
+
+    def waiting(path: Path) -> None:
+        print(f"waiting for another machine that scores these weights ({path})", file=sys.stderr, flush=True)
+
+    with ExitStack() as held:
+        files = [held.enter_context(node_lock(cells, name))]
+        shared, problem = shared_lock(cells, name, waiting=waiting)
+        if shared:
+            files.append(held.enter_context(shared))
+        if problem:
+            print(
+                f"{cells}: no locks between machines ({problem}); if two score the same weights at the same "
+                "time, they do so twice, with the same results.",
+                file=sys.stderr,
+            )
+        yield [file.fileno() for file in files]
+
+
+def _work(job: Mapping[str, Any], locks: Sequence[int], lease: "Lease") -> int:
     """Run the worker, which inherits the file descriptors of the locks; return its exit status."""
     command = [sys.executable, "-m", "ebbtide.jobs.worker", canonical_json(job)]
     sys.stderr.flush()
     # Code from a checkpoint's repository may run there, and must not see the token.
     environment = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
     environment |= lease.environment
-    with subprocess.Popen(command, pass_fds=[lock, *lease.descriptors], env=environment) as worker:
+    with subprocess.Popen(command, pass_fds=[*locks, *lease.descriptors], env=environment) as worker:
         lease.note(worker.pid)
         try:
             return worker.wait()

@@ -3,7 +3,14 @@
 `tests/workflow/test_snakemake_internals.py` tests each with the installed version.
 """
 
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from snakemake_interface_logger_plugins.common import LogEvent
+
+_LOGGER = "snakemake.logging"
 
 
 def limit_resource(workflow: Any, name: str, limit: int) -> None:
@@ -34,3 +41,53 @@ def planned_rules(workflow: Any) -> set[str]:
 def jobs_to_run(workflow: Any, rule: str) -> list[Any]:
     """Return the wildcards of the jobs of a rule that this run executes."""
     return [job.wildcards for job in workflow.dag.needrun_jobs() if job.rule.name == rule]
+
+
+def slurm_status_checks(workflow: Any) -> tuple[str, int] | None:
+    """Return the command for the status of submissions and the seconds to its first use, if Slurm is used."""
+    settings = workflow.executor_settings
+    if not hasattr(settings, "status_command"):
+        return None
+    return settings.status_command, settings.init_seconds_before_status_checks
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job or submission that failed: the outputs and logs of its rules, and the logs of the scheduler."""
+
+    outputs: Sequence[str]
+    logs: Sequence[str]
+    scheduler_logs: Sequence[str] = ()
+
+
+def on_failed_job(report: Callable[[FailedJob], None]) -> None:
+    """Call `report` for each job or submission that fails, from the thread that notices it."""
+    logging.getLogger(_LOGGER).addHandler(_FailedJobs(report))
+
+
+def log_error(text: str) -> None:
+    """Print `text` as Snakemake prints errors, and write it to Snakemake's log of the run."""
+    logging.getLogger(_LOGGER).error(text)
+
+
+def is_quiet_about_rules(workflow: Any) -> bool:
+    """Whether Snakemake prints neither jobs nor their errors (`--quiet rules`)."""
+    return any(choice.name == "RULES" for choice in workflow.output_settings.quiet or ())
+
+
+class _FailedJobs(logging.Handler):
+    """Snakemake logs one record for a failed group, and then one for each of its jobs, failed or not."""
+
+    def __init__(self, report: Callable[[FailedJob], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "event", None)
+        found = vars(record)
+        if event == LogEvent.GROUP_ERROR:
+            jobs = found["job_error_info"]
+            outputs, logs = ([path for job in jobs for path in job[key]] for key in ("output", "log"))
+            self._report(FailedJob(outputs, logs, found["aux_logs"]))
+        elif event == LogEvent.JOB_ERROR and not found["indent"]:
+            self._report(FailedJob(found["output"], found["log"]))
