@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import tiny
 from ebbtide.cells.cell import read_cell, write_cell
-from ebbtide.checkpoints.directory import configuration, context_window, locate
+from ebbtide.checkpoints.configuration import configuration, context_window
+from ebbtide.checkpoints.directory import locate
 from ebbtide.checkpoints.fingerprint import fingerprint
 from ebbtide.checkpoints.header import read_header
 from ebbtide.exchange.imports import import_metrics

@@ -1,4 +1,4 @@
-"""Atomic writes, digests and locks. Standard library only, so that importing it is cheap."""
+"""Atomic writes, bounded reads, digests and locks. Standard library only, so that importing it is cheap."""
 
 import errno
 import fcntl
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,16 @@ from ebbtide.errors import EbbtideError, StorageError, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # whatever file they are about, it was written
 _LITTLE = 64_000  # bytes: less is no space for a log or a table
+
+MOST_JSON_BYTES = 64 << 20  # bytes; an index of a million tensors, or a lock of ten thousand checkpoints
+_DEEPEST_JSON, _MOST_JSON_VALUES = 64, 10_000_000
+_TOO_DEEP = f"values are nested more than {_DEEPEST_JSON} deep"
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @contextmanager
@@ -165,14 +176,67 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike[str], error: type[EbbtideError], remedy: str = "") -> dict[str, Any]:
-    """The JSON object in a file. Raises `error`, with the `remedy`, for a file without one."""
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file for reading, through links. Raises `OSError` for anything but a regular file.
+
+    Opening a named pipe waits for a writer, and a device may never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "of another kind")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a regular file. Raises `OSError` if it is larger than `most` bytes, or not a regular file."""
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, at most {most:,} are read", str(path))
+        return file.read()
+
+
+def check_nesting(document: Any, deepest: int, most: int) -> None:
+    """Check lists and dictionaries for their depth and number of values, an alias counting each time.
+
+    Raises `ValueError` if they are nested more than `deepest` deep, or have more than `most` values.
+    """
+    level, values = [document], 0
+    for _ in range(deepest):
+        inner = [value for value in level if isinstance(value, dict | list | tuple)]
+        values += sum(map(len, inner))  # before they are collected: aliases multiply them
+        if values > most:
+            raise ValueError(f"it has more than {most:,} values")
+        level = [value for one in inner for value in (one.values() if isinstance(one, dict) else one)]
+    if level:
+        raise ValueError(f"values are nested more than {deepest} deep")
+
+
+def read_json(
+    path: str | os.PathLike[str],
+    error: type[EbbtideError],
+    remedy: str = "",
+    *,
+    most: int = MOST_JSON_BYTES,
+) -> dict[str, Any]:
+    """The JSON object in a file. Raises `error`, with the `remedy`, for a file without one.
+
+    So it does for anything but a regular file, for one of more than `most` bytes, and for values nested very
+    deep: the file may be from anywhere.
+    """
     end = f"; {remedy}." if remedy else "."
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(read_bounded(path, most).decode("utf-8"))
+        check_nesting(value, _DEEPEST_JSON, _MOST_JSON_VALUES)
     except FileNotFoundError:
         raise error(f"{path} does not exist{end}") from None
-    except (OSError, ValueError, RecursionError) as reason:
+    except OSError as reason:
+        raise error(f"{path} cannot be read ({reason.strerror}){end}") from None
+    except RecursionError:
+        raise error(f"{path} is not readable JSON ({_TOO_DEEP}){end}") from None
+    except ValueError as reason:
         raise error(f"{path} is not readable JSON ({first_line(reason)}){end}") from None
     if not isinstance(value, dict):
         raise error(f"{path}: found JSON of type {type(value).__name__}, expected an object{end}")
@@ -236,8 +300,8 @@ def digest(value: Any) -> str:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of a file's bytes, in hex."""
-    with Path(path).open("rb") as file:
+    """Return the sha256 of a regular file's bytes, in hex. Raises `OSError` for anything else."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

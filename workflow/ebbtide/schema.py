@@ -14,13 +14,17 @@ from typing import Any, cast
 import jsonschema
 import yaml
 
-from ebbtide.errors import ConfigError, nearest
+from ebbtide.errors import ConfigError, first_line, nearest
+from ebbtide.files import check_nesting, read_bounded
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 _SENTENCE_LENGTH = 80
 _MERGE = "tag:yaml.org,2002:merge"
+_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _DEEPEST, _MOST_VALUES = 50, 1_000_000  # nested values of a YAML file
-_TOO_DEEP = f"values are nested more than {_DEEPEST} deep, or an alias (*name) contains itself"
+_MOST_BYTES = 4 << 20  # of a YAML file
+_LONGEST_NUMBER = 100  # characters; converting digits takes quadratic time
+_MOST_MERGED = 10_000  # keys that merge keys (<<) bring into one mapping
 
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is several times as fast
@@ -40,42 +44,72 @@ class _StrictLoader(_Loader):  # type: ignore[misc]
             seen.add(key)
         return cast("dict[Any, Any]", super().construct_mapping(node, deep=deep))
 
+    def construct_number(self, node: yaml.ScalarNode) -> float:
+        """An integer or a float of bounded length."""
+        if len(node.value) > _LONGEST_NUMBER:
+            line = node.start_mark.line + 1
+            raise ConfigError(f"a number has more than {_LONGEST_NUMBER} characters (line {line})")
+        make = self.construct_yaml_int if node.tag == _INTEGER else self.construct_yaml_float
+        return cast("float", make(node))
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Resolve merge keys; SafeLoader would let each level of them double the keys."""
+        merged = 0
+        for key_node, value in node.value:
+            if key_node.tag != _MERGE:
+                continue
+            for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if isinstance(part, yaml.MappingNode):
+                    self.flatten_mapping(part)
+                    merged += len(part.value)
+                if merged > _MOST_MERGED:
+                    line = key_node.start_mark.line + 1
+                    raise ConfigError(f"merge keys (<<) bring more than {_MOST_MERGED:,} keys (line {line})")
+        super().flatten_mapping(node)
+
+
+for _tag in (_INTEGER, _FLOAT):
+    _StrictLoader.add_constructor(_tag, _StrictLoader.construct_number)  # type: ignore[no-untyped-call]
+
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file as a dictionary. Raises `ConfigError` naming file and line."""
     try:
-        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8")
+        _check_depth(text)
+        document = yaml.load(text, Loader=_StrictLoader)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {_on_one_line(str(error))}.") from error
     except RecursionError:
-        raise ConfigError(f"{path}: {_TOO_DEEP}.") from None
+        raise ConfigError(f"{path}: an alias (*name) contains itself.") from None
+    except ValueError as error:  # of the constructors of numbers and dates
+        raise ConfigError(f"{path} is not valid YAML: {first_line(error)}.") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.args[0]}.") from None
-    _check_size(document, path)
+    try:
+        check_nesting(document, _DEEPEST, _MOST_VALUES)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}, with its aliases (*name) expanded.") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: found {_excerpt(document)}, expected keys and values.")
     return document
 
 
-def _check_size(document: Any, path: str | Path) -> None:
-    """Raise `ConfigError` for a document that aliases make endless, or too large to check."""
-    level, values = [document], 0
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for value in level
-            if isinstance(value, dict | list)
-            for inner in (value.values() if isinstance(value, dict) else value)
-        ]
-        values += len(level)
-        if values > _MOST_VALUES:
-            raise ConfigError(f"{path}: aliases (*name) expand to more than {_MOST_VALUES:,} values.")
-    if level:
-        raise ConfigError(f"{path}: {_TOO_DEEP}.")
+def _check_depth(text: str) -> None:
+    """Raise `ConfigError` for deeply nested YAML, which would overflow the stack of the C loader."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):  # type: ignore[no-untyped-call]
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            line = f" (line {event.start_mark.line + 1})" if event.start_mark else ""
+            raise ConfigError(f"values are nested more than {_DEEPEST} deep{line}")
 
 
 def load_schema(name: str) -> dict[str, Any]:

@@ -174,7 +174,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "header beyond the file": (
         lambda d: (d / WEIGHTS).write_bytes(b"\xff\xff" + bytes(6) + b'{"a": '),
         "incomplete",
-        f"r/step2/{WEIGHTS} is not a complete safetensors file; copy the file again",
+        f"r/step2/{WEIGHTS} is not a complete safetensors file (its header claims 65,535 of 14 bytes); copy the",
     ),
     "deep header": (
         lambda d: (d / WEIGHTS).write_bytes((200_000).to_bytes(8, "little") + b"[" * 200_000),
@@ -246,7 +246,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a directory as a file": (
         lambda d: [(d / WEIGHTS).unlink(), (d / WEIGHTS).mkdir()],
         "incomplete",
-        f"r/step2/{WEIGHTS} cannot be read (Is a directory)",
+        f"r/step2/{WEIGHTS} cannot be read (it is a directory, not a regular file)",
     ),
     "no tokenizer": (
         lambda d: (d / "tokenizer.json").unlink(),

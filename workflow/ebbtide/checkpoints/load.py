@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.checkpoints.directory import configuration
+from ebbtide.checkpoints.configuration import configuration
 from ebbtide.checkpoints.hub.fetched import allows_remote_code
 from ebbtide.checkpoints.weight_files import read_headers, repeated_tensors, weight_files
 from ebbtide.errors import CheckpointError, first_line

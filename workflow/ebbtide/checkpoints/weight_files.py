@@ -7,7 +7,7 @@ from pathlib import Path
 from ebbtide.checkpoints.header import Header, check_content, read_header
 from ebbtide.checkpoints.hub.lock import INDICES, is_plain, weight_map
 from ebbtide.errors import CheckpointError
-from ebbtide.files import read_json
+from ebbtide.files import MOST_JSON_BYTES, read_json
 from ebbtide.notices import listed
 
 INDEX = INDICES["safetensors"]
@@ -109,7 +109,7 @@ def _listed(directory: Path) -> list[Path]:
         raise CheckpointError(
             f"{directory} has neither {whole.name} nor {INDEX} ({_found(directory)}).", "no_weights"
         )
-    check_content(index)
+    check_content(index, MOST_JSON_BYTES)
     shards = sorted(set(weight_map(index).values()))
     if not shards:
         raise CheckpointError(f"{index} lists no files.", "no_weights")

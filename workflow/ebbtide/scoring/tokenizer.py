@@ -101,7 +101,9 @@ def load_tokenizer(directory: str | Path, tokenizer: str | Path | None = None) -
     model = Path(directory)
     try:
         place = tokenizer_directory(model, tokenizer)
-    except CheckpointError:
+    except CheckpointError as error:
+        if error.finding != "no_tokenizer":
+            raise
         place = model  # it may have another kind of tokenizer
     backend, bos, eos = read_tokenizer_json(place, model) or _by_transformers(place, model)
     backend.no_truncation()
