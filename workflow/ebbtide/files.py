@@ -198,22 +198,6 @@ def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
         return file.read()
 
 
-def check_nesting(document: Any, deepest: int, most: int) -> None:
-    """Check lists and dictionaries for their depth and number of values, an alias counting each time.
-
-    Raises `ValueError` if they are nested more than `deepest` deep, or have more than `most` values.
-    """
-    level, values = [document], 0
-    for _ in range(deepest):
-        inner = [value for value in level if isinstance(value, dict | list | tuple)]
-        values += sum(map(len, inner))  # before they are collected: aliases multiply them
-        if values > most:
-            raise ValueError(f"it has more than {most:,} values")
-        level = [value for one in inner for value in (one.values() if isinstance(one, dict) else one)]
-    if level:
-        raise ValueError(f"values are nested more than {deepest} deep")
-
-
 def read_json(
     path: str | os.PathLike[str],
     error: type[EbbtideError],
@@ -229,7 +213,7 @@ def read_json(
     end = f"; {remedy}." if remedy else "."
     try:
         value = json.loads(read_bounded(path, most).decode("utf-8"))
-        check_nesting(value, _DEEPEST_JSON, _MOST_JSON_VALUES)
+        _check_nesting(value)
     except FileNotFoundError:
         raise error(f"{path} does not exist{end}") from None
     except OSError as reason:
@@ -241,6 +225,20 @@ def read_json(
     if not isinstance(value, dict):
         raise error(f"{path}: found JSON of type {type(value).__name__}, expected an object{end}")
     return value
+
+
+def _check_nesting(document: Any) -> None:
+    """Raise `ValueError` for values that are too many or nested too deep for what recurses over them."""
+    level, values = [document], 0
+    for _ in range(_DEEPEST_JSON + 1):
+        level = [value for value in level if isinstance(value, dict | list)]
+        if not level:
+            return
+        values += sum(map(len, level))
+        if values > _MOST_JSON_VALUES:
+            raise ValueError(f"it has more than {_MOST_JSON_VALUES:,} values")
+        level = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
+    raise ValueError(_TOO_DEEP)
 
 
 def numbered_table(directory: str | os.PathLike[str], number: int) -> Path:

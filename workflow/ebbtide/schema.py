@@ -15,16 +15,14 @@ import jsonschema
 import yaml
 
 from ebbtide.errors import ConfigError, first_line, nearest
-from ebbtide.files import check_nesting, read_bounded
+from ebbtide.files import read_bounded
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 _SENTENCE_LENGTH = 80
 _MERGE = "tag:yaml.org,2002:merge"
-_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
-_DEEPEST, _MOST_VALUES = 50, 1_000_000  # nested values of a YAML file
 _MOST_BYTES = 4 << 20  # of a YAML file
-_LONGEST_NUMBER = 100  # characters; converting digits takes quadratic time
-_MOST_MERGED = 10_000  # keys that merge keys (<<) bring into one mapping
+_DEEPEST, _MOST_VALUES = 50, 1_000_000  # nested values of a YAML file, with aliases expanded
+_LONG_NUMBER = re.compile(r"[-+0-9_.:eE]{101,}")  # converting digits takes quadratic time
 
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is several times as fast
@@ -44,40 +42,31 @@ class _StrictLoader(_Loader):  # type: ignore[misc]
             seen.add(key)
         return cast("dict[Any, Any]", super().construct_mapping(node, deep=deep))
 
-    def construct_number(self, node: yaml.ScalarNode) -> float:
-        """An integer or a float of bounded length."""
-        if len(node.value) > _LONGEST_NUMBER:
-            line = node.start_mark.line + 1
-            raise ConfigError(f"a number has more than {_LONGEST_NUMBER} characters (line {line})")
-        make = self.construct_yaml_int if node.tag == _INTEGER else self.construct_yaml_float
-        return cast("float", make(node))
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Resolve merge keys; SafeLoader would let each level of them double the keys."""
-        merged = 0
-        for key_node, value in node.value:
-            if key_node.tag != _MERGE:
-                continue
-            for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                if isinstance(part, yaml.MappingNode):
-                    self.flatten_mapping(part)
-                    merged += len(part.value)
-                if merged > _MOST_MERGED:
-                    line = key_node.start_mark.line + 1
-                    raise ConfigError(f"merge keys (<<) bring more than {_MOST_MERGED:,} keys (line {line})")
-        super().flatten_mapping(node)
-
-
-for _tag in (_INTEGER, _FLOAT):
-    _StrictLoader.add_constructor(_tag, _StrictLoader.construct_number)  # type: ignore[no-untyped-call]
-
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file as a dictionary. Raises `ConfigError` naming file and line."""
+    text = read_yaml_text(path)
+    try:
+        document = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {_on_one_line(str(error))}.") from error
+    except ValueError as error:  # of a date or a number that YAML recognises but Python does not have
+        raise ConfigError(f"{path} is not valid YAML: {first_line(error)}.") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.args[0]}.") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: found {_excerpt(document)}, expected keys and values.")
+    return document
+
+
+def read_yaml_text(path: str | Path) -> str:
+    """Read a YAML file whose values can be built: not too large, deep, or multiplied by aliases.
+
+    Raises `ConfigError` naming file and line.
+    """
     try:
         text = read_bounded(path, _MOST_BYTES).decode("utf-8")
-        _check_depth(text)
-        document = yaml.load(text, Loader=_StrictLoader)
+        _check_structure(text)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None
     except OSError as error:
@@ -86,30 +75,48 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {_on_one_line(str(error))}.") from error
-    except RecursionError:
-        raise ConfigError(f"{path}: an alias (*name) contains itself.") from None
-    except ValueError as error:  # of the constructors of numbers and dates
-        raise ConfigError(f"{path} is not valid YAML: {first_line(error)}.") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.args[0]}.") from None
-    try:
-        check_nesting(document, _DEEPEST, _MOST_VALUES)
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}, with its aliases (*name) expanded.") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: found {_excerpt(document)}, expected keys and values.")
-    return document
+    return text
 
 
-def _check_depth(text: str) -> None:
-    """Raise `ConfigError` for deeply nested YAML, which would overflow the stack of the C loader."""
-    depth = 0
+def _check_structure(text: str) -> None:
+    """Raise `ConfigError` for YAML that would overflow the stack or the memory of a loader.
+
+    Aliases count as often as they are written, also in merge keys (<<). The parser takes time linear in the
+    text; loaders do not.
+    """
+    inside: list[
+        tuple[str | None, list[int]]
+    ] = []  # anchor, and values and depth so far, of open collections
+    known: dict[str, list[int]] = {}  # by anchor
     for event in yaml.parse(text, Loader=_Loader):  # type: ignore[no-untyped-call]
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            line = f" (line {event.start_mark.line + 1})" if event.start_mark else ""
-            raise ConfigError(f"values are nested more than {_DEEPEST} deep{line}")
+        anchor, size = getattr(event, "anchor", None), [1, 0]
+        if isinstance(event, yaml.CollectionStartEvent):
+            inside.append((anchor, size))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = inside.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            if anchor in (opened for opened, _ in inside):
+                raise ConfigError(f"alias *{anchor} contains itself{_line_of(event)}")
+            anchor, size = None, known.get(anchor or "", size)
+        elif not isinstance(event, yaml.ScalarEvent):
+            continue
+        elif (not event.style or event.tag) and _LONG_NUMBER.fullmatch(event.value):
+            raise ConfigError(f"a number has {len(event.value)} characters, allowed: 100{_line_of(event)}")
+        if anchor is not None:
+            known[anchor] = size
+        if inside and inside[-1][1] is not size:
+            outer = inside[-1][1]
+            outer[0], outer[1] = outer[0] + size[0], max(outer[1], size[1] + 1)
+        if len(inside) + size[1] > _DEEPEST:
+            raise ConfigError(f"values are nested more than {_DEEPEST} deep{_line_of(event)}")
+        if size[0] > _MOST_VALUES:
+            raise ConfigError(f"aliases (*name) expand to more than {_MOST_VALUES:,} values{_line_of(event)}")
+
+
+def _line_of(event: yaml.Event) -> str:
+    return f" (line {event.start_mark.line + 1})" if event.start_mark else ""
 
 
 def load_schema(name: str) -> dict[str, Any]:

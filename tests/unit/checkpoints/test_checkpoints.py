@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -246,3 +248,33 @@ def test_a_directory_that_is_gone_keeps_its_precision(damaged: Path, tmp_path: P
     locate(damaged, record)
     shutil.rmtree(damaged)
     assert locate(damaged, record).dtype == "float16"
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "added_tokens.json", "chat_template.jinja"])
+def test_what_libraries_read_beside_the_weights_is_a_regular_file(damaged: Path, name: str) -> None:
+    (damaged / name).unlink(missing_ok=True)
+    os.mkfifo(damaged / name)
+    with pytest.raises(CheckpointError, match=rf"{name} cannot be read \(it is a named pipe, not a regular"):
+        load_model(damaged, "float32")
+
+
+def test_a_configuration_of_a_far_larger_model_is_refused_before_it_is_built(damaged: Path) -> None:
+    config = json.loads((damaged / "config.json").read_text())
+    (damaged / "config.json").write_text(json.dumps({**config, "hidden_size": 1_000_000_000}))
+    with pytest.raises(CheckpointError) as refused:
+        load_model(damaged, "float32")
+    assert re.fullmatch(
+        rf"CheckpointError: {damaged}: config\.json describes [\d,]+ parameters, but the weights have "
+        r"[\d,]+ values; copy the files again\.",
+        str(refused.value),
+    )
+    (damaged / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 10_001}))
+    with pytest.raises(CheckpointError, match=r"num_hidden_layers: found 10,001, allowed: at most 10,000"):
+        load_model(damaged, "float32")
+
+
+def test_a_tokenizer_that_is_a_pipe_is_refused(damaged: Path) -> None:
+    (damaged / "tokenizer.json").unlink()
+    os.mkfifo(damaged / "tokenizer.json")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read \(it is a named pipe"):
+        load_scorer(damaged)

@@ -36,11 +36,16 @@ from ebbtide.checkpoints.record import (
     stamp,
     stamp_in,
 )
-from ebbtide.checkpoints.weight_files import INDEX, WHOLE, has_weight_files, read_headers, weight_files
+from ebbtide.checkpoints.weight_files import (
+    INDEX,
+    MOST_TOKENIZER_BYTES,
+    WHOLE,
+    has_weight_files,
+    read_headers,
+    weight_files,
+)
 from ebbtide.errors import CheckpointError
 from ebbtide.files import digest, file_sha256, write_text
-
-MOST_TOKENIZER_BYTES = 256 << 20  # of one file; the largest known ones have 35 MB
 
 
 @dataclass(frozen=True)
