@@ -430,7 +430,7 @@ PLAN = {"host": "h", "pid": 1, "started": 0.0, "budget_bytes": 10**9, "stay": []
     ("more", "what"),
     [
         (["--plan", "{plan}"], r"needs \d+\.\d kB, but 0 bytes are in use .*weights\.disk_gb is 7 bytes"),
-        (["--plan", "missing"], "ConfigError: --plan: missing is not the plan"),
+        (["--plan", "missing"], "ConfigError: missing does not exist; run snakemake again"),
         (["--model", "tini"], r"study\.lock\.json: models: found no 'tini'; did you mean 'tiny'\?"),
         (
             ["--checkpoint", "step2"],

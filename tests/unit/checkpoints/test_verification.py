@@ -15,6 +15,7 @@ from ebbtide.checkpoints.header import read_header
 from ebbtide.checkpoints.verification import check_before_loading, check_weights
 from ebbtide.errors import CheckpointError
 from ebbtide.files import file_sha256
+from ebbtide.jobs.loaded import Loaded
 from ebbtide.logs import Progress
 from ebbtide.training.spec import check_spec
 from ebbtide.training.train import train_to_markers
@@ -180,6 +181,19 @@ def test_a_trained_checkpoint_without_a_record_or_a_file_says_that_it_is_trained
     shutil.rmtree(step)
     train(step.parent)
     verified(marker, identity)
+
+
+def test_weights_that_cannot_be_loaded_are_explained_by_their_digest(trained: tuple[Path, Identity]) -> None:
+    """What a library says of a truncated file has no remedy."""
+    marker, (weights, tokenizer) = trained
+    path = marker.parent / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-4])
+    identity = {"weights": weights, "tokenizer": tokenizer, "dtype": "float32"}
+    said = refusal(
+        lambda: Loaded(1).get({"checkpoint": str(marker), "identity": identity}, "cells", encoded=False)
+    )
+    assert f"{path} has the digest sha256:{file_sha256(path)}, but" in said
+    assert said.endswith(f"delete {marker.parent}: it is trained again.")
 
 
 @pytest.mark.parametrize("large", [False, True])
