@@ -1,5 +1,6 @@
 """Files are compared with their recorded digests before a checkpoint is scored; each remedy works."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -181,6 +182,22 @@ def test_a_trained_checkpoint_without_a_record_or_a_file_says_that_it_is_trained
     shutil.rmtree(step)
     train(step.parent)
     verified(marker, identity)
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    trained: tuple[Path, Identity], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker, identity = trained
+
+    def broken(path: Path, *_: str) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    for name, function in (("config.json", "digest_of"), (WEIGHTS, "file_sha256")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"ebbtide.checkpoints.verification.{function}", broken)
+            assert f"{marker.parent / name} cannot be read (Input/output error)" in refusal(
+                lambda: verified(marker, identity)
+            )
 
 
 def test_weights_that_cannot_be_loaded_are_explained_by_their_digest(trained: tuple[Path, Identity]) -> None:

@@ -187,7 +187,12 @@ def _compare(recorded: Recorded, paths: Sequence[Path], known: Mapping[Path, str
         expected = recorded.files[path]
         found = (known or {}).get(path, "")
         if kind_of(found) != kind_of(expected):
-            found = digest_of(path, kind_of(expected))
+            try:
+                found = digest_of(path, kind_of(expected))
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path} cannot be read ({error.strerror}); {recorded.remedy}."
+                ) from error
         if found != expected:
             raise CheckpointError(
                 f"{path} has the digest {found}, but {expected} in {recorded.record}; {recorded.remedy}."
@@ -199,7 +204,10 @@ def _digests_beside_weights(checkpoint: str | Path) -> dict[str, File]:
     directory = directory_of(checkpoint)
     weights = weight_files(directory)
     files = identity_files(directory, tokenizer_of(checkpoint)).items()
-    return {name: {"sha256": file_sha256(path)} for name, path in files if path not in weights}
+    beside = {name: path for name, path in files if path not in weights}
+    return {
+        name: {"sha256": sha256} for name, sha256 in zip(beside, _sha256([*beside.values()]), strict=True)
+    }
 
 
 def _check_identity(directory: Path, what: str, found: str, planned: str) -> None:
@@ -230,5 +238,8 @@ def _check_first(directory: Path, weights: str, found: Mapping[str, str], cells:
 
 
 def _sha256(paths: Sequence[Path]) -> list[str]:
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(file_sha256, paths))
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(file_sha256, paths))
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read ({error.strerror}).") from error
