@@ -20,10 +20,10 @@ from ebbtide.files import (
     digest,
     file_sha256,
     full_disks,
-    json_lines,
     read_json,
     write_text,
 )
+from ebbtide.texts import json_lines
 
 
 class BrokenOffError(Exception):

@@ -161,7 +161,6 @@ def check_writable(directory: str | os.PathLike[str]) -> None:
             probe.unlink(missing_ok=True)
 
 
-_COUNT = "count.json"
 POLL_SECONDS = 1.0  # between two attempts to take a lock that another machine holds
 
 
@@ -239,52 +238,6 @@ def _check_nesting(document: Any) -> None:
             raise ValueError(f"it has more than {_MOST_JSON_VALUES:,} values")
         level = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
     raise ValueError(_TOO_DEEP)
-
-
-def numbered_table(directory: str | os.PathLike[str], number: int) -> Path:
-    """Return the path of a table in a directory of numbered tables."""
-    return Path(directory) / f"{number:06d}.parquet"
-
-
-def write_count(directory: str | os.PathLike[str], count: int) -> None:
-    """Write the number of tables in a directory of numbered tables, so that a missing one is noticed."""
-    write_text(canonical_json({"tables": count}), Path(directory) / _COUNT)
-
-
-def numbered_tables(directory: str | os.PathLike[str], error: type[EbbtideError]) -> list[Path]:
-    """Return the tables of a directory of numbered tables, in order. Raises `error` if one is missing.
-
-    Snakemake makes such a directory again only if it is missing as a whole.
-    """
-    remedy = f"delete {directory} and run snakemake"
-    count = read_json(Path(directory) / _COUNT, error, remedy).get("tables")
-    tables = [numbered_table(directory, i) for i in range(count if isinstance(count, int) else 0)]
-    missing = [table.name for table in tables if not table.exists()]
-    if missing or not isinstance(count, int):
-        raise error(f"{directory} lacks {', '.join(missing[:3]) or 'its number of tables'}; {remedy}.")
-    return tables
-
-
-def json_lines(
-    lines: Iterable[str],
-    path: str | os.PathLike[str],
-    error: type[EbbtideError],
-    loads: Callable[[str], Any] = json.loads,
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers, from 1, and objects of JSON Lines. Skips blank lines; raises `error` naming the line.
-
-    Split a text at "\\n" for it, not by `splitlines`: JSON texts may contain the line separators of Unicode.
-    """
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = loads(line)
-        except (ValueError, RecursionError) as reason:
-            raise error(f"{path}: line {number} is not JSON ({first_line(reason)}).") from None
-        if not isinstance(row, dict):
-            raise error(f"{path}: line {number}: found {line.strip()[:40]!r}, expected a JSON object.")
-        yield number, row
 
 
 def canonical_json(value: Any) -> str:
