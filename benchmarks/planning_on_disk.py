@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ebbtide.checkpoints.full_digest import check_full_digests
+from ebbtide.checkpoints.verification import check_weights
 from ebbtide.corpus import write_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +150,7 @@ def loading() -> Iterator[str]:
             load_scorer(directory, "bfloat16")
 
         def hash_all() -> None:
-            check_full_digests(directory, weights, Path(folder, "store"))
+            check_weights(directory, weights, "files:0", Path(folder, "store"))
 
         def both() -> None:
             with ThreadPoolExecutor(1) as pool:

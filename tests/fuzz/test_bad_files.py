@@ -2,8 +2,9 @@
 
 import functools
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 
 import tiny
 from ebbtide.cells.cell import read_cell, write_cell
-from ebbtide.checkpoints.directory import configuration, context_window, locate
+from ebbtide.checkpoints.configuration import configuration, context_window
+from ebbtide.checkpoints.directory import locate
 from ebbtide.checkpoints.fingerprint import fingerprint
 from ebbtide.checkpoints.header import read_header
 from ebbtide.exchange.imports import import_metrics
@@ -78,6 +80,10 @@ ROWS = [{"q": f"Q{i}: capital?\nA:", "a": "Paris", "b": "Rome", "k": i % 2, "p":
 LAUGHS = "a: &a [x, x, x]\n" + "".join(
     f"{after}: &{after} [*{name}, *{name}, *{name}]\n" for name, after in pairwise("abcdefghijklmnop")
 )
+MERGES = "a: &a {x: y}\n" + "".join(
+    f"{after}: &{after} {{<<: [*{name}, *{name}]}}\n"
+    for name, after in pairwise("abcdefghijklmnopqrstuvwxyz")
+)
 MESSAGES: dict[str, set[str]] = {}
 
 
@@ -135,7 +141,14 @@ def yaml_texts(document: dict[str, Any]) -> st.SearchStrategy[bytes]:
         "%YAML 1.2\n---\nstudy: x\n---\nstudy: y\n",
         "study: x\nstudy: y\n",
         "a: " + "[" * 3000 + "]" * 3000 + "\n",
-        "{" * 2000,
+        "{" * 100_000,
+        "a:\n" + "- " * 100_000,
+        MERGES,
+        "a: 1" + ":59" * 100_000 + "\n",
+        "a: " + "1" * 10_000 + "\n",
+        "a: !!pairs [&b {x: y}, *b]\n",
+        "include: ../../outside\n",
+        "include: [/etc/passwd]\n",
         "study: 0o17\nmodels: 1_000\n",
         "\ufeffstudy: x\n",
         'study: "\\ud800"\n',
@@ -381,6 +394,44 @@ def test_tokenizers(data: st.DataObject) -> None:
     for file, content in files.items():
         (directory / file).write_bytes(content)
     said("tokenizer", load_tokenizer, directory)
+
+
+SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+CHECKPOINT_FILES = (*SMALL_FILES, "model.safetensors", "adapter_config.json", "generation_config.json")
+ODD_FILES: dict[str, Callable[[Path], Any]] = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "directory": Path.mkdir,
+    "broken link": lambda path: path.symlink_to("nowhere"),
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "huge": lambda path: sparse(path, 10**10),
+    "deep": lambda path: path.write_text('{"a":' * 200_000 + "1" + "}" * 200_000),
+    "as deep as Python goes": lambda path: path.write_text('{"a":' * 900 + "1" + "}" * 900),
+    "a billion layers": lambda path: path.write_text(
+        '{"model_type": "qwen2", "num_hidden_layers": 1000000000}'
+    ),
+}
+
+
+def sparse(path: Path, size: int) -> None:
+    """A file of zeros that takes no space."""
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize("what", ODD_FILES)
+@pytest.mark.parametrize("name", CHECKPOINT_FILES)
+def test_odd_files_of_a_checkpoint(name: str, what: str) -> None:
+    from transformers import AutoConfig, AutoTokenizer  # noqa: F401 (importing them may take the time of a call)
+
+    directory = Path("odd-checkpoint")
+    shutil.rmtree(directory, ignore_errors=True)
+    tiny.hollow_checkpoint(directory)
+    (directory / name).unlink(missing_ok=True)
+    ODD_FILES[what](directory / name)
+    said("odd file", of_checkpoint, directory)
+    said("odd file", load_tokenizer, directory)
+    said("odd file", lambda: count(configuration(directory)))
 
 
 def test_every_kind_was_refused_in_words() -> None:

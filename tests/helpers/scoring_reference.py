@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from ebbtide.checkpoints.directory import configuration
+from ebbtide.checkpoints.configuration import configuration
 from ebbtide.scoring.body import NativeBody
 from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.families import build

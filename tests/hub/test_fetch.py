@@ -19,20 +19,22 @@ from safetensors.torch import load_file
 
 import tiny
 from ebbtide import cli, transport
-from ebbtide.checkpoints.directory import check_weights, directory_of
-from ebbtide.checkpoints.full_digest import check_full_digests
+from ebbtide.checkpoints.directory import directory_of
 from ebbtide.checkpoints.hub.client import Hub
+from ebbtide.checkpoints.hub.digests import digest_of
 from ebbtide.checkpoints.hub.disk import Budget, partial_of
 from ebbtide.checkpoints.hub.fetch import fetch, locked_checkpoint
 from ebbtide.checkpoints.hub.fetched import read_fetched, write_fetched
 from ebbtide.checkpoints.hub.lock import Lock, Locked, LockedFile, LockedModel, write_lock
 from ebbtide.checkpoints.load import load_model
+from ebbtide.checkpoints.verification import check_before_loading, check_weights
 from ebbtide.errors import CheckpointError
 from ebbtide.files import file_sha256
 from ebbtide.logs import log
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.tables import CELL, read_frame
 from hub import FakeHub
+from reading import flip
 
 REPO = "lab/tiny"
 WORDS = ("config.json", "tokenizer.json", "tokenizer_config.json")
@@ -120,6 +122,13 @@ def get(locked: Locked, to: Path, format: str = "safetensors", **options: Any) -
     return to
 
 
+def verified(checkpoint: Path, locked: Locked, format: str = "safetensors", **options: Any) -> dict[str, str]:
+    """Check a fetched checkpoint as a scoring job does; return the digests of its weights."""
+    planned = locked.weights_identity(format, **options), locked.tokenizer_identity()
+    check_before_loading(checkpoint, *planned)
+    return check_weights(checkpoint, *planned, "cells")
+
+
 def scores(directory: Path, tmp_path: Path) -> Any:
     return score_requests(load_scorer(directory), tiny.requests(tmp_path / "task.parquet")).rows
 
@@ -147,7 +156,7 @@ def test_what_loading_takes_is_fetched_and_nothing_else(
     assert {name: file.digest for name, file in record.files.items()} == {
         name: locked.files[name].digest for name in locked.needed("safetensors")
     }
-    check_weights(to, record.weights)
+    verified(to, locked)
     assert directory_of(to / "fetched.json") == to
 
 
@@ -169,12 +178,7 @@ def test_shards_of_both_formats_score_the_same(
     shard = record.files["model-00001-of-00002.safetensors"]
     if format == "bin":
         assert shard.of == locked.files["pytorch_model-00001-of-00002.bin"].digest
-    check_weights(to, record.weights)
-    assert check_full_digests(to, record.weights, tmp_path / "cells") == {
-        path.name: file_sha256(path) for path in to.glob("*.safetensors")
-    }
-    os.utime(to / "model-00001-of-00002.safetensors", (1, 1))
-    check_weights(to, record.weights)
+    assert verified(to, locked, format) == {path.name: file_sha256(path) for path in to.glob("*.safetensors")}
 
 
 def test_a_second_fetch_asks_for_nothing(hub: FakeHub, locked: Locked, tmp_path: Path) -> None:
@@ -188,7 +192,7 @@ def test_a_directory_that_has_changed_is_fetched_again(locked: Locked, tmp_path:
     to = get(locked, tmp_path / "hub-1")
     (to / "config.json").write_text("{}")
     get(locked, to)
-    check_weights(to, locked.weights_identity("safetensors"))
+    verified(to, locked)
 
 
 def test_another_tokenizer_is_fetched_although_the_weights_are_there(
@@ -213,17 +217,22 @@ def test_a_directory_of_the_users_is_not_touched(locked: Locked, tmp_path: Path)
 
 
 def test_digests_of_the_footer_are_those_of_the_lock_and_weights_in_git_are_hashed(
-    hub: FakeHub, locked: Locked, tmp_path: Path
+    locked: Locked, tmp_path: Path
 ) -> None:
     to = get(locked, tmp_path / "hub-1")
-    name, weights = "model.safetensors", locked.weights_identity("safetensors")
+    name = "model.safetensors"
     sha256 = locked.files[name].digest.removeprefix("sha256:")
-    assert check_full_digests(to, weights, tmp_path / "cells") == {name: sha256}
-    assert check_full_digests(to / "fetched.json", weights, tmp_path / "cells") == {name: sha256}
+    assert verified(to, locked) == {name: sha256}
+    assert verified(to / "fetched.json", locked) == {name: sha256}
     record = read_fetched(to)
-    in_git = replace(record.files[name], digest=f"git:{'0' * 40}")
-    write_fetched(replace(record, files={**record.files, name: in_git}), to)
-    assert check_full_digests(to, weights, tmp_path / "cells") == {name: sha256}
+    blob = f"git:{'0' * 40}", digest_of(to / name, "git")
+    for digest in blob:
+        in_git = replace(record.files[name], digest=digest)
+        write_fetched(replace(record, files={**record.files, name: in_git}), to)
+        if digest == blob[0]:
+            with pytest.raises(CheckpointError, match=f"{name} has the digest {blob[1]}, but {blob[0]} in"):
+                verified(to, locked)
+    assert verified(to, locked) == {name: sha256}
 
 
 @pytest.mark.parametrize(
@@ -259,7 +268,7 @@ def test_an_index_that_leads_elsewhere_is_refused(hub: FakeHub, checkpoint: Path
 def test_a_truncated_download_goes_on_where_it_ended(hub: FakeHub, locked: Locked, tmp_path: Path) -> None:
     hub.truncate("model.safetensors")
     to = get(locked, tmp_path / "hub-1")
-    check_weights(to, locked.weights_identity("safetensors"))
+    verified(to, locked)
     assert any(r.range for r in hub.requests)
     assert served(hub, "model.safetensors", locked.files["model.safetensors"].size)
 
@@ -269,7 +278,7 @@ def test_other_bytes_than_the_lock_has_are_fetched_once_more(
 ) -> None:
     hub.corrupt("model.safetensors", times=1)
     to = get(locked, tmp_path / "hub-1")
-    check_weights(to, locked.weights_identity("safetensors"))
+    verified(to, locked)
     assert asked(hub, "model.safetensors") == 2
 
 
@@ -334,7 +343,7 @@ def test_links_in_what_a_killed_fetch_left_are_not_followed(
     get(locked, to)
     assert outside.read_bytes() == before
     assert not any(path.is_symlink() for path in to.iterdir())
-    check_weights(to, locked.weights_identity("safetensors"))
+    verified(to, locked)
 
 
 def command(lock: Path, to: Path, *more: str) -> list[str]:
@@ -411,7 +420,7 @@ def test_the_verb_needs_no_setting_and_uses_the_network(hub: FakeHub, locked: Lo
     environment = {k: v for k, v in {**os.environ, **hub.environment()}.items() if "OFFLINE" not in k}
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    check_weights(to, locked.weights_identity("safetensors"))
+    verified(to, locked)
 
 
 PLAN = {"host": "h", "pid": 1, "started": 0.0, "budget_bytes": 10**9, "stay": [], "wanted": {}}
@@ -421,7 +430,7 @@ PLAN = {"host": "h", "pid": 1, "started": 0.0, "budget_bytes": 10**9, "stay": []
     ("more", "what"),
     [
         (["--plan", "{plan}"], r"needs \d+\.\d kB, but 0 bytes are in use .*weights\.disk_gb is 7 bytes"),
-        (["--plan", "missing"], "ConfigError: --plan: missing is not the plan"),
+        (["--plan", "missing"], "ConfigError: missing does not exist; run snakemake again"),
         (["--model", "tini"], r"study\.lock\.json: models: found no 'tini'; did you mean 'tiny'\?"),
         (
             ["--checkpoint", "step2"],
@@ -530,32 +539,32 @@ def test_old_weights_go_for_new_ones_unless_they_are_kept(locked: Locked, tmp_pa
     assert old.exists()
     get(locked, new, budget=Budget(root, room + 10, waits=()))
     assert not old.exists()
-    check_weights(new, locked.weights_identity("safetensors"))
+    verified(new, locked)
 
 
 # What was fetched, later.
 
 
-def test_what_was_tampered_with_is_not_loaded(locked: Locked, tmp_path: Path) -> None:
-    weights = locked.weights_identity("safetensors")
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_one_bit_of_any_file_is_noticed_although_size_and_time_are_the_same(
+    name: str, locked: Locked, tmp_path: Path
+) -> None:
     to = get(locked, tmp_path / "hub-1")
-    data = bytearray((to / "model.safetensors").read_bytes())
-    os.utime(to / "model.safetensors")  # another time, the same bytes
-    check_weights(to, weights)
-    data[-1] ^= 1
-    (to / "model.safetensors").write_bytes(data)
-    with pytest.raises(
-        CheckpointError, match=r"model\.safetensors has the digest sha256:\w+, but sha256:\w+ was fetched"
-    ):
-        check_weights(to, weights)
-
-
-def test_the_times_of_unchanged_files_save_hashing(locked: Locked, tmp_path: Path, monkeypatch) -> None:
-    to = get(locked, tmp_path / "hub-1")
-    monkeypatch.setattr(
-        "ebbtide.checkpoints.hub.fetched.digest_of", lambda *_: pytest.fail("a file was hashed")
+    flip(to / name, 100)
+    planned = locked.weights_identity("safetensors"), locked.tokenizer_identity()
+    with pytest.raises(CheckpointError) as refused:
+        verified(to, locked)
+    kind = locked.files[name].digest.partition(":")[0]
+    assert str(refused.value) == (
+        f"CheckpointError: {to / name} has the digest {digest_of(to / name, kind)}, but "
+        f"{locked.files[name].digest} in {to / 'fetched.json'}; delete {to}: it is fetched again."
     )
-    check_weights(to, locked.weights_identity("safetensors"))
+    if name != "model.safetensors":  # before it is loaded
+        with pytest.raises(CheckpointError, match=f"{name} has the digest"):
+            check_before_loading(to, *planned)
+    shutil.rmtree(to)
+    get(locked, to)
+    verified(to, locked)
 
 
 def link_elsewhere(path: Path) -> None:
@@ -575,8 +584,8 @@ def link_elsewhere(path: Path) -> None:
             r"model\.safetensors is missing or no longer a regular file",
         ),
         (lambda d: (d / "modeling.py").write_text(""), r"modeling\.py was not fetched; remove it"),
-        (lambda d: (d / "fetched.json").write_text("[]"), "is not the record of a fetched checkpoint"),
-        (lambda d: (d / "fetched.json").write_text("{"), "is not the record of a fetched checkpoint"),
+        (lambda d: (d / "fetched.json").write_text("[]"), "fetched.json: found JSON of type list, expected"),
+        (lambda d: (d / "fetched.json").write_text("{"), r"fetched.json is not readable JSON \(.*\); delete"),
         (lambda d: (d / ".snakemake_timestamp").touch(), None),
     ],
 )
@@ -586,16 +595,18 @@ def test_a_directory_that_has_changed_is_not_loaded(
     to = get(locked, tmp_path / "hub-1")
     change(to)
     if what is None:
-        check_weights(to, locked.weights_identity("safetensors"))
+        verified(to, locked)
         return
     with pytest.raises(CheckpointError, match=what):
-        check_weights(to, locked.weights_identity("safetensors"))
+        verified(to, locked)
 
 
 def test_other_weights_than_planned_are_not_loaded(locked: Locked, tmp_path: Path) -> None:
     to = get(locked, tmp_path / "hub-1")
-    with pytest.raises(CheckpointError, match=r"has the weights hub:\w+, but the run was planned with hub:0"):
-        check_weights(to, "hub:0")
+    with pytest.raises(CheckpointError, match=r"has hub:\w+, but the run was planned with hub:0"):
+        check_before_loading(to, "hub:0", locked.tokenizer_identity())
+    with pytest.raises(CheckpointError, match=r"has hub:\w+, but the run was planned with hub:1"):
+        check_before_loading(to, locked.weights_identity("safetensors"), "hub:1")
 
 
 # Code of the repository's own.
@@ -662,7 +673,7 @@ def test_code_in_a_directory_without_a_record_is_not_run(
 def test_code_runs_with_permission(with_code: Callable[..., Locked], hub: FakeHub, tmp_path: Path) -> None:
     locked = with_code()
     to = get(locked, tmp_path / "hub-1", remote_code=True)
-    check_weights(to, locked.weights_identity("safetensors", remote_code=True))
+    verified(to, locked, remote_code=True)
     done = score(to, tmp_path, hub)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ran").exists()

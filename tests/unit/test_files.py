@@ -1,10 +1,12 @@
-"""Files are whole or absent, and digests do not move."""
+"""Files are whole or absent, reading is bounded, and digests do not move."""
 
 import errno
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,10 +20,10 @@ from ebbtide.files import (
     digest,
     file_sha256,
     full_disks,
-    json_lines,
     read_json,
     write_text,
 )
+from ebbtide.texts import json_lines
 
 
 class BrokenOffError(Exception):
@@ -201,3 +203,51 @@ def test_json_lines_are_numbered_and_keep_the_line_separators_of_unicode() -> No
     for line in ("{", "[1]"):
         with pytest.raises(CellError, match="x: line 2"):
             list(json_lines(["{}", line], "x", CellError))
+
+
+DEEP = "values are nested more than 64 deep"
+
+
+def sparse(path: Path, size: int) -> None:
+    """A file of zeros that needs no space."""
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (os.mkfifo, "cannot be read (it is a named pipe, not a regular file)"),
+        (lambda path: path.symlink_to("/dev/zero"), "cannot be read (it is a device, not a regular file)"),
+        (Path.mkdir, "cannot be read (it is a directory, not a regular file)"),
+        (
+            lambda path: sparse(path, 10**10),
+            "cannot be read (it has 10,000,000,000 bytes, at most",
+        ),
+        (lambda path: path.write_text('{"a":' * 65 + "1" + "}" * 65), f"is not readable JSON ({DEEP})"),
+        (lambda path: path.write_text('{"a":' * 200_000), f"is not readable JSON ({DEEP})"),
+        (lambda path: path.write_bytes(b'{"\xff": 1}'), "is not readable JSON ('utf-8' codec can't decode"),
+    ],
+    ids=["pipe", "device", "directory", "10 GB", "deep", "deeper", "bytes"],
+)
+def test_json_of_any_kind_is_read_in_bounded_time(
+    make: Callable[[Path], Any], what: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "x.json")
+    with pytest.raises(CellError) as refused:
+        read_json(tmp_path / "x.json", CellError, "write it again")
+    said = str(refused.value)
+    assert said.startswith(f"CellError: {tmp_path / 'x.json'} {what}")
+    assert said.endswith("; write it again.")
+
+
+def test_json_as_deep_as_any_in_use_and_behind_a_link_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"a":' * 64 + "1" + "}" * 64)
+    (tmp_path / "link.json").symlink_to("x.json")
+    assert list(read_json(tmp_path / "link.json", CellError)) == ["a"]
+
+
+def test_a_pipe_is_not_hashed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="it is a named pipe, not a regular file"):
+        file_sha256(tmp_path / "pipe")

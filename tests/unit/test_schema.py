@@ -1,5 +1,7 @@
 """One sentence per mistake in a YAML file, and defaults for what is left out."""
 
+import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,17 @@ def test_places_are_written_as_in_python() -> None:
     assert key_path([]) == "(top level)"
 
 
+def levels(count: int, first: str, of: str) -> str:
+    """YAML with an alias of the level before at each level; `of` is a level, with `{0}` for that alias."""
+    after = (f"l{i + 1}: &l{i + 1} {of.format(f'*l{i}')}\n" for i in range(count))
+    return f"l0: &l0 {first}\n" + "".join(after)
+
+
+BOMB = levels(9, "[x]", "[" + ", ".join(["{0}"] * 20) + "]")
+MERGES = levels(25, "{x: y}", "{{<<: [{0}, {0}]}}")
+DEEP = levels(60, "[x]", "[{0}]")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -144,7 +157,20 @@ def test_places_are_written_as_in_python() -> None:
         ("[a]: 1\n", "x.yaml is not valid YAML:"),
         ("- a\n", "x.yaml: found ['a'], expected keys and values."),
         ("", "x.yaml: found None, expected keys and values."),
+        ("a: " + "[" * 50, "x.yaml: values are nested more than 50 deep (line 1)."),
+        ("a: " + "[" * 1_000_000, "x.yaml: values are nested more than 50 deep (line 1)."),
+        ("a:\n" + "- " * 1_000_000, "x.yaml: values are nested more than 50 deep (line 2)."),
+        (DEEP, "x.yaml: values are nested more than 50 deep (line 50)."),
+        (BOMB, "x.yaml: aliases (*name) expand to more than 1,000,000 values (line 6)."),
+        (MERGES, "x.yaml: aliases (*name) expand to more than 1,000,000 values (line 19)."),
+        ("a: &a [*a]\n", "x.yaml: alias *a contains itself (line 1)."),
+        ("a: &a\n  <<: *a\n", "x.yaml: alias *a contains itself (line 2)."),
+        ("a: *b\n", "x.yaml is not valid YAML: found undefined alias"),
+        ("a: 1" + ":59" * 200_000, "x.yaml: a number has 600001 characters, allowed: 100 (line 1)."),
+        ("a: !!int '" + "1" * 5000 + "'", "x.yaml: a number has 5000 characters, allowed: 100 (line 1)."),
+        ("a: 2020-13-45\n", "x.yaml is not valid YAML: month must be in 1..12."),
     ],
+    ids=itertools.count(),
 )
 def test_unreadable_yaml_is_one_sentence(
     text: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,6 +181,36 @@ def test_unreadable_yaml_is_one_sentence(
         read_yaml("x.yaml")
     assert str(error.value).startswith(f"ConfigError: {sentence}")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (os.mkfifo, "it is a named pipe, not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a regular file"),
+        (Path.mkdir, "it is a directory, not a regular file"),
+        (
+            lambda path: path.write_bytes(bytes(4_194_305)),
+            "it has 4,194,305 bytes, at most 4,194,304 are read",
+        ),
+    ],
+    ids=["pipe", "device", "directory", "large"],
+)
+def test_only_small_regular_files_are_read_as_yaml(make: Any, what: str, tmp_path: Path) -> None:
+    make(tmp_path / "x.yaml")
+    with pytest.raises(ConfigError) as error:
+        read_yaml(tmp_path / "x.yaml")
+    assert str(error.value) == f"ConfigError: {tmp_path / 'x.yaml'} cannot be read: {what}."
+
+
+def test_values_of_usual_depth_number_and_length_are_read(tmp_path: Path) -> None:
+    hex_digits = "1" * 64
+    text = f"a: {'[' * 49}{']' * 49}\nb: &b {list(range(1000))}\nc: [{', '.join(['*b'] * 900)}]\n"
+    text += f"d: '{hex_digits}'\ne: {'1' * 100}\nf: '{'1' * 5000}'\n"
+    (tmp_path / "x.yaml").write_text(text)
+    read = read_yaml(tmp_path / "x.yaml")
+    assert sum(map(len, read["c"])) == 900_000
+    assert (read["d"], read["e"], read["f"]) == (hex_digits, int("1" * 100), "1" * 5000)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Atomic writes, digests and locks. Standard library only, so that importing it is cheap."""
+"""Atomic writes, bounded reads, digests and locks. Standard library only, so that importing it is cheap."""
 
 import errno
 import fcntl
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,16 @@ from ebbtide.errors import EbbtideError, StorageError, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # whatever file they are about, it was written
 _LITTLE = 64_000  # bytes: less is no space for a log or a table
+
+MOST_JSON_BYTES = 64 << 20  # bytes; an index of a million tensors, or a lock of ten thousand checkpoints
+_DEEPEST_JSON, _MOST_JSON_VALUES = 64, 10_000_000
+_TOO_DEEP = f"values are nested more than {_DEEPEST_JSON} deep"
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @contextmanager
@@ -150,7 +161,6 @@ def check_writable(directory: str | os.PathLike[str]) -> None:
             probe.unlink(missing_ok=True)
 
 
-_COUNT = "count.json"
 POLL_SECONDS = 1.0  # between two attempts to take a lock that another machine holds
 
 
@@ -165,64 +175,69 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike[str], error: type[EbbtideError], remedy: str = "") -> dict[str, Any]:
-    """The JSON object in a file. Raises `error`, with the `remedy`, for a file without one."""
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file for reading, through links. Raises `OSError` for anything but a regular file.
+
+    Opening a named pipe waits for a writer, and a device may never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "of another kind")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a regular file. Raises `OSError` if it is larger than `most` bytes, or not a regular file."""
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, at most {most:,} are read", str(path))
+        return file.read()
+
+
+def read_json(
+    path: str | os.PathLike[str],
+    error: type[EbbtideError],
+    remedy: str = "",
+    *,
+    most: int = MOST_JSON_BYTES,
+) -> dict[str, Any]:
+    """The JSON object in a file. Raises `error`, with the `remedy`, for a file without one.
+
+    So it does for anything but a regular file, for one of more than `most` bytes, and for values nested very
+    deep: the file may be from anywhere.
+    """
     end = f"; {remedy}." if remedy else "."
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(read_bounded(path, most).decode("utf-8"))
+        _check_nesting(value)
     except FileNotFoundError:
         raise error(f"{path} does not exist{end}") from None
-    except (OSError, ValueError, RecursionError) as reason:
+    except OSError as reason:
+        raise error(f"{path} cannot be read ({reason.strerror}){end}") from None
+    except RecursionError:
+        raise error(f"{path} is not readable JSON ({_TOO_DEEP}){end}") from None
+    except ValueError as reason:
         raise error(f"{path} is not readable JSON ({first_line(reason)}){end}") from None
     if not isinstance(value, dict):
         raise error(f"{path}: found JSON of type {type(value).__name__}, expected an object{end}")
     return value
 
 
-def numbered_table(directory: str | os.PathLike[str], number: int) -> Path:
-    """Return the path of a table in a directory of numbered tables."""
-    return Path(directory) / f"{number:06d}.parquet"
-
-
-def write_count(directory: str | os.PathLike[str], count: int) -> None:
-    """Write the number of tables in a directory of numbered tables, so that a missing one is noticed."""
-    write_text(canonical_json({"tables": count}), Path(directory) / _COUNT)
-
-
-def numbered_tables(directory: str | os.PathLike[str], error: type[EbbtideError]) -> list[Path]:
-    """Return the tables of a directory of numbered tables, in order. Raises `error` if one is missing.
-
-    Snakemake makes such a directory again only if it is missing as a whole.
-    """
-    remedy = f"delete {directory} and run snakemake"
-    count = read_json(Path(directory) / _COUNT, error, remedy).get("tables")
-    tables = [numbered_table(directory, i) for i in range(count if isinstance(count, int) else 0)]
-    missing = [table.name for table in tables if not table.exists()]
-    if missing or not isinstance(count, int):
-        raise error(f"{directory} lacks {', '.join(missing[:3]) or 'its number of tables'}; {remedy}.")
-    return tables
-
-
-def json_lines(
-    lines: Iterable[str],
-    path: str | os.PathLike[str],
-    error: type[EbbtideError],
-    loads: Callable[[str], Any] = json.loads,
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers, from 1, and objects of JSON Lines. Skips blank lines; raises `error` naming the line.
-
-    Split a text at "\\n" for it, not by `splitlines`: JSON texts may contain the line separators of Unicode.
-    """
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = loads(line)
-        except (ValueError, RecursionError) as reason:
-            raise error(f"{path}: line {number} is not JSON ({first_line(reason)}).") from None
-        if not isinstance(row, dict):
-            raise error(f"{path}: line {number}: found {line.strip()[:40]!r}, expected a JSON object.")
-        yield number, row
+def _check_nesting(document: Any) -> None:
+    """Raise `ValueError` for values that are too many or nested too deep for what recurses over them."""
+    level, values = [document], 0
+    for _ in range(_DEEPEST_JSON + 1):
+        level = [value for value in level if isinstance(value, dict | list)]
+        if not level:
+            return
+        values += sum(map(len, level))
+        if values > _MOST_JSON_VALUES:
+            raise ValueError(f"it has more than {_MOST_JSON_VALUES:,} values")
+        level = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
+    raise ValueError(_TOO_DEEP)
 
 
 def canonical_json(value: Any) -> str:
@@ -236,8 +251,8 @@ def digest(value: Any) -> str:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of a file's bytes, in hex."""
-    with Path(path).open("rb") as file:
+    """Return the sha256 of a regular file's bytes, in hex. Raises `OSError` for anything else."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -14,13 +14,15 @@ from typing import Any, cast
 import jsonschema
 import yaml
 
-from ebbtide.errors import ConfigError, nearest
+from ebbtide.errors import ConfigError, first_line, nearest
+from ebbtide.files import read_bounded
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 _SENTENCE_LENGTH = 80
 _MERGE = "tag:yaml.org,2002:merge"
-_DEEPEST, _MOST_VALUES = 50, 1_000_000  # nested values of a YAML file
-_TOO_DEEP = f"values are nested more than {_DEEPEST} deep, or an alias (*name) contains itself"
+_MOST_BYTES = 4 << 20  # of a YAML file
+_DEEPEST, _MOST_VALUES = 50, 1_000_000  # nested values of a YAML file, with aliases expanded
+_LONG_NUMBER = re.compile(r"[-+0-9_.:eE]{101,}")  # converting digits takes quadratic time
 
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is several times as fast
@@ -43,39 +45,78 @@ class _StrictLoader(_Loader):  # type: ignore[misc]
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file as a dictionary. Raises `ConfigError` naming file and line."""
+    text = read_yaml_text(path)
     try:
-        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
+        document = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {_on_one_line(str(error))}.") from error
-    except RecursionError:
-        raise ConfigError(f"{path}: {_TOO_DEEP}.") from None
+    except ValueError as error:  # of a date or a number that YAML recognises but Python does not have
+        raise ConfigError(f"{path} is not valid YAML: {first_line(error)}.") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.args[0]}.") from None
-    _check_size(document, path)
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: found {_excerpt(document)}, expected keys and values.")
     return document
 
 
-def _check_size(document: Any, path: str | Path) -> None:
-    """Raise `ConfigError` for a document that aliases make endless, or too large to check."""
-    level, values = [document], 0
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for value in level
-            if isinstance(value, dict | list)
-            for inner in (value.values() if isinstance(value, dict) else value)
-        ]
-        values += len(level)
-        if values > _MOST_VALUES:
-            raise ConfigError(f"{path}: aliases (*name) expand to more than {_MOST_VALUES:,} values.")
-    if level:
-        raise ConfigError(f"{path}: {_TOO_DEEP}.")
+def read_yaml_text(path: str | Path) -> str:
+    """Read a YAML file whose values can be built: not too large, deep, or multiplied by aliases.
+
+    Raises `ConfigError` naming file and line.
+    """
+    try:
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8")
+        _check_structure(text)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {_on_one_line(str(error))}.") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.args[0]}.") from None
+    return text
+
+
+def _check_structure(text: str) -> None:
+    """Raise `ConfigError` for YAML that would overflow the stack or the memory of a loader.
+
+    Aliases count as often as they are written, also in merge keys (<<). The parser takes time linear in the
+    text; loaders do not.
+    """
+    inside: list[
+        tuple[str | None, list[int]]
+    ] = []  # anchor, and values and depth so far, of open collections
+    known: dict[str, list[int]] = {}  # by anchor
+    for event in yaml.parse(text, Loader=_Loader):  # type: ignore[no-untyped-call]
+        anchor, size = getattr(event, "anchor", None), [1, 0]
+        if isinstance(event, yaml.CollectionStartEvent):
+            inside.append((anchor, size))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = inside.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            if anchor in (opened for opened, _ in inside):
+                raise ConfigError(f"alias *{anchor} contains itself{_line_of(event)}")
+            anchor, size = None, known.get(anchor or "", size)
+        elif not isinstance(event, yaml.ScalarEvent):
+            continue
+        elif (not event.style or event.tag) and _LONG_NUMBER.fullmatch(event.value):
+            raise ConfigError(f"a number has {len(event.value)} characters, allowed: 100{_line_of(event)}")
+        if anchor is not None:
+            known[anchor] = size
+        if inside and inside[-1][1] is not size:
+            outer = inside[-1][1]
+            outer[0], outer[1] = outer[0] + size[0], max(outer[1], size[1] + 1)
+        if len(inside) + size[1] > _DEEPEST:
+            raise ConfigError(f"values are nested more than {_DEEPEST} deep{_line_of(event)}")
+        if size[0] > _MOST_VALUES:
+            raise ConfigError(f"aliases (*name) expand to more than {_MOST_VALUES:,} values{_line_of(event)}")
+
+
+def _line_of(event: yaml.Event) -> str:
+    return f" (line {event.start_mark.line + 1})" if event.start_mark else ""
 
 
 def load_schema(name: str) -> dict[str, Any]:

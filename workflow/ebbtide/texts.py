@@ -1,6 +1,10 @@
-"""Text files as people have them: compressed, or with a byte-order mark. Importing it is cheap."""
+"""Text files as people have them: compressed, with a byte-order mark, JSON Lines. Importing it is cheap."""
 
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ebbtide.errors import EbbtideError, first_line
 
@@ -46,3 +50,25 @@ def _decompressed(content: bytes, codec: str) -> bytes:
     except pa.ArrowException as error:
         raise OSError(str(error)) from None
     return unpacked
+
+
+def json_lines(
+    lines: Iterable[str],
+    path: str | os.PathLike[str],
+    error: type[EbbtideError],
+    loads: Callable[[str], Any] = json.loads,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers, from 1, and objects of JSON Lines. Skips blank lines; raises `error` naming the line.
+
+    Split a text at "\\n" for it, not by `splitlines`: JSON texts may contain the line separators of Unicode.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = loads(line)
+        except (ValueError, RecursionError) as reason:
+            raise error(f"{path}: line {number} is not JSON ({first_line(reason)}).") from None
+        if not isinstance(row, dict):
+            raise error(f"{path}: line {number}: found {line.strip()[:40]!r}, expected a JSON object.")
+        yield number, row

@@ -1,7 +1,8 @@
 """Adapter: tables of forgetting from the metrics of every example, and a page to browse them."""
 
 from ebbtide.errors import CellError
-from ebbtide.files import numbered_tables, write_text
+from ebbtide.exchange.numbered_tables import numbered_tables
+from ebbtide.files import write_text
 from ebbtide.logs import log_to
 from ebbtide.report.forgotten.page import forgotten_page
 from ebbtide.statistics.forgetting.tables import forgetting_tables, texts_of, with_texts

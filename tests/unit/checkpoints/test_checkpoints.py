@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
-from ebbtide.checkpoints.directory import check_weights, directory_of, identities, locate
+from ebbtide.checkpoints.directory import directory_of, identities, locate
 from ebbtide.checkpoints.load import count_parameters, load_model
+from ebbtide.checkpoints.verification import check_before_loading
 from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.errors import CheckpointError
 from ebbtide.scoring.engine import load_scorer
@@ -80,7 +83,7 @@ def test_the_buffers_of_old_pythia_files_are_no_error(damaged: Path) -> None:
         ),
         (
             lambda d: (d / "model.safetensors").write_bytes(b"short"),
-            r"copy/model\.safetensors is not a complete safetensors file; copy the file again",
+            r"copy/model\.safetensors is not a complete safetensors file \(its header claims .*\); copy the",
         ),
         (lambda d: (d / "config.json").write_text('{"model_type": "nonsense"}'), "copy cannot be loaded"),
         (
@@ -175,7 +178,7 @@ def test_a_directory_that_is_gone_keeps_its_identity(damaged: Path, tmp_path: Pa
     shutil.rmtree(damaged)
     assert locate(damaged, record) == replace(before, gone=True)
     with pytest.raises(CheckpointError, match="is not a directory"):
-        check_weights(record, before.weights)
+        check_before_loading(record, before.weights, before.tokenizer)
     record.unlink()
     with pytest.raises(CheckpointError, match="is not a directory"):
         locate(damaged, record)
@@ -247,10 +250,31 @@ def test_a_directory_that_is_gone_keeps_its_precision(damaged: Path, tmp_path: P
     assert locate(damaged, record).dtype == "float16"
 
 
-def test_weights_that_changed_since_the_plan_are_not_scored(damaged: Path, tmp_path: Path) -> None:
-    record = tmp_path / "located.json"
-    planned = locate(damaged, record).weights
-    check_weights(record, planned)
-    rewrite(damaged, **{HEAD: load_file(damaged / "model.safetensors")[HEAD] + 1})
-    with pytest.raises(CheckpointError, match=f"the run was planned with {planned}; run snakemake again"):
-        check_weights(record, planned)
+@pytest.mark.parametrize("name", ["generation_config.json", "added_tokens.json", "chat_template.jinja"])
+def test_what_libraries_read_beside_the_weights_is_a_regular_file(damaged: Path, name: str) -> None:
+    (damaged / name).unlink(missing_ok=True)
+    os.mkfifo(damaged / name)
+    with pytest.raises(CheckpointError, match=rf"{name} cannot be read \(it is a named pipe, not a regular"):
+        load_model(damaged, "float32")
+
+
+def test_a_configuration_of_a_far_larger_model_is_refused_before_it_is_built(damaged: Path) -> None:
+    config = json.loads((damaged / "config.json").read_text())
+    (damaged / "config.json").write_text(json.dumps({**config, "hidden_size": 1_000_000_000}))
+    with pytest.raises(CheckpointError) as refused:
+        load_model(damaged, "float32")
+    assert re.fullmatch(
+        rf"CheckpointError: {damaged}: config\.json describes [\d,]+ parameters, but the weights have "
+        r"[\d,]+ values; copy the files again\.",
+        str(refused.value),
+    )
+    (damaged / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 10_001}))
+    with pytest.raises(CheckpointError, match=r"num_hidden_layers: found 10,001, allowed: at most 10,000"):
+        load_model(damaged, "float32")
+
+
+def test_a_tokenizer_that_is_a_pipe_is_refused(damaged: Path) -> None:
+    (damaged / "tokenizer.json").unlink()
+    os.mkfifo(damaged / "tokenizer.json")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read \(it is a named pipe"):
+        load_scorer(damaged)

@@ -1,6 +1,7 @@
 """The audit of directories: what is found before anything is scored, from what planning reads."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,18 @@ def test_an_interrupted_copy_shares_a_shard() -> None:
 
 
 # What can be wrong with one directory: change → class, sentence
+def entry(size: int, *shape: int) -> dict[str, Any]:
+    """A tensor of a header, of `size` bytes from the beginning of the values."""
+    return {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
+
+
+def headed(directory: Path, header: dict[str, Any], length: int | None = None) -> None:
+    """Write a safetensors file with this header and four bytes of values."""
+    text = json.dumps(header).encode()
+    size = len(text) if length is None else length
+    (directory / WEIGHTS).write_bytes(size.to_bytes(8, "little") + text + bytes(4))
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no weights": (
         lambda d: (d / WEIGHTS).unlink(),
@@ -174,7 +187,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "header beyond the file": (
         lambda d: (d / WEIGHTS).write_bytes(b"\xff\xff" + bytes(6) + b'{"a": '),
         "incomplete",
-        f"r/step2/{WEIGHTS} is not a complete safetensors file; copy the file again",
+        f"r/step2/{WEIGHTS} is not a complete safetensors file (its header claims 65,535 of 14 bytes);",
     ),
     "deep header": (
         lambda d: (d / WEIGHTS).write_bytes((200_000).to_bytes(8, "little") + b"[" * 200_000),
@@ -246,7 +259,62 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a directory as a file": (
         lambda d: [(d / WEIGHTS).unlink(), (d / WEIGHTS).mkdir()],
         "incomplete",
-        f"r/step2/{WEIGHTS} cannot be read (Is a directory)",
+        f"r/step2/{WEIGHTS} cannot be read (it is a directory, not a regular file)",
+    ),
+    "header that claims everything": (
+        lambda d: headed(d, {"a": entry(4, 1)}, length=1 << 60),
+        "incomplete",
+        "safetensors file (its header claims 1,152,921,504,606,846,976 of 73 bytes); copy the file again",
+    ),
+    "a million tensors": (
+        lambda d: headed(d, {str(i): entry(4, 1) for i in range(200_001)}),
+        "incomplete",
+        "safetensors file (its header has more than 200,000 tensors); copy the file again",
+    ),
+    "shape that overflows": (
+        lambda d: headed(d, {"a": entry(4, 2**62, 2**62, 4)}),
+        "incomplete",
+        "safetensors file (tensor a has 4 bytes, its shape implies another number); copy the file again",
+    ),
+    "shape of a million dimensions": (
+        lambda d: headed(d, {"a": entry(4, *([2**62] * 200_000))}),
+        "incomplete",
+        "safetensors file (tensor a has 4 bytes, its shape implies another number); copy the file again",
+    ),
+    "overlapping tensors": (
+        lambda d: headed(d, {"a": entry(4, 1), "b": entry(4, 1)}),
+        "incomplete",
+        "safetensors file (tensor b does not begin where the one before it ends); copy the file again",
+    ),
+    "a billion layers": (
+        lambda d: (d / "config.json").write_text('{"text_config": {"num_hidden_layers": 1000000000}}'),
+        "incomplete",
+        "r/step2/config.json: text_config.num_hidden_layers: found 1,000,000,000, allowed: at most 10,000",
+    ),
+    "a pipe as weights": (
+        lambda d: [(d / WEIGHTS).unlink(), os.mkfifo(d / WEIGHTS)],
+        "incomplete",
+        f"r/step2/{WEIGHTS} cannot be read (it is a named pipe, not a regular file)",
+    ),
+    "a pipe as index": (
+        lambda d: [(d / WEIGHTS).unlink(), os.mkfifo(d / INDEX)],
+        "incomplete",
+        f"r/step2/{INDEX} cannot be read (it is a named pipe, not a regular file)",
+    ),
+    "a pipe as tokenizer": (
+        lambda d: [(d / "tokenizer.json").unlink(), os.mkfifo(d / "tokenizer.json")],
+        "incomplete",
+        "r/step2/tokenizer.json cannot be read (it is a named pipe, not a regular file)",
+    ),
+    "a device as settings of the tokenizer": (
+        lambda d: (d / "special_tokens_map.json").symlink_to("/dev/zero"),
+        "incomplete",
+        "r/step2/special_tokens_map.json cannot be read (it is a device, not a regular file)",
+    ),
+    "10 GB of tokenizer": (
+        lambda d: os.truncate(d / "tokenizer.json", 10**10),
+        "incomplete",
+        "r/step2/tokenizer.json has 10,000,000,000 bytes, allowed: at most 268,435,456; copy the file again",
     ),
     "no tokenizer": (
         lambda d: (d / "tokenizer.json").unlink(),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tiny
 from ebbtide.checkpoints import fingerprint
-from ebbtide.checkpoints.directory import check_weights, identities, locate
+from ebbtide.checkpoints.directory import identities, locate
 from ebbtide.checkpoints.fingerprint import (
     BLOCK,
     SAMPLED_BYTES,
@@ -22,6 +22,7 @@ from ebbtide.checkpoints.fingerprint import (
 )
 from ebbtide.checkpoints.header import read_header
 from ebbtide.checkpoints.on_disk import model_on_disk
+from ebbtide.checkpoints.verification import check_before_loading, check_weights
 from ebbtide.errors import CheckpointError, ConfigError
 from planning_on_disk import LARGE, write_checkpoint
 from reading import bytes_read, flip, needs_proc, old_record, opened
@@ -179,8 +180,10 @@ def test_weights_replaced_under_the_same_size_and_time_are_noticed(
         (tmp_path / "new").replace(file)
     else:
         flip(file, read_header(file).tensors[0].begin)
-    with pytest.raises(CheckpointError, match=f"the run was planned with {before.weights}"):
-        check_weights(record, before.weights)
+    planned = before.weights, before.tokenizer
+    with pytest.raises(CheckpointError, match=f"but sha256:|the run was planned with {before.weights}"):
+        check_before_loading(record, *planned)
+        check_weights(record, *planned, tmp_path / "cells")
     assert locate(directory, record).weights != before.weights
 
 
@@ -206,7 +209,7 @@ def test_full_digests_of_an_old_record_are_honoured_while_the_files_are_the_same
     assert locate(directory, record).weights == weights
     moved = directory.rename(tmp_path / "moved")
     assert locate(moved, record).weights == weights
-    check_weights(record, weights)
+    check_before_loading(record, weights, identities(moved)[1])
 
     flip(moved / WEIGHTS, read_header(moved / WEIGHTS).tensors[0].begin)
     assert locate(moved, record).weights == weights_of(moved)

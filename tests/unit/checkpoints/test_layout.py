@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 import tiny
-from ebbtide.checkpoints.directory import check_weights, tokenizer_of
+from ebbtide.checkpoints.directory import tokenizer_of
 from ebbtide.checkpoints.layout import directories_by_step, formatted
 from ebbtide.checkpoints.on_disk import DiskModel, model_on_disk
 from ebbtide.checkpoints.record import LOCATED
+from ebbtide.checkpoints.verification import check_before_loading
 from ebbtide.errors import ConfigError
 from ebbtide.scoring.engine import load_scorer, score_requests
 
@@ -166,7 +167,7 @@ def test_checkpoints_are_scored_with_a_tokenizer_that_lies_elsewhere(tmp_path: P
             shutil.move(file, directory.parent if place == "run" else tmp_path / place)
         [found] = model(f"{place}/run/checkpoint-{{step}}", [50], name=place, **row).model().checkpoints
         record = tmp_path / "resources/checkpoints" / place / "step50" / LOCATED
-        check_weights(record, found.weights)
+        check_before_loading(record, found.weights, found.tokenizer)
         assert tokenizer_of(record) == str(directory.parent if place == "run" else tmp_path / place)
         scorer = load_scorer(directory, tokenizer=tokenizer_of(record))
         assert score_requests(scorer, requests).rows.equals(expected)

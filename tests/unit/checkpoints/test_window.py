@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ebbtide.checkpoints.directory import WINDOW, context_window, window_key
+from ebbtide.checkpoints.configuration import WINDOW, context_window, window_key
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import architectures
 import tiny
-from ebbtide.checkpoints.directory import configuration
+from ebbtide.checkpoints.configuration import configuration
 from ebbtide.checkpoints.load import count_parameters, load_model
 from ebbtide.errors import CheckpointError, ScoringError
 from ebbtide.scoring.attention import Cache

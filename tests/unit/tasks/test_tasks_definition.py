@@ -1,6 +1,7 @@
 """Definitions of tasks: what is refused at once and how it is said, includes, and what makes an identity."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ebbtide.errors import ConfigError
 from ebbtide.tables import content_sha256
 from ebbtide.tasks.definition import Task, load_task
 from ebbtide.tasks.freezing import footer, freeze
+from ebbtide.tasks.lm_eval.folder import check_folder
 from task_data import WHERE, define
 
 ROW = {"prompt": "One and one is", "classes": [" two", " ten"], "answer_index": 0}
@@ -184,6 +186,14 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
         ["source.separator", "format: text"],
     ),
     "include that is missing": (change(include="none.yaml"), ["include", "none.yaml does not exist"]),
+    "include from outside": (
+        change(include="../outside.yaml"),
+        ["include: found '../outside.yaml'; allowed: a file in its directory or in the catalogue."],
+    ),
+    "include of any file": (
+        change(include="/etc/passwd"),
+        ["include: found '/etc/passwd'; allowed: a file in its directory or in the catalogue."],
+    ),
     "include of itself": (change(include="mine.yaml"), ["include", "includes itself"]),
     "held-out text of another kind": (
         change(source=HELD_OUT, kind="sequence"),
@@ -302,6 +312,80 @@ def test_includes_are_laid_over_each_other() -> None:
     assert task.definition["fields"] == {"prompt": "p", "gold": "label", "choices": "classes"}
     assert task.definition["few_shot"] == {"k": 5, "seed": 7, "separator": "\n\n\n"}
     assert (task.definition["title"], task.definition["tags"]) == ("Mine", ["x"])
+
+
+def test_an_included_link_that_leaves_the_directory_is_refused_and_not_quoted(tmp_path: Path) -> None:
+    (tmp_path.parent / "secret.txt").write_text("secret\n")
+    Path("base.yaml").symlink_to(tmp_path.parent / "secret.txt")
+    with pytest.raises(ConfigError, match=r"include: found 'base\.yaml'; allowed: a file in") as refused:
+        define([ROW], include="base.yaml")
+    assert "secret" not in str(refused.value)
+
+
+FOLDERS: dict[str, tuple[dict[str, str], str]] = {
+    "climbs": (
+        {"a.yaml": "include: ../../secret\n"},
+        "a.yaml: include: found '../../secret'; allowed: a file in ",
+    ),
+    "absolute": (
+        {"a.yaml": "include: [b, /etc/passwd]\n", "b": "x: 1\n"},
+        "a.yaml: include: found '/etc/passwd'",
+    ),
+    "in a list of tasks": (
+        {"a.yaml": "task:\n- include: /etc/passwd\n"},
+        "a.yaml: include: found '/etc/passwd'",
+    ),
+    "through an alias": (
+        {"a.yaml": "x: &x ../../secret\ninclude: *x\n"},
+        "a.yaml: include: found '../../secret'",
+    ),
+    "of an included file": ({"a.yaml": "include: b\n", "b": "include: ../../secret\n"}, "/b: include: found"),
+    "function elsewhere": (
+        {"a.yaml": "doc_to_text: !function ../../x.y\n"},
+        "a.yaml: !function: found '../../x.y'; allowed: module.function.",
+    ),
+    "function by path": (
+        {"a.yaml": "f: [!function /tmp/x.y]\n"},
+        "a.yaml: !function: found '/tmp/x.y'; allowed",
+    ),
+    "bomb": (
+        {
+            "a.yaml": "a: &a [x]\n"
+            + "".join(f"{n}: &{n} [{f'*{o}, ' * 20}]\n" for o, n in pairwise("abcdefghi"))
+        },
+        "a.yaml: aliases (*name) expand to more than 1,000,000 values (line 6).",
+    ),
+    "deep": (
+        {"a.yaml": "task: x\ntag: " + "[" * 100_000},
+        "a.yaml: values are nested more than 50 deep (line 2).",
+    ),
+    "no YAML": ({"a.yaml": "secret: [\n"}, "a.yaml is not valid YAML"),
+}
+
+
+@pytest.mark.parametrize("what", FOLDERS)
+def test_files_of_lm_eval_tasks_stay_in_their_directory_and_are_bounded(what: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret: text\n")
+    folder = tmp_path / "tasks/of"
+    folder.mkdir(parents=True)
+    files, sentence = FOLDERS[what]
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    source = {"lm_eval": "mine", "version": "0.4.13", "include_path": str(folder)}
+    Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": source}))
+    with pytest.raises(ConfigError) as refused:
+        load_task("mine.yaml", WHERE)
+    assert f"{folder}/{sentence.removeprefix('/')}" in str(refused.value)
+    assert "text" not in str(refused.value).replace("doc_to_text", "")
+
+
+def test_files_of_lm_eval_tasks_include_each_other(tmp_path: Path) -> None:
+    folder = tmp_path / "tasks"
+    (folder / "more").mkdir(parents=True)
+    (folder / "_default").write_text("doc_to_text: !function utils.text\n")
+    (folder / "more/a.yaml").write_text("include: [../_default, b.yaml]\nx: 1\nx: 2\n")
+    (folder / "more/b.yaml").write_text("include: a.yaml\nf: !function lm_eval.tasks.x.f\n")
+    check_folder(folder)
 
 
 def test_fragments_of_the_catalogue_can_be_included_from_anywhere() -> None:

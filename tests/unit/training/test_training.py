@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -214,6 +215,16 @@ def test_a_state_of_another_spec_is_ignored(tmp_path, finished, caplog):
     assert weights(tmp_path / "other") == weights(finished)
 
 
+def test_a_state_that_is_a_pipe_is_ignored(tmp_path, finished, caplog):
+    directory = tmp_path / "tiny"
+    directory.mkdir()
+    os.mkfifo(directory / "training_state.safetensors")
+    with caplog.at_level(logging.INFO, "ebbtide"):
+        train(SPEC, directory, Watch())
+    assert "is not a regular file; training starts from scratch" in caplog.text
+    assert weights(directory) == weights(finished)
+
+
 def test_a_state_past_a_missing_checkpoint_is_ignored(tmp_path, finished, caplog):
     directory = tmp_path / "tiny"
     killed_run(directory)
@@ -263,12 +274,19 @@ def lose_record(checkpoint):
     (checkpoint / "checkpoint.json").unlink()
 
 
+def block_record(checkpoint):
+    lose_record(checkpoint)
+    os.mkfifo(checkpoint / "checkpoint.json")
+
+
 def empty(checkpoint):
     shutil.rmtree(checkpoint)
     checkpoint.mkdir()
 
 
-@pytest.mark.parametrize("damage", [damage_weights, lose_config, lose_record, empty, shutil.rmtree])
+@pytest.mark.parametrize(
+    "damage", [damage_weights, lose_config, lose_record, block_record, empty, shutil.rmtree]
+)
 def test_a_damaged_checkpoint_is_made_again_and_the_others_stay(trained, finished, damage):
     before = {name: inode for name, inode in made(trained).items() if not name.startswith("step8/")}
     damage(trained / "step8")

@@ -36,7 +36,7 @@ def garbage(
     keep
         Keys of the cells to keep.
     weights
-        Identities of weights whose records are kept (see `checkpoints.full_digest`).
+        Identities of weights whose records are kept (see `checkpoints.verification`).
     now
         Unix time.
     older_than

@@ -10,8 +10,7 @@ The weights of a directory have one of two kinds of identity:
   planning must not read all weights.
 
 Both include the full digest of `config.json` and of the index. The scoring job reads all bytes and compares
-them (`ebbtide.checkpoints.full_digest`). Scoring a directory never changes
-its kind of identity.
+them (`ebbtide.checkpoints.verification`). Scoring a directory never changes its kind of identity.
 """
 
 import json
@@ -20,10 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ebbtide.checkpoints.configuration import configuration
 from ebbtide.checkpoints.facts import Facts, read_facts
 from ebbtide.checkpoints.fingerprint import fingerprint, is_read_whole
-from ebbtide.checkpoints.header import check_content
-from ebbtide.checkpoints.hub.fetched import fetch_directory, is_fetched, verify_fetched
+from ebbtide.checkpoints.header import check_content, check_regular
+from ebbtide.checkpoints.hub.fetched import fetch_directory
 from ebbtide.checkpoints.hub.lock import TOKENIZER
 from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.checkpoints.record import (
@@ -36,17 +36,16 @@ from ebbtide.checkpoints.record import (
     stamp,
     stamp_in,
 )
-from ebbtide.checkpoints.weight_files import INDEX, WHOLE, has_weight_files, read_headers, weight_files
-from ebbtide.errors import CheckpointError
-from ebbtide.files import digest, file_sha256, read_json, write_text
-
-# Keys of the context window: first those that lm-evaluation-harness reads, then those of single families.
-WINDOW_KEYS = (
-    *("n_positions", "max_position_embeddings", "n_ctx", "seq_length", "max_seq_len", "max_seq_length"),
-    *("max_sequence_length", "model_max_length", "context_length", "max_target_positions"),
+from ebbtide.checkpoints.weight_files import (
+    INDEX,
+    MOST_TOKENIZER_BYTES,
+    WHOLE,
+    has_weight_files,
+    read_headers,
+    weight_files,
 )
-WINDOW = 2048  # tokens; for models whose config.json sets no window
-LONGEST = 2**31  # tokens; a larger number means "no limit"
+from ebbtide.errors import CheckpointError
+from ebbtide.files import digest, file_sha256, write_text
 
 
 @dataclass(frozen=True)
@@ -66,20 +65,21 @@ class Located:
 def identities(directory: str | Path) -> tuple[str, str]:
     """Identities of the weights (with the architecture) and of the tokenizer, from the whole files."""
     directory = Path(directory)
-    files = {name: {"sha256": file_sha256(path)} for name, path in _files(directory, None).items()}
-    return files_identity(directory, files), _tokenizer_identity(files)
+    files = {name: {"sha256": file_sha256(path)} for name, path in identity_files(directory, None).items()}
+    return files_identity(directory, files), tokenizer_identity(files)
 
 
 def tokenizer_directory(directory: str | Path, given: str | Path | None = None) -> Path:
     """The directory of a checkpoint's tokenizer: `given`, else its own, else its parent.
 
-    Trainers save the tokenizer once, in the directory of the run. Raises `CheckpointError` if there is none.
+    Trainers save the tokenizer once, in the directory of the run. Raises `CheckpointError` of the class
+    `no_tokenizer` if there is none, and of another class for a damaged one.
     """
     own = Path(directory)
     candidates = [Path(given).expanduser()] if given is not None else [own, own.parent]
     for candidate in candidates:
         if (candidate / "tokenizer.json").exists():
-            check_content(candidate / "tokenizer.json")
+            check_content(candidate / "tokenizer.json", MOST_TOKENIZER_BYTES)
             return candidate
     where = str(candidates[0]) if given is not None else f"{own} or its parent"
     raise CheckpointError(f"no tokenizer.json in {where}.", "no_tokenizer")
@@ -113,7 +113,7 @@ def locate(directory: str | Path, record: str | Path, tokenizer: str | None = No
                 f"{directory} is not a directory, and {record} is the record of another, "
                 f"{known.get('directory')}. Correct the path, or give the model another name."
             )
-    paths = _files(directory, tokenizer)
+    paths = identity_files(directory, tokenizer)
     stamps = {name: stamp(path) for name, path in paths.items()}
     absolute = str(directory.resolve())
     files = known.get("files", {})
@@ -147,31 +147,6 @@ def tokenizer_of(checkpoint: str | Path) -> str | None:
     if Path(checkpoint).name != LOCATED:
         return None
     return read_record(Path(checkpoint)).get("tokenizer_directory")
-
-
-def check_weights(checkpoint: str | Path, weights: str) -> None:
-    """Check before loading that the weights are still those that the run was planned with.
-
-    Raises `CheckpointError` if the files have changed or are missing.
-    """
-    directory = directory_of(checkpoint)
-    if Path(checkpoint).name == LOCATED:
-        weight_files(directory)
-        found = locate(directory, checkpoint, tokenizer_of(checkpoint)).weights
-    elif is_fetched(directory):
-        verify_fetched(directory, weights)
-        return
-    elif trained := read_record(directory / "checkpoint.json").get("weights"):
-        found = f"trained:{trained}"
-    elif weights.startswith("sampled:"):
-        found = _sampled_identity(directory)
-    else:
-        found = identities(directory)[0]
-    if found != weights:
-        raise CheckpointError(
-            f"{directory} has the weights {found}, but the run was planned with {weights}; "
-            "run snakemake again."
-        )
 
 
 def files_identity(directory: Path, files: Mapping[str, File]) -> str:
@@ -209,7 +184,7 @@ def _read(
     located = Located(
         directory=str(directory),
         weights=identity,
-        tokenizer=_tokenizer_identity(files),
+        tokenizer=tokenizer_identity(files),
         size_bytes=size,
         dtype=own_dtype(directory, weights),
         tokenizer_directory=_tokenizer_place(paths),
@@ -224,7 +199,7 @@ def _from_record(directory: Path, known: Mapping[str, Any], tokenizer: str | Non
     if gone and tokenizer is not None:  # it may be another than that of the record
         files = _tokenizer_files(tokenizer_directory(directory, tokenizer))
         where = _tokenizer_place(files)
-        named["tokenizer"] = _tokenizer_identity({n: {"sha256": file_sha256(p)} for n, p in files.items()})
+        named["tokenizer"] = tokenizer_identity({n: {"sha256": file_sha256(p)} for n, p in files.items()})
     return Located(
         str(directory),
         **named,
@@ -239,14 +214,17 @@ def _tokenizer_place(paths: Mapping[str, Path]) -> str:
     return str(paths["tokenizer.json"].parent.resolve())
 
 
-def _files(directory: Path, tokenizer: str | None) -> dict[str, Path]:
+def identity_files(directory: Path, tokenizer: str | None) -> dict[str, Path]:
     """All files that determine the identities, by name: weights, configuration, index and tokenizer."""
     weights = {name: directory / name for name in _weight_names(weight_files(directory))}
     return weights | _tokenizer_files(tokenizer_directory(directory, tokenizer))
 
 
 def _tokenizer_files(directory: Path) -> dict[str, Path]:
-    return {name: directory / name for name in TOKENIZER if (directory / name).exists()}
+    found = {name: directory / name for name in TOKENIZER if (directory / name).exists()}
+    for path in found.values():
+        check_regular(path, MOST_TOKENIZER_BYTES)
+    return found
 
 
 def _weight_names(weights: Sequence[Path]) -> list[str]:
@@ -254,11 +232,12 @@ def _weight_names(weights: Sequence[Path]) -> list[str]:
     return [*names, "config.json"] if names == [WHOLE] else [*names, "config.json", INDEX]
 
 
-def _tokenizer_identity(files: Mapping[str, File]) -> str:
+def tokenizer_identity(files: Mapping[str, File]) -> str:
+    """Identity of a tokenizer from the full digests of its files."""
     return f"files:{digest({name: files[name]['sha256'] for name in TOKENIZER if name in files})}"
 
 
-def _sampled_identity(directory: Path) -> str:
+def sampled_identity(directory: Path) -> str:
     """The identity `sampled:…` of a directory without a record."""
     weights = weight_files(directory)
     beside = [name for name in _weight_names(weights) if directory / name not in weights]
@@ -269,36 +248,3 @@ def _sampled_identity(directory: Path) -> str:
 def _sampled(sample: str, files: Mapping[str, File]) -> str:
     beside = {name: files[name]["sha256"] for name in ("config.json", INDEX) if name in files}
     return f"sampled:{digest({'weights': sample, **beside})}"
-
-
-def configuration(directory: str | Path) -> dict[str, Any]:
-    """The `config.json` of a checkpoint directory. Raises `CheckpointError` if it cannot be read."""
-    check_content(Path(directory) / "config.json")
-    return read_json(Path(directory) / "config.json", CheckpointError)
-
-
-def context_window(config: Mapping[str, Any]) -> int:
-    """Context window in tokens from a `config.json`; of the text model if the model also reads images.
-
-    `WINDOW` if none of its keys is a number of tokens (see `window_key`).
-    """
-    key = window_key(config)
-    return WINDOW if key is None else int(_text_model(config)[key])
-
-
-def window_key(config: Mapping[str, Any]) -> str | None:
-    """The key of a `config.json` that sets the context window; None if there is none.
-
-    Values that mean "no limit" are skipped: null, 0, -1, or a huge number.
-    """
-    text = _text_model(config)
-    for key in WINDOW_KEYS:
-        value = text.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LONGEST:
-            return key
-    return None
-
-
-def _text_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = config.get("text_config")
-    return inner if isinstance(inner, Mapping) and inner else config

@@ -6,7 +6,7 @@ read whole. Of large ones, it reads the beginning, the end, and evenly spaced bl
 
 Training changes all values of a tensor, so the sample detects other weights. A change of a few values in a
 large tensor can fall between two blocks. The scoring job reads all bytes and detects it
-(`ebbtide.checkpoints.full_digest`).
+(`ebbtide.checkpoints.verification`).
 """
 
 import hashlib

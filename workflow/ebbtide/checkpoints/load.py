@@ -1,18 +1,23 @@
 """Load a checkpoint directory with transformers, and count its parameters."""
 
+import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.checkpoints.directory import configuration
+from ebbtide.checkpoints.configuration import configuration
+from ebbtide.checkpoints.header import Header
 from ebbtide.checkpoints.hub.fetched import allows_remote_code
-from ebbtide.checkpoints.weight_files import read_headers, repeated_tensors, weight_files
+from ebbtide.checkpoints.weight_files import check_small_files, read_headers, repeated_tensors, weight_files
 from ebbtide.errors import CheckpointError, first_line
 from ebbtide.notices import listed
+from ebbtide.parameters import count
 
 if TYPE_CHECKING:
     from torch import nn
+
+PACKED = 16  # most quantised weights in one stored value: two bits each in 32
 
 
 def load_model(
@@ -43,7 +48,9 @@ def load_model(
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    headers = read_headers(weight_files(directory))
+    headers, config = read_headers(weight_files(directory)), configuration(directory)
+    check_small_files(directory)
+    _check_size(directory, config, headers)
     if repeated := repeated_tensors(Path(directory), headers):
         raise CheckpointError(
             f"{directory}: tensors in two files, for which transformers ignores the index: "
@@ -66,7 +73,7 @@ def load_model(
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises many types for an unreadable directory
-        if "auto_map" in configuration(directory) and not trusted:
+        if "auto_map" in config and not trusted:
             raise CheckpointError(
                 f"{directory} needs its own Python code (auto_map in its config.json), which runs only for "
                 "hub models with remote_code: true."
@@ -95,6 +102,20 @@ def _refuse_offloaded(directory: str | Path, places: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"{directory} does not fit on the visible GPUs: {listed(outside, 3)} would stay in CPU memory. "
             "Provide another GPU, or set scoring.offload: true, which is slow."
+        )
+
+
+def _check_size(directory: str | Path, config: Mapping[str, Any], headers: Mapping[Path, Header]) -> None:
+    """Raise `CheckpointError` if the configuration describes a far larger model than the weights.
+
+    transformers would allocate what the files lack. Quantised weights have several values in one.
+    """
+    described = count(config)
+    stored = sum(math.prod(tensor.shape) for header in headers.values() for tensor in header.tensors)
+    if described and described.total > PACKED * stored:
+        raise CheckpointError(
+            f"{directory}: config.json describes {described.total:,} parameters, but the weights have "
+            f"{stored:,} values; copy the files again."
         )
 
 

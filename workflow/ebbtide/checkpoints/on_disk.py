@@ -118,7 +118,10 @@ def _read(row: Mapping[str, Any], where: str, step: int, path: Path) -> Director
     try:
         located = locate(path, _record(row["name"], name), row.get("tokenizer"))
     except OSError as error:
-        return Directory(name, step, path, None, CheckpointError(f"{path} cannot be read: {error}."))
+        place = error.filename or path
+        return Directory(
+            name, step, path, None, CheckpointError(f"{place} cannot be read ({error.strerror}).")
+        )
     except CheckpointError as error:
         if not path.is_dir():
             raise ConfigError(f"{where}.path: {error.args[0]}") from error

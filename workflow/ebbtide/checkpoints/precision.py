@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ebbtide.checkpoints.configuration import configuration
 from ebbtide.checkpoints.header import read_header
-from ebbtide.errors import CheckpointError
-from ebbtide.files import read_json
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -23,8 +22,7 @@ def own_dtype(directory: str | Path, weights: Iterable[Path]) -> str:
 
     Raises `CheckpointError` if `config.json` or a header cannot be read.
     """
-    file = Path(directory) / "config.json"
-    if named := dtype_of(read_json(file, CheckpointError)):
+    if named := dtype_of(configuration(directory)):
         return named
     values = count_values(weights)
     [(most, _)] = values.most_common(1) or [("unknown", 0)]

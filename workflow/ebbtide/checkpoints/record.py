@@ -1,12 +1,13 @@
 """Records of checkpoint directories: what `directory.locate` has read, and whether it is still valid."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ebbtide.checkpoints.facts import Facts
+from ebbtide.errors import CheckpointError
+from ebbtide.files import read_json
 
 LOCATED = "located.json"  # file name of the record of a directory on disk
 
@@ -16,10 +17,10 @@ File = dict[str, Any]  # entry of a record: the `stamp`, and `sha256` if the fil
 def read_record(path: Path) -> dict[str, Any]:
     """Read a record. A missing or damaged one is empty: records only save time."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path, CheckpointError)
+    except CheckpointError:
         return {}
-    return record if isinstance(record, dict) and "weights" in record else {}
+    return record if "weights" in record else {}
 
 
 def is_record_of(known: Mapping[str, Any], directory: Path) -> bool:

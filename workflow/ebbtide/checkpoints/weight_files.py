@@ -1,18 +1,19 @@
 """The weight files of a checkpoint directory, and what to do about a directory without usable ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ebbtide.checkpoints.header import Header, check_content, read_header
+from ebbtide.checkpoints.header import Header, check_content, check_regular, read_header
 from ebbtide.checkpoints.hub.lock import INDICES, is_plain, weight_map
 from ebbtide.errors import CheckpointError
-from ebbtide.files import read_json
+from ebbtide.files import MOST_JSON_BYTES, read_json
 from ebbtide.notices import listed
 
 INDEX = INDICES["safetensors"]
 WHOLE = "model.safetensors"  # loaded instead of the shards of an index, as in transformers
 ADAPTER = "adapter_config.json"
+MOST_TOKENIZER_BYTES = 256 << 20  # of one file; the largest known ones have 35 MB
 _MAX_FOUND = 12  # file names in a message
 
 # What trainers write in place of loadable weights: patterns of names → remedy. The first match counts.
@@ -44,6 +45,16 @@ def weight_files(directory: str | Path) -> list[Path]:
     if not (directory / "config.json").exists():
         raise CheckpointError(f"{directory} has no config.json; it is needed to load the checkpoint.")
     return files
+
+
+def check_small_files(directory: str | Path) -> None:
+    """Raise `CheckpointError` for a configuration or vocabulary that is not a regular file, or is huge.
+
+    For libraries that read whatever they find in a directory.
+    """
+    for path in sorted(Path(directory).iterdir()):
+        if path.suffix in (".json", ".txt", ".model", ".jinja") and path.exists():
+            check_regular(path, MOST_TOKENIZER_BYTES)
 
 
 def has_weight_files(directory: Path) -> bool:
@@ -104,12 +115,13 @@ def _refuse_adapter(directory: Path) -> None:
 def _listed(directory: Path) -> list[Path]:
     whole, index = directory / WHOLE, directory / INDEX
     if whole.exists():
+        _refuse_irregular([whole])
         return [whole]
     if not index.exists():
         raise CheckpointError(
             f"{directory} has neither {whole.name} nor {INDEX} ({_found(directory)}).", "no_weights"
         )
-    check_content(index)
+    check_content(index, MOST_JSON_BYTES)
     shards = sorted(set(weight_map(index).values()))
     if not shards:
         raise CheckpointError(f"{index} lists no files.", "no_weights")
@@ -117,7 +129,14 @@ def _listed(directory: Path) -> list[Path]:
         raise CheckpointError(f"{index} lists {strange[0]!r}, which is not a plain file name.")
     if missing := [name for name in shards if not (directory / name).exists()]:
         raise CheckpointError(f"{directory} lacks {', '.join(missing)}, which {INDEX} lists.")
+    _refuse_irregular(directory / name for name in shards)
     return [directory / name for name in shards]
+
+
+def _refuse_irregular(files: Iterable[Path]) -> None:
+    for path in files:
+        if not path.is_file():
+            check_regular(path)
 
 
 def _found(directory: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import CellError, first_line
-from ebbtide.files import json_lines
+from ebbtide.texts import json_lines
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ebbtide.exchange.imported_cell import ImportedCell
-from ebbtide.files import numbered_table, write_count
+from ebbtide.exchange.numbered_tables import numbered_table, write_count
 from ebbtide.metrics.texts import text_digests, texts_record
 from ebbtide.tables import EXAMPLES, REQUESTS, read_footer, read_frame, write_parquet
 

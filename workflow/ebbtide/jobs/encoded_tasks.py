@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebbtide.checkpoints.directory import configuration, context_window, directory_of
+from ebbtide.checkpoints.configuration import configuration, context_window
+from ebbtide.checkpoints.directory import directory_of
 from ebbtide.errors import CellError, EbbtideError, StorageError, first_line
 from ebbtide.logs import log
 from ebbtide.scoring.encoded_file import Key, key_of, path_of, read_encoded, write_encoded

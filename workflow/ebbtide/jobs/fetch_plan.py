@@ -4,18 +4,17 @@
 them is in the results, has failed, or cannot be scored because its task could not be frozen.
 """
 
-import json
 import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ebbtide.cells.store import failed_mark
 from ebbtide.checkpoints.hub.disk import Budget
 from ebbtide.errors import CheckpointError, ConfigError
+from ebbtide.files import read_json
 
 # Weights stay this long for a failed cell to be retried, or for a task to be frozen.
 GRACE_SECONDS = float(os.environ.get("EBBTIDE_GRACE", "600"))
@@ -66,7 +65,7 @@ class FetchPlan:
 def read_fetch_plan(path: str | Path) -> FetchPlan:
     """Read the plan that `jobs.weight_budget` wrote. Raises `ConfigError` for any other file."""
     try:
-        plan: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        plan = read_json(path, ConfigError, "run snakemake again")
         wanted = {
             Path(directory).absolute(): [
                 (Path(result), Path(cell), Path(requests)) for result, cell, requests in cells
@@ -75,7 +74,7 @@ def read_fetch_plan(path: str | Path) -> FetchPlan:
         }
         stay = frozenset(Path(directory).absolute() for directory in plan["stay"])
         return FetchPlan(plan["host"], plan["pid"], plan["started"], plan["budget_bytes"], stay, wanted)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
             f"--plan: {path} is not the plan of a run ({type(error).__name__}: {error}); run snakemake again."
         ) from None

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.checkpoints.directory import check_weights, directory_of, tokenizer_of
-from ebbtide.checkpoints.full_digest import check_full_digests
+from ebbtide.checkpoints.directory import directory_of, tokenizer_of
+from ebbtide.checkpoints.verification import check_before_loading, check_weights
 from ebbtide.errors import CheckpointError
 from ebbtide.logs import log
 from ebbtide.scoring.scorer import FAKE, backend_of
@@ -45,9 +45,9 @@ class Loaded:
             self._broken.add(wanted)  # until it is loaded
             self._scorer, self.digests = None, {}  # free the old weights before loading the new ones
             started = time.perf_counter()
-            weights = identity["weights"]
+            weights, planned = identity["weights"], (identity["weights"], identity["tokenizer"])
             if backend != FAKE:
-                check_weights(checkpoint, weights)
+                check_before_loading(checkpoint, *planned)
             elif not Path(checkpoint).exists():  # the fake backend reads no weights, but they must exist
                 raise CheckpointError(f"{checkpoint} does not exist; run snakemake again.")
             directory = directory_of(checkpoint)
@@ -58,10 +58,12 @@ class Loaded:
                 scorer = load(weights=weights)
             else:
                 with ThreadPoolExecutor(1) as pool:  # hash the files while they are loaded
-                    hashing = pool.submit(check_full_digests, checkpoint, weights, cells)
+                    hashing = pool.submit(check_weights, checkpoint, *planned, cells)
                     own = tokenizer_of(checkpoint)
-                    scorer = load(tokenizer=own, offload=self._offload, encoded=encoded)
-                    self.digests = hashing.result()
+                    try:
+                        scorer = load(tokenizer=own, offload=self._offload, encoded=encoded)
+                    finally:  # a damaged file is the cause of what loading raises, and has a remedy
+                        self.digests = hashing.result()
             self._scorer = scorer
             self._key = wanted
             self._broken.discard(wanted)

@@ -8,7 +8,8 @@ from pathlib import Path
 from ebbtide.cells import store
 from ebbtide.cells.cell import check_cell
 from ebbtide.cells.inspection import KINDS, Damage, Requests, cells_in, inspect
-from ebbtide.checkpoints.directory import check_weights, directory_of, tokenizer_of
+from ebbtide.checkpoints.directory import directory_of, tokenizer_of
+from ebbtide.checkpoints.verification import check_before_loading, check_weights
 from ebbtide.errors import ConfigError, ScoringError, first_line
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.leads import cell_path
@@ -129,7 +130,10 @@ def _rescored(study: Study, path: Path, checkpoint: Checkpoint, task: str) -> Da
     identity = study.identity(checkpoint, task)
     name = f"{checkpoint.model}/{checkpoint.name}/{task}"
     try:
-        check_weights(checkpoint.marker, identity["weights"])
+        check_before_loading(checkpoint.marker, checkpoint.weights, checkpoint.tokenizer)
+        check_weights(
+            checkpoint.marker, checkpoint.weights, checkpoint.tokenizer, study.config["scoring"]["store"]
+        )
         found = largest_difference(
             directory_of(checkpoint.marker),
             study.tasks[task].frozen,

@@ -15,14 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from ebbtide.errors import ScoringError
-from ebbtide.files import json_lines
 from ebbtide.scoring.encoded_task import EncodedTask, encode_documents
 from ebbtide.scoring.engine import Scored, provenance, sums, window_of
 from ebbtide.scoring.peak import peak_memory, reset_peak
 from ebbtide.scoring.rolling import bits_per_byte, loss, perplexity
 from ebbtide.scoring.scorer import Counters, Scorer
 from ebbtide.tables import CELL, DOCUMENTS, LOSSES, REQUESTS, content_sha256, read_parquet, table_of
-from ebbtide.texts import read_text, suffix_of
+from ebbtide.texts import json_lines, read_text, suffix_of
 
 
 @dataclass(frozen=True)

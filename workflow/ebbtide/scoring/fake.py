@@ -7,7 +7,6 @@ summary of a study begins with a warning.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +19,8 @@ import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
+from ebbtide.checkpoints.configuration import configuration
+from ebbtide.errors import CheckpointError
 from ebbtide.logs import log
 from ebbtide.parameters import count
 from ebbtide.scoring.encoded import Encoded, Requests
@@ -93,9 +94,8 @@ def byte_tokenizer() -> Tokenizer:
 
 def _parameters(directory: Path) -> dict[str, int]:
     counted = None
-    with suppress(OSError, ValueError):
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        counted = count(config)
+    with suppress(CheckpointError):
+        counted = count(configuration(directory))
     return {
         "parameters_total": counted.total if counted else 0,
         "parameters_non_embedding": counted.non_embedding if counted else 0,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ebbtide.checkpoints.directory import configuration, context_window, window_key
+from ebbtide.checkpoints.configuration import configuration, context_window, window_key
 from ebbtide.checkpoints.load import count_parameters, load_model
 from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.logs import log

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ebbtide.checkpoints.directory import configuration, context_window
+from ebbtide.checkpoints.configuration import configuration, context_window
 from ebbtide.scoring.encoding import encode
 from ebbtide.scoring.exact import in_float64, load_exact
 from ebbtide.scoring.padded import score_padded

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer as Backend
 
 from ebbtide.checkpoints.directory import tokenizer_directory
 from ebbtide.checkpoints.hub.fetched import allows_remote_code
+from ebbtide.checkpoints.weight_files import check_small_files
 from ebbtide.errors import CheckpointError
 from ebbtide.scoring.tokenizer_json import count_special_tokens, read_tokenizer_json, settings_of, unreadable
 
@@ -101,7 +102,9 @@ def load_tokenizer(directory: str | Path, tokenizer: str | Path | None = None) -
     model = Path(directory)
     try:
         place = tokenizer_directory(model, tokenizer)
-    except CheckpointError:
+    except CheckpointError as error:
+        if error.finding != "no_tokenizer":
+            raise
         place = model  # it may have another kind of tokenizer
     backend, bos, eos = read_tokenizer_json(place, model) or _by_transformers(place, model)
     backend.no_truncation()
@@ -132,6 +135,7 @@ def check_vocabulary(tokenizer: Tokenizer, rows: int, directory: str | Path) -> 
 def _by_transformers(directory: Path, model: Path) -> tuple[Backend, int | None, int | None]:
     from transformers import AutoConfig, AutoTokenizer
 
+    check_small_files(directory)
     trusted = allows_remote_code(directory)
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trusted}
     try:

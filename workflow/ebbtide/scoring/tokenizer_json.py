@@ -17,6 +17,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
+from ebbtide.checkpoints.configuration import configuration
 from ebbtide.errors import CheckpointError, first_line
 from ebbtide.files import read_json
 
@@ -159,7 +160,8 @@ def _describe(directory: Path, model: Path) -> _Description | None:
     if listed is None:  # otherwise the two older files are ignored
         older = _read(directory / "special_tokens_map.json")
         unsupported = unsupported or (directory / "added_tokens.json").exists()
-    name = None if unsupported else _class_name(_read(model / "config.json"), settings, directory)
+    config = configuration(model) if (model / "config.json").exists() else {}
+    name = None if unsupported else _class_name(config, settings, directory)
     special = {**settings, **older}
     pipeline = _pipeline_of(name, special)
     if pipeline is None and name != PLAIN_CLASS:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.errors import CellError
-from ebbtide.files import numbered_tables
+from ebbtide.exchange.numbered_tables import numbered_tables
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.notices import Notice, listed
 from ebbtide.tables import EXAMPLES, read_footer, read_frame

@@ -5,12 +5,12 @@ Two studies of one name would overwrite each other's tables. A run therefore rec
 name. Values from the command line are not part of a claim.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import ConfigError
+from ebbtide.files import read_json
 from ebbtide.schema import read_yaml, relative
 
 CLAIM = ".study.json"
@@ -37,9 +37,9 @@ def check_claim(study: str, claim: Mapping[str, Any], where: str) -> None:
     A file that was renamed, has got another `study:` or cannot be read any more has lost its claim.
     """
     try:
-        known = json.loads(claim_path(study).read_text(encoding="utf-8"))
+        known = read_json(claim_path(study), ConfigError)
         files, cells = dict(known["files"]), int(known["cells"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ConfigError, ValueError, KeyError, TypeError):
         return
     own = claim["files"]
     lost = [file for file in files if file not in own and not _has_claim(file, files[file])]

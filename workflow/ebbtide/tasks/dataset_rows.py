@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ebbtide.errors import ConfigError, EbbtideError, SourceError, TaskError, nearest
+from ebbtide.files import read_json
 from ebbtide.sources import CHECKOUT, hub_token
 from ebbtide.tasks.rows import Rows
 
@@ -125,7 +126,7 @@ def _open(library: Any, source: Mapping[str, Any], where: str, scratch: str) -> 
 def _open_directory(library: Any, path: Path, source: Mapping[str, Any], where: str, scratch: str) -> Any:
     """Open a directory written by `save_to_disk`, or a directory of data files."""
     if (path / "dataset_dict.json").is_file():
-        splits = json.loads((path / "dataset_dict.json").read_text())["splits"]
+        splits = read_json(path / "dataset_dict.json", SourceError)["splits"]
         return library.load_from_disk(str(path / _chosen(splits, source, where)))
     if (path / "state.json").is_file():
         data = library.load_from_disk(str(path))

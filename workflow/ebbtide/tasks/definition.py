@@ -172,6 +172,12 @@ def read_definition(path: Path, including: tuple[Path, ...] = ()) -> dict[str, A
         raise ConfigError(f"{path}: include: found {name!r:.80}; allowed: the name of a YAML file.")
     places = [path.parent / name, CATALOGUE / name]
     found = next((place for place in places if is_file(place)), None)
+    if not name.isprintable() or not any(
+        (found or places[0]).resolve().is_relative_to(base.resolve()) for base in (path.parent, CATALOGUE)
+    ):
+        raise ConfigError(
+            f"{path}: include: found {name!r:.80}; allowed: a file in its directory or in the catalogue."
+        )
     if found is None:
         looked = " and ".join(str(relative(place)) for place in dict.fromkeys(places))
         raise ConfigError(f"{path}: include: {name} does not exist (looked for {looked}).")

@@ -8,6 +8,7 @@ from typing import Any
 from ebbtide.errors import CellError, ConfigError
 from ebbtide.files import digest
 from ebbtide.sources import CHECKOUT, file_digest
+from ebbtide.tasks.lm_eval.folder import check_folder
 
 # Names of data files in the YAML files of lm-eval.
 _DATA_FILE = re.compile(r"[^\s'\"\[\]{},]+\.(?:jsonl?|csv|tsv|parquet|arrow|txt)(?:\.(?:gz|bz2|zst|xz))?\b")
@@ -28,13 +29,15 @@ def contents(place: Path) -> str | None:
 def with_contents(definition: dict[str, Any], path: Path) -> dict[str, Any]:
     """Add a digest of the files in `include_path`, and of the data files that they name, to a definition.
 
-    They determine the requests. Raises `ConfigError` for an `include_path` that is not a directory.
+    They determine the requests. Raises `ConfigError` for an `include_path` that is not a directory, or has a
+    bad YAML file (see `lm_eval.folder`).
     """
     place = definition["source"].get("include_path")
     if place is None:
         return definition
     if not Path(place).is_dir():
         raise ConfigError(f"{path}: source.include_path: {place} is not a directory.")
+    check_folder(place)
     files = _files(Path(place)) | _named(Path(place))
     return {**definition, "source": {**definition["source"], "contents": digest(files)}}
 

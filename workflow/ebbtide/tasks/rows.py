@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.errors import TaskError, first_line
-from ebbtide.files import json_lines
-from ebbtide.texts import BYTE_ORDER_MARK, read_content, read_text, suffix_of
+from ebbtide.texts import BYTE_ORDER_MARK, json_lines, read_content, read_text, suffix_of
 
 SUFFIXES = {
     ".jsonl": "jsonl",

@@ -39,8 +39,8 @@ def load_state(
 
     A state that is damaged, belongs to another run, or is past step `latest` is ignored with a log message.
     """
-    if not path.exists():
-        return 0
+    if not path.is_file():  # opening a named pipe would wait for a writer
+        return _ignored(path, "is not a regular file") if path.exists() else 0
     try:
         with safe_open(path, "pt") as file:
             record = file.metadata() or {}

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.corpus import write_tokenizer
-from ebbtide.errors import ConfigError
+from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.files import atomic_directory, file_sha256, node_lock, write_text
 from ebbtide.logs import Progress, log
+from ebbtide.training.record import RECORD, Trained, read_trained
 from ebbtide.training.spec import TRAINING_VERSION, Spec, check_spec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_RECORD = "checkpoint.json"
 _STATE = "training_state.safetensors"
 
 
@@ -46,7 +46,7 @@ def train(spec: Mapping[str, Any], directory: Path, progress: Progress) -> None:
         wanted = {step: checked.identity(step) for step in checked.checkpoints}
         for step, path in _checkpoints_in(directory):
             record = _record(path)
-            if record and record["weights"] != checked.identity(step):
+            if record and record.weights != checked.identity(step):
                 log.info("%s belongs to another recipe and is removed", path)
                 shutil.rmtree(path)
         missing = [
@@ -61,7 +61,7 @@ def train(spec: Mapping[str, Any], directory: Path, progress: Progress) -> None:
         trained = {
             "training_version": TRAINING_VERSION,
             "spec": dict(spec),
-            "checkpoints": [_record(directory / f"step{step}") for step in wanted],
+            "checkpoints": [read_trained(directory / f"step{step}").content for step in wanted],
         }
         write_text(json.dumps(trained, indent=2) + "\n", directory / "trained.json")
         state.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ def _save(spec: Spec, directory: Path, step: int, model: "PreTrainedModel", held
             "held_out_loss": held_out_loss,  # nats per token, on held-out text of the same mixture
             "files": {path.name: file_sha256(path) for path in files},
         }
-        (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _checkpoints_in(directory: Path) -> list[tuple[int, Path]]:
@@ -117,21 +117,20 @@ def _checkpoints_in(directory: Path) -> list[tuple[int, Path]]:
     return [(int(match[1]), path) for match, path in found if match]
 
 
-def _record(checkpoint: Path) -> dict[str, Any] | None:
+def _record(checkpoint: Path) -> Trained | None:
     """The record of a checkpoint; None if it is missing or unreadable."""
     try:
-        record = json.loads((checkpoint / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_trained(checkpoint)
+    except CheckpointError:
         return None
-    return record if isinstance(record, dict) and {"weights", "files"} <= record.keys() else None
 
 
 def _is_complete(checkpoint: Path, weights: str) -> bool:
     record = _record(checkpoint)
-    if record is None or record["weights"] != weights:
+    if record is None or record.weights != weights:
         return False
-    files = {name: checkpoint / name for name in record["files"]}
-    if all(path.is_file() and file_sha256(path) == record["files"][name] for name, path in files.items()):
+    files = {name: checkpoint / name for name in record.files}
+    if all(path.is_file() and file_sha256(path) == record.files[name] for name, path in files.items()):
         return True
     log.info("%s is damaged and is trained again", checkpoint)
     return False

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from ebbtide.files import open_regular
+
 
 def kind_of(digest: str) -> str:
     """The kind of a digest: `sha256` or `git`."""
@@ -11,7 +13,7 @@ def kind_of(digest: str) -> str:
 
 def digest_of(path: str | Path, kind: str) -> str:
     """Digest of a file, read in blocks; `kind` is `sha256` or `git`."""
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         state = _start(kind, Path(path).stat().st_size)
         while piece := file.read(1 << 20):
             state.update(piece)

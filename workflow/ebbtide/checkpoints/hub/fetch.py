@@ -29,12 +29,12 @@ from ebbtide.checkpoints.hub.fetched import (
     FetchedFile,
     is_fetched,
     read_fetched,
-    verify_fetched,
     write_fetched,
 )
 from ebbtide.checkpoints.hub.lock import CONFIG, INDICES, Locked, LockedFile, read_lock, weight_map
 from ebbtide.checkpoints.hub.pickled import convert, convert_index, converted_from, safetensors_name
 from ebbtide.checkpoints.precision import own_dtype
+from ebbtide.checkpoints.verification import verify_fetched
 from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.errors import CheckpointError, StorageError, nearest
 from ebbtide.logs import Progress, log
@@ -164,9 +164,9 @@ def _is_fetched_already(to: Path, locked: Locked, format: str, *, remote_code: b
     if to.is_symlink() or not is_fetched(to):
         raise CheckpointError(f"{to} was not fetched by Ebbtide; remove it, or fetch to another directory.")
     try:
-        verify_fetched(to, locked.weights_identity(format, remote_code=remote_code))
-        record = read_fetched(to)
-        if (record.tokenizer, record.remote_code) == (locked.tokenizer_identity(), remote_code):
+        weights = locked.weights_identity(format, remote_code=remote_code)
+        verify_fetched(to, weights, locked.tokenizer_identity())
+        if read_fetched(to).remote_code == remote_code:
             return True
     except CheckpointError as error:
         log.warning("fetching again: %s", error)
@@ -231,7 +231,6 @@ def _finish(locked: Locked, names: list[str], partial: Path, *, format: str, rem
         files[name] = FetchedFile(
             digest=digest_of(partial / name, "sha256") if made else digest,
             size=status.st_size,
-            mtime_ns=status.st_mtime_ns,
             of=digest if made else None,
         )
     record = Fetched(

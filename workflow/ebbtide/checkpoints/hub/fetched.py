@@ -1,8 +1,7 @@
-"""The record of a fetched directory, and the check that its files are unchanged. A lean module.
+"""The record of a fetched directory, and the check that its files are those of the record. A lean module.
 
-`fetched.json` is written last, so a directory that has it is complete. It contains the identity of the
-weights from the lock, and the size, modification time and digest of each file. With these, a check before
-loading needs no hashing.
+`fetched.json` is written last, so a directory that has it is complete. It contains the identities of the
+weights and the tokenizer from the lock, and the size and digest of each file.
 """
 
 import json
@@ -12,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ebbtide.checkpoints.hub.digests import digest_of, kind_of
+from ebbtide.checkpoints.hub.digests import kind_of
+from ebbtide.checkpoints.hub.lock import is_plain
 from ebbtide.errors import CheckpointError, type_and_reason
 from ebbtide.files import read_json, write_text
 
@@ -28,7 +28,6 @@ class FetchedFile:
 
     digest: str
     size: int
-    mtime_ns: int
     of: str | None = None
 
 
@@ -91,62 +90,49 @@ def read_fetched(directory: str | Path) -> Fetched:
     """Read the record of a fetched directory. Raises `CheckpointError` if it is damaged."""
     path = Path(directory) / FETCHED
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        files = {name: FetchedFile(**file) for name, file in document.pop("files").items()}
+        document = read_json(path, CheckpointError, fetched_remedy(directory))
+        files = {name: _file(name, **file) for name, file in document.pop("files").items()}
         return Fetched(**document, files=files)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is not the record of a fetched checkpoint ({type_and_reason(error)}); "
-            f"remove {directory} and fetch it again."
+            f"{fetched_remedy(directory)}."
         ) from None
 
 
-def verify_fetched(directory: str | Path, weights: str) -> None:
-    """Check that a fetched directory has the weights of this identity and no other files.
+def fetched_remedy(directory: str | Path) -> str:
+    """What to do about a damaged directory."""
+    return f"delete {directory}: it is fetched again"
 
-    Files are hashed only if their modification time differs from the record. Raises `CheckpointError` with
-    the name of the first wrong file.
+
+def _file(name: str, digest: str, size: int, of: str | None = None, **earlier: Any) -> FetchedFile:
+    """An entry of a record; those of earlier versions have the modification time as well."""
+    if not is_plain(name) or kind_of(digest) not in ("sha256", "git") or type(size) is not int:
+        raise ValueError(f"{name!r:.80} has no digest and size")
+    return FetchedFile(digest, size, of)
+
+
+def check_fetched(directory: str | Path, weights: str, tokenizer: str) -> Fetched:
+    """Check that a fetched directory has these identities, and the files of its record and no others.
+
+    Sizes are compared, contents are not (see `ebbtide.checkpoints.verification`). Raises `CheckpointError`
+    with the name of the first wrong file.
     """
     directory = Path(directory)
-    fetched = read_fetched(directory)
-    remedy = f"remove {directory} and fetch it again"
-    if fetched.weights != weights:
-        raise CheckpointError(
-            f"{directory} has the weights {fetched.weights}, but the run was planned with {weights}; "
-            f"{remedy}."
-        )
+    fetched, end = read_fetched(directory), fetched_remedy(directory)
+    for found, planned in ((fetched.weights, weights), (fetched.tokenizer, tokenizer)):
+        if found != planned:
+            raise CheckpointError(f"{directory} has {found}, but the run was planned with {planned}; {end}.")
     for name, file in fetched.files.items():
         path = directory / name
         if path.is_symlink() or not path.is_file():
-            raise CheckpointError(f"{path} is missing or no longer a regular file; {remedy}.")
-        status = path.stat()
-        if status.st_size != file.size:
-            raise CheckpointError(
-                f"{path} has {status.st_size} bytes, but {file.size} were fetched; {remedy}."
-            )
-        if status.st_mtime_ns != file.mtime_ns:
-            found = digest_of(path, kind_of(file.digest))
-            if found != file.digest:
-                raise CheckpointError(
-                    f"{path} has the digest {found}, but {file.digest} was fetched; {remedy}."
-                )
+            raise CheckpointError(f"{path} is missing or no longer a regular file; {end}.")
+        if (size := path.stat().st_size) != file.size:
+            raise CheckpointError(f"{path} has {size} bytes, but {file.size} were fetched; {end}.")
     for path in directory.iterdir():  # an additional weight file would be loaded instead
         if path.name not in fetched.files and path.name != FETCHED and not path.name.startswith("."):
-            raise CheckpointError(f"{path} was not fetched; remove it, or {remedy}.")
-
-
-def fetched_digests(directory: str | Path) -> dict[str, str]:
-    """The sha256 of each weight file of a fetched directory by name, from its record.
-
-    Files that the hub stores in git have another digest in the record, so they are hashed.
-    """
-    found = {}
-    for name, file in read_fetched(directory).files.items():
-        if name.endswith(".safetensors"):
-            known = kind_of(file.digest) == "sha256"
-            digest = file.digest if known else digest_of(Path(directory) / name, "sha256")
-            found[name] = digest.partition(":")[2]
-    return found
+            raise CheckpointError(f"{path} was not fetched; remove it, or {end}.")
+    return fetched
 
 
 def allows_remote_code(directory: str | Path) -> bool:

@@ -240,8 +240,9 @@ def read_lock(path: str | Path) -> Lock:
     path = Path(path)
     if not path.exists():
         return Lock()
+    remedy = "restore it from version control, or delete it and lock again"
+    document = read_json(path, CheckpointError, remedy)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
         if document["lock"] != VERSION:
             raise CheckpointError(
                 f"{path}: lock: found version {document['lock']!r:.40}, allowed: {VERSION}; "
@@ -258,10 +259,9 @@ def read_lock(path: str | Path) -> Lock:
         indices = {key: _read_index(key, index) for key, index in document.get("indices", {}).items()}
         pointers = {key: bool(is_pointer) for key, is_pointer in document.get("pointers", {}).items()}
         return Lock(models, configs, indices, pointers)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is not a complete lock ({type_and_reason(error)}); restore it from version control, "
-            "or delete it and lock again."
+            f"{path} is not a complete lock ({type_and_reason(error)}); {remedy}."
         ) from None
 
 

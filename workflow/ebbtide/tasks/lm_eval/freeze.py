@@ -12,6 +12,7 @@ from ebbtide.files import digest
 from ebbtide.logs import log
 from ebbtide.tasks.kinds import KINDS
 from ebbtide.tasks.lm_eval.description import describe
+from ebbtide.tasks.lm_eval.folder import check_folder
 from ebbtide.tasks.lm_eval.harness import (
     builtin_file,
     builtin_tasks,
@@ -126,6 +127,7 @@ def _find(name: str, paths: list[str | Path], why: str) -> tuple[Any, Any]:
     for path in paths:
         if not Path(path).is_dir():
             raise TaskError(f"{why}: include_path: {path} is not a directory.")
+        check_folder(path)
     index = manager(paths, why, builtin=False)
     if name not in index.all_subtasks and (file := builtin_file(name)):
         index = manager([file.parent], why, builtin=False)
