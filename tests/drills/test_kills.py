@@ -67,15 +67,16 @@ def _drill(
         drills.kill(VICTIMS[victim](process.pid))
         if victim == WORKER:
             process.wait()
+        killed = (workspace.path / drills.OUTPUT).read_text()
         files, before = drills.progress(workspace), drills.stored(workspace)
-        status, said = drills.run(workspace)
+        status, _ = drills.run(workspace)
         if status != 0:  # a job that the killed Snakemake left behind may have worked beside this run
-            status, said = drills.run(workspace)
+            status, _ = drills.run(workspace)
     finally:
         drills.kill(family)
         process.wait()
     equal = status == 0 and drills.outcome(workspace) == undisturbed
     untouched = before.items() <= drills.stored(workspace).items()
     return drills.Drill(
-        f"{files} files, {len(before)} cells", victim, drills.last_words(said), equal and untouched
+        f"{files} files, {len(before)} cells", victim, drills.last_words(killed), equal and untouched
     )

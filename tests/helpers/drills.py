@@ -15,6 +15,7 @@ from workspace import Workspace
 
 WORKER = "ebbtide.jobs.worker"
 OPTIONS = ("--cores", "2", "summary", "regress")  # all tables, without figures
+OUTPUT = "output.txt"
 TEMPORARY = "."  # files being written begin with a dot
 
 
@@ -73,14 +74,15 @@ def progress(workspace: Workspace) -> int:
 
 
 def start(workspace: Workspace) -> subprocess.Popen[bytes]:
-    """Start a run of all but the figures in the background, in a session of its own."""
-    return subprocess.Popen(
-        [*workspace.command(), *OPTIONS],
-        env=workspace.env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    """Start a run of all but the figures in a session of its own; it prints to `OUTPUT`."""
+    with (workspace.path / OUTPUT).open("wb") as output:
+        return subprocess.Popen(
+            [*workspace.command(), *OPTIONS],
+            env=workspace.env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 300) -> bool:
@@ -131,7 +133,6 @@ def kill(pids: Sequence[int]) -> None:
 
 
 def last_words(output: str) -> str:
-    """The last line of an output that says something of ours; for a good run `finished`."""
-    lines = [line.strip() for line in output.splitlines()]
-    said = [line for line in lines if "Error:" in line or line.startswith("error")]
-    return said[-1] if said else "finished"
+    """The last error of ours that an output names; `nothing` without one."""
+    said = [line.strip() for line in output.splitlines() if "Error: " in line]
+    return said[-1] if said else "nothing"

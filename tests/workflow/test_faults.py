@@ -120,37 +120,6 @@ def test_a_cell_damaged_in_store_and_results_is_scored_again_by_following_what_i
     assert read_frame(cell, CELL).equals(good)
 
 
-def test_damage_to_trained_checkpoints_is_refused_and_each_remedy_works(study, finished_study):
-    """A bit of the weights, swapped ids, a flag, and a lost record: nothing of them reaches the store."""
-    bit = study.path / "resources/checkpoints/small-d8/step0/model.safetensors"
-    swap = study.path / "resources/checkpoints/small-d8/step16/tokenizer.json"
-    flag = study.path / "resources/checkpoints/small-d8/step256/config.json"
-    lost = study.path / "resources/checkpoints/small-d16/step16/checkpoint.json"
-    flip(bit, bit.stat().st_size - 6)
-    swap.write_text(swap.read_text().replace(": 5,", ": ?,").replace(": 6,", ": 5,").replace(": ?,", ": 6,"))
-    flag.write_text(
-        flag.read_text().replace('"use_parallel_residual": true', '"use_parallel_residual": false')
-    )
-    lost.unlink()
-    damaged = [bit, swap, flag, lost]
-    for path in damaged:
-        shutil.rmtree(
-            study.path / "results/scores" / path.parent.relative_to(study.path / "resources/checkpoints")
-        )
-    shutil.rmtree(study.path / "cells")
-    said = study.snakemake("--cores", "1", "--keep-going", "--until", "metrics", check=False)
-    assert said.returncode != 0
-    assert not list(study.path.glob("cells/*.parquet"))
-    for path in damaged:
-        place = path.relative_to(study.path)
-        what = "does not exist" if path == lost else "has the digest sha256:"
-        assert f"CheckpointError: {place} {what}" in said.stdout
-        assert f"; delete {place.parent}: it is trained again." in said.stdout
-        shutil.rmtree(path.parent)
-    study.run("--until", "regress")
-    assert table_bytes(study) == table_bytes(finished_study)
-
-
 def test_jobs_run_in_the_environment_of_snakemake_without_activation(study):
     study.env["PATH"] = os.pathsep.join(["/usr/bin", "/bin"])
     cell = study.cells()[0]
