@@ -120,7 +120,7 @@ def requests(kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_the_mean_over_examples_is_the_metric() -> None:
     cell, asked = requests("choice")
-    _, table = measured(cell, asked, {"cluster": "part"})
+    table = pd.DataFrame(measured(cell, asked, {"cluster": "part"})[1])
     values = measure(cell, asked).set_index("metric")["value"]
     assert {"accuracy", "margin", "coverage"} <= set(table.columns)
     for name in table.columns.drop(["example", "cluster"]):
@@ -139,5 +139,5 @@ def test_documents_weigh_as_much_as_they_are_long() -> None:
             "characters": [4, 9, 30],
         }
     )
-    _, table = measured(cell, cell[["example", "choice"]], {"kind": "rolling"})
+    table = pd.DataFrame(measured(cell, cell[["example", "choice"]], {"kind": "rolling"})[1])
     assert table["loss"].mean() == pytest.approx(19 / 10)
