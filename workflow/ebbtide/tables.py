@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from ebbtide.arrow import array_of, converted, digests, key_codes
 from ebbtide.errors import CellError, first_line
 from ebbtide.files import atomic, canonical_json
+from ebbtide.texts import from_sheets, write_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -272,9 +273,9 @@ def read_frame(path: str | Path, schema: Schema) -> "pd.DataFrame":
 
 
 def write_tsv(frame: "pd.DataFrame", path: str | Path) -> None:
-    """Write a small table as TSV, atomically; missing values are empty, numbers have 10 digits."""
+    """Write a small table as TSV, atomically, without formulas; missing values are empty, 10 digits."""
     with atomic(path) as temporary:
-        frame.to_csv(temporary, sep="\t", index=False, float_format="%.10g")
+        write_sheet(frame, temporary, "\t", "%.10g")
 
 
 def read_tsv(path: str | Path) -> "pd.DataFrame":
@@ -286,7 +287,7 @@ def read_tsv(path: str | Path) -> "pd.DataFrame":
 
     types = dict.fromkeys(TEXTS, str)
     table = pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=[""])
-    return table.fillna({name: "" for name in TEXTS if name in table})
+    return from_sheets(table.fillna({name: "" for name in TEXTS if name in table}))
 
 
 def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
