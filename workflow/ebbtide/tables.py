@@ -203,7 +203,6 @@ def write_parquet(
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
     _check_columns(table, schema, str(path))
-    _check_keys(table, schema, str(path))
     sha256, of_columns = digests(table)
     record = {"kind": schema.kind, "content_sha256": sha256, **(footer or {})}
     if schema.partial:
@@ -230,11 +229,11 @@ def read_footer(path: str | Path, schema: Schema) -> dict[str, Any]:
 def read_parquet(
     path: str | Path, schema: Schema, *, foreign: bool = False, wanted: Callable[[str], bool] | None = None
 ) -> pa.Table:
-    """Read and check a table: footer, columns, content hash. Keys were checked when it was written.
+    """Read and check a table: footer, columns, content hash, unique keys.
 
-    `foreign=True` accepts a file without Ebbtide's footer, such as a user's own requests, checks its keys
-    and converts the columns of other programs (see `arrow.converted`). The schema metadata of the returned
-    table contains the footer. `wanted` chooses columns by name; only those of a partial table are read.
+    `foreign=True` accepts a file without Ebbtide's footer, such as a user's own requests, and converts the
+    columns of other programs (see `arrow.converted`). The schema metadata of the returned table contains the
+    footer. `wanted` chooses columns by name; of a partial table, only these are read, without its keys.
     """
     metadata = _metadata(path, schema)
     record = None if foreign and FOOTER not in metadata else _record(metadata, path, schema)
@@ -248,21 +247,19 @@ def read_parquet(
             table = _converted(table, schema)
     except (pa.ArrowException, OSError) as error:
         raise CellError(f"{path} is damaged ({first_line(error)}); {schema.remedy}.") from error
-    if wanted and known:
+    remedy = "" if record is None else f"; {schema.remedy}"
+    if wanted and known is not None:
         columns = {name: types for name, types in schema.columns.items() if wanted(name)}
-        schema = replace(schema, columns=columns)
-    _check_columns(table, schema, str(path), "" if record is None else f"; {schema.remedy}")
-    if record is None:
-        _check_keys(table, schema, str(path))
-    else:
-        expected = known or {"": record.get("content_sha256")}
-        for name, sha256 in (digests(table)[1] if known else {"": content_sha256(table)}).items():
-            if sha256 != expected.get(name):
-                what = f"the column {name!r} has" if name else "the rows have"
-                raise CellError(
-                    f"{path}: {what} the sha256 {sha256}, the footer has {expected.get(name)}; "
-                    f"{schema.remedy}."
-                )
+        schema = replace(schema, columns=columns, key=())
+    _check_columns(table, schema, str(path), remedy)
+    expected = known or {"": (record or {}).get("content_sha256")}
+    found = {} if record is None else digests(table)[1] if known else {"": content_sha256(table)}
+    for name, sha256 in found.items():
+        if sha256 != expected.get(name):
+            what = f"the column {name!r} has" if name else "the rows have"
+            raise CellError(
+                f"{path}: {what} the sha256 {sha256}, the footer has {expected.get(name)}{remedy}."
+            )
     return table.select(names)
 
 
@@ -342,10 +339,11 @@ def _check_columns(table: pa.Table, schema: Schema, where: str, remedy: str = ""
                 f"{remedy or '; fill them, or drop these rows'}."
             )
 
-
-def _check_keys(table: pa.Table, schema: Schema, where: str) -> None:
+    if not schema.key:
+        return
     _, first = np.unique(key_codes(table, schema.key), return_index=True)
     if len(first) < len(table):
         repeated = np.setdiff1d(np.arange(len(table)), first)[0]
         [row] = table.select(list(schema.key)).slice(repeated, 1).to_pylist()
-        raise CellError(f"{where}: more than one row has {row}; ({', '.join(schema.key)}) must be unique.")
+        key = ", ".join(schema.key)
+        raise CellError(f"{where}: more than one row has {row}; ({key}) must be unique{remedy}.")

@@ -140,7 +140,7 @@ def test_rounding_is_no_damage(cell: Path) -> None:
     rows = tiny.cell_rows()
     rows.loc[2, ["loglikelihood", "first_token_loglikelihood"]] = 1e-4
     write_cell(rows, cell, IDENTITY, FOOTER)
-    assert read_cell(cell, IDENTITY, "abc")[0]["loglikelihood"][2] == 1e-4
+    assert read_cell(cell, IDENTITY, "abc")[0]["loglikelihood"][2].as_py() == 1e-4
 
 
 def test_an_empty_document_has_no_tokens(cell: Path) -> None:
