@@ -103,9 +103,8 @@ def escape_report() -> None:
     Snakemake writes them as JSON into elements `<script>`. It imports the module that does so as it starts.
     """
     data = sys.modules.get("snakemake.report.html_reporter.data")
-    for name in [name for name in vars(data or ()) if name.startswith("render_")] if data else []:
-        function = getattr(data, name)
-        if not hasattr(function, "__wrapped__"):
+    for name, function in list(vars(data).items()) if data else ():
+        if name.startswith("render_") and not hasattr(function, "__wrapped__"):
             setattr(data, name, _escaped(function))
 
 
