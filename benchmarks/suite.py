@@ -78,10 +78,10 @@ def write_cells(root: Path, model: int, tasks: int, checkpoints: int, examples: 
             noise = 0.9 * noise + np.sqrt(1 - 0.9**2) * rng.normal(0, 1, examples)
             margin = difficulty + noise + course[checkpoint]
             rows = asked[["example", "choice"]].assign(
-                loglikelihood=np.column_stack([margin - 5, np.full(examples, -5.0)]).ravel(),
+                loglikelihood=np.column_stack([margin - 20, np.full(examples, -20.0)]).ravel(),
                 **{name: 1 for name in ("tokens", "bytes", "characters", "context_tokens")},
                 greedy=False,
-                first_token_loglikelihood=-5.0,
+                first_token_loglikelihood=0.0,
                 truncated=False,
             )
             footer = {"requests": len(rows), "requests_sha256": sha256, **SIZES}

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebbtide.arrow import array_of, converted, digests, key_codes
+from ebbtide.arrow import MANY, array_of, converted, digests, key_codes
 from ebbtide.errors import CellError, first_line
 from ebbtide.files import atomic, canonical_json
 from ebbtide.texts import from_sheets, write_sheet
@@ -241,7 +241,8 @@ def read_parquet(
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             names = list(filter(wanted, file.schema_arrow.names))
-            table = file.read(columns=None if known is None else names)
+            many = file.metadata.num_rows > MANY  # threads cost more than they save for fewer
+            table = file.read(columns=None if known is None else names, use_threads=many)
         if record is None:
             table.validate(full=True)  # text that is not UTF-8
             table = _converted(table, schema)
