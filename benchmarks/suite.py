@@ -1,43 +1,57 @@
-"""A suite of many cells through metrics, alarms and trends: seconds, memory, and how they grow.
+"""Statistics of a suite of many cells: seconds of CPU and memory of every stage, and how they grow.
 
-    python benchmarks/suite.py              8 models × 154 checkpoints × 24 tasks: 29,568 cells
-    python benchmarks/suite.py --models 2   a quarter of it
+    python benchmarks/suite.py              16 models × 154 checkpoints × 12 tasks: 29,568 cells
+    python benchmarks/suite.py --models 4   a quarter of it
 
 Cells are made up (1,000 examples of two choices, of all difficulties, neighbouring checkpoints alike) and
-written as scoring writes them; that time is not counted. Then each stage runs as its rule does, on two
-processes. Not counted is what Snakemake adds for every job. Stages are repeated with a quarter of the models:
-the time per cell should not grow. CPU is counted beside the clock, for a machine that is not idle.
+written as scoring writes them; that time is not counted. Then each stage runs as its rule does, by the same
+command or script, one process after another. Not counted is what Snakemake adds for every job. Stages are
+repeated with a quarter of the models: the time per cell should not grow.
 """
 
 import argparse
 import json
 import os
 import resource
+import runpy
 import shutil
+import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+import ebbtide
 from ebbtide.cells.cell import write_cell
-from ebbtide.cli import main as ebbtide
-from ebbtide.statistics.alarms.alarms import alarms
-from ebbtide.statistics.panel import read_trajectories
-from ebbtide.statistics.trends.early_warning import lead_table, leads
-from ebbtide.statistics.trends.trends import difference_table, follow, trend_table
-from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet, write_tsv
+from ebbtide.tables import REQUESTS, read_footer, read_frame, write_parquet
+from ebbtide.tasks.texts import text_digests, texts_record
 
+SCRIPTS = Path(ebbtide.__file__).parents[1] / "scripts"
 IDENTITY = {"recipe": 0}
 SIZES = {"parameters_total": 10**8, "parameters_non_embedding": 10**8}
 TOKENS_PER_STEP = 2_097_152
-PROCESSES = 2
+TRAJECTORIES = {"metrics": ["accuracy"], "alpha": 0.05}
+ALARMS = {
+    **{"against": ["predecessor", "best", "baseline"], "family": "study", "baseline": None},
+    **{"effects": {"moderate": 0.1, "severe": 0.3}, "allow": []},
+}
+EQUIVALENCE_MARGIN = 0.01
+FORGETTING = {"largest": 3, "streak": 2, "page_rows": 2000}
+
+
+class Named(dict[str, Any]):
+    """Named files or parameters of a job, as Snakemake passes them."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return one by its name."""
+        return self[name]
 
 
 def write_requests(path: Path, examples: int) -> None:
@@ -48,7 +62,8 @@ def write_requests(path: Path, examples: int) -> None:
         "continuation": np.tile([" a", " b"], examples),
     }
     rows = pd.DataFrame({"example": names, "choice": choices, **texts, "gold": choices == 0})
-    write_parquet(rows, path, REQUESTS, {"definition": {}})
+    record = {"task": path.stem, "definition": {}, "texts": texts_record(text_digests(rows))}
+    write_parquet(rows, path, REQUESTS, record)
 
 
 def write_cells(root: Path, model: int, tasks: int, checkpoints: int, examples: int) -> None:
@@ -63,138 +78,233 @@ def write_cells(root: Path, model: int, tasks: int, checkpoints: int, examples: 
             noise = 0.9 * noise + np.sqrt(1 - 0.9**2) * rng.normal(0, 1, examples)
             margin = difficulty + noise + course[checkpoint]
             rows = asked[["example", "choice"]].assign(
-                loglikelihood=np.column_stack([margin - 5, np.full(examples, -5.0)]).ravel(),
+                loglikelihood=np.column_stack([margin - 20, np.full(examples, -20.0)]).ravel(),
                 **{name: 1 for name in ("tokens", "bytes", "characters", "context_tokens")},
                 greedy=False,
-                first_token_loglikelihood=-5.0,
+                first_token_loglikelihood=0.0,
                 truncated=False,
             )
             footer = {"requests": len(rows), "requests_sha256": sha256, **SIZES}
             write_cell(rows, root / f"m{model}" / f"{checkpoint}" / f"task{task}.parquet", IDENTITY, footer)
 
 
-def measure(root: Path, tasks: int, place: tuple[int, int]) -> None:
-    """What rule `measure` does for one checkpoint."""
-    model, checkpoint = place
-    step = 1000 * (checkpoint + 1)
-    cells = [{"task": f"task{t}", "identity": IDENTITY, "measuring": {}} for t in range(tasks)]
-    where = {
-        "model": f"m{model}",
-        "checkpoint": f"step{step}",
-        "step": step,
-        "tokens": step * TOKENS_PER_STEP,
-    }
-    names = [f"task{t}.parquet" for t in range(tasks)]
-    status = ebbtide(
-        [
-            *("measure", "--cells", *(str(root / f"m{model}" / f"{checkpoint}" / name) for name in names)),
-            *("--requests", *(str(root / name) for name in names)),
-            *("--expected", json.dumps({**where, "parameters_nominal": 10**8, "cells": cells})),
-            *("--to", str(root / "metrics" / f"m{model}-{checkpoint}.parquet")),
-            *("--examples", str(root / "examples" / f"m{model}-{checkpoint:04}.parquet")),
+class Suite:
+    """The files of a suite, and its stages."""
+
+    def __init__(self, root: Path, models: int, options: argparse.Namespace) -> None:
+        self.root, self.models, self.options = root, models, options
+        self.tasks = [f"task{task}" for task in range(options.tasks)]
+        self.requests = [root / f"{task}.parquet" for task in self.tasks]
+        self.metrics = root / "metrics.parquet"
+
+    def stages(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Name of each stage and what it runs; each process of it is a new one."""
+        yield "measure", self.measure
+        for rule in ("metrics", "audit_results", "alarms", "trends", "forgetting", "summary", "check_alarms"):
+            yield rule, partial(self.script, rule)
+        yield "mean trends", self.mean_trends
+
+    def parts(self, kind: str) -> list[Path]:
+        """The tables of all checkpoints."""
+        return [
+            self.root / kind / f"m{m}-{c:04}.parquet"
+            for m in range(self.models)
+            for c in range(self.options.checkpoints)
         ]
-    )
-    if status:
-        raise SystemExit(status)
+
+    def measure(self) -> None:
+        """What rule `measure` does: a process for every checkpoint."""
+        places = [(m, c) for m in range(self.models) for c in range(self.options.checkpoints)]
+        for (m, c), to, examples in zip(places, self.parts("metrics"), self.parts("examples"), strict=True):
+            step = 1000 * (c + 1)
+            cells = [{"task": task, "identity": IDENTITY, "measuring": {}} for task in self.tasks]
+            expected = {
+                **{"model": f"m{m}", "checkpoint": f"step{step}", "step": step},
+                **{"tokens": step * TOKENS_PER_STEP, "parameters_nominal": 10**8, "cells": cells},
+            }
+            files = [self.root / f"m{m}" / f"{c}" / f"{task}.parquet" for task in self.tasks]
+            command = [
+                *(sys.executable, "-m", "ebbtide", "measure", "--cells", *map(str, files)),
+                *("--requests", *map(str, self.requests), "--expected", json.dumps(expected)),
+                *("--to", str(to), "--examples", str(examples)),
+            ]
+            subprocess.run(command, check=True)
+
+    def script(self, rule: str) -> None:
+        """What a rule with a script does, in a process of its own."""
+        process = get_context("spawn").Process(target=run_script, args=(rule, *self.job(rule)))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(process.exitcode)
+
+    def mean_trends(self) -> None:
+        """Trends of means, as of a study that imports its metrics."""
+        process = get_context("spawn").Process(target=follow_means, args=(self.metrics,))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(process.exitcode)
+
+    def job(self, rule: str) -> tuple[Named, Named, Named]:
+        """Input, output and parameters of a rule."""
+        tables = ("alarms", "not_compared", "trends", "forgetting", "result_audit")
+        table = {name: str(self.root / f"{name}.tsv") for name in tables}
+        empty = {name: str(self.root / f"{name}.tsv") for name in ("verdicts", "robustness_verdicts")}
+        others = {
+            **{"differences": "trend_differences", "early_warning": "early_warning", "notices": "notices"},
+            **{"together": "forgotten_together", "curves": "forgetting_curves"},
+        }
+        output = {name: str(self.root / f"{file}.tsv") for name, file in others.items()}
+        metrics, examples = self.parts("metrics"), self.parts("examples")
+        settings = {**TRAJECTORIES, **ALARMS, "fail_on": "none", "checkpoints": "all"}
+        of = {
+            "metrics": ({"parts": metrics, "imported": [], "examples": []}, {"metrics": self.metrics}, {}),
+            "audit_results": (
+                {"parts": metrics, "metrics": self.metrics},
+                {"audit": table["result_audit"]},
+                {"allowed": []},
+            ),
+            "alarms": (
+                {"examples": examples, "metrics": [self.metrics], "with_groups": []},
+                table,
+                {"settings": settings, "with_groups": [], "baseline": None, "file": "study.yaml"},
+            ),
+            "trends": (
+                {"examples": examples},
+                {**output, "trends": table["trends"]},
+                {**TRAJECTORIES, "equivalence_margin": EQUIVALENCE_MARGIN},
+            ),
+            "forgetting": (
+                {"examples": examples, "metrics": self.metrics, "requests": self.requests, "imported": []},
+                {
+                    **output,
+                    "summary": table["forgetting"],
+                    "examples": str(self.root / "forgotten_examples.tsv"),
+                    "page": self.root / "page.html",
+                },
+                {
+                    "study": "suite",
+                    "forgetting": FORGETTING,
+                    "trajectories": TRAJECTORIES,
+                    "parameters": "non_embedding",
+                },
+            ),
+            "summary": (
+                {**table, **empty, "metrics": self.metrics, "parts": metrics, "requests": self.requests},
+                {**output, "summary": str(self.root / "summary.txt")},
+                {
+                    **{
+                        "tables": [*table, *empty],
+                        "tasks": self.tasks,
+                        "stated": [],
+                        "made": [],
+                        "named": [],
+                    },
+                    "judging": {
+                        "followed": TRAJECTORIES["metrics"],
+                        "alpha": TRAJECTORIES["alpha"],
+                        "equivalence_margin": EQUIVALENCE_MARGIN,
+                    },
+                    "config": {
+                        "trajectories": TRAJECTORIES,
+                        "alarms": settings,
+                        "trends": {"equivalence_margin": EQUIVALENCE_MARGIN},
+                        "forgetting": FORGETTING,
+                        "regression": {"parameters": "non_embedding"},
+                    },
+                },
+            ),
+            "check_alarms": (table, {}, {"settings": settings}),
+        }
+        given, made, params = of[rule]
+        return Named(given), Named(made), Named(params)
 
 
-def gather(root: Path, models: int) -> int:
-    """What rule `metrics` does; the number of its rows."""
-    parts = [
-        read_frame(path, METRICS) for m in range(models) for path in sorted(root.glob(f"metrics/m{m}-*"))
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    write_parquet(table, root / "metrics.parquet", METRICS)
-    return len(table)
+def run_script(rule: str, given: Named, made: Named, params: Named) -> None:
+    """Run the script of a rule."""
+    log = Path(tempfile.gettempdir()) / f"{os.getpid()}.log"
+    try:
+        script = runpy.run_path(str(SCRIPTS / f"{rule}.py"), run_name=rule)
+        with Path(os.devnull).open("w") as nowhere:
+            sys.stdout = nowhere
+            script["main"](SimpleNamespace(input=given, output=made, params=params, log=[str(log)]))
+    finally:
+        log.unlink(missing_ok=True)
 
 
-def examples_of(root: Path, models: int) -> list[Path]:
-    """Tables of examples of the first models."""
-    return [path for m in range(models) for path in sorted(root.glob(f"examples/m{m}-*"))]
+def follow_means(metrics: Path) -> None:
+    """Compute the trends of means."""
+    from ebbtide.statistics.trends.mean_trends import mean_trends
+    from ebbtide.tables import METRICS
+
+    table = read_frame(metrics, METRICS)
+    mean_trends(table[table["metric"] == "accuracy"])
 
 
-def compare(root: Path, models: int) -> None:
-    """What rule `compare` does."""
-    settings = {
-        "metrics": ["accuracy"],
-        "alpha": 0.05,
-        "against": ["predecessor", "best", "baseline"],
-        "family": "study",
-        "effects": {"moderate": 0.1, "severe": 0.3},
-    }
-    found = alarms(read_trajectories(examples_of(root, models)), settings, {})
-    write_tsv(found, root / "alarms.tsv")
+def measured(work: Callable[[], None]) -> tuple[float, float]:
+    """Seconds of CPU of a stage, and peak memory (10^9 bytes) of its largest process.
+
+    It runs in a process of its own, whose children are only those of the stage.
+    """
+    receive, send = get_context("spawn").Pipe(duplex=False)
+    process = get_context("fork").Process(target=_measure, args=(work, send))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
+    seconds, kilobytes = receive.recv()
+    return seconds, kilobytes * 1024 / 1e9
 
 
-def follow_all(root: Path, models: int) -> None:
-    """What rule `trends` does."""
-    followed, warnings = [], []
-    for trajectory in read_trajectories(examples_of(root, models)):
-        followed += follow(trajectory, ["accuracy"], 0.05)
-        warnings += leads(trajectory, 0.05)
-    write_tsv(trend_table(followed, 0.05, 0.05), root / "trends.tsv")
-    write_tsv(difference_table(followed, 0.05), root / "trend_differences.tsv")
-    write_tsv(lead_table(warnings), root / "early_warning.tsv")
+def _measure(work: Callable[[], None], send: Any) -> None:
+    work()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    send.send((used.ru_utime + used.ru_stime, used.ru_maxrss))
 
 
-def alarms_or_trends(root: Path, models: int, which: str) -> None:
-    """The two run side by side."""
-    {"alarms": compare, "trends": follow_all}[which](root, models)
-
-
-def peak_gigabytes() -> float:
-    """Most memory that any process so far has had, in 10^9 bytes."""
-    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return kilobytes * 1024 / 1e9
-
-
-def stages(root: Path, models: int, options: argparse.Namespace) -> Iterator[tuple[str, float, float, float]]:
-    """Name, seconds of the clock and of CPU, and peak memory (GB) of every stage, in processes of its own."""
-    places = [(model, checkpoint) for model in range(models) for checkpoint in range(options.checkpoints)]
-    yield timed("measure", partial(measure, root, options.tasks), places)
-    yield timed("metrics", partial(gather, root), [models])
-    yield timed("alarms, trends", partial(alarms_or_trends, root, models), ["alarms", "trends"])
-
-
-def timed(name: str, work: Callable[[Any], Any], items: list[Any]) -> tuple[str, float, float, float]:
-    """Do the work of a stage on `PROCESSES` new processes."""
-    start, before = time.perf_counter(), os.times()
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        list(pool.map(work, items, chunksize=1))
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return name, time.perf_counter() - start, cpu, peak_gigabytes()
+def prepare(root: Path, options: argparse.Namespace) -> None:
+    """Write the requests and cells, as far as the directory does not have them."""
+    for task in range(options.tasks):
+        write_requests(root / f"task{task}.parquet", options.examples)
+    for model in range(options.models):
+        if not (root / f"m{model}").exists():
+            write_cells(root, model, options.tasks, options.checkpoints, options.examples)
+    for name in ("verdicts", "robustness_verdicts"):  # a study without a regression
+        columns = "task\tmetric\tverdict\tsurvives\n"
+        (root / f"{name}.tsv").write_text(columns)
 
 
 def main() -> None:
-    """Make the suite, run the stages at three sizes, print a table."""
+    """Make the suite, run the stages at two sizes, print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, default in (("models", 8), ("checkpoints", 154), ("tasks", 24), ("examples", 1000)):
+    for name, default in (("models", 16), ("checkpoints", 154), ("tasks", 12), ("examples", 1000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument(
-        "--directory", type=Path, help="where the cells go, about 2 GB (default: a temporary one)"
+        "--keep", type=Path, metavar="DIRECTORY", help="write the cells there, about 2 GB, and keep them"
     )
+    parser.add_argument("--whole", action="store_true", help="only the whole, not a quarter of it before")
     options = parser.parse_args()
-    root = Path(tempfile.mkdtemp(dir=options.directory))
+    root = Path(options.keep or tempfile.mkdtemp())
+    root.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        for task in range(options.tasks):
-            write_requests(root / f"task{task}.parquet", options.examples)
-        shape = (options.tasks, options.checkpoints, options.examples)
-        with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-            list(pool.map(partial(_write, root, shape), range(options.models)))
-        for models in sorted({max(1, options.models // part) for part in (4, 1)}):
+        prepare(root, options)
+        parts = {1 if options.whole else 4, 1}
+        for models in sorted({max(1, options.models // part) for part in parts}):
             cells = models * options.checkpoints * options.tasks
-            for name, seconds, cpu, memory in stages(root, models, options):
-                each = f"{1000 * cpu / cells:.1f} ms of CPU a cell"
-                print(cells, name, f"{seconds:.0f} s", each, f"{memory:.2f} GB", sep="\t", flush=True)
+            total = 0.0
+            for name, work in Suite(root, models, options).stages():
+                seconds, memory = measured(work)
+                total += seconds
+                each = f"{1000 * seconds / cells:.2f} ms a cell"
+                print(f"{cells:,}", name, f"{seconds:.1f} s", each, f"{memory:.2f} GB", sep="\t", flush=True)
+            print(f"{cells:,}", "all", f"{total:.0f} s", f"{1000 * total / cells:.2f} ms a cell", sep="\t")
     finally:
-        shutil.rmtree(root)
-
-
-def _write(root: Path, shape: tuple[int, int, int], model: int) -> None:
-    write_cells(root, model, *shape)
+        if not options.keep:
+            shutil.rmtree(root)
 
 
 if __name__ == "__main__":

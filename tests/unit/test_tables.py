@@ -1,6 +1,7 @@
 """Parquet tables: what is written can be read, and nothing else is."""
 
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from ebbtide.errors import CellError
 from ebbtide.tables import (
     CELL,
     DOCUMENTS,
+    FOOTER,
     LOSSES,
     METRICS,
     REQUESTS,
@@ -385,3 +387,45 @@ def test_a_file_that_is_no_table_is_not_told_to_be_deleted(tmp_path: Path) -> No
     assert str(caught.value) == (
         f"CellError: {definition} is not a Parquet file; expected a table of requests, such as NAME.parquet."
     )
+
+
+def changed(path: Path, column: str, values: list[object]) -> None:
+    """Rewrite a file with other values in one column, and its footer as it was."""
+    table = pq.read_table(path)
+    place = table.column_names.index(column)
+    field = table.schema.field(column)
+    pq.write_table(table.set_column(place, field, pa.array(values, field.type)), path)
+
+
+def test_some_columns_are_read_and_checked_without_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "requests.parquet"
+    rows = {"example": ["a", "a"], "choice": [0, 1], "context": ["é", "q"], "continuation": [" x", " y"]}
+    write_parquet(pd.DataFrame(rows).assign(gold=[True, False]), path, REQUESTS)
+
+    def read() -> pa.Table:
+        return read_parquet(path, REQUESTS, wanted=lambda name: name not in ("context", "continuation"))
+
+    assert read().drop_columns(["gold"]).to_pydict() == {"example": ["a", "a"], "choice": [0, 1]}
+    changed(path, "context", ["other", "q"])
+    assert read().column_names == ["example", "choice", "gold"]  # its own columns are as written
+    with pytest.raises(CellError, match="the rows have the sha256"):
+        read_parquet(path, REQUESTS)
+    changed(path, "gold", [False, True])
+    with pytest.raises(
+        CellError, match=r"requests\.parquet: the column 'gold' has the sha256 .* frozen task"
+    ):
+        read()
+
+
+def test_a_file_without_digests_of_columns_is_read_and_checked_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "requests.parquet"
+    rows = {"example": ["a"], "choice": [0], "context": ["q"], "continuation": [" x"]}
+    write_parquet(pd.DataFrame(rows), path, REQUESTS)
+    table = pq.read_table(path)
+    record = json.loads(table.schema.metadata[FOOTER])
+    del record["columns_sha256"]
+    pq.write_table(table.replace_schema_metadata({FOOTER: json.dumps(record).encode()}), path)
+    assert read_parquet(path, REQUESTS, wanted=lambda name: name == "choice").column_names == ["choice"]
+    changed(path, "context", ["other"])
+    with pytest.raises(CellError, match="the rows have the sha256"):
+        read_parquet(path, REQUESTS, wanted=lambda name: name == "choice")

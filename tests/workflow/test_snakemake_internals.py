@@ -11,11 +11,15 @@ SNAKEFILE = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "workflow")!r})
 from ebbtide.jobs.snakemake_internals import (
-    is_job, jobs_run_here, jobs_to_run, limit_resource, planned_rules
+    escape_report, is_job, jobs_run_here, jobs_to_run, limit_resource, planned_rules
 )
 
 limit_resource(workflow, "hub", 2)
 limit_resource(workflow, "mine", 3)
+escape_report()
+escape_report()
+from snakemake.report.html_reporter import data
+print("REPORT", data.render_metadata({{"title": "</script>"}}), hasattr(data.render_results, "__wrapped__"))
 print("LIMITS", workflow.global_resources["hub"], workflow.global_resources["mine"])
 
 rule all:
@@ -42,6 +46,7 @@ def test_the_installed_snakemake_offers_what_is_used(tmp_path: Path) -> None:
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert re.search(r"LIMITS .*\b2\b.*\b7\b", said)  # the command line has the last word
+    assert 'REPORT {"title": "\\u003c/script\\u003e"} True' in said
     assert "TO RUN ['b'] []" in said
     assert "HERE 1 JOB 0" in said
     assert "PLANNED ['all', 'make']" in said

@@ -1,8 +1,10 @@
 """The whole workflow on a small ladder: what comes out, and what it cost."""
 
+import json
 import subprocess
 import sys
 import zipfile
+from html.parser import HTMLParser
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -97,6 +99,47 @@ def test_report_opens_with_captions(study):
     everything = "\n".join(texts)
     assert "Standardised regression per task" in everything
     assert "curves.png" in everything
+
+
+class Scripts(HTMLParser):
+    """The elements `<script>` of a page, by id, and the tags outside them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[tuple[str, str]] = []
+        self.tags: set[str] = set()
+        self._id: str | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self._id = dict(attributes).get("id") or "" if tag == "script" else None
+
+    def handle_data(self, data):
+        if self._id is not None:
+            self.texts.append((self._id, data))
+
+    def handle_endtag(self, tag):
+        self._id = None
+
+
+def test_titles_stay_texts_in_the_report(study):
+    """Snakemake writes params into a script of the page, as they are."""
+    hostile = (
+        "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'&amp; **b** `x`_ $x$\n.. raw::"
+    )
+    with study.edited("config.yaml") as config:
+        config["titles"] = {"memo_trap": hostile}
+    study.snakemake("--report", "report.zip")
+    with zipfile.ZipFile(study.path / "report.zip") as report:
+        [page] = [report.read(n).decode() for n in report.namelist() if n.endswith("report.html")]
+    found = Scripts(page)
+    assert "img" not in found.tags
+    scripts = dict(found.texts)
+    assert not any(text.startswith("alert") for _, text in found.texts)
+    results = json.loads(scripts["results"].strip().removeprefix("var results = ").removesuffix(";"))
+    params = results["results/small/figures/curves.png"]["job_properties"]["params"]
+    assert "</script><script>alert(1)</script><img src=x onerror=alert(2)>" in params
 
 
 def test_the_summary_is_printed_at_the_end_of_a_run(study):

@@ -1,17 +1,40 @@
-"""Conversions to and from Arrow without pandas.
+"""Conversions to and from Arrow without pandas, and digests of tables.
 
-pyarrow imports pandas in `pa.array`, `pa.scalar`, `to_numpy`, `group_by` and `pq.read_table`. The import
-costs half a second of CPU, and a scoring process does not need pandas. These functions use the buffers
-instead.
+pyarrow imports pandas in `pa.array`, `pa.scalar`, `to_numpy`, `group_by` and `pq.read_table`, and
+`pyarrow.compute` in `cast`, `take` and others. These imports cost 0.2 and 0.04 seconds of CPU, which is as
+much as a job needs to measure a checkpoint. These functions use the buffers instead, wherever they can.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Columns of a table. Texts are Python objects; a missing number is NaN, a missing text None.
+Columns = dict[str, npt.NDArray[Any]]
+
+MANY = 50_000  # rows from which Arrow finds equal keys faster, including the import of `pyarrow.compute`
+
+
+def digests(table: pa.Table) -> tuple[str, dict[str, str]]:
+    """Return the sha256 of column names and values, and that of each column.
+
+    They are independent of chunking, encoding and metadata.
+    """
+    whole, of_columns = hashlib.sha256(), {}
+    for name in table.column_names:
+        column = hashlib.sha256()
+        for part in _hashed(name, table.column(name)):
+            whole.update(part)
+            column.update(part)
+        of_columns[name] = column.hexdigest()
+    return whole.hexdigest(), of_columns
 
 
 def array_of(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
@@ -23,10 +46,17 @@ def array_of(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
         encoded = [value.encode() for value in values]
         ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
-        return pa.Array.from_buffers(pa.large_string(), count, buffers).cast(type_)
-    if pa.types.is_boolean(type_):  # Arrow packs booleans into bits
-        return array_of(values, pa.uint8()).cast(type_)
+        wide = pa.types.is_large_string(type_) or ends[-1] >= 2**31
+        buffers = [
+            None,
+            pa.py_buffer(ends if wide else ends.astype(np.int32)),
+            pa.py_buffer(b"".join(encoded)),
+        ]
+        texts = pa.Array.from_buffers(pa.large_string() if wide else pa.string(), count, buffers)
+        return texts if texts.type == type_ else texts.cast(type_)
+    if pa.types.is_boolean(type_):
+        flags = np.asarray(values).astype(bool, casting="safe") if count else np.empty(0, bool)
+        return pa.Array.from_buffers(type_, count, [None, _bits_of(flags)])
     plain = _numpy_type(type_)
     converted = np.asarray(values).astype(plain, casting="safe") if count else np.empty(0, plain)
     return pa.Array.from_buffers(type_, count, [None, pa.py_buffer(converted)])
@@ -36,18 +66,41 @@ def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     """Convert a column of numbers, booleans or times to numpy. Only floats may be missing, and become NaN."""
     if pa.types.is_temporal(column.type) or pa.types.is_float16(column.type):
         return np.asarray(column.to_numpy())  # stored differently; no table of Ebbtide has such a column
-    if pa.types.is_boolean(column.type):
-        return numbers(column.cast(pa.uint8())).astype(bool)
     parts = [_chunk(chunk) for chunk in column.chunks if len(chunk)]
     return np.concatenate(parts) if parts else np.empty(0, _numpy_type(column.type))
 
 
+def columns_of(table: "pa.Table | pd.DataFrame | Mapping[str, npt.NDArray[Any]]") -> Columns:
+    """Return the columns of an Arrow table, a data frame or a mapping."""
+    if isinstance(table, pa.Table):
+        return {name: _objects_or_numbers(table.column(name)) for name in table.column_names}
+    return {str(name): np.asarray(table[name]) for name in table}  # type: ignore[index]
+
+
+def arrow_of(columns: Columns) -> pa.Table:
+    """Return columns of texts (objects), numbers and booleans as an Arrow table; NaN is missing in it."""
+    arrays = {}
+    for name, values in columns.items():
+        if values.dtype == object:
+            arrays[name] = array_of(values.tolist(), pa.large_string())
+        elif values.dtype.kind == "f":
+            arrays[name] = floats_of(values)
+        else:
+            arrays[name] = array_of(values.tolist(), pa.from_numpy_dtype(values.dtype))
+    return pa.table(arrays)
+
+
+def floats_of(values: npt.NDArray[Any]) -> pa.Array:
+    """Convert floats to Arrow, where NaN is missing, as it is when a data frame is converted."""
+    plain = np.ascontiguousarray(values, dtype=np.float64)
+    missing = np.isnan(plain)
+    valid = _bits_of(~missing) if missing.any() else None
+    return pa.Array.from_buffers(pa.float64(), len(plain), [valid, pa.py_buffer(plain)])
+
+
 def lengths(column: pa.ChunkedArray) -> list[str]:
     """Return the number of characters of each text as a string; "-" for a missing text."""
-    counts = pa.compute.utf8_length(column)
-    if not column.null_count:
-        return list(map(str, numbers(counts).tolist()))
-    return ["-" if count is None else str(count) for count in counts.to_pylist()]
+    return [length for chunk in column.chunks if len(chunk) for length in _lengths(chunk)]
 
 
 def encoded(column: pa.ChunkedArray) -> Iterator[memoryview | bytes]:
@@ -56,9 +109,8 @@ def encoded(column: pa.ChunkedArray) -> Iterator[memoryview | bytes]:
         if chunk.null_count:
             yield "".join(text for text in chunk.to_pylist() if text is not None).encode()
         elif len(chunk):
-            wide = np.int64 if pa.types.is_large_string(chunk.type) else np.int32
-            _, ends, text = chunk.buffers()
-            start, stop = np.frombuffer(ends, wide)[[chunk.offset, chunk.offset + len(chunk)]]
+            start, stop = _ends(chunk)[[0, -1]]
+            text = chunk.buffers()[2]
             yield memoryview(text)[start:stop] if text is not None else b""
 
 
@@ -90,22 +142,89 @@ def key_codes(table: pa.Table, key: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return an integer per row; two rows have the same one exactly if they agree in the columns `key`."""
     codes = np.zeros(len(table), np.int64)
     for name in key:
-        encoded = table.column(name).combine_chunks().dictionary_encode()
-        found = numbers(pa.chunked_array([encoded.indices]))
+        found, count = _codes(table.column(name))
         # Renumbering keeps the codes below the number of rows, so that products do not overflow.
-        codes = np.unique(codes * len(encoded.dictionary) + found, return_inverse=True)[1]
+        codes = np.unique(codes * count + found, return_inverse=True)[1]
     return codes
 
 
+def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
+    """Return an integer from 0 per value, equal for equal values, and the number of them."""
+    if len(column) > MANY:
+        values = column.combine_chunks().dictionary_encode()
+        return numbers(pa.chunked_array([values.indices])).astype(np.int64), len(values.dictionary)
+    number: dict[Any, int] = {}
+    codes = [number.setdefault(value, len(number)) for value in column.to_pylist()]
+    return np.array(codes, dtype=np.int64), len(number)
+
+
+def _hashed(name: str, column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a column for its digest."""
+    if pa.types.is_dictionary(column.type):  # categories are text on disk
+        column = column.cast(column.type.value_type)
+    yield f"{name}:{column.null_count}:".encode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        # Lengths first: "ab", "c" and "a", "bc" must not collide.
+        yield ",".join(lengths(column)).encode()
+        yield from encoded(column)
+    elif pa.types.is_floating(column.type) or (_is_plain(column.type) and not column.null_count):
+        yield numbers(column).tobytes()
+    else:
+        yield repr(column.to_pylist()).encode()
+
+
+def _ends(chunk: pa.Array) -> npt.NDArray[Any]:
+    """Return where each text of a chunk begins in its buffer, and where the last one ends."""
+    wide = np.int64 if pa.types.is_large_string(chunk.type) else np.int32
+    return np.frombuffer(chunk.buffers()[1], wide)[chunk.offset : chunk.offset + len(chunk) + 1]
+
+
+def _lengths(chunk: pa.Array) -> list[str]:
+    text = b"" if chunk.buffers()[2] is None else chunk.buffers()[2]
+    ends = _ends(chunk)
+    if not chunk.null_count and (np.frombuffer(text, np.uint8)[ends[0] : ends[-1]] < 128).all():  # ASCII
+        return list(map(str, np.diff(ends).tolist()))
+    return ["-" if text is None else str(len(text)) for text in chunk.to_pylist()]
+
+
+def _bits_of(flags: npt.NDArray[np.bool_]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(flags, bitorder="little"))
+
+
+def _flags(bits: pa.Buffer, chunk: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return the bits of the values of a chunk."""
+    unpacked = np.unpackbits(
+        np.frombuffer(bits, np.uint8), count=chunk.offset + len(chunk), bitorder="little"
+    )
+    return unpacked[chunk.offset :].astype(bool)
+
+
+def _objects_or_numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    plain = pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
+    if pa.types.is_floating(column.type) or (plain and not column.null_count):
+        return numbers(column)
+    values = column.to_pylist()
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values  # `np.array` would make a second dimension of lists
+    return objects
+
+
 def _chunk(chunk: pa.Array) -> npt.NDArray[Any]:
+    valid, values = chunk.buffers()
+    if pa.types.is_boolean(chunk.type):
+        return _flags(values, chunk)
     type_ = _numpy_type(chunk.type)
-    values = np.frombuffer(chunk.buffers()[1], type_, len(chunk), chunk.offset * type_.itemsize)
-    if not chunk.null_count:
-        return values
-    missing = numbers(pa.chunked_array([chunk.is_null()]))
-    return np.where(missing, type_.type(np.nan), values)
+    found = np.frombuffer(values, type_, len(chunk), chunk.offset * type_.itemsize)
+    return np.where(_flags(valid, chunk), found, type_.type(np.nan)) if chunk.null_count else found
 
 
 def _numpy_type(type_: pa.DataType) -> np.dtype[Any]:
+    if pa.types.is_boolean(type_):
+        return np.dtype(bool)
     kind = "f" if pa.types.is_floating(type_) else "i" if pa.types.is_signed_integer(type_) else "u"
     return np.dtype(f"{kind}{type_.bit_width // 8}")
+
+
+def _is_plain(type_: pa.DataType) -> bool:
+    """Whether a numpy array contains the values, not references to them, as for lists, texts and decimals."""
+    return bool(pa.types.is_integer(type_) or pa.types.is_boolean(type_) or pa.types.is_temporal(type_))

@@ -6,10 +6,9 @@ least `kind` (the schema) and `content_sha256` of the rows. Every read checks bo
 Arrow tables are written and read without pandas, so that scoring processes need not import it.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebbtide.arrow import array_of, converted, encoded, key_codes, lengths, numbers
+from ebbtide.arrow import MANY, array_of, converted, digests, key_codes
 from ebbtide.errors import CellError, first_line
 from ebbtide.files import atomic, canonical_json
+from ebbtide.texts import from_sheets, write_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ class Schema:
     """Required columns of a table (name → allowed Arrow types) and the columns that identify a row.
 
     `optional` columns are absent in files of earlier versions. `remedy` is for a file that cannot be used,
-    `missing` for one that does not exist.
+    `missing` for one that does not exist. Some columns of `partial` tables can be read without the others.
     """
 
     kind: str
@@ -47,6 +47,7 @@ class Schema:
     remedy: str
     missing: str = "run snakemake to make it"
     optional: Mapping[str, tuple[pa.DataType, ...]] = field(default_factory=dict)
+    partial: bool = False
 
 
 TEXT = (pa.string(), pa.large_string())
@@ -65,6 +66,7 @@ REQUESTS = Schema(
     key=("example", "choice"),
     remedy="if it is a frozen task, delete the file and run snakemake",
     missing="correct the path; if it is a frozen task, run snakemake to make it",
+    partial=True,  # metrics need no texts
 )
 
 CELL = Schema(
@@ -160,27 +162,13 @@ EXAMPLES = Schema(
     },
     key=("task", "example"),
     remedy="delete the file and run snakemake",
+    partial=True,
 )
 
 
 def content_sha256(table: pa.Table) -> str:
     """Return the sha256 of column names and values, independent of chunking, encoding and metadata."""
-    sha = hashlib.sha256()
-    for name in table.column_names:
-        column = table.column(name)
-        if pa.types.is_dictionary(column.type):  # categories are text on disk
-            column = column.cast(column.type.value_type)
-        sha.update(f"{name}:{column.null_count}:".encode())
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            # Lengths first: "ab", "c" and "a", "bc" must not collide.
-            sha.update(",".join(lengths(column)).encode())
-            for text in encoded(column):
-                sha.update(text)
-        elif pa.types.is_floating(column.type) or (_is_plain(column.type) and not column.null_count):
-            sha.update(numbers(column).tobytes())
-        else:
-            sha.update(repr(column.to_pylist()).encode())
-    return sha.hexdigest()
+    return digests(table)[0]
 
 
 def table_of(columns: Mapping[str, Sequence[Any] | pa.ChunkedArray], schema: Schema) -> pa.Table:
@@ -215,7 +203,10 @@ def write_parquet(
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
     _check_columns(table, schema, str(path))
-    record = {"kind": schema.kind, "content_sha256": content_sha256(table), **(footer or {})}
+    sha256, of_columns = digests(table)
+    record = {"kind": schema.kind, "content_sha256": sha256, **(footer or {})}
+    if schema.partial:
+        record["columns_sha256"] = of_columns
     metadata = {FOOTER: canonical_json(record).encode()}
     metadata |= {k.encode(): v.encode() for k, v in (strings or {}).items()}
     with atomic(path) as temporary:
@@ -235,31 +226,42 @@ def read_footer(path: str | Path, schema: Schema) -> dict[str, Any]:
     return _record(_metadata(path, schema), path, schema)
 
 
-def read_parquet(path: str | Path, schema: Schema, *, foreign: bool = False) -> pa.Table:
+def read_parquet(
+    path: str | Path, schema: Schema, *, foreign: bool = False, wanted: Callable[[str], bool] | None = None
+) -> pa.Table:
     """Read and check a table: footer, columns, content hash, unique keys.
 
     `foreign=True` accepts a file without Ebbtide's footer, such as a user's own requests, and converts the
     columns of other programs (see `arrow.converted`). The schema metadata of the returned table contains the
-    footer.
+    footer. `wanted` chooses columns by name; of a partial table, only these are read, without its keys.
     """
     metadata = _metadata(path, schema)
     record = None if foreign and FOOTER not in metadata else _record(metadata, path, schema)
+    known = (record or {}).get("columns_sha256") if wanted else None  # none in files of earlier versions
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
+            names = list(filter(wanted, file.schema_arrow.names))
+            many = file.metadata.num_rows > MANY  # threads cost more than they save for fewer
+            table = file.read(columns=None if known is None else names, use_threads=many)
         if record is None:
             table.validate(full=True)  # text that is not UTF-8
             table = _converted(table, schema)
     except (pa.ArrowException, OSError) as error:
         raise CellError(f"{path} is damaged ({first_line(error)}); {schema.remedy}.") from error
-    _check_columns(table, schema, str(path), "" if record is None else f"; {schema.remedy}")
-    if record is not None:
-        found, expected = content_sha256(table), record.get("content_sha256")
-        if found != expected:
+    remedy = "" if record is None else f"; {schema.remedy}"
+    if wanted and known is not None:
+        columns = {name: types for name, types in schema.columns.items() if wanted(name)}
+        schema = replace(schema, columns=columns, key=())
+    _check_columns(table, schema, str(path), remedy)
+    expected = known or {"": (record or {}).get("content_sha256")}
+    found = {} if record is None else digests(table)[1] if known else {"": content_sha256(table)}
+    for name, sha256 in found.items():
+        if sha256 != expected.get(name):
+            what = f"the column {name!r} has" if name else "the rows have"
             raise CellError(
-                f"{path}: the rows have the sha256 {found}, the footer has {expected}; {schema.remedy}."
+                f"{path}: {what} the sha256 {sha256}, the footer has {expected.get(name)}{remedy}."
             )
-    return table
+    return table.select(names)
 
 
 def read_frame(path: str | Path, schema: Schema) -> "pd.DataFrame":
@@ -269,9 +271,9 @@ def read_frame(path: str | Path, schema: Schema) -> "pd.DataFrame":
 
 
 def write_tsv(frame: "pd.DataFrame", path: str | Path) -> None:
-    """Write a small table as TSV, atomically; missing values are empty, numbers have 10 digits."""
+    """Write a small table as TSV, atomically, without formulas; missing values are empty, 10 digits."""
     with atomic(path) as temporary:
-        frame.to_csv(temporary, sep="\t", index=False, float_format="%.10g")
+        write_sheet(frame, temporary, "\t", "%.10g")
 
 
 def read_tsv(path: str | Path) -> "pd.DataFrame":
@@ -283,7 +285,7 @@ def read_tsv(path: str | Path) -> "pd.DataFrame":
 
     types = dict.fromkeys(TEXTS, str)
     table = pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=[""])
-    return table.fillna({name: "" for name in TEXTS if name in table})
+    return from_sheets(table.fillna({name: "" for name in TEXTS if name in table}))
 
 
 def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
@@ -327,9 +329,9 @@ def _check_columns(table: pa.Table, schema: Schema, where: str, remedy: str = ""
             raise CellError(f"{where}: column {name!r} is missing (found: {found}){remedy}.")
         if table.schema.field(name).type not in types:
             allowed = " or ".join(str(t) for t in types)
+            found = table.schema.field(name).type
             raise CellError(
-                f"{where}: column {name!r} has type {table.schema.field(name).type}, allowed: {allowed}"
-                f"{remedy or '; cast it'}."
+                f"{where}: column {name!r} has type {found}, allowed: {allowed}{remedy or '; cast it'}."
             )
         if types != REAL and (gaps := table.column(name).null_count):  # a float may be missing on purpose
             first = table.column(name).is_null().to_pylist().index(True) + 1
@@ -337,14 +339,12 @@ def _check_columns(table: pa.Table, schema: Schema, where: str, remedy: str = ""
                 f"{where}: column {name!r} has {gaps} missing values, the first in row {first}"
                 f"{remedy or '; fill them, or drop these rows'}."
             )
+
+    if not schema.key:
+        return
     _, first = np.unique(key_codes(table, schema.key), return_index=True)
     if len(first) < len(table):
         repeated = np.setdiff1d(np.arange(len(table)), first)[0]
         [row] = table.select(list(schema.key)).slice(repeated, 1).to_pylist()
         key = ", ".join(schema.key)
         raise CellError(f"{where}: more than one row has {row}; ({key}) must be unique{remedy}.")
-
-
-def _is_plain(type_: pa.DataType) -> bool:
-    """Whether a numpy array contains the values, not references to them, as for lists, texts and decimals."""
-    return bool(pa.types.is_integer(type_) or pa.types.is_boolean(type_) or pa.types.is_temporal(type_))

@@ -1,17 +1,34 @@
-"""Text files as people have them: compressed, with a byte-order mark, JSON Lines. Importing it is cheap."""
+"""Texts as people have them: files, compressed, with a byte-order mark, JSON Lines; and what formats escape.
 
+Titles, names and the texts of tasks may contain anything. Importing this module is cheap.
+"""
+
+import csv
 import json
-import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from ebbtide.errors import EbbtideError, first_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BYTE_ORDER_MARK = "\ufeff"
 # First bytes of a compressed file → codec of Arrow.
 _CODECS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
 _PACKED = (".gz", ".bz2", ".zst", ".lz4")
+
+# Spreadsheets run a text that begins like this as a formula. Apostrophes before it are those of `for_sheets`.
+_FORMULA = re.compile(r"'*(=|[-+@]|\t|\r)", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|inf)?")
+_TEX = str.maketrans(
+    {
+        **{c: f"\\{c}" for c in "&%$#_{}"},
+        **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
+    }
+)
 
 
 def suffix_of(path: str | Path) -> str:
@@ -72,3 +89,63 @@ def json_lines(
         if not isinstance(row, dict):
             raise error(f"{path}: line {number}: found {line.strip()[:40]!r}, expected a JSON object.")
         yield number, row
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks and other control characters, for lines of text on a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def for_tex(text: str) -> str:
+    """Return a text as LaTeX, on one line."""
+    return one_line(text).translate(_TEX)
+
+
+def for_script(text: str) -> str:
+    """Return JSON for a `<script>` of an HTML page, which `</script>` in a text would end."""
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def write_sheet(
+    table: "pd.DataFrame", to: str | Path | TextIO, separator: str, float_format: str | None = None
+) -> None:
+    """Write a table as TSV or CSV; missing values are empty. `from_sheets` returns the texts as they were."""
+    guarded = for_sheets(table)
+    # A reader may take a carriage return for the end of a row, unless the text is quoted.
+    returns = any("\r" in str(text) for _, column in _text_columns(guarded) for text in column.unique())
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    guarded.to_csv(to, sep=separator, index=False, float_format=float_format, quoting=quoting)
+
+
+def for_sheets(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table with an apostrophe before each text that a spreadsheet would run as a formula.
+
+    Numbers such as -0.5 are no formulas. `from_sheets` returns the original.
+    """
+
+    def guarded(text: str) -> str:
+        return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+    return _changed(table, guarded)
+
+
+def from_sheets(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the table that was given to `for_sheets`."""
+
+    def bare(text: str) -> str:
+        return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+    return _changed(table, bare)
+
+
+def _changed(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFrame":
+    for name, column in _text_columns(table):
+        texts = {text: change(text) for text in column.unique() if isinstance(text, str)}
+        if any(old != new for old, new in texts.items()):
+            values = [texts.get(value, value) for value in column]
+            table = table.assign(**{name: values}).astype({name: column.dtype})
+    return table
+
+
+def _text_columns(table: "pd.DataFrame") -> "list[tuple[str, pd.Series]]":
+    return [(str(name), column) for name, column in table.items() if column.dtype.kind in "OSU"]

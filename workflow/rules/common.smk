@@ -22,6 +22,7 @@ from ebbtide.jobs.gpu_plan import GpuPlan
 from ebbtide.jobs.hooks import on_start
 from ebbtide.jobs.leads import COMMON, ScoreJobs, check_deleted_weights
 from ebbtide.jobs.snakemake_internals import (
+    escape_report,
     is_job,
     jobs_run_here,
     limit_resource,
@@ -71,6 +72,7 @@ FREEZING, TRAINING = (
 limit_resource(workflow, "hub", BUDGET.downloads)
 if GPUS.limit:
     limit_resource(workflow, "gpu", GPUS.limit)
+escape_report()
 share_with_jobs(STUDY.config["mirrors"])
 share_terminal()
 

@@ -6,7 +6,8 @@ from ebbtide.logs import log_to
 from ebbtide.statistics.alarms.alarms import alarms
 from ebbtide.statistics.alarms.by_group import read_levels
 from ebbtide.statistics.alarms.not_compared import Watched, not_compared
-from ebbtide.statistics.panel import having_examples, models_of, read_parts, read_trajectories
+from ebbtide.statistics.example_tables import read_parts
+from ebbtide.statistics.panel import having_examples, models_of, read_trajectories
 from ebbtide.study.checks import find_baselines
 from ebbtide.tables import METRICS, read_frame, write_tsv
 

@@ -5,7 +5,8 @@ import pandas as pd
 from ebbtide.exchange.merge import joined
 from ebbtide.logs import log_to
 from ebbtide.notices import from_records
-from ebbtide.statistics.panel import not_compared, read_parts
+from ebbtide.statistics.example_tables import read_parts
+from ebbtide.statistics.panel import not_compared
 from ebbtide.tables import METRICS, read_footer, read_frame, write_parquet
 
 

@@ -279,7 +279,8 @@ def test_cells_of_samples_are_cells(tmp_path: Path) -> None:
         cell.write(tmp_path / "cell.parquet", tmp_path / "requests.parquet")
         requests = read_frame(tmp_path / "requests.parquet", REQUESTS)
         sha256 = read_footer(tmp_path / "requests.parquet", REQUESTS)["content_sha256"]
-        rows, footer = read_cell(tmp_path / "cell.parquet", cell.identity(), sha256)
+        table, footer = read_cell(tmp_path / "cell.parquet", cell.identity(), sha256)
+        rows = table.to_pandas()
         assert footer["source"] == "imported"
         assert footer["imported"]["file"].endswith(f"samples_sample_{cell.task}_{DATE}.jsonl")
         assert footer["parameters_total"] == 50

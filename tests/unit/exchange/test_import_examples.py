@@ -9,12 +9,13 @@ import pytest
 from ebbtide.errors import CellError, ConfigError
 from ebbtide.exchange.examples import ExamplesOnDisk
 from ebbtide.exchange.imports import import_results
-from ebbtide.metrics.texts import text_digests
 from ebbtide.statistics.alarms.alarms import alarms
+from ebbtide.statistics.example_tables import read_parts
 from ebbtide.statistics.forgetting.tables import texts_of
-from ebbtide.statistics.panel import Trajectory, models_of, not_compared, read_parts, read_trajectories
+from ebbtide.statistics.panel import Trajectory, models_of, not_compared, read_trajectories
 from ebbtide.study.checks import find_baselines
 from ebbtide.tables import REQUESTS, read_frame, write_parquet
+from ebbtide.tasks.texts import text_digests
 from lm_eval_files import Line, curve_lines, write_run
 
 SETTINGS = {

@@ -11,7 +11,7 @@ from ebbtide.cells.cell import write_cell
 from ebbtide.errors import CellError
 from ebbtide.exchange.imports import import_metrics, write_imported_cells
 from ebbtide.exchange.results import CellFiles, export_results
-from ebbtide.metrics.of_cell import measure, metrics_rows
+from ebbtide.metrics.of_cell import measured, metrics_rows
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
 COUNTS = {"parameters_total": 90, "parameters_non_embedding": 70}
@@ -44,7 +44,9 @@ def study(directory: Path, steps: tuple[int, ...] = (1, 2)) -> tuple[Path, list[
                 "task": task,
             }
             metrics.append(
-                metrics_rows(measure(rows, requests), COUNTS, {**where, "parameters_nominal": 100})
+                pd.DataFrame(
+                    metrics_rows(measured(rows, requests)[0], COUNTS, {**where, "parameters_nominal": 100})
+                )
             )
             files = {"cell": str(cell), "requests": str(frozen), "identity": identity}
             cells.append(CellFiles(**where, **files, version="v", measuring={"metrics": ["accuracy"]}))

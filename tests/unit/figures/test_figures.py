@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from ebbtide.errors import FigureError
 from ebbtide.figures import ability_rows, ability_titles, plot_curves, plot_heat, plot_paper, save
 from ebbtide.figures.curves import POINTS_PER_LINE
-from ebbtide.figures.theme import compact, palette, shapes
+from ebbtide.figures.theme import compact, palette, powers_of_ten, shapes
 from ebbtide.metrics.direction import with_properties
 from ebbtide.titles import abilities, title
 
@@ -677,3 +677,15 @@ def test_the_form_of_the_paper():
     assert [word for word in words(figure) if word in set(metrics["model"])] == [
         f"m{i}" for i in range(7, -1, -1)
     ]
+
+
+def test_titles_and_names_are_drawn_as_texts(tmp_path) -> None:
+    """Mathematical notation of matplotlib is not interpreted, which fails for `$\\frac$`."""
+    titles = {"memo_trap": r"$\frac$ and $x$", "fact_qa": "<b>&amp; \\n</b>"}
+    table = make(models={r"m$\bad$": 888, "n": 6592})
+    save(plot_curves(table, titles=titles), tmp_path / "hostile.pdf")
+    assert (tmp_path / "hostile.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_ticks_between_powers_of_ten() -> None:
+    assert powers_of_ten([1e12, 3e12, 2.5e-3]) == ["10¹²", "3·10¹²", "2.5·10⁻³"]

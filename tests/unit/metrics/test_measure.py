@@ -1,9 +1,14 @@
 """From the cells of one checkpoint to its two tables."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ebbtide.cells.cell import write_cell
@@ -12,6 +17,7 @@ from ebbtide.metrics.measure import measure_checkpoint
 from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured
 from ebbtide.notices import from_records
 from ebbtide.tables import CELL, EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
+from ebbtide.tasks.texts import text_digests, texts_record
 
 CHECKPOINT = {"model": "m", "checkpoint": "step8", "step": 8, "tokens": 800, "parameters_nominal": 10}
 REQUESTS_OF = pd.DataFrame(
@@ -125,3 +131,52 @@ def test_the_footer_has_the_notices_about_cells(files: dict[str, Any]) -> None:
     assert "accuracy is 1.000, with ties as wrong answers 0.000, with random answers 0.500" in notice.detail
     metrics = read_frame(files["to"], METRICS).set_index(["task", "metric"])["value"]
     assert metrics.xs("ties", level="metric").to_dict() == {"songs": 1.0, "tales": 0.0}
+
+
+def with_texts_in_footers(files: dict[str, Any]) -> dict[str, Any]:
+    """Freeze the tasks again, as freezing does now."""
+    record = texts_record(text_digests(REQUESTS_OF))
+    for path, of in zip(files["requests"], files["expected"]["cells"], strict=True):
+        footer = {"task": of["task"], "definition": {"kind": "choice"}, "texts": record}
+        write_parquet(REQUESTS_OF, path, REQUESTS, footer)
+    return record
+
+
+def test_the_digest_of_texts_is_that_of_freezing_or_computed(files: dict[str, Any]) -> None:
+    measure_checkpoint(**files)
+    computed = read_footer(files["examples"], EXAMPLES)["requests"]
+    record = with_texts_in_footers(files)
+    measure_checkpoint(**files)
+    assert read_footer(files["examples"], EXAMPLES)["requests"] == computed == dict.fromkeys(CELLS, record)
+
+
+def test_measuring_needs_neither_texts_nor_large_imports(files: dict[str, Any]) -> None:
+    """A study has thousands of these jobs, so their start counts."""
+    with_texts_in_footers(files)
+    table = pq.read_table(files["requests"][0])
+    other = pa.array(["other"] * len(table), pa.large_string())
+    place = table.column_names.index("context")
+    pq.write_table(table.set_column(place, table.schema.field("context"), other), files["requests"][0])
+    program = """
+import json, sys
+from ebbtide.cli import main
+status = main(json.loads(sys.argv[1]))
+print(status, [name for name in ("pandas", "pyarrow.compute", "scipy", "torch") if name in sys.modules])
+"""
+    arguments = ["measure", *("--cells", *map(str, files["cells"]))]
+    arguments += ["--requests", *map(str, files["requests"]), "--expected", json.dumps(files["expected"])]
+    arguments += ["--to", str(files["to"]), "--examples", str(files["examples"])]
+    command = [sys.executable, "-c", program, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "0 []\n", done.stderr
+    assert read_footer(files["to"], METRICS)["loglikelihoods"].keys() == CELLS.keys()
+
+
+def test_a_changed_right_answer_is_refused(files: dict[str, Any]) -> None:
+    with_texts_in_footers(files)
+    table = pq.read_table(files["requests"][0])
+    place = table.column_names.index("gold")
+    gold = table.set_column(place, table.schema.field("gold"), pa.array([0.0, 1.0, 0.0, 1.0]))
+    pq.write_table(gold, files["requests"][0])
+    with pytest.raises(CellError, match=r"songs\.requests\.parquet: the column 'gold' has the sha256"):
+        measure_checkpoint(**files)

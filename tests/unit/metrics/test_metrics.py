@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ebbtide.errors import CellError
 from ebbtide.metrics import metrics_rows, per_example
-from ebbtide.metrics.of_cell import measure
+from ebbtide.metrics.of_cell import measure, measured
 from ebbtide.tables import METRICS as SCHEMA
 from ebbtide.tables import write_parquet
 
@@ -197,7 +197,7 @@ def test_rows_of_the_table(tmp_path) -> None:
         "task": "t",
         "parameters_nominal": 70,
     }
-    rows = metrics_rows(measure(cell, requests), footer, where)
+    rows = pd.DataFrame(metrics_rows(measured(cell, requests)[0], footer, where))
     assert rows.columns.tolist() == list(SCHEMA.columns)
     assert rows["parameters_non_embedding"].unique() == [4]
     assert rows["parameters_active"].unique() == [4]  # a cell of before it was counted

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import tiny
+from ebbtide.arrow import columns_of
 from ebbtide.cells.result_audit import audit, read_notices
 from ebbtide.metrics.examples import Examples, join
 from ebbtide.metrics.notices import cell_notices, checkpoint_notices
-from ebbtide.metrics.of_cell import measure
+from ebbtide.metrics.of_cell import examples_of, measure
 from ebbtide.metrics.ties import ties_of
 from ebbtide.notices import Notice
 from ebbtide.scoring.engine import load_scorer, score_requests
@@ -37,7 +38,9 @@ def cell(lps: list[list[float]], gold: list[int], **columns: Any) -> tuple[pd.Da
 def found(
     rows: pd.DataFrame, requests: pd.DataFrame, footer: dict[str, Any] | None = None, **definition: Any
 ) -> list[Notice]:
-    return cell_notices(rows, footer or {}, requests, {**CHOICE, **definition}, **PLACE)
+    definition = {**CHOICE, **definition}
+    x = examples_of(rows, requests, definition)
+    return cell_notices(columns_of(rows), footer or {}, x, definition, PLACE)
 
 
 def test_a_head_of_zeros_has_accuracy_1_by_the_order_of_choices_and_says_so(tmp_path: Path) -> None:
@@ -175,7 +178,9 @@ def test_what_the_footer_says(footer: dict[str, Any], kind: str, detail: str) ->
     [notice] = found(rows, requests, footer)
     assert (notice.kind, notice.model, notice.checkpoint, notice.task) == (kind, "m", "step1", "t")
     assert detail in notice.detail
-    assert cell_notices(rows, footer, requests, None, **PLACE) == [notice]  # also where ties are unknown
+    assert cell_notices(columns_of(rows), footer, None, None, PLACE) == [
+        notice
+    ]  # also where ties are unknown
 
 
 @pytest.mark.parametrize(
@@ -195,7 +200,8 @@ def test_what_is_in_order_is_not_said(footer: dict[str, Any]) -> None:
 def test_documents_without_tokens_are_counted() -> None:
     rows, requests = cell([[-1.0], [0.0]], [0, 0], tokens=[3, 0], bytes=[3, 0])
     rows = rows.assign(words=[1, 1], characters=[3, 0])
-    [notice] = cell_notices(rows, {}, requests, {"kind": "rolling"}, **PLACE)
+    definition = {"kind": "rolling"}
+    [notice] = cell_notices(columns_of(rows), {}, examples_of(rows, requests, definition), definition, PLACE)
     assert notice.detail == (
         "1 of 2 documents had no tokens and did not count (the first is example 'e1', choice 0)."
     )

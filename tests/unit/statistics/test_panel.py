@@ -1,17 +1,20 @@
 """Trajectories: what is read back, in which order, and what random draws make of it."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from ebbtide.errors import CellError
 from ebbtide.metrics.of_cell import measure, measured
 from ebbtide.statistics.panel import is_binary, read_trajectories
-from ebbtide.statistics.resampling import bootstrap, signs
-from ebbtide.tables import EXAMPLES, write_parquet
+from ebbtide.statistics.resampling import bootstrap, cluster_sums, signs
+from ebbtide.tables import EXAMPLES, Schema, read_parquet, write_parquet
 
 
 def part(directory: Path, step: int, rows: pd.DataFrame, model: str = "m") -> Path:
@@ -120,7 +123,7 @@ def requests(kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_the_mean_over_examples_is_the_metric() -> None:
     cell, asked = requests("choice")
-    _, table = measured(cell, asked, {"cluster": "part"})
+    table = pd.DataFrame(measured(cell, asked, {"cluster": "part"})[1])
     values = measure(cell, asked).set_index("metric")["value"]
     assert {"accuracy", "margin", "coverage"} <= set(table.columns)
     for name in table.columns.drop(["example", "cluster"]):
@@ -139,5 +142,34 @@ def test_documents_weigh_as_much_as_they_are_long() -> None:
             "characters": [4, 9, 30],
         }
     )
-    _, table = measured(cell, cell[["example", "choice"]], {"kind": "rolling"})
+    table = pd.DataFrame(measured(cell, cell[["example", "choice"]], {"kind": "rolling"})[1])
     assert table["loss"].mean() == pytest.approx(19 / 10)
+
+
+def test_names_that_tables_share_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a study's checkpoints, each with thousands of examples, only the values are read."""
+    read: list[list[str]] = []
+
+    def counting(path: Path, schema: Schema, **options: Any) -> pa.Table:
+        table = read_parquet(path, schema, **options)
+        read.append(table.column_names)
+        return table
+
+    monkeypatch.setattr("ebbtide.statistics.example_tables.read_parquet", counting)
+    parts = [part(tmp_path, step, rows([1.0, 0.0]), model=m) for m in ("a", "b") for step in (1, 2, 3)]
+    one, other = read_trajectories(parts)
+    assert read == [["task", "example", "cluster", "accuracy"], *[["accuracy"]] * 5]
+    assert one.values["accuracy"].tolist() == other.values["accuracy"].tolist() == [[1, 0]] * 3
+    assert one.examples is other.examples
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_draws_that_are_kept_are_those_that_would_be_made(clustered: bool) -> None:
+    values = np.random.default_rng(0).normal(0, 1, (4, 60))
+    clusters = np.arange(60) // (3 if clustered else 1)
+    first = signs(values, clusters, "kept", 500), bootstrap(values, clusters, "kept", 500)
+    again = signs(values, clusters, "kept", 500), bootstrap(values, clusters, "kept", 500)
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    groups = int(clusters.max()) + 1
+    drawn = 2.0 * np.random.default_rng(zlib.crc32(b"kept")).integers(0, 2, (500, groups)) - 1.0
+    assert (first[0] == drawn @ cluster_sums(values, clusters).T).all()

@@ -189,8 +189,8 @@ def test_the_table_marks_what_is_significant_and_says_what_has_no_regression() -
     n = first_version("strong_one")
     flat = n.assign(task="flat", value=0.25)
     found = regress(pd.concat([flat, n]), parameters="total", form="raw", adjust="holm")
-    rows = paper_table(found, abilities(chosen_metrics(found), {"strong_one": "A & B_1"}), 1e-6)
-    assert rows["task"].tolist() == ["A & B_1", "Flat"]
+    rows = paper_table(found, abilities(chosen_metrics(found), {"strong_one": "A & B_1\n"}), 1e-6)
+    assert rows["task"].tolist() == ["A & B_1\n", "Flat"]
     sentences = caption(found, {"parameters": "total", "adjust": "holm"}, 1e-6)
     text, tex = as_text(rows, sentences), as_tex(rows, sentences, "x")
     line = next(line for line in text.splitlines() if line.startswith("A & B_1"))

@@ -50,7 +50,7 @@ def written() -> dict[str, str]:
 
 def read_cell(
     path: str | Path, identity: Identity, requests_sha256: str
-) -> "tuple[pd.DataFrame, dict[str, Any]]":
+) -> "tuple[pa.Table, dict[str, Any]]":
     """Read the rows and the footer of a cell with this identity, scored from requests with this digest.
 
     Raises `CellError`, which names the file, the difference and the remedy, if the cell is missing,
@@ -70,7 +70,7 @@ def read_cell(
             f"{path} is stale: its requests are {footer['requests_sha256']}, expected {requests_sha256}; "
             f"{CELL.remedy}."
         )
-    return rows.to_pandas(), footer
+    return rows, footer
 
 
 def check_cell(path: str | Path) -> "tuple[pa.Table, dict[str, Any]]":

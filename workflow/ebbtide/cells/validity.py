@@ -81,14 +81,15 @@ def _conditions(
 
 
 def check_rows(rows: Any, requests: Any, path: str | Path) -> None:
-    """Raise `CellError` unless two tables or frames have the same examples and choices in the same order."""
-    if len(rows) != len(requests):
-        raise CellError(f"{path} has {len(rows)} rows, but its task has {len(requests)}; {CELL.remedy}.")
+    """Raise `CellError` unless columns or frames have the same examples and choices in the same order."""
+    found, expected = (len(table[CELL.key[0]]) for table in (rows, requests))
+    if found != expected:
+        raise CellError(f"{path} has {found} rows, but its task has {expected}; {CELL.remedy}.")
     for name in CELL.key:
-        found, expected = (np.asarray(table[name]) for table in (rows, requests))
-        if len(other := np.flatnonzero(found != expected)):
+        of_cell, of_task = (np.asarray(table[name]) for table in (rows, requests))
+        if len(other := np.flatnonzero(of_cell != of_task)):
             row = int(other[0])
             raise CellError(
-                f"{path}: row {row + 1}: {name}: found {found[row]!r}, expected {expected[row]!r} as in its "
+                f"{path}: row {row + 1}: {name}: found {of_cell[row]!r}, expected {of_task[row]!r} as in its "
                 f"task; {CELL.remedy}."
             )

@@ -62,10 +62,11 @@ def _pin(options: argparse.Namespace) -> None:
 def _preview(options: argparse.Namespace) -> None:
     from ebbtide.tables import REQUESTS, read_footer, read_frame
     from ebbtide.tasks.preview import preview
+    from ebbtide.texts import write_sheet
 
     requests, footer = read_frame(options.requests, REQUESTS), read_footer(options.requests, REQUESTS)
     shown = preview(requests, options.examples, options.model, footer)
-    print(shown.to_csv(sep="\t", index=False), end="")
+    write_sheet(shown, sys.stdout, "\t")
 
 
 def _diff(options: argparse.Namespace) -> None:

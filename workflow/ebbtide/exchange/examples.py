@@ -13,8 +13,8 @@ import pandas as pd
 
 from ebbtide.exchange.imported_cell import ImportedCell
 from ebbtide.exchange.numbered_tables import numbered_table, write_count
-from ebbtide.metrics.texts import text_digests, texts_record
 from ebbtide.tables import EXAMPLES, REQUESTS, read_footer, read_frame, write_parquet
+from ebbtide.tasks.texts import text_digests, texts_record
 
 
 class ExamplesOnDisk:

@@ -12,7 +12,7 @@ from ebbtide.cells.cell import write_cell
 from ebbtide.errors import CellError
 from ebbtide.exchange.specification import PARAMETERS, CheckpointRow
 from ebbtide.metrics.notices import answer_notices
-from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured
+from ebbtide.metrics.of_cell import examples_of, loglikelihoods_sha256, measured
 from ebbtide.notices import Notice
 from ebbtide.tables import METRICS, REQUESTS, content_sha256, write_parquet
 
@@ -39,13 +39,15 @@ class ImportedCell:
         except CellError as error:
             raise CellError(f"{self.footer['imported']['file']}: {error.args[0]}") from None
         columns = {**self.checkpoint.columns(), "task": self.task, "source": "imported"}
-        return rows.assign(**columns)[list(METRICS.columns)], examples.assign(task=self.task)
+        metrics = pd.DataFrame(rows).assign(**columns)[list(METRICS.columns)]
+        return metrics, pd.DataFrame(examples).assign(task=self.task)
 
     def notices(self) -> list[Notice]:
         """Return the notices of tied and constant answers, as of a scored cell."""
         where = {"model": self.checkpoint.model, "checkpoint": self.checkpoint.name, "task": self.task}
         known = self.rows.drop(columns=list(self.footer["unknown"]))
-        return answer_notices(known, self.footer, self.requests, self.definition, where)
+        x = examples_of(known, self.requests, self.definition)
+        return answer_notices(x, self.footer, self.definition, where)
 
     def loglikelihoods(self) -> str:
         """Return the digest of its log-likelihoods."""

@@ -92,7 +92,7 @@ def _exported(cells: Sequence[CellFiles], metrics: pd.DataFrame) -> Iterator[Exp
         requests = read_frame(cell.requests, REQUESTS)
         check_rows(rows, requests, cell.cell)
         definition |= cell.measuring
-        yield Exported(cell.task, rows, requests, own, definition, footer, cell.version)
+        yield Exported(cell.task, rows.to_pandas(), requests, own, definition, footer, cell.version)
 
 
 def _bins(cell: Exported, checkpoint: Mapping[str, str]) -> pd.DataFrame:

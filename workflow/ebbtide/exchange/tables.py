@@ -13,6 +13,7 @@ from ebbtide.exchange.ranges import check_values
 from ebbtide.exchange.runs import Resolved, Run, resolve, resolve_at
 from ebbtide.exchange.specification import Specification
 from ebbtide.tables import METRICS
+from ebbtide.texts import from_sheets
 
 _READERS = {".tsv": "\t", ".csv": ","}
 
@@ -24,7 +25,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         if suffix == ".parquet":
             return pd.read_parquet(path)
         if suffix in _READERS:
-            return pd.read_csv(path, sep=_READERS[suffix])
+            return from_sheets(pd.read_csv(path, sep=_READERS[suffix]))
     except (OSError, ValueError) as error:  # those of Arrow and of the parser are ValueErrors
         raise CellError(f"{path} cannot be read as {suffix} ({first_line(error)}).") from None
     raise CellError(f"{path}: found suffix {suffix!r}, allowed: .tsv, .csv, .parquet.")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from ebbtide.errors import CellError
 from ebbtide.files import atomic, canonical_json
 from ebbtide.tables import CELL, FOOTER, REQUESTS, read_parquet
+from ebbtide.texts import write_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,7 @@ SCHEMA = pa.schema(
 def write_metrics_csv(metrics: "pd.DataFrame", path: str | Path) -> None:
     """Write a table as CSV, atomically; missing values are empty, numbers are exact."""
     with atomic(path) as temporary:
-        metrics.to_csv(temporary, index=False)
+        write_sheet(metrics, temporary, ",")
 
 
 def examples_of(of: Mapping[str, Any], cell: pa.Table, requests: pa.Table) -> pa.Table:

@@ -8,7 +8,7 @@ import plotnine as p9
 
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import SIZE_TITLES, labeller, metric_labels, panel_columns
-from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, theme_paper
+from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, powers_of_ten, theme_paper
 
 Z = 1.96
 SHARE_LIMITS = (-0.02, 1.02)  # of the y axis for shares, as in the Inverse Scaling Prize
@@ -101,7 +101,7 @@ def plot_scale(
         + p9.geom_line(p9.aes(linetype="prompt", group="curve"), lines.reset_index(), size=0.6)
         + p9.geom_point(p9.aes(shape="class", fill="series"), size=1.9, stroke=0.2)
         + p9.facet_wrap("panel", ncol=columns, scales="fixed" if share else "free_y")
-        + p9.scale_x_log10(breaks=_powers, labels=_powers_in_words, minor_breaks=[])
+        + p9.scale_x_log10(breaks=_powers, labels=powers_of_ten, minor_breaks=[])
         + p9.scale_color_manual(colours, name="Series")
         + p9.scale_fill_manual(colours, name="Series", guide=None)
         + p9.scale_shape_manual([SHAPES[c] for c in seen], name="Class over scale")
@@ -148,13 +148,3 @@ def _powers(limits: tuple[float, float]) -> list[float]:
         return [float(10.0**p) for p in tens[:: -(-len(tens) // MOST_TICKS)]]
     around = [m * 10.0**p for p in np.arange(np.floor(low), np.ceil(high) + 1) for m in (1, 2, 5)]
     return [tick for tick in around if limits[0] <= tick <= limits[1]] or [float(limits[0])]
-
-
-def _powers_in_words(ticks: list[float]) -> list[str]:
-    return [_power_in_words(tick) for tick in ticks]
-
-
-def _power_in_words(tick: float) -> str:
-    power = int(np.floor(np.log10(tick) + 1e-9))
-    times = f"{tick / 10.0**power:.2g}"
-    return f"$10^{{{power}}}$" if times == "1" else f"${times}\\cdot 10^{{{power}}}$"

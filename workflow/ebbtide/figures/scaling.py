@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.figures.theme import PAGE_CM, palette, sentence, shapes, theme_paper
+from ebbtide.figures.theme import PAGE_CM, palette, powers_of_ten, sentence, shapes, theme_paper
 from ebbtide.titles import title
 
 FLOPS = "Training compute 6ND (FLOPs)"
@@ -39,7 +39,7 @@ def plot_laws(predictions: pd.DataFrame, curves: pd.DataFrame, train_set: str) -
         + p9.geom_line(p9.aes(y="value", group="line", linetype="form"), lines, size=0.4)
         + p9.geom_point(p9.aes(shape="role"), size=1.6, stroke=0.5, fill="white")
         + p9.facet_wrap("panel", ncol=3, scales="free_y")
-        + p9.scale_x_log10(labels=_powers)
+        + p9.scale_x_log10(labels=powers_of_ten)
         + p9.scale_color_manual(palette(len(ratios)), name="Tokens per parameter M")
         + p9.scale_shape_manual(["o", "x"], name="Run")
         + p9.scale_linetype_manual(LINES_OF_LAWS, name="Law")
@@ -66,7 +66,7 @@ def plot_exponents(predictions: pd.DataFrame, exponents: pd.DataFrame, quantity:
         + p9.geom_line(p9.aes(group="ratio"), lines, size=0.4, show_legend=False)
         + p9.geom_point(size=1.5, stroke=0)
         + p9.facet_wrap("train_set", ncol=3, labeller=title)
-        + p9.scale_x_log10(labels=_powers)
+        + p9.scale_x_log10(labels=powers_of_ten)
         + p9.scale_y_log10()
         + p9.scale_color_manual(palette(len(ratios)), name="Tokens per parameter M")
         + p9.scale_shape_manual(shapes(len(ratios)), name="Tokens per parameter M")
@@ -128,7 +128,7 @@ def plot_search(configurations: pd.DataFrame) -> p9.ggplot:
             p9.geom_point(p9.aes(color="state", shape="state", size="state"), layer, stroke=0.3)
             for layer in (converged[~converged["front"]], converged[converged["front"]])
         ]
-        + p9.scale_x_log10(labels=_powers)
+        + p9.scale_x_log10(labels=powers_of_ten)
         + p9.scale_y_log10()
         + p9.scale_color_manual(dict(zip(STATES, STATE_COLOURS, strict=True)), name="Configurations")
         + p9.scale_shape_manual(dict(zip(STATES, ("o", "s", "x", "*"), strict=True)), name="Configurations")
@@ -164,7 +164,7 @@ def plot_tradeoff(tradeoff: pd.DataFrame) -> p9.ggplot:
         + p9.geom_line(size=0.4)
         + p9.geom_point(p9.aes(shape="run"), own, size=2.6, stroke=0)
         + p9.facet_grid("panel", "train_set")
-        + p9.scale_x_log10(labels=_powers)
+        + p9.scale_x_log10(labels=powers_of_ten)
         + p9.scale_y_log10(labels=lambda ticks: [f"{tick:g} %" for tick in ticks])
         + p9.scale_color_manual(LINE_COLOURS[: len(runs)], name="Predicted run")
         + p9.scale_shape_manual(shapes(len(runs)), name="Predicted run")
@@ -261,13 +261,3 @@ def _name(quantity: str, names: Mapping[str, str] = NAMES) -> str:
 def _size(parameters: float) -> str:
     """0.011B, as in the paper; models below a million in thousands."""
     return f"{parameters / 1e9:.2g}B" if parameters >= 1e6 else f"{parameters / 1e3:.3g}k"
-
-
-def _powers(ticks: list[float]) -> list[str]:
-    """10¹², and 3·10¹² between powers."""
-    labels = []
-    for tick in ticks:
-        power = int(np.floor(np.log10(tick) + 1e-9))
-        times = f"{tick / 10.0**power:.2g}"
-        labels.append(f"$10^{{{power}}}$" if times == "1" else rf"${times}\cdot10^{{{power}}}$")
-    return labels

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import plotnine as p9
 
@@ -24,6 +25,8 @@ METADATA: dict[str, dict[str, None]] = {
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     ".png": {"Software": None},
 }
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 # Filled shapes, distinguishable without colour; as many as a model family usually has sizes.
 SHAPES = ("o", "s", "^", "D", "v", "P", "*", "X", "<", "p", ">", "h")
@@ -84,6 +87,7 @@ def save(
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(plot.theme.rcParams)
+        mpl.rcParams["text.parse_math"] = False  # titles and names are texts, also with dollar signs
         mpl.rcParams["pdf.fonttype"] = 42  # TrueType: journals refuse matplotlib's default, Type 3
         # Every file needs its own drawing: plotnine fixes the scale of a colour bar at the first rendering.
         figure = (plot + p9.theme(figure_size=size)).draw()
@@ -125,6 +129,16 @@ def palette(count: int) -> list[str]:
 def shapes(count: int) -> list[str]:
     """`count` point shapes; they repeat after twelve."""
     return [SHAPES[i % len(SHAPES)] for i in range(count)]
+
+
+def powers_of_ten(ticks: Iterable[float]) -> list[str]:
+    """Labels of ticks: 10¹², and 3·10¹² between powers."""
+    labels = []
+    for tick in ticks:
+        power = int(np.floor(np.log10(tick) + 1e-9))
+        times = f"{tick / 10.0**power:.2g}"
+        labels.append(("" if times == "1" else f"{times}·") + f"10{str(power).translate(_SUPERSCRIPTS)}")
+    return labels
 
 
 def compact(number: float) -> str:

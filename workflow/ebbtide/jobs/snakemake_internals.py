@@ -4,11 +4,15 @@
 """
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
+
+from ebbtide.texts import for_script
 
 _LOGGER = "snakemake.logging"
 
@@ -91,3 +95,22 @@ class _FailedJobs(logging.Handler):
             self._report(FailedJob(outputs, logs, found["aux_logs"]))
         elif event == LogEvent.JOB_ERROR and not found["indent"]:
             self._report(FailedJob(found["output"], found["log"]))
+
+
+def escape_report() -> None:
+    """Escape the data in Snakemake's report, so that no title in a param or a caption ends its script.
+
+    Snakemake writes them as JSON into elements `<script>`. It imports the module that does so as it starts.
+    """
+    data = sys.modules.get("snakemake.report.html_reporter.data")
+    for name, function in list(vars(data).items()) if data else ():
+        if name.startswith("render_") and not hasattr(function, "__wrapped__"):
+            setattr(data, name, _escaped(function))
+
+
+def _escaped(render: Callable[..., str]) -> Callable[..., str]:
+    @wraps(render)
+    def escaped(*arguments: Any, **options: Any) -> str:
+        return for_script(render(*arguments, **options))
+
+    return escaped

@@ -3,11 +3,15 @@
 Probabilities are exp(lp) normalised over the choices of an example.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from ebbtide.metrics.examples import Examples
 from ebbtide.metrics.registry import metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BINS = 10
 
@@ -54,13 +58,15 @@ def calibration_error(x: Examples) -> np.ndarray:
     return signed
 
 
-def reliability_table(x: Examples) -> pd.DataFrame:
+def reliability_table(x: Examples) -> "pd.DataFrame":
     """Return the table behind the calibration error, one row per bin.
 
     Returns
     -------
     `low`, `high` (the bin is (low, high]), `n`, `confidence` and `accuracy` (means, NaN in an empty bin).
     """
+    import pandas as pd
+
     bin_ = _bin(_confidence(x))
     n = np.bincount(bin_, minlength=BINS)
     means = {

@@ -6,10 +6,12 @@ not a loss and all its values are between 0 and 1.
 """
 
 from collections.abc import Iterable
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from ebbtide.metrics.registry import METRICS, Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHARE_UNITS = ("share", "probability")  # of metrics whose mean over examples is between 0 and 1
 LOSSES = ("loss", "perplexity", "bits_per_byte", "brier")  # words in names of metrics that are not registered
@@ -39,7 +41,7 @@ def sign_of(name: str) -> int:
     return -1 if lower_is_better(name) else 1
 
 
-def signs_of(names: pd.Series) -> pd.Series:
+def signs_of(names: "pd.Series") -> "pd.Series":
     """Return `sign_of` of every name."""
     return names.map({name: sign_of(str(name)) for name in names.unique()})
 
@@ -79,12 +81,14 @@ def direction_of(name: str) -> str:
     return f"{'higher' if metric.higher_is_better else 'lower'} is better"
 
 
-def with_properties(table: pd.DataFrame) -> pd.DataFrame:
+def with_properties(table: "pd.DataFrame") -> "pd.DataFrame":
     """Add what figures need to know of metrics: `unit`, `direction`, `lower_is_better` and `is_share`.
 
     `table` has the column `metric`. If it also has `value`, these decide whether a metric that is not
     registered is a share.
     """
+    import pandas as pd
+
     names = [str(name) for name in table["metric"].unique()]
     values = table["value"] if "value" in table else pd.Series(-1.0, table.index)
     shares = {name: is_share(name, values[table["metric"] == name].dropna()) for name in names}

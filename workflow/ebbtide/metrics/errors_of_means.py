@@ -97,12 +97,12 @@ def ratio(
 
 def _influence(
     values: np.ndarray, weights: np.ndarray | None, clusters: np.ndarray | None
-) -> tuple[float, np.ndarray, np.ndarray]:
+) -> tuple[float, np.ndarray, np.ndarray | None]:
     """Return mean, influence w (x - m) / Σ w, and clusters of the examples with a positive weight."""
     counts = np.ones(len(values), dtype=bool) if weights is None else weights > 0
     x = values[counts].astype(float)
     w = np.ones(len(x)) if weights is None else weights[counts].astype(float)
-    groups = np.arange(len(x)) if clusters is None else clusters[counts]
+    groups = None if clusters is None else clusters[counts]
     if not len(x):
         return np.nan, x, groups
     mean = float(np.sum(w * x) / np.sum(w))
@@ -111,8 +111,10 @@ def _influence(
         return mean, w * (x - mean) / np.sum(w), groups
 
 
-def _error(influence: np.ndarray, clusters: np.ndarray) -> float:
-    _, codes = np.unique(clusters, return_inverse=True)
-    sums = np.bincount(codes, weights=influence)
+def _error(influence: np.ndarray, clusters: np.ndarray | None) -> float:
+    sums = influence
+    if clusters is not None:
+        _, codes = np.unique(clusters, return_inverse=True)
+        sums = np.bincount(codes, weights=influence)
     groups = len(sums)
     return float(np.sqrt(groups / (groups - 1) * np.sum(sums**2))) if groups > 1 else np.nan

@@ -7,53 +7,71 @@ of the task defines what its rows must have (`ebbtide.tasks.kinds`).
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute
 
+from ebbtide.arrow import Columns, columns_of
 from ebbtide.errors import CellError, TaskError
 from ebbtide.metrics.segments import Segments
 from ebbtide.tasks.kinds import KINDS, kind_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    Table: TypeAlias = pa.Table | pd.DataFrame | Mapping[str, np.ndarray]
+
 GROUP = "group_"
+TEXTS = ("context", "continuation")  # of requests; no metric needs them
 
 _KEYS = ["example", "choice"]
 _COUNTS = ("tokens", "bytes", "characters")
 
 
-def join(cell: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
-    """Join a cell and its requests, without the texts.
+def join(cell: "Table", requests: "Table") -> Columns:
+    """Join a cell and its requests, without the texts; rows are sorted by example and choice.
 
     Raises `CellError` if an example or choice is in only one of them, or if there are none.
     """
-    wanted = [c for c in requests.columns if c not in ("context", "continuation")]
-    if len(cell) == len(requests) and all(cell[key].equals(requests[key]) for key in _KEYS):
-        # The usual case: scoring keeps the order, and a cell has each key once.
-        renamed = {c: f"{c}_of_request" for c in wanted if c not in _KEYS and c in cell.columns}
-        rows = pd.concat([requests[wanted].rename(columns=renamed), cell.drop(columns=_KEYS)], axis=1)
-        if len(rows) == len(cell) > 0:
-            return rows
-    rows = requests[wanted].merge(
-        cell, on=_KEYS, how="outer", indicator="side", sort=False, suffixes=("_of_request", "")
-    )
-    alone = rows["side"] != "both"
-    if alone.any():
-        row = rows[alone].iloc[0]
-        side = "requests" if row["side"] == "left_only" else "cell"
-        raise CellError(f"example {row['example']}, choice {row['choice']} is only in the {side}.")
-    if rows.empty:
+    asked, given = columns_of(requests), columns_of(cell)
+    if not len(asked["example"]) and not len(given["example"]):
         raise CellError("the requests have no examples.")
-    return rows.drop(columns="side")
+    order = of_cell = key_order(asked)
+    if not _same_keys(asked, given):  # unusual: scoring keeps the order
+        of_cell = key_order(given)
+        _check_keys(asked, given, order, of_cell)
+    left = {name: values for name, values in asked.items() if name not in TEXTS}
+    renamed = {n if n in _KEYS or n not in given else f"{n}_of_request": v for n, v in left.items()}
+    right = {name: values for name, values in given.items() if name not in _KEYS}
+    return {n: v[order] for n, v in renamed.items()} | {n: v[of_cell] for n, v in right.items()}
 
 
-def in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Sort rows by (example, choice), with Arrow, which sorts texts several times faster than pandas."""
-    keys = pa.table({key: pa.array(rows[key], from_pandas=True) for key in _KEYS})
-    order = pa.compute.sort_indices(keys, sort_keys=[(key, "ascending") for key in _KEYS])
-    return rows.take(order.to_numpy()).reset_index(drop=True)
+def key_order(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the order of rows by example (texts by code point), then by choice; stable."""
+    examples = rows["example"]
+    if examples.dtype == object:  # sorting each name once is several times faster than sorting rows
+        rank = {name: i for i, name in enumerate(sorted(set(examples)))}
+        examples = np.array([rank[name] for name in examples], dtype=np.int64)
+    order: np.ndarray = np.lexsort((rows["choice"], examples))
+    return order
+
+
+def _same_keys(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+    return all(np.array_equal(a[key], b[key]) for key in _KEYS)
+
+
+def _check_keys(asked: Columns, given: Columns, order: np.ndarray, of_cell: np.ndarray) -> None:
+    """Raise `CellError` unless both have the same keys, each once."""
+    ordered = [{key: rows[key][by] for key in _KEYS} for rows, by in ((asked, order), (given, of_cell))]
+    if _same_keys(*ordered):
+        return
+    keys = [list(zip(*(rows[key].tolist() for key in _KEYS), strict=True)) for rows in ordered]
+    for side, own, others in (("requests", *keys), ("cell", *keys[::-1])):
+        alone = [key for key in own if key not in set(others)]
+        if alone:
+            raise CellError(f"example {alone[0][0]}, choice {alone[0][1]} is only in the {side}.")
+    raise CellError("the cell or the requests have a choice twice.")
 
 
 Check = Callable[["Examples"], None]
@@ -79,7 +97,7 @@ class Examples:
     Parameters
     ----------
     joined
-        Rows of a cell and of its frozen task, in any order.
+        Rows of a cell and of its frozen task, as `join` returns them.
     definition
         Definition of the task; only `kind` (default `choice`) and `invert` are used. `invert` exchanges right
         and wrong choices.
@@ -93,29 +111,30 @@ class Examples:
         An unknown kind, or `invert` for a kind without right and wrong choices.
     """
 
-    def __init__(self, joined: pd.DataFrame, definition: Mapping[str, Any]) -> None:
+    def __init__(self, joined: Columns, definition: Mapping[str, Any]) -> None:
         self.kind = kind_of(definition)
         self.invert = bool(definition.get("invert", False))
         if self.invert and not self.kind.invertible:
             raise TaskError(f"invert: the kind {self.kind.name} has no right and wrong choices to exchange.")
         self.rows = _choices(joined)
-        self.segments = Segments(self.rows["example"].to_numpy())
-        self.index = pd.Index(self.segments.first(self.rows["example"].to_numpy()), name="example")
+        self.segments = Segments(self.rows["example"])
+        self.names: np.ndarray = self.segments.first(self.rows["example"])
+        self._groups: dict[str, tuple[np.ndarray, list[str]]] = {}
         self._check()
 
     def __len__(self) -> int:
         return len(self.segments)
 
-    @property
+    @cached_property
     def columns(self) -> frozenset[str]:
         """Columns that metrics may need; counts are included if they are known in all rows."""
         least = 0 if self.kind.needs == "losses" else 1  # a document may be empty
         unknown = {c for c in _COUNTS if c in self.rows and not (self.rows[c] >= least).all()}
-        return frozenset(self.rows.columns) - unknown
+        return frozenset(self.rows) - unknown
 
     def column(self, name: str) -> np.ndarray:
         """Return a column as floats, one per row."""
-        values: np.ndarray = self.rows[name].to_numpy(dtype=float)
+        values: np.ndarray = self.rows[name].astype(float)
         return values
 
     def of_example(self, name: str) -> np.ndarray:
@@ -125,19 +144,22 @@ class Examples:
 
     def group(self, name: str) -> tuple[np.ndarray, list[str]]:
         """Return every example's level in a group as an index, -1 for none, and the sorted levels."""
-        codes, levels = pd.factorize(self.rows[GROUP + name])
-        texts = np.array([str(level) for level in levels], dtype=object)
-        names, ranks = np.unique(texts, return_inverse=True)
-        codes = np.where(codes < 0, -1, np.r_[ranks, -1][codes])
-        of_example = self.segments.first(codes)
-        differs = self.segments.sum(codes != of_example[self.segments.of])
-        self.refuse(differs > 0, f"has more than one {GROUP}{name}")
-        return of_example, names.tolist()
+        if name not in self._groups:
+            values = self.rows[GROUP + name].tolist()
+            texts = [None if value is None or value != value else str(value) for value in values]  # noqa: PLR0124
+            levels = sorted({text for text in texts if text is not None})
+            code: dict[str | None, int] = {None: -1, **{level: i for i, level in enumerate(levels)}}
+            codes = np.array([code[text] for text in texts], dtype=np.int64)
+            of_example = self.segments.first(codes)
+            differs = self.segments.sum(codes != of_example[self.segments.of])
+            self.refuse(differs > 0, f"has more than one {GROUP}{name}")
+            self._groups[name] = of_example, levels
+        return self._groups[name]
 
     @property
     def groups(self) -> list[str]:
         """Names of the groups of the requests."""
-        return [c.removeprefix(GROUP) for c in self.rows.columns if c.startswith(GROUP)]
+        return [c.removeprefix(GROUP) for c in self.rows if c.startswith(GROUP)]
 
     @cached_property
     def lp(self) -> np.ndarray:
@@ -188,10 +210,10 @@ class Examples:
 
     def _check(self) -> None:
         if not np.isfinite(self.lp).all():
-            row = self.rows.iloc[int(np.argmin(np.isfinite(self.lp)))]
+            row = int(np.argmin(np.isfinite(self.lp)))
             raise CellError(
-                f"example {row['example']}, choice {row['choice']} has the log-likelihood "
-                f"{row['loglikelihood']}, which is not finite."
+                f"example {self.rows['example'][row]}, choice {self.rows['choice'][row]} has the "
+                f"log-likelihood {self.lp[row]}, which is not finite."
             )
         kind = self.kind
         if kind.rows is not None:
@@ -225,42 +247,37 @@ class Examples:
         """Raise `CellError` with the reason for the first example that is `bad`, if there is any."""
         if bad.any():
             first = int(np.argmax(bad))
-            raise CellError(f"example {self.index[first]} {reason.format(self.segments.sizes[first])}.")
+            raise CellError(f"example {self.names[first]} {reason.format(self.segments.sizes[first])}.")
 
 
-def _choices(joined: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of role `choice`, sorted, with the log-likelihoods of other roles as columns."""
+def _choices(joined: Columns) -> Columns:
+    """Return the rows of role `choice`, with the log-likelihoods of other roles as columns."""
     if "role" not in joined:
-        return in_order(joined)
+        return joined
+    of_role = joined["role"]
     roles = list(dict.fromkeys(["unconditional", *(role for kind in KINDS.values() for role in kind.roles)]))
-    unknown = set(joined["role"].unique()) - {"choice", *roles}
+    unknown = sorted(set(of_role.tolist()) - {"choice", *roles})
     if unknown:
-        raise CellError(f"role: found {unknown.pop()!r}, allowed: choice, {', '.join(roles)}.")
-    of = joined["of"] if "of" in joined else joined["choice"]
-    rows = in_order(joined[joined["role"] == "choice"])
+        raise CellError(f"role: found {unknown[0]!r}, allowed: choice, {', '.join(roles)}.")
+    rows = {name: values[of_role == "choice"] for name, values in joined.items()}
+    keys = _key_list(rows["example"], rows["choice"])
+    of = joined.get("of", joined["choice"])
     for role in roles:
-        in_role = joined["role"] == role
+        in_role = of_role == role
         if not in_role.any():
             continue
-        partners = pd.DataFrame(
-            {
-                "example": joined.loc[in_role, "example"],
-                "choice": of[in_role],
-                role: joined.loc[in_role, "loglikelihood"].astype(float),
-            }
-        )
-        repeated = partners[partners.duplicated(_KEYS)]
-        if len(repeated):
-            row = repeated.iloc[0]
-            raise CellError(
-                f"example {row['example']} has two rows of the role {role} for choice {row['choice']}."
-            )
-        both = rows.merge(partners, on=_KEYS, how="outer", indicator="side")
-        if (both["side"] != "both").any():
-            row = both[both["side"] != "both"].iloc[0]
-            lacks = role if row["side"] == "left_only" else "choice"
-            raise CellError(
-                f"example {row['example']}, choice {row['choice']} has no row of the role {lacks}."
-            )
-        rows = in_order(both.drop(columns="side"))
+        partners = _key_list(joined["example"][in_role], of[in_role])
+        found = dict(zip(partners, joined["loglikelihood"][in_role].astype(float).tolist(), strict=True))
+        if len(found) < len(partners):
+            example, choice = next(key for i, key in enumerate(partners) if key in partners[:i])
+            raise CellError(f"example {example} has two rows of the role {role} for choice {choice}.")
+        for lacks, own, others in ((role, keys, found.keys()), ("choice", partners, set(keys))):
+            if alone := [key for key in own if key not in others]:
+                example, choice = alone[0]
+                raise CellError(f"example {example}, choice {choice} has no row of the role {lacks}.")
+        rows[role] = np.array([found[key] for key in keys])
     return rows
+
+
+def _key_list(examples: np.ndarray, choices: np.ndarray) -> list[tuple[Any, int]]:
+    return list(zip(examples.tolist(), choices.tolist(), strict=True))

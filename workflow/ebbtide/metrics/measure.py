@@ -1,19 +1,22 @@
 """Measure the cells of one checkpoint: a table of metrics, and a table of metrics per example."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
 
+from ebbtide.arrow import Columns, arrow_of, columns_of
 from ebbtide.cells.cell import read_cell
 from ebbtide.cells.validity import check_rows
 from ebbtide.errors import ConfigError
+from ebbtide.metrics.examples import TEXTS
 from ebbtide.metrics.notices import cell_notices
-from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured, metrics_rows
-from ebbtide.metrics.texts import text_digests, texts_record
+from ebbtide.metrics.of_cell import example_rows, examples_of, loglikelihoods_sha256, metrics_of, metrics_rows
 from ebbtide.notices import Notice
-from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_frame, write_parquet
+from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_parquet, write_parquet
+from ebbtide.tasks.texts import text_digests, texts_record
 
 BOOTSTRAP_DRAWS = 1000  # for standard errors that lm-eval bootstraps
 CHECKPOINT = ("model", "checkpoint", "step", "tokens", "parameters_nominal")
@@ -22,8 +25,8 @@ CHECKPOINT = ("model", "checkpoint", "step", "tokens", "parameters_nominal")
 class Measured(NamedTuple):
     """The results of one cell."""
 
-    metrics: pd.DataFrame  # tables.METRICS
-    examples: pd.DataFrame | None  # tables.EXAMPLES; None for a task measured by lm-eval's own code
+    metrics: Columns  # tables.METRICS
+    examples: Columns | None  # tables.EXAMPLES; None for a task measured by lm-eval's own code
     loglikelihoods: str  # digest
     notices: list[Notice]
     texts: Mapping[str, Any]  # digest and number of examples
@@ -66,19 +69,22 @@ def measure_checkpoint(
         of["task"]: measure_cell(cell, task, checkpoint, of)
         for cell, task, of in zip(cells, requests, expected["cells"], strict=True)
     }
-    metrics = pd.concat([cell.metrics for cell in found.values()], ignore_index=True)
-    no_examples = pd.DataFrame({name: pd.Series(dtype="str") for name in EXAMPLES.columns})
-    of_examples = [cell.examples.assign(task=t) for t, cell in found.items() if cell.examples is not None]
-    sizes = {name: int(metrics[name].iloc[0]) for name in METRICS.columns if name.startswith("parameters_")}
+    metrics = _joined([cell.metrics for cell in found.values()], METRICS.columns)
+    of_examples = [
+        {"task": np.full(len(cell.examples["example"]), task, object), **cell.examples}
+        for task, cell in found.items()
+        if cell.examples is not None
+    ]
+    sizes = {n: int(metrics[n][0]) for n in METRICS.columns if n.startswith("parameters_")}
     write_parquet(
-        pd.concat([no_examples, *of_examples], ignore_index=True),
+        arrow_of(_joined(of_examples, EXAMPLES.columns)),
         examples,
         EXAMPLES,
         {"place": {**checkpoint, **sizes}, "requests": {task: cell.texts for task, cell in found.items()}},
     )
     digests = {task: cell.loglikelihoods for task, cell in found.items()}
     notices = [notice.record() for cell in found.values() for notice in cell.notices]
-    write_parquet(metrics, to, METRICS, {"loglikelihoods": digests, "notices": notices})
+    write_parquet(arrow_of(metrics), to, METRICS, {"loglikelihoods": digests, "notices": notices})
 
 
 def measure_cell(
@@ -87,21 +93,33 @@ def measure_cell(
     """Measure one cell of `checkpoint`; `expected` is an entry of `cells` in `measure_checkpoint`."""
     frozen = read_footer(requests, REQUESTS)
     scores, footer = read_cell(cell, expected["identity"], frozen["content_sha256"])
-    table = read_frame(requests, REQUESTS)
-    check_rows(scores, table, cell)
+    # Files of earlier versions lack the digest of the texts, and lm-eval's code reads the texts themselves.
+    whole = "texts" not in frozen or "lm_eval" in frozen
+    table = read_parquet(requests, REQUESTS, wanted=None if whole else lambda name: name not in TEXTS)
     definition = _definition(frozen, expected.get("measuring", {}))
-    place = {"model": checkpoint["model"], "checkpoint": checkpoint["checkpoint"], "task": expected["task"]}
-    rows, examples = [], None
-    for metrics, of_examples in _measurements(scores, table, frozen.get("lm_eval"), definition):
-        rows.append(metrics_rows(metrics, footer, {**checkpoint, "task": expected["task"]}))
-        examples = of_examples if examples is None else examples
+    rows, asked = columns_of(scores), columns_of(table)
+    check_rows(rows, asked, cell)
+    x = None if definition is None else examples_of(rows, asked, definition)
+    place = {**checkpoint, "task": expected["task"]}
+    where = {name: place[name] for name in ("model", "checkpoint", "task")}
+    parts = [] if "lm_eval" not in frozen else [_of_lm_eval(scores, table, frozen["lm_eval"])]
+    parts += [] if x is None else [metrics_of(x, definition or {})]
     return Measured(
-        pd.concat(rows, ignore_index=True),
-        examples,
-        loglikelihoods_sha256(scores),
-        cell_notices(scores, footer, table, definition, **place),
-        texts_record(text_digests(table)),
+        _joined([metrics_rows(part, footer, place) for part in parts], METRICS.columns),
+        None if x is None else example_rows(x, definition or {}),
+        loglikelihoods_sha256(rows),
+        cell_notices(rows, footer, x, definition, where),
+        frozen["texts"] if "texts" in frozen else texts_record(text_digests(table.to_pandas())),
     )
+
+
+def _joined(parts: Sequence[Columns], names: Iterable[str]) -> Columns:
+    """Concatenate columns. A metric that a part lacks is NaN there."""
+    joined: Columns = {name: np.empty(0, dtype=object) for name in names}
+    for name in dict.fromkeys([*names, *(name for part in parts for name in part)] if parts else ()):
+        lacking = [np.full(len(part["task"]), np.nan) if name not in part else part[name] for part in parts]
+        joined[name] = np.concatenate(lacking)
+    return joined
 
 
 def _definition(frozen: Mapping[str, Any], measuring: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -111,19 +129,12 @@ def _definition(frozen: Mapping[str, Any], measuring: Mapping[str, Any]) -> dict
     return {"kind": frozen.get("definition", {}).get("kind", "choice"), **measuring}
 
 
-def _measurements(
-    scores: pd.DataFrame,
-    requests: pd.DataFrame,
-    record: Mapping[str, Any] | None,
-    definition: Mapping[str, Any] | None,
-) -> Iterator[tuple[pd.DataFrame, pd.DataFrame | None]]:
-    """Yield metrics and examples: of lm-eval's code for its tasks (`record`), and ours with `definition`."""
-    if record is not None:
-        from ebbtide.tasks.lm_eval.results import results_of
+def _of_lm_eval(scores: pa.Table, requests: pa.Table, record: Mapping[str, Any]) -> Columns:
+    """Metrics of a task of lm-eval by its own code."""
+    from ebbtide.tasks.lm_eval.results import results_of
 
-        yield results_of(scores, requests, record, bootstrap_iters=BOOTSTRAP_DRAWS), None
-    if definition is not None:
-        yield measured(scores, requests, definition)
+    found = results_of(scores.to_pandas(), requests.to_pandas(), record, bootstrap_iters=BOOTSTRAP_DRAWS)
+    return columns_of(found)
 
 
 def _check(expected: Mapping[str, Any], cells: Sequence[str | Path], requests: Sequence[str | Path]) -> None:

@@ -1,15 +1,18 @@
 """Notices about one cell, from its rows, footer and requests; and about checkpoints along training."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from ebbtide.metrics.examples import Examples, join
+from ebbtide.arrow import Columns
+from ebbtide.metrics.examples import Examples
 from ebbtide.metrics.ties import Ties, ties_of
 from ebbtide.notices import Notice, listed
 from ebbtide.scoring.scorer import FAKE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHIFT = 0.005  # of an accuracy, by ties: smaller ones are a note
 FEWEST = 10  # examples: in fewer, equal answers mean little
@@ -17,14 +20,11 @@ HALF = ("bfloat16", "float16")
 
 
 def cell_notices(
-    rows: pd.DataFrame,
+    rows: Columns,
     footer: Mapping[str, Any],
-    requests: pd.DataFrame,
+    x: Examples | None,
     definition: Mapping[str, Any] | None,
-    *,
-    model: str,
-    checkpoint: str,
-    task: str,
+    where: Mapping[str, Any],
 ) -> list[Notice]:
     """Return what readers of a cell's metrics should know.
 
@@ -33,35 +33,29 @@ def cell_notices(
     rows, footer
         The cell (`cells.cell.read_cell`). Cells of earlier versions lack some entries, of which nothing is
         said.
-    requests
-        The frozen task.
-    definition
-        `kind` and the keys that change the metrics, as for `metrics.measured`. None for a task that only
-        lm-eval's code can measure: its ties are unknown.
+    x, definition
+        The examples of the cell, and `kind` and the keys that change the metrics, as for `metrics.measured`.
+        None for a task that only lm-eval's code can measure: its ties are unknown.
+    where
+        `model, checkpoint, task`.
     """
-    where: dict[str, Any] = {"model": model, "checkpoint": checkpoint, "task": task}
     found = [Notice(**of, **where) for of in (*_of_footer(footer), *_of_rows(rows, footer))]
-    return found if definition is None else found + answer_notices(rows, footer, requests, definition, where)
+    return found if x is None else found + answer_notices(x, footer, definition or {}, where)
 
 
 def answer_notices(
-    rows: pd.DataFrame,
-    footer: Mapping[str, Any],
-    requests: pd.DataFrame,
-    definition: Mapping[str, Any],
-    where: Mapping[str, Any],
+    x: Examples, footer: Mapping[str, Any], definition: Mapping[str, Any], where: Mapping[str, Any]
 ) -> list[Notice]:
     """Return the notices of tied and constant answers, which only need log-likelihoods.
 
-    `where` has `model, checkpoint, task`; the other parameters are those of `cell_notices`.
+    The parameters are those of `cell_notices`.
     """
-    x = Examples(join(rows, requests), definition)
     if x.kind.name not in ("choice", "binary"):
         return []
     return [Notice(**of, **where) for of in (*_ties(x, definition, footer), *_constant_answer(x))]
 
 
-def checkpoint_notices(metrics: pd.DataFrame) -> list[Notice]:
+def checkpoint_notices(metrics: "pd.DataFrame") -> list[Notice]:
     """Return what readers should know of untrained checkpoints, and of unknown training tokens.
 
     `metrics` are the rows of `tables.METRICS`, scored and imported.
@@ -83,7 +77,7 @@ def checkpoint_notices(metrics: pd.DataFrame) -> list[Notice]:
     return found
 
 
-def _unknown_tokens(model: str, unknown: pd.DataFrame, trained: int) -> Notice:
+def _unknown_tokens(model: str, unknown: "pd.DataFrame", trained: int) -> Notice:
     """The notice of a model whose training tokens are unknown at some trained checkpoints, or at all."""
     imported = (unknown["source"] == "imported").all()
     remedy = (
@@ -134,9 +128,9 @@ def _of_footer(footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _of_rows(rows: pd.DataFrame, footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _of_rows(rows: Columns, footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     identity = footer.get("identity", {})
-    truncated = rows["truncated"].to_numpy(dtype=bool)
+    truncated = rows["truncated"].astype(bool)
     if truncated.any():
         window = identity.get("max_length") or footer.get("model_window")
         of = f" of {window:,} tokens" if window else ""
@@ -148,7 +142,7 @@ def _of_rows(rows: pd.DataFrame, footer: Mapping[str, Any]) -> Iterator[dict[str
             "remedy": "Use fewer shots or shorter prompts, or set scoring.truncation to refuse.",
             "count": int(truncated.sum()),
         }
-    if "border_token" in rows and (spans := rows["border_token"].to_numpy(dtype=bool)).any():
+    if "border_token" in rows and (spans := rows["border_token"].astype(bool)).any():
         joint = identity.get("encoding") == "joint"
         scored = "the end of the context is scored, too"
         effect = scored if joint else "the beginning of the continuation is not scored"
@@ -160,7 +154,7 @@ def _of_rows(rows: pd.DataFrame, footer: Mapping[str, Any]) -> Iterator[dict[str
             "remedy": "Let contexts end and continuations begin between words, usually with a space.",
             "count": int(spans.sum()),
         }
-    empty = (rows["tokens"] == 0).to_numpy()
+    empty = rows["tokens"] == 0
     if empty.any():
         yield {
             "severity": "note",
@@ -181,7 +175,7 @@ def _ties(x: Examples, definition: Mapping[str, Any], footer: Mapping[str, Any])
         "severity": "warning" if shift > SHIFT else "note",
         "kind": "tied",
         "detail": f"The best choices are exactly equal in {_count(most.tied, 'example')} (the first is "
-        f"'{x.index[int(np.argmax(most.tied))]}'), and the first of them is taken as the answer: "
+        f"'{x.names[int(np.argmax(most.tied))]}'), and the first of them is taken as the answer: "
         f"{'; '.join(_tie(name, of) for name, of in ties.items())}.",
         "remedy": "Score in float32 (scoring.dtype)."
         if half
@@ -198,7 +192,7 @@ def _tie(metric: str, of: Ties) -> str:
 
 
 def _constant_answer(x: Examples) -> Iterator[dict[str, Any]]:
-    answers = x.rows["choice"].to_numpy()[x.answer]
+    answers = x.rows["choice"][x.answer]
     if len(x) < FEWEST or (answers != answers[0]).any() or x.tied(x.lp).all():
         return
     share = float(x.gold[x.answer].mean())
@@ -216,6 +210,6 @@ def _count(which: np.ndarray, what: str) -> str:
     return f"{int(which.sum())} of {len(which)} {what}s"
 
 
-def _first(rows: pd.DataFrame, which: np.ndarray) -> str:
-    row = rows.iloc[int(np.argmax(which))]
-    return f"the first is example '{row['example']}', choice {row['choice']}"
+def _first(rows: Columns, which: np.ndarray) -> str:
+    row = int(np.argmax(which))
+    return f"the first is example '{rows['example'][row]}', choice {rows['choice'][row]}"

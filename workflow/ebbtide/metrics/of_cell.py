@@ -2,19 +2,24 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from ebbtide.arrow import Columns, columns_of
 from ebbtide.errors import CellError
 from ebbtide.metrics.calibration import reliability_table
 from ebbtide.metrics.direction import is_accuracy
 from ebbtide.metrics.errors_of_means import Estimate, estimate, ratio
-from ebbtide.metrics.examples import GROUP, Examples, in_order, join
+from ebbtide.metrics.examples import GROUP, Examples, join, key_order
 from ebbtide.metrics.registry import RATIOS, Metric, reported
 from ebbtide.tables import METRICS as TABLE
 from ebbtide.tasks.kinds import kind_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ebbtide.metrics.examples import Table
 
 MAX_LEVELS = 50  # of a group that metrics are broken down by
 MAX_RATIO_LEVELS = 6  # of a group whose ratios are reported
@@ -26,9 +31,7 @@ CONTINUOUS = (
 )  # unlike accuracy, which is 0 or 1
 
 
-def measure(
-    cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
-) -> pd.DataFrame:
+def measure(cell: "Table", requests: "Table", definition: Mapping[str, Any] | None = None) -> "pd.DataFrame":
     """Compute the metrics of one cell.
 
     Parameters
@@ -58,85 +61,107 @@ def measure(
     TaskError
         The definition has an unknown kind or metric, or a metric that these rows do not allow.
     """
-    return _measured(_examples(cell, requests, definition or {}), definition or {})
+    import pandas as pd
+
+    return pd.DataFrame(measured(cell, requests, definition)[0])
 
 
-def per_example(joined: pd.DataFrame, definition: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def per_example(joined: "Table", definition: Mapping[str, Any] | None = None) -> "pd.DataFrame":
     """Return the metrics of each example (index `example`), a column per metric that is a plain mean.
 
-    `joined` has the columns of a cell and of its requests; `definition` as for `measure`.
+    `joined` has the columns of a cell and of its requests, in any order of rows; `definition` as for
+    `measure`.
     """
+    import pandas as pd
+
     definition = definition or {}
-    x = Examples(joined, definition)
+    rows = columns_of(joined)
+    order = key_order(rows)
+    x = Examples({name: values[order] for name, values in rows.items()}, definition)
     of_examples = [m for m in _metrics(x, definition) if m.weights is None and m.transform is None]
-    return pd.DataFrame({m.name: m.values(x) for m in of_examples}, index=x.index)
+    return pd.DataFrame({m.name: m.values(x) for m in of_examples}, index=pd.Index(x.names, name="example"))
 
 
 def measured(
-    cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What `measure` returns, and the rows of the table of examples (`tables.EXAMPLES`), without their task.
+    cell: "Table", requests: "Table", definition: Mapping[str, Any] | None = None
+) -> tuple[Columns, Columns]:
+    """What `measure` returns, and the rows of the table of examples, as columns (see `metrics_of`)."""
+    x = examples_of(cell, requests, definition or {})
+    return metrics_of(x, definition or {}), example_rows(x, definition or {})
 
-    The latter has `example, cluster`, the main metrics of the kind and those of `CONTINUOUS`, as far as they
+
+def examples_of(cell: "Table", requests: "Table", definition: Mapping[str, Any]) -> Examples:
+    """Return the examples of a cell. Raises the errors of `measure`, except those about metrics."""
+    asked = columns_of(requests)
+    if "gold" not in asked and kind_of(definition).gold == "choices":
+        raise CellError(f"the requests have no column 'gold' (found: {', '.join(asked)}).")
+    return Examples(join(cell, asked), definition)
+
+
+def metrics_of(x: Examples, definition: Mapping[str, Any]) -> Columns:
+    """Return the columns `metric, value, stderr, n, chance` of `measure`."""
+    rows = list(_rows(x, definition))
+    return {
+        "metric": np.array([name for name, _, _ in rows], dtype=object),
+        "value": np.array([of.value for _, of, _ in rows], dtype=float),
+        "stderr": np.array([of.stderr for _, of, _ in rows], dtype=float),
+        "n": np.array([of.n for _, of, _ in rows], dtype=np.int64),
+        "chance": np.array([chance for _, _, chance in rows], dtype=float),
+    }
+
+
+def example_rows(x: Examples, definition: Mapping[str, Any]) -> Columns:
+    """Return the rows of the table of examples (`tables.EXAMPLES`), without their task.
+
+    The columns are `example, cluster`, the main metrics of the kind and those of `CONTINUOUS`, as far as they
     are means over examples. The plain mean of a column, NaN left out, is the metric: examples of weight 0 are
     NaN, and where weights are sizes (tokens of documents) the values are w x n / Σ w.
     """
-    x = _examples(cell, requests, definition or {})
-    return _measured(x, definition or {}), _example_rows(x, definition or {})
+    names = np.array(list(map(str, x.names)), dtype=object)
+    clusters = _clusters(x, definition.get("cluster"))
+    levels = None if clusters is None else np.array(x.group(definition["cluster"])[1], dtype=object)
+    table = {"example": names, "cluster": names if levels is None else levels[clusters]}
+    for m in reported(x.kind.name, x.columns, None):
+        if (m.main or m.name in CONTINUOUS) and m.transform is None:
+            weights = np.ones(len(x)) if m.weights is None else m.weights(x).astype(float)
+            share = weights / weights[weights > 0].mean() if weights.any() else weights
+            table[m.name] = np.where(weights > 0, m.values(x) * share, np.nan)
+    return table
 
 
 def reliability(
-    cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any] | None = None
-) -> pd.DataFrame:
+    cell: "Table", requests: "Table", definition: Mapping[str, Any] | None = None
+) -> "pd.DataFrame":
     """Return the reliability table of a cell of kind choice or binary (`calibration.reliability_table`)."""
     return reliability_table(Examples(join(cell, requests), definition or {}))
 
 
-def metrics_rows(rows: pd.DataFrame, footer: Mapping[str, Any], where: Mapping[str, Any]) -> pd.DataFrame:
-    """Add the columns of the metrics table to rows of `measure`.
+def metrics_rows(
+    rows: Mapping[str, np.ndarray], footer: Mapping[str, Any], where: Mapping[str, Any]
+) -> Columns:
+    """Add the columns of the metrics table to those of `metrics_of`.
 
     `where` has `model, checkpoint, step, tokens, parameters_nominal, task`; the other parameter counts are
     from the cell's footer.
     """
-    columns = {
+    constant = {
         **where,
         "parameters_total": footer["parameters_total"],
         "parameters_non_embedding": footer["parameters_non_embedding"],
         "parameters_active": footer.get("parameters_active", footer["parameters_non_embedding"]),
         "source": footer.get("source", "scored"),
     }
-    measured = {name: rows[name] for name in rows.columns}
-    return pd.DataFrame({**measured, **columns}, columns=list(TABLE.columns), index=rows.index)
+    count = len(rows["metric"])
+    columns = {n: np.full(count, v, object if isinstance(v, str) else None) for n, v in constant.items()}
+    columns |= rows
+    return {name: columns[name] for name in TABLE.columns}
 
 
-def loglikelihoods_sha256(cell: pd.DataFrame) -> str:
+def loglikelihoods_sha256(cell: "Table") -> str:
     """Return the sha256 of a cell's log-likelihoods: float64 bytes in the order of (example, choice)."""
-    ordered = in_order(cell[["example", "choice", "loglikelihood"]])
-    return hashlib.sha256(ordered["loglikelihood"].to_numpy(dtype="<f8").tobytes()).hexdigest()
-
-
-def _examples(cell: pd.DataFrame, requests: pd.DataFrame, definition: Mapping[str, Any]) -> Examples:
-    if "gold" not in requests.columns and kind_of(definition).gold == "choices":
-        raise CellError(f"the requests have no column 'gold' (found: {', '.join(requests.columns)}).")
-    return Examples(join(cell, requests), definition)
-
-
-def _measured(x: Examples, definition: Mapping[str, Any]) -> pd.DataFrame:
-    rows = [{"metric": name, **of._asdict(), "chance": chance} for name, of, chance in _rows(x, definition)]
-    return pd.DataFrame(rows).astype({"value": float, "stderr": float, "n": "int64", "chance": float})
-
-
-def _example_rows(x: Examples, definition: Mapping[str, Any]) -> pd.DataFrame:
-    names = x.index.astype(str)
-    clusters = _clusters(x, definition.get("cluster"))
-    of = names if clusters is None else pd.Index(x.group(definition["cluster"])[1])[clusters]
-    table = {"example": names, "cluster": of}
-    for m in reported(x.kind.name, x.columns, None):
-        if (m.main or m.name in CONTINUOUS) and m.transform is None:
-            weights = np.ones(len(x)) if m.weights is None else m.weights(x).astype(float)
-            share = weights / weights[weights > 0].mean() if weights.any() else weights
-            table[m.name] = np.where(weights > 0, m.values(x) * share, np.nan)
-    return pd.DataFrame(table)
+    rows = columns_of(cell)
+    ordered = rows["loglikelihood"][key_order(rows)]
+    return hashlib.sha256(ordered.astype("<f8").tobytes()).hexdigest()
 
 
 def _metrics(x: Examples, definition: Mapping[str, Any]) -> list[Metric]:
@@ -206,5 +231,5 @@ def _clusters(x: Examples, name: str | None) -> np.ndarray | None:
         raise CellError(f"cluster: the requests have no column {GROUP}{name} (groups found: {found}).")
     codes, _ = x.group(name)
     if (codes < 0).any():
-        raise CellError(f"cluster: example {x.index[int(np.argmin(codes))]} has no {GROUP}{name}.")
+        raise CellError(f"cluster: example {x.names[int(np.argmin(codes))]} has no {GROUP}{name}.")
     return codes

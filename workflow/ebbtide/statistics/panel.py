@@ -1,18 +1,18 @@
 """Trajectories: arrays of every example of a task at every checkpoint of a model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ebbtide.errors import CellError
-from ebbtide.exchange.numbered_tables import numbered_tables
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.notices import Notice, listed
-from ebbtide.tables import EXAMPLES, read_footer, read_frame
+from ebbtide.statistics.example_tables import Named, Part, Tables, read_parts
+from ebbtide.tables import EXAMPLES
 
 CHECKPOINT_COLUMNS = ("checkpoint", "step", "tokens")
 
@@ -81,40 +81,6 @@ def is_binary(values: np.ndarray) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-@dataclass(frozen=True)
-class Part:
-    """A table of examples on disk, of one checkpoint.
-
-    Attributes
-    ----------
-    place
-        `model, checkpoint, step, tokens` and the parameter counts, as far as they are known; else 0.
-    requests
-        Task → `digest` of its texts, and number of `examples`.
-    """
-
-    path: Path
-    place: Mapping[str, Any]
-    requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def texts(self, task: str) -> str:
-        """Return the digest of the texts of a task."""
-        return str(self.requests.get(task, {}).get("digest", ""))
-
-
-def read_parts(paths: Iterable[str | Path]) -> list[Part]:
-    """Read the footers of tables of examples; a directory stands for the tables in it.
-
-    Raises `CellError` for a table that is missing, also from a directory, damaged or of another kind.
-    """
-    files = [
-        file
-        for path in map(Path, paths)
-        for file in (numbered_tables(path, CellError) if path.is_dir() else [path])
-    ]
-    return [_part(file) for file in files]
-
-
 def read_trajectories(parts: Iterable[str | Path | Part]) -> Iterator[Trajectory]:
     """Yield the trajectories of all models and tasks, with one model in memory at a time.
 
@@ -133,8 +99,9 @@ def read_trajectories(parts: Iterable[str | Path | Part]) -> Iterator[Trajectory
         A table is missing, damaged or of another kind, or the examples of a task differ between checkpoints.
     """
     read = [one for part in parts for one in ([part] if isinstance(part, Part) else read_parts([part]))]
+    tables = Tables()
     for model, of_model in _by_model(read).items():
-        yield from _of_model(model, of_model)
+        yield from _of_model(model, of_model, tables)
 
 
 def models_of(parts: Iterable[Part]) -> dict[str, Model]:
@@ -209,31 +176,42 @@ def _most_common(texts: Sequence[str]) -> str:
     return max(texts, key=lambda one: (texts.count(one), len(texts) - texts[::-1].index(one)))
 
 
-def _of_model(model: str, parts: Sequence[Part]) -> Iterator[Trajectory]:
+def _of_model(model: str, parts: Sequence[Part], tables: Tables) -> Iterator[Trajectory]:
     ordered = _ordered(parts)
     parameters = {
         name.removeprefix("parameters_"): int(ordered[name].max())
         for name in map(str, ordered)
         if name.startswith("parameters_")
     }
-    tables: dict[str, dict[str, tuple[Part, pd.DataFrame]]] = {}
+    found: dict[str, dict[str, _Values]] = {}  # task → checkpoint → what is known of it
     for part in parts:
         checkpoint = str(part.place["checkpoint"])
-        for task, rows in read_frame(part.path, EXAMPLES).groupby("task", sort=False):
-            of_task = tables.setdefault(str(task), {})
+        tasks, metrics = tables.read(part)
+        for task, named in tasks.items():
+            of_task = found.setdefault(task, {})
             if checkpoint in of_task:
                 raise CellError(
-                    f"{part.path} and {of_task[checkpoint][0].path}: two results for model {model}, "
+                    f"{part.path} and {of_task[checkpoint].part.path}: two results for model {model}, "
                     f"checkpoint {checkpoint}, task {task}; import or score only one."
                 )
-            of_task[checkpoint] = part, rows.sort_values("example", ignore_index=True)
-    for task, found in tables.items():
-        having = ordered[ordered["checkpoint"].isin(found)]
-        kept = _most_common([found[name][0].texts(task) for name in having["checkpoint"]])
-        same = [found[name][0].texts(task) == kept for name in having["checkpoint"]]
+            of_task[checkpoint] = _Values(part, named, {n: v[named.rows] for n, v in metrics.items()})
+    for task in list(found):
+        of_task = found.pop(task)
+        having = ordered[ordered["checkpoint"].isin(of_task)]
+        kept = _most_common([of_task[name].part.texts(task) for name in having["checkpoint"]])
+        same = [of_task[name].part.texts(task) == kept for name in having["checkpoint"]]
         checkpoints = having[same].reset_index(drop=True)[list(CHECKPOINT_COLUMNS)]
-        rows_of = [found[name] for name in checkpoints["checkpoint"]]
-        yield _trajectory(model, task, checkpoints, parameters, rows_of)
+        yield _trajectory(
+            model, task, checkpoints, parameters, [of_task[name] for name in checkpoints["checkpoint"]]
+        )
+
+
+class _Values(NamedTuple):
+    """What a table knows of a task."""
+
+    part: Part
+    named: Named
+    metrics: Mapping[str, np.ndarray]
 
 
 def _trajectory(
@@ -241,30 +219,26 @@ def _trajectory(
     task: str,
     checkpoints: pd.DataFrame,
     parameters: Mapping[str, int],
-    found: Sequence[tuple[Part, pd.DataFrame]],
+    found: Sequence[_Values],
 ) -> Trajectory:
-    first = found[0][1]
-    for part, rows in found:
-        if not rows["example"].equals(first["example"]):
+    first = found[0]
+    for part, named, _ in found:
+        if named is not first.named and not np.array_equal(named.names, first.named.names):
             raise CellError(
                 f"{part.path}: the examples of task {task} differ between the checkpoints of {model}; "
                 f"{EXAMPLES.remedy}."
             )
-    metrics = [c for c in first.columns if c not in EXAMPLES.columns and first[c].notna().any()]
+    missing = np.full(len(first.named.names), np.nan)
     return Trajectory(
         model,
         task,
         checkpoints,
         parameters,
-        first["example"].to_numpy(),
-        pd.factorize(first["cluster"])[0],
-        {name: np.stack([rows[name].to_numpy(dtype=float) for _, rows in found]) for name in metrics},
+        first.named.names,
+        first.named.clusters,
+        {
+            name: np.stack([one.metrics.get(name, missing) for one in found])
+            for name, values in first.metrics.items()
+            if not np.isnan(values).all()
+        },
     )
-
-
-def _part(path: Path) -> Part:
-    footer = read_footer(path, EXAMPLES)
-    place: Mapping[str, Any] | None = footer.get("place")
-    if place is None:
-        raise CellError(f"{path}: the footer has no 'place'; {EXAMPLES.remedy}.")
-    return Part(path, place, footer.get("requests", {}))

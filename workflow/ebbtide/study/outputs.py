@@ -132,5 +132,8 @@ _HEADER = """# Outputs
 The results of a study and the tasks and checkpoints it uses, by stage. `{study}` is the name of the study.
 Paths never contain timestamps.
 
+In TSV and CSV files, a text that a spreadsheet would run as a formula (`=1+1`, `@SUM(A1)`) has an apostrophe
+before it. Ebbtide removes it when it reads such a file; numbers such as -0.5 are unchanged.
+
 This page is generated from the rule files by `make outputs`.
 """

@@ -15,6 +15,7 @@ from ebbtide.tasks.kinds import Example, Request
 from ebbtide.tasks.local_data import contents_of_source
 from ebbtide.tasks.render import BadRow, Row, fields_read, literal_of, text_of
 from ebbtide.tasks.rows import Rows, begins_with_mark, read_rows
+from ebbtide.tasks.texts import text_digests, texts_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,11 +52,13 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
         written = footer(task, len(requests), requests["example"].nunique())
         return requests, {
             **written,
+            "texts": texts_record(text_digests(requests)),
             "definition": {**task.definition, "kind": record["kind"]},
             "lm_eval": record,
         }
     requests, dropped = freeze_counting(task)
     record = footer(task, len(requests), requests["example"].nunique(), dropped)
+    record["texts"] = texts_record(text_digests(requests))
     if task.data is not None and begins_with_mark(Path(task.data)):
         record["byte_order_mark"] = "removed"
     if missing := missing_cells(task):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.statistics.regression.design import TERMS
+from ebbtide.texts import for_tex, one_line
 from ebbtide.titles import Ability
 
 HEADINGS = ("Task", "Parameters", "Tokens", "Interaction")
@@ -32,9 +33,6 @@ _CORRECTIONS = {
     "holm": "Correction of p: Holm over all {tests} tests",
     "none": "Correction of p: none ({tests} tests)",
 }
-_SPECIAL = str.maketrans(
-    {**{c: f"\\{c}" for c in "&%$#_{}"}, "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
-)
 
 
 def printed_p(p: float) -> str:
@@ -108,15 +106,13 @@ def as_tex(table: pd.DataFrame, sentences: Sequence[str], label: str) -> str:
     """Return a LaTeX table without extra packages; significant effects are bold. `label` is for \\ref."""
     lines = [" & ".join(HEADINGS) + r" \\", r"\hline"]
     for row in table.to_dict("records"):
-        name = str(row["task"]).translate(_SPECIAL)
+        name = for_tex(str(row["task"]))
         if not row["tokens"]:
-            lines.append(
-                rf"{name} & \multicolumn{{3}}{{l}}{{{str(row['parameters']).translate(_SPECIAL)}}} \\"
-            )
+            lines.append(rf"{name} & \multicolumn{{3}}{{l}}{{{for_tex(str(row['parameters']))}}} \\")
             continue
         cells = [_math(row[t], bold) for t, bold in zip(TERMS, row["significant"], strict=True)]
         lines.append(" & ".join([name, *cells]) + r" \\")
-    text = " ".join(s.format(mark="bold").translate(_SPECIAL) for s in sentences)
+    text = " ".join(for_tex(s.format(mark="bold")) for s in sentences)
     return "\n".join(
         [
             *(r"\begin{table}", r"\centering", rf"\caption{{{text}}}", rf"\label{{tab:{label}}}"),
@@ -127,7 +123,7 @@ def as_tex(table: pd.DataFrame, sentences: Sequence[str], label: str) -> str:
 
 def _marked(row: Mapping[Any, Any]) -> tuple[str, ...]:
     stars = [MARK if flag else "" for flag in row["significant"]]
-    return (str(row["task"]), *(f"{row[t]}{star}" for t, star in zip(TERMS, stars, strict=True)))
+    return (one_line(str(row["task"])), *(f"{row[t]}{star}" for t, star in zip(TERMS, stars, strict=True)))
 
 
 def _math(cell: str, bold: bool) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.statistics.compute import compute
-from ebbtide.statistics.panel import Part, read_parts
+from ebbtide.statistics.example_tables import Part, read_parts
 
 POINTS = (
     *("series", "model", "checkpoint", "tokens", "parameters", "flops", "task", "asked", "shots"),

@@ -1,14 +1,18 @@
 """Digests of the texts of examples: whether two tables of requests ask the same."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def text_digests(requests: pd.DataFrame) -> dict[str, int]:
+def text_digests(requests: "pd.DataFrame") -> dict[str, int]:
     """Return the digest of contexts, continuations and right choices of each example, by its name."""
+    import pandas as pd
+
     gold = requests["gold"].astype(float) if "gold" in requests else np.nan
     rows = pd.util.hash_pandas_object(
         requests[["choice", "context", "continuation"]].astype({"choice": "int64"}).assign(gold=gold),
