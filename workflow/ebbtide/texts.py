@@ -5,6 +5,7 @@ Titles, names and the texts of tasks may contain anything. Importing this module
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
