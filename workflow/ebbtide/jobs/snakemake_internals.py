@@ -3,14 +3,20 @@
 `tests/workflow/test_snakemake_internals.py` tests each with the installed version.
 """
 
+import inspect
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from typing import Any, TypeVar
 
+from snakemake.target_jobs import parse_target_jobs_cli_args  # type: ignore[import-untyped]
 from snakemake_interface_logger_plugins.common import LogEvent
 
 _LOGGER = "snakemake.logging"
+TARGET_JOBS = "--target-jobs"
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def limit_resource(workflow: Any, name: str, limit: int) -> None:
@@ -31,6 +37,20 @@ def jobs_run_here(workflow: Any) -> bool:
     if workflow.dryrun:
         return workflow.resource_settings.nodes is None
     return bool(workflow.local_exec)
+
+
+def models_of_process(workflow: Any) -> set[str] | None:
+    """Return the values of the wildcard `model` in the jobs that a process was started for, as on a cluster.
+
+    None for a run itself, and if some job has no such wildcard. Snakemake knows its target jobs only after it
+    has read the Snakefile, so they are read from its command line.
+    """
+    if not is_job(workflow) or TARGET_JOBS not in sys.argv:
+        return None
+    after = sys.argv[sys.argv.index(TARGET_JOBS) + 1 :]
+    jobs = parse_target_jobs_cli_args(list(takewhile(lambda argument: not argument.startswith("-"), after)))
+    models = [job.wildcards_dict.get("model") for job in jobs]
+    return None if None in models else set(models)
 
 
 def planned_rules(workflow: Any) -> set[str]:
@@ -91,3 +111,12 @@ class _FailedJobs(logging.Handler):
             self._report(FailedJob(outputs, logs, found["aux_logs"]))
         elif event == LogEvent.JOB_ERROR and not found["indent"]:
             self._report(FailedJob(found["output"], found["log"]))
+
+
+def with_signature(function: F) -> F:
+    """Keep the signature of an input function with it: Snakemake inspects it again for every job.
+
+    Inspecting takes longer than most input functions.
+    """
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function
