@@ -1,6 +1,7 @@
 """The lock: what it says, how it is written, and what is made of a damaged one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ def test_equal_locks_make_equal_bytes_and_a_line_per_file(tmp_path: Path) -> Non
     text = (tmp_path / "one.json").read_text()
     assert text == (tmp_path / "two.json").read_text()
     assert f'"model.safetensors": "{locks.sha("a")} 1000 2023-05-01",\n' in text
+
+
+def test_models_that_are_not_named_are_left_out(tmp_path: Path) -> None:
+    lock = locks.lock({8: locks.files("a")})
+    write_lock(replace(lock, models={**lock.models, "other": lock.models["tiny"]}), tmp_path / "s.lock.json")
+    assert read_lock(tmp_path / "s.lock.json", {"tiny"}).models == lock.models
 
 
 def test_no_file_is_an_empty_lock(tmp_path: Path) -> None:

@@ -5,13 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+from snakemake_interface_executor_plugins.utils import (
+    TargetSpec,
+    encode_target_jobs_cli_args,
+    format_cli_arg,
+)
+
 from workspace import ROOT
 
 SNAKEFILE = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "workflow")!r})
+import inspect
 from ebbtide.jobs.snakemake_internals import (
-    escape_report, is_job, jobs_run_here, jobs_to_run, limit_resource, planned_rules
+    escape_report, is_job, jobs_run_here, jobs_to_run, limit_resource, models_of_process, planned_rules,
+    with_signature
 )
 
 limit_resource(workflow, "hub", 2)
@@ -20,15 +28,28 @@ escape_report()
 escape_report()
 from snakemake.report.html_reporter import data
 print("REPORT", data.render_metadata({{"title": "</script>"}}), hasattr(data.render_results, "__wrapped__"))
+print("MODELS", models_of_process(workflow))
 print("LIMITS", workflow.global_resources["hub"], workflow.global_resources["mine"])
 
 rule all:
     input: expand("{{name}}.done", name=["a", "b"])
 
+@with_signature
+def memory(wildcards, attempt):
+    return attempt * 100
+
+print("INSPECTED ONCE", inspect.signature(memory) is inspect.signature(memory))
+
 rule make:
     output: "{{name}}.done"
-    resources: here=lambda wildcards: int(jobs_run_here(workflow)), job=int(is_job(workflow))
-    shell: "echo HERE {{resources.here}} JOB {{resources.job}} >&2; touch {{output}}"
+    resources:
+        here=lambda wildcards: int(jobs_run_here(workflow)), job=int(is_job(workflow)), mem_mb=memory
+    shell:
+        "echo HERE {{resources.here}} JOB {{resources.job}} MEMORY {{resources.mem_mb}} >&2; touch {{output}}"
+
+rule of_model:
+    output: "{{model}}/{{name}}.done"
+    shell: "touch {{output}}"
 
 onstart:
     print("TO RUN", sorted(w.name for w in jobs_to_run(workflow, "make")), jobs_to_run(workflow, "other"))
@@ -48,7 +69,9 @@ def test_the_installed_snakemake_offers_what_is_used(tmp_path: Path) -> None:
     assert re.search(r"LIMITS .*\b2\b.*\b7\b", said)  # the command line has the last word
     assert 'REPORT {"title": "\\u003c/script\\u003e"} True' in said
     assert "TO RUN ['b'] []" in said
-    assert "HERE 1 JOB 0" in said
+    assert "MODELS None" in said  # a run needs all
+    assert "INSPECTED ONCE True" in said
+    assert "HERE 1 JOB 0 MEMORY 100" in said
     assert "PLANNED ['all', 'make']" in said
 
 
@@ -109,6 +132,25 @@ def test_the_settings_of_the_plugin_for_slurm_are_found() -> None:
     command = [sys.executable, "-c", SLURM_SETTINGS]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "('squeue', 10)\n"
+
+
+def test_a_process_started_for_jobs_knows_their_models(tmp_path: Path) -> None:
+    """As executors start it on a node."""
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+
+    def models(*jobs: TargetSpec) -> str:
+        target = format_cli_arg("--target-jobs", encode_target_jobs_cli_args(jobs))
+        rest = "--cores 1 --force --nolock --no-hooks --mode remote --resources mine=7"
+        command = f"{sys.executable} -m snakemake {target} --allowed-rules make of_model {rest}"
+        done = subprocess.run(command, cwd=tmp_path, shell=True, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        [found] = re.findall("^MODELS (.*)$", done.stdout + done.stderr, re.MULTILINE)
+        return str(found)
+
+    one, other = (TargetSpec("of_model", {"model": "m-1.4b", "name": name}) for name in "xy")
+    assert models(one, other) == "{'m-1.4b'}"
+    assert (tmp_path / "m-1.4b/y.done").exists()
+    assert models(one, TargetSpec("make", {"name": "a"})) == "None"  # this job may need all
 
 
 def test_no_other_file_reaches_into_snakemake() -> None:

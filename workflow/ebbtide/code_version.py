@@ -8,7 +8,6 @@ trees, as the closure of the script's imports within the package. Comments, docs
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +45,8 @@ class CodeVersions:
         self._known = _read(cache)
         self._fresh = 0
         self._sources: dict[Path, Source] = {}
+        self._files: dict[str, Path | None] = {}
+        self._templates: dict[Path, tuple[Path, ...]] = {}
 
     def script(self, name: str) -> str:
         """Digest of `scripts/{name}.py` and of every module that it imports, directly or not."""
@@ -71,11 +72,13 @@ class CodeVersions:
 
     def file(self, name: str) -> Path:
         """Return the source file of a module of the package. Raises `KeyError` for an unknown module."""
-        base = self._package.joinpath(*name.split("."))
-        for file in (base.with_suffix(".py"), base / "__init__.py"):
-            if file.is_file():
-                return file
-        raise KeyError(f"there is no module {self._package.name}.{name}")
+        if name not in self._files:
+            base = self._package.joinpath(*name.split("."))
+            files = (base.with_suffix(".py"), base / "__init__.py")
+            self._files[name] = next((file for file in files if file.is_file()), None)
+        if (found := self._files[name]) is None:
+            raise KeyError(f"there is no module {self._package.name}.{name}")
+        return found
 
     def save(self) -> None:
         """Write the cache file if new sources were parsed."""
@@ -89,10 +92,17 @@ class CodeVersions:
 
     def _digest(self, file: Path) -> str:
         sources = [self.file(name) for name in self.closure(file)]
-        data = {path for source in sources for path in _templates(source.parent)}
+        data = {path for place in {source.parent for source in sources} for path in self._data(place)}
         parts = [[str(f.relative_to(self._package)), self._source(f).code] for f in sources]
         parts += [[str(f.relative_to(self._package)), file_sha256(f)] for f in data]
         return digest([self._source(file).code, *sorted(parts)])
+
+    def _data(self, directory: Path) -> tuple[Path, ...]:
+        """Return the HTML templates and their scripts in the directory of a module."""
+        if directory not in self._templates:
+            files = (f for f in directory.glob("templates/*") if f.is_file())
+            self._templates[directory] = tuple(f for f in files if not f.suffix.startswith(".py"))
+        return self._templates[directory]
 
     def _source(self, file: Path) -> Source:
         if file not in self._sources:
@@ -125,11 +135,6 @@ def _read(cache: Path | None) -> dict[str, Source]:
         return {key: Source(tuple(imports), str(code)) for key, (imports, code) in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-
-
-def _templates(directory: Path) -> Iterator[Path]:
-    """Yield the HTML templates and their scripts in the directory of a module."""
-    yield from (f for f in directory.glob("templates/*") if f.is_file() and not f.suffix.startswith(".py"))
 
 
 def _parse(content: bytes, package: str) -> Source:

@@ -240,9 +240,13 @@ def _check_nesting(document: Any) -> None:
     raise ValueError(_TOO_DEEP)
 
 
+# Made once: `json.dumps` makes an encoder per call, and planning calls this for every cell.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """Return the canonical JSON of `value`: sorted keys, no spaces. Digests and identities are made of it."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def digest(value: Any) -> str:

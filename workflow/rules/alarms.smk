@@ -59,7 +59,7 @@ rule alarms:
         f"logs/alarms/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=STUDY.parts("examples"),  # rerun also when one is removed
+        examples=parts_of("examples"),  # rerun also when one is removed
         # The other settings only affect the report.
         settings={
             **STUDY.config["trajectories"],

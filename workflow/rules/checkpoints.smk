@@ -75,7 +75,7 @@ if STUDY.unlocked:
     rule unlocked:
         """Say what the lock lacks, whatever file is requested: no rule can name its checkpoints and tasks."""
         input:
-            lambda wildcards: fail(PROBLEM),
+            lambda wildcards: fail(problem()),
         output:
             "{file}",
         log:
@@ -89,7 +89,7 @@ rule audit:
     """List problems and anomalies of checkpoints, using only the lock and what planning reads of directories."""
     input:
         # An incomplete lock is no clean bill: the run ends with what it lacks.
-        lambda wildcards: fail(PROBLEM) if STUDY.unlocked else [],
+        lambda wildcards: fail(problem()) if STUDY.unlocked else [],
     output:
         audit=report(
             f"{RESULTS}/checkpoint_audit.tsv",

@@ -7,6 +7,7 @@ and in every job on a cluster.
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(workflow.basedir) / "workflow"
@@ -20,13 +21,16 @@ from ebbtide.jobs import cluster
 from ebbtide.jobs.failures import Failures
 from ebbtide.jobs.gpu_plan import GpuPlan
 from ebbtide.jobs.hooks import on_start
-from ebbtide.jobs.leads import COMMON, ScoreJobs, check_deleted_weights
+from ebbtide.jobs.leads import COMMON, MissingCells, ScoreJobs, check_deleted_weights
+from ebbtide.jobs.resources import memory_mb, minutes
 from ebbtide.jobs.snakemake_internals import (
     escape_report,
     is_job,
     jobs_run_here,
     limit_resource,
+    models_of_process,
     planned_rules,
+    with_signature,
 )
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
@@ -42,8 +46,11 @@ def fail(message):
     sys.exit(2)
 
 
+# A job on a cluster parses the workflow again, for its own models only.
+OWN_MODELS = models_of_process(workflow)
+
 try:
-    STUDY = load_study(config, workflow.configfiles)
+    STUDY = load_study(config, workflow.configfiles, only=OWN_MODELS)
 except EbbtideError as error:
     fail(error)
 
@@ -52,18 +59,13 @@ METRICS = f"{RESULTS}/metrics.parquet"
 CELL = "results/scores/{model}/{checkpoint}/{task}.parquet"
 OUTPUTS = Outputs(RESULTS)
 CODE = CodeVersions(cache=Path(".snakemake/ebbtide_code.json"))
-SCORE_JOBS = ScoreJobs(STUDY)
+MISSING = MissingCells(STUDY)
+SCORE_JOBS = ScoreJobs(STUDY, MISSING)
 GPUS = GpuPlan(STUDY, SCORE_JOBS, planning=not is_job(workflow))
-BUDGET = WeightBudget(STUDY)
+BUDGET = WeightBudget(STUDY, MISSING)
 FAILURES = Failures(workflow)
 STORE = STUDY.config["scoring"]["store"]
 NOTICES = []  # about this run, printed at its end
-# The reason why only the targets `lock` and `audit` can run (incomplete lock, finding of the audit), or None.
-PROBLEM = (
-    problem_of(lambda: check_checkpoints(STUDY))
-    or problem_of(lambda: check_deleted_weights(STUDY))
-    or problem_of(BUDGET.check)
-)
 FREEZING, TRAINING = (
     1000,
     10,
@@ -88,10 +90,25 @@ wildcard_constraints:
     task=any_of(STUDY.tasks),
 
 
+@cache
+def problem():
+    """Return why only the targets `lock` and `audit` can run (incomplete lock, finding of the audit), or None.
+
+    A job on a cluster has none, because its run was planned.
+    """
+    if is_job(workflow):
+        return None
+    return (
+        problem_of(lambda: check_checkpoints(STUDY))
+        or problem_of(lambda: check_deleted_weights(STUDY))
+        or problem_of(BUDGET.check)
+    )
+
+
 def require_checkpoints():
-    """Exit with `PROBLEM`, if any. Input functions call this, so that `lock` and `audit` can run regardless."""
-    if PROBLEM:
-        fail(PROBLEM)
+    """Exit with `problem`, if any. Input functions call this, so that `lock` and `audit` can run regardless."""
+    if problem():
+        fail(problem())
 
 
 def checkpoint_of(wildcards):
@@ -99,6 +116,10 @@ def checkpoint_of(wildcards):
     return STUDY.checkpoint(wildcards.model, wildcards.checkpoint)
 
 
+# Functions that Snakemake calls for every cell or checkpoint keep their signature with them.
+
+
+@with_signature
 def weights_of(wildcards):
     """Return the weights that a cell needs; none if it is copied from the store, so that nothing is fetched."""
     require_checkpoints()
@@ -110,6 +131,7 @@ def weights_of(wildcards):
     return ancient(BUDGET.directory(checkpoint_of(wildcards).marker)) if missing else []
 
 
+@with_signature
 def gpus_of(wildcards):
     """Return the GPUs of this machine that a scoring job takes; on a cluster, the profile requests them."""
     if not jobs_run_here(workflow):
@@ -117,16 +139,54 @@ def gpus_of(wildcards):
     return GPUS.of_job(wildcards.model, wildcards.checkpoint, wildcards.task)
 
 
+@with_signature
+def requests_of(wildcards):
+    """Return the frozen task of a cell."""
+    return ancient(STUDY.tasks[wildcards.task].frozen)
+
+
+@with_signature
+def marker_of(wildcards):
+    """Return what exists when the weights of a cell can be loaded."""
+    return checkpoint_of(wildcards).marker
+
+
+@with_signature
+def identity_of(wildcards):
+    """Return the identity of a cell as text."""
+    return canonical_json(STUDY.identity(checkpoint_of(wildcards), wildcards.task))
+
+
+@with_signature
+def memory_of(wildcards, attempt):
+    """Return the memory of a scoring job in MB."""
+    return memory_mb(STUDY, checkpoint_of(wildcards), attempt)
+
+
+@with_signature
+def minutes_of(wildcards, attempt):
+    """Return the time limit of a scoring job."""
+    return minutes(STUDY, checkpoint_of(wildcards), attempt)
+
+
+@with_signature
 def cells_of(wildcards):
     """Return the cells of one checkpoint, in the order of the configuration."""
     require_checkpoints()
-    return expand(
-        CELL, model=wildcards.model, checkpoint=wildcards.checkpoint, task=STUDY.tasks
+    cell = CELL.format(
+        model=wildcards.model, checkpoint=wildcards.checkpoint, task="{task}"
     )
+    return [cell.format(task=task) for task in STUDY.tasks]
+
+
+@with_signature
+def expected_of(wildcards):
+    """Return what the cells of a checkpoint must be, as text."""
+    return canonical_json(STUDY.expected(checkpoint_of(wildcards)))
 
 
 def parts_of(table):
-    """Return an input function: `metrics` or `examples` of all checkpoints."""
+    """Return a function for inputs and params: `metrics` or `examples` of all checkpoints."""
     return lambda wildcards: require_checkpoints() or STUDY.parts(table)
 
 
@@ -134,7 +194,9 @@ onstart:
     try:
         cluster.prepare(workflow)
         NOTICES.extend(on_start(STUDY, BUDGET, workflow))
-    except EbbtideError as error:  # a full disk, or a scheduler that forgets submissions
+    except (
+        EbbtideError
+    ) as error:  # a full disk, or a scheduler that forgets submissions
         fail(error)
 
 

@@ -66,7 +66,7 @@ rule forgetting:
         f"logs/forgetting/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=STUDY.parts("examples"),  # rerun also when one is removed
+        examples=parts_of("examples"),  # rerun also when one is removed
         study=STUDY.name,
         forgetting=STUDY.config["forgetting"],
         trajectories=STUDY.config["trajectories"],

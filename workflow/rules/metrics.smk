@@ -22,13 +22,13 @@ OUTPUTS.files(
     "metrics",
     "results/{study}/metrics/{model}/{checkpoint}-{expected}.parquet",
     "metrics of one checkpoint",
-    STUDY.parts("metrics"),
+    lambda: STUDY.parts("metrics"),
 )
 OUTPUTS.files(
     "metrics",
     "results/{study}/examples/{model}/{checkpoint}-{expected}.parquet",
     "metrics of every example of one checkpoint",
-    STUDY.parts("examples"),
+    lambda: STUDY.parts("examples"),
 )
 OUTPUTS.tables(
     "metrics",
@@ -54,7 +54,7 @@ OUTPUTS.files(
     "metrics",
     "results/{study}/imported/metrics.parquet",
     "metrics of all imported results, and the notices of the import",
-    [STUDY.imports("metrics.parquet")] if STUDY.imported else [],
+    lambda: [STUDY.imports("metrics.parquet")] if STUDY.imported else [],
     condition="results imported",
 )
 OUTPUTS.files(
@@ -92,9 +92,7 @@ rule measure:
         mem_mb=1000,
         runtime=5,
     params:
-        expected=lambda wildcards: canonical_json(
-            STUDY.expected(checkpoint_of(wildcards))
-        ),
+        expected=expected_of,
         code=CODE.module("metrics.measure"),
     shell:
         "python -m ebbtide measure --cells {input.cells:q} --requests {input.requests:q}"
@@ -168,7 +166,7 @@ rule metrics:
         f"logs/metrics/{STUDY.name}.log",
     priority: COMMON
     params:
-        parts=STUDY.parts("metrics"),  # rerun also when one is removed
+        parts=parts_of("metrics"),  # rerun also when one is removed
         code=CODE.script("metrics"),
     script:
         "../scripts/metrics.py"
@@ -189,7 +187,7 @@ rule audit_results:
         f"logs/audit_results/{STUDY.name}.log",
     priority: COMMON
     params:
-        parts=STUDY.parts("metrics"),
+        parts=parts_of("metrics"),
         allowed=allowed_duplicates(STUDY.findings),
         code=CODE.script("audit_results"),
     script:

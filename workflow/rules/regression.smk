@@ -140,7 +140,7 @@ rule example_model:
         f"logs/example_model/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=STUDY.parts("examples"),
+        examples=parts_of("examples"),
         regression=REGRESSION,
         most_checkpoints=STUDY.config["regression"]["example_model"]["checkpoints"],
         code=CODE.script("example_model"),

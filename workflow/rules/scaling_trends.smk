@@ -60,7 +60,7 @@ if HAS_SCALING_TRENDS:
             f"logs/scaling_trends/{STUDY.name}.log",
         priority: COMMON
         params:
-            examples=STUDY.parts("examples"),  # rerun also when one is removed
+            examples=parts_of("examples"),  # rerun also when one is removed
             scaling_trends=SCALING_TRENDS,
             series=SERIES,
             shots={name: [s.base, s.shots] for name, s in SHOTS.items()},

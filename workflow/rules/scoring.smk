@@ -11,14 +11,12 @@ RERUNS   when the cell is missing or its identity changes: weights, tokenizer, t
 There is one job per cell, but weights are loaded once per checkpoint: see `jobs.score_cell`.
 """
 
-from ebbtide.jobs.resources import memory_mb, minutes
-
 OUTPUTS.files(
     "scoring",
     CELL,
     "log-likelihoods of one cell, one row per example and choice; shared by the studies of a checkout",
     # Cells are targets, so that a deleted cell is made again.
-    [
+    lambda: [
         CELL.format(model=c.model, checkpoint=c.name, task=task)
         for c in STUDY.checkpoints()
         for task in STUDY.tasks
@@ -30,7 +28,7 @@ rule score:
     """Score one task with one checkpoint: one row per example and choice."""
     input:
         weights=weights_of,
-        requests=lambda wildcards: ancient(STUDY.tasks[wildcards.task].frozen),
+        requests=requests_of,
     output:
         cell=CELL,
     log:
@@ -47,17 +45,11 @@ rule score:
     resources:
         slot=1,  # cells of a group run one after another; the first loads the weights for all
         gpu=gpus_of if GPUS.limit else 0,
-        mem_mb=lambda wildcards, attempt: memory_mb(
-            STUDY, checkpoint_of(wildcards), attempt
-        ),
-        runtime=lambda wildcards, attempt: minutes(
-            STUDY, checkpoint_of(wildcards), attempt
-        ),
+        mem_mb=memory_of,
+        runtime=minutes_of,
     params:
-        checkpoint=lambda wildcards: checkpoint_of(wildcards).marker,
-        identity=lambda wildcards: canonical_json(
-            STUDY.identity(checkpoint_of(wildcards), wildcards.task)
-        ),
+        checkpoint=marker_of,
+        identity=identity_of,
     shell:
         "python -m ebbtide score --model {params.checkpoint:q} --requests {input.requests:q}"
         " --identity {params.identity:q} --hint resources/ahead/{wildcards.model}.json"

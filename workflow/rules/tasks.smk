@@ -14,13 +14,13 @@ OUTPUTS.files(
     "tasks",
     "resources/tasks/{task}.parquet",
     "the requests of a task, one row per example and choice",
-    [f"resources/tasks/{task}.parquet" for task in STUDY.tasks],
+    lambda: [f"resources/tasks/{task}.parquet" for task in STUDY.tasks],
 )
 OUTPUTS.files(
     "tasks",
     "resources/tasks/{task}.preview.tsv",
     "its first examples, as the model reads them",
-    [f"resources/tasks/{task}.preview.tsv" for task in STUDY.tasks],
+    lambda: [f"resources/tasks/{task}.preview.tsv" for task in STUDY.tasks],
 )
 
 

@@ -57,7 +57,7 @@ rule trends:
         f"logs/trends/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=STUDY.parts("examples"),  # rerun also when one is removed
+        examples=parts_of("examples"),  # rerun also when one is removed
         metrics=STUDY.config["trajectories"]["metrics"],
         alpha=STUDY.config["trajectories"]["alpha"],
         equivalence_margin=STUDY.config["trends"]["equivalence_margin"],

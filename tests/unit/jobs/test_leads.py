@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 import tiny
+from ebbtide.cells import store
 from ebbtide.grid import Checkpoint, Model
+from ebbtide.jobs import leads
 from ebbtide.jobs.leads import COPY, FOLLOWER, LEAD, ScoreJobs, hint_path, hints, missing
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task
@@ -64,8 +66,8 @@ def put(study: Study, model: str, name: str, *tasks: str) -> None:
 
 
 def priorities(study: Study, model: str, name: str) -> list[int]:
-    leads = ScoreJobs(study)
-    return [leads.priority(model, name, task) for task in TASKS]
+    jobs = ScoreJobs(study)
+    return [jobs.priority(model, name, task) for task in TASKS]
 
 
 def test_what_the_store_lacks(study: Study) -> None:
@@ -74,6 +76,37 @@ def test_what_the_store_lacks(study: Study) -> None:
     assert missing(study, study.checkpoint("small", "step8")) == ["t1", "t2", "t3"]
     assert missing(with_(study, dtype="float64"), study.checkpoint("small", "step0")) == list(TASKS)
     assert missing(with_(study, recompute=True), study.checkpoint("small", "step0")) == list(TASKS)
+
+
+def test_a_listing_of_the_store_finds_the_same_and_opens_what_is_there(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(study, "small", "step0", "t2")
+    [cell] = Path(study.config["scoring"]["store"]).glob("*.parquet")
+    monkeypatch.setattr(leads, "LISTED", 1)
+    opened: list[str] = []
+    is_whole = store.is_whole
+    monkeypatch.setattr(store, "is_whole", lambda p, i: bool(opened.append(p.name)) or is_whole(p, i))
+    cells = leads.MissingCells(study)
+    for _ in range(2):  # each checkpoint is looked for once
+        found = [cells.of(checkpoint) for checkpoint in study.checkpoints()]
+        assert found == [["t1", "t3"], *([list(TASKS)] * 3)]
+    assert opened == [cell.name]
+    cell.write_bytes(b"")  # a name alone is no cell
+    assert leads.MissingCells(study).of(study.checkpoint("small", "step0")) == list(TASKS)
+
+
+def test_a_store_that_cannot_be_listed_is_opened_cell_by_cell(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(study, "small", "step0", "t2")
+    monkeypatch.setattr(leads, "LISTED", 1)
+
+    def refuse(directory: object) -> None:
+        raise PermissionError(directory)
+
+    monkeypatch.setattr(leads.os, "scandir", refuse)
+    assert leads.MissingCells(study).of(study.checkpoint("small", "step0")) == ["t1", "t3"]
 
 
 def test_priorities_are_ordered() -> None:

@@ -8,7 +8,7 @@ import yaml
 
 import tiny
 from ebbtide.errors import ConfigError
-from ebbtide.study.load import read_study
+from ebbtide.study.load import load_study, read_study
 from ebbtide.study.study import Study
 from workspace import Workspace, write_small_study
 
@@ -346,3 +346,21 @@ def test_every_key_of_every_schema_is_described():
         schema = yaml.safe_load(file.read_text())
         parts = {"": schema, **schema.get("$defs", {})}
         assert [u for name, part in parts.items() for u in undescribed(part, f"{file.name}{name}")] == []
+
+
+def test_a_job_of_a_run_loads_its_own_models_and_repeats_no_check_of_the_whole(workspace):
+    with workspace.edited("config.yaml") as content:
+        content["models"].append({"name": "other", "path": "nowhere", "steps": [1], "tokens_per_step": 1})
+        content["alarms"] = {
+            "allow": [{"model": "small-d16", "task": "memo_trap", "reason": "known", "until": "2999-01-01"}]
+        }
+    content = workspace.read_yaml("config.yaml")
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_study(content, ["config.yaml"])
+    part = load_study(content, ["config.yaml"], only={"small-d8"})
+    assert list(part.models) == ["small-d8"]  # no directory of another row was read
+    content["models"].pop()
+    whole = load_study(content, ["config.yaml"])
+    checkpoint = part.checkpoint("small-d8", "step16")
+    assert checkpoint == whole.checkpoint("small-d8", "step16")
+    assert part.part("metrics", checkpoint) == whole.part("metrics", checkpoint)

@@ -5,7 +5,7 @@ from ebbtide.study.outputs import Outputs
 
 def register() -> Outputs:
     outputs = Outputs("results/mine")
-    outputs.files("scoring", "results/scores/{model}.parquet", "cells", ["results/scores/a.parquet"])
+    outputs.files("scoring", "results/scores/{model}.parquet", "cells", lambda: ["results/scores/a.parquet"])
     outputs.tables("alarms", {"alarms.tsv": "drops"}, condition="cells scored")
     outputs.tables("laws", {"fits.tsv": "fits"}, when=False, condition="section `laws:`")
     outputs.figures("alarms", {"alarms": "drops, drawn"}, shows=["alarms.tsv", "metrics.parquet"])

@@ -1,6 +1,9 @@
 """Scoring jobs of a run: the missing cells, the priorities of their jobs, and the hint file for workers."""
 
+import os
 from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ebbtide.cells import store
@@ -13,24 +16,52 @@ from ebbtide.study.study import Study
 # last.
 LEAD, COPY, FOLLOWER = 2, 1, 0
 
+LISTED = 1000  # cells of a study from which on its store is listed, which may hold the cells of many others
+
 COMMON = 1  # priority of all other rules: after leads, before followers
+
+
+class MissingCells:
+    """The cells of a study that must be scored; each is looked for once (see `missing`).
+
+    Snakemake asks for every cell several times, and the store may be on a slow file system.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._tasks: dict[tuple[str, str], list[str]] = {}
+
+    def of(self, checkpoint: Checkpoint) -> list[str]:
+        """Return the tasks of a checkpoint that must be scored, in the order of the configuration."""
+        place = checkpoint.model, checkpoint.name
+        if place not in self._tasks:
+            self._tasks[place] = missing(self._study, checkpoint, self._stored)
+        return self._tasks[place]
+
+    @cached_property
+    def _stored(self) -> frozenset[str] | None:
+        """Names in the store, if one listing is cheaper than looking for every cell; else None."""
+        cells = sum(len(model.checkpoints) for model in self._study.models.values()) * len(self._study.tasks)
+        return names_in(self._study.config["scoring"]["store"]) if cells >= LISTED else None
 
 
 class ScoreJobs:
     """The jobs of rule `score`: which cells are missing, and which job of a checkpoint or model leads."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, cells: MissingCells | None = None) -> None:
         self._study = study
-        self._missing: dict[tuple[str, str], list[str]] = {}
+        self._cells = cells or MissingCells(study)
+        self._first_checkpoints: dict[str, str | None] = {}
 
     def priority(self, model: str, checkpoint: str, task: str) -> int:
         """Return the priority of the job of a cell."""
-        if task not in self._missing_tasks(model, checkpoint):
+        missing_tasks = self._missing_tasks(model, checkpoint)
+        if task not in missing_tasks:
             return COPY
         load_once_per = self._study.config["scoring"]["load_once_per"]
         if load_once_per == "cell":
             return LEAD
-        if task != self._missing_tasks(model, checkpoint)[0]:
+        if task != missing_tasks[0]:
             return FOLLOWER
         if load_once_per == "model" and checkpoint != self._first_checkpoint(model):
             return FOLLOWER
@@ -41,16 +72,14 @@ class ScoreJobs:
         return task in self._missing_tasks(model, checkpoint)
 
     def _missing_tasks(self, model: str, checkpoint: str) -> list[str]:
-        if (model, checkpoint) not in self._missing:
-            found = self._study.checkpoint(model, checkpoint)
-            self._missing[model, checkpoint] = missing(self._study, found)
-        return self._missing[model, checkpoint]
+        return self._cells.of(self._study.checkpoint(model, checkpoint))
 
     def _first_checkpoint(self, model: str) -> str | None:
-        for checkpoint in self._study.models[model].checkpoints:
-            if self._missing_tasks(model, checkpoint.name):
-                return checkpoint.name
-        return None
+        if model not in self._first_checkpoints:
+            checkpoints = self._study.models[model].checkpoints
+            found = next((c.name for c in checkpoints if self._cells.of(c)), None)
+            self._first_checkpoints[model] = found
+        return self._first_checkpoints[model]
 
 
 def check_deleted_weights(study: Study) -> None:
@@ -67,17 +96,39 @@ def check_deleted_weights(study: Study) -> None:
                 )
 
 
-def missing(study: Study, checkpoint: Checkpoint) -> list[str]:
+def missing(study: Study, checkpoint: Checkpoint, stored: frozenset[str] | None = None) -> list[str]:
     """Return the tasks of a checkpoint that must be scored, in the order of the configuration.
 
-    Their cells are neither in the store nor in the results. With `recompute: true`, all tasks.
+    Their cells are neither in the store nor in the results. With `recompute: true`, all tasks. `stored` are
+    the names in the store; cells with other names are not looked for there. None: all are.
     """
     if study.config["recompute"]:
         return list(study.tasks)
     directory = study.config["scoring"]["store"]
-    identities = {task: study.identity(checkpoint, task) for task in study.tasks}
-    places = {t: (store.path_of(directory, i), cell_path(checkpoint, t)) for t, i in identities.items()}
-    return [t for t, i in identities.items() if not any(store.is_whole(p, i) for p in places[t])]
+    published = names_in(Path(cell_path(checkpoint, "")).parent)
+    found = []
+    for task in study.tasks:
+        identity = study.identity(checkpoint, task)
+        in_store, in_results = store.path_of(directory, identity), Path(cell_path(checkpoint, task))
+        if not (_is_cell(in_store, identity, stored) or _is_cell(in_results, identity, published)):
+            found.append(task)
+    return found
+
+
+def _is_cell(path: Path, identity: store.Identity, names: frozenset[str] | None) -> bool:
+    """Whether a file is the cell of this identity; `names` are those in its directory, if known."""
+    return (names is None or path.name in names) and store.is_whole(path, identity)
+
+
+def names_in(directory: str | Path) -> frozenset[str] | None:
+    """Return the names in a directory, none if it does not exist; None if it cannot be listed."""
+    try:
+        with os.scandir(directory) as entries:
+            return frozenset(entry.name for entry in entries)
+    except FileNotFoundError:
+        return frozenset()
+    except OSError:
+        return None
 
 
 def cell_path(checkpoint: Checkpoint, task: str) -> str:

@@ -3,18 +3,23 @@
 `tests/workflow/test_snakemake_internals.py` tests each with the installed version.
 """
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from itertools import takewhile
+from typing import Any, TypeVar
 
+from snakemake.target_jobs import parse_target_jobs_cli_args  # type: ignore[import-untyped]
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from ebbtide.texts import for_script
 
 _LOGGER = "snakemake.logging"
+TARGET_JOBS = "--target-jobs"
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def limit_resource(workflow: Any, name: str, limit: int) -> None:
@@ -35,6 +40,20 @@ def jobs_run_here(workflow: Any) -> bool:
     if workflow.dryrun:
         return workflow.resource_settings.nodes is None
     return bool(workflow.local_exec)
+
+
+def models_of_process(workflow: Any) -> set[str] | None:
+    """Return the values of the wildcard `model` in the jobs that a process was started for, as on a cluster.
+
+    None for a run itself, and if some job has no such wildcard. Snakemake knows its target jobs only after it
+    has read the Snakefile, so they are read from its command line.
+    """
+    if not is_job(workflow) or TARGET_JOBS not in sys.argv:
+        return None
+    after = sys.argv[sys.argv.index(TARGET_JOBS) + 1 :]
+    jobs = parse_target_jobs_cli_args(list(takewhile(lambda argument: not argument.startswith("-"), after)))
+    models = [job.wildcards_dict.get("model") for job in jobs]
+    return None if None in models else set(models)
 
 
 def planned_rules(workflow: Any) -> set[str]:
@@ -114,3 +133,12 @@ def _escaped(render: Callable[..., str]) -> Callable[..., str]:
         return for_script(render(*arguments, **options))
 
     return escaped
+
+
+def with_signature(function: F) -> F:
+    """Keep the signature of an input function with it: Snakemake inspects it again for every job.
+
+    Inspecting takes longer than most input functions.
+    """
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function

@@ -18,7 +18,7 @@ from ebbtide.checkpoints.hub.disk import remove
 from ebbtide.checkpoints.hub.fetched import fetch_directory, is_fetched
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint
-from ebbtide.jobs.leads import cell_path, missing
+from ebbtide.jobs.leads import MissingCells, cell_path
 from ebbtide.study.study import Study
 
 GB = 10**9  # bytes
@@ -27,8 +27,9 @@ GB = 10**9  # bytes
 class WeightBudget:
     """The fetches of one run, within `weights.disk_gb`."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, cells: MissingCells | None = None) -> None:
         self._study = study
+        self._cells = cells or MissingCells(study)
         self._weights = study.config["weights"]
         self._hub = [c for model in study.hub for c in study.models[model.name].checkpoints]
         # Marker → where the weights are or will be fetched to.
@@ -53,7 +54,8 @@ class WeightBudget:
 
     def unneeded(self) -> list[Path]:
         """Return the weights on disk that are not kept and that no cell of the study needs."""
-        waiting = {c.marker for c in self._hub if missing(self._study, c)}
+        now = MissingCells(self._study)  # after a run, other cells exist than when it was planned
+        waiting = {c.marker for c in self._hub if now.of(c)}
         unused = (self.directory(c.marker) for c in self._hub if c.marker not in self._kept | waiting)
         return [Path(directory) for directory in unused if is_fetched(directory)]
 
@@ -89,7 +91,7 @@ class WeightBudget:
                     str(path_of(store, self._study.identity(c, task))),
                     self._study.tasks[task].frozen,
                 ]
-                for task in missing(self._study, c)
+                for task in self._cells.of(c)
             ]
             for c in self._needed
         }
@@ -106,11 +108,13 @@ class WeightBudget:
         """Raise `ConfigError` if the budget is too small for some weights together with those to keep."""
         if self._weights["disk_gb"] is None:
             return
-        needed = {c.marker for c in self._needed}
         staying = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker in self._kept}
+        passing = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker not in self._kept}
+        if sum(staying.values()) + max(passing.values(), default=0) <= round(self._weights["disk_gb"] * GB):
+            return  # whichever cells are missing: looking for all of them takes long
+        needed = {c.marker for c in self._needed}
         there = {marker for marker in staying if is_fetched(self.directory(marker))}
         held = sum(size for marker, size in staying.items() if marker in needed | there)
-        passing = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker not in self._kept}
         largest = max(self._needed, key=lambda c: passing.get(c.marker, 0), default=None)
         if largest is None:
             return
@@ -125,7 +129,7 @@ class WeightBudget:
     @cached_property
     def _needed(self) -> list[Checkpoint]:
         """Checkpoints with a cell to score, in order, once per directory."""
-        found = {c.marker: c for c in self._hub if missing(self._study, c)}
+        found = {c.marker: c for c in self._hub if self._cells.of(c)}
         return list(found.values())
 
     def _to_keep(self, model: str) -> tuple[Checkpoint, ...]:

@@ -1,6 +1,6 @@
 """Load a study: configuration files in, a checked study out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,12 @@ from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_task
 
 
-def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: str | None = None) -> Study:
+def load_study(
+    config: Mapping[str, Any],
+    files: Sequence[str | Path],
+    results: str | None = None,
+    only: Collection[str] | None = None,
+) -> Study:
     """Check a configuration and resolve its grid.
 
     Parameters
@@ -42,6 +47,9 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
         The files it was read from; messages name the one with the key at fault.
     results
         `scored`, `imported` or `both`; overrides the configuration.
+    only
+        Names of the models that a job of a run needs. Other models are left out, and the checks of the whole
+        study, which the run itself has made.
 
     Raises
     ------
@@ -71,21 +79,25 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
         check_row(row, f"{file_of('imported')}: imported[{number}]")
         for number, row in enumerate(checked["imported"])
     )
-    rows = _rows(checked["models"], file_of("models"))
+    rows = _rows(checked["models"], file_of("models"), only)
     hub = tuple(row for row in rows.values() if isinstance(row, HubModel))
     lock_file = str(lock_path(list(raw)[-1])) if raw else ""
-    lock = read_lock(lock_file) if hub else Lock()
+    lock = read_lock(lock_file, only) if hub else Lock()
     unlocked = tuple(_unlocked(hub, lock))
     locked = [model for model in hub if model.is_listed(lock)]
     on_disk = tuple(row for row in rows.values() if isinstance(row, DiskModel))
     actions, allow = checked["audit"], allowances(checked["audit"]["allow"])
     found = [*audit(locked, lock, actions, allow), *audit_directories(on_disk, actions, allow)]
-    found += equal_across_models(_grid(rows, lock, dropped(found)), on_disk, actions, allow)
+    out = dropped(found)
+    models = _grid(rows, lock, out)
+    found += equal_across_models(models, on_disk, actions, allow)
     findings = tuple(worst_first(found))
-    models = _grid(rows, lock, dropped(findings))
+    if dropped(findings) != out:
+        models = _grid(rows, lock, dropped(findings))
     tasks = {} if unlocked else _tasks(checked["tasks"], file_of("tasks"))
     check_worlds(models, tasks)
-    if not unlocked:
+    whole = only is None
+    if whole and not unlocked:
         check_allow(
             checked["alarms"]["allow"],
             models,
@@ -93,11 +105,11 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
             f"{file_of('alarms')}: alarms.allow",
             imports=bool(imported),
         )
-    if "scaling_laws" in checked and not unlocked:
+    if "scaling_laws" in checked and whole and not unlocked:
         check_scaling(checked["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
     cells = sum(len(model.checkpoints) for model in models.values()) * len(tasks)
     claim = claim_of(raw, cells)
-    if not checked["replace_results"]:
+    if whole and not checked["replace_results"]:
         check_claim(checked["study"], claim, file_of("study"))
     study = Study(
         checked["study"],
@@ -112,22 +124,27 @@ def load_study(config: Mapping[str, Any], files: Sequence[str | Path], results: 
         file_of("scoring"),
         on_disk=on_disk,
         claim=claim,
+        lock=lock,
     )
     # Otherwise the caller checks, because locking and auditing must remain possible.
-    if not hub and not any(finding.action == STOP for finding in findings):
+    if whole and not hub and not any(finding.action == STOP for finding in findings):
         check_checkpoints(study)
     return study
 
 
-def _rows(rows: Sequence[Mapping[str, Any]], file: str) -> dict[str, Model | HubModel | DiskModel]:
+def _rows(
+    rows: Sequence[Mapping[str, Any]], file: str, only: Collection[str] | None
+) -> dict[str, Model | HubModel | DiskModel]:
     models: dict[str, Model | HubModel | DiskModel] = {}
     for number, row in enumerate(rows):
         where = f"{file}: models[{number}]"
+        if only is not None and row.get("name", next(iter(only))) not in only:
+            continue  # reading a directory may take long; a row of a series has no name
         for model in models_of(row, where):
             if model.name in models:
                 raise ConfigError(f"{where}: found a second model named {model.name!r}; names must differ.")
             models[model.name] = model
-    return models
+    return models if only is None else {name: model for name, model in models.items() if name in only}
 
 
 def _unlocked(hub: Sequence[HubModel], lock: Lock) -> Iterator[str]:

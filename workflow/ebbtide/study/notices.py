@@ -5,7 +5,6 @@ Findings of the audit are in its own table.
 
 from collections.abc import Iterator
 
-from ebbtide.checkpoints.hub.lock import read_lock
 from ebbtide.checkpoints.hub.notices import hub_notices
 from ebbtide.grid import Checkpoint
 from ebbtide.notices import Notice
@@ -30,7 +29,7 @@ def study_notices(study: Study) -> list[Notice]:
     if study.imported:
         detail = "Nobody has audited the weights behind imported results."
         found.append(Notice("note", "not_audited", detail, count=len(study.imported)))
-    return [*found, *hub_notices(study.hub, read_lock(study.lock_file))] if study.hub else found
+    return [*found, *hub_notices(study.hub, study.lock)] if study.hub else found
 
 
 def _of_precision(checkpoints: list[Checkpoint]) -> Iterator[Notice]:

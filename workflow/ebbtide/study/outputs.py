@@ -4,7 +4,7 @@
 is named once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 FORMATS = ("pdf", "png")  # of every figure, for print and for screens
@@ -18,7 +18,8 @@ class Output:
     path: str  # pattern for the docs
     description: str
     condition: str  # which studies have it, in words; "" means all
-    targets: tuple[str, ...]  # the files in this study, if it has any
+    targets: Callable[[], Iterable[str]]  # the files in this study, if it has any
+    is_named: bool = True  # a table or figure with a name of its own, not one of many files with a pattern
 
 
 class Outputs:
@@ -37,10 +38,19 @@ class Outputs:
         self._figure_tables: dict[str, dict[str, str]] = {}  # stage → name of a table → its file
 
     def files(
-        self, stage: str, pattern: str, description: str, targets: Iterable[str] = (), condition: str = ""
+        self,
+        stage: str,
+        pattern: str,
+        description: str,
+        targets: Callable[[], Iterable[str]] = tuple,
+        condition: str = "",
     ) -> None:
-        """Register files that share a pattern, which the docs list; `targets` are those of this study."""
-        self._outputs.append(Output(stage, pattern, description, condition, tuple(targets)))
+        """Register files that share a pattern, which the docs list.
+
+        `targets` returns those of this study. It is called when they are needed, because a large grid has
+        many, and the jobs of a cluster, which read the rules again, need none.
+        """
+        self._outputs.append(Output(stage, pattern, description, condition, targets, is_named=False))
 
     def tables(
         self, stage: str, tables: Mapping[str, str], *, when: bool = True, condition: str = ""
@@ -56,7 +66,8 @@ class Outputs:
         """
         for name, description in tables.items():
             targets = (f"{self._results}/{name}",) if when else ()
-            self._outputs.append(Output(stage, f"results/{{study}}/{name}", description, condition, targets))
+            path = f"results/{{study}}/{name}"
+            self._outputs.append(Output(stage, path, description, condition, _constant(targets)))
 
     def figures(
         self,
@@ -79,7 +90,7 @@ class Outputs:
         for name, description in figures.items():
             path = f"results/{{study}}/figures/{name}.{{{','.join(FORMATS)}}}"
             targets = tuple(self.figure(name, form) for form in FORMATS) if when else ()
-            self._outputs.append(Output(stage, path, description, condition, targets))
+            self._outputs.append(Output(stage, path, description, condition, _constant(targets)))
         if when:
             self._figures.setdefault(stage, []).extend(figures)
             tables = {name.partition(".")[0]: f"{self._results}/{name}" for name in shows}
@@ -100,18 +111,16 @@ class Outputs:
     def tables_of_study(self) -> dict[str, str]:
         """Return the TSV tables of this study, by name without suffix."""
         directory = f"{self._results}/"
-        paths = [path for path in self.targets() if path.startswith(directory) and path.endswith(".tsv")]
+        paths = [path for path in self.named_files() if path.endswith(".tsv")]
         return {path.removeprefix(directory).removesuffix(".tsv"): path for path in paths}
 
     def named_files(self) -> list[str]:
         """Return the tables and figures of this study, without cells and parts of tables."""
-        directory = f"{self._results}/"
-        paths = [path for path in self.targets() if path.startswith(directory)]
-        return [p for p in paths if "/" not in p.removeprefix(directory).removeprefix("figures/")]
+        return [target for output in self._outputs if output.is_named for target in output.targets()]
 
     def targets(self) -> list[str]:
         """Return all files of this study."""
-        return [target for output in self._outputs for target in output.targets]
+        return [target for output in self._outputs for target in output.targets()]
 
     def page(self) -> str:
         """Return the register as Markdown: one section per stage, one row per output."""
@@ -125,6 +134,10 @@ class Outputs:
             )
             for stage in stages
         )
+
+
+def _constant(targets: tuple[str, ...]) -> Callable[[], tuple[str, ...]]:
+    return lambda: targets
 
 
 _HEADER = """# Outputs

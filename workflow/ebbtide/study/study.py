@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ebbtide.cells.store import Identity
 from ebbtide.checkpoints.findings import Finding, dropped
 from ebbtide.checkpoints.hub.catalogue import HubModel
-from ebbtide.checkpoints.hub.lock import Lock, read_lock
+from ebbtide.checkpoints.hub.lock import Lock
 from ebbtide.checkpoints.on_disk import DiskModel
 from ebbtide.exchange.specification import source_of
 from ebbtide.files import digest
@@ -35,8 +36,8 @@ class Study:
         Rows whose checkpoints are directories on disk.
     hub
         Rows whose checkpoints come from a hub.
-    lock_file
-        Path of the lockfile, beside the study.
+    lock_file, lock
+        Path of the lockfile, beside the study, and its content; empty without rows from a hub.
     findings
         Findings of the audit of the lock, worst first.
     unlocked
@@ -59,10 +60,11 @@ class Study:
     file: str = "--config"
     on_disk: tuple[DiskModel, ...] = ()
     claim: Mapping[str, Any] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
 
     def checkpoint(self, model: str, name: str) -> Checkpoint:
-        """Return a checkpoint by its model and name. Raises `KeyError` for an unknown model."""
-        return next(c for c in self.models[model].checkpoints if c.name == name)
+        """Return a checkpoint by its model and name. Raises `KeyError` for an unknown one."""
+        return self._by_name[model, name]
 
     def checkpoints(self) -> Iterator[Checkpoint]:
         """Yield all checkpoints, in the order of the configuration and of training."""
@@ -77,11 +79,10 @@ class Study:
     def dropped(self) -> list[list[Any]]:
         """Return [model, checkpoint, training tokens] of each checkpoint that the audit drops."""
         out = dropped(self.findings)
-        lock = read_lock(self.lock_file) if self.hub else Lock()
         asked = [
             [model.name, wanted.name, wanted.stage.tokens(wanted.step)]
-            for model in self.hub
-            for wanted in (model.wanted(lock) if model.is_listed(lock) else ())
+            for model in (self.hub if out else ())
+            for wanted in (model.wanted(self.lock) if model.is_listed(self.lock) else ())
         ]
         asked += [[m.name, d.name, d.step * m.tokens_per_step] for m in self.on_disk for d in m.directories]
         return [row for row in asked if (row[0], row[1]) in out]
@@ -100,8 +101,11 @@ class Study:
 
     def part(self, table: str, checkpoint: Checkpoint) -> str:
         """Return the path of `metrics` or `examples` of a checkpoint; its name has a digest of `expected`."""
-        expected = digest(self.expected(checkpoint))
-        return f"results/{self.name}/{table}/{checkpoint.model}/{checkpoint.name}-{expected}.parquet"
+        place = checkpoint.model, checkpoint.name
+        if place not in self._expected_digests:
+            self._expected_digests[place] = digest(self.expected(checkpoint))
+        name = f"{checkpoint.name}-{self._expected_digests[place]}.parquet"
+        return f"results/{self.name}/{table}/{checkpoint.model}/{name}"
 
     def parts(self, table: str) -> list[str]:
         """Return the paths of `metrics` or `examples` of all checkpoints.
@@ -126,19 +130,13 @@ class Study:
 
     def identity(self, checkpoint: Checkpoint, task: str) -> Identity:
         """Return the identity of a cell: a flat dictionary of everything that determines its numbers."""
-        scoring = self.config["scoring"]
-        own = scoring["dtype"] == "checkpoint"
+        dtype = self.config["scoring"]["dtype"]
         return {
             "weights": checkpoint.weights,
             "tokenizer": checkpoint.tokenizer,
             "task": self.tasks[task].identity,
-            "recipe": SCORING_VERSION,
-            "dtype": checkpoint.dtype if own else scoring["dtype"],
-            "encoding": scoring["encoding"],
-            "bos": scoring["bos"],
-            "truncation": scoring["truncation"],
-            "max_length": scoring["max_length"],
-            **backend_identity(scoring["backend"]),
+            "dtype": checkpoint.dtype if dtype == "checkpoint" else dtype,
+            **self._scoring_identity,
         }
 
     def expected(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -154,3 +152,25 @@ class Study:
                 for name, task in self.tasks.items()
             ],
         }
+
+    @cached_property
+    def _scoring_identity(self) -> dict[str, Any]:
+        """The part of the identity that all cells share."""
+        scoring = self.config["scoring"]
+        return {
+            "recipe": SCORING_VERSION,
+            "encoding": scoring["encoding"],
+            "bos": scoring["bos"],
+            "truncation": scoring["truncation"],
+            "max_length": scoring["max_length"],
+            **backend_identity(scoring["backend"]),
+        }
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], Checkpoint]:
+        return {(c.model, c.name): c for c in self.checkpoints()}
+
+    @cached_property
+    def _expected_digests(self) -> dict[tuple[str, str], str]:
+        """Digests of `expected` by model and name of the checkpoint, as far as they were asked for."""
+        return {}

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Task:
     definition: Mapping[str, Any]
     source: Source | None  # the file to fetch; None for other kinds of source
 
-    @property
+    @cached_property  # planning asks for it for every cell
     def identity(self) -> str:
         """Digest of everything that determines the requests: not titles or the location of the data."""
         source = {k: v for k, v in self.definition["source"].items() if k not in LOCATION_KEYS}

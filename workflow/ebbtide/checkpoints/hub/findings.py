@@ -52,6 +52,9 @@ def _repeated(model: HubModel, there: Sequence[Wanted], lock: Lock, format: str)
     files = {name: _files(locked, format) for name, locked in known.items() if locked.weights(format)}
     main = _files(_main(model, lock), format)
     finals = {w.name for w in there if w.step == _last(model, w, lock)}
+    holders: dict[tuple[str, ...], list[str]] = {}
+    for name, held in files.items():
+        holders.setdefault(_bytes_of(held), []).append(name)
     groups: dict[tuple[str, ...], list[Wanted]] = {}
     for w in there:
         if w.name in files:
@@ -67,7 +70,7 @@ def _repeated(model: HubModel, there: Sequence[Wanted], lock: Lock, format: str)
                 detail += _other_names([main, *(files[w.name] for w in early)])
                 yield finding("equal_to_main", model, early, detail, format=format)
         else:
-            others = [name for name, held in files.items() if _bytes_of(held) == content]
+            others = holders[content]
             if len(others) > 1:
                 detail = f"the same weights at {len(others)} steps ({listed(others, 5)})"
                 detail += _other_names([files[name] for name in others])
@@ -87,12 +90,20 @@ def _mixed(early: Sequence[Wanted], files: Mapping[str, Mapping[str, str]]) -> I
 
     `files` maps each checkpoint to the digests of its weight files by name.
     """
+    holders: dict[str, list[str]] = {}
+    for other, theirs in files.items():
+        for digest in dict.fromkeys(theirs.values()):
+            holders.setdefault(digest, []).append(other)
+    rank = {name: i for i, name in enumerate(files)}
     for w in early:
         own = files[w.name]
+        if len(own) < 2:
+            continue
         shared: dict[tuple[str, ...], list[str]] = {}  # shards of this checkpoint → others that have them
-        for other, theirs in files.items():
+        for other in sorted({o for digest in own.values() for o in holders[digest]}, key=rank.__getitem__):
+            theirs = files[other]
             equal = tuple(name for name, digest in own.items() if digest in theirs.values())
-            if len(own) > 1 and equal and _bytes_of(theirs) != _bytes_of(own):
+            if _bytes_of(theirs) != _bytes_of(own):
                 shared.setdefault(equal, []).append(other)
         most_first = sorted(shared.items(), key=lambda found: -len(found[0]))
         if most_first:

@@ -9,7 +9,7 @@ never resolve a branch on the hub. A digest is `sha256:…` for files in large-f
 import datetime
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -232,8 +232,8 @@ def lock_path(study: str | Path) -> Path:
     return Path(study).with_suffix(".lock.json")
 
 
-def read_lock(path: str | Path) -> Lock:
-    """Read a lock; it is empty if the file does not exist.
+def read_lock(path: str | Path, names: Collection[str] | None = None) -> Lock:
+    """Read a lock, of all models or only those named; it is empty if the file does not exist.
 
     Raises `CheckpointError` for a file that is damaged or was not written by `write_lock`.
     """
@@ -248,7 +248,11 @@ def read_lock(path: str | Path) -> Lock:
                 f"{path}: lock: found version {document['lock']!r:.40}, allowed: {VERSION}; "
                 "delete the file and lock again."
             )
-        models = {name: _read_model(name, model) for name, model in document["models"].items()}
+        models = {
+            name: _read_model(name, model)
+            for name, model in document["models"].items()
+            if names is None or name in names
+        }
         configs = dict(document["configs"])
         for key, config in configs.items():
             if not isinstance(config, dict):
