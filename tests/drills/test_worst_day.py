@@ -66,7 +66,7 @@ TRAINED = [
     trained_checkpoint(
         "one bit of the weights",
         "small-d8/step0",
-        lambda directory: flip(directory / "model.safetensors", -6),
+        lambda directory: flip(directory / "model.safetensors", 5_000),
         "model.safetensors has the digest",
     ),
     trained_checkpoint(
@@ -90,7 +90,7 @@ TRAINED = [
 def in_store(root: Path, cell: Path) -> Path:
     """The file of the store that a cell of the results was copied from."""
     content = (root / cell).read_bytes()
-    return next(p for p in root.glob("cells/[!.]*.parquet") if p.read_bytes() == content)
+    return next(p for p in root.glob("cells/[!.]*.parquet") if p.is_file() and p.read_bytes() == content)
 
 
 def stored_cell(broken: str, name: str, damage: Callable[[Path], object], says: str) -> Fault:
