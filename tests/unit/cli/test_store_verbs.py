@@ -208,6 +208,17 @@ def test_gc_stops_at_a_study_that_cannot_be_loaded(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.usefixtures("study")
+def test_gc_refuses_a_study_that_runs_in_another_directory(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its relative paths would name other weights here, and its cells would be removed."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "other.yaml"
+    elsewhere.write_text(Path("s.yaml").read_text().replace("study: ", "study: other_"))
+    assert run("gc", "cells", "s.yaml", str(elsewhere), "--delete") == 2
+    assert "it lies outside this directory and has no results here" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("study")
 def test_gc_refuses_a_store_of_other_studies(capsys: pytest.CaptureFixture[str]) -> None:
     Path("elsewhere").mkdir()
     assert run("gc", "elsewhere", "s.yaml", "--delete") == 2
