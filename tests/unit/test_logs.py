@@ -63,6 +63,7 @@ def test_the_log_is_quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
             "ScoringError: no [UNK].",
         ),
         ("ScoringError: a; its message is above.\n", "ScoringError: a; its message is above."),
+        ("12:00:00 leased GPU-a\nInterrupted.\n", "Interrupted."),
         ("", None),
     ],
 )

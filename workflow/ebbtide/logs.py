@@ -22,6 +22,7 @@ from ebbtide.errors import EbbtideError
 log = logging.getLogger("ebbtide")
 QUIET_SECONDS = 30.0
 ABOVE = "its message is above."  # ends an error whose cause the same log has in the error before it
+INTERRUPTED_LINE = "Interrupted."  # ends the log of a job that Ctrl-C ended
 TERMINAL_SECONDS = 3.0
 _ERROR = re.compile(r"(\d\d:\d\d:\d\d )?(\w*(Error|Exception): .*)")
 _SLURM = re.compile(r"(slurmstepd|srun)\S*: error: (.*)")
@@ -140,6 +141,7 @@ class Progress:
 def cause_in(path: str | Path) -> str | None:
     """Return the error with which a log ends, or the cause it names before; None for a log without one.
 
+    A job that Ctrl-C ended is no error, but `INTERRUPTED_LINE` is its cause.
     Logs of Slurm contain the cause (time limit, out of memory, cancelled) in a line of the node's daemon.
     """
     try:
@@ -149,6 +151,8 @@ def cause_in(path: str | Path) -> str | None:
     if slurm := [match for line in lines if (match := _SLURM.match(line))]:
         # A daemon knows the reason; `srun` prints how the step ended.
         return max(slurm, key=lambda match: match[1] == "slurmstepd")[2].strip("* ")
+    if lines and lines[-1] == INTERRUPTED_LINE:
+        return INTERRUPTED_LINE
     found = [(line, match[2]) for line in lines if (match := _ERROR.match(line))]
     if not found or found[-1][0] != lines[-1]:
         return None

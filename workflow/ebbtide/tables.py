@@ -289,6 +289,8 @@ def read_tsv(path: str | Path) -> "pd.DataFrame":
 
 
 def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
+    if Path(path).is_fifo():  # opening it would wait for its writer
+        raise CellError(f"{path} is a named pipe, not a file; {schema.remedy}.")
     try:
         return pq.read_metadata(path).metadata or {}
     except FileNotFoundError:

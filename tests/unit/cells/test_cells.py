@@ -1,5 +1,6 @@
 """Cells: read only when whole, of the expected identity, of the frozen requests."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,13 @@ def test_a_cell_with_rows_missing_is_refused(cell: Path) -> None:
 def test_a_truncated_cell_is_refused(cell: Path) -> None:
     cell.write_bytes(cell.read_bytes()[:-20])
     with pytest.raises(CellError, match=r"cell\.parquet is not a complete Parquet file"):
+        read_cell(cell, IDENTITY, "abc")
+
+
+def test_a_named_pipe_is_refused_at_once(cell: Path) -> None:
+    cell.unlink()
+    os.mkfifo(cell)
+    with pytest.raises(CellError, match=r"cell\.parquet is a named pipe, not a file; delete the file"):
         read_cell(cell, IDENTITY, "abc")
 
 

@@ -175,7 +175,9 @@ def test_gc_removes_what_no_study_refers_to(study: Study, capsys: pytest.Capture
     cells = {path.name for path in Path("cells").iterdir()}
     unused = {stored(study, checkpoint, "t2").name for checkpoint in study.checkpoints()}
     assert run("gc", "cells", "half.yaml") == 0
-    assert capsys.readouterr().out == "0 files, 0 bytes can be removed.\n"  # they are new
+    assert capsys.readouterr().out == (
+        "2 unused files newer than 6 hours not listed (see --older-than).\n0 files, 0 bytes can be removed.\n"
+    )
     age(48)
     assert run("gc", "cells", "half.yaml", "s.yaml", "--delete") == 0
     assert capsys.readouterr().out == "0 files, 0 bytes removed.\n"
@@ -203,6 +205,17 @@ def test_gc_stops_at_a_study_that_cannot_be_loaded(capsys: pytest.CaptureFixture
         assert run("gc", "cells", "half.yaml", file, "--delete") == 2
         assert sentence in capsys.readouterr().err
     assert len(list(Path("cells").iterdir())) == 4
+
+
+@pytest.mark.usefixtures("study")
+def test_gc_refuses_a_study_that_runs_in_another_directory(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its relative paths would name other weights here, and its cells would be removed."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "other.yaml"
+    elsewhere.write_text(Path("s.yaml").read_text().replace("study: ", "study: other_"))
+    assert run("gc", "cells", "s.yaml", str(elsewhere), "--delete") == 2
+    assert "it lies outside this directory and has no results here" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("study")

@@ -14,7 +14,7 @@ import traceback
 from ebbtide import __version__
 from ebbtide.cli import doctor, exchange, explain, fetch, gc, hub, measure, score, tasks, train, verify
 from ebbtide.errors import EbbtideError
-from ebbtide.logs import lenient_stderr
+from ebbtide.logs import INTERRUPTED_LINE, lenient_stderr
 
 FAILED, INTERRUPTED = 2, 130
 NAME = "ebbtide"
@@ -39,7 +39,7 @@ def _status_of(options: argparse.Namespace) -> int:
         print(f"{type(error).__name__}: {error}.", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        print(INTERRUPTED_LINE, file=sys.stderr)
         return INTERRUPTED
     except Exception:  # Python's own status of an uncaught error is 1, which means alarms
         traceback.print_exc()

@@ -41,10 +41,14 @@ def _gc(options: argparse.Namespace) -> None:
     from ebbtide.notices import counted
 
     now = time.time()
-    found = unreferenced(options.store, options.studies, now=now, older_than=options.older_than * HOUR)
+    unused = unreferenced(options.store, options.studies, now=now, older_than=0)
+    found = [item for item in unused if now - item.modified >= options.older_than * HOUR]
     for item in found:
         age = (now - item.modified) / DAY
         print(f"{item.size_bytes:>12,} bytes  {age:6.1f} days  {item.path}  {item.reason}")
+    if recent := len(unused) - len(found):
+        hours = counted(options.older_than, "hour")
+        print(f"{counted(recent, 'unused file')} newer than {hours} not listed (see --older-than).")
     total = f"{counted(found, 'file')}, {sum(item.size_bytes for item in found):,} bytes"
     if not options.delete:
         print(f"{total} can be removed" + ("; add --delete to remove them." if found else "."))

@@ -17,8 +17,8 @@ def unreferenced(
     Raises
     ------
     ConfigError
-        A study that cannot be loaded or is not locked, because what it refers to is unknown; or no study uses
-        this store.
+        A study that cannot be loaded, is not locked or runs in another directory, because what it refers to
+        is unknown; or no study uses this store.
     """
     keep: set[str] = set()
     weights: set[str] = set()
@@ -30,6 +30,12 @@ def unreferenced(
                 f"{file}: what it refers to is unknown, because these are not locked: "
                 f"{', '.join(study.unlocked)}. Run snakemake lock --cores 1 --configfile {file}."
             )
+        if not _runs_here(file, study.name):
+            raise ConfigError(
+                f"{file}: what it refers to is unknown, because it lies outside this directory and has no "
+                "results here, and its relative paths start where it runs. Copy it into this directory, with "
+                "absolute paths."
+            )
         stores.add(study.config["scoring"]["store"])
         for checkpoint in study.checkpoints():
             weights.add(checkpoint.weights)
@@ -40,6 +46,10 @@ def unreferenced(
             "store of at least one of them."
         )
     return list(garbage(directory, keep, weights, now=now, older_than=older_than))
+
+
+def _runs_here(file: str | Path, study: str) -> bool:
+    return Path(file).resolve().is_relative_to(Path.cwd()) or Path("results", study).is_dir()
 
 
 def _names(directory: str | Path, stores: Iterable[str]) -> bool:
