@@ -103,6 +103,7 @@ def running() -> Iterator[Cluster]:
         # Not pytest's: munge wants a path that every user may traverse, and a socket wants a short one.
         directory = Path(tempfile.mkdtemp(prefix="ebbtide-slurm-"))
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
+        undo.callback(_kill_leftovers, directory)
         directory.chmod(0o755)
         _write_configuration(directory)
         cluster = Cluster(directory, _environment(directory))
@@ -247,6 +248,14 @@ def _cancel_everything(cluster: Cluster) -> None:
         deadline = time.monotonic() + PATIENCE
         while cluster.run("squeue", "--noheader") and time.monotonic() < deadline:
             time.sleep(0.1)
+
+
+def _kill_leftovers(directory: Path) -> None:
+    """Kill processes of submissions that have outlived their daemons, which would have killed them."""
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it has ended
+            if f"SLURM_CONF={directory}/".encode() in environment.read_bytes():
+                os.kill(int(environment.parent.name), signal.SIGKILL)
 
 
 def _succeeds(cluster: Cluster, *command: str) -> bool:

@@ -266,8 +266,7 @@ def read_parquet(
 
 def read_frame(path: str | Path, schema: Schema) -> "pd.DataFrame":
     """`read_parquet` as a data frame."""
-    frame: pd.DataFrame = read_parquet(path, schema).to_pandas()
-    return frame
+    return read_parquet(path, schema).to_pandas()  # type: ignore[no-any-return]
 
 
 def write_tsv(frame: "pd.DataFrame", path: str | Path) -> None:
@@ -283,8 +282,9 @@ def read_tsv(path: str | Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    types = dict.fromkeys(TEXTS, str)
-    table = pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=[""])
+    table = pd.read_csv(
+        path, sep="\t", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""]
+    )
     return from_sheets(table.fillna({name: "" for name in TEXTS if name in table}))
 
 
