@@ -282,9 +282,8 @@ def read_tsv(path: str | Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    table = pd.read_csv(
-        path, sep="\t", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""]
-    )
+    types = dict.fromkeys(TEXTS, str)
+    table = pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=[""])
     return from_sheets(table.fillna({name: "" for name in TEXTS if name in table}))
 
 
@@ -304,8 +303,7 @@ def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
 
 def _record(metadata: dict[bytes, bytes], path: str | Path, schema: Schema) -> dict[str, Any]:
     try:
-        record = json.loads(metadata[FOOTER])
-        kind = record["kind"]
+        kind = (record := json.loads(metadata[FOOTER]))["kind"]
     except (KeyError, TypeError, ValueError):
         raise CellError(f"{path} was not written by Ebbtide (no footer record); {schema.remedy}.") from None
     if kind != schema.kind:
