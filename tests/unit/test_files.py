@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.errors import CellError, StorageError
+from ebbtide.errors import CellError, EbbtideError, StorageError
 from ebbtide.files import (
     atomic,
     atomic_directory,
@@ -20,6 +21,7 @@ from ebbtide.files import (
     digest,
     file_sha256,
     full_disks,
+    node_lock,
     read_json,
     write_text,
 )
@@ -91,7 +93,9 @@ def test_a_directory_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").touch()
-    with pytest.raises(StorageError, match=r"a/file\.txt cannot be written: Not a directory\. Check "):
+    with pytest.raises(
+        StorageError, match=r"a/file\.txt cannot be written: \S*results is a file, not a directory\. Move "
+    ):
         write_text("text", tmp_path / "results/a/file.txt")
 
 
@@ -251,3 +255,15 @@ def test_a_pipe_is_not_hashed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="it is a named pipe, not a regular file"):
         file_sha256(tmp_path / "pipe")
+
+
+def test_a_file_in_the_place_of_the_locks_is_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"ebbtide-{os.getuid()}").touch()
+    with pytest.raises(EbbtideError, match=r"ebbtide-\d+: File exists; set TMPDIR"):
+        node_lock("cells", "name")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(EbbtideError, match=r"ebbtide-\d+: No such file or directory; set TMPDIR"):
+        node_lock("cells", "name")

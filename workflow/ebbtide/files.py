@@ -112,6 +112,9 @@ def _not_written(path: Path, number: int, error: Exception) -> str:
     place = next((p for p in (path, *path.parents) if p.is_dir()), Path())
     if number == errno.EISDIR:
         return f"{path} is a directory, but a file is to be written there; delete it (rm -r), {again}"
+    if number in (errno.EEXIST, errno.ENOTDIR):
+        file = next((p for p in (path, *path.parents) if p.is_file()), place)
+        return f"{path} cannot be written: {file} is a file, not a directory. Move it away, {again}"
     if number in (errno.ENOSPC, errno.EDQUOT):
         full = "the disk quota is used up" if number == errno.EDQUOT else f"no space left{_free(place)}"
         return f"{path} cannot be written: {full}. Free some space in {place.resolve()}, {again}"
@@ -267,8 +270,11 @@ def node_lock(directory: str | os.PathLike[str], name: str) -> IO[bytes]:
     the descriptor keeps the lock. Raises `EbbtideError` if the directory of locks is not private.
     """
     place = Path(tempfile.gettempdir()) / f"ebbtide-{os.getuid()}"
-    place.mkdir(mode=0o700, exist_ok=True)
-    owner = place.lstat()
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        owner = place.lstat()
+    except OSError as error:
+        raise EbbtideError(f"{place}: {error.strerror}; set TMPDIR to another directory.") from error
     if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.getuid() or owner.st_mode & 0o022:
         raise EbbtideError(
             f"{place} is not a private directory of yours; set TMPDIR to another directory for locks."

@@ -14,6 +14,7 @@ import tiny
 from ebbtide import cli
 from ebbtide.cells import store
 from ebbtide.cells.cell import check_cell, write_cell
+from ebbtide.jobs import verify
 from ebbtide.jobs.freeze_task import freeze_task
 from ebbtide.jobs.leads import cell_path, missing
 from ebbtide.study.load import read_study
@@ -105,6 +106,32 @@ def test_verify_finds_names_and_renames_damage(study: Study, capsys: pytest.Capt
     make(study, first, "t1")
     assert run("verify", "s.yaml") == 0
     assert capsys.readouterr().out == "7 files checked, 7 good.\n"
+
+
+def test_a_cell_that_a_run_has_written_since_it_was_inspected_is_not_renamed(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that scores a damaged cell again while others are inspected does not lose its work."""
+    first, second = study.checkpoints()
+    good, bad, gone = (stored(study, c, t) for c, t in ((first, "t1"), (first, "t2"), (second, "t1")))
+    for path in (good, bad, gone):
+        flip(path, 100)
+
+    def run_meanwhile(found: Any) -> list[str]:
+        make(study, first, "t1")
+        gone.unlink()
+        return move(found)
+
+    move = verify.move
+    monkeypatch.setattr(verify, "move", run_meanwhile)
+    assert run("verify", "s.yaml", "--move") == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "meanwhile" in line] == [
+        f"{path} was written or removed meanwhile, and is left as it is" for path in (good, gone)
+    ]
+    check_cell(good)
+    assert not bad.exists()
+    assert Path(f"{bad}.damaged").exists()
 
 
 def test_cells_that_do_not_exist_yet_are_counted(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -10,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import tiny
 from ebbtide.cells import store
@@ -158,6 +161,24 @@ def replace_by_text(path: Path, other: Path) -> None:
     path.write_text("{}")
 
 
+def replace_by_a_named_pipe(path: Path, other: Path) -> None:
+    """Opening it would wait for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def write_a_record(path: Path, record: str) -> None:
+    save_file({"tokens": np.zeros(1)}, path, {"ebbtide": record})
+
+
+def replace_record_by_text(path: Path, other: Path) -> None:
+    write_a_record(path, '"text"')
+
+
+def nest_record(path: Path, other: Path) -> None:
+    write_a_record(path, "[" * 100_000)
+
+
 def make_old(path: Path, other: Path) -> None:
     """The file of an earlier version, complete and under its old name."""
     from ebbtide.scoring import encoded_file
@@ -175,6 +196,9 @@ def make_old(path: Path, other: Path) -> None:
         (flip, "its contents have the sha256"),
         (replace_by_another, "it was made for"),
         (replace_by_text, "not a complete file of its kind"),
+        (replace_by_a_named_pipe, "not a file"),
+        (replace_record_by_text, "not a complete file of its kind"),
+        (nest_record, "not a complete file of its kind"),
         (make_old, '"version":0'),
     ],
 )
@@ -192,7 +216,7 @@ def test_a_file_that_is_not_right_is_said_and_made_again(
     score(job(checkpoints[0], requests, tmp_path, encoding="joint"))
     [other] = set(stored(tmp_path)) - {path}
     harm(path, other)
-    assert path.read_bytes() != whole
+    assert not path.is_file() or path.read_bytes() != whole
     rows, _ = score(job(checkpoints[0], requests, tmp_path))
     assert f"{path} is not used, but written again: " in messages.text
     assert reason in messages.text

@@ -415,7 +415,9 @@ def test_a_store_that_cannot_be_written_is_named_before_anything_is_loaded(
 ) -> None:
     cell = grid.add("c1", "t1")
     (grid.root / "cells").write_text("not a directory")
-    with pytest.raises(StorageError, match=r"cells cannot be written: File exists\. Check "):
+    with pytest.raises(
+        StorageError, match=r"cells cannot be written: \S*cells is a file, not a directory\. Move "
+    ):
         grid.score(cell, grid.hint())
     assert "loaded weights" not in capsys.readouterr().err
 

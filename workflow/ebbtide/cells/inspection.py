@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ class Damage:
     path: Path
     kind: str  # one of `KINDS`
     detail: str
+    modified: int | None = field(default=None, compare=False)  # time of the file that was inspected, in ns
 
 
 class Requests(NamedTuple):
@@ -54,7 +55,7 @@ def cells_in(directory: str | Path) -> list[Path]:
 def inspect(
     path: Path, identity: store.Identity | None = None, requests: Requests | None = None
 ) -> Damage | None:
-    """Return what is wrong with a cell; None for a good one.
+    """Return what is wrong with a cell, with the time of the file; None for a good one.
 
     Parameters
     ----------
@@ -63,6 +64,20 @@ def inspect(
     requests
         Its frozen task, if it is known.
     """
+    modified = modified_ns(path)  # first: a file that is written meanwhile counts as another one
+    found = _damage(path, identity, requests)
+    return found and replace(found, modified=modified)
+
+
+def modified_ns(path: Path) -> int | None:
+    """Time of the last modification of a file, not of the one that a link names; None without one."""
+    try:
+        return path.lstat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _damage(path: Path, identity: store.Identity | None, requests: Requests | None) -> Damage | None:
     if (reason := store.obstacle(path)) is not None:
         return Damage(path, "unreadable", reason)
     kind = "not_a_cell"

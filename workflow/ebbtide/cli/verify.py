@@ -67,4 +67,4 @@ def _verify(options: argparse.Namespace) -> None:
     if not options.move:
         raise CellError(f"{count}. Rename them with --move, and run snakemake, which makes them again.")
     print(*move(result.damages), sep="\n")
-    raise CellError(f"{count}, and were renamed. Run snakemake, which makes them again.")
+    raise CellError(f"{count}. Run snakemake, which makes again what was renamed.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ebbtide.cells import store
 from ebbtide.cells.cell import check_cell
-from ebbtide.cells.inspection import KINDS, Damage, Requests, cells_in, inspect
+from ebbtide.cells.inspection import KINDS, Damage, Requests, cells_in, inspect, modified_ns
 from ebbtide.checkpoints.directory import directory_of, tokenizer_of
 from ebbtide.checkpoints.verification import check_before_loading, check_weights
 from ebbtide.errors import ConfigError, ScoringError, first_line
@@ -96,7 +96,7 @@ def rescore(study: Study, cells: int, seed: int, damages: Iterable[Damage]) -> I
         yield outcome
         if isinstance(outcome, Damage):  # the results may have a copy of it, or the store the original
             yield from (
-                Damage(other, outcome.kind, f"the same rows as {path}")
+                Damage(other, outcome.kind, f"the same rows as {path}", modified_ns(other))
                 for other in _places(study, checkpoint, task)
                 if other not in (path, *bad) and _exists(other)
                 if check_cell(other)[0].equals(check_cell(path)[0])
@@ -104,9 +104,20 @@ def rescore(study: Study, cells: int, seed: int, damages: Iterable[Damage]) -> I
 
 
 def move(damages: Iterable[Damage]) -> list[str]:
-    """Rename damaged files, so that the next run writes them again; return a line for each."""
-    paths = dict.fromkeys(damage.path for damage in damages)
-    return [f"{path} was renamed to {store.set_aside(path)}" for path in paths]
+    """Rename damaged files, so that the next run writes them again; return a line for each.
+
+    A file that another run has written since it was inspected stays.
+    """
+    return [_moved(damage) for damage in {damage.path: damage for damage in damages}.values()]
+
+
+def _moved(damage: Damage) -> str:
+    if damage.modified is not None and modified_ns(damage.path) != damage.modified:
+        return f"{damage.path} was written or removed meanwhile, and is left as it is"
+    try:
+        return f"{damage.path} was renamed to {store.set_aside(damage.path)}"
+    except OSError as error:
+        return f"{damage.path} cannot be renamed ({error.strerror}); delete it"
 
 
 def _places(study: Study, checkpoint: Checkpoint, task: str) -> list[Path]:
@@ -129,6 +140,7 @@ def _rescored(study: Study, path: Path, checkpoint: Checkpoint, task: str) -> Da
 
     identity = study.identity(checkpoint, task)
     name = f"{checkpoint.model}/{checkpoint.name}/{task}"
+    modified = modified_ns(path)
     try:
         check_before_loading(checkpoint.marker, checkpoint.weights, checkpoint.tokenizer)
         check_weights(
@@ -151,7 +163,7 @@ def _rescored(study: Study, path: Path, checkpoint: Checkpoint, task: str) -> Da
             f"{found['beyond_rounding']} of {found['requests']} requests of {name} differ from float64, "
             f"{found['worst']} by {found['largest_difference']:.2g} nats"
         )
-        return Damage(path, "rescored", detail)
+        return Damage(path, "rescored", detail, modified)
     return (
         f"rescored {counted(found['examples'], 'example')} of {name}: largest difference from float64 "
         f"{found['largest_difference']:.2g} nats"

@@ -66,14 +66,16 @@ def read_encoded(path: str | Path, key: Key) -> EncodedTask:
     """
     if not Path(path).exists():
         raise FileNotFoundError(path)
+    if not Path(path).is_file():  # opening a named pipe would wait for its writer
+        raise ValueError("not a file")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        record = json.loads(metadata[_RECORD])
+        record = dict(json.loads(metadata[_RECORD]))
         expected = record.pop("sha256")
         found = _sha256(record, arrays)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"not a complete file of its kind ({type(error).__name__}: {error})") from None
     if found != expected:
         raise ValueError(f"its contents have the sha256 {found}, its header has {expected}")
