@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +34,10 @@ from ebbtide.tables import CELL, read_footer, read_frame
 from reading import flip
 
 HEAVY = ("torch", "transformers", "pandas", "numpy", "pyarrow")
+
+
+Hold = Callable[[Mapping[str, Any]], Path]
+HOLD = Path(__file__).parents[2] / "helpers/hold"
 
 
 @dataclass
@@ -687,20 +691,17 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@contextmanager
-def read_without_end(fifo: str, process: subprocess.Popen[str]) -> Iterator[None]:
-    """Wait until somebody reads the fifo, and let them wait for its end until the context ends."""
-    writer = None
-    while writer is None:
-        try:
-            writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # nobody reads yet
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.02)
-    try:
-        yield
-    finally:
-        os.close(writer)
+@pytest.fixture
+def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hold:
+    """Let the worker wait at the frozen task of a cell; the file returned exists once it does."""
+
+    def at(cell: Mapping[str, Any]) -> Path:
+        monkeypatch.setenv("HOLD", cell["requests"])
+        monkeypatch.setenv("HELD", str(tmp_path / "held"))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HOLD), os.environ.get("PYTHONPATH", "")]))
+        return tmp_path / "held"
+
+    return at
 
 
 def children_of(process: subprocess.Popen[str]) -> list[int]:
@@ -713,10 +714,9 @@ def child_of(process: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
-def test_a_worker_killed_ahead_fails_nobody_but_its_sibling_s_own_job(grid: Grid) -> None:
+def test_a_worker_killed_ahead_fails_nobody_but_its_sibling_s_own_job(grid: Grid, hold: Hold) -> None:
     cell, sibling, last = (grid.add("c1", task) for task in ("t1", "t2", "t3"))
-    Path(sibling["requests"]).unlink()
-    os.mkfifo(sibling["requests"])  # nobody writes into it: the worker waits there to be killed
+    hold(sibling)
     hint = grid.hint()
 
     lead = subprocess.Popen(grid.command(cell, hint), stderr=subprocess.PIPE, text=True)
@@ -729,36 +729,34 @@ def test_a_worker_killed_ahead_fails_nobody_but_its_sibling_s_own_job(grid: Grid
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
-def test_a_killed_lead_does_not_free_the_lock_under_its_worker(grid: Grid) -> None:
+def test_a_killed_lead_does_not_free_the_lock_under_its_worker(grid: Grid, hold: Hold) -> None:
     cell = grid.add("c1", "t1")
-    Path(cell["requests"]).unlink()
-    os.mkfifo(cell["requests"])
+    held = hold(cell)
     lead = subprocess.Popen(grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True)
-    with read_without_end(cell["requests"], lead):
-        worker = child_of(lead)
-        on_node, in_store = {
-            fd.readlink() for fd in Path(f"/proc/{lead.pid}/fd").iterdir() if fd.readlink().suffix == ".lock"
-        }
-        lead.kill()
-        lead.wait()
-        try:
-            for lock in (on_node, in_store):
-                with lock.open("rb") as file, pytest.raises(BlockingIOError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finally:
-            os.kill(worker, signal.SIGKILL)
-            lead.communicate()
+    wait_for(held, lead)
+    worker = child_of(lead)
+    on_node, in_store = {
+        fd.readlink() for fd in Path(f"/proc/{lead.pid}/fd").iterdir() if fd.readlink().suffix == ".lock"
+    }
+    lead.kill()
+    lead.wait()
+    try:
+        for lock in (on_node, in_store):
+            with lock.open("rb") as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        lead.communicate()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the worker")
-def test_a_worker_killed_at_its_own_cell_says_so(grid: Grid) -> None:
+def test_a_worker_killed_at_its_own_cell_says_so(grid: Grid, hold: Hold) -> None:
     cell, sibling = grid.add("c1", "t1"), grid.add("c1", "t2")
-    Path(cell["requests"]).unlink()
-    os.mkfifo(cell["requests"])
+    held = hold(cell)
     lead = subprocess.Popen(grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True)
-    with read_without_end(cell["requests"], lead):
-        os.kill(child_of(lead), signal.SIGKILL)
-        error = lead.communicate()[1]
+    wait_for(held, lead)
+    os.kill(child_of(lead), signal.SIGKILL)
+    error = lead.communicate()[1]
     assert grid.stored() == {sibling["name"]}
     assert lead.returncode == 2
     assert re.search(
