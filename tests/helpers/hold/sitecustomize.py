@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH: a scoring worker waits at the frozen task HOLD to be killed, once it has touched HELD."""
+"""Put on PYTHONPATH: a scoring worker waits at the frozen task HOLD to be killed, after touching HELD."""
 
 import os
 import sys
