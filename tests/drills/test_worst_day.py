@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.long, pytest.mark.slow]
 
 CHECKPOINTS = Path("resources/checkpoints")
 NOTHING = "not said"
+UNUSABLE = "files of the cell store cannot be used, so the scoring is repeated: "  # the first of them
 SCORES = Path("results/scores")
 
 
@@ -145,19 +146,19 @@ CELLS = [
         "a directory in the place of a cell",
         "small-d8/step256/fact_qa",
         instead(Path.mkdir),
-        r"cells/\w+.parquet is a directory, not a file",
+        UNUSABLE,
     ),
     stored_cell(
         "a pipe in the place of a cell",
         "small-d16/step0/fact_qa",
         instead(os.mkfifo),
-        r"cells/\w+.parquet is .*pipe",
+        UNUSABLE,
     ),
     stored_cell(
         "a link to itself in the place of a cell",
         "small-d16/step16/fact_qa",
         instead(lambda path: path.symlink_to(path.name)),
-        r"cells/\w+.parquet cannot be read|cells/\w+.parquet is a .*link",
+        UNUSABLE,
     ),
     copied_cell(
         "one bit of a cell in the results",
@@ -181,11 +182,12 @@ def test_damage_is_named_and_the_remedy_leads_to_equal_results(
     for fault in faults:
         fault.remedy(study.path)
     status = drills.run(study, "--keep-going")[0]
-    equal = status == 0 and drills.outcome(study) == drills.outcome(finished_study)
+    different = drills.differences(study, finished_study)
+    equal = status == 0 and not different
     table = [drills.Drill("at rest", f.broken, _said(f.says, output), equal) for f in faults]
     drills.write_table(table, f"damage_{group}")
     assert all(re.search(fault.says, output) for fault in faults)
-    assert equal
+    assert equal, different
 
 
 def _said(pattern: str, output: str) -> str:

@@ -14,7 +14,7 @@ from ebbtide.tables import CELL, read_frame
 from workspace import Workspace
 
 WORKER = "ebbtide.jobs.worker"
-OPTIONS = ("--cores", "2", "summary", "regress")  # all tables, without figures
+OPTIONS = ("--cores", "2", "--until", "score", "summary", "regress")  # all cells and tables, no figures
 OUTPUT = "output.txt"
 TEMPORARY = "."  # files being written begin with a dot
 
@@ -61,6 +61,12 @@ def stored(workspace: Workspace) -> dict[str, tuple[int, int]]:
     """The finished cells in the store: name → (inode, time of the last change)."""
     cells = (p for p in workspace.path.glob("cells/*.parquet") if not p.name.startswith(TEMPORARY))
     return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in cells}
+
+
+def differences(workspace: Workspace, other: Workspace) -> list[str]:
+    """Names of results that differ or are missing on one side."""
+    ours, theirs = outcome(workspace), outcome(other)
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
 def cells_scored(workspace: Workspace) -> int:
