@@ -52,7 +52,7 @@ def outcome(workspace: Workspace) -> dict[str, object]:
     for cell in workspace.cells():
         found[str(cell.relative_to(workspace.path))] = read_frame(cell, CELL).to_csv(index=False)
     results = workspace.path / "results/small"
-    for path in sorted([*results.rglob("*.tsv"), *results.rglob("*.parquet"), results / "summary.txt"]):
+    for path in sorted([*results.glob("*.tsv"), *results.glob("*.parquet"), results / "summary.txt"]):
         found[str(path.relative_to(workspace.path))] = path.read_bytes() if path.exists() else None
     return found
 
