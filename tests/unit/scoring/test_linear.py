@@ -22,7 +22,7 @@ def operands(
 
 @pytest.fixture
 def plain_calls(monkeypatch):
-    """Number of products of `functional.linear`."""
+    """Products of `functional.linear`, on a machine where oneDNN is faster."""
     calls = []
     original = functional.linear
 
@@ -30,6 +30,7 @@ def plain_calls(monkeypatch):
         calls.append(operands)
         return original(*operands)
 
+    monkeypatch.setattr(linear, "onednn_is_faster", lambda: linear._HAS_ONEDNN)
     monkeypatch.setattr(functional, "linear", counted)
     return calls
 
@@ -65,3 +66,19 @@ def test_other_products_are_left_to_torch(case, plain_calls):
     found = multiply(x, weight, bias)
     assert len(plain_calls) == 1
     assert torch.equal(found, functional.linear(x, weight, bias))
+
+
+@pytest.mark.parametrize(
+    ("onednn", "mkl", "chosen"), [(1.0, 1.4, False), (1.0, 1.6, True), (1.0, 0.5, False)]
+)
+def test_onednn_must_be_much_faster_because_its_sums_are_less_precise(onednn, mkl, chosen, monkeypatch):
+    monkeypatch.setattr(linear, "_HAS_ONEDNN", True)
+    seconds = {linear._by_onednn: onednn, functional.linear: mkl}
+    monkeypatch.setattr(linear, "_seconds", seconds.__getitem__)
+    assert linear.onednn_is_faster.__wrapped__() is chosen
+
+
+def test_without_onednn_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(linear, "_HAS_ONEDNN", False)
+    monkeypatch.setattr(linear, "_seconds", pytest.fail)
+    assert linear.onednn_is_faster.__wrapped__() is False
