@@ -16,7 +16,7 @@ from ebbtide.scoring.linear import multiply
 # Hidden states (k, d) → (first token, logits (k, v)) for slices of the vocabulary, in order.
 Slices = Callable[[Tensor], Iterator[tuple[int, Tensor]]]
 
-SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 24}  # logits per slice; 2 MB on a CPU, to fit in its cache
+SLICE_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}  # logits per slice; 1 MB on a CPU, to fit in its cache
 SMALLEST_SLICE = 1024  # tokens
 
 
