@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ebbtide.scoring.attention import Attention, Cache, Heads
 from ebbtide.scoring.chunks import Chunk
+from ebbtide.scoring.linear import Linear
 
 Norm = Callable[[Tensor], Tensor]
 
@@ -24,18 +25,6 @@ Norm = Callable[[Tensor], Tensor]
 def same(x: Tensor) -> Tensor:
     """No normalisation."""
     return x
-
-
-@dataclass(frozen=True)
-class Linear:
-    """y = x Wᵀ + b."""
-
-    weight: Tensor  # (out, in)
-    bias: Tensor | None = None  # (out,)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Apply to rows (…, in)."""
-        return functional.linear(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -112,9 +101,9 @@ class Decoder(Heads):
         token, depth = chunk.token.to(self.embedding.device), chunk.depth.to(self.embedding.device)
         x = self.embedding[token]  # (n, d)
         if self.embedding_scale is not None:  # rounded to float32 first, as in the published model
-            x = x * torch.tensor(self.embedding_scale).to(x.dtype)
+            x.mul_(torch.tensor(self.embedding_scale).to(x.dtype))
         if self.positions is not None:
-            x = x + self.positions[depth]
+            x.add_(self.positions[depth])
         x = self.embedding_norm(x)
         rotations = _Rotations(depth, x.dtype)
         attention = Attention(self, chunk, cache)
@@ -127,10 +116,10 @@ class Decoder(Heads):
                 x, attended = x[scored], attended[scored]
             attended = layer.norms.attention_post(layer.out(attended))
             if self.parallel:
-                x = self._feed_forward(layer, x) + attended + x
+                x = self._feed_forward(layer, x).add_(attended).add_(x)
             else:
-                x = x + attended
-                x = x + self._feed_forward(layer, x)
+                x = attended.add_(x)
+                x = self._feed_forward(layer, x).add_(x)
         return self.final_norm(x)
 
     def _project(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,18 +156,24 @@ class _Rotations:
         key = id(layer.frequencies)
         if key not in self._known:  # angles in float32, as in training
             angles = self._depth.to(torch.float32)[:, None, None] * layer.frequencies  # (n, 1, r / 2)
-            self._known[key] = angles.cos().to(self._dtype), angles.sin().to(self._dtype)
+            cos, sin = angles.cos(), angles.sin()
+            both = torch.cat([cos, cos], dim=2), torch.cat([-sin, sin], dim=2)  # each (n, 1, r)
+            self._known[key] = both[0].to(self._dtype), both[1].to(self._dtype)
         cos, sin = self._known[key]
-        half = cos.shape[2]
-        a, b, rest = torch.split(x, [half, half, x.shape[2] - 2 * half], dim=2)
-        return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=2)
+        size = cos.shape[2]
+        a, b, rest = torch.split(x, [size // 2, size // 2, x.shape[2] - size], dim=2)
+        rotated = torch.cat([b, a, rest], dim=2)
+        rotated[..., :size].mul_(sin).add_(x[..., :size] * cos)
+        return rotated
 
 
 def rms_norm(weight: Tensor, eps: float, *, in_float32: bool = False) -> Norm:
     """Root-mean-square norm, computed in float32; `in_float32` applies the weight before rounding back."""
 
     def norm(x: Tensor) -> Tensor:
-        scaled = functional.rms_norm(x.float(), (x.shape[-1],), None, eps)
+        if weight.dtype == torch.float32:  # the two are the same
+            return functional.rms_norm(x.float(), weight.shape, weight, eps).to(x.dtype)
+        scaled = functional.rms_norm(x.float(), weight.shape, None, eps)
         return (scaled * weight).to(x.dtype) if in_float32 else scaled.to(x.dtype) * weight
 
     return norm

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ebbtide.scoring.linear import multiply
+
 # Hidden states (k, d) → (first token, logits (k, v)) for slices of the vocabulary, in order.
 Slices = Callable[[Tensor], Iterator[tuple[int, Tensor]]]
 
-SLICE_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 24}  # logits per slice; 0.5 MB on a CPU, to fit in its cache
+SLICE_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}  # logits per slice; 1 MB on a CPU, to fit in its cache
 SMALLEST_SLICE = 1024  # tokens
 
 
@@ -24,9 +26,8 @@ def vocabulary_slices(
     """Yield (first token, logits (k, v)) of hidden states (k, d) for slices of the output matrix (V, d)."""
     size = max(SMALLEST_SLICE, _elements(hidden) // max(1, len(hidden)))
     for first in range(0, len(weight), size):
-        logits = hidden @ weight[first : first + size].t()
-        if bias is not None:
-            logits = logits + bias[first : first + size]
+        part = slice(first, first + size)
+        logits = multiply(hidden, weight[part], None if bias is None else bias[part])
         yield first, logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
 
@@ -54,19 +55,22 @@ def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *
     count = len(hidden)
     normaliser = hidden.new_full((count,), -torch.inf, dtype=torch.float64)
     best = hidden.new_full((count,), -torch.inf, dtype=torch.float64)
-    winner = torch.zeros(count, dtype=torch.long, device=hidden.device)
     value = torch.zeros(len(target), dtype=torch.float64, device=hidden.device)
+    greedy = torch.zeros(len(target), dtype=torch.bool, device=hidden.device)
     for first, part in slices(hidden):
         logits = _wide(part)
-        highest, position = logits.max(dim=1)
+        highest = logits.amax(dim=1)
         normaliser = torch.logaddexp(normaliser, _logsumexp(logits, highest))
-        better = highest > best
+        better = highest > best  # the first of equal logits wins, in this slice or an earlier one
         best = torch.where(better, highest.double(), best)
-        winner = torch.where(better, position + first, winner)
+        greedy &= ~better[row]
         here = ((target >= first) & (target < first + logits.shape[1])).nonzero()[:, 0]
-        value[here] = logits[row[here], target[here] - first].double()
+        for some in torch.split(here, len(hidden)):  # a node may have thousands of targets
+            own, column = logits[row[some]], target[some] - first
+            value[some] = own.gather(1, column[:, None])[:, 0].double()
+            greedy[some] = better[row[some]] & (own.argmax(dim=1) == column)
     rank = _ranks(hidden, row, value, slices) if ranks else None
-    return Targets(value - normaliser[row], winner[row] == target, rank)
+    return Targets(value - normaliser[row], greedy, rank)
 
 
 def _ranks(hidden: Tensor, row: Tensor, value: Tensor, slices: Slices) -> Tensor:

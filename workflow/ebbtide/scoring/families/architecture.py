@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ebbtide.scoring.attention import Settings
-from ebbtide.scoring.decoder import Decoder, Fused, Layer, Linear, Norm, Norms, Separate, same
+from ebbtide.scoring.decoder import Decoder, Fused, Layer, Norm, Norms, Separate, same
 from ebbtide.scoring.families.keys import Unsupported
+from ebbtide.scoring.linear import Linear
 from ebbtide.scoring.weights import Weights
 
 ATTENTION = ("project", "out")  # parts that have biases in a model with `attention_bias`
