@@ -69,16 +69,20 @@ def test_other_products_are_left_to_torch(case, plain_calls):
 
 
 @pytest.mark.parametrize(
-    ("onednn", "mkl", "chosen"), [(1.0, 1.4, False), (1.0, 1.6, True), (1.0, 0.5, False)]
+    ("capability", "vendor", "chosen"),
+    [
+        ("AVX512", "AuthenticAMD", True),
+        ("AVX512", "GenuineIntel", False),
+        ("AVX2", "AuthenticAMD", False),
+    ],
 )
-def test_onednn_must_be_much_faster_because_its_sums_are_less_precise(onednn, mkl, chosen, monkeypatch):
+def test_the_processor_alone_decides(capability, vendor, chosen, monkeypatch):
     monkeypatch.setattr(linear, "_HAS_ONEDNN", True)
-    seconds = {linear._by_onednn: onednn, functional.linear: mkl}
-    monkeypatch.setattr(linear, "_seconds", seconds.__getitem__)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(linear, "_vendor", lambda: vendor)
     assert linear.onednn_is_faster.__wrapped__() is chosen
 
 
-def test_without_onednn_nothing_is_measured(monkeypatch):
+def test_a_torch_without_onednn_is_not_asked_for_it(monkeypatch):
     monkeypatch.setattr(linear, "_HAS_ONEDNN", False)
-    monkeypatch.setattr(linear, "_seconds", pytest.fail)
     assert linear.onednn_is_faster.__wrapped__() is False
