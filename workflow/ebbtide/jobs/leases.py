@@ -52,6 +52,9 @@ class Lease:
         content = {"pid": os.getpid(), "worker": worker, "user": _user(), "purpose": self.purpose}
         for descriptor in self.descriptors:
             with suppress(OSError):  # a full disk; the lock holds without it
+                # Another user can put a hard link to a file of yours in place of the lock; it stays as it is.
+                if os.fstat(descriptor).st_nlink > 1:
+                    continue
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(content).encode(), 0)
 
