@@ -21,10 +21,10 @@ from ebbtide.files import (
     digest,
     file_sha256,
     full_disks,
-    node_lock,
     read_json,
     write_text,
 )
+from ebbtide.locks import node_lock
 from ebbtide.texts import json_lines
 
 

@@ -45,7 +45,7 @@ def log_to(path: str) -> None:
 
 
 class Lenient:
-    """A stream whose failed writes are said once on stdout: a full disk for logs must not fail a job."""
+    """A stream that reports its first failed write on stdout: a full disk for logs must not fail a job."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -81,7 +81,7 @@ class Lenient:
 
 @contextmanager
 def lenient_stderr() -> Iterator[None]:
-    """Let no failed write to stderr, which is the log file of most jobs, raise an error."""
+    """Ignore failed writes to stderr, which is the log file of most jobs, except for one message."""
     before = sys.stderr
     sys.stderr = Lenient(before)  # type: ignore[assignment]
     try:

@@ -121,7 +121,7 @@ def write_sheet(
 def for_sheets(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return a table with an apostrophe before each text that a spreadsheet would run as a formula.
 
-    Numbers such as -0.5 are no formulas. `from_sheets` returns the original.
+    Numbers such as -0.5 are not formulas. `from_sheets` returns the original.
     """
 
     def guarded(text: str) -> str:

@@ -16,7 +16,8 @@ from ebbtide.cells import store
 from ebbtide.cells.cell import write_cell
 from ebbtide.cells.publish import publish
 from ebbtide.errors import CellError
-from ebbtide.files import canonical_json, node_lock
+from ebbtide.files import canonical_json
+from ebbtide.locks import node_lock
 from ebbtide.tables import CELL, read_frame, write_parquet
 
 IDENTITY = tiny.identity(recipe=1)

@@ -187,9 +187,32 @@ def test_rescoring_finds_made_up_rows(
 def test_rescoring_needs_weights(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     write_study("fake", ["t1"], backend="fake")
     assert run("verify", "fake.yaml", "--rescore", "1") == 2
-    assert "--rescore: fake.yaml has no cell of a model whose weights are on disk." in capsys.readouterr().err
+    assert "--rescore: fake.yaml has scoring.backend: fake, whose numbers" in capsys.readouterr().err
     assert run("verify", "cells", "--rescore", "1") == 2
     assert "verify: found the store cells; allowed: one store without --rescore" in capsys.readouterr().err
+    for directory in ("cells", "results"):
+        shutil.rmtree(directory)
+    assert run("verify", "s.yaml", "--rescore", "1") == 2
+    assert "--rescore: s.yaml has no cell of a model whose weights are on disk." in capsys.readouterr().err
+
+
+def test_damage_is_listed_and_renamed_although_rescoring_fails(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ebbtide.scoring import rescore
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(rescore, "largest_difference", fail)
+    damaged = stored(study, next(study.checkpoints()), "t1")
+    flip(damaged, 100)
+    assert run("verify", "s.yaml", "--rescore", "1", "--move") == 2
+    out, error = capsys.readouterr()
+    assert out.startswith("8 files checked, 7 good.\n")
+    assert f"{damaged} was renamed to {damaged}.damaged\n" in out
+    assert error.startswith("ScoringError: ")
+    assert "could not be rescored: no kernel" in error
 
 
 def age(hours: float) -> None:

@@ -260,6 +260,15 @@ def test_lock_files_are_for_all_users_and_links_are_not_followed(locks: Path, tm
     assert (tmp_path / "mine").read_text() == "precious"
 
 
+def test_a_hard_link_to_another_file_leaves_it_as_it_is(locks: Path, tmp_path: Path) -> None:
+    """On systems without `fs.protected_hardlinks`, other users can make one to a file of yours."""
+    lock_directory(create=True)
+    (tmp_path / "mine").write_text("precious")
+    (locks / "GPU-0.lock").hardlink_to(tmp_path / "mine")
+    once()
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
 @pytest.mark.parametrize("damage", ["fifo", "directory"])
 def test_what_is_no_lock_file_is_an_error(damage: str, locks: Path) -> None:
     lock_directory(create=True)

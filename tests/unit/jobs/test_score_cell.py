@@ -131,7 +131,8 @@ def test_a_worker_inherits_its_gpu_and_sees_no_other(grid: Grid, monkeypatch: py
     program.write_text("#!/bin/sh\nreadlink /proc/$$/fd/* > seen\necho $CUDA_VISIBLE_DEVICES >> seen\n")
     program.chmod(0o755)
     monkeypatch.chdir(grid.root)
-    monkeypatch.setattr(sys, "executable", str(program))
+    # Not of `sys` itself: a library that is first imported meanwhile, as multiprocessing is, would keep it.
+    monkeypatch.setattr(score, "sys", SimpleNamespace(executable=str(program), stderr=sys.stderr))
     monkeypatch.setenv("EBBTIDE_GPU_LOCKS", str(grid.root / "locks"))
     monkeypatch.setenv("EBBTIDE_FAKE_GPUS", "GPU-a:8000,GPU-b:8000")
     cell = grid.add("c1", "t1")

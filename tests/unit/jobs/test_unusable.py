@@ -5,8 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 import tiny
 from ebbtide.cells import store
+from ebbtide.jobs import leads
 from ebbtide.jobs.unusable import unusable_cells
 
 
@@ -18,7 +21,12 @@ def study_in(directory: Path) -> Any:
     )
 
 
-def test_files_that_cannot_be_used_are_one_notice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listed", [1, 1000])
+def test_files_that_cannot_be_used_are_one_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: int
+) -> None:
+    """Also if the store is listed, as for many cells."""
+    monkeypatch.setattr(leads, "LISTED", listed)
     study = study_in(tmp_path)
     wanted = [("m", "c", task) for task in ("t1", "t2", "t3", "t4", "t5", "t6")]
     paths = [store.path_of(tmp_path, tiny.identity(t, weights="m/c")) for _, _, t in wanted]
@@ -36,3 +44,11 @@ def test_files_that_cannot_be_used_are_one_notice(tmp_path: Path) -> None:
     )
     assert notice.remedy == "Check the permissions and the file system of the store, and who writes there."
     assert (notice.severity, notice.kind, notice.count) == ("note", "dropped", 4)
+
+
+def test_cells_that_are_not_in_a_listed_store_are_not_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leads, "LISTED", 1)
+    monkeypatch.setattr(store, "unusable", lambda path, identity: pytest.fail(f"{path} was opened"))
+    assert unusable_cells(study_in(tmp_path), [("m", "c", "t1")]) == []

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ebbtide.files import canonical_json, digest
+from ebbtide.files import canonical_json, digest, file_kind
 
 Identity = Mapping[str, Any]
 
@@ -70,14 +70,15 @@ def obstacle(path: str | Path) -> str | None:
         loop = error.errno == errno.ELOOP
         return "is a link to itself" if loop else f"cannot be read ({os.strerror(error.errno or 0)})"
     try:
-        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-        os.pread(descriptor, 1, 0) if kind == stat.S_IFREG else None
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            return f"is {file_kind(mode)}, not a file"
+        os.pread(descriptor, 1, 0)
     except OSError as error:
         return f"cannot be read ({os.strerror(error.errno or 0)})"
     finally:
         os.close(descriptor)
-    names = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe"}
-    return None if kind == stat.S_IFREG else f"is {names.get(kind, 'a device')}, not a file"
+    return None
 
 
 def unusable(path: str | Path, identity: Identity) -> str:

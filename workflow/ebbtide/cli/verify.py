@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebbtide.cli.options import whole_number
-from ebbtide.errors import CellError, ConfigError
+from ebbtide.errors import CellError, ConfigError, EbbtideError
 
 if TYPE_CHECKING:
     from ebbtide.cli.options import Verbs
+    from ebbtide.jobs.verify import Verified
+    from ebbtide.study.study import Study
 
 
 def add_verbs(verbs: "Verbs") -> None:
@@ -39,10 +41,10 @@ def add_verbs(verbs: "Verbs") -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from ebbtide.cells.inspection import Damage
-    from ebbtide.jobs.verify import move, rescore, verify_store, verify_study
+    from ebbtide.jobs.verify import move, verify_store, verify_study
     from ebbtide.study.load import read_study
 
+    not_rescored: EbbtideError | None = None
     if Path(options.what[0]).is_dir():
         if options.rescore or len(options.what) > 1:
             raise ConfigError(
@@ -54,17 +56,30 @@ def _verify(options: argparse.Namespace) -> None:
         study = read_study(*options.what)
         result = verify_study(study)
         if options.rescore:
-            result.rescored.append(f"Sample of {options.rescore} cells with seed {options.seed}:")
-            for found in rescore(study, options.rescore, options.seed, result.damages):
-                if isinstance(found, Damage):
-                    result.damages.append(found)
-                else:
-                    result.rescored.append(found)
+            try:
+                _rescore(study, options, result)
+            except EbbtideError as error:
+                not_rescored = error  # after the damage that was found before
     print(*result.lines(), sep="\n")
+    if result.damages and options.move:
+        print(*move(result.damages), sep="\n")
+    if not_rescored:
+        raise not_rescored
     if not result.damages:
         return
     count = f"{len({damage.path for damage in result.damages})} of {result.checked} files are damaged"
     if not options.move:
         raise CellError(f"{count}. Rename them with --move, and run snakemake, which makes them again.")
-    print(*move(result.damages), sep="\n")
     raise CellError(f"{count}. Run snakemake, which makes again what was renamed.")
+
+
+def _rescore(study: "Study", options: argparse.Namespace, result: "Verified") -> None:
+    from ebbtide.cells.inspection import Damage
+    from ebbtide.jobs.verify import rescore
+
+    result.rescored.append(f"Sample of {options.rescore} cells with seed {options.seed}:")
+    for found in rescore(study, options.rescore, options.seed, result.damages):
+        if isinstance(found, Damage):
+            result.damages.append(found)
+        else:
+            result.rescored.append(found)

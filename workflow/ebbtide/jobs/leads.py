@@ -40,9 +40,8 @@ class MissingCells:
 
     @cached_property
     def _stored(self) -> frozenset[str] | None:
-        """Names in the store, if one listing is cheaper than looking for every cell; else None."""
         cells = sum(len(model.checkpoints) for model in self._study.models.values()) * len(self._study.tasks)
-        return names_in(self._study.config["scoring"]["store"]) if cells >= LISTED else None
+        return stored_names(self._study, cells)
 
 
 class ScoreJobs:
@@ -118,6 +117,11 @@ def missing(study: Study, checkpoint: Checkpoint, stored: frozenset[str] | None 
 def _is_cell(path: Path, identity: store.Identity, names: frozenset[str] | None) -> bool:
     """Whether a file is the cell of this identity; `names` are those in its directory, if known."""
     return (names is None or path.name in names) and store.is_whole(path, identity)
+
+
+def stored_names(study: Study, cells: int) -> frozenset[str] | None:
+    """Return the names in the store if one listing is cheaper than looking for so many cells; else None."""
+    return names_in(study.config["scoring"]["store"]) if cells >= LISTED else None
 
 
 def names_in(directory: str | Path) -> frozenset[str] | None:

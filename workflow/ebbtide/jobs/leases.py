@@ -9,7 +9,6 @@ other. Whoever has waited for `PATIENCE` seconds is served next: otherwise a str
 keep a job for several waiting for ever.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from ebbtide.errors import ScoringError
 from ebbtide.jobs.devices import Device, visible_only
+from ebbtide.locks import try_lock
 
 DIRECTORY = "EBBTIDE_GPU_LOCKS"
 # Not the directory of `TMPDIR`, which differs between users and jobs.
@@ -52,6 +52,9 @@ class Lease:
         content = {"pid": os.getpid(), "worker": worker, "user": _user(), "purpose": self.purpose}
         for descriptor in self.descriptors:
             with suppress(OSError):  # a full disk; the lock holds without it
+                # Another user can put a hard link to a file of yours in place of the lock; it stays as it is.
+                if os.fstat(descriptor).st_nlink > 1:
+                    continue
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(content).encode(), 0)
 
@@ -128,7 +131,7 @@ def holder(device: Device) -> str | None:
     with suppress(OSError), ExitStack() as opened:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         opened.callback(os.close, descriptor)
-        if not _flock(descriptor):
+        if not try_lock(descriptor):
             return _described(os.read(descriptor, _LONGEST_NOTE))
     return None
 
@@ -187,20 +190,12 @@ def _lock(path: Path, held: ExitStack) -> int | None:
         descriptor = _open(path)
         opened.callback(os.close, descriptor)
         try:
-            if _flock(descriptor) and _is_at(descriptor, path):
+            if try_lock(descriptor) and _is_at(descriptor, path):
                 held.push(opened.pop_all())
                 return descriptor
         except OSError as error:  # a file system without locks
             raise _unusable(path, error.strerror or str(error)) from None
     return None
-
-
-def _flock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _open(path: Path) -> int:

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.cells import store
 from ebbtide.cells.publish import publish
 from ebbtide.errors import CellError, ScoringError, StorageError
-from ebbtide.files import canonical_json, check_writable, node_lock, read_json, shared_lock
+from ebbtide.files import canonical_json, check_writable, read_json
 from ebbtide.jobs.signals import exit_reason
+from ebbtide.locks import node_lock, shared_lock
 
 if TYPE_CHECKING:
     from ebbtide.jobs.leases import Lease

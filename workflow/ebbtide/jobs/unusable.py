@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from ebbtide.cells import store
+from ebbtide.jobs.leads import stored_names
 from ebbtide.notices import Notice, counted, listed
 from ebbtide.study.study import Study
 
@@ -13,9 +14,13 @@ def unusable_cells(study: Study, wanted: Iterable[tuple[str, str, str]]) -> list
     `wanted` lists the (model, checkpoint, task) of a run.
     """
     directory, found = study.config["scoring"]["store"], []
+    wanted = list(wanted)
+    stored = stored_names(study, len(wanted))
     for model, checkpoint, task in wanted:
         identity = study.identity(study.checkpoint(model, checkpoint), task)
         path = store.path_of(directory, identity)
+        if stored is not None and path.name not in stored:
+            continue
         if reason := store.unusable(path, identity):
             found.append(f"{path} {reason}")
     if not found:

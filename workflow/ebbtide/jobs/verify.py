@@ -86,7 +86,12 @@ def rescore(study: Study, cells: int, seed: int, damages: Iterable[Damage]) -> I
         for path in [p for p in _places(study, checkpoint, task) if _exists(p) and p not in bad][:1]
         if Path(checkpoint.marker).exists() and definition.kind.needs != "losses"
     ]
-    if study.config["scoring"]["backend"] == FAKE or not found:
+    if study.config["scoring"]["backend"] == FAKE:
+        raise ConfigError(
+            f"--rescore: {study.file} has scoring.backend: fake, whose numbers are made up. Leave --rescore "
+            "out."
+        )
+    if not found:
         raise ConfigError(
             f"--rescore: {study.file} has no cell of a model whose weights are on disk. Run snakemake to "
             "train or fetch them, or leave --rescore out."

@@ -172,9 +172,8 @@ def _following(work: Work, job: Job) -> Job | None:
     siblings: list[Job] = work.hint["cells"]
     for sibling in siblings:
         if sibling["checkpoint"] == job["checkpoint"] and sibling["identity"] != job["identity"]:
-            cell, mark = (
-                name(work.cells, sibling["identity"]) for name in (store.path_of, store.attempt_mark)
-            )
+            cell = store.path_of(work.cells, sibling["identity"])
+            mark = store.attempt_mark(work.cells, sibling["identity"])
             if _is_ready(sibling) and not cell.exists() and not mark.exists():
                 return sibling
     return None

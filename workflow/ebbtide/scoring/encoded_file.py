@@ -54,7 +54,7 @@ def write_encoded(task: EncodedTask, path: str | Path, key: Key) -> None:
     record: dict[str, Any] = {"key": dict(key), "facts": dict(task.facts)}
     record["sha256"] = _sha256(record, arrays)
     with atomic(path) as temporary:
-        # One entry, because safetensors writes several in any order, and equal tasks shall have equal files.
+        # One entry, because safetensors writes several in any order, and equal tasks must have equal files.
         temporary.write_bytes(save(arrays, {_RECORD: canonical_json(record)}))
 
 

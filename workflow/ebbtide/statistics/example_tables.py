@@ -44,7 +44,7 @@ class Part:
 
 
 def read_parts(paths: Iterable[str | Path]) -> list[Part]:
-    """Read the footers of tables of examples; a directory stands for the tables in it.
+    """Read the footers of tables of examples; a directory is read as the tables in it.
 
     Raises `CellError` for a table that is missing, also from a directory, damaged or of another kind.
     """

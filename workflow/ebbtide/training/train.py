@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.corpus import write_tokenizer
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.files import atomic_directory, file_sha256, node_lock, write_text
+from ebbtide.files import atomic_directory, file_sha256, write_text
+from ebbtide.locks import node_lock
 from ebbtide.logs import Progress, log
 from ebbtide.training.record import RECORD, Trained, read_trained
 from ebbtide.training.spec import TRAINING_VERSION, Spec, check_spec

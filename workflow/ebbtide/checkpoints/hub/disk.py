@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ebbtide.errors import CheckpointError
-from ebbtide.files import open_or_create
+from ebbtide.locks import open_or_create
 from ebbtide.logs import log
 
 WAITS = (5.0,) * 17_280  # seconds between attempts to reserve space: one day in all
