@@ -16,7 +16,7 @@ ROOMS = (
 )
 FIGURES_MAY_IMPORT = {"figures", "titles", "errors", "files", "logs"}
 MOST_LINES = 350
-MOST_FILES = 16  # on the top level
+MOST_FILES = 17  # on the top level
 
 Imports = Mapping[str, Mapping[str, int]]  # module → imported module → line
 
