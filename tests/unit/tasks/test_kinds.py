@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import CellError, ConfigError, TaskError
-from ebbtide.jobs import worker
+from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.metrics import METRICS, check_metrics
 from ebbtide.metrics.examples import CHECKS, Examples, check_of
 from ebbtide.metrics.of_cell import measure
@@ -149,16 +149,16 @@ def test_the_scoring_job_gives_the_answers_that_the_kind_needs(
     requests, record = frozen(task)
     write_parquet(requests, "pair.parquet", REQUESTS, record)
     calls: list[str] = []
-    result = SimpleNamespace(rows=None, footer={"forwarded_tokens": 3})
-    for module, name in (("documents", "rolling"), ("engine", "requests")):
-        monkeypatch.setattr(
-            f"ebbtide.scoring.{module}.score_{name}", lambda *_, name=name, **__: calls.append(name) or result
-        )
-    monkeypatch.setattr(worker.Loaded, "get", lambda *_: None)
-    monkeypatch.setattr(worker, "write_cell", lambda *_: None)
-    settings = dict.fromkeys(("encoding", "bos", "truncation", "max_length"))
-    job = {"requests": "pair.parquet", "identity": {"task": task.identity, **settings}}
-    assert worker._score_into_store(worker.Loaded(1), job, "cells", 0) == 3
+    for place, name in (
+        ("scoring.documents.encode_rolling", "rolling"),
+        ("jobs.encoded_tasks.encode_task", "requests"),
+    ):
+        monkeypatch.setattr(f"ebbtide.{place}", lambda *_, name=name, **__: calls.append(name))
+    monkeypatch.setattr("ebbtide.jobs.encoded_tasks.write_encoded", lambda *_: None)
+    rules = dict.fromkeys(("encoding", "bos", "truncation", "max_length"))
+    job = {"requests": "pair.parquet", "identity": {"task": task.identity, "backend": "fake", **rules}}
+    scorer: Any = SimpleNamespace(window=8, window_key=None, vocabulary=9)
+    assert EncodedTasks("cells").get(job, scorer).rolling == (needs == "losses")
     assert calls == [expected]
 
 
