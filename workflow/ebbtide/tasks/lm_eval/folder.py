@@ -4,7 +4,8 @@ lm-eval follows `include:` and `!function` to any path, and an error of its pars
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ def check_folder(folder: str | Path) -> None:
     """Check all YAML files of a directory and what they include.
 
     Raises `ConfigError` for a file that is not regular, too large, too deep or not YAML, for an `include`
-    that leaves the directory, and for a `!function` that is not the name of a function in a module.
+    of a file that is neither in the directory nor among the tasks of the installed lm-eval, and for a
+    `!function` that is not the name of a function in a module.
     """
-    root = Path(folder).resolve()
+    roots = [Path(folder).resolve(), *_installed_tasks()]
     pending = sorted(path for path in Path(folder).rglob("*.yaml") if path.exists() and not path.is_dir())
     seen = set()
     while pending:
@@ -47,7 +49,7 @@ def check_folder(folder: str | Path) -> None:
         seen.add(path.resolve())
         for key, name in _references(path):
             if key == "include":
-                pending.append(_included(path, name, root))
+                pending.append(_included(path, name, roots))
             elif not _FUNCTION.fullmatch(name):
                 raise ConfigError(f"{path}: !function: found {name!r:.200}; allowed: module.function.")
 
@@ -72,12 +74,24 @@ def _references(path: Path) -> Iterator[tuple[str, str]]:
             pending += value
 
 
-def _included(path: Path, name: Any, root: Path) -> Path:
+def _installed_tasks() -> list[Path]:
+    """The directories of lm-eval's own tasks; none if it is not installed."""
+    found = find_spec("lm_eval")
+    return (
+        [Path(place, "tasks").resolve() for place in (found.submodule_search_locations or ())]
+        if found
+        else []
+    )
+
+
+def _included(path: Path, name: Any, roots: Sequence[Path]) -> Path:
     found = path.parent / str(name)
     try:
-        inside = "\0" not in str(name) and found.resolve().is_relative_to(root)
+        inside = "\0" not in str(name) and any(map(found.resolve().is_relative_to, roots))
     except OSError:  # a loop of links, or a name that is too long
         inside = False
     if not inside:
-        raise ConfigError(f"{path}: include: found {name!r:.200}; allowed: a file in {root}.")
+        raise ConfigError(
+            f"{path}: include: found {name!r:.200}; allowed: a file in {roots[0]}, or a task of lm-eval."
+        )
     return found
