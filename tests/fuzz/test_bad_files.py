@@ -268,7 +268,8 @@ def a_table(kind: str) -> Path:
         rows = {"example": ["a", "a"], "choice": [0, 1], "loglikelihood": [-1.0, -2.0], "tokens": [1, 1]}
         rows |= {"bytes": [1, 1], "characters": [1, 1], "greedy": [True, False], "truncated": [False, False]}
         rows |= {"first_token_loglikelihood": [-1.0, -2.0], "context_tokens": [1, 1]}
-        write_cell(pd.DataFrame(rows), path, {"a": "b"}, {"requests_sha256": "0", "requests": 2})
+        footer = {"requests_sha256": "0", "requests": 2, "parameters_total": 1, "parameters_non_embedding": 1}
+        write_cell(pd.DataFrame(rows), path, {"a": "b"}, footer)
     return path
 
 
