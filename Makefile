@@ -1,6 +1,7 @@
 # make demo    set up, run the embedded study, write its report
 # make test    set up, check style and types, run the tests without the long tier
 # make test-all  the same, and the long tier: full simulations, real models, whole studies
+# make drills  damage files and kill 3 × 20 runs, and print what was said (half an hour)
 # make lint    style, types, workflow lint
 # make bench   compare the engine with lm-evaluation-harness (options: BENCH="--rows memotrap")
 # make lock    resolve the dependencies of pyproject.toml into envs/cpu.txt
@@ -12,7 +13,7 @@ CORES ?= all
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-long test-all lint bench lock outputs clean
+.PHONY: demo test test-long test-all drills lint bench lock outputs clean
 
 demo: $(VENV)/.installed
 	snakemake --cores $(CORES) --quiet rules reason
@@ -25,6 +26,9 @@ test-long: $(VENV)/.installed-test
 	pytest -n 2 --dist loadgroup --durations 30 -m long
 
 test-all: test test-long
+
+drills: $(VENV)/.installed-test
+	DRILL_KILLS=20 pytest -n 2 -s -m long tests/drills
 
 lint: $(VENV)/.installed-test
 	ruff check . && ruff format --check .
