@@ -66,10 +66,8 @@ BUDGET = WeightBudget(STUDY, MISSING)
 FAILURES = Failures(workflow)
 STORE = STUDY.config["scoring"]["store"]
 NOTICES = []  # about this run, printed at its end
-FREEZING, TRAINING = (
-    1000,
-    10,
-)  # priorities: all tasks first, so that one load scores them
+# Priorities: all tasks first, so that one load of weights scores them.
+FREEZING, TRAINING = 1000, 10
 
 limit_resource(workflow, "hub", BUDGET.downloads)
 if GPUS.limit:
@@ -194,10 +192,8 @@ onstart:
     try:
         cluster.prepare(workflow)
         NOTICES.extend(on_start(STUDY, BUDGET, workflow))
-    except (
-        EbbtideError
-    ) as error:  # a full disk, or a scheduler that forgets submissions
-        fail(error)
+    except EbbtideError as error:
+        fail(error)  # a full disk, or a scheduler that forgets submissions
 
 
 onsuccess:

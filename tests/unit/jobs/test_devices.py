@@ -39,6 +39,7 @@ def seen(visible: str | None, fake: str = "GPU-aaaa:80000,GPU-aabb:40000,GPU-b:8
         ("1,7,0", [["GPU-aabb", "1"]]),  # as CUDA does, what follows an unknown device is not visible
         ("GPU-aa", []),  # of two devices
         ("1,GPU-aabb,0", [["GPU-aabb", "1"]]),  # twice the same
+        ("01," + "1" * 5000, [["GPU-aabb", "01"]]),
     ],
 )
 def test_the_variable_of_cuda_restricts_and_names_the_devices(

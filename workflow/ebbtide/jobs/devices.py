@@ -185,7 +185,8 @@ def _select(gpus: Sequence[_Gpu], text: str) -> tuple[Device, ...]:
 def _named(gpus: Sequence[_Gpu], token: str) -> Device | None:
     """The device of an index or of a beginning of a UUID. A GPU in MIG mode is its first slice."""
     if token.isdecimal():
-        return gpus[int(token)].units[0] if int(token) < len(gpus) else None
+        places = {str(place): gpu.units[0] for place, gpu in enumerate(gpus)}
+        return places.get(token.lstrip("0") or "0")  # as text: int() refuses thousands of digits
     found = [unit for gpu in gpus for unit in gpu.slices if unit.uuid.startswith(token)]
     found += [gpu.units[0] for gpu in gpus if gpu.device.uuid.startswith(token)]
     return found[0] if len(found) == 1 else None
