@@ -1,7 +1,9 @@
 """Metrics of the right choices against their definitions, written out example by example."""
 
 import math
+import re
 from itertools import permutations
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -10,8 +12,9 @@ import pyarrow as pa
 import pytest
 
 from ebbtide.errors import TaskError
+from ebbtide.metrics import METRICS
 from ebbtide.metrics.examples import without_texts
-from ebbtide.metrics.of_cell import measure, texts_needed
+from ebbtide.metrics.of_cell import CONTINUOUS, measure, texts_needed
 from ebbtide.metrics.ranges import range_of
 
 LENGTHS = ("character", "byte", "token")
@@ -166,3 +169,19 @@ def test_continuations_are_read_only_where_a_metric_needs_them() -> None:
     )
     assert texts_needed({"metrics": ["accuracy", "gold_bits_per_byte"]}) == set()
     assert texts_needed({"kind": "rolling"}) == texts_needed({"kind": "sequence"}) == set()
+
+
+def test_the_page_of_metrics_lists_each_with_its_name_in_the_harness() -> None:
+    page = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
+    listed: dict[str, dict[str, str]] = {}
+    for kind, section in re.findall(r"^## Kind `(\w+)`\n(.*?)(?=^## )", page, re.DOTALL | re.MULTILINE):
+        rows = re.findall(r"^\| `(\w+)` \| .*? \| (?:`(\w+)`)? ?\| [^|]*\|[^|]*\|$", section, re.MULTILINE)
+        above = re.findall(r"`(\w+)`", section.split("as above")[0]) if "as above" in section else []
+        listed[kind] = dict(rows) | {name: METRICS[name].harness for name in above}
+    expected = {kind: {m.name: m.harness for m in METRICS.values() if kind in m.kinds} for kind in listed}
+    assert len(listed) == 6
+    assert listed == expected
+    followed = set(CONTINUOUS) | {m.name for m in METRICS.values() if m.main and "choice" in m.kinds}
+    assert followed == set(
+        re.findall(r"`(\w+)`", page.split("have them are")[1].split("`metrics.parquet`")[0])
+    )
