@@ -91,6 +91,31 @@ def test_multiple_choice(several: bool) -> None:
             assert (row["value"], row["stderr"]) == pytest.approx(mean_and_error(items))
 
 
+def test_the_right_choice() -> None:
+    """Version 0.4 lacks these metrics of version 0.5; its bits per byte and its softmax are their parts."""
+    from lm_eval.api.metrics import bits_per_byte
+    from lm_eval.utils import softmax
+
+    rng = np.random.default_rng(9)
+    cell, texts = cell_of(rng, CHOICES)
+    golds = rng.integers(0, CHOICES, EXAMPLES)
+    requests = cell[["example", "choice"]].assign(gold=np.ravel(np.eye(CHOICES, dtype=bool)[golds]))
+    lps, sizes = (
+        cell[name].to_numpy(float).reshape(EXAMPLES, CHOICES) for name in ("loglikelihood", "bytes")
+    )
+    assert sizes[0].tolist() == [len(text.encode()) for text in texts[0]]
+    rows = range(EXAMPLES)
+    items = {
+        "gold_bits_per_byte": [bits_per_byte([(lps[i, golds[i]], sizes[i, golds[i]])]) for i in rows],
+        "choice_probability": [softmax(lps[i])[golds[i]] for i in rows],
+        "choice_probability_per_byte": [softmax(lps[i] / sizes[i])[golds[i]] for i in rows],
+    }
+    found = measure(cell, requests).set_index("metric")
+    for name, values in items.items():
+        expected = pytest.approx(mean_and_error(values), rel=1e-9)
+        assert tuple(found.loc[name, ["value", "stderr"]]) == expected, name
+
+
 def test_truthful_qa() -> None:
     """MC2 with labels that are not sorted; MC1 is accuracy over its own choices."""
     from lm_eval.tasks.truthfulqa.utils import process_results_mc2

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import tiny
-from ebbtide.tables import METRICS, read_footer
+from ebbtide.tables import CELL, METRICS, read_footer
 from lm_eval_files import curve_lines, write_run
 from workspace import ROOT, Workspace
 
+FORMATS = ("cloze", "choice")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kinds")]
 TASKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "choices": (
@@ -47,13 +48,19 @@ TASKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "yes_or_no": (
         {
             "kind": "binary",
-            "fields": {"choices": [" no", " yes"], "gold": "truth"},
+            "fields": {"question": "prompt", "choices": [" no", " yes"], "gold": "truth"},
             "groups": {"race": "race"},
+            "formats": ["cloze", "choice"],
         },
         [{"prompt": f"ab {n}", "truth": n % 2, "race": "xy"[n // 4]} for n in range(8)],
     ),
     "documents": ({"kind": "rolling"}, [{"text": "ab cd " * (20 + n)} for n in range(3)]),
 }
+NAMES = [
+    task
+    for name, (definition, _) in TASKS.items()
+    for task in ([f"{name}.{one}" for one in FORMATS] if "formats" in definition else [name])
+]
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +122,31 @@ def test_every_kind_has_its_metrics(study: Workspace) -> None:
     rows = metrics(study)
     scored = rows[rows["source"] == "scored"].groupby("task")["metric"].agg(set)
     expected = {
-        "choices": {"accuracy", "accuracy_per_byte", "accuracy_pmi", "brier", "accuracy[part=a]"},
+        "choices": {
+            *("accuracy", "accuracy_per_byte", "accuracy_pmi", "brier", "accuracy[part=a]"),
+            *("gold_bits_per_byte", "gold_bits_per_byte_without_space", "gold_rank"),
+        },
         "odds": {"log_odds", "absolute_log_odds"},
         "sequences": {"sequence_loss", "greedy_accuracy"},
         "ratings": {"expected_rating", "rmse"},
-        "yes_or_no": {"accuracy", "false_positive_rate[race=x]"},
+        "yes_or_no.cloze": {"accuracy", "false_positive_rate[race=x]"},
+        "yes_or_no.choice": {"accuracy", "false_positive_rate[race=x]"},
         "documents": {"loss", "bits_per_byte", "perplexity"},
     }
     for task, names in expected.items():
         assert names <= scored[task], (task, names - scored[task])
+
+
+def test_a_definition_in_two_formats_is_asked_twice(study: Workspace) -> None:
+    asked = {
+        name: pd.read_parquet(study.path / f"resources/tasks/yes_or_no.{name}.parquet") for name in FORMATS
+    }
+    first = {name: rows.iloc[1] for name, rows in asked.items()}
+    assert (first["cloze"]["context"], first["cloze"]["continuation"]) == ("ab 0", " yes")
+    listed = ("ab 0\n A. no\n B. yes\nAnswer:", " B")
+    assert (first["choice"]["context"], first["choice"]["continuation"]) == listed
+    scored = {name: study.path / f"results/scores/tiny/step1/yes_or_no.{name}.parquet" for name in FORMATS}
+    assert len({read_footer(file, CELL)["requests_sha256"] for file in scored.values()}) == 2
 
 
 def test_rolling_equals_the_engines_own_loss(study: Workspace) -> None:
@@ -171,12 +194,12 @@ def test_export_for_other_tools(study: Workspace) -> None:
     assert done.returncode == 0, done.stderr
     out = study.path / "exported"
     assert len(list(out.glob("*/results_*.json"))) == 3
-    assert len(list(out.glob("*/samples_*.jsonl"))) == 3 * len(TASKS)
+    assert len(list(out.glob("*/samples_*.jsonl"))) == 3 * len(NAMES)
     examples = pd.read_parquet(out / "examples.parquet")
-    assert set(examples["task"]) == set(TASKS)
+    assert set(examples["task"]) == set(NAMES)
     assert len(pd.read_csv(out / "metrics.csv")) == len(metrics(study))
     bins = pd.read_csv(out / "reliability.csv")
-    assert set(bins["task"]) == {"choices", "yes_or_no"}
+    assert set(bins["task"]) == {"choices", "yes_or_no.cloze", "yes_or_no.choice"}
 
     # What was exported comes back: as metrics of another study, and as cells on disk.
     row = {"format": "lm_eval_samples", "files": ["exported/tiny__step*/samples_*.jsonl"]}

@@ -114,6 +114,12 @@ def encoded(column: pa.ChunkedArray) -> Iterator[memoryview | bytes]:
             yield memoryview(text)[start:stop] if text is not None else b""
 
 
+def first_bytes(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    """Return the first byte of each text in UTF-8; 0 for an empty or missing one."""
+    parts = [_first_bytes(chunk) for chunk in column.chunks if len(chunk)]
+    return np.concatenate(parts) if parts else np.empty(0, np.uint8)
+
+
 def converted(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.ChunkedArray:
     """Convert a column of another program to one of `types`, without loss; unchanged if that is impossible.
 
@@ -185,6 +191,14 @@ def _lengths(chunk: pa.Array) -> list[str]:
     if not chunk.null_count and (np.frombuffer(text, np.uint8)[ends[0] : ends[-1]] < 128).all():  # ASCII
         return list(map(str, np.diff(ends).tolist()))
     return ["-" if text is None else str(len(text)) for text in chunk.to_pylist()]
+
+
+def _first_bytes(chunk: pa.Array) -> npt.NDArray[np.uint8]:
+    ends = _ends(chunk)
+    found = np.zeros(len(chunk), np.uint8)
+    if (some := np.diff(ends) > 0).any():  # missing texts have no bytes
+        found[some] = np.frombuffer(chunk.buffers()[2], np.uint8)[ends[:-1][some]]
+    return found
 
 
 def _bits_of(flags: npt.NDArray[np.bool_]) -> pa.Buffer:

@@ -1,5 +1,6 @@
 """Abilities: pairs of task and metric that a study reports, and their display names."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ def abilities(
 
 
 def title(name: str) -> str:
-    """Return the display name of a task or metric: `memo_trap` → `Memo trap`, `fact_qa` → `Fact QA`."""
-    words = [SPELLINGS.get(word.lower(), word) for word in name.replace("_", " ").replace("-", " ").split()]
+    """Return the display name of a task or metric: `memo_trap` → `Memo trap`, `arc.cloze` → `ARC cloze`."""
+    words = [SPELLINGS.get(word.lower(), word) for word in re.split(r"[\s_-]+|\.(?=[a-z])", name) if word]
     text = " ".join(words)
     return text[:1].upper() + text[1:]

@@ -1,7 +1,7 @@
 """
 Tasks: fetch pinned data and freeze it into requests, on the machine that runs Snakemake, which has a network.
 
-INPUTS   workflow/tasks/{task}.yaml                        or a definition of your own
+INPUTS   workflow/tasks/{task}.yaml                        or a definition of your own (with formats, of several tasks)
 OUTPUTS  resources/sources/{sha256}/{file}                   pinned data, with a checked hash
          resources/tasks/frozen/{task}-{identity}.parquet    requests, by identity
          resources/tasks/{task}.parquet                      the same by name
@@ -69,7 +69,8 @@ rule freeze:
         ),
     priority: FREEZING
     shell:
-        "python -m ebbtide freeze --task {input.definition:q} --to {output.requests:q} 2> {log:q}"
+        "python -m ebbtide freeze --task {input.definition:q} --name {wildcards.task:q} --to {output.requests:q}"
+        " 2> {log:q}"
 
 
 rule publish_task:

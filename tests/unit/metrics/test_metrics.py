@@ -32,6 +32,9 @@ def by_definition(example: list[tuple[float, bool, int]]) -> dict[str, float]:
     per_character = [lp / characters for lp, _, characters in example]
     right = [lp for lp, gold, _ in example if gold]
     wrong = [lp for lp, gold, _ in example if not gold]
+    best_tied, wrong_tied = right.count(max(right)), wrong.count(max(right))
+    per_right = [lp / characters for lp, gold, characters in example if gold]
+    normalised = [math.exp(score - max(per_character)) for score in per_character]
     top = max(lps)
     odds = math.fsum(math.exp(lp - top) for lp in lps)
     # The logarithm of the right choices' mass, relative to their own best: nothing vanishes.
@@ -48,6 +51,13 @@ def by_definition(example: list[tuple[float, bool, int]]) -> dict[str, float]:
             (p - gold / len(right)) ** 2 for p, (_, gold, _) in zip(probabilities, example, strict=True)
         ),
         "ties": float(lps.count(top) > 1),
+        "gold_probability": statistics.fmean(math.exp(lp) for lp in right),
+        "gold_probability_per_character": statistics.fmean(math.exp(score) for score in per_right),
+        "choice_probability_per_character": math.fsum(
+            odds for odds, (_, gold, _) in zip(normalised, example, strict=True) if gold
+        )
+        / math.fsum(normalised),
+        "gold_rank": 1 + sum(lp > max(right) for lp in wrong) + wrong_tied / (best_tied + 1),
     }
 
 
@@ -108,6 +118,13 @@ def test_a_case_by_hand() -> None:
             "calibration_error": (0.75 + 0.75 + 0.8) / 3 - 1 / 3,
             "ties": 0.0,
             "majority_baseline": 1.0,
+            "gold_probability": (0.6 + 0.1 + 0.04) / 3,
+            "gold_probability_per_character": (0.6**0.2 + 0.1**0.2 + 0.04**0.1) / 3,
+            "choice_probability_per_character": (
+                1 / (1 + (0.2 / 0.6) ** 0.2) + 1 / (1 + (0.3 / 0.1) ** 0.2) + 1 / (1 + 0.4 / 0.04**0.1)
+            )
+            / 3,
+            "gold_rank": (1 + 2 + 2) / 3,
         }
     )
     # Accuracies 1, 0, 0: standard deviation 1/√3, of the mean 1/3.

@@ -181,16 +181,25 @@ def several(draw: st.DrawFn) -> list[dict[str, Any]]:
     return rows
 
 
-SHIFTED = {"coverage", "accuracy_per_byte", "accuracy_per_character", "accuracy_per_token"}
+SHIFTED = [
+    *("coverage", "gold_probability", "gold_bits_per_byte"),
+    *(
+        f"{name}_per_{length}"
+        for name in ("accuracy", "gold_probability", "choice_probability")
+        for length in ("byte", "character", "token")
+    ),
+]
 
 
 @settings(deadline=None, max_examples=40)
 @given(rows=several(), shift=st.floats(-30, 0))
-def test_a_shift_of_all_choices_moves_the_coverage_alone(rows: list[dict[str, Any]], shift: float) -> None:
+def test_a_shift_of_all_choices_moves_only_what_is_not_relative_to_them(
+    rows: list[dict[str, Any]], shift: float
+) -> None:
     before = values(rows).drop(SHIFTED)
     after = values([{**row, "loglikelihood": row["loglikelihood"] + shift} for row in rows])
-    scale = values(rows)["coverage"] * math.exp(shift)
-    assert after["coverage"] == pytest.approx(scale, rel=1e-9)
+    for mass in ("coverage", "gold_probability"):
+        assert after[mass] == pytest.approx(values(rows)[mass] * math.exp(shift), rel=1e-9)
     pd.testing.assert_series_equal(after.drop(SHIFTED), before, rtol=1e-6, atol=1e-9)
 
 

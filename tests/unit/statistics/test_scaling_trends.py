@@ -19,7 +19,7 @@ from ebbtide.statistics.scaling_trends.points import scale_points
 from ebbtide.statistics.scaling_trends.trends import answers_of, scale_trends
 from ebbtide.study.checks import check_checkpoints
 from ebbtide.study.load import read_study
-from ebbtide.tasks.definition import Task, load_task, task_of
+from ebbtide.tasks.definition import Task, load_task, tasks_of
 from ebbtide.tasks.freezing import freeze
 from ebbtide.tasks.shots import Variant, shots_of
 from workspace import ROOT, Workspace
@@ -297,12 +297,12 @@ def test_series_are_those_of_rows_or_as_named(monkeypatch):
         check_patterns({"ours": ["mini-*"]}, ["mine", "other"])
 
 
-def tasks_of(*names: str) -> dict[str, Task]:
+def named(*names: str) -> dict[str, Task]:
     return {name: load_task(name, "test") for name in names}
 
 
 def test_shots_are_paired_by_what_is_asked(tmp_path: Path):
-    found = shots_of(tasks_of("isp_neqa_few_shot", "isp_neqa", "isp_memo_trap_few_shot", "memo_trap"))
+    found = shots_of(named("isp_neqa_few_shot", "isp_neqa", "isp_memo_trap_few_shot", "memo_trap"))
     assert found == {
         "isp_neqa_few_shot": Variant("isp_neqa", "5"),
         "isp_neqa": Variant("isp_neqa", "0"),
@@ -310,9 +310,9 @@ def test_shots_are_paired_by_what_is_asked(tmp_path: Path):
         "memo_trap": Variant("memo_trap", "0"),
     }
     definition = dict(load_task("isp_neqa", "test").definition)
-    other = task_of({**definition, "few_shot": {"k": 3}}, Path("another_name.yaml"))
-    inverted = task_of({**definition, "groups": {}, "few_shot": {"k": 3}}, Path("isp_neqa_grouped.yaml"))
-    found = shots_of({**tasks_of("isp_neqa"), other.name: other, inverted.name: inverted})
+    [other] = tasks_of({**definition, "few_shot": {"k": 3}}, Path("another_name.yaml"))
+    [inverted] = tasks_of({**definition, "groups": {}, "few_shot": {"k": 3}}, Path("isp_neqa_grouped.yaml"))
+    found = shots_of({**named("isp_neqa"), other.name: other, inverted.name: inverted})
     assert found["another_name"] == Variant("isp_neqa", "3")
     assert found["isp_neqa_grouped"].base == "isp_neqa_grouped"
     imported = shots_of({}, ["truthful_qa_prefix", "isp_neqa", "isp_neqa_few_shot", "unheard_of"])
@@ -333,11 +333,11 @@ def test_generated_tasks_have_shots():
         assert not any(shot.startswith(context) for shot in before)
     definition = dict(load_task("arithmetic", "test").definition)
     with pytest.raises(ConfigError, match=r"a generated task .* can only have k"):
-        task_of({**definition, "few_shot": {"prefix": "two plus two is four"}}, Path("a.yaml"))
+        tasks_of({**definition, "few_shot": {"prefix": "two plus two is four"}}, Path("a.yaml"))
     with pytest.raises(TaskError, match=r"few_shot\.k is 500, but there are only 93 .* in source\.examples"):
-        freeze(task_of({**definition, "few_shot": {"k": 500}}, Path("a.yaml")))
+        freeze(tasks_of({**definition, "few_shot": {"k": 500}}, Path("a.yaml"))[0])
     with pytest.raises(ConfigError, match="groups: a generated task"):
-        task_of({**definition, "groups": {"a": "b"}}, Path("a.yaml"))
+        tasks_of({**definition, "groups": {"a": "b"}}, Path("a.yaml"))
 
 
 def test_the_figure_draws_every_curve(tmp_path: Path):
@@ -382,7 +382,7 @@ def test_the_shipped_studies_are_whole(monkeypatch):
     with pytest.raises(ConfigError, match=r"prize\.lock\.json does not exist; run `snakemake lock"):
         check_checkpoints(prize)
     names = prize.config["tasks"]
-    shown = shots_of(tasks_of(*names))
+    shown = shots_of(named(*names))
     assert len({s.base for s in shown.values()}) == 11
     assert sorted(s.shots for s in shown.values()) == ["0"] * 11 + ["5"] * 9
     assert set(shots_of({}, prize.config["titles"])) == {s.base for s in shown.values()}

@@ -14,7 +14,7 @@ import yaml
 
 from ebbtide.errors import ConfigError
 from ebbtide.sources import fetch
-from ebbtide.tasks.definition import CATALOGUE, Task, load_task, read_definition, task_of
+from ebbtide.tasks.definition import CATALOGUE, Task, load_task, read_definition, tasks_of
 from ebbtide.tasks.freezing import footer, freeze
 from task_data import WHERE, define, put
 
@@ -67,7 +67,8 @@ def on(name: str, content: bytes, file: str, **keys: object) -> Task:
     """A task of the catalogue on other data."""
     source = {k: v for k, v in DEFINITIONS[name]["source"].items() if k != "rows"}
     source |= put(content, file)
-    return task_of({**DEFINITIONS[name], "source": source, **keys}, Path(f"{name}.yaml"))
+    [task] = tasks_of({**DEFINITIONS[name], "source": source, **keys}, Path(f"{name}.yaml"))
+    return task
 
 
 def test_catalogue_holds_what_is_published() -> None:
@@ -131,7 +132,7 @@ def test_truthful_qa_takes_the_prefix_that_it_names_and_no_other() -> None:
     definition = read_definition(CATALOGUE / "truthful_qa_prefix.yaml")
     Path("truthful_qa_prefix.txt").write_text("Q: Is this the prefix?\nA: No.")
     with pytest.raises(ConfigError, match="has sha256"):
-        task_of(definition, Path("mine.yaml"))
+        tasks_of(definition, Path("mine.yaml"))
     del definition["few_shot"]["prefix_sha256"]
     content, file = sample_of("truthful_qa")
     requests = freeze(on("truthful_qa", content, file, few_shot=definition["few_shot"]))

@@ -39,9 +39,9 @@ def _fetch(options: argparse.Namespace) -> None:
     if options.source:
         source: Source | None = Source.parse(options.source[0], options.source[1], "--source")
     else:
-        from ebbtide.tasks.definition import load_task
+        from ebbtide.tasks.definition import load_tasks
 
-        source = load_task(options.task, "--task").source
+        source = next(iter(load_tasks(options.task, "--task").values())).source  # all formats have the same
     if source is None:
         raise ConfigError(
             f"--task: found {options.task}, which has no file to download; allowed: a task with source.file."

@@ -15,6 +15,7 @@ def add_verbs(verbs: "Verbs") -> None:
     """Add the verbs to the command line."""
     freeze = verbs.add_parser("freeze", help="freeze a task into requests")
     freeze.add_argument("--task", required=True, metavar="FILE", help="task definition (YAML)")
+    freeze.add_argument("--name", help="name of the task, if the definition has formats (NAME.FORMAT)")
     freeze.add_argument("--to", required=True, metavar="FILE", help="frozen task to write (Parquet)")
     # On the machine that runs Snakemake: a data set of the hub is read when it is frozen.
     freeze.set_defaults(verb=_freeze, network=True)
@@ -47,7 +48,7 @@ def _freeze(options: argparse.Namespace) -> None:
     from ebbtide.logs import log_to_stderr
 
     log_to_stderr()
-    record = freeze_task(options.task, options.to)
+    record = freeze_task(options.task, options.to, options.name)
     print(f"{options.to}: {record['examples']} examples, {record['requests']} requests", file=sys.stderr)
 
 

@@ -13,13 +13,14 @@ from ebbtide.tasks.freezing import frozen
 from ebbtide.tasks.notices import text_notices
 
 
-def freeze_task(definition: str, to: str | Path) -> Mapping[str, Any]:
+def freeze_task(definition: str, to: str | Path, name: str | None = None) -> Mapping[str, Any]:
     """Freeze the task of a definition (YAML) into the file `to`; log its notices; return its footer.
 
-    Raises `TaskError` for a metric that the kind of task does not have, so that nothing is scored in vain.
-    Tasks of lm-evaluation-harness have metrics of their own, which are not checked.
+    `name` chooses one of several formats. Raises `TaskError` for a metric that the kind of task does not
+    have, so that nothing is scored in vain. Tasks of lm-evaluation-harness have metrics of their own, which
+    are not checked.
     """
-    task = load_task(definition, "--task")
+    task = load_task(definition, "--task", name)
     if "lm_eval" not in task.definition["source"]:
         check_metrics(task.definition.get("kind", "choice"), task.definition.get("metrics"), str(task.file))
     requests, footer = frozen(task)

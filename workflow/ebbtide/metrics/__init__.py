@@ -3,7 +3,7 @@
 `METRICS` registers every metric by name. The docstring of the function with that name gives its formula,
 unit, range and source. The functions are in the modules of their kind:
 
-    choice     one or more of K continuations are right       choice, calibration
+    choice     one or more of K continuations are right       choice, calibration, gold
     sequence   one continuation                               sequence
     log_odds   two classes after two prompts                  log_odds
     rating     K ratings and a true rating                     rating
@@ -12,7 +12,16 @@ unit, range and source. The functions are in the modules of their kind:
 """
 
 # Imported to register their metrics, in the order of rows in the table.
-from ebbtide.metrics import choice, calibration, sequence, log_odds, rating, binary, rolling  # noqa: F401, I001
+from ebbtide.metrics import (  # noqa: F401, I001
+    choice,
+    calibration,
+    gold,
+    sequence,
+    log_odds,
+    rating,
+    binary,
+    rolling,
+)
 from ebbtide.metrics.of_cell import (
     loglikelihoods_sha256,
     measured,

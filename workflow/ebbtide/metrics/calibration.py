@@ -18,7 +18,7 @@ BINS = 10
 
 def _truth(x: Examples) -> np.ndarray:
     """Target probabilities: 1/|G| for right choices, 0 for the others."""
-    truth: np.ndarray = x.gold / x.segments.sum(x.gold)[x.segments.of]
+    truth: np.ndarray = x.gold / x.right_count[x.segments.of]
     return truth
 
 

@@ -70,6 +70,20 @@ def estimate(
     return Estimate(mean, error, len(influence))
 
 
+def value_of(
+    values: np.ndarray, weights: np.ndarray | None = None, transform: Transform | None = None
+) -> float:
+    """Return the value of `estimate` without its standard error."""
+    counts = slice(None) if weights is None else weights > 0
+    x = values[counts].astype(float)
+    if not len(x):
+        return np.nan
+    mean = float(
+        np.sum(x) / len(x) if weights is None else np.sum(weights[counts] * x) / np.sum(weights[counts])
+    )
+    return mean if transform is None else transform.apply(mean)
+
+
 def ratio(
     first: np.ndarray,
     second: np.ndarray,

@@ -10,23 +10,38 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 
-from ebbtide.arrow import Columns, columns_of
+from ebbtide.arrow import Columns, columns_of, first_bytes
 from ebbtide.errors import CellError, TaskError
 from ebbtide.metrics.segments import Segments
 from ebbtide.tasks.kinds import KINDS, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
     Table: TypeAlias = pa.Table | pd.DataFrame | Mapping[str, np.ndarray]
 
 GROUP = "group_"
-TEXTS = ("context", "continuation")  # of requests; no metric needs them
+TEXTS = ("context", "continuation")  # of requests; of them, metrics need only the following
+LEADING_SPACE = "leading_space"  # whether the continuation begins with a space
 
 _KEYS = ["example", "choice"]
 _COUNTS = ("tokens", "bytes", "characters")
+
+
+def without_texts(requests: "Table") -> Columns:
+    """Return the columns of requests but for their texts, and `LEADING_SPACE` if they have continuations."""
+    if isinstance(requests, pa.Table):
+        kept = columns_of(requests.select([name for name in requests.column_names if name not in TEXTS]))
+        if "continuation" in requests.column_names:
+            kept[LEADING_SPACE] = first_bytes(requests.column("continuation")) == ord(" ")
+        return kept
+    kept = columns_of(requests)
+    texts, _ = kept.pop("continuation", None), kept.pop("context", None)
+    if texts is not None:
+        kept[LEADING_SPACE] = np.array([str(text).startswith(" ") for text in texts], dtype=bool)
+    return kept
 
 
 def join(cell: "Table", requests: "Table") -> Columns:
@@ -34,15 +49,14 @@ def join(cell: "Table", requests: "Table") -> Columns:
 
     Raises `CellError` if an example or choice is in only one of them, or if there are none.
     """
-    asked, given = columns_of(requests), columns_of(cell)
+    asked, given = without_texts(requests), columns_of(cell)
     if not len(asked["example"]) and not len(given["example"]):
         raise CellError("the requests have no examples.")
     order = of_cell = key_order(asked)
     if not _same_keys(asked, given):  # unusual: scoring keeps the order
         of_cell = key_order(given)
         _check_keys(asked, given, order, of_cell)
-    left = {name: values for name, values in asked.items() if name not in TEXTS}
-    renamed = {n if n in _KEYS or n not in given else f"{n}_of_request": v for n, v in left.items()}
+    renamed = {n if n in _KEYS or n not in given else f"{n}_of_request": v for n, v in asked.items()}
     right = {name: values for name, values in given.items() if name not in _KEYS}
     return {n: v[order] for n, v in renamed.items()} | {n: v[of_cell] for n, v in right.items()}
 
@@ -173,6 +187,11 @@ class Examples:
         return right
 
     @cached_property
+    def right_count(self) -> np.ndarray:
+        """Number of right choices, per example."""
+        return self.segments.sum(self.gold)
+
+    @cached_property
     def right(self) -> np.ndarray:
         """log Σ exp(lp) over the right choices, per example."""
         return self.segments.log_sum_exp(np.where(self.gold, self.lp, -np.inf))
@@ -222,8 +241,8 @@ class Examples:
                 f"has {{}} choices, but the kind {kind.name} has {kind.rows}",
             )
         if kind.gold == "choices":
-            share = self.segments.mean(self.gold)
-            self.refuse((share == 0) | (share == 1), "needs a right and a wrong choice")
+            one_sided = (self.right_count == 0) | (self.right_count == self.segments.sizes)
+            self.refuse(one_sided, "needs a right and a wrong choice")
         if "best" in self.rows:
             best = self.column("best")
             right, choices = self.segments.sum(best == 1), self.segments.sum(best >= 0)

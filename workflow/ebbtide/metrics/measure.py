@@ -11,9 +11,16 @@ from ebbtide.arrow import Columns, arrow_of, columns_of
 from ebbtide.cells.cell import read_cell
 from ebbtide.cells.validity import check_rows
 from ebbtide.errors import ConfigError
-from ebbtide.metrics.examples import TEXTS
+from ebbtide.metrics.examples import TEXTS, without_texts
 from ebbtide.metrics.notices import cell_notices
-from ebbtide.metrics.of_cell import example_rows, examples_of, loglikelihoods_sha256, metrics_of, metrics_rows
+from ebbtide.metrics.of_cell import (
+    example_rows,
+    examples_of,
+    loglikelihoods_sha256,
+    metrics_of,
+    metrics_rows,
+    texts_needed,
+)
 from ebbtide.notices import Notice
 from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_parquet, write_parquet
 from ebbtide.tasks.texts import text_digests, texts_record
@@ -95,9 +102,10 @@ def measure_cell(
     scores, footer = read_cell(cell, expected["identity"], frozen["content_sha256"])
     # Files of earlier versions lack the digest of the texts, and lm-eval's code reads the texts themselves.
     whole = "texts" not in frozen or "lm_eval" in frozen
-    table = read_parquet(requests, REQUESTS, wanted=None if whole else lambda name: name not in TEXTS)
     definition = _definition(frozen, expected.get("measuring", {}))
-    rows, asked = columns_of(scores), columns_of(table)
+    unread = set(TEXTS) - texts_needed(definition or {})
+    table = read_parquet(requests, REQUESTS, wanted=None if whole else lambda name: name not in unread)
+    rows, asked = columns_of(scores), without_texts(table)
     check_rows(rows, asked, cell)
     x = None if definition is None else examples_of(rows, asked, definition)
     place = {**checkpoint, "task": expected["task"]}

@@ -10,9 +10,9 @@ from ebbtide.arrow import Columns, columns_of
 from ebbtide.errors import CellError
 from ebbtide.metrics.calibration import reliability_table
 from ebbtide.metrics.direction import is_accuracy
-from ebbtide.metrics.errors_of_means import Estimate, estimate, ratio
-from ebbtide.metrics.examples import GROUP, Examples, join, key_order
-from ebbtide.metrics.registry import RATIOS, Metric, reported
+from ebbtide.metrics.errors_of_means import Estimate, estimate, ratio, value_of
+from ebbtide.metrics.examples import GROUP, LEADING_SPACE, Examples, join, key_order
+from ebbtide.metrics.registry import RATIOS, Metric, needed, reported
 from ebbtide.tables import METRICS as TABLE
 from ebbtide.tasks.kinds import kind_of
 
@@ -28,6 +28,7 @@ CONTINUOUS = (
     "coverage",
     "choice_probability",
     "classification_loss",
+    "gold_bits_per_byte",
 )  # unlike accuracy, which is 0 or 1
 
 
@@ -96,6 +97,12 @@ def examples_of(cell: "Table", requests: "Table", definition: Mapping[str, Any])
     if "gold" not in asked and kind_of(definition).gold == "choices":
         raise CellError(f"the requests have no column 'gold' (found: {', '.join(asked)}).")
     return Examples(join(cell, asked), definition)
+
+
+def texts_needed(definition: Mapping[str, Any]) -> set[str]:
+    """Return the columns of texts of the requests that the metrics of a definition need."""
+    columns = needed(kind_of(definition).name, definition.get("metrics"))
+    return {"continuation"} if LEADING_SPACE in columns else set()
 
 
 def metrics_of(x: Examples, definition: Mapping[str, Any]) -> Columns:
@@ -216,7 +223,8 @@ class _Measured:
             return float(self.given)
         if self.null is None:
             return np.nan
-        return estimate(self.null[mask], *self._of(mask), self.metric.transform).value
+        weights, _ = self._of(mask)
+        return value_of(self.null[mask], weights, self.metric.transform)
 
     def _of(self, mask: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         weights = None if self.weights is None else self.weights[mask]

@@ -53,6 +53,8 @@ def _registered(metric: Metric) -> Range:
         return SHARE
     if metric.unit == "squared probability":
         return Range(0.0, 2.0)
+    if metric.unit == "rank":
+        return FROM_ONE
     return NOT_NEGATIVE if metric.higher_is_better is False else ANY
 
 

@@ -65,6 +65,12 @@ def metric(
     return register
 
 
+def needed(kind: str, wanted: list[str] | None) -> set[str]:
+    """Return the columns that metrics of a kind need, or only those of `wanted`."""
+    metrics = [METRICS[name] for name in wanted or METRICS if name in METRICS]
+    return {column for metric in metrics if kind in metric.kinds for column in metric.needs}
+
+
 def check_metrics(kind: str, wanted: list[str] | None, where: str) -> None:
     """Raise `TaskError` for a metric that is unknown, or belongs to another kind of task."""
     allowed = [name for name, metric in METRICS.items() if kind in metric.kinds]

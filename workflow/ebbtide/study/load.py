@@ -28,7 +28,7 @@ from ebbtide.study.checks import (
 )
 from ebbtide.study.claim import check_claim, claim_of
 from ebbtide.study.study import Study
-from ebbtide.tasks.definition import Task, load_task
+from ebbtide.tasks.definition import Task, load_tasks
 
 
 def load_study(
@@ -185,12 +185,12 @@ def _locked(model: HubModel, lock: Lock, out: set[tuple[str, str]]) -> Model:
 def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for number, name in enumerate(names):
-        task = load_task(name, f"{file}: tasks[{number}]")
-        if task.name in tasks:
+        made = load_tasks(name, f"{file}: tasks[{number}]")
+        if twice := [task for task in made if task in tasks]:
             raise ConfigError(
-                f"{file}: tasks[{number}]: found a second task named {task.name!r}; names must differ."
+                f"{file}: tasks[{number}]: found a second task named {twice[0]!r}; names must differ."
             )
-        tasks[task.name] = task
+        tasks |= made
     return tasks
 
 

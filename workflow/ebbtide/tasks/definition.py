@@ -9,9 +9,11 @@ from typing import Any
 
 from ebbtide.corpus import DOCUMENTS, HELD_OUT, TOY_TASKS
 from ebbtide.errors import ConfigError, nearest
-from ebbtide.files import digest, file_sha256
+from ebbtide.files import digest
 from ebbtide.schema import catalogue_file, check, check_name, is_file, load_schema, read_yaml, relative
 from ebbtide.sources import Source, check_local
+from ebbtide.tasks.few_shot import check_few_shot, with_prefix
+from ebbtide.tasks.formats import check_formats, in_formats
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
 from ebbtide.tasks.local_data import check_unchanged, with_contents
 from ebbtide.tasks.render import check_template, was_changed
@@ -33,6 +35,7 @@ REQUEST_KEYS: dict[str, Any] = {
     "delimiter": "",
     "few_shot": None,
     "unconditional": None,
+    "format": "cloze",
     "drop_bad_rows": False,
     "groups": {},
 }
@@ -108,40 +111,56 @@ class Task:
         return {k: self.definition[k] for k in METRIC_KEYS if k in self.definition}
 
 
-def load_task(name: str, where: str) -> Task:
+def load_tasks(name: str, where: str) -> dict[str, Task]:
     """Read and check a definition, by its name in the catalogue or the path of a YAML file.
 
-    Raises `ConfigError`; `where` is the file and key that name the task.
+    Returns its tasks by name: one, or one for each of its formats. Raises `ConfigError`; `where` is the file
+    and key that name the definition.
     """
     path = definition_file(name, where)
     check_name(path.stem, f"{where}: {name}")
-    return task_of(read_definition(path), path)
+    return {task.name: task for task in tasks_of(read_definition(path), path)}
 
 
-def task_of(raw: Mapping[str, Any], path: Path) -> Task:
-    """Check a definition; `path` is the file it came from. Raises `ConfigError`."""
+def load_task(name: str, where: str, called: str | None = None) -> Task:
+    """Read and check a definition, and return its task, or the one that is `called` so.
+
+    Raises `ConfigError`, also if there are several and none is called.
+    """
+    tasks = load_tasks(name, where)
+    if called is None and len(tasks) > 1:
+        raise ConfigError(f"{where}: {name} makes {' and '.join(tasks)}; choose one with --name.")
+    if called is not None and called not in tasks:
+        raise ConfigError(f"--name: found {called!r}; allowed for {name}: {', '.join(tasks)}.")
+    return tasks[called] if called else next(iter(tasks.values()))
+
+
+def tasks_of(raw: Mapping[str, Any], path: Path) -> list[Task]:
+    """Check a definition and return its tasks; `path` is the file it came from. Raises `ConfigError`."""
     definition = check(raw, task_schema(), str(path))
+    check_formats(definition, kind_of(definition), path)
+    return [_task_of(name, one, path) for name, one in in_formats(path.stem, definition)]
+
+
+def _task_of(name: str, definition: dict[str, Any], path: Path) -> Task:
     source = definition["source"]
-    if source.get("toy") == HELD_OUT:
-        _check_held_out(definition, path)
-        return Task(path.stem, path, definition, None)
     if "toy" in source:
-        _check_generated(definition, path)
-        return Task(path.stem, path, definition, None)
+        (_check_held_out if source["toy"] == HELD_OUT else _check_generated)(definition, path)
+        return Task(name, path, definition, None)
     if "lm_eval" in source:
         _check_generated(definition, path)
-        return Task(path.stem, path, with_contents(definition, path), None)
+        return Task(name, path, with_contents(definition, path), None)
     _check_requests(definition, path)
     if "file" not in source:
         _check_pinned(source, path)
-        task = Task(path.stem, path, _with_prefix(definition, path), None)
+        task = Task(name, path, with_prefix(definition, path), None)
         if "path" in source:
             check_unchanged(source, Path(task.frozen), f"{path}: source")
         return task
     pinned = Source.parse(source["file"], source["sha256"], f"{path}: source.file")
     check_name(Path(pinned.path).name, f"{path}: source.file")
     check_local(pinned, f"{path}: source.sha256")
-    return Task(path.stem, path, _with_prefix(definition, path), pinned)
+    return Task(name, path, with_prefix(definition, path), pinned)
 
 
 def check_streaming(source: Mapping[str, Any], where: str) -> None:
@@ -220,7 +239,7 @@ def _check_generated(definition: Mapping[str, Any], path: Path) -> None:
             f"{path}: {given[0]}: a generated task (source.{maker}) cannot have it; remove the key."
         )
     if "few_shot" in definition:
-        _check_few_shot(kind_of({}), definition["few_shot"], path)
+        check_few_shot(kind_of({}), definition["few_shot"], path)
         if "k" not in definition["few_shot"]:
             raise ConfigError(f"{path}: few_shot: a generated task (source.toy) can only have k.")
 
@@ -280,7 +299,7 @@ def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
             f"{path}: cluster: found {cluster!r}; allowed: {allowed}{nearest(cluster, list(groups)) or '.'}"
         )
     if "few_shot" in definition:
-        _check_few_shot(kind, definition["few_shot"], path)
+        check_few_shot(kind, definition["few_shot"], path)
 
 
 def texts_of(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -297,37 +316,3 @@ def texts_of(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"groups.{name}", text
     if "unconditional" in definition:
         yield "unconditional", definition["unconditional"]
-
-
-def _check_few_shot(kind: Kind, few_shot: Mapping[str, Any], path: Path) -> None:
-    ways = [key for key in ("k", "prefix", "prefix_file") if key in few_shot]
-    if len(ways) != 1:
-        found = " and ".join(ways) or "none of them"
-        raise ConfigError(f"{path}: few_shot: found {found}; allowed: one of k, prefix, prefix_file.")
-    if "prefix_sha256" in few_shot and ways != ["prefix_file"]:
-        raise ConfigError(f"{path}: few_shot.prefix_sha256: only with few_shot.prefix_file.")
-    if not kind.few_shot:
-        raise ConfigError(
-            f"{path}: few_shot: kind {kind.name!r} has no answers for few-shot examples; remove the key."
-        )
-
-
-def _with_prefix(definition: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Replace the name of the prefix file by its text."""
-    few_shot = dict(definition.get("few_shot", {}))
-    if "prefix_file" not in few_shot:
-        return definition
-    file = path.parent / few_shot.pop("prefix_file")
-    expected = few_shot.pop("prefix_sha256", None)
-    if not file.is_file():
-        wanted = f" with sha256 {expected}" if expected else ""
-        raise ConfigError(
-            f"{path}: few_shot.prefix_file: {file} does not exist; save the text{wanted} there."
-        )
-    if expected is not None and (found := file_sha256(file)) != expected:
-        raise ConfigError(f"{path}: few_shot.prefix_file: {file} has sha256 {found}, expected {expected}.")
-    try:
-        few_shot["prefix"] = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: few_shot.prefix_file: {file} is not UTF-8 text: {error}.") from None
-    return {**definition, "few_shot": few_shot}

@@ -7,16 +7,21 @@ the prompt and the set of examples, but not on the order or the repetition of ro
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ebbtide.corpus.draw import Draw
+from ebbtide.errors import ConfigError
+from ebbtide.files import file_sha256
+from ebbtide.tasks.kinds import Kind
 from ebbtide.tasks.render import BadRow
 
 
 @dataclass(frozen=True, order=True)
 class Shot:
-    """An example with its answer. `text`, which the model reads, begins with `prompt`."""
+    """An example with its answer: `text`, which the model reads. `prompt` identifies the example."""
 
     prompt: str
     text: str
@@ -45,3 +50,38 @@ class Shots:
             if shot.prompt != prompt:
                 drawn[shot] = None
         return "".join(shot.text + self._separator for shot in drawn)
+
+
+def check_few_shot(kind: Kind, few_shot: Mapping[str, Any], path: Path) -> None:
+    """Raise `ConfigError` for the key `few_shot` of a definition that its schema cannot refuse."""
+    ways = [key for key in ("k", "prefix", "prefix_file") if key in few_shot]
+    if len(ways) != 1:
+        found = " and ".join(ways) or "none of them"
+        raise ConfigError(f"{path}: few_shot: found {found}; allowed: one of k, prefix, prefix_file.")
+    if "prefix_sha256" in few_shot and ways != ["prefix_file"]:
+        raise ConfigError(f"{path}: few_shot.prefix_sha256: only with few_shot.prefix_file.")
+    if not kind.few_shot:
+        raise ConfigError(
+            f"{path}: few_shot: kind {kind.name!r} has no answers for few-shot examples; remove the key."
+        )
+
+
+def with_prefix(definition: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Replace the name of the prefix file by its text. Raises `ConfigError` for an unexpected file."""
+    few_shot = dict(definition.get("few_shot", {}))
+    if "prefix_file" not in few_shot:
+        return definition
+    file = path.parent / few_shot.pop("prefix_file")
+    expected = few_shot.pop("prefix_sha256", None)
+    if not file.is_file():
+        wanted = f" with sha256 {expected}" if expected else ""
+        raise ConfigError(
+            f"{path}: few_shot.prefix_file: {file} does not exist; save the text{wanted} there."
+        )
+    if expected is not None and (found := file_sha256(file)) != expected:
+        raise ConfigError(f"{path}: few_shot.prefix_file: {file} has sha256 {found}, expected {expected}.")
+    try:
+        few_shot["prefix"] = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: few_shot.prefix_file: {file} is not UTF-8 text: {error}.") from None
+    return {**definition, "few_shot": few_shot}

@@ -11,6 +11,7 @@ from ebbtide.logs import log
 from ebbtide.tasks.dataset_rows import pinned_rows
 from ebbtide.tasks.definition import Task, texts_of
 from ebbtide.tasks.few_shot import Shot, Shots
+from ebbtide.tasks.formats import in_format
 from ebbtide.tasks.kinds import Example, Request
 from ebbtide.tasks.local_data import contents_of_source
 from ebbtide.tasks.render import BadRow, Row, fields_read, literal_of, text_of
@@ -177,7 +178,7 @@ def _requests(rows: list[dict[str, Any]], task: Task) -> tuple["pd.DataFrame", l
 def _example_of(task: Task) -> Callable[[Row], tuple[Example, dict[str, str]]]:
     """Return a function from a row to its requests and its level of each group. It raises `BadRow`."""
     definition = task.definition
-    make = task.kind.maker(definition["fields"], definition.get("delimiter", ""))
+    make = in_format(task.kind.maker(definition["fields"], definition.get("delimiter", "")), definition)
     groups = {name: text_of(spec) for name, spec in definition.get("groups", {}).items()}
     alone = literal_of(definition["unconditional"]) if "unconditional" in definition else None
 
@@ -206,7 +207,10 @@ def _after_shots(requests: "pd.DataFrame", task: Task) -> "pd.DataFrame":
 
 def _shots(examples: Sequence[Example], task: Task) -> Callable[[str], str]:
     """Return a function from a prompt to the few-shot text before it."""
-    return _before([Shot(e.prompt, e.prompt + e.answer) for e in examples if e.answer is not None], task)
+    texts = [(e.prompt, e.asked or e.prompt, e.answer) for e in examples]
+    return _before(
+        [Shot(prompt, asked + answer) for prompt, asked, answer in texts if answer is not None], task
+    )
 
 
 def _before(pool: Sequence[Shot], task: Task) -> Callable[[str], str]:

@@ -21,8 +21,8 @@ from ebbtide.tasks.definition import (
     check_streaming,
     definition_file,
     read_definition,
-    task_of,
     task_schema,
+    tasks_of,
 )
 from ebbtide.tasks.rows import format_of, read_rows
 from ebbtide.transport import Transport
@@ -54,7 +54,7 @@ def pin(name: str, to: Path, mirrors: list[Path], transport: Transport | None = 
     else:
         raise ConfigError(f"{where}: found none of file, dataset and path; there is nothing to pin.")
     pinned = {**definition, "source": source}
-    task_of(pinned, path)
+    tasks_of(pinned, path)
     few_shot = pinned.get("few_shot", {})
     if "prefix_file" in few_shot:  # relative to the original
         moved = os.path.relpath(path.parent / few_shot["prefix_file"], to.parent)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ebbtide.tasks.kinds.choices import (
+    QUESTION,
     best_index,
     check_two_choices,
     choices_of,
@@ -38,8 +39,10 @@ BINARY = register(
         "binary",
         "yes or no",
         requests_of,
+        fields={"question": QUESTION},
         check=check_two_choices("binary"),
         rows=2,
         columns=("value",),
+        formats=True,
     )
 )

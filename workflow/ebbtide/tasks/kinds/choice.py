@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ebbtide.tasks.kinds.choices import (
+    QUESTION,
     best_index,
     check_choices,
     checked_choices,
@@ -67,8 +68,9 @@ CHOICE = register(
         "choice",
         "one or more of K continuations are right",
         requests_of,
-        fields={"mc1": MC1},
+        fields={"mc1": MC1, "question": QUESTION},
         check=check_choices,
         unconditional=True,
+        formats=True,
     )
 )

@@ -19,6 +19,10 @@ from ebbtide.tasks.render import (
 )
 
 NO_GOLD = "the right choice must be an index, the text of a choice, or one weight per choice"
+QUESTION = {
+    "description": "For the format choice: the text before the listed options; a field or template",
+    "type": "string",
+}
 _INDEX = re.compile(r"[0-9]+")  # not str.isdigit, which also accepts ² and ②
 _LONGEST_INDEX = 18  # digits
 LARGEST = sys.float_info.max

@@ -31,11 +31,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Example:
-    """The requests of one example; `prompt` and `answer` are its text as a few-shot example."""
+    """The requests of one example.
+
+    `prompt` and `answer` are its text as a few-shot example; in another format, `asked` replaces the prompt.
+    """
 
     requests: tuple[Request, ...]
     prompt: str = ""
     answer: str | None = None
+    asked: str | None = None
 
 
 Maker = Callable[[Row], Example]
@@ -73,7 +77,7 @@ class Kind:
         Columns of numbers that the requests have, finite in each row.
     example_columns
         The columns that are equal in all rows of an example.
-    unconditional, few_shot, invertible
+    unconditional, few_shot, formats, invertible
         Whether a definition may have these keys (the last is `invert`).
     """
 
@@ -92,6 +96,7 @@ class Kind:
     example_columns: tuple[str, ...] = ()
     unconditional: bool = False
     few_shot: bool = True
+    formats: bool = False
     invertible: bool = True
 
     def check_fields(self, fields: Mapping[str, Any], where: str) -> None:
