@@ -28,11 +28,11 @@ import torch
 from ebbtide.cells.cell import write_cell
 from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.scoring import chunks, walk
-from ebbtide.scoring.chunks import Chunk, block_size
+from ebbtide.scoring.body import PREFERRED_TOKENS
+from ebbtide.scoring.chunks import Chunk, group_size
 from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.encoded_task import encode_task
 from ebbtide.scoring.engine import score_task
-from ebbtide.scoring.memory import PREFERRED_TOKENS
 from ebbtide.scoring.scorer import Counters, Scores
 from ebbtide.scoring.tokenizer import Tokenizer, load_tokenizer
 from ebbtide.scoring.walk import score_trie
@@ -60,7 +60,7 @@ class Stub:
 
     def forward(self, chunk: Chunk) -> torch.Tensor:
         """Hidden states of one dimension."""
-        chunk.blocks(SHAPE.hidden)
+        chunk.blocks()
         assert len(chunk.token) == len(chunk.depth)
         return torch.zeros(len(chunk.scored), 1)
 
@@ -180,7 +180,7 @@ def _masks(requests: Requests) -> None:
     trie, past, size = requests.trie, np.zeros(0, dtype=np.int64), PREFERRED_TOKENS["cpu"]
     for start in range(0, len(trie), size):
         chunk = Chunk(trie, past, start, min(start + size, len(trie)))
-        for block in chunk.blocks(SHAPE.hidden):
+        for block in chunk.blocks():
             chunk.mask(block, None)
         past = chunk.nodes[chunk.path_to_next()]
 
@@ -189,7 +189,8 @@ def _masks(requests: Requests) -> None:
 def _sizes_of_a_gpu() -> Iterator[None]:
     """Blocks of queries and batches for the head as on a GPU, although tensors are on the CPU."""
     with (
-        patch.dict(chunks.BLOCK, {"cpu": block_size("cuda", SHAPE.hidden)}),
+        patch.dict(chunks.GROUP, {"cpu": group_size("cuda")}),
+        patch.object(chunks, "SEPARATE", frozenset()),
         patch.dict(walk.HEAD_BATCH, {"cpu": walk.HEAD_BATCH["cuda"]}),
     ):
         yield

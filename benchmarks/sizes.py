@@ -4,7 +4,7 @@
     python benchmarks/sizes.py --row memotrap --dtype bfloat16 --chunks 1024 4096 16384 --blocks 64 128 256
 
 Sizes take turns; the fastest of the rounds counts. None of them changes a result beyond rounding. The
-engine's own are `memory.PREFERRED_TOKENS`, `chunks.BLOCK` and `head.SLICE_ELEMENTS`.
+engine's own are `body.PREFERRED_TOKENS`, `chunks.GROUP` and `head.SLICE_ELEMENTS`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pandas as pd
 import torch
 
-from ebbtide.scoring import chunks, head, memory
+from ebbtide.scoring import body, chunks, head
 from ebbtide.scoring.engine import load_scorer
 from machine import describe, run
 from measure import WARM_UP, encode_ours
@@ -52,8 +52,8 @@ def _run(options: argparse.Namespace) -> None:
     seconds = dict.fromkeys(sizes, float("inf"))
     for _, (chunk, block, bits) in itertools.product(range(options.repeats), sizes):
         with (
-            patch.dict(memory.PREFERRED_TOKENS, {scorer.device: chunk}),
-            patch.dict(chunks.BLOCK, {scorer.device: block}),
+            patch.dict(body.PREFERRED_TOKENS, {scorer.device: chunk}),
+            patch.dict(chunks.GROUP, {scorer.device: block}),
             patch.dict(head.SLICE_ELEMENTS, {scorer.device: 1 << bits}),
         ):
             started = _now(scorer.device)

@@ -388,6 +388,7 @@ def test_layers_outside_of_the_gpus_are_an_error_unless_offload(checkpoint: Path
 def test_a_gpu_that_torch_cannot_use_is_said(checkpoint: Path, monkeypatch, caplog) -> None:
     monkeypatch.setattr(log, "propagate", True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     load_scorer(checkpoint)
     assert f"scoring on the CPU: torch {torch.__version__} cannot use GPU GPU-a" in caplog.text
 
@@ -445,7 +446,7 @@ def test_a_document_whose_loss_is_no_number_is_an_error(
     value: float, checkpoint: Path, tmp_path: Path, monkeypatch
 ) -> None:
     scorer = load_scorer(checkpoint)
-    logits = torch.zeros(scorer.vocabulary)
+    logits = torch.zeros(scorer.vocabulary, device=scorer.device)
     logits[VOCABULARY["old"]] = value
     monkeypatch.setattr(scorer.body, "logits", lambda hidden: iter([(0, logits.expand(len(hidden), -1))]))
     path = documents(tmp_path / "documents.parquet", ["every tall child", "the old child"])

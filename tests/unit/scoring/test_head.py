@@ -106,6 +106,14 @@ def test_slices_are_the_logits_in_order(case: Case) -> None:
     assert whole.flatten().tolist() == pytest.approx(case.capped.flatten().tolist(), abs=tolerance(case))
 
 
+def test_slices_are_aligned_on_a_gpu() -> None:
+    """A slice of odd length takes a kernel that is several times slower."""
+    weight, hidden = torch.zeros(7000, 1, device="meta"), torch.zeros(101, 1, device="meta")
+    _, second, *_ = [first for first, _ in vocabulary_slices(hidden, weight, None, None)]
+    assert second >= head.SLICE_ELEMENTS["cpu"] // 101 > second - head.ALIGNED
+    assert second % head.ALIGNED == 0
+
+
 @settings(deadline=None, max_examples=80)
 @given(case=cases(), seed=st.integers(0, 999))
 def test_every_target_is_scored_as_over_all_logits(case: Case, seed: int) -> None:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.errors import ScoringError
@@ -69,6 +69,7 @@ def test_windows_of_a_small_document() -> None:
     assert [(piece.tokens, piece.context) for piece in disjoint] == [((START, 0, 1, 2), 1), ((2, 3, 4, 5), 1)]
 
 
+@settings(deadline=None)
 @given(documents())
 def test_the_windows_are_the_harness_s(case: tuple[list[int], int, int]) -> None:
     utils = pytest.importorskip("lm_eval.utils", reason="lm_eval is not installed")

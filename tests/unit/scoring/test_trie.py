@@ -168,7 +168,7 @@ def test_positions_that_depend_on_the_longest_text_are_scored_one_by_one(tmp_pat
     short, long = Encoded((1, 2, 3, 4), 1, False), Encoded(tuple(range(1, 20)), 1, False)
     [together, _], [alone] = scorer.score(Requests.of([short, long])), scorer.score(Requests.of([short]))
     assert together == alone
-    assert alone.loglikelihoods == pytest.approx(plain(scorer.model, short), abs=1e-5)
+    assert alone.loglikelihoods == pytest.approx(plain(scorer.model.cpu(), short), abs=1e-5)
 
 
 def test_a_model_with_a_running_state_takes_padded_batches_and_says_so(caplog) -> None:

@@ -31,6 +31,7 @@ from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.jobs.loaded import Job, Loaded
 from ebbtide.jobs.score_cell import read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
+from ebbtide.scoring.scorer import FAKE, backend_of
 
 # Rules of encoding, precision and window, which a check of a cell shares with it.
 RESCORED = ("encoding", "bos", "truncation", "max_length", "dtype")
@@ -96,7 +97,12 @@ def _score_into_store(work: Work, job: Job) -> int:
 def _scored(work: Work, job: Job) -> int:
     identity = job["identity"]
     stored = work.tasks.are_probably_stored(job)
+    loads = work.loaded.loads
     scorer = work.loaded.get(job, work.cells, encoded=stored)
+    if work.loaded.loads > loads and (after := _next_checkpoint(work, job)) is not None:
+        from ebbtide.jobs.read_ahead import read_ahead
+
+        read_ahead(after)
     task, keys, rolling = work.tasks.get(job, scorer)
     # A GPU must not wait for the next task; a CPU has no time to spare for it.
     if scorer.device == "cuda" and (following := _following(work, job)) is not None:
@@ -163,6 +169,15 @@ def _score_siblings(work: Work, done: int) -> None:
         seconds = time.perf_counter() - started
         progress.show(f"{sibling['name']}: {done} cells, {tokens / seconds:,.0f} tokens/s")
     progress.done(f"scored {done} cells with {loaded.loads} loads of weights")
+
+
+def _next_checkpoint(work: Work, job: Job) -> str | None:
+    """The checkpoint that is loaded after that of a job; None if there is none or it has no weights."""
+    if work.hint.get("load_once_per") != "model" or backend_of(job["identity"]) == FAKE:
+        return None
+    others = (sibling for sibling in work.hint["cells"] if sibling["checkpoint"] != job["checkpoint"])
+    waiting = (s for s in others if _is_ready(s) and not store.path_of(work.cells, s["identity"]).exists())
+    return next((str(sibling["checkpoint"]) for sibling in waiting), None)
 
 
 def _following(work: Work, job: Job) -> Job | None:

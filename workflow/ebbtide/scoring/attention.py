@@ -78,45 +78,51 @@ class Attention:
 
     def __init__(self, decoder: Heads, chunk: Chunk, cache: Cache) -> None:
         self._decoder, self._chunk, self._cache = decoder, chunk, cache
-        self._blocks = chunk.blocks(decoder.embedding.shape[1])
+        self._blocks = chunk.blocks()
         self._biases: dict[int | None, list[Tensor]] = {}
 
     def __call__(self, layer: int, window: int | None, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Output (n, heads · h) for queries (n, heads, h), keys and values (n, key_value_heads, h)."""
-        decoder = self._decoder
         buffer = self._cache.append(layer, key, value)
-        attended = query.new_empty(query.shape)
-        for block, bias in zip(self._blocks, self._bias(window), strict=True):
-            queries = query[block.first : block.last].transpose(0, 1)[None]  # (1, heads, B, h)
-            keys, values = buffer[:, block.slots].transpose(1, 2)[:, None]  # each (1, key_value_heads, L, h)
-            if decoder.attention_softcap is None:
-                found = functional.scaled_dot_product_attention(
-                    queries,
-                    keys,
-                    values,
-                    attn_mask=bias,
-                    scale=decoder.scale,
-                    enable_gqa=decoder.heads != decoder.key_value_heads,
-                )
-            else:
-                found = _capped(decoder.attention_softcap, queries * decoder.scale, keys, values, bias)
-            attended[block.first : block.last] = found[0].transpose(0, 1)
-        return attended.flatten(1)
+        found = [
+            block.ungroup(self._attend(block, bias, query, buffer)).flatten(1)
+            for block, bias in zip(self._blocks, self._bias(window), strict=True)
+        ]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _attend(self, block: Block, bias: Tensor, query: Tensor, buffer: Tensor) -> Tensor:
+        """Output of a block (G, B, heads, h) for the chunk's queries and the keys and values of all slots."""
+        decoder = self._decoder
+        queries = block.group(query).transpose(1, 2)  # (G, heads, B, h)
+        keys, values = (block.read(part).transpose(1, 2) for part in buffer)  # (G, key_value_heads, L, h)
+        if decoder.attention_softcap is not None:
+            found = _capped(decoder.attention_softcap, queries * decoder.scale, keys, values, bias)
+        else:
+            found = functional.scaled_dot_product_attention(
+                queries,
+                keys,
+                values,
+                attn_mask=bias,
+                scale=decoder.scale,
+                enable_gqa=decoder.heads != decoder.key_value_heads,
+            )
+        return found.transpose(1, 2)
 
     def _bias(self, window: int | None) -> list[Tensor]:
-        """Additive mask of each block: (1, 1 or heads, B, L); computed once per window size."""
+        """Additive mask of each block: (G, 1 or heads, B, L); computed once per window size."""
         if window not in self._biases:
             self._biases[window] = [self._bias_of(block, window) for block in self._blocks]
         return self._biases[window]
 
     def _bias_of(self, block: Block, window: int | None) -> Tensor:
-        dtype = self._decoder.embedding.dtype
-        visible = self._chunk.mask(block, window)  # on the device
-        bias = visible.new_zeros(1, 1, *visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)
+        visible = self._chunk.mask(block, window)[:, None]  # on the device
+        bias = torch.zeros_like(visible, dtype=self._decoder.embedding.dtype)
+        bias.masked_fill_(~visible, -torch.inf)
         slopes = self._decoder.slopes
         if slopes is None:
             return bias
-        return bias - (slopes[:, None, None] * self._chunk.distance(block).to(slopes)).to(dtype)
+        distance = self._chunk.distance(block)[:, None].to(slopes)
+        return bias - (slopes[:, None, None] * distance).to(bias.dtype)
 
 
 def _capped(cap: float, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from ebbtide.scoring.attention import Cache
-from ebbtide.scoring.chunks import BLOCKS_PER_PATH, Chunk, block_size
+from ebbtide.scoring.chunks import GROUPS_PER_PATH, Chunk, group_size
 from ebbtide.scoring.decoder import Decoder
 from ebbtide.scoring.head import vocabulary_slices
+
+PREFERRED_TOKENS = {"cpu": 512, "cuda": 32768}  # of our own decoder
 
 
 class Body(Protocol):
@@ -18,6 +20,10 @@ class Body(Protocol):
     @property
     def device(self) -> torch.device:
         """Device of the input tokens."""
+
+    @property
+    def preferred_tokens(self) -> int:
+        """Tokens per forward pass if memory suffices."""
 
     def bytes_per_token(self, depth: int) -> int:
         """Estimated memory (bytes) per additional token of a chunk, in a trie of this depth."""
@@ -50,14 +56,19 @@ class NativeBody:
         """See `Body`."""
         return self._decoder.embedding.device
 
+    @property
+    def preferred_tokens(self) -> int:
+        """See `Body`."""
+        return PREFERRED_TOKENS.get(self.device.type, PREFERRED_TOKENS["cpu"])
+
     def bytes_per_token(self, depth: int) -> int:
         """See `Body`: a few copies of the residual stream, the widest activations, keys and values, masks."""
         decoder, layer = self._decoder, self._decoder.layers[0]
         residual = 6 * decoder.embedding.shape[1]
         wide = 2 * len(layer.up.weight) + 4 * decoder.heads * decoder.head_dim
-        kept = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + BLOCKS_PER_PATH + 1)
+        kept = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + GROUPS_PER_PATH + 1)
         shared = decoder.slopes is None and decoder.attention_softcap is None
-        slots = depth + block_size(self.device.type, decoder.embedding.shape[1])
+        slots = depth + group_size(self.device.type)
         masks = slots * (1 if shared else decoder.heads)
         return decoder.embedding.element_size() * (residual + wide + kept + 2 * masks)
 

@@ -150,7 +150,7 @@ class _Rotations:
         self._known: dict[int, tuple[Tensor, Tensor]] = {}  # by id of the frequencies, which layers share
 
     def __call__(self, layer: Layer, x: Tensor) -> Tensor:
-        """Rotate (n, heads, h) by depth; unchanged in a layer without rotary positions."""
+        """Rotate (n, heads, h) by depth, in place; unchanged in a layer without rotary positions."""
         if layer.frequencies is None:
             return x
         key = id(layer.frequencies)
@@ -160,11 +160,11 @@ class _Rotations:
             both = torch.cat([cos, cos], dim=2), torch.cat([-sin, sin], dim=2)  # each (n, 1, r)
             self._known[key] = both[0].to(self._dtype), both[1].to(self._dtype)
         cos, sin = self._known[key]
-        size = cos.shape[2]
-        a, b, rest = torch.split(x, [size // 2, size // 2, x.shape[2] - size], dim=2)
-        rotated = torch.cat([b, a, rest], dim=2)
-        rotated[..., :size].mul_(sin).add_(x[..., :size] * cos)
-        return rotated
+        rotated = x[..., : cos.shape[2]]
+        a, b = rotated.chunk(2, dim=2)
+        swapped = torch.cat([b, a], dim=2).mul_(sin)
+        rotated.mul_(cos).add_(swapped)
+        return x
 
 
 def rms_norm(weight: Tensor, eps: float, *, in_float32: bool = False) -> Norm:

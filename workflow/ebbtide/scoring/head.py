@@ -16,8 +16,9 @@ from ebbtide.scoring.linear import multiply
 # Hidden states (k, d) → (first token, logits (k, v)) for slices of the vocabulary, in order.
 Slices = Callable[[Tensor], Iterator[tuple[int, Tensor]]]
 
-SLICE_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}  # logits per slice; 1 MB on a CPU, to fit in its cache
+SLICE_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}  # logits per slice; 1 MB on a CPU, to fit in its cache
 SMALLEST_SLICE = 1024  # tokens
+ALIGNED = 64  # slices of other lengths take slow kernels on a GPU
 
 
 def vocabulary_slices(
@@ -25,6 +26,8 @@ def vocabulary_slices(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield (first token, logits (k, v)) of hidden states (k, d) for slices of the output matrix (V, d)."""
     size = max(SMALLEST_SLICE, _elements(hidden) // max(1, len(hidden)))
+    if hidden.device.type != "cpu":
+        size = -(-size // ALIGNED) * ALIGNED
     for first in range(0, len(weight), size):
         part = slice(first, first + size)
         logits = multiply(hidden, weight[part], None if bias is None else bias[part])

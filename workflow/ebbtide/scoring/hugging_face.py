@@ -13,7 +13,6 @@ from ebbtide.scoring.chunks import Chunk
 from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.families import FAMILIES
 from ebbtide.scoring.head import vocabulary_slices
-from ebbtide.scoring.memory import PREFERRED_TOKENS
 from ebbtide.scoring.padded import input_device, score_padded
 from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
@@ -36,6 +35,8 @@ TESTED_TYPES = frozenset(FAMILIES) - {"bloom"} | {
     "stablelm",
     "starcoder2",
 }
+# Each token attends to all of its chunk, so chunks are shorter than those of our own decoder.
+PREFERRED_TOKENS = {"cpu": 512, "cuda": 4096}
 
 
 class TransformersBody:
@@ -51,11 +52,16 @@ class TransformersBody:
         """See `Body`."""
         return input_device(self._model)
 
+    @property
+    def preferred_tokens(self) -> int:
+        """See `Body`."""
+        return PREFERRED_TOKENS.get(self.device.type, PREFERRED_TOKENS["cpu"])
+
     def bytes_per_token(self, depth: int) -> int:
         """See `Body`: an estimate for a decoder of this width, plus its masks."""
         config = self._model.config
         width, layers = config.hidden_size, config.num_hidden_layers
-        masks = len(self._windows) * (depth + PREFERRED_TOKENS.get(self.device.type, 0))
+        masks = len(self._windows) * (depth + self.preferred_tokens)
         return int(self._model.dtype.itemsize * (width * (24 + 2 * layers) + masks))
 
     def start(self) -> None:
@@ -109,9 +115,8 @@ class TransformersBody:
     def _mask(self, chunk: Chunk, window: int | None) -> Tensor:
         """Additive mask (1, 1, n, P + n), a form that every attention kernel supports."""
         visible, dtype = chunk.mask(chunk.whole(), window), self._model.dtype
-        return visible.new_zeros(1, 1, *visible.shape, dtype=dtype).masked_fill_(
-            ~visible, torch.finfo(dtype).min
-        )
+        mask = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+        return mask[None]
 
 
 def attention_windows(config: Any) -> dict[str, int | None]:

@@ -10,16 +10,14 @@ from ebbtide.errors import ScoringError
 from ebbtide.scoring.placement import fits, gigabytes, too_large, weight_bytes
 
 CHUNK_FRACTION = 0.5  # of free memory for a chunk; the rest is a margin for errors of the estimate
-PREFERRED_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens per forward pass if memory suffices
 
 # Messages of out-of-memory errors that are plain RuntimeErrors.
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "STATUS_ALLOC_FAILED")
 
 
-def chunk_size(bytes_per_token: int, device: torch.device) -> int:
+def chunk_size(preferred: int, bytes_per_token: int, device: torch.device) -> int:
     """Initial tokens per forward pass: the preferred number or what fits in free memory, at least 1."""
     free = free_memory(device)
-    preferred = PREFERRED_TOKENS.get(device.type, PREFERRED_TOKENS["cpu"])
     if free is None:
         return preferred
     return max(1, min(preferred, int(CHUNK_FRACTION * free) // bytes_per_token))

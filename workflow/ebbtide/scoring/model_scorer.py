@@ -93,7 +93,8 @@ class ModelScorer:
         if self.body is None:
             batch = 1 if self.alone else BATCH_TOKENS
             return score_padded(self.model, requests, counters, batch_tokens=batch, ranks=ranks)
-        chunk = chunk_size(self.body.bytes_per_token(requests.deepest), self.body.device)
+        body = self.body
+        chunk = chunk_size(body.preferred_tokens, body.bytes_per_token(requests.deepest), body.device)
         return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks)
 
     def record(self) -> dict[str, Any]:
