@@ -293,6 +293,9 @@ def test_tokens_above_chance_hold_to_the_end() -> None:
     assert row["tokens_above_chance"] == 1024 * 2**4
     never = study((trajectory(answers(0.5, 1)), lone()))[0].iloc[0]
     assert np.isinf(never["tokens_above_chance"])
+    steps = study((trajectory(rise, tokens=np.zeros(8)), lone()))[0].iloc[0]
+    assert np.isnan(steps["tokens_above_chance"]) and "training tokens are unknown" in steps["note"]
+    assert steps["step_noise"] == pytest.approx(row["step_noise"])
 
 
 def test_places_of_models_with_and_without_arms() -> None:
@@ -320,6 +323,10 @@ def test_means_without_examples_have_noise_and_upper_bounds() -> None:
     )
     assert rows["note"].str.contains("only means are known").all()
     assert rows["examples_to_halve"].isna().all()
+    unknown, _ = resolution_tables([], metrics.assign(stderr=np.nan, n=0), places, LOOK)
+    assert set(unknown["noise_of"]) == {"checkpoints"} and set(rows["noise_of"]) == {"examples, checkpoints"}
+    assert unknown["reason"].str.contains("the noise of examples is unknown").all()
+    assert (unknown["mde_single"] < rows["mde_single"]).all()
 
 
 def test_the_figure_shows_every_ratio_and_refuses_none() -> None:
@@ -337,4 +344,9 @@ def test_signal_of_equal_runs_reaches_zero() -> None:
     assert noise is not None
     signal = signal_of("arms", [[run] for run in made], noise)
     assert np.quantile(signal.spread.drawn, 0.025) == 0
+    level = made[0].values.mean()
+    equal = [replace(run, values=run.values - run.mean + level) for run in made[:2]]
+    reach = np.quantile(signal_of("arms", [[run] for run in equal], noise).spread.drawn, 0.975)
+    error = np.sqrt(noise.variance(averaged=True).value)
+    assert reach == pytest.approx(1.96 * error, rel=0.25)  # equal by chance is not equal for sure
     assert published_ratio(signal, made, noise).value < np.sqrt(2 * 3)

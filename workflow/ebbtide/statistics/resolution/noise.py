@@ -116,7 +116,7 @@ def noise_of(runs: Sequence[Run]) -> Noise | None:
     paired = len(runs) > 1 and len({run.examples for run in runs}) == 1 and runs[0].examples != ""
     ends = [run.deviations[:, -width:].astype(float) for run in runs]
     free = max(min(run.groups for run in runs) - 1, 1)
-    least = 2 * max((0.5 / run.n) ** 2 for run in runs) if is_share(runs[0].metric) else 0.0
+    least = 2 * max((0.5 / run.n if run.n else 0.0) ** 2 for run in runs) if is_share(runs[0].metric) else 0.0
     at = [_of_pairs(np.stack([end[:, t] for end in ends]), paired=paired) for t in range(-width, 0)]
     over = _of_pairs(np.stack([end.mean(axis=1) for end in ends]), paired=paired)
     one, averages = (

@@ -58,6 +58,8 @@ class Run:
         Summaries of all trained checkpoints.
     along
         Target metric → rank correlation with it over the trained checkpoints, higher being better in both.
+    in_tokens
+        Whether `x` and `checkpoints` are tokens.
     """
 
     place: Place
@@ -74,6 +76,7 @@ class Run:
     halves: np.ndarray
     curve: Curve
     along: Mapping[str, Summary]
+    in_tokens: bool = True
 
     @property
     def mean(self) -> float:
@@ -115,7 +118,8 @@ def runs_of(
         size = (values.shape[1], groups, digest(list(map(str, one.examples[counts]))))
         chance = chances.get((one.task, metric), np.nan)
         data = (_axis(one.checkpoints), means, draws, halves)
-        found.append(_run(place, (one.task, metric), size, data, chance, settings))
+        run = _run(place, (one.task, metric), size, data, chance, settings)
+        found.append(replace(run, in_tokens=_tokens_known(one.checkpoints)))
     return with_targets(found, settings.targets)
 
 
@@ -147,7 +151,8 @@ def runs_of_means(
             n, chance = int(ordered["n"].max()), float(ordered["chance"].iloc[-1])
             data = (_axis(ordered), means, draws, np.zeros((0, len(means))))
             what = (str(task), str(metric))
-            found.append(_run(places[str(model)], what, (n, n, ""), data, chance, settings))
+            run = _run(places[str(model)], what, (n, n, ""), data, chance, settings)
+            found.append(replace(run, in_tokens=_tokens_known(ordered)))
         yield from with_targets(found, settings.targets)
 
 
@@ -221,8 +226,12 @@ def own_wiggle(x: np.ndarray, values: np.ndarray, deviations: np.ndarray) -> flo
 
 def _axis(checkpoints: pd.DataFrame) -> np.ndarray:
     """Training tokens of the checkpoints, or steps where tokens are unknown."""
-    tokens = checkpoints["tokens"].to_numpy(dtype=float)
-    return tokens if (tokens > 0).all() else checkpoints["step"].to_numpy(dtype=float)
+    known = _tokens_known(checkpoints)
+    return checkpoints["tokens" if known else "step"].to_numpy(dtype=float)
+
+
+def _tokens_known(checkpoints: pd.DataFrame) -> bool:
+    return bool((checkpoints["tokens"] > 0).all())
 
 
 def by_size(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -2,7 +2,8 @@
 
 The runs are arms of one size, each averaged over its seeds, or without two arms the sizes of the study. The
 signal is the largest difference between their averages over the window. Noise makes it larger than that of
-the true values, so its draws are reflected: 2 × signal - draw, at least 0.
+the true values. So its draws are signal ± (draw - signal), at least 0: the true spread may be smaller by as
+much as the draws are larger, and two runs that are equal by chance may differ.
 """
 
 from collections.abc import Sequence
@@ -56,7 +57,8 @@ def signal_of(kind: str, groups: Sequence[Sequence[Run]], noise: Noise) -> Signa
         sd = np.sqrt((noise.shared.drawn**2 / noise.width + noise.seed_part.drawn**2) / len(group))
         draws.append(values[-1] + mean + sd * rng.standard_normal(len(mean)))
     spread = float(np.ptp(values))
-    drawn = np.maximum(2 * spread - np.ptp(np.stack(draws), axis=0), 0.0)
+    apart = np.ptp(np.stack(draws), axis=0) - spread
+    drawn = np.maximum(spread + rng.choice((-1.0, 1.0), len(apart)) * apart, 0.0)
     return Signal(kind, Summary(spread, drawn), tuple(map(tuple, groups)))
 
 

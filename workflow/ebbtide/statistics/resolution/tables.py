@@ -9,7 +9,7 @@ import pandas as pd
 from ebbtide.metrics.direction import is_share
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resolution.cells import AVERAGE, CANNOT, PROXY, USE, Resolution, resolutions
-from ebbtide.statistics.resolution.curves import Curve, Summary
+from ebbtide.statistics.resolution.curves import Summary
 from ebbtide.statistics.resolution.decisions import UNKNOWN, Interval, percentiles
 from ebbtide.statistics.resolution.places import Place
 from ebbtide.statistics.resolution.proxies import (
@@ -121,7 +121,7 @@ def _row(task: str, of: Resolution, found: Found, proxies: pd.DataFrame, alpha: 
 
 def _estimates(of: Resolution, alpha: float) -> tuple[dict[str, Interval], list[str]]:
     """Return the estimates of a row, and why others are missing."""
-    found, notes = _of_curves([run.curve for run in of.runs])
+    found, notes = _of_curves(of.runs)
     if of.noise is None:
         notes.append("no noise, signal or detectable difference: fewer than three trained checkpoints")
     else:
@@ -158,13 +158,16 @@ def _absent(of: Resolution) -> dict[str, str]:
     }
 
 
-def _of_curves(curves: Sequence[Curve]) -> tuple[dict[str, Summary], list[str]]:
+def _of_curves(runs: Sequence[Run]) -> tuple[dict[str, Summary], list[str]]:
     """Return summaries of whole curves, over the runs of a row."""
+    curves = [run.curve for run in runs]
     found = {
         name: Summary(float(np.mean([s.value for s in of])), np.mean([s.drawn for s in of], axis=0))
         for name in ("monotonicity", "total_variation")
         for of in [[getattr(curve, name) for curve in curves]]
     }
+    if not all(run.in_tokens for run in runs):
+        return found, ["no tokens_above_chance: training tokens are unknown"]
     onsets = [curve.onset for curve in curves]
     onset = float(np.median([s.value for s in onsets]))
     if np.isnan(onset):
@@ -184,12 +187,20 @@ def _intervals(found: Mapping[str, Summary], alpha: float) -> dict[str, Interval
 def _sources(of: Resolution) -> str:
     if of.noise is None:
         return ""
-    return "examples, checkpoints" + (", seeds" if of.noise.seed else "")
+    counted = {"examples": _have_errors(of.runs), "checkpoints": True, "seeds": of.noise.seed is not None}
+    return ", ".join(source for source, known in counted.items() if known)
+
+
+def _have_errors(runs: Sequence[Run]) -> bool:
+    """Whether the error over examples is known: not for means without standard errors."""
+    return all(run.deviations.any() or run.examples != "" for run in runs)
 
 
 def _cautions(of: Resolution) -> list[str]:
     if of.noise is None or of.noise.paired:
         return []
+    if not _have_errors(of.runs):
+        return ["standard errors are unknown: detectable differences leave out examples"]
     why = "only means are known" if not of.runs[0].examples else "no two models of this size"
     return [f"{why}: detectable differences are upper bounds, for runs on different examples"]
 
@@ -223,7 +234,9 @@ def _verdict(
     singles = f"two single checkpoints show differences from {single}"
     averages = f"averages over the last {width} from {averaged}"
     limits = [] if of.compared.seed else ["the noise of seeds is unknown"]
-    if not of.compared.paired:
+    if not _have_errors(of.runs):
+        limits.append("the noise of examples is unknown")
+    elif not of.compared.paired:
         limits.append("upper bounds, for runs on different examples")
     if _span(of) > LONG_SPAN:
         limits.append(f"these span {100 * _span(of):.0f} % of training, so learning counts as noise")
