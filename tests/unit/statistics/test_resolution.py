@@ -147,6 +147,8 @@ def test_without_arms_the_sizes_are_compared() -> None:
     rows, _ = study(*models)
     assert list(rows["size"]) == ["1M", "10M", "100M"] and set(rows["signal_of"]) == {SIZES}
     assert set(rows["verdict"]) == {"use"} and rows["reason"].str.contains("the 3 sizes lie up to").all()
+    one_arm, _ = study(*((one, replace(place, arm="a")) for one, place in models))
+    assert set(one_arm["verdict"]) == {"use"}  # sizes of an arm differ by more than seed
     assert rows["note"].str.contains("no decision_accuracy").all()
     assert rows["decision_accuracy"].isna().all()
 

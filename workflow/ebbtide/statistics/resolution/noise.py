@@ -96,7 +96,7 @@ class Noise:
 
 
 def noise_of(runs: Sequence[Run]) -> Noise | None:
-    """Return the noise of runs of one task, metric and size; None if no window has three checkpoints."""
+    """Return the noise of runs of one task and metric; None if no window has three checkpoints."""
     df = sum(run.df for run in runs)
     if not df:
         return None
@@ -158,10 +158,10 @@ def _raw(runs: Sequence[Run], worlds: Sequence[np.ndarray]) -> Summary:
 
 
 def _with_seeds(noise: Noise, runs: Sequence[Run], rng: np.random.Generator) -> Noise:
-    """Add what runs of the same arm show that differ only by seed."""
-    arms: dict[str, list[float]] = {}
+    """Add what runs of the same arm and size show, which differ only by seed."""
+    arms: dict[tuple[str, str], list[float]] = {}
     for run in runs:
-        arms.setdefault(run.place.arm, []).append(run.mean)
+        arms.setdefault((run.place.arm, run.place.size), []).append(run.mean)
     repeated = [np.array(values) for values in arms.values() if len(values) > 1]
     df = sum(len(values) - 1 for values in repeated)
     if not df:
