@@ -100,7 +100,8 @@ class Suite:
     def stages(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Name of each stage and what it runs; each process of it is a new one."""
         yield "measure", self.measure
-        for rule in ("metrics", "audit_results", "alarms", "trends", "forgetting", "summary", "check_alarms"):
+        rules = ("metrics", "audit_results", "alarms", "trends", "forgetting", "resolution")
+        for rule in (*rules, "summary", "check_alarms"):
             yield rule, partial(self.script, rule)
         yield "mean trends", self.mean_trends
 
@@ -188,6 +189,16 @@ class Suite:
                     "forgetting": FORGETTING,
                     "trajectories": TRAJECTORIES,
                     "parameters": "non_embedding",
+                },
+            ),
+            "resolution": (
+                {"examples": examples, "metrics": self.metrics},
+                {n: str(self.root / f"{n}.tsv") for n in ("resolution", "proxies")},
+                {
+                    **TRAJECTORIES,
+                    "runs": [],
+                    "arms": {},
+                    "resolution": {"last": 5, "least_correlation": 0.5},
                 },
             ),
             "summary": (

@@ -36,3 +36,6 @@ class Model:
     name: str
     checkpoints: tuple[Checkpoint, ...]
     training: Mapping[str, Any] | None = None  # spec of `ebbtide.training.train`, without the steps to keep
+    arm: str = ""  # models of an arm differ only by size and seed (see `study.arms`); empty is none
+    seed: int | None = None  # None is unknown
+    parameters: int = 0  # all of them; 0 is unknown before the model is scored

@@ -25,6 +25,7 @@ SUMMARISED = {
             "forgetting",
         ),
         *("result_audit", "checkpoint_audit", "scale_points", "predictions"),
+        *("resolution", "proxies"),
     )
 }
 OUTPUTS.tables(

@@ -12,6 +12,7 @@ from ebbtide.report.draw import draw_figures
 from ebbtide.statistics.alarms.alarms import COLUMNS as ALARMS
 from ebbtide.statistics.forgetting.forgetting import CURVES
 from ebbtide.statistics.regression import regress, robustness
+from ebbtide.statistics.resolution.tables import COLUMNS as RESOLUTION
 from ebbtide.statistics.trends.early_warning import COLUMNS as EARLY_WARNING
 from ebbtide.statistics.trends.trends import COLUMNS as TRENDS
 from ebbtide.tables import METRICS, write_parquet, write_tsv
@@ -36,6 +37,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, p9.ggplo
     """The plots of a study of imported losses, by name, and one with tables that have no rows."""
     metrics = losses()
     empty = {"alarms": ALARMS, "trends": TRENDS, "early_warning": EARLY_WARNING, "forgetting_curves": CURVES}
+    empty["resolution"] = RESOLUTION
     tables = {name: pd.DataFrame(columns=list(columns)) for name, columns in empty.items()}
     tables |= {"forgetting": pd.DataFrame(columns=["task", "note"]), "robustness": robustness(metrics)}
     write_parquet(metrics, tmp_path / "metrics.parquet", METRICS)
@@ -44,7 +46,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, p9.ggplo
     plots: dict[str, p9.ggplot] = {}
     monkeypatch.setattr(theme, "save", lambda plot, path: plots.update({Path(path).stem: plot}))
     names = ["curves", "heat", "paper", "alarms", "changes", "trends", "early_warning", "forgetting"]
-    names.append("robustness")
+    names += ["robustness", "resolution"]
     draw_figures(
         names,
         {n: str(tmp_path / f"{n}.tsv") for n in tables} | {"metrics": str(tmp_path / "metrics.parquet")},
@@ -79,6 +81,9 @@ def test_placeholders_have_the_true_reason(drawn: dict[str, p9.ggplot]) -> None:
             "of its signals (margin, coverage, choice_probability); the metrics are loss."
         ),
         "forgetting": f"forgetting.tsv: nothing to draw: {NO_RESULTS}.",
+        "resolution": (
+            "resolution.tsv: no row has a signal-to-noise ratio: there is nothing scored or imported."
+        ),
         "robustness": f"robustness.tsv: no task has a regression ({ONE_SIZE}).",
     }
 

@@ -117,6 +117,7 @@ def test_each_checkpoint_is_a_whole_hugging_face_model(finished):
         model, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)
         assert not info["missing_keys"] and not info["unexpected_keys"]
         assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert sum(p.numel() for p in model.parameters()) == check_spec(SPEC).parameters()
         assert model.config.max_position_embeddings == 128 and not model.config.tie_word_embeddings
         ids = AutoTokenizer.from_pretrained(directory)("the river", return_tensors="pt").input_ids
         assert ids.tolist()[0][0] == 0 and model(ids).logits.shape == (1, 3, 271)

@@ -18,7 +18,7 @@ def ladder_models(
     """
     models = []
     for name in names:
-        training = _training(series, name, file)
+        training, own = _training(series, name, file), series["models"][name]
         kept = _kept(series, training["recipe"]["steps"])
         spec = check_spec({**training, "checkpoints": kept}, f"{file}: models.{name}")
         checkpoints = []
@@ -37,17 +37,36 @@ def ladder_models(
                     dtype="float32",
                 )
             )
-        models.append(Model(name, tuple(checkpoints), training))
+        models.append(
+            Model(
+                name,
+                tuple(checkpoints),
+                training,
+                arm=row.get("arm", own.get("arm", "")),
+                seed=spec.recipe.seed,
+                parameters=spec.parameters(),
+            )
+        )
     return models
 
 
 def _training(series: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
-    """The training spec of a model. Its own `steps` set the length of its cosine schedule."""
+    """The training spec of a model.
+
+    Its own `steps` set the length of its cosine schedule; its own `seed` is that of its initial weights and
+    of the order of its documents.
+    """
     shape = dict(series["models"][name])
+    shape.pop("arm", None)
+    seeds = {"seed": shape.pop("seed")} if "seed" in shape else {}
     steps = shape.pop("steps", series["recipe"].get("steps"))
     if steps is None:
         raise ConfigError(f"{file}: models.{name}.steps: missing, and so is recipe.steps; set one of them.")
-    return {"corpus": series["corpus"], "recipe": {**series["recipe"], "steps": steps}, "model": shape}
+    return {
+        "corpus": {**series["corpus"], **seeds},
+        "recipe": {**series["recipe"], **seeds, "steps": steps},
+        "model": shape,
+    }
 
 
 def _kept(series: Mapping[str, Any], steps: int) -> list[int]:

@@ -30,13 +30,16 @@ class Directory:
 
 @dataclass(frozen=True)
 class DiskModel:
-    """A model on disk. `where` is the file and key of its row, `tokenizer` the key of that name."""
+    """A model on disk. `where` is the file and key of its row; other attributes are keys of the row."""
 
     name: str
     where: str
     tokens_per_step: int
     tokenizer: str | None
     directories: tuple[Directory, ...]
+    nominal: int = 0
+    arm: str = ""
+    seed: int | None = None
 
     def checkpoints(self, out: Collection[tuple[str, str]] = ()) -> Iterator[Checkpoint]:
         """Yield the checkpoints that can be loaded or have a record; without the (model, name) in `out`."""
@@ -53,11 +56,19 @@ class DiskModel:
                     marker=_record(self.name, directory.name),
                     size_bytes=found.size_bytes,
                     dtype=found.dtype,
+                    nominal=self.nominal,
                 )
 
     def model(self, out: Collection[tuple[str, str]] = ()) -> Model:
         """The row of the grid, without the (model, checkpoint) in `out`."""
-        return Model(self.name, tuple(self.checkpoints(out)))
+        facts = (d.located.facts for d in self.directories if d.located)
+        return Model(
+            self.name,
+            tuple(self.checkpoints(out)),
+            arm=self.arm,
+            seed=self.seed,
+            parameters=max((f.values for f in facts if f is not None), default=0),
+        )
 
 
 def model_on_disk(row: Mapping[str, Any], where: str) -> DiskModel:
@@ -73,7 +84,16 @@ def model_on_disk(row: Mapping[str, Any], where: str) -> DiskModel:
         for directory in pool.map(lambda item: _read(row, where, *item), chosen.items()):
             directories.append(directory)
             progress.show(f"{row['name']}: {len(directories)} of {len(chosen)} directories read")
-    return DiskModel(row["name"], where, row["tokens_per_step"], row.get("tokenizer"), tuple(directories))
+    return DiskModel(
+        row["name"],
+        where,
+        row["tokens_per_step"],
+        row.get("tokenizer"),
+        tuple(directories),
+        nominal=row.get("nominal", 0),
+        arm=row.get("arm", ""),
+        seed=row.get("seed"),
+    )
 
 
 def _choose(row: Mapping[str, Any], where: str) -> dict[int, Path]:

@@ -16,6 +16,7 @@ from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.figures.frame import ability_rows, ability_titles
 from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
+from ebbtide.figures.resolution import plot_resolution
 from ebbtide.figures.robustness import plot_robustness
 from ebbtide.figures.scale import plot_scale
 from ebbtide.figures.theme import write
@@ -108,6 +109,11 @@ class Figures:
         """The share of forgotten examples over training."""
         curves, summary = with_properties(self._tsv("forgetting_curves")), self._tsv("forgetting")
         return plot_forgetting(curves, summary, self._regression["parameters"], self._titles)
+
+    def resolution(self) -> p9.ggplot:
+        """Tasks by signal-to-noise ratio."""
+        table = with_properties(self._tsv("resolution").astype({"size": str}))
+        return plot_resolution(table, self._settings["alpha"], self._titles)
 
     def scale(self, metric: str) -> p9.ggplot:
         """A metric over training compute."""

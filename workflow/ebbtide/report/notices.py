@@ -19,6 +19,7 @@ from ebbtide.notices import Notice, from_records, listed, worst_first
 from ebbtide.statistics.alarms.notices import alarm_notices
 from ebbtide.statistics.forgetting.notices import notices as of_forgetting
 from ebbtide.statistics.regression.notices import regression_notices
+from ebbtide.statistics.resolution.notices import notices as of_resolution
 from ebbtide.statistics.scaling_laws.notices import notices as of_scaling_laws
 from ebbtide.statistics.scaling_trends.notices import notices as of_scaling_trends
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame
@@ -176,6 +177,8 @@ def of_statistics(
         if "not_compared" in tables:  # whose notices are about forgetting, too
             histories = _without(histories, tables["not_compared"])
         yield from of_forgetting(histories, config["forgetting"]["streak"])
+    if {"resolution", "proxies"} <= set(tables):
+        yield from of_resolution(tables["resolution"], tables["proxies"])
     if "scale_points" in tables:
         yield from of_scaling_trends(tables["scale_points"])
     if "predictions" in tables:

@@ -17,6 +17,7 @@ from ebbtide.grid import Model
 from ebbtide.schema import check, load_schema, read_yaml, relative
 from ebbtide.sources import mirrors
 from ebbtide.study.allowed_alarms import check_allow, with_dates_as_text
+from ebbtide.study.arms import check_runs, runs_of
 from ebbtide.study.checks import (
     apply_results_choice,
     check_checkpoints,
@@ -107,6 +108,14 @@ def load_study(
         )
     if "scaling_laws" in checked and whole and not unlocked:
         check_scaling(checked["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
+    if "runs" in checked and whole and not unlocked:
+        check_runs(
+            checked["runs"],
+            runs_of(models.values()),
+            tasks,
+            f"{file_of('runs')}: runs",
+            partial=bool(imported),
+        )
     cells = sum(len(model.checkpoints) for model in models.values()) * len(tasks)
     claim = claim_of(raw, cells)
     if whole and not checked["replace_results"]:
@@ -179,7 +188,7 @@ def _locked(model: HubModel, lock: Lock, out: set[tuple[str, str]]) -> Model:
         for wanted in (model.wanted(lock) if model.is_listed(lock) else ())
         if wanted.locked and (model.name, wanted.name) not in out
     ]
-    return Model(model.name, tuple(checkpoints))
+    return Model(model.name, tuple(checkpoints), arm=model.arm, seed=model.seed)
 
 
 def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:

@@ -11,8 +11,10 @@ from functools import cache
 from typing import Any
 
 from ebbtide.corpus import DOCUMENTS, World
+from ebbtide.corpus.words import VOCABULARY
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.files import digest
+from ebbtide.parameters import count
 from ebbtide.schema import check, load_schema
 
 TRAINING_VERSION = 1
@@ -81,6 +83,20 @@ class Spec:
         """Training tokens after `step` updates."""
         return step * self.recipe.batch * self.recipe.length
 
+    def parameters(self) -> int:
+        """Number of all parameters of the model."""
+        found = count(
+            {
+                "model_type": "gpt_neox",
+                "vocab_size": len(VOCABULARY),
+                "hidden_size": self.model.width,
+                "intermediate_size": 4 * self.model.width,
+                "num_hidden_layers": self.model.layers,
+                "num_attention_heads": self.model.heads,
+            }
+        )
+        return found.total if found else 0
+
 
 def check_spec(spec: Mapping[str, Any], where: str = "training spec") -> Spec:
     """Check a training spec and return it as a `Spec`.
@@ -133,7 +149,8 @@ def _schema() -> dict[str, Any]:
     properties["recipe"]["required"].append("steps")
     _, properties["checkpoints"] = series["properties"]["checkpoints"]["anyOf"]
     properties["model"] = series["properties"]["models"]["additionalProperties"]
-    del properties["model"]["properties"]["steps"]
+    for key in ("steps", "seed", "arm"):  # `checkpoints.ladder` has moved them or does not pass them
+        del properties["model"]["properties"][key]
     return {
         "type": "object",
         "additionalProperties": False,

@@ -98,6 +98,8 @@ class HubModel:
     remote_code: bool = False
     needs_code: bool = False
     nominal: int = 0
+    arm: str = ""
+    seed: int | None = None
     architecture: Mapping[str, Any] | None = None
     gaps: frozenset[int] = frozenset()
     allowances: tuple[Allowance, ...] = ()
@@ -218,6 +220,8 @@ def repository_model(row: Mapping[str, Any], where: str) -> HubModel:
         fixed=None if "{step}" in pattern else pattern,
         remote_code=row["remote_code"],
         nominal=row["nominal"],
+        arm=row.get("arm", ""),
+        seed=row.get("seed"),
     )
 
 
@@ -247,6 +251,8 @@ def _series_model(
         remote_code=row["remote_code"],
         needs_code=series["remote_code"],
         nominal=own["nominal"],
+        arm=row.get("arm", own.get("arm", own.get("data", ""))),
+        seed=own.get("seed"),
         architecture=own.get("architecture"),
         gaps=frozenset(own["gaps"]),
         allowances=allowances(series["allow"]),

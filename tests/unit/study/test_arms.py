@@ -1,0 +1,173 @@
+"""Arms of a comparison of runs: from rows, series and patterns to a table, and what is refused."""
+
+import pytest
+from pandas import NA
+
+from ebbtide.checkpoints.hub.catalogue import HubModel, series_models
+from ebbtide.checkpoints.series import CATALOGUE, models_of, read_series
+from ebbtide.errors import ConfigError
+from ebbtide.schema import check, load_schema
+from ebbtide.study.arms import Run, arms_of, arms_table, check_runs, left_out, reference_of, runs_of
+from ebbtide.study.load import read_study
+from workspace import Workspace, write_small_study
+
+WHERE = "mine.yaml: runs"
+RUNS = [
+    *(Run(f"base-70m-seed{s}", "base", s, 70_000_000, 70_426_624) for s in (1, 2, 3)),
+    *(Run(f"code-70m-seed{s}", "code", s, 70_000_000, 70_426_624) for s in (1, 2)),
+    Run("code-1.4b", "code", None, 1_400_000_000),
+    Run("other", parameters=26_816),
+]
+
+
+def settings(**more: object) -> dict:
+    return check({"runs": more, "study": "s"}, load_schema("config"), "mine.yaml")["runs"]
+
+
+def test_arms_are_those_that_rows_state() -> None:
+    arms = arms_of(RUNS, {}, WHERE)
+    table = arms_table(arms)
+    assert table["arm"].tolist() == ["base"] * 3 + ["code"] * 3
+    assert table["model"].tolist() == [run.model for run in RUNS[:6]]
+    assert table["size"].tolist() == ["70M"] * 5 + ["1.4B"]  # the nominal size, not 70,426,624
+    assert table["parameters"].tolist() == [70_000_000] * 5 + [1_400_000_000]
+    assert table["seed"].tolist() == [1, 2, 3, 1, 2, NA]
+    assert left_out(RUNS, arms) == "other"
+    assert reference_of(arms, None, WHERE) == "base"
+
+
+def test_patterns_choose_the_models_and_name_the_arms() -> None:
+    named = {"b": ["code-70m-*"], "a": ["base-*", "base-70m-seed1"], "c": ["other"]}
+    table = arms_table(arms_of(RUNS, named, WHERE))
+    assert table["arm"].tolist() == ["b"] * 2 + ["a"] * 3 + ["c"]
+    assert table["size"].tolist()[-1] == "26,816"  # exact, as no name states it
+    assert reference_of(named, "a", WHERE) == "a"
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"arms": {"a": ["base-*"]}}, ["runs.arms", "only 'a'", "at least two"]),
+        (
+            {"arms": {"a": ["base-*"], "b": ["code-70m-seed3"]}},
+            ["runs.arms.b", "'code-70m-seed3'", "matches no model", "did you mean 'code-70m-seed2'"],
+        ),
+        (
+            {"arms": {"a": ["base-*"], "b": ["*-seed1"]}},
+            ["runs.arms.b", "'*-seed1'", "base-70m-seed1", "arm 'a'", "one arm"],
+        ),
+        (
+            {"arms": {"a": ["base-*"], "b": ["code-1.4b"]}},
+            ["runs.arms.b", "1.4B", "reference a has only 70M", "`nominal`"],
+        ),
+        ({"reference": "bases"}, ["runs.reference", "'bases'", "did you mean 'base'"]),
+        (
+            {"suites": {"all": ["fact_qa", "fact_qas"]}},
+            ["runs.suites.all", "'fact_qas'", "did you mean 'fact_qa'"],
+        ),
+        ({"suites": {"fact_qa": ["fact_qa"]}}, ["runs.suites.fact_qa", "a task of this name"]),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(section: dict, said: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_runs(settings(**section), RUNS, ["fact_qa", "arithmetic"], WHERE)
+    assert all(word in str(error.value) for word in ["mine.yaml", *said]), error.value
+
+
+def test_without_two_arms_the_message_says_what_rows_state() -> None:
+    with pytest.raises(ConfigError, match=r"runs.arms: missing, .* found none; .* set arm in rows"):
+        check_runs(settings(), [RUNS[-1]], [], WHERE)
+    with pytest.raises(ConfigError, match="found only 'base'"):
+        check_runs(settings(), RUNS[:3], [], WHERE)
+
+
+def test_models_and_tasks_of_imports_are_not_known_yet() -> None:
+    section = {"arms": {"a": ["base-*"], "b": ["imported-*"]}, "suites": {"all": ["imported_task"]}}
+    check_runs(settings(**section), RUNS, [], WHERE, partial=True)
+    with pytest.raises(ConfigError, match=r"runs\.reference"):  # a name of the section itself
+        check_runs(settings(**section, reference="c"), RUNS, [], WHERE, partial=True)
+
+
+@pytest.mark.parametrize(
+    "seed_sd", [0.01, {"sd": 0.01}, {"sd": 0.01, "table": "t.tsv", "source": "x"}, {"table": "t.tsv"}]
+)
+def test_a_borrowed_seed_variance_needs_one_value_and_its_source(seed_sd: object) -> None:
+    with pytest.raises(ConfigError, match=r"runs\.seed_sd"):
+        settings(seed_sd=seed_sd)
+
+
+def test_the_catalogue_states_arms_and_seeds() -> None:
+    """DataDecide states its data mixtures, PolyPythias its seeds."""
+    row = {"sizes": "all", "steps": "all", "stages": ["pretraining"], "format": "safetensors"}
+    found: dict[str, HubModel] = {}
+    for name in ("datadecide", "pythia_seeds"):
+        series, _ = read_series(CATALOGUE / f"{name}.yaml")
+        models = series_models(
+            series, list(series["models"]), {**row, "remote_code": False}, name, "models[0]"
+        )
+        found |= {model.name: model for model in models}
+    assert found["datadecide-dclm-baseline-4M"].arm == "dclm-baseline"
+    assert (found["pythia-70m-seed3"].arm, found["pythia-70m-seed3"].seed) == ("", 3)
+    named = series_models(
+        read_series(CATALOGUE / "pythia_seeds.yaml")[0],
+        ["pythia-70m-seed3"],
+        {**row, "remote_code": False, "arm": "pile"},
+        "pythia_seeds",
+        "models[0]",
+    )
+    assert named[0].arm == "pile"
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Workspace:
+    monkeypatch.chdir(tmp_path)
+    return write_small_study(tmp_path)
+
+
+def test_a_ladder_has_arms_and_seeds_of_its_models(workspace: Workspace) -> None:
+    """The seed of a model is that of its initial weights and of the order of its documents."""
+    before = {model.name: model for model in read_study("config.yaml").models.values()}
+    assert {(m.arm, m.seed) for m in before.values()} == {("", 0)}
+    with workspace.edited("series.yaml") as series:
+        series["models"]["small-d8-seed1"] = {**series["models"]["small-d8"], "seed": 1}
+    with workspace.edited("config.yaml") as config:
+        config["models"][0]["arm"] = "base"
+    after = read_study("config.yaml").models
+    seed0, seed1 = after["small-d8"], after["small-d8-seed1"]
+    assert (seed1.arm, seed1.seed) == ("base", 1)
+    assert seed1.training["recipe"]["seed"] == seed1.training["corpus"]["seed"] == 1
+    assert seed1.checkpoints[-1].weights != seed0.checkpoints[-1].weights
+    assert seed0.checkpoints == before["small-d8"].checkpoints  # an arm is no part of an identity
+    assert seed0.parameters == seed1.parameters > 0
+
+
+def test_rows_of_the_hub_and_on_disk_state_arm_seed_and_size() -> None:
+    row = {"name": "mine", "repo": "me/mine", "arm": "base", "seed": 4}
+    checked = check({"study": "s", "models": [row]}, load_schema("config"), "mine.yaml")["models"][0]
+    [model] = models_of(checked, "models[0]")
+    assert isinstance(model, HubModel)
+    assert (model.arm, model.seed) == ("base", 4)
+
+
+def test_a_study_is_checked_when_it_is_loaded(workspace: Workspace) -> None:
+    with workspace.edited("config.yaml") as config:
+        config["runs"] = {"arms": {"small": ["small-d8"], "large": ["small-d16"]}}
+    with pytest.raises(ConfigError, match=r"config.yaml: runs.arms.large: found runs of [\d,]+ parameters"):
+        read_study("config.yaml")
+    with workspace.edited("config.yaml") as config:
+        config["runs"]["arms"]["large"] = ["small-d8", "small-d16"]
+    with pytest.raises(ConfigError, match=r"small-d8, a model of arm 'small'"):
+        read_study("config.yaml")
+
+
+def test_models_on_disk_have_the_sizes_of_their_files(tmp_path, monkeypatch) -> None:
+    import tiny
+
+    monkeypatch.chdir(tmp_path)
+    tiny.hollow_checkpoint(tmp_path / "run")
+    row = {"name": "mine", "path": "run", "seed": 2, "arm": "base", "nominal": 1000}
+    checked = check({"study": "s", "models": [row]}, load_schema("config"), "mine.yaml")["models"][0]
+    [model] = models_of(checked, "models[0]")
+    [run] = runs_of([model.model()])
+    assert (run.arm, run.seed, run.nominal, run.size) == ("base", 2, 1000, 1000)
+    assert run.parameters > 0

@@ -1,0 +1,86 @@
+"""Notices of resolution: tasks that cannot tell runs apart, and what these runs cannot say about a task."""
+
+import pandas as pd
+
+from ebbtide.notices import Notice, counted, listed
+from ebbtide.statistics.resolution.cells import CANNOT
+from ebbtide.statistics.resolution.proxies import AGAINST
+from ebbtide.statistics.resolution.tables import LONG_SPAN
+
+
+def notices(resolution: pd.DataFrame, proxies: pd.DataFrame) -> list[Notice]:
+    """Return what readers of both tables should know."""
+    return [*_cannot_tell(resolution), *_missing(resolution), *_against(proxies)]
+
+
+def _cannot_tell(table: pd.DataFrame) -> list[Notice]:
+    """Tasks that tell nothing at any size, though the noise is known."""
+    known = table[table["step_noise"].notna() & table["signal"].notna()]
+    tells = known.assign(tells=known["verdict"] != CANNOT).groupby("task", sort=False)["tells"].any()
+    dull = list(tells.index[~tells])
+    if not dull:
+        return []
+    of = known[known["task"].isin(dull)]
+    wide, kinds = of["span"] > LONG_SPAN, sorted(of["signal_of"].unique())
+    remedy = "resolution.tsv has the smallest detectable difference of each."
+    if wide.any():
+        remedy += (
+            f" In {int(wide.sum())} of {len(of)} rows, the window spans more than half of training, so that "
+            "learning counts as noise: save more checkpoints near the end, or lower resolution.last."
+        )
+    detail = (
+        f"{counted(dull, 'task')} of {len(tells)} cannot clearly tell the {' or '.join(kinds)} of this study "
+        f"apart, at any size ({listed(dull)})."
+    )
+    task = str(dull[0]) if len(dull) == 1 else ""
+    return [Notice("note", "low_power", detail, remedy, task=task, count=len(dull))]
+
+
+def _missing(table: pd.DataFrame) -> list[Notice]:
+    """What the runs of the study do not show."""
+    found = []
+    short = table[table["step_noise"].isna()]
+    if len(short):
+        found.append(
+            _notice(
+                short,
+                f"Resolution has no noise for {listed(short['task'].unique())}: no run has three trained "
+                "checkpoints.",
+                "Add checkpoints.",
+            )
+        )
+    noisy = table[table["step_noise"].notna()]
+    if len(noisy) and noisy["seed_noise"].isna().all():
+        found.append(
+            _notice(
+                noisy,
+                "Detectable differences in resolution.tsv leave out the noise of seeds: no two models differ "
+                "only by seed.",
+                "Add runs with other seeds (arm and seed in rows of models).",
+            )
+        )
+    if len(noisy) and noisy["decision_accuracy"].isna().all():
+        found.append(
+            _notice(
+                noisy,
+                "resolution.tsv has no decision accuracy: no two arms have runs at two sizes.",
+                "Name the arms (arm in rows of models, or runs.arms), if there are any.",
+            )
+        )
+    return found
+
+
+def _against(proxies: pd.DataFrame) -> list[Notice]:
+    """Metrics that run against the one followed."""
+    found = []
+    for proxy, rows in proxies[proxies["verdict"] == AGAINST].groupby("proxy", sort=False):
+        tasks = list(dict.fromkeys(rows["task"]))
+        text = f"{proxy} runs against {listed(rows['metric'].unique())} on {listed(tasks)} (proxies.tsv)."
+        remedy = "Do not watch it in place of the followed metric there."
+        task = str(tasks[0]) if len(tasks) == 1 else ""
+        found.append(Notice("note", "suspicious", text, remedy, task=task, count=len(tasks)))
+    return found
+
+
+def _notice(rows: pd.DataFrame, detail: str, remedy: str) -> Notice:
+    return Notice("note", "not_compared", detail, remedy, count=len(rows))

@@ -1,0 +1,221 @@
+"""Arms of a comparison of runs: which models are runs of which arm, and at which size.
+
+An arm is a recipe, such as a data mixture. Its runs differ only by size and seed; runs of one size are
+replicates. Arms are compared within a size.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.errors import ConfigError, nearest
+from ebbtide.grid import Model
+from ebbtide.notices import listed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNKNOWN = "unknown size"
+COLUMNS = ("model", "arm", "size", "parameters", "seed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model of the study or of imported results, before arms are chosen.
+
+    Attributes
+    ----------
+    arm
+        Arm that its row or its series states; empty is none.
+    seed
+        None is unknown.
+    nominal
+        Parameters by its name, which are its size if they are known; 0 is unknown.
+    parameters
+        All parameters, which are its size otherwise; 0 is unknown.
+    """
+
+    model: str
+    arm: str = ""
+    seed: int | None = None
+    nominal: int = 0
+    parameters: int = 0
+
+    @property
+    def size(self) -> int:
+        """The number that runs of one size have in common; 0 is unknown."""
+        return self.nominal or self.parameters
+
+
+def runs_of(models: Iterable[Model]) -> list[Run]:
+    """Return the models of a grid as runs."""
+    return [
+        Run(m.name, m.arm, m.seed, max((c.nominal for c in m.checkpoints), default=0), m.parameters)
+        for m in models
+    ]
+
+
+def arms_of(
+    runs: Sequence[Run], named: Mapping[str, Sequence[str]], where: str, *, partial: bool = False
+) -> dict[str, list[Run]]:
+    """Return the runs of each arm, in the order of the configuration, or of the models.
+
+    Parameters
+    ----------
+    named
+        Arm → names of models, with the wildcards * and ?; empty: the arms that rows and series state.
+    where
+        File and section, for messages.
+    partial
+        Whether further models are known only later, so that a pattern may match none of these.
+
+    Raises
+    ------
+    ConfigError
+        A pattern that matches no model, a model in two arms, or fewer than two arms.
+    """
+    if not named:
+        found = _stated(runs)
+        if len(found) < 2 and not partial:
+            stated = f"only {next(iter(found))!r}" if found else "none"
+            raise ConfigError(
+                f"{where}.arms: missing, and of the arms that rows of models state, found {stated}; a "
+                "comparison needs two. Name them (arms: {one: [model], other: [model]}), or set arm in rows "
+                "of models."
+            )
+        return found
+    if len(named) < 2:
+        raise ConfigError(
+            f"{where}.arms: found only {next(iter(named))!r}; allowed: at least two arms to compare."
+        )
+    models = {run.model: run for run in runs}
+    arm_of: dict[str, str] = {}
+    arms: dict[str, list[Run]] = {}
+    for arm, patterns in named.items():
+        arms[arm] = []
+        for pattern in patterns:
+            matching = [name for name in models if fnmatchcase(name, pattern)]
+            if not matching and not partial:
+                raise ConfigError(
+                    f"{where}.arms.{arm}: found {pattern!r}, which matches no model; allowed: "
+                    f"{', '.join(models) or 'none'}, with * and ?{nearest(pattern, list(models)) or '.'}"
+                )
+            for name in matching:
+                other = arm_of.setdefault(name, arm)
+                if other != arm:
+                    raise ConfigError(
+                        f"{where}.arms.{arm}: found {pattern!r}, which matches {name}, a model of arm "
+                        f"{other!r}; a model belongs to one arm. Name the models without a pattern."
+                    )
+                if models[name] not in arms[arm]:
+                    arms[arm].append(models[name])
+    return arms
+
+
+def reference_of(arms: Iterable[str], wanted: str | None, where: str) -> str:
+    """Return the arm that others are compared with: the one named, or else the first.
+
+    Raises `ConfigError` for a name that is no arm.
+    """
+    names = list(arms)
+    if wanted is None:
+        return names[0]
+    if wanted not in names:
+        raise ConfigError(
+            f"{where}.reference: found {wanted!r}; allowed: {', '.join(names)}{nearest(wanted, names) or '.'}"
+        )
+    return wanted
+
+
+def check_sizes(arms: Mapping[str, Sequence[Run]], reference: str, where: str) -> None:
+    """Raise `ConfigError` for an arm without a size of the reference. Unknown sizes may be any."""
+    for arm, runs in arms.items():
+        sizes, others = ({run.size for run in of} for of in (runs, arms[reference]))
+        if sizes and others and not {*sizes, *others} & {0} and not sizes & others:
+            labels = size_labels([*runs, *arms[reference]])
+            found, allowed = (", ".join(labels[size] for size in sorted(of)) for of in (sizes, others))
+            raise ConfigError(
+                f"{where}.arms.{arm}: found runs of {found} parameters; the reference {reference} has only "
+                f"{allowed}, and runs are compared within a size. Add runs of a common size, or give rows of "
+                "models that have one size by their names the same `nominal`."
+            )
+
+
+def check_runs(
+    settings: Mapping[str, Any],
+    runs: Sequence[Run],
+    tasks: Iterable[str],
+    where: str,
+    *,
+    partial: bool = False,
+) -> None:
+    """Raise `ConfigError` unless the section `runs` fits the models and tasks of the study.
+
+    Parameters
+    ----------
+    settings
+        The section, valid by its schema.
+    tasks
+        Names of tasks that a suite may have.
+    partial
+        Whether imported results may add models and tasks.
+    """
+    arms = arms_of(runs, settings["arms"], where, partial=partial)
+    names = list(settings["arms"] or arms)
+    if not partial or settings["arms"]:
+        check_sizes(arms, reference_of(names, settings["reference"], where), where)
+    known = list(tasks)
+    for suite, of_suite in settings["suites"].items():
+        if suite in known:
+            raise ConfigError(
+                f"{where}.suites.{suite}: there is a task of this name; give the suite another one."
+            )
+        for task in of_suite:
+            if task not in known and not partial:
+                raise ConfigError(
+                    f"{where}.suites.{suite}: found {task!r}; allowed: {', '.join(known) or 'none'}"
+                    f"{nearest(task, known) or '.'}"
+                )
+
+
+def size_labels(runs: Iterable[Run]) -> dict[int, str]:
+    """Return the label of each size: 70M for a nominal size, else the exact number, 26,816."""
+    sizes = {run.size: run.nominal > 0 for run in runs}
+    return {
+        size: _short(size) if nominal else f"{size:,}" if size else UNKNOWN for size, nominal in sizes.items()
+    }
+
+
+def arms_table(arms: Mapping[str, Sequence[Run]]) -> "pd.DataFrame":
+    """Return one row per run: `COLUMNS`.
+
+    `size` is a label and `parameters` its number; `seed` may be missing.
+    """
+    import pandas as pd
+
+    labels = size_labels(run for runs in arms.values() for run in runs)
+    rows = [(r.model, arm, labels[r.size], r.size, r.seed) for arm, runs in arms.items() for r in runs]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seed": "Int64"})
+
+
+def left_out(runs: Sequence[Run], arms: Mapping[str, Sequence[Run]]) -> str:
+    """Return the names of the models that belong to no arm, for a sentence; empty if there are none."""
+    used = {run.model for of in arms.values() for run in of}
+    return listed(run.model for run in runs if run.model not in used)
+
+
+def _stated(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    arms: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.arm:
+            arms.setdefault(run.arm, []).append(run)
+    return arms
+
+
+def _short(number: int) -> str:
+    """A nominal size as names of models write it: 70M, 1.4B."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= size:
+            return f"{number / size:.6g}{unit}"
+    return str(number)

@@ -1,0 +1,66 @@
+"""
+Resolution: what each task can tell: signal, noise and detectable differences of the study's own runs; proxies, tested.
+
+INPUTS   results/{study}/metrics.parquet, results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
+OUTPUTS  results/{study}/resolution.tsv      one row per task, followed metric, size
+         results/{study}/proxies.tsv         one row per task, followed metric, other metric
+         results/{study}/figures/resolution.{pdf,png}
+RERUNS   when the metrics, the grid, arms and seeds, the settings under `resolution:`, `runs: arms:` or `trajectories:`,
+         or the code change.
+"""
+
+from dataclasses import asdict
+
+from ebbtide.study.arms import runs_of as runs_of_models
+
+OUTPUTS.tables(
+    "resolution",
+    {
+        "resolution.tsv": "what each task can tell: signal, noise, detectable differences, and a verdict",
+        "proxies.tsv": "whether another metric of a task orders runs as the followed one does",
+    },
+    when=STUDY.has_metrics(),
+    condition="anything scored or imported",
+)
+OUTPUTS.figures(
+    "resolution",
+    {"resolution": "tasks by signal-to-noise ratio"},
+    shows=["resolution.tsv"],
+    when=STUDY.has_metrics(),
+    condition="anything scored or imported",
+)
+
+
+localrules:
+    resolution,
+
+
+rule resolution:
+    """Compute noise, signal and detectable differences of every task, and test its other metrics as proxies."""
+    input:
+        metrics=METRICS,
+        examples=parts_of("examples"),
+    output:
+        resolution=report(
+            f"{RESULTS}/resolution.tsv",
+            caption="../report/resolution.rst",
+            category="Resolution",
+        ),
+        proxies=report(
+            f"{RESULTS}/proxies.tsv",
+            caption="../report/proxies.rst",
+            category="Resolution",
+        ),
+    log:
+        f"logs/resolution/{STUDY.name}.log",
+    priority: COMMON
+    params:
+        examples=parts_of("examples"),  # rerun also when one is removed
+        runs=[asdict(run) for run in runs_of_models(STUDY.models.values())],
+        arms=STUDY.config.get("runs", {}).get("arms", {}),
+        metrics=STUDY.config["trajectories"]["metrics"],
+        alpha=STUDY.config["trajectories"]["alpha"],
+        resolution=STUDY.config["resolution"],
+        code=CODE.script("resolution"),
+    script:
+        "../scripts/resolution.py"

@@ -1,0 +1,30 @@
+"""Adapter: what each task can tell, and its proxies, from metrics and the metrics of every example."""
+
+from ebbtide.logs import log_to
+from ebbtide.statistics.panel import read_trajectories
+from ebbtide.statistics.resolution.places import places_of, with_imported
+from ebbtide.statistics.resolution.runs import Settings
+from ebbtide.statistics.resolution.tables import resolution_tables
+from ebbtide.study.arms import Run
+from ebbtide.tables import METRICS, read_frame, write_tsv
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    params = job.params
+    metrics = read_frame(job.input.metrics, METRICS)
+    runs = with_imported([Run(**of) for of in params.runs], metrics)
+    resolution, proxies = resolution_tables(
+        read_trajectories(job.input.get("examples", [])),
+        metrics,
+        places_of(runs, params.arms),
+        Settings(params.resolution["last"], params.metrics, params.alpha),
+        params.resolution["least_correlation"],
+    )
+    write_tsv(resolution, job.output.resolution)
+    write_tsv(proxies, job.output.proxies)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)
