@@ -301,6 +301,7 @@ def main() -> None:
     root = Path(options.keep or tempfile.mkdtemp())
     root.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # jobs after the first find compiled modules, as usual
     try:
         prepare(root, options)
         parts = {1 if options.whole else 4, 1}

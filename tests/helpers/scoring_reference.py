@@ -9,11 +9,22 @@ from hypothesis import strategies as st
 
 from ebbtide.checkpoints.configuration import configuration
 from ebbtide.scoring.body import NativeBody
+from ebbtide.scoring.documents import encode_rolling, score_rolling_task
 from ebbtide.scoring.encoded import Encoded, Requests
+from ebbtide.scoring.engine import Scored, window_of
 from ebbtide.scoring.families import build
+from ebbtide.scoring.scorer import Scorer
 from ebbtide.scoring.weights import Weights
+from ebbtide.tables import REQUESTS, read_parquet
 
 VOCABULARY = 40
+
+
+def score_rolling(scorer: Scorer, requests: Path, *, max_length: int | None = None) -> Scored:
+    """Score a frozen task of kind rolling from its file, without stored arrays."""
+    table = read_parquet(requests, REQUESTS)
+    task = encode_rolling(scorer, table, requests, window=window_of(scorer, max_length))
+    return score_rolling_task(scorer, task, table, requests)
 
 
 def plain(model: Any, request: Encoded) -> list[float]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.arrow import array_of, key_codes, numbers
+from ebbtide.arrow import array_of, first_repeat, key_codes, numbers
 
 LISTS = {
     pa.string(): st.lists(st.text(st.characters(exclude_categories=["Cs"]))),
@@ -62,3 +62,15 @@ def test_codes_are_equal_exactly_where_keys_are(rows: list[tuple[str, int, bool]
     table = pa.Table.from_pandas(frame, preserve_index=False)
     codes = key_codes(pa.concat_tables([table.slice(0, 3), table.slice(3)]), ["s", "i", "b"])
     assert np.array_equal(codes[:, None] == codes, [[a == b for b in rows] for a in rows] or np.empty((0, 0)))
+    repeats = [i for i, row in enumerate(rows) if row in rows[:i]]
+    assert first_repeat(table, ["s", "i", "b"]) == (repeats[0] if repeats else None)
+
+
+def test_codes_of_many_columns_of_many_values_stay_apart() -> None:
+    """The product of the numbers of values of these columns exceeds 64 bits."""
+    columns = {f"c{i}": np.random.default_rng(i).permutation(3000) for i in range(6)}
+    codes = key_codes(pa.table(columns), list(columns))
+    assert len(np.unique(codes)) == 3000
+    assert (codes >= 0).all()
+    twice = {name: np.r_[values, values[7]] for name, values in columns.items()}
+    assert first_repeat(pa.table(twice), list(twice)) == 3000

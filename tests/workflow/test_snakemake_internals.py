@@ -18,9 +18,11 @@ import sys
 sys.path.insert(0, {str(ROOT / "workflow")!r})
 import inspect
 from ebbtide.jobs.snakemake_internals import (
-    escape_report, is_job, jobs_run_here, jobs_to_run, limit_resource, models_of_process, planned_rules,
-    with_signature
+    escape_report, is_job, jobs_run_here, jobs_to_run, limit_resource, models_of_process, on_nothing_to_do,
+    planned_rules, with_signature
 )
+
+on_nothing_to_do(lambda: print("NOTHING", sorted(planned_rules(workflow))))
 
 limit_resource(workflow, "hub", 2)
 limit_resource(workflow, "mine", 3)
@@ -73,6 +75,10 @@ def test_the_installed_snakemake_offers_what_is_used(tmp_path: Path) -> None:
     assert "INSPECTED ONCE True" in said
     assert "HERE 1 JOB 0 MEMORY 100" in said
     assert "PLANNED ['all', 'make']" in said
+    assert "NOTHING" not in said
+    for more in ([], ["-n"], ["--quiet", "all"]):  # no hook is called any more
+        done = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.count("NOTHING ['all', 'make']") == 1
 
 
 def test_a_dry_run_of_a_profile_that_submits_does_not_run_here(tmp_path: Path) -> None:

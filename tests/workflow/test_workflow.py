@@ -85,6 +85,12 @@ def test_figures_are_there_in_both_forms(finished_study):
     assert PAGE_CM > 0
 
 
+def test_a_run_with_nothing_to_do_says_where_the_results_are(finished_study):
+    said = finished_study.snakemake("--dry-run").stdout
+    assert "Nothing to be done" in said
+    assert "The results of small are up to date. Summary: results/small/summary.txt." in said
+
+
 def test_the_frozen_task_has_its_plain_name(finished_study):
     requests = pq.read_table(finished_study.path / "resources/tasks/memo_trap.parquet")
     assert {"example", "choice", "context", "continuation", "gold"} <= set(requests.column_names)

@@ -146,19 +146,32 @@ def converted(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.Chunk
 
 def key_codes(table: pa.Table, key: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return an integer per row; two rows have the same one exactly if they agree in the columns `key`."""
-    codes = np.zeros(len(table), np.int64)
+    codes, count = np.zeros(len(table), np.int64), 1
     for name in key:
-        found, count = _codes(table.column(name))
-        # Renumbering keeps the codes below the number of rows, so that products do not overflow.
-        codes = np.unique(codes * count + found, return_inverse=True)[1]
+        found, more = _codes(table.column(name))
+        if count * more >= 2**62:  # renumbered, codes are below the number of rows
+            codes, count = np.unique(codes, return_inverse=True)[1], len(table)
+        codes, count = codes * more + found, count * more
     return codes
+
+
+def first_repeat(table: pa.Table, key: Sequence[str]) -> int | None:
+    """Return the first row that agrees with an earlier one in the columns `key`; None if no row does."""
+    codes = key_codes(table, key)
+    order = np.argsort(codes, kind="stable")  # fast for tables in the order of their key, as most are
+    repeats = order[1:][np.diff(codes[order]) == 0]
+    return int(repeats.min()) if len(repeats) else None
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
     """Return an integer from 0 per value, equal for equal values, and the number of them."""
+    if pa.types.is_integer(column.type) and not column.null_count:
+        values, of_rows = np.unique(numbers(column), return_inverse=True)
+        return of_rows, len(values)
     if len(column) > MANY:
-        values = column.combine_chunks().dictionary_encode()
-        return numbers(pa.chunked_array([values.indices])).astype(np.int64), len(values.dictionary)
+        encoded_values = column.combine_chunks().dictionary_encode()
+        indices = numbers(pa.chunked_array([encoded_values.indices]))
+        return indices.astype(np.int64), len(encoded_values.dictionary)
     number: dict[Any, int] = {}
     codes = [number.setdefault(value, len(number)) for value in column.to_pylist()]
     return np.array(codes, dtype=np.int64), len(number)
@@ -188,8 +201,10 @@ def _ends(chunk: pa.Array) -> npt.NDArray[Any]:
 def _lengths(chunk: pa.Array) -> list[str]:
     text = b"" if chunk.buffers()[2] is None else chunk.buffers()[2]
     ends = _ends(chunk)
-    if not chunk.null_count and (np.frombuffer(text, np.uint8)[ends[0] : ends[-1]] < 128).all():  # ASCII
-        return list(map(str, np.diff(ends).tolist()))
+    if not chunk.null_count and bytes(memoryview(text)[ends[0] : ends[-1]]).isascii():
+        found, which = np.unique(np.diff(ends), return_inverse=True)
+        lengths_as_text: list[str] = np.array(list(map(str, found.tolist())), dtype=object)[which].tolist()
+        return lengths_as_text
     return ["-" if text is None else str(len(text)) for text in chunk.to_pylist()]
 
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebbtide.arrow import MANY, array_of, converted, digests, key_codes
+from ebbtide.arrow import MANY, array_of, converted, digests, first_repeat
 from ebbtide.errors import CellError, first_line
 from ebbtide.files import atomic, canonical_json
 from ebbtide.texts import from_sheets, write_sheet
@@ -223,7 +222,8 @@ def read_footer(path: str | Path, schema: Schema) -> dict[str, Any]:
 
     Raises `CellError` if the file is missing, truncated, not Parquet, or of another kind.
     """
-    return _record(_metadata(path, schema), path, schema)
+    with _opened(path, schema) as file:
+        return _record(file.metadata.metadata or {}, path, schema)
 
 
 def read_parquet(
@@ -235,19 +235,19 @@ def read_parquet(
     columns of other programs (see `arrow.converted`). The schema metadata of the returned table contains the
     footer. `wanted` chooses columns by name; of a partial table, only these are read, without its keys.
     """
-    metadata = _metadata(path, schema)
-    record = None if foreign and FOOTER not in metadata else _record(metadata, path, schema)
-    known = (record or {}).get("columns_sha256") if wanted else None  # none in files of earlier versions
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            names = list(filter(wanted, file.schema_arrow.names))
-            many = file.metadata.num_rows > MANY  # threads cost more than they save for fewer
+    with _opened(path, schema) as file:
+        metadata = file.metadata.metadata or {}
+        record = None if foreign and FOOTER not in metadata else _record(metadata, path, schema)
+        known = (record or {}).get("columns_sha256") if wanted else None  # none in files of earlier versions
+        names = list(filter(wanted, file.schema_arrow.names))
+        many = file.metadata.num_rows > MANY  # threads cost more than they save for fewer
+        try:
             table = file.read(columns=None if known is None else names, use_threads=many)
-        if record is None:
-            table.validate(full=True)  # text that is not UTF-8
-            table = _converted(table, schema)
-    except (pa.ArrowException, OSError) as error:
-        raise CellError(f"{path} is damaged ({first_line(error)}); {schema.remedy}.") from error
+            if record is None:
+                table.validate(full=True)  # text that is not UTF-8
+                table = _converted(table, schema)
+        except (pa.ArrowException, OSError) as error:
+            raise CellError(f"{path} is damaged ({first_line(error)}); {schema.remedy}.") from error
     remedy = "" if record is None else f"; {schema.remedy}"
     if wanted and known is not None:
         columns = {name: types for name, types in schema.columns.items() if wanted(name)}
@@ -287,11 +287,12 @@ def read_tsv(path: str | Path) -> "pd.DataFrame":
     return from_sheets(table.fillna({name: "" for name in TEXTS if name in table}))
 
 
-def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
+def _opened(path: str | Path, schema: Schema) -> pq.ParquetFile:
     if Path(path).is_fifo():  # opening it would wait for its writer
         raise CellError(f"{path} is a named pipe, not a file; {schema.remedy}.")
     try:
-        return pq.read_metadata(path).metadata or {}
+        # Reading ahead (`pre_buffer`) is for object stores; on a file system it only costs time.
+        return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
     except FileNotFoundError:
         raise CellError(f"{path} does not exist; {schema.missing}.") from None
     except (pa.ArrowException, OSError) as error:
@@ -342,9 +343,7 @@ def _check_columns(table: pa.Table, schema: Schema, where: str, remedy: str = ""
 
     if not schema.key:
         return
-    _, first = np.unique(key_codes(table, schema.key), return_index=True)
-    if len(first) < len(table):
-        repeated = np.setdiff1d(np.arange(len(table)), first)[0]
+    if (repeated := first_repeat(table, schema.key)) is not None:
         [row] = table.select(list(schema.key)).slice(repeated, 1).to_pylist()
         key = ", ".join(schema.key)
         raise CellError(f"{where}: more than one row has {row}; ({key}) must be unique{remedy}.")

@@ -29,12 +29,13 @@ from ebbtide.jobs.snakemake_internals import (
     jobs_run_here,
     limit_resource,
     models_of_process,
+    on_nothing_to_do,
     planned_rules,
     with_signature,
 )
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
-from ebbtide.report.end_of_run import end_of_run
+from ebbtide.report.end_of_run import end_of_run, nothing_to_do
 from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
 from ebbtide.study.outputs import Outputs
@@ -200,6 +201,10 @@ onsuccess:
     # Alarms set the exit status, but are not reported as a failure of the workflow.
     if status := end_of_run(STUDY, BUDGET, planned_rules(workflow), NOTICES):
         sys.exit(status)
+
+
+if not is_job(workflow):
+    on_nothing_to_do(lambda: nothing_to_do(STUDY, planned_rules(workflow)))
 
 
 onerror:

@@ -239,3 +239,13 @@ def test_only_the_verb_that_computes_imports_torch() -> None:
     program = f"import sys, {modules}; print({{'torch', 'pandas', 'pyarrow'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_verb_imports_no_other() -> None:
+    program = (
+        "import sys; from ebbtide.cli import main\n"
+        "try: main(['measure', '--help'])\n"
+        "except SystemExit: print(sorted(name for name in sys.modules if name.startswith('ebbtide.cli.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['ebbtide.cli.measure', 'ebbtide.cli.options']"

@@ -26,11 +26,11 @@ from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.jobs.loaded import Job, Loaded
 from ebbtide.scoring import encoded, encoding, engine
 from ebbtide.scoring import tokenizer as tokenizers_of
-from ebbtide.scoring.documents import score_rolling
 from ebbtide.scoring.encoded_file import DIRECTORY
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.tables import CELL, REQUESTS, content_sha256, read_footer, read_parquet, write_parquet
 from ebbtide.tasks.freezing import frozen
+from scoring_reference import score_rolling
 from task_data import define
 
 

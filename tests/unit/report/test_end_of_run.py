@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ebbtide.notices import Notice
-from ebbtide.report.end_of_run import end_of_run
+from ebbtide.report.end_of_run import end_of_run, nothing_to_do
 from ebbtide.statistics.alarms.alarms import COLUMNS
 from ebbtide.statistics.alarms.not_compared import COLUMNS as MISSING
 
@@ -63,6 +63,16 @@ def test_allowed_alarms_do_not_count_until_their_last_day(until: str, found: int
     table = pd.read_csv("results/s/alarms.tsv", sep="\t").assign(allowed="known", allowed_until=until)
     table.to_csv("results/s/alarms.tsv", sep="\t", index=False)
     assert end_of_run(study(), Budget(), {"check_alarms"}) == found
+
+
+def test_a_run_with_nothing_to_do_says_where_the_results_are(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing_to_do(study(), {"all", "summary", "score"})
+    assert capsys.readouterr().out == (
+        "The results of s are up to date. Summary: results/s/summary.txt. "
+        "For the report, add --report results/s/report.zip to this command.\n"
+    )
+    nothing_to_do(study(), {"lock"})
+    assert capsys.readouterr().out == ""
 
 
 def test_scaling_laws_are_printed_where_the_run_made_them(capsys: pytest.CaptureFixture[str]) -> None:

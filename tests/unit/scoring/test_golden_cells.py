@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import tiny
-from ebbtide.scoring.documents import score_rolling
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.tables import content_sha256
+from scoring_reference import score_rolling
 
 # Settings → sha256 of the rows, and of the rows per token.
 GOLDEN: dict[str, tuple[dict[str, Any], str, str]] = {

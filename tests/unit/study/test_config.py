@@ -8,9 +8,10 @@ import yaml
 
 import tiny
 from ebbtide.errors import ConfigError
+from ebbtide.study.checks import RENAMED
 from ebbtide.study.load import load_study, read_study
 from ebbtide.study.study import Study
-from workspace import Workspace, write_small_study
+from workspace import ROOT, Workspace, write_small_study
 
 
 @pytest.fixture
@@ -364,3 +365,9 @@ def test_a_job_of_a_run_loads_its_own_models_and_repeats_no_check_of_the_whole(w
     checkpoint = part.checkpoint("small-d8", "step16")
     assert checkpoint == whole.checkpoint("small-d8", "step16")
     assert part.part("metrics", checkpoint) == whole.part("metrics", checkpoint)
+
+
+def test_the_changelog_lists_every_renamed_key() -> None:
+    table = (ROOT / "CHANGELOG.md").read_text()
+    for old, new in RENAMED.items():
+        assert f"| `{old}` | `{new}` |" in table

@@ -43,12 +43,30 @@ def load_model(
         accelerate package, or GPUs that are too small.
     """
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    headers, config = read_headers(weight_files(directory)), configuration(directory)
+    _check_files(directory)
+    if device_map and not find_spec("accelerate"):
+        raise CheckpointError(
+            f"{directory} does not fit on one device; to distribute it over several, pip install accelerate."
+        )
+    model, problems = _read(directory, dtype=getattr(torch, dtype), device_map=device_map)
+    if device_map and not offload:
+        # transformers sets the map only of a model on several devices.
+        _refuse_offloaded(directory, getattr(model, "hf_device_map", {"": model.device.type}))
+    _check_tensors(directory, model, problems)
+    if dtype == "float64" and hasattr(model, "set_experts_implementation"):
+        # The default of mixtures of experts, one multiplication for all experts, does not support float64.
+        model.set_experts_implementation("eager")
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _check_files(directory: str | Path) -> None:
+    """Raise `CheckpointError` for files that transformers would read wrongly, or without bounds."""
+    headers = read_headers(weight_files(directory))
+    config = configuration(directory)
     check_small_files(directory)
     _check_size(directory, config, headers)
     if repeated := repeated_tensors(Path(directory), headers):
@@ -56,44 +74,45 @@ def load_model(
             f"{directory}: tensors in two files, for which transformers ignores the index: "
             f"{', '.join(repeated[:3])}; save the checkpoint again."
         )
-    if device_map and not find_spec("accelerate"):
-        raise CheckpointError(
-            f"{directory} does not fit on one device; to distribute it over several, pip install accelerate."
-        )
+
+
+def _read(directory: str | Path, **options: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return the model that transformers loads, and the tensors that do not fit its configuration."""
+    from transformers import AutoModelForCausalLM
+
     trusted = allows_remote_code(directory)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(directory),
-            dtype=getattr(torch, dtype),
-            device_map=device_map,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=trusted,
-            ignore_mismatched_sizes=True,  # reported below
+            ignore_mismatched_sizes=True,  # `_check_tensors` reports them
             output_loading_info=True,
+            **options,
         )
     except Exception as error:  # transformers raises many types for an unreadable directory
-        if "auto_map" in config and not trusted:
+        if "auto_map" in configuration(directory) and not trusted:
             raise CheckpointError(
                 f"{directory} needs its own Python code (auto_map in its config.json), which runs only for "
                 "hub models with remote_code: true."
             ) from error
         raise CheckpointError(f"{directory} cannot be loaded: {first_line(error)}.") from error
-    model, info = loaded
-    if device_map and not offload:
-        # transformers sets the map only of a model on several devices.
-        _refuse_offloaded(directory, getattr(model, "hf_device_map", {"": model.device.type}))
+    model, problems = loaded
+    return model, problems
+
+
+def _check_tensors(directory: str | Path, model: "nn.Module", problems: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` for missing, unexpected and mismatched tensors, and for non-finite values."""
+    import torch
+
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[what]:
-            names = ", ".join(sorted(str(k) for k in info[what])[:5])
+        if problems[what]:
+            names = ", ".join(sorted(str(k) for k in problems[what])[:5])
             raise CheckpointError(f"{directory}: {what.replace('_', ' ')} in the weights: {names}.")
-    if dtype == "float64" and hasattr(model, "set_experts_implementation"):
-        # The default of mixtures of experts, one multiplication for all experts, does not support float64.
-        model.set_experts_implementation("eager")
     for name, tensor in model.named_parameters():
         if not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{directory}: tensor {name} has non-finite values.")
-    return model.eval()  # type: ignore[no-any-return]
 
 
 def _refuse_offloaded(directory: str | Path, places: Mapping[str, Any]) -> None:

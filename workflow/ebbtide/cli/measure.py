@@ -29,7 +29,9 @@ def add_verbs(verbs: "Verbs") -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from ebbtide.metrics.measure import measure_checkpoint
+    from ebbtide.environment import quick_start
 
+    with quick_start():
+        from ebbtide.metrics.measure import measure_checkpoint
     expected = read_json(options.expected, "--expected")
     measure_checkpoint(options.cells, options.requests, expected, options.to, options.examples)

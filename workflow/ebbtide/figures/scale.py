@@ -1,6 +1,7 @@
 """Metrics over training compute: a panel per task, a line per series and number of shots."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,59 +57,19 @@ def plot_scale(
     FigureError
         No model of known compute has a value of `metric`.
     """
-    rows = points[(points["metric"] == metric) & points["flops"].notna()].copy()
-    if rows.empty:
-        of_metric = int((points["metric"] == metric).sum())
-        found = ", ".join(points["metric"].unique()) or "none"
-        unknown = f"the training compute of all {of_metric} points is unknown; set tokens_per_step and sizes"
-        raise FigureError(
-            f"scale_points.tsv: nothing to draw of {metric}: "
-            + (unknown if of_metric else f"no model of the series has it (metrics found: {found})")
-            + "."
-        )
-    keys = ["series", "asked", "shots"]
-    classes = trends[trends["metric"] == metric].rename(columns={"task": "asked"})
-    rows = rows.merge(classes[[*keys, "class"]], on=keys, how="left")
-    name = labeller(titles)
-    asked = list(rows["asked"].unique())
-    panels = [name(task) for task in dict.fromkeys([*(t for t in titles or {} if t in asked), *asked])]
-    rows["panel"] = pd.Categorical(rows["asked"].map(name), panels, ordered=True)
-    rows["prompt"] = _ordered(rows["shots"].map(shots_in_words), sorted(rows["shots"].unique(), key=_rank))
-    series = list(rows["series"].unique())
-    rows["series"] = pd.Categorical(rows["series"], series, ordered=True)
-    seen = [c for c in SHAPES if c in set(rows["class"])]
-    rows["class"] = pd.Categorical(rows["class"], seen, ordered=True)
-    rows["curve"] = rows["series"].astype(str) + "/" + rows["shots"]
+    rows = _with_factors(_rows_of(points, metric), trends[trends["metric"] == metric], titles)
     share = bool(rows["is_share"].all())
     logarithmic = not share and bool(rows["lower_is_better"].all() and (rows["value"] > 0).all())
-    rows["low"], rows["high"] = rows["value"] - Z * rows["stderr"], rows["value"] + Z * rows["stderr"]
-    if share:
-        rows["low"], rows["high"] = rows["low"].clip(lower=0), rows["high"].clip(upper=1)
-    if logarithmic:  # an interval that reaches 0 cannot be drawn on this axis
-        rows["low"] = np.maximum(rows["low"], rows["value"] / 2)
-    lines = rows.groupby(["panel", "series", "prompt", "curve", "flops"], observed=True)["value"].mean()
-    chance = rows[rows["chance"].notna()].groupby("panel", observed=True)["chance"].mean()
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(series))]
-    columns = panel_columns(len(panels), 3)
-    height = -(-len(panels) // columns) * (4.2 if columns > 1 else 6.5) + 3.0
-    words = SIZE_TITLES[parameters].removeprefix("Model (").removesuffix(")")
+    rows["low"], rows["high"] = _interval(rows, share=share, logarithmic=logarithmic)
+    panels = len(rows["panel"].cat.categories)
+    columns = panel_columns(panels, 3)
+    height = -(-panels // columns) * (4.2 if columns > 1 else 6.5) + 3.0
     plot = (
         p9.ggplot(rows, p9.aes("flops", "value", color="series"))
-        + p9.geom_hline(
-            p9.aes(yintercept="chance"), chance.reset_index(), linetype="dotted", color=GREY, size=0.6
-        )
-        + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), rows[rows["low"].notna()], size=0.4)
-        + p9.geom_line(p9.aes(linetype="prompt", group="curve"), lines.reset_index(), size=0.6)
-        + p9.geom_point(p9.aes(shape="class", fill="series"), size=1.9, stroke=0.2)
+        + _layers(rows)
         + p9.facet_wrap("panel", ncol=columns, scales="fixed" if share else "free_y")
-        + p9.scale_x_log10(breaks=_powers, labels=powers_of_ten, minor_breaks=[])
-        + p9.scale_color_manual(colours, name="Series")
-        + p9.scale_fill_manual(colours, name="Series", guide=None)
-        + p9.scale_shape_manual([SHAPES[c] for c in seen], name="Class over scale")
-        + p9.scale_linetype_manual(DASHES[: rows["prompt"].nunique()], name="Examples in the prompt")
-        + p9.labs(
-            x=f"Training compute 6 N D (FLOPs; N: {words})", y=_axis(metric_labels(rows)[metric], logarithmic)
-        )
+        + _scales(rows)
+        + p9.labs(x=_compute(parameters), y=_axis(metric_labels(rows)[metric], logarithmic))
         + theme_paper(PAGE_CM if columns > 1 else 11.0, height)
         + p9.theme(legend_box="horizontal", legend_key_width=18, legend_text=p9.element_text(size=POINTS - 1))
         + p9.guides(
@@ -120,6 +81,75 @@ def plot_scale(
     return (
         plot + p9.scale_y_log10(labels=lambda ticks: [f"{tick:g}" for tick in ticks]) if logarithmic else plot
     )
+
+
+def _rows_of(points: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the points of a metric whose compute is known. Raises `FigureError` if there are none."""
+    rows = points[(points["metric"] == metric) & points["flops"].notna()].copy()
+    if rows.empty:
+        of_metric = int((points["metric"] == metric).sum())
+        found = ", ".join(points["metric"].unique()) or "none"
+        unknown = f"the training compute of all {of_metric} points is unknown; set tokens_per_step and sizes"
+        raise FigureError(
+            f"scale_points.tsv: nothing to draw of {metric}: "
+            + (unknown if of_metric else f"no model of the series has it (metrics found: {found})")
+            + "."
+        )
+    return rows
+
+
+def _with_factors(rows: pd.DataFrame, trends: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.DataFrame:
+    """Add what the figure tells apart, with levels in the order of legends and panels.
+
+    These are panel, series, prompt, the class of the curve (of `trends`), and the curve itself.
+    """
+    keys = ["series", "asked", "shots"]
+    rows = rows.merge(trends.rename(columns={"task": "asked"})[[*keys, "class"]], on=keys, how="left")
+    name = labeller(titles)
+    asked = list(rows["asked"].unique())
+    panels = [name(task) for task in dict.fromkeys([*(t for t in titles or {} if t in asked), *asked])]
+    rows["panel"] = pd.Categorical(rows["asked"].map(name), panels, ordered=True)
+    rows["prompt"] = _ordered(rows["shots"].map(shots_in_words), sorted(rows["shots"].unique(), key=_rank))
+    rows["series"] = pd.Categorical(rows["series"], list(rows["series"].unique()), ordered=True)
+    seen = [c for c in SHAPES if c in set(rows["class"])]
+    rows["class"] = pd.Categorical(rows["class"], seen, ordered=True)
+    rows["curve"] = rows["series"].astype(str) + "/" + rows["shots"]
+    return rows
+
+
+def _interval(rows: pd.DataFrame, *, share: bool, logarithmic: bool) -> tuple[pd.Series, pd.Series]:
+    """Return the ends of the 95 % intervals, as far as the y axis goes."""
+    low, high = rows["value"] - Z * rows["stderr"], rows["value"] + Z * rows["stderr"]
+    if share:
+        low, high = low.clip(lower=0), high.clip(upper=1)
+    if logarithmic:  # an interval that reaches 0 cannot be drawn on this axis
+        low = pd.Series(np.maximum(low, rows["value"] / 2))
+    return low, high
+
+
+def _layers(rows: pd.DataFrame) -> list[Any]:
+    """Return the chance level, intervals, lines through the means of equal compute, and points."""
+    lines = rows.groupby(["panel", "series", "prompt", "curve", "flops"], observed=True)["value"].mean()
+    chance = rows[rows["chance"].notna()].groupby("panel", observed=True)["chance"].mean().reset_index()
+    return [
+        p9.geom_hline(p9.aes(yintercept="chance"), chance, linetype="dotted", color=GREY, size=0.6),
+        p9.geom_linerange(p9.aes(ymin="low", ymax="high"), rows[rows["low"].notna()], size=0.4),
+        p9.geom_line(p9.aes(linetype="prompt", group="curve"), lines.reset_index(), size=0.6),
+        p9.geom_point(p9.aes(shape="class", fill="series"), size=1.9, stroke=0.2),
+    ]
+
+
+def _scales(rows: pd.DataFrame) -> list[Any]:
+    """Return the scales of everything but the y axis."""
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(rows["series"].cat.categories))]
+    shapes = [SHAPES[c] for c in rows["class"].cat.categories]
+    return [
+        p9.scale_x_log10(breaks=_powers, labels=powers_of_ten, minor_breaks=[]),
+        p9.scale_color_manual(colours, name="Series"),
+        p9.scale_fill_manual(colours, name="Series", guide=None),
+        p9.scale_shape_manual(shapes, name="Class over scale"),
+        p9.scale_linetype_manual(DASHES[: rows["prompt"].nunique()], name="Examples in the prompt"),
+    ]
 
 
 def shots_in_words(shots: str) -> str:
@@ -134,6 +164,11 @@ def _rank(shots: str) -> tuple[bool, int]:
 
 def _ordered(words: pd.Series, shots: list[str]) -> pd.Categorical:
     return pd.Categorical(words, [shots_in_words(s) for s in shots], ordered=True)
+
+
+def _compute(parameters: str) -> str:
+    words = SIZE_TITLES[parameters].removeprefix("Model (").removesuffix(")")
+    return f"Training compute 6 N D (FLOPs; N: {words})"
 
 
 def _axis(label: str, logarithmic: bool) -> str:

@@ -12,6 +12,7 @@ from functools import wraps
 from itertools import takewhile
 from typing import Any, TypeVar
 
+from snakemake.common import NOTHING_TO_BE_DONE_MSG  # type: ignore[import-untyped]
 from snakemake.target_jobs import parse_target_jobs_cli_args  # type: ignore[import-untyped]
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -88,6 +89,11 @@ def on_failed_job(report: Callable[[FailedJob], None]) -> None:
     logging.getLogger(_LOGGER).addHandler(_FailedJobs(report))
 
 
+def on_nothing_to_do(report: Callable[[], None]) -> None:
+    """Call `report` if a run finds all its targets up to date: Snakemake then calls none of its hooks."""
+    logging.getLogger(_LOGGER).addHandler(_NothingToDo(report))
+
+
 def log_error(text: str) -> None:
     """Print `text` as Snakemake prints errors, and write it to Snakemake's log of the run."""
     logging.getLogger(_LOGGER).error(text)
@@ -114,6 +120,16 @@ class _FailedJobs(logging.Handler):
             self._report(FailedJob(outputs, logs, found["aux_logs"]))
         elif event == LogEvent.JOB_ERROR and not found["indent"]:
             self._report(FailedJob(found["output"], found["log"]))
+
+
+class _NothingToDo(logging.Handler):
+    def __init__(self, report: Callable[[], None]) -> None:
+        super().__init__(logging.INFO)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == NOTHING_TO_BE_DONE_MSG:
+            self._report()
 
 
 def escape_report() -> None:

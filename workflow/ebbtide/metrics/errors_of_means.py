@@ -113,16 +113,20 @@ def _influence(
     values: np.ndarray, weights: np.ndarray | None, clusters: np.ndarray | None
 ) -> tuple[float, np.ndarray, np.ndarray | None]:
     """Return mean, influence w (x - m) / Σ w, and clusters of the examples with a positive weight."""
-    counts = np.ones(len(values), dtype=bool) if weights is None else weights > 0
-    x = values[counts].astype(float)
-    w = np.ones(len(x)) if weights is None else weights[counts].astype(float)
-    groups = None if clusters is None else clusters[counts]
+    w: np.ndarray | float
+    if weights is None:
+        x, groups, w, total = values.astype(float), clusters, 1.0, float(len(values))
+    else:
+        counts = weights > 0
+        x, groups = values[counts].astype(float), None if clusters is None else clusters[counts]
+        w = weights[counts].astype(float)
+        total = np.sum(w)
     if not len(x):
         return np.nan, x, groups
-    mean = float(np.sum(w * x) / np.sum(w))
+    mean = float(np.sum(w * x) / total)
     # Infinite minus infinite is NaN, and so is the error of an infinite mean.
     with np.errstate(invalid="ignore"):
-        return mean, w * (x - mean) / np.sum(w), groups
+        return mean, w * (x - mean) / total, groups
 
 
 def _error(influence: np.ndarray, clusters: np.ndarray | None) -> float:

@@ -44,15 +44,16 @@ def without_texts(requests: "Table") -> Columns:
     return kept
 
 
-def join(cell: "Table", requests: "Table") -> Columns:
+def join(cell: "Table", requests: "Table", order: np.ndarray | None = None) -> Columns:
     """Join a cell and its requests, without the texts; rows are sorted by example and choice.
 
-    Raises `CellError` if an example or choice is in only one of them, or if there are none.
+    `order` is the `key_order` of the requests, if it is known. Raises `CellError` if an example or choice is
+    in only one of them, or if there are none.
     """
     asked, given = without_texts(requests), columns_of(cell)
     if not len(asked["example"]) and not len(given["example"]):
         raise CellError("the requests have no examples.")
-    order = of_cell = key_order(asked)
+    order = of_cell = key_order(asked) if order is None else order
     if not _same_keys(asked, given):  # unusual: scoring keeps the order
         of_cell = key_order(given)
         _check_keys(asked, given, order, of_cell)

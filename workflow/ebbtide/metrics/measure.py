@@ -11,7 +11,7 @@ from ebbtide.arrow import Columns, arrow_of, columns_of
 from ebbtide.cells.cell import read_cell
 from ebbtide.cells.validity import check_rows
 from ebbtide.errors import ConfigError
-from ebbtide.metrics.examples import TEXTS, without_texts
+from ebbtide.metrics.examples import TEXTS, key_order, without_texts
 from ebbtide.metrics.notices import cell_notices
 from ebbtide.metrics.of_cell import (
     example_rows,
@@ -107,7 +107,8 @@ def measure_cell(
     table = read_parquet(requests, REQUESTS, wanted=None if whole else lambda name: name not in unread)
     rows, asked = columns_of(scores), without_texts(table)
     check_rows(rows, asked, cell)
-    x = None if definition is None else examples_of(rows, asked, definition)
+    order = key_order(rows)
+    x = None if definition is None else examples_of(rows, asked, definition, order)
     place = {**checkpoint, "task": expected["task"]}
     where = {name: place[name] for name in ("model", "checkpoint", "task")}
     parts = [] if "lm_eval" not in frozen else [_of_lm_eval(scores, table, frozen["lm_eval"])]
@@ -115,7 +116,7 @@ def measure_cell(
     return Measured(
         _joined([metrics_rows(part, footer, place) for part in parts], METRICS.columns),
         None if x is None else example_rows(x, definition or {}),
-        loglikelihoods_sha256(rows),
+        loglikelihoods_sha256(rows, order),
         cell_notices(rows, footer, x, definition, where),
         frozen["texts"] if "texts" in frozen else texts_record(text_digests(table.to_pandas())),
     )

@@ -91,12 +91,17 @@ def measured(
     return metrics_of(x, definition or {}), example_rows(x, definition or {})
 
 
-def examples_of(cell: "Table", requests: "Table", definition: Mapping[str, Any]) -> Examples:
-    """Return the examples of a cell. Raises the errors of `measure`, except those about metrics."""
+def examples_of(
+    cell: "Table", requests: "Table", definition: Mapping[str, Any], order: np.ndarray | None = None
+) -> Examples:
+    """Return the examples of a cell. Raises the errors of `measure`, except those about metrics.
+
+    `order` is the `key_order` of the requests, if it is known.
+    """
     asked = columns_of(requests)
     if "gold" not in asked and kind_of(definition).gold == "choices":
         raise CellError(f"the requests have no column 'gold' (found: {', '.join(asked)}).")
-    return Examples(join(cell, asked), definition)
+    return Examples(join(cell, asked, order), definition)
 
 
 def texts_needed(definition: Mapping[str, Any]) -> set[str]:
@@ -164,10 +169,13 @@ def metrics_rows(
     return {name: columns[name] for name in TABLE.columns}
 
 
-def loglikelihoods_sha256(cell: "Table") -> str:
-    """Return the sha256 of a cell's log-likelihoods: float64 bytes in the order of (example, choice)."""
+def loglikelihoods_sha256(cell: "Table", order: np.ndarray | None = None) -> str:
+    """Return the sha256 of a cell's log-likelihoods: float64 bytes in the order of (example, choice).
+
+    `order` is the `key_order` of the cell, if it is known.
+    """
     rows = columns_of(cell)
-    ordered = rows["loglikelihood"][key_order(rows)]
+    ordered = rows["loglikelihood"][key_order(rows) if order is None else order]
     return hashlib.sha256(ordered.astype("<f8").tobytes()).hexdigest()
 
 

@@ -1,4 +1,7 @@
-"""The end of a successful run: clean up, print the results in words, and set the exit status."""
+"""The end of a successful run: clean up, print the results in words, and set the exit status.
+
+A run with nothing to do says where the results are.
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -47,3 +50,13 @@ def end_of_run(
     found, reason = status(alarms, missing, study.config["alarms"], datetime.now().astimezone().date())
     print(reason)
     return found
+
+
+def nothing_to_do(study: Study, rules: Collection[str]) -> None:
+    """Print where the summary is and how to make the report, if they are targets of a run without jobs."""
+    results = Path("results") / study.name
+    if "summary" in rules:
+        print(
+            f"The results of {study.name} are up to date. Summary: {results}/summary.txt. "
+            f"For the report, add --report {results}/report.zip to this command."
+        )

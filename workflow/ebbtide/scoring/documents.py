@@ -20,7 +20,7 @@ from ebbtide.scoring.engine import Scored, provenance, sums, window_of
 from ebbtide.scoring.peak import peak_memory, reset_peak
 from ebbtide.scoring.rolling import bits_per_byte, loss, perplexity
 from ebbtide.scoring.scorer import Counters, Scorer
-from ebbtide.tables import CELL, DOCUMENTS, LOSSES, REQUESTS, content_sha256, read_parquet, table_of
+from ebbtide.tables import CELL, DOCUMENTS, LOSSES, content_sha256, read_parquet, table_of
 from ebbtide.texts import json_lines, read_text, suffix_of
 
 
@@ -68,18 +68,11 @@ def score_documents(
     return _score(scorer, task, table.column("document"), documents)
 
 
-def score_rolling(scorer: Scorer, requests: str | Path, *, max_length: int | None = None) -> Scored:
-    """Score a frozen task of kind rolling: every request is a document without context.
-
-    Raises the errors of `score_documents`.
-    """
-    table = read_parquet(requests, REQUESTS)
-    task = encode_rolling(scorer, table, requests, window=window_of(scorer, max_length))
-    return score_rolling_task(scorer, task, table, requests)
-
-
 def encode_rolling(scorer: Scorer, table: pa.Table, source: str | Path, *, window: int) -> EncodedTask:
-    """Encode the requests of a task of kind rolling. Raises the errors of `encode_documents`."""
+    """Encode a frozen task of kind rolling: every request is a document without context.
+
+    Raises the errors of `encode_documents`.
+    """
     names = [str(name) for name in table.column("example").to_pylist()]
     texts = table.column("continuation").to_pylist()
     documents = table_of({"document": names, "text": texts}, DOCUMENTS)

@@ -1,7 +1,7 @@
 """The `Scorer` of checkpoints with weights: our decoder for supported families, else transformers."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -127,16 +127,103 @@ def load_model_scorer(
 ) -> ModelScorer:
     """See `engine.load_scorer`. If `native` is false, our own decoder is not used."""
     torch.set_num_threads(max(1, threads))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")):
-        log.warning("scoring on the CPU: torch %s cannot use GPU %s", torch.__version__, visible)
-    if device == "cpu" and dtype in ("bfloat16", "float16"):
-        log.warning("scoring in %s on a CPU, which is several times slower than float32", dtype)
+    device = _device(dtype)
     files = weight_files(directory)
-    config = configuration(directory)
-    read = cache(partial(_read_tokenizer, directory, tokenizer_directory))
+    config, tokenizer = configuration(directory), _tokenizers(directory, tokenizer_directory, encoded=encoded)
+    checkpoint = _Checkpoint(directory, config, dtype, device, tokenizer)
+    fits = fits_one_device(files, dtype, device)
+    scorer = checkpoint.with_own_decoder() if fits and native else None
+    if scorer is not None:
+        return scorer
+    if fits:
+        model = load_model(directory, dtype).to(device)
+    else:
+        if not offload:
+            check_all_devices(str(directory), files, dtype)
+        model = load_model(directory, dtype, device_map="auto", offload=offload)
+    return checkpoint.with_transformers(model)
+
+
+def _device(dtype: str) -> str:
+    """Return where to score; warn of a CPU in place of a GPU, and of 16 bits on a CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        log.warning("scoring on the CPU: torch %s cannot use GPU %s", torch.__version__, visible)
+    if dtype in ("bfloat16", "float16"):
+        log.warning("scoring in %s on a CPU, which is several times slower than float32", dtype)
+    return "cpu"
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """A checkpoint, and how its weights become a scorer."""
+
+    directory: str | Path
+    config: Mapping[str, Any]
+    dtype: str
+    device: str
+    tokenizer: "Callable[[int], Callable[[], Tokenizer]]"  # rows of the embedding → `load_tokenizer`
+
+    def with_own_decoder(self) -> ModelScorer | None:
+        """Return the scorer with our decoder; None if it does not support the checkpoint."""
+        try:
+            with Weights(self.directory, getattr(torch, self.dtype), self.device) as weights:
+                decoder = build(self.config, weights)
+        except Unsupported as reason:
+            log.info("%s is scored with transformers: %s", self.directory, reason)
+            return None
+        return self._scorer(
+            len(decoder.embedding),
+            body=NativeBody(decoder),
+            model=None,
+            parameters_total=weights.total,
+            parameters_non_embedding=weights.total - weights.embedding,
+            parameters_active=weights.total - weights.embedding,  # every decoder here is dense
+        )
+
+    def with_transformers(self, model: Any) -> ModelScorer:
+        """Return the scorer with a model that transformers has loaded."""
+        from ebbtide.scoring.causality import check_causality
+        from ebbtide.scoring.hugging_face import body_of, is_length_dependent
+
+        check_causality(model, self.directory)
+        total, non_embedding = count_parameters(model)
+        counted = count(self.config)
+        idle = counted.non_embedding - counted.active_non_embedding if counted else 0
+        return self._scorer(
+            int(model.get_input_embeddings().num_embeddings),
+            body=body_of(model),
+            model=model,
+            alone=is_length_dependent(model.config),
+            parameters_total=total,
+            parameters_non_embedding=non_embedding,
+            parameters_active=non_embedding - idle,
+        )
+
+    def _scorer(self, rows: int, **facts: Any) -> ModelScorer:
+        return ModelScorer(
+            load_tokenizer=self.tokenizer(rows),
+            window=context_window(self.config),
+            window_key=window_key(self.config),
+            vocabulary=rows,
+            dtype=self.dtype,
+            device=self.device,
+            **facts,
+        )
+
+
+def _tokenizers(
+    directory: str | Path, place: str | Path | None, *, encoded: bool
+) -> "Callable[[int], Callable[[], Tokenizer]]":
+    """Return a function from the rows of the embedding to a function that loads the tokenizer.
+
+    Unless all tasks are encoded, the tokenizer is read now and checked as soon as the rows are known: its
+    errors come before the weights, which take longer.
+    """
+    read = cache(partial(_read_tokenizer, directory, place))
     if not encoded:
-        read()  # its errors come before the weights, which take longer
+        read()
 
     def loader(rows: int) -> "Callable[[], Tokenizer]":
         load = cache(partial(_checked_tokenizer, read, rows, directory))
@@ -144,55 +231,7 @@ def load_model_scorer(
             load()
         return load
 
-    common: dict[str, Any] = {
-        "window": context_window(config),
-        "window_key": window_key(config),
-        "dtype": dtype,
-        "device": device,
-    }
-    fits = fits_one_device(files, dtype, device)
-    if fits and native:
-        try:
-            with Weights(directory, getattr(torch, dtype), device) as weights:
-                decoder = build(config, weights)
-        except Unsupported as reason:
-            log.info("%s is scored with transformers: %s", directory, reason)
-        else:
-            return ModelScorer(
-                load_tokenizer=loader(len(decoder.embedding)),
-                body=NativeBody(decoder),
-                model=None,
-                vocabulary=len(decoder.embedding),
-                parameters_total=weights.total,
-                parameters_non_embedding=weights.total - weights.embedding,
-                parameters_active=weights.total - weights.embedding,  # every decoder here is dense
-                **common,
-            )
-    if fits:
-        model = load_model(directory, dtype).to(device)
-    else:
-        if not offload:
-            check_all_devices(str(directory), files, dtype)
-        model = load_model(directory, dtype, device_map="auto", offload=offload)
-    from ebbtide.scoring.causality import check_causality
-    from ebbtide.scoring.hugging_face import body_of, is_length_dependent
-
-    check_causality(model, directory)
-    rows = int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
-    total, non_embedding = count_parameters(model)
-    counted = count(config)
-    idle = counted.non_embedding - counted.active_non_embedding if counted else 0
-    return ModelScorer(
-        load_tokenizer=loader(rows),
-        body=body_of(model),
-        model=model,
-        alone=is_length_dependent(model.config),
-        vocabulary=rows,
-        parameters_total=total,
-        parameters_non_embedding=non_embedding,
-        parameters_active=non_embedding - idle,
-        **common,
-    )
+    return loader
 
 
 def _read_tokenizer(directory: str | Path, place: str | Path | None) -> "Tokenizer":

@@ -1,11 +1,13 @@
 """Load a study: configuration files in, a checked study out."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ebbtide.checkpoints.directory_audit import audit_directories, equal_across_models
-from ebbtide.checkpoints.findings import STOP, allowances, dropped, worst_first
+from ebbtide.checkpoints.findings import STOP, Finding, allowances, dropped, worst_first
 from ebbtide.checkpoints.hub.audit import audit
 from ebbtide.checkpoints.hub.catalogue import HubModel, checkpoint_of
 from ebbtide.checkpoints.hub.lock import Lock, lock_path, read_lock
@@ -30,6 +32,9 @@ from ebbtide.study.checks import (
 from ebbtide.study.claim import check_claim, claim_of
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_tasks
+
+Row = Model | HubModel | DiskModel
+FileOf = Callable[[str], str]  # a top-level key → the file that sets it, for messages
 
 
 def load_study(
@@ -58,93 +63,112 @@ def load_study(
         One sentence: file, key, found, allowed.
     """
     raw = {str(relative(file)): read_yaml(file) for file in files}
-
-    def file_of(key: str) -> str:
-        """Return the last file that sets a top-level key, or the command line if its value is from there."""
-        holders = [file for file, content in raw.items() if key in content]
-        if holders and raw[holders[-1]][key] == config.get(key):
-            return holders[-1]
-        return "--config" if key in config or not raw else list(raw)[-1]
-
-    refuse_old_names(config, file_of)
-    checked = check(with_dates_as_text(config), load_schema("config"), file_of)
-    for switch in ("recompute", "replace_results"):
-        checked[switch] = checked[switch] in (True, "true")  # `--config recompute=true` passes text
-    checked["scoring"]["store"] = str(Path(checked["scoring"]["store"]).expanduser())
-
-    mirrors(checked["mirrors"])
-    apply_results_choice(checked, results or checked["results"], file_of)
-    check_trajectories(checked, file_of)
-    find_published(checked["regression"], file_of("regression"))
+    file_of = partial(_file_of, raw, config)
+    settings = _settings(config, results, file_of)
     imported = tuple(
         check_row(row, f"{file_of('imported')}: imported[{number}]")
-        for number, row in enumerate(checked["imported"])
+        for number, row in enumerate(settings["imported"])
     )
-    rows = _rows(checked["models"], file_of("models"), only)
-    hub = tuple(row for row in rows.values() if isinstance(row, HubModel))
-    lock_file = str(lock_path(list(raw)[-1])) if raw else ""
-    lock = read_lock(lock_file, only) if hub else Lock()
-    unlocked = tuple(_unlocked(hub, lock))
-    locked = [model for model in hub if model.is_listed(lock)]
-    on_disk = tuple(row for row in rows.values() if isinstance(row, DiskModel))
-    actions, allow = checked["audit"], allowances(checked["audit"]["allow"])
-    found = [*audit(locked, lock, actions, allow), *audit_directories(on_disk, actions, allow)]
-    out = dropped(found)
-    models = _grid(rows, lock, out)
-    found += equal_across_models(models, on_disk, actions, allow)
-    findings = tuple(worst_first(found))
-    if dropped(findings) != out:
-        models = _grid(rows, lock, dropped(findings))
-    tasks = {} if unlocked else _tasks(checked["tasks"], file_of("tasks"))
-    check_worlds(models, tasks)
-    whole = only is None
-    if whole and not unlocked:
-        check_allow(
-            checked["alarms"]["allow"],
-            models,
-            tasks,
-            f"{file_of('alarms')}: alarms.allow",
-            imports=bool(imported),
-        )
-    if "scaling_laws" in checked and whole and not unlocked:
-        check_scaling(checked["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
-    if "runs" in checked and whole and not unlocked:
-        check_runs(
-            checked["runs"],
-            runs_of(models.values()),
-            tasks,
-            f"{file_of('runs')}: runs",
-            partial=bool(imported),
-        )
-    cells = sum(len(model.checkpoints) for model in models.values()) * len(tasks)
-    claim = claim_of(raw, cells)
-    if whole and not checked["replace_results"]:
-        check_claim(checked["study"], claim, file_of("study"))
+    rows = _rows(settings["models"], file_of("models"), only)
+    grid = _resolved(rows, str(lock_path(list(raw)[-1])) if raw else "", settings["audit"], only)
+    tasks = {} if grid.unlocked else _tasks(settings["tasks"], file_of("tasks"))
+    check_worlds(grid.models, tasks)
+    cells = sum(len(model.checkpoints) for model in grid.models.values()) * len(tasks)
     study = Study(
-        checked["study"],
-        checked,
-        models,
+        settings["study"],
+        settings,
+        grid.models,
         tasks,
         imported,
-        hub,
-        lock_file,
-        findings,
-        unlocked,
+        grid.hub,
+        grid.lock_file,
+        grid.findings,
+        grid.unlocked,
         file_of("scoring"),
-        on_disk=on_disk,
-        claim=claim,
-        lock=lock,
+        on_disk=grid.on_disk,
+        claim=claim_of(raw, cells),
+        lock=grid.lock,
     )
-    # Otherwise the caller checks, because locking and auditing must remain possible.
-    if whole and not hub and not any(finding.action == STOP for finding in findings):
-        check_checkpoints(study)
+    if only is None:
+        _check_whole(study, file_of)
     return study
 
 
-def _rows(
-    rows: Sequence[Mapping[str, Any]], file: str, only: Collection[str] | None
-) -> dict[str, Model | HubModel | DiskModel]:
-    models: dict[str, Model | HubModel | DiskModel] = {}
+def _file_of(raw: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], key: str) -> str:
+    """Return the last file that sets a top-level key, or the command line if its value is from there."""
+    holders = [file for file, content in raw.items() if key in content]
+    if holders and raw[holders[-1]][key] == config.get(key):
+        return holders[-1]
+    return "--config" if key in config or not raw else list(raw)[-1]
+
+
+def _settings(config: Mapping[str, Any], results: str | None, file_of: FileOf) -> dict[str, Any]:
+    """Return the configuration, checked by the schema and key against key, with defaults."""
+    refuse_old_names(config, file_of)
+    settings = check(with_dates_as_text(config), load_schema("config"), file_of)
+    for switch in ("recompute", "replace_results"):
+        settings[switch] = settings[switch] in (True, "true")  # `--config recompute=true` passes text
+    settings["scoring"]["store"] = str(Path(settings["scoring"]["store"]).expanduser())
+    mirrors(settings["mirrors"])
+    apply_results_choice(settings, results or settings["results"], file_of)
+    check_trajectories(settings, file_of)
+    find_published(settings["regression"], file_of("regression"))
+    return settings
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The rows of the grid, where they come from, and what the audit found; see `Study`."""
+
+    models: Mapping[str, Model]
+    hub: tuple[HubModel, ...]
+    on_disk: tuple[DiskModel, ...]
+    lock_file: str
+    lock: Lock
+    unlocked: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def _resolved(
+    rows: Mapping[str, Row], lock_file: str, rules: Mapping[str, Any], only: Collection[str] | None
+) -> _Grid:
+    """Resolve the rows by the lock; audit their checkpoints by `rules`, and drop those it says to drop."""
+    hub = tuple(row for row in rows.values() if isinstance(row, HubModel))
+    on_disk = tuple(row for row in rows.values() if isinstance(row, DiskModel))
+    lock = read_lock(lock_file, only) if hub else Lock()
+    unlocked = tuple(_unlocked(hub, lock))
+    allow = allowances(rules["allow"])
+    listed = [model for model in hub if model.is_listed(lock)]
+    found = [*audit(listed, lock, rules, allow), *audit_directories(on_disk, rules, allow)]
+    out = dropped(found)
+    models = _grid(rows, lock, out)
+    found += equal_across_models(models, on_disk, rules, allow)
+    findings = tuple(worst_first(found))
+    if dropped(findings) != out:
+        models = _grid(rows, lock, dropped(findings))
+    return _Grid(models, hub, on_disk, lock_file, lock, unlocked, findings)
+
+
+def _check_whole(study: Study, file_of: FileOf) -> None:
+    """Make the checks that need all models, and all tasks unless the lock is incomplete."""
+    settings, models, tasks = study.config, study.models, study.tasks
+    if not study.unlocked:
+        where = f"{file_of('alarms')}: alarms.allow"
+        check_allow(settings["alarms"]["allow"], models, tasks, where, imports=bool(study.imported))
+        if "scaling_laws" in settings:
+            check_scaling(settings["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
+        if "runs" in settings:
+            arms, where = runs_of(models.values()), f"{file_of('runs')}: runs"
+            check_runs(settings["runs"], arms, tasks, where, partial=bool(study.imported))
+    if not settings["replace_results"]:
+        check_claim(study.name, study.claim, file_of("study"))
+    # With rows from a hub the caller checks, because locking and auditing must remain possible.
+    if not study.hub and not any(finding.action == STOP for finding in study.findings):
+        check_checkpoints(study)
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], file: str, only: Collection[str] | None) -> dict[str, Row]:
+    models: dict[str, Row] = {}
     for number, row in enumerate(rows):
         where = f"{file}: models[{number}]"
         if only is not None and row.get("name", next(iter(only))) not in only:
@@ -168,9 +192,7 @@ def _unlocked(hub: Sequence[HubModel], lock: Lock) -> Iterator[str]:
             yield f"{model.name} step {', '.join(steps[:5])}{' …' if len(steps) > 5 else ''}"
 
 
-def _grid(
-    rows: Mapping[str, Model | HubModel | DiskModel], lock: Lock, out: set[tuple[str, str]]
-) -> dict[str, Model]:
+def _grid(rows: Mapping[str, Row], lock: Lock, out: set[tuple[str, str]]) -> dict[str, Model]:
     """Return the rows of the grid, without the (model, checkpoint) in `out`."""
     grid = {}
     for name, row in rows.items():
