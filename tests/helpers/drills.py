@@ -11,10 +11,18 @@ from pathlib import Path
 import pandas as pd
 
 from ebbtide.tables import CELL, read_frame
-from workspace import Workspace
+from workspace import SMALL_SERIES, SMALL_STUDY, Workspace
 
 WORKER = "ebbtide.jobs.worker"
-OPTIONS = ("--cores", "2", "--until", "score", "summary", "regress")  # all cells and tables, no figures
+CELLS = [
+    f"results/scores/{model}/step{step}/{Path(task).stem}.parquet"
+    for model in SMALL_SERIES["models"]
+    for step in SMALL_STUDY["models"][0]["steps"]
+    for task in SMALL_STUDY["tasks"]
+]
+# All cells and tables of the small study, no figures. With `--until`, Snakemake would not start a job that
+# needs the outputs of another rule named there.
+OPTIONS = ("--cores", "2", "summary", "regress", *CELLS)
 OUTPUT = "output.txt"
 TEMPORARY = "."  # files being written begin with a dot
 
