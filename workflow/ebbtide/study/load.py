@@ -37,6 +37,8 @@ def load_study(
     files: Sequence[str | Path],
     results: str | None = None,
     only: Collection[str] | None = None,
+    *,
+    uses_results: bool = True,
 ) -> Study:
     """Check a configuration and resolve its grid.
 
@@ -51,6 +53,8 @@ def load_study(
     only
         Names of the models that a job of a run needs. Other models are left out, and the checks of the whole
         study, which the run itself has made.
+    uses_results
+        False for a caller that neither reads nor writes `results/{study}/`, which may be another study's.
 
     Raises
     ------
@@ -118,7 +122,7 @@ def load_study(
         )
     cells = sum(len(model.checkpoints) for model in models.values()) * len(tasks)
     claim = claim_of(raw, cells)
-    if whole and not checked["replace_results"]:
+    if whole and uses_results and not checked["replace_results"]:
         check_claim(checked["study"], claim, file_of("study"))
     study = Study(
         checked["study"],
@@ -203,12 +207,15 @@ def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:
     return tasks
 
 
-def read_study(*files: str | Path, results: str | None = None) -> Study:
-    """Load a study from its YAML files, without Snakemake; later files override earlier ones."""
+def read_study(*files: str | Path, results: str | None = None, uses_results: bool = True) -> Study:
+    """Load a study from its YAML files, without Snakemake; later files override earlier ones.
+
+    See `load_study` for `results` and `uses_results`.
+    """
     config: dict[str, Any] = {}
     for file in files:
         config = _merged(config, read_yaml(file))
-    return load_study(config, files, results)
+    return load_study(config, files, results, uses_results=uses_results)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
