@@ -770,6 +770,21 @@ def test_a_worker_killed_at_its_own_cell_says_so(grid: Grid, hold: Hold) -> None
     assert not grid.target(cell).exists()
 
 
+def test_ctrl_c_ends_a_job_and_its_worker_with_one_sentence(grid: Grid, hold: Hold) -> None:
+    """A terminal sends it to both."""
+    cell = grid.add("c1", "t1")
+    held = hold(cell)
+    lead = subprocess.Popen(
+        grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(held, lead)
+    os.killpg(lead.pid, signal.SIGINT)
+    error = lead.communicate(timeout=60)[1]  # until both have closed it, so the worker has ended too
+    assert "Traceback" not in error
+    assert error.splitlines()[-1] == "Interrupted."
+    assert lead.returncode == 130
+
+
 def test_two_jobs_of_a_checkpoint_load_its_weights_once(grid: Grid) -> None:
     cells = [grid.add("c1", "t1"), grid.add("c1", "t2")]
     hint = grid.hint()

@@ -192,6 +192,11 @@ def _locks(cells: str, name: str) -> Iterator[list[int]]:
         yield [file.fileno() for file in files]
 
 
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal; a worker is killed by its job, without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _work(job: Mapping[str, Any], locks: Sequence[int], lease: "Lease") -> int:
     """Run the worker, which inherits the file descriptors of the locks; return its exit status."""
     command = [sys.executable, "-m", "ebbtide.jobs.worker", canonical_json(job)]
@@ -199,9 +204,14 @@ def _work(job: Mapping[str, Any], locks: Sequence[int], lease: "Lease") -> int:
     # Code from a checkpoint's repository may run there, and must not see the token.
     environment = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
     environment |= lease.environment
-    with subprocess.Popen(command, pass_fds=[*locks, *lease.descriptors], env=environment) as worker:
-        lease.note(worker.pid)
+    with subprocess.Popen(
+        command,
+        pass_fds=[*locks, *lease.descriptors],
+        env=environment,
+        preexec_fn=_ignore_interrupts,  # noqa: PLW1509 (this process has one thread)
+    ) as worker:
         try:
+            lease.note(worker.pid)
             return worker.wait()
         except BaseException:  # Ctrl-C
             worker.kill()
