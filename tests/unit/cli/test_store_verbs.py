@@ -98,17 +98,40 @@ def test_verify_finds_names_and_renames_damage(study: Study, capsys: pytest.Capt
     assert [line.split(":")[0] for line in lines[2:4]] == [f"  {inside}", f"  {copy}"]
     assert lines[4] == "identity (of another identity than its name or its study says): 1 file"
     assert lines[5].startswith(f"  {foreign}: weights is 'files:")
-    sentence = "3 of 8 files are damaged. Rename them with --move, and run snakemake, which makes them again."
-    assert error == f"CellError: {sentence}\n"
+    assert error == "CellError: 3 of 8 files are damaged. Rename them with: ebbtide verify s.yaml --move\n"
     assert inside.exists()
 
-    assert run("verify", "s.yaml", "--move") == 2
-    assert f"{inside} was renamed to {inside}.damaged" in capsys.readouterr().out
+    assert run(*error.split("ebbtide ")[1].split()) == 2
+    out, error = capsys.readouterr()
+    assert f"{inside} was renamed to {inside}.damaged" in out
+    assert error == (
+        "CellError: 3 of 8 files are damaged. To score or copy the cells that the results lack, run: "
+        "snakemake --cores all --configfile s.yaml\n"
+    )
     assert missing(study, first) == ["t1"]  # the next run scores it
     assert missing(study, second) == []  # this one still has its copy
     make(study, first, "t1")
     assert run("verify", "s.yaml") == 0
     assert capsys.readouterr().out == "7 files checked, 7 good.\n"
+
+
+def test_the_remedies_of_verify_are_commands_for_what_was_checked(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ebbtide.scoring import rescore
+
+    found = {"examples": 2, "requests": 4, "worst": "x", "beyond_rounding": 3, "largest_difference": 2.5}
+    monkeypatch.setattr(rescore, "largest_difference", lambda *_, **__: found)
+    Path("my study.yaml").write_text(Path("s.yaml").read_text())
+    assert run("verify", "my study.yaml", "--rescore", "1", "--seed", "3") == 2
+    assert capsys.readouterr().err.endswith(
+        "Rename them with: ebbtide verify 'my study.yaml' --rescore 1 --seed 3 --move\n"
+    )
+    flip(stored(study, next(study.checkpoints()), "t1"), 100)
+    assert run("verify", "cells", "--move") == 2
+    assert capsys.readouterr().err.endswith(
+        "The next run of each study of this store scores or copies the cells that its results lack.\n"
+    )
 
 
 def test_a_cell_that_a_run_has_written_since_it_was_inspected_is_not_renamed(
