@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Drill:
     broken: str
     said: str
     equal: bool
+    differs: str = ""  # in what
 
 
 def write_table(drills: Sequence[Drill], name: str) -> None:
@@ -71,9 +72,8 @@ def stored(workspace: Workspace) -> dict[str, tuple[int, int]]:
     return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in cells}
 
 
-def differences(workspace: Workspace, other: Workspace) -> list[str]:
-    """Names of results that differ or are missing on one side."""
-    ours, theirs = outcome(workspace), outcome(other)
+def differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
+    """Names in two outcomes that differ or are missing on one side."""
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
