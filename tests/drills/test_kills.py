@@ -38,10 +38,9 @@ def test_a_killed_run_is_finished_by_the_next(victim: str, finished_study: Works
         at = rng.randrange(len(calm.cells())) if by_cells else rng.randrange(files)
         count = drills.cells_scored if by_cells else drills.progress
         table.append(_drill(workspace, victim, (count, at), rng.uniform(0, 0.3), undisturbed))
+        print(f"\n{number + 1}: {table[-1]}", flush=True)
         if table[-1].equal:
             shutil.rmtree(workspace.path)
-        else:
-            print(f"\nkept: {workspace.path}: {table[-1]}", flush=True)
     drills.write_table(table, f"kills_{list(VICTIMS).index(victim) + 1}")
     assert all(drill.equal for drill in table)
 

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,17 +58,23 @@ def run(workspace: Workspace, *arguments: str) -> tuple[int, str]:
 def outcome(workspace: Workspace) -> dict[str, object]:
     """What must be equal to an undisturbed run: the rows of all cells, the bytes of all tables and texts."""
     found: dict[str, object] = {}
-    for cell in workspace.cells():
+    for cell in _finished(workspace.cells()):
         found[str(cell.relative_to(workspace.path))] = read_frame(cell, CELL).to_csv(index=False)
     results = workspace.path / "results/small"
-    for path in sorted([*results.glob("*.tsv"), *results.glob("*.parquet"), results / "summary.txt"]):
+    tables = [*results.glob("*.tsv"), *results.glob("*.parquet"), results / "summary.txt"]
+    for path in _finished(tables):
         found[str(path.relative_to(workspace.path))] = path.read_bytes() if path.exists() else None
     return found
 
 
+def _finished(paths: Iterable[Path]) -> list[Path]:
+    """Leave out files that were being written when their writer was killed. Nothing reads them."""
+    return sorted(path for path in paths if not path.name.startswith(TEMPORARY))
+
+
 def stored(workspace: Workspace) -> dict[str, tuple[int, int]]:
     """The finished cells in the store: name → (inode, time of the last change)."""
-    cells = (p for p in workspace.path.glob("cells/*.parquet") if not p.name.startswith(TEMPORARY))
+    cells = _finished(workspace.path.glob("cells/*.parquet"))
     return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in cells}
 
 
