@@ -259,7 +259,7 @@ def test_the_remedy_names_what_is_in_the_place_of_a_file(
     with pytest.raises(CellError) as caught:
         read_parquet(path, METRICS)
     remedy = f"delete the {kind} and run snakemake"
-    assert str(caught.value) == f"CellError: {path} is a {kind}, not a file; {remedy}."
+    assert str(caught.value) == f"CellError: {path} is a {kind}; {remedy}."
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ Arrow tables are written and read without pandas, so that scoring processes need
 """
 
 import json
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ebbtide.arrow import MANY, array_of, converted, digests, key_codes
 from ebbtide.errors import CellError, first_line
-from ebbtide.files import atomic, canonical_json, file_kind
+from ebbtide.files import atomic, canonical_json, kind_in_place
 from ebbtide.texts import from_sheets, write_sheet
 
 if TYPE_CHECKING:
@@ -289,12 +288,9 @@ def read_tsv(path: str | Path) -> "pd.DataFrame":
 
 
 def _metadata(path: str | Path, schema: Schema) -> dict[bytes, bytes]:
+    if kind := kind_in_place(path):  # opening a pipe would wait for its writer
+        raise CellError(f"{path} is a {kind}; {schema.remedy.replace('the file', f'the {kind}')}.")
     try:
-        mode = Path(path).stat().st_mode
-        if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
-            kind = file_kind(mode)
-            remedy = schema.remedy.replace("the file", kind.replace("a ", "the ", 1))
-            raise CellError(f"{path} is {kind}, not a file; {remedy}.")
         return pq.read_metadata(path).metadata or {}
     except FileNotFoundError:
         raise CellError(f"{path} does not exist; {schema.missing}.") from None
