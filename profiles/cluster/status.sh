@@ -1,7 +1,8 @@
 #!/bin/sh
 # Print whether the submission with this id is running, or how it ended.
 file="logs/cluster/$1.status"
-if [ ! -e "$file" ] && qstat "$1" > /dev/null 2>&1; then
+# PBS, or else Grid Engine. First, because the file can be that of an earlier job to which the scheduler gave the id.
+if qstat "$1" > /dev/null 2>&1 || qstat -j "$1" > /dev/null 2>&1; then
     echo running
     exit
 fi
@@ -12,3 +13,4 @@ for _ in $(seq "${EBBTIDE_LATENCY:-12}"); do
     sleep 5
 done
 cat "$file" 2> /dev/null || echo failed # killed by the scheduler: time limit, memory, or by hand
+rm -f "$file"                           # so that a later job with the id does not find it

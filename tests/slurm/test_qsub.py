@@ -71,6 +71,31 @@ def test_killed_submission_ends_the_run(tmp_path: Path, environment: dict[str, s
     )
 
 
+def test_the_result_of_an_earlier_job_with_the_id_is_not_believed(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Schedulers use ids again. While the new job runs, the old result counts as nothing; it is read once."""
+    results = tmp_path / "logs/cluster"
+    results.mkdir(parents=True)
+
+    def status(job: str) -> str:
+        command = [ROOT / "profiles/cluster/status.sh", job]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    with subprocess.Popen(["sleep", "600"]) as job:
+        old = results / f"{job.pid}.status"
+        old.write_text("success\n")
+        assert status(str(job.pid)) == "running"
+        job.kill()
+        job.wait()
+        assert status(str(job.pid)) == "success"
+        assert not old.exists()
+        assert status(str(job.pid)) == "failed"
+
+
 def test_sigterm_cancels_submissions(tmp_path: Path, environment: dict[str, str]) -> None:
     command = snakemake(tmp_path, "sleep 120")
     status, _ = run_and_interrupt(

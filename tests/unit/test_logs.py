@@ -2,6 +2,8 @@
 
 import logging
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,23 @@ def test_the_log_is_quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(
+    ("raised", "last", "has_traceback"),
+    [("KeyboardInterrupt", "Interrupted.", False), ("ValueError('no [UNK]')", "ValueError: no [UNK]", True)],
+)
+def test_the_log_of_an_interrupted_script_has_no_traceback(
+    raised: str, last: str, has_traceback: bool, tmp_path: Path
+) -> None:
+    program = f"from ebbtide.logs import log_to\nlog_to('job.log')\nraise {raised}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=False)
+    text = (tmp_path / "job.log").read_text()
+    assert text.splitlines()[-1].split(" ", 1)[1] == last
+    assert ("Traceback" in text) == has_traceback
+    assert b"Traceback" not in done.stderr
+    assert done.returncode != 0
+    assert cause_in(tmp_path / "job.log") == last
+
+
+@pytest.mark.parametrize(
     ("text", "cause"),
     [
         ("12:00:00 loaded weights\nScoringError: no tokens.\n", "ScoringError: no tokens."),
@@ -64,6 +83,7 @@ def test_the_log_is_quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
         ),
         ("ScoringError: a; its message is above.\n", "ScoringError: a; its message is above."),
         ("12:00:00 leased GPU-a\nInterrupted.\n", "Interrupted."),
+        ("12:00:00 fitted 3 of 9\n12:00:01 Interrupted.\n", "Interrupted."),
         ("", None),
     ],
 )

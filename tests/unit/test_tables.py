@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +248,18 @@ def test_a_text_file_is_not_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("example,choice\n")
     with pytest.raises(CellError, match=r"a\.parquet is not a complete Parquet file"):
         read_parquet(tmp_path / "a.parquet", REQUESTS)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(os.mkdir, "directory"), (os.mkfifo, "named pipe")])
+def test_the_remedy_names_what_is_in_the_place_of_a_file(
+    make: Callable[[Path], None], kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.parquet"
+    make(path)
+    with pytest.raises(CellError) as caught:
+        read_parquet(path, METRICS)
+    remedy = f"delete the {kind} and run snakemake"
+    assert str(caught.value) == f"CellError: {path} is a {kind}; {remedy}."
 
 
 @pytest.mark.parametrize(

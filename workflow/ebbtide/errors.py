@@ -8,7 +8,12 @@ _LONGEST = 3000  # characters of a printed message
 
 
 class EbbtideError(Exception):
-    """Base class of errors the user can fix."""
+    """Base class of errors the user can fix.
+
+    `recurs` says whether another attempt of the same job would end with the same error.
+    """
+
+    recurs = True
 
     def __str__(self) -> str:
         """Return the name of the error and its message, as printed; a very long one loses its middle."""
@@ -44,6 +49,10 @@ class TaskError(EbbtideError):
 class ScoringError(EbbtideError):
     """Requests cannot be scored with this model."""
 
+    def __init__(self, message: str, *, recurs: bool = True) -> None:
+        super().__init__(message)
+        self.recurs = recurs
+
 
 class CellError(EbbtideError):
     """A cell or table on disk is missing, damaged, outdated, or not written by Ebbtide."""
@@ -54,6 +63,8 @@ class StorageError(EbbtideError):
 
     `errno` is that of the system.
     """
+
+    recurs = False
 
     def __init__(self, message: str, errno: int = 0) -> None:
         super().__init__(message)

@@ -26,6 +26,7 @@ _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
 )
 
 
@@ -188,6 +189,14 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 def file_kind(mode: int) -> str:
     """Return the kind of a file that is not regular, from its mode, for messages, such as `a directory`."""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "of another kind")
+
+
+def kind_in_place(path: str | os.PathLike[str]) -> str | None:
+    """Return what is in the place of a file, such as `directory`; None for a file, and for nothing."""
+    with suppress(OSError):
+        if not stat.S_ISREG(mode := os.stat(path).st_mode):  # noqa: PTH116 (also text)
+            return file_kind(mode).removeprefix("a ")
+    return None
 
 
 def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:

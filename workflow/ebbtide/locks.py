@@ -6,12 +6,14 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from ebbtide.errors import EbbtideError
 from ebbtide.files import digest
 
+LOCKS = ".locks"  # directory of shared locks
 POLL_SECONDS = 1.0  # between two attempts to take a lock that another machine holds
 
 
@@ -24,6 +26,24 @@ def try_lock(file: IO[bytes] | int) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def is_free(path: Path) -> bool:
+    """Whether a lock file exists and no process holds its lock; False if that cannot be known."""
+    try:
+        with path.open("r+b") as file:
+            return try_lock(file)
+    except OSError:
+        return False
+
+
+def remove_free(path: Path) -> bool:
+    """Remove a lock file unless a process holds its lock; return whether it is gone."""
+    with suppress(FileNotFoundError), path.open("r+b") as file:
+        if not try_lock(file):
+            return False
+        path.unlink()  # while it is locked: whoever waits for it makes another
     return True
 
 
@@ -64,7 +84,7 @@ def shared_lock(
         Called once, with the path, if another process holds the lock. Deleting the file ends the waiting, if
         the machine that held the lock is gone.
     """
-    path = Path(directory) / ".locks" / f"{digest(name)}.lock"
+    path = Path(directory) / LOCKS / f"{digest(name)}.lock"
     waited = False
     while True:
         try:
@@ -75,12 +95,15 @@ def shared_lock(
         except OSError as error:
             return None, error.strerror or str(error)
         try:
-            if try_lock(file):
+            locked = try_lock(file)
+            if locked and os.fstat(file.fileno()).st_nlink:
                 return file, None if _excludes(path) else "locks have no effect there"
         except OSError as error:  # ENOLCK, EOPNOTSUPP, ENOSYS
             file.close()
             return None, error.strerror or str(error)
         file.close()
+        if locked:  # `ebbtide gc` has removed the file since it was opened, and its lock excludes nobody
+            continue
         if not waited:
             waiting(path)
         waited = True

@@ -38,7 +38,7 @@ def log_to(path: str) -> None:
     """Log to the file `path`, including any uncaught error. For scripts of rules.
 
     The file gets the traceback of an uncaught error, then its message as the last line. The message is also
-    printed on stderr, where Snakemake displays it.
+    printed on stderr, where Snakemake displays it. After Ctrl-C, the file ends with `INTERRUPTED_LINE`.
     """
     _set_up(logging.FileHandler(path, mode="w", encoding="utf-8"))
     sys.excepthook = _explain
@@ -105,6 +105,9 @@ def _set_up(handler: logging.Handler) -> None:
 
 
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        log.error("%s", INTERRUPTED_LINE)
+        return
     sentence = str(error) if isinstance(error, EbbtideError) else f"{kind.__name__}: {error}"
     log.error("%s", "".join(traceback.format_exception(kind, error, trace)))
     log.error("%s", sentence)
@@ -151,7 +154,7 @@ def cause_in(path: str | Path) -> str | None:
     if slurm := [match for line in lines if (match := _SLURM.match(line))]:
         # A daemon knows the reason; `srun` prints how the step ended.
         return max(slurm, key=lambda match: match[1] == "slurmstepd")[2].strip("* ")
-    if lines and lines[-1] == INTERRUPTED_LINE:
+    if lines and lines[-1].split(" ", 1)[-1] == INTERRUPTED_LINE:  # a script writes the time before it
         return INTERRUPTED_LINE
     found = [(line, match[2]) for line in lines if (match := _ERROR.match(line))]
     if not found or found[-1][0] != lines[-1]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ebbtide.arrow import MANY, array_of, converted, digests, first_repeat
 from ebbtide.errors import CellError, first_line
-from ebbtide.files import atomic, canonical_json
+from ebbtide.files import atomic, canonical_json, kind_in_place
 from ebbtide.texts import from_sheets, write_sheet
 
 if TYPE_CHECKING:
@@ -288,8 +288,8 @@ def read_tsv(path: str | Path) -> "pd.DataFrame":
 
 
 def _opened(path: str | Path, schema: Schema) -> pq.ParquetFile:
-    if Path(path).is_fifo():  # opening it would wait for its writer
-        raise CellError(f"{path} is a named pipe, not a file; {schema.remedy}.")
+    if kind := kind_in_place(path):  # opening a pipe would wait for its writer
+        raise CellError(f"{path} is a {kind}; {schema.remedy.replace('the file', f'the {kind}')}.")
     try:
         # Reading ahead (`pre_buffer`) is for object stores; on a file system it only costs time.
         return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)

@@ -94,7 +94,7 @@ def test_a_truncated_cell_is_refused(cell: Path) -> None:
 def test_a_named_pipe_is_refused_at_once(cell: Path) -> None:
     cell.unlink()
     os.mkfifo(cell)
-    with pytest.raises(CellError, match=r"cell\.parquet is a named pipe, not a file; delete the file"):
+    with pytest.raises(CellError, match=r"cell\.parquet is a named pipe; delete the named pipe"):
         read_cell(cell, IDENTITY, "abc")
 
 

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from ebbtide.cells.garbage import DAY, HOUR, garbage, remove
+from ebbtide.locks import shared_lock, try_lock
 
 NOW = 1_000 * DAY
 KEPT, OTHER = "a" * 32, "b" * 32
@@ -43,6 +45,7 @@ def test_cells_of_named_studies_and_new_cells_are_kept(tmp_path: Path) -> None:
         (f"{OTHER}.refuted.parquet", "left over (refuted)"),
         (f".{KEPT}.tmp0123456789ab.parquet", "temporary file of a killed job"),
         ("weights/old.json", "digests of unused weights"),
+        (".locks/a.lock", "lock that no process holds"),
     ],
 )
 def test_leftovers_are_garbage_after_a_day(name: str, reason: str, tmp_path: Path) -> None:
@@ -64,6 +67,47 @@ def test_encoded_requests_are_garbage_after_a_month(tmp_path: Path) -> None:
     put(tmp_path / "encoded/a.safetensors", 29 * DAY)
     put(tmp_path / "encoded/b.safetensors", 31 * DAY)
     assert found(tmp_path) == {"encoded/b.safetensors": "encoded requests, of an unknown study"}
+
+
+def test_a_lock_that_is_held_is_neither_listed_nor_removed(tmp_path: Path) -> None:
+    taken, problem = shared_lock(tmp_path, "weights", waiting=fail_to_wait)
+    assert taken is not None
+    assert problem is None
+    [path] = (tmp_path / ".locks").iterdir()
+    os.utime(path, (NOW - 9 * DAY, NOW - 9 * DAY))
+    with taken:
+        assert found(tmp_path) == {}
+    [item] = garbage(tmp_path, set(), set(), now=NOW, older_than=HOUR)
+    with shared_lock(tmp_path, "weights", waiting=fail_to_wait)[0] or pytest.fail():
+        assert not remove(item)
+        assert path.exists()
+    assert remove(item)
+    assert not path.exists()
+
+
+def fail_to_wait(path: Path) -> None:
+    pytest.fail(f"{path} is held")
+
+
+def test_a_lock_file_removed_while_it_is_opened_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock of a removed file would exclude nobody."""
+    removed = []
+
+    def remove_first(file: IO[bytes]) -> bool:
+        if not removed:
+            [path] = (tmp_path / ".locks").iterdir()
+            removed.append(path.unlink())
+        return try_lock(file)
+
+    monkeypatch.setattr("ebbtide.locks.try_lock", remove_first)
+    file, problem = shared_lock(tmp_path, "weights", waiting=fail_to_wait)
+    assert file is not None
+    assert problem is None
+    with file:
+        [path] = (tmp_path / ".locks").iterdir()
+        assert os.fstat(file.fileno()).st_ino == path.stat().st_ino
 
 
 def test_what_was_written_since_it_was_listed_is_not_removed(tmp_path: Path) -> None:

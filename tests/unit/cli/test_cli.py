@@ -234,6 +234,18 @@ def test_one_is_the_status_of_alarms_only(
     assert cli.main(arguments) == 0
 
 
+def test_ctrl_c_during_the_imports_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "ebbtide", "--version"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
+
+
 def test_only_the_verb_that_computes_imports_torch() -> None:
     modules = "ebbtide.cli, ebbtide.jobs.score_cell, ebbtide.cells.store"
     program = f"import sys, {modules}; print({{'torch', 'pandas', 'pyarrow'}} & set(sys.modules))"

@@ -1,6 +1,7 @@
 """`verify` and `gc` on a small study of made-up cells: what they print, and that their remedies work."""
 
 import inspect
+import json
 import os
 import shutil
 import time
@@ -14,9 +15,11 @@ import tiny
 from ebbtide import cli
 from ebbtide.cells import store
 from ebbtide.cells.cell import check_cell, write_cell
+from ebbtide.files import write_text
 from ebbtide.jobs import verify
 from ebbtide.jobs.freeze_task import freeze_task
 from ebbtide.jobs.leads import cell_path, missing
+from ebbtide.study.claim import claim_path
 from ebbtide.study.load import read_study
 from ebbtide.study.study import Study
 from ebbtide.tables import REQUESTS, read_footer
@@ -95,17 +98,40 @@ def test_verify_finds_names_and_renames_damage(study: Study, capsys: pytest.Capt
     assert [line.split(":")[0] for line in lines[2:4]] == [f"  {inside}", f"  {copy}"]
     assert lines[4] == "identity (of another identity than its name or its study says): 1 file"
     assert lines[5].startswith(f"  {foreign}: weights is 'files:")
-    sentence = "3 of 8 files are damaged. Rename them with --move, and run snakemake, which makes them again."
-    assert error == f"CellError: {sentence}\n"
+    assert error == "CellError: 3 of 8 files are damaged. Rename them with: ebbtide verify s.yaml --move\n"
     assert inside.exists()
 
-    assert run("verify", "s.yaml", "--move") == 2
-    assert f"{inside} was renamed to {inside}.damaged" in capsys.readouterr().out
+    assert run(*error.split("ebbtide ")[1].split()) == 2
+    out, error = capsys.readouterr()
+    assert f"{inside} was renamed to {inside}.damaged" in out
+    assert error == (
+        "CellError: 3 of 8 files are damaged. To score or copy the cells that the results lack, run: "
+        "snakemake --cores all --configfile s.yaml\n"
+    )
     assert missing(study, first) == ["t1"]  # the next run scores it
     assert missing(study, second) == []  # this one still has its copy
     make(study, first, "t1")
     assert run("verify", "s.yaml") == 0
     assert capsys.readouterr().out == "7 files checked, 7 good.\n"
+
+
+def test_the_remedies_of_verify_are_commands_for_what_was_checked(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ebbtide.scoring import rescore
+
+    found = {"examples": 2, "requests": 4, "worst": "x", "beyond_rounding": 3, "largest_difference": 2.5}
+    monkeypatch.setattr(rescore, "largest_difference", lambda *_, **__: found)
+    Path("my study.yaml").write_text(Path("s.yaml").read_text())
+    assert run("verify", "my study.yaml", "--rescore", "1", "--seed", "3") == 2
+    assert capsys.readouterr().err.endswith(
+        "Rename them with: ebbtide verify 'my study.yaml' --rescore 1 --seed 3 --move\n"
+    )
+    flip(stored(study, next(study.checkpoints()), "t1"), 100)
+    assert run("verify", "cells", "--move") == 2
+    assert capsys.readouterr().err.endswith(
+        "The next run of each study of this store scores or copies the cells that its results lack.\n"
+    )
 
 
 def test_a_cell_that_a_run_has_written_since_it_was_inspected_is_not_renamed(
@@ -266,6 +292,46 @@ def test_gc_refuses_a_study_that_runs_in_another_directory(
     elsewhere.write_text(Path("s.yaml").read_text().replace("study: ", "study: other_"))
     assert run("gc", "cells", "s.yaml", str(elsewhere), "--delete") == 2
     assert "it lies outside this directory and has no results here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mark", ["Snakefile", ".snakemake"])
+def test_gc_refuses_a_study_of_a_checkout_inside_this_one(
+    mark: str, study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The paths of its copy are the same as here, but start in the inner checkout."""
+    inner = Path("projects/inner/studies/half.yaml")
+    inner.parent.mkdir(parents=True)
+    shutil.copy("half.yaml", inner)
+    assert run("gc", "cells", "s.yaml", str(inner)) == 0  # a directory of study files
+    Path("projects/inner", mark).mkdir()
+    capsys.readouterr()
+    assert run("gc", "cells", "s.yaml", str(inner), "--delete") == 2
+    assert "it lies in another checkout (projects/inner) and has no results here" in capsys.readouterr().err
+    claim(study.name, inner)  # of another name
+    assert run("gc", "cells", "s.yaml", str(inner)) == 2
+    claim("half", inner)
+    assert run("gc", "cells", "s.yaml", str(inner)) == 0
+
+
+def claim(name: str, file: Path) -> None:
+    """Write down that `results/{name}/` has the results of a file."""
+    write_text(json.dumps({"files": {str(file): name}, "cells": 2}), claim_path(name))
+
+
+@pytest.mark.usefixtures("study")
+def test_gc_and_doctor_take_two_studies_of_one_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """They neither read nor write the results, which belong to the first."""
+    age(48)
+    claim("s", Path("s.yaml"))
+    Path("other.yaml").write_text(Path("half.yaml").read_text().replace("study: half", "study: s"))
+    assert run("verify", "other.yaml") == 2
+    assert "or run snakemake once with --config replace_results=true" in capsys.readouterr().err
+    assert run("gc", "cells", "s.yaml", "other.yaml", "--delete") == 0
+    assert capsys.readouterr().out == "0 files, 0 bytes removed.\n"
+    assert run("gc", "cells", "other.yaml") == 0
+    assert "2 files, " in capsys.readouterr().out
+    run("doctor", "other.yaml")
+    assert "ok       study: other.yaml" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("study")

@@ -59,7 +59,7 @@ def test_slurm_must_remember_submissions_between_two_looks(
     if safe:
         cluster.prepare(workflow)
     else:
-        with pytest.raises(ConfigError, match=r"slurm-status-command: found squeue.* set .* to sacct"):
+        with pytest.raises(ConfigError, match=r"found squeue.* MinJobAge of 200, or .* sacct .*Ctrl-C only"):
             cluster.prepare(workflow)
 
 

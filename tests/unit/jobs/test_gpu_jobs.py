@@ -10,7 +10,7 @@ import pytest
 import tiny
 from ebbtide.errors import ScoringError
 from ebbtide.jobs.devices import Device
-from ebbtide.jobs.gpu_jobs import leased, windows
+from ebbtide.jobs.gpu_jobs import leased, no_window, windows
 from ebbtide.jobs.leases import Lease
 from ebbtide.scoring.scorer import backend_of
 from gpus import devices, fake_gpus, nvidia_smi
@@ -61,6 +61,33 @@ def test_slices_are_never_joined() -> None:
     assert windows([first, second], 10 * GB) == []
     assert windows([first, second], 9 * GB) == [(first,), (second,)]
     assert windows([first, second], 10 * GB, offload=True) == [(first,), (second,)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights", "most", "sentence"),
+    [
+        ([10, 80], 75, 1, "80 GiB of the GPUs that scoring.gpus allows; found 1 GPU, needed: 2 of 80 GiB"),
+        ([10, 80], 85, 2, "90 GiB of the visible GPUs; found 2 GPUs (10 GiB, 80 GiB), needed: 2 of 80 GiB"),
+        ([40, 10, 80, 80], 154, 3, "found 3 GPUs (10 GiB, 80 GiB, 80 GiB), needed: 3 of 80 GiB"),
+        ([24, 24], 60, None, "48 GiB of the visible GPUs; found 2 GPUs, needed: 3 of 24 GiB"),
+    ],
+)
+def test_the_message_counts_the_largest_gpus_that_a_model_may_take(
+    sizes: list[int], weights: int, most: int | None, sentence: str
+) -> None:
+    found = [replace(d, memory=n * GB) for d, n in zip(devices(len(sizes)), sizes, strict=True)]
+    assert not windows(found, weights * GB, most)
+    assert sentence in str(no_window("m/c", weights * GB, "float32", found, most))
+
+
+def test_the_message_names_a_slice_only_where_it_is_the_largest() -> None:
+    a_slice, gpu = Device("MIG-0", "MIG-0", 10 * GB), devices(1, 40 * 1024)[0]
+    assert "40 GiB of the visible GPUs; found 1 GPU, needed" in str(
+        no_window("m/c", 50 * GB, "float32", [a_slice, gpu], None)
+    )
+    assert "the largest visible MIG slice (10 GiB)" in str(
+        no_window("m/c", 50 * GB, "float32", [a_slice, replace(gpu, memory=5 * GB)], None)
+    )
 
 
 def test_with_offload_a_large_model_takes_all_that_it_may() -> None:

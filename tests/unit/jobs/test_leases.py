@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -311,6 +312,57 @@ def test_a_lock_file_that_a_cleaner_removed_is_made_again(locks: Path) -> None:
         with lease([(gpu,)], "m/c/t", quiet) as found:
             assert os.fstat(found.descriptors[0]).st_ino == path.stat().st_ino
     assert removed
+
+
+def test_the_lease_of_a_deleted_lock_file_holds(locks: Path) -> None:
+    """Somebody cleans /tmp during a run: the next job makes new files, and waits nevertheless."""
+    gpus, said = devices(2), []
+
+    def wait() -> None:
+        with lease([(gpus[0],)], "m/c2/t", said.append, report=0.01) as found, trace.hold("second", found):
+            assert (locks / "GPU-0.lock").exists()
+
+    trace = Trace()
+    with ThreadPoolExecutor(1) as pool:
+        with lease([(gpus[0],)], "m/c1/t", quiet) as found, trace.hold("first", found):
+            shutil.rmtree(locks)
+            assert holder(gpus[0]) == "a process whose lock file was deleted"
+            assert holder(gpus[1]) is None
+            second = pool.submit(wait)
+            until(lambda: bool(said))
+            shutil.rmtree(locks)  # again, while the second waits
+            until(locks.exists)
+            with lease([gpus[:1], gpus[1:]], "m/c3/t", quiet) as other:
+                assert other.devices == gpus[1:]
+        second.result(timeout=PATIENT)
+    assert said[0] == "waiting for 1 GPU: GPU-0 is held by a process whose lock file was deleted"
+    assert trace.lines == [
+        f"{job} {does} GPU-0" for job in ("first", "second") for does in ("takes", "frees")
+    ]
+    assert holder(gpus[0]) is None
+
+
+def test_a_worker_keeps_the_lease_of_a_deleted_lock_file(lead: Any, locks: Path) -> None:
+    process, worker = lead
+    shutil.rmtree(locks)
+    process.kill()
+    process.wait()
+    [gpu] = devices(1)
+    assert holder(gpu) is not None
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: holder(gpu) is None)
+
+
+def test_without_names_of_sockets_the_lock_files_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("socket.socket", refuse)
+    [gpu] = devices(1)
+    with lease([(gpu,)], "m/c/t", quiet) as found:
+        assert len(found.descriptors) == 1
+        assert holder(gpu) is not None
+    assert holder(gpu) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"pid": 1}', b"\xff\xfe", b"null"])

@@ -29,7 +29,7 @@ from ebbtide.errors import CellError, CheckpointError, ScoringError, StorageErro
 from ebbtide.files import canonical_json, file_sha256
 from ebbtide.jobs import score_cell as score
 from ebbtide.jobs import worker as ahead
-from ebbtide.logs import log
+from ebbtide.logs import ABOVE, cause_in, log
 from ebbtide.tables import CELL, read_footer, read_frame
 from reading import flip
 
@@ -229,7 +229,7 @@ def test_a_sibling_that_is_not_there_yet_is_left_alone(
 
 @pytest.mark.usefixtures("here")
 def test_a_sibling_that_fails_ahead_is_left_to_its_own_job(
-    grid: Grid, capsys: pytest.CaptureFixture[str]
+    grid: Grid, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell, bad, good = grid.add("c1", "t1"), grid.add("c1", "bad"), grid.add("c1", "t2")
     tiny.requests(Path(bad["requests"]), [("0", 0, "the", " zebra", True)], task="bad")
@@ -248,6 +248,20 @@ def test_a_sibling_that_fails_ahead_is_left_to_its_own_job(
     assert "'the zebra' cannot be encoded" in own
     assert "example 0, choice 0" in own
     assert grid.score(good, hint) == "copied"
+
+    def refuse(*_: Any) -> int:
+        return pytest.fail("a certain error is repeated")
+
+    with monkeypatch.context() as patch:  # as a scheduler repeats a failed submission
+        patch.setattr(score, "_work", refuse)
+        with pytest.raises(ScoringError, match=r"bad\.parquet was not scored again: an earlier .*is above\."):
+            grid.score(bad, hint)
+    again = capsys.readouterr().err
+    log_file = grid.root / "job.log"
+    log_file.write_text(f"{again}ScoringError: …; {ABOVE}\n")
+    assert "'the zebra' cannot be encoded" in str(cause_in(log_file))
+    with pytest.raises(ScoringError, match=r"could not be scored \(the worker ended with status 1\)"):
+        grid.score(bad, grid.hint())  # the next run
 
     tiny.requests(Path(bad["requests"]), task="bad")  # mended
     assert grid.score(bad, hint) == "scored"
@@ -300,6 +314,18 @@ def test_what_a_library_raises_for_one_cell_leaves_the_others(
     assert f"ScoringError: {bad['requests']} {sentence}" in error
     assert f"m/c1/bad2 is left to its own job: ScoringError: {worse['requests']} {sentence}" in error
     assert grid.stored() == {good["name"]}
+
+    def unreadable(*_: Any) -> Any:
+        try:
+            raise OSError(errno.EIO, "Input/output error")
+        except OSError as error:
+            raise CheckpointError("model.safetensors cannot be read.") from error
+
+    monkeypatch.setattr(engine, "score_task", unreadable)
+    with pytest.raises(ScoringError, match="worker ended with status 1"):
+        grid.score(bad, str(grid.root / "hint.json"))
+    monkeypatch.setattr(engine, "score_task", real)  # another attempt can end otherwise
+    assert grid.score(bad, str(grid.root / "hint.json")) == "scored"
 
 
 @pytest.mark.usefixtures("here")
@@ -768,6 +794,21 @@ def test_a_worker_killed_at_its_own_cell_says_so(grid: Grid, hold: Hold) -> None
         error.splitlines()[-1],
     )
     assert not grid.target(cell).exists()
+
+
+def test_ctrl_c_ends_a_job_and_its_worker_with_one_sentence(grid: Grid, hold: Hold) -> None:
+    """A terminal sends it to both."""
+    cell = grid.add("c1", "t1")
+    held = hold(cell)
+    lead = subprocess.Popen(
+        grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(held, lead)
+    os.killpg(lead.pid, signal.SIGINT)
+    error = lead.communicate(timeout=60)[1]  # until both have closed it, so the worker has ended too
+    assert "Traceback" not in error
+    assert error.splitlines()[-1] == "Interrupted."
+    assert lead.returncode == 130
 
 
 def test_two_jobs_of_a_checkpoint_load_its_weights_once(grid: Grid) -> None:

@@ -65,7 +65,7 @@ def test_a_second_study_of_the_name_is_refused() -> None:
     assert str(caught.value) == (
         "ConfigError: other.yaml: study: found 'small', but results/small has the results of config.yaml "
         "(18 cells); those of other.yaml (6 cells) would replace them. Give one of the studies another name, "
-        "or run once with --config replace_results=true."
+        "or run snakemake once with --config replace_results=true."
     )
     for told in (True, "true"):
         merged = {**read_yaml("other.yaml"), "replace_results": told}

@@ -5,10 +5,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ebbtide.locks import LOCKS, is_free, remove_free
+
 HOUR, DAY = 3600.0, 86400.0  # seconds
 LEFTOVER_AGE = DAY
 ENCODED_AGE = 30 * DAY  # of a file in `encoded/`, which is made again if it is needed
 
+# Directories whose files are all alike: why they can be removed, and their least age.
+_PLACES = {
+    "encoded": ("encoded requests, of an unknown study", ENCODED_AGE),
+    LOCKS: ("lock that no process holds", LEFTOVER_AGE),
+}
 _CELL = re.compile(r"([0-9a-f]{32})\.parquet")
 _LEFTOVER = re.compile(
     r"([0-9a-f]{32})\.(tried|failed|unchecked\.parquet|refuted\.parquet|parquet.*\.damaged)"
@@ -44,16 +51,17 @@ def garbage(
 
     Yields
     ------
-    Files only. Temporary files, marks of failed jobs and damaged cells must be older than `LEFTOVER_AGE`, and
-    files in `encoded/` than `ENCODED_AGE`.
+    Files only. Temporary files, marks of failed jobs, damaged cells and locks that no process holds must be
+    older than `LEFTOVER_AGE`, and files in `encoded/` than `ENCODED_AGE`.
     """
-    places = [Path(store), Path(store, "weights"), Path(store, "encoded")]
+    places = [Path(store), *(Path(store, name) for name in ("weights", *_PLACES))]
     for path in (path for place in places if place.is_dir() for path in sorted(place.iterdir())):
         try:
             status = path.lstat()
         except FileNotFoundError:  # another run has renamed it
             continue
-        found = None if path.is_dir() else _reason(path, keep, weights)
+        held = path.parent.name == LOCKS and not is_free(path)
+        found = None if held or path.is_dir() else _reason(path, keep, weights)
         if found and now - status.st_mtime >= max(found[1], older_than):
             yield Garbage(path, found[0], status.st_size, status.st_mtime)
 
@@ -63,6 +71,8 @@ def remove(item: Garbage) -> bool:
     try:
         if item.path.lstat().st_mtime != item.modified:
             return False
+        if item.path.parent.name == LOCKS:
+            return remove_free(item.path)
         item.path.unlink()
     except FileNotFoundError:
         return True
@@ -71,8 +81,8 @@ def remove(item: Garbage) -> bool:
 
 def _reason(path: Path, keep: Collection[str], weights: Collection[str]) -> tuple[str, float] | None:
     """Return why a file can be removed, and its least age in seconds."""
-    if path.parent.name == "encoded":
-        return "encoded requests, of an unknown study", ENCODED_AGE
+    if path.parent.name in _PLACES:
+        return _PLACES[path.parent.name]
     if _TEMPORARY.fullmatch(path.name):
         return "temporary file of a killed job", LEFTOVER_AGE
     if path.parent.name == "weights":

@@ -175,5 +175,8 @@ def attempt_mark(store: str | Path, identity: Identity) -> Path:
 
 
 def failed_mark(cell: str | Path) -> Path:
-    """The marker of a cell whose own job has failed; the next attempt removes it."""
+    """The marker of a cell whose own job has failed; the next attempt removes it.
+
+    It contains the error if that would recur.
+    """
     return Path(cell).with_suffix(".failed")

@@ -69,7 +69,7 @@ def _findings(study: list[str]) -> "Iterator[Finding]":
         from ebbtide.study.load import read_study
 
         try:
-            store = read_study(*study).config["scoring"]["store"]
+            store = read_study(*study, uses_results=False).config["scoring"]["store"]
             yield doctor.Finding(doctor.OK, "study", ", ".join(study))
         except EbbtideError as error:
             yield doctor.Finding(doctor.PROBLEM, "study", str(error).rstrip("."))

@@ -1,6 +1,7 @@
 """The verb `verify`: check every cell of a study or a store."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ def _verify(options: argparse.Namespace) -> None:
     from ebbtide.jobs.verify import move, verify_store, verify_study
     from ebbtide.study.load import read_study
 
+    study: Study | None = None
     not_rescored: EbbtideError | None = None
     if Path(options.what[0]).is_dir():
         if options.rescore or len(options.what) > 1:
@@ -68,9 +70,19 @@ def _verify(options: argparse.Namespace) -> None:
     if not result.damages:
         return
     count = f"{len({damage.path for damage in result.damages})} of {result.checked} files are damaged"
+    raise CellError(f"{count}. {_remedy(options, is_store=study is None)}")
+
+
+def _remedy(options: argparse.Namespace, *, is_store: bool) -> str:
+    """What to run next, as a command that can be copied."""
     if not options.move:
-        raise CellError(f"{count}. Rename them with --move, and run snakemake, which makes them again.")
-    raise CellError(f"{count}. Run snakemake, which makes again what was renamed.")
+        sample = ["--rescore", str(options.rescore), "--seed", str(options.seed)] if options.rescore else []
+        command = shlex.join(["ebbtide", "verify", *options.what, *sample, "--move"])
+        return f"Rename them with: {command}"
+    if is_store:
+        return "The next run of each study of this store scores or copies the cells that its results lack."
+    command = shlex.join(["snakemake", "--cores", "all", "--configfile", *options.what])
+    return f"To score or copy the cells that the results lack, run: {command}"
 
 
 def _rescore(study: "Study", options: argparse.Namespace, result: "Verified") -> None:

@@ -42,7 +42,9 @@ def check_status_checks(workflow: Any) -> None:
     raise ConfigError(
         f"slurm-status-command: found squeue, but this Slurm forgets finished submissions after {remembered} "
         f"seconds (MinJobAge), and Snakemake asks every {_LONGEST_GAP} seconds, so it could wait forever; "
-        "set slurm-status-command to sacct in the profile."
+        f"ask the site for a MinJobAge of {_LONGEST_GAP + _MARGIN}, or set slurm-status-command to sacct in "
+        "the profile, which needs an accounting database. With sacct, end submissions with Ctrl-C only: for "
+        "one that scancel has ended, Snakemake waits forever."
     )
 
 

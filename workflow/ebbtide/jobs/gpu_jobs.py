@@ -32,28 +32,35 @@ def windows(
     most = min(len(devices), len(devices) if most is None else most)
     found: list[Window] = []
     for count in range(1, most + 1):
-        starts = sorted(range(len(devices) - count + 1), key=lambda start: start % count != 0)
-        adjacent = [tuple(devices[start : start + count]) for start in starts]
-        possible = [window for window in adjacent if count == 1 or not any(d.is_slice for d in window)]
+        possible = _windows_of(devices, count)
         if suitable := [w for w in possible if fits(weights, [d.memory for d in w])]:
             return suitable
         found = possible or found
     return found if offload else []
 
 
+def _windows_of(devices: Sequence[Device], count: int) -> list[Window]:
+    """Return the windows of so many devices that a process can use, by preference."""
+    starts = sorted(range(len(devices) - count + 1), key=lambda start: start % count != 0)
+    adjacent = [tuple(devices[start : start + count]) for start in starts]
+    return [window for window in adjacent if count == 1 or not any(d.is_slice for d in window)]
+
+
 def no_window(
     what: str, weights: int, dtype: str, devices: Sequence[Device], most: int | None
 ) -> ScoringError:
     """Return the error for weights for which `windows` finds no alternative."""
-    usable = devices[:most]
-    if any(device.is_slice for device in usable):
-        largest = max(device.memory for device in usable)
+    most = len(devices) if most is None else min(most, len(devices))
+    possible = (window for count in range(1, most + 1) for window in _windows_of(devices, count))
+    usable = max(possible, key=lambda window: sum(device.memory for device in window))
+    if usable[0].is_slice:
+        largest = usable[0].memory
         return ScoringError(
             f"{what}: the weights take {gigabytes(weights)} in {dtype}, more than {WEIGHTS_FRACTION:.0%} of "
             f"the largest visible MIG slice ({gigabytes(largest)}), and a process can use only one. Make a "
             "larger slice, use a narrower scoring.dtype, or set scoring.offload: true, which is slow."
         )
-    where = "the visible GPUs" if len(usable) == len(devices) else "the GPUs that scoring.gpus allows"
+    where = "the visible GPUs" if most == len(devices) else "the GPUs that scoring.gpus allows"
     return too_large(what, weights, dtype, [device.memory for device in usable], where)
 
 

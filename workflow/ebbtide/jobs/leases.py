@@ -2,19 +2,22 @@
 
 The locks are of the kernel (`flock`), on node-local disk, and the same for all users of the machine. A
 process that dies frees its locks; a worker that inherits the descriptors keeps them, also if its parent is
-killed.
+killed. Whoever locks a file also binds a socket to a name made from its path, which is in the kernel alone:
+the lock of a deleted file would exclude nobody. Containers have names of their own, so files are needed too.
 
 A job takes all the devices that it needs or none, and waits without holding any, so jobs cannot wait for each
 other. Whoever has waited for `PATIENCE` seconds is served next: otherwise a stream of jobs for one GPU could
 keep a job for several waiting for ever.
 """
 
+import errno
 import json
 import math
 import os
 import pwd
 import random
 import re
+import socket
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ebbtide.errors import ScoringError
+from ebbtide.files import digest
 from ebbtide.jobs.devices import Device, visible_only
 from ebbtide.locks import try_lock
 
@@ -52,8 +56,9 @@ class Lease:
         content = {"pid": os.getpid(), "worker": worker, "user": _user(), "purpose": self.purpose}
         for descriptor in self.descriptors:
             with suppress(OSError):  # a full disk; the lock holds without it
+                status = os.fstat(descriptor)
                 # Another user can put a hard link to a file of yours in place of the lock; it stays as it is.
-                if os.fstat(descriptor).st_nlink > 1:
+                if status.st_nlink > 1 or not stat.S_ISREG(status.st_mode):
                     continue
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(content).encode(), 0)
@@ -84,13 +89,13 @@ def lease(
     ScoringError
         The lock files cannot be opened.
     """
-    directory = lock_directory(create=True)
     started = time.monotonic()
     said, tried, pause = -math.inf, False, _SHORTEST
     with ExitStack() as turn, ExitStack() as held:
         has_turn = False  # the right to try, of one job at a time
         while True:
-            has_turn = has_turn or _lock(directory / "turn.lock", turn) is not None
+            directory = lock_directory(create=True)  # each time: it may be deleted in the meantime
+            has_turn = has_turn or bool(_lock(directory / "turn.lock", turn))
             waited = time.monotonic() - started
             if has_turn:
                 tried = True
@@ -133,7 +138,8 @@ def holder(device: Device) -> str | None:
         opened.callback(os.close, descriptor)
         if not try_lock(descriptor):
             return _described(os.read(descriptor, _LONGEST_NOTE))
-    return None
+    with ExitStack() as bound:
+        return "a process whose lock file was deleted" if _bind(path, bound) is None else None
 
 
 def _waiting(windows: Sequence[Window]) -> str:
@@ -171,9 +177,9 @@ def _first_free(directory: Path, windows: Sequence[Window], purpose: str, held: 
         with ExitStack() as taken:
             descriptors: list[int] = []
             for device in window:
-                if (descriptor := _lock(_lock_file(directory, device), taken)) is None:
+                if not (locked := _lock(_lock_file(directory, device), taken)):
                     break
-                descriptors.append(descriptor)
+                descriptors += locked
             else:
                 held.push(taken.pop_all())
                 return Lease(window, tuple(descriptors), visible_only(window), purpose)
@@ -184,22 +190,46 @@ def _lock_file(directory: Path, device: Device) -> Path:
     return directory / f"{re.sub(r'[^A-Za-z0-9-]', '_', device.uuid)}.lock"
 
 
-def _lock(path: Path, held: ExitStack) -> int | None:
-    """Lock a file and return its descriptor, which `held` closes; None if another process holds the lock."""
+def _lock(path: Path, held: ExitStack) -> list[int]:
+    """Lock a file; return the descriptors of the lock, which `held` closes; none if another has it."""
     with ExitStack() as opened:
-        descriptor = _open(path)
+        try:
+            descriptor = _open(path)
+        except FileNotFoundError:  # somebody deletes the directory
+            return []
         opened.callback(os.close, descriptor)
         try:
-            if try_lock(descriptor) and _is_at(descriptor, path):
-                held.push(opened.pop_all())
-                return descriptor
+            if not try_lock(descriptor) or not _is_at(descriptor, path):
+                return []
         except OSError as error:  # a file system without locks
             raise _unusable(path, error.strerror or str(error)) from None
-    return None
+        if (name := _bind(path, opened)) is None:
+            return []
+        held.push(opened.pop_all())
+        return [descriptor, *name]
+
+
+def _bind(path: Path, held: ExitStack) -> list[int] | None:
+    """Bind a socket to the name of a lock, until `held` closes it; None if another process has the name.
+
+    Returns the descriptor, or none where sockets cannot have such names, which only Linux has.
+    """
+    name = f"\0ebbtide-gpu-{digest(os.path.realpath(path))}"
+    with ExitStack() as opened:
+        try:
+            bound = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            bound.bind(name)
+        except OSError as error:
+            return None if error.errno == errno.EADDRINUSE else []
+        held.push(opened.pop_all())
+        return [bound.fileno()]
 
 
 def _open(path: Path) -> int:
-    """Open a lock file, and create it for all users if it does not exist; links are not followed."""
+    """Open a lock file, and create it for all users if it does not exist; links are not followed.
+
+    Raises `ScoringError`, and `FileNotFoundError` without the directory.
+    """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         # Creation is a step of its own: Linux refuses O_CREAT for another user's file in such a directory.
@@ -215,6 +245,8 @@ def _open(path: Path) -> int:
             os.close(descriptor)
             fresh.unlink()
         return _plain(os.open(path, flags), path)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from None
 

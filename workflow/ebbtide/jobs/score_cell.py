@@ -28,6 +28,7 @@ from ebbtide.errors import CellError, ScoringError, StorageError
 from ebbtide.files import canonical_json, check_writable, read_json
 from ebbtide.jobs.signals import exit_reason
 from ebbtide.locks import node_lock, shared_lock
+from ebbtide.logs import ABOVE
 
 if TYPE_CHECKING:
     from ebbtide.jobs.leases import Lease
@@ -79,6 +80,9 @@ def score_cell(
         if not _exists(source, identity, after):
             how = "scored"
             _clear(source)
+            if error := _recurring_error(source, [hint, checkpoint, requests]):
+                print(error, file=sys.stderr)
+                raise ScoringError(f"{target} was not scored again: an earlier attempt failed, and {ABOVE}")
             store.failed_mark(source).unlink(missing_ok=True)
             job: dict[str, Any] = {"checkpoint": checkpoint, "requests": requests, "identity": dict(identity)}
             job |= {"cells": cells, "hint": hint, "threads": threads}
@@ -115,6 +119,20 @@ def read_hint(path: str | None) -> Mapping[str, Any]:
     if path is None or not Path(path).exists():
         return {}
     return read_json(path, ScoringError, "delete it, and run snakemake to write it again")
+
+
+def _recurring_error(cell: Path, inputs: Sequence[str | None]) -> str:
+    """Return the error of an earlier attempt of this run that another one would end with, or nothing.
+
+    An attempt counts if its inputs have not changed since; `inputs` begins with the hint, which each run
+    writes. A job started by hand has none, and is always done.
+    """
+    try:
+        failed = store.failed_mark(cell).stat().st_mtime_ns
+        changed = max(Path(path).stat().st_mtime_ns for path in inputs if path)
+        return store.failed_mark(cell).read_text() if inputs[0] and changed <= failed else ""
+    except OSError:
+        return ""
 
 
 def _copy(cell: Path, target: str) -> None:
@@ -192,6 +210,11 @@ def _locks(cells: str, name: str) -> Iterator[list[int]]:
         yield [file.fileno() for file in files]
 
 
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal; a worker is killed by its job, without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _work(job: Mapping[str, Any], locks: Sequence[int], lease: "Lease") -> int:
     """Run the worker, which inherits the file descriptors of the locks; return its exit status."""
     command = [sys.executable, "-m", "ebbtide.jobs.worker", canonical_json(job)]
@@ -199,9 +222,14 @@ def _work(job: Mapping[str, Any], locks: Sequence[int], lease: "Lease") -> int:
     # Code from a checkpoint's repository may run there, and must not see the token.
     environment = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
     environment |= lease.environment
-    with subprocess.Popen(command, pass_fds=[*locks, *lease.descriptors], env=environment) as worker:
-        lease.note(worker.pid)
+    with subprocess.Popen(
+        command,
+        pass_fds=[*locks, *lease.descriptors],
+        env=environment,
+        preexec_fn=_ignore_interrupts,  # noqa: PLW1509 (this process has one thread)
+    ) as worker:
         try:
+            lease.note(worker.pid)
             return worker.wait()
         except BaseException:  # Ctrl-C
             worker.kill()

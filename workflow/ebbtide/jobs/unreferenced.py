@@ -6,7 +6,11 @@ from pathlib import Path
 from ebbtide.cells import store
 from ebbtide.cells.garbage import Garbage, garbage
 from ebbtide.errors import ConfigError
+from ebbtide.schema import relative
+from ebbtide.study.claim import has_claim
 from ebbtide.study.load import read_study
+
+_CHECKOUT = ("Snakefile", ".snakemake")  # in a directory in which studies run
 
 
 def unreferenced(
@@ -24,17 +28,17 @@ def unreferenced(
     weights: set[str] = set()
     stores: set[str] = set()
     for file in studies:
-        study = read_study(file, results="both")  # also the cells that `results: imported` ignores
+        # Also the cells that `results: imported` ignores, and those of several studies of one name.
+        study = read_study(file, results="both", uses_results=False)
         if study.unlocked:
             raise ConfigError(
                 f"{file}: what it refers to is unknown, because these are not locked: "
                 f"{', '.join(study.unlocked)}. Run snakemake lock --cores 1 --configfile {file}."
             )
-        if not _runs_here(file, study.name):
+        if (elsewhere := _other_checkout(file)) and not has_claim(study.name, study.claim):
             raise ConfigError(
-                f"{file}: what it refers to is unknown, because it lies outside this directory and has no "
-                "results here, and its relative paths start where it runs. Copy it into this directory, with "
-                "absolute paths."
+                f"{file}: what it refers to is unknown, because it lies {elsewhere} and has no results here, "
+                "and its relative paths start where it runs. Copy it into this checkout, with absolute paths."
             )
         stores.add(study.config["scoring"]["store"])
         for checkpoint in study.checkpoints():
@@ -48,8 +52,14 @@ def unreferenced(
     return list(garbage(directory, keep, weights, now=now, older_than=older_than))
 
 
-def _runs_here(file: str | Path, study: str) -> bool:
-    return Path(file).resolve().is_relative_to(Path.cwd()) or Path("results", study).is_dir()
+def _other_checkout(file: str | Path) -> str | None:
+    """Say where a study file is if it may run in another directory; else None."""
+    here, parents = Path.cwd(), Path(file).resolve().parents
+    if here not in parents:
+        return "outside this directory"
+    below = parents[: parents.index(here)]
+    found = [place for place in below if any((place / mark).exists() for mark in _CHECKOUT)]
+    return f"in another checkout ({relative(found[0])})" if found else None
 
 
 def _names(directory: str | Path, stores: Iterable[str]) -> bool:

@@ -69,6 +69,9 @@ def main() -> int:
         except EbbtideError as error:
             failed = True
             log.error("%s", error)
+            # A file that cannot be read can be the fault of this machine.
+            if error.recurs and not isinstance(error.__context__, OSError):
+                store.failed_mark(store.path_of(work.cells, job["identity"])).write_text(str(error))
         if not work.loaded.device_lost:
             _score_siblings(work, done=int(own and not failed))
     except (StorageError, OSError) as error:
@@ -90,7 +93,8 @@ def _score_into_store(work: Work, job: Job) -> int:
         log.exception("scoring %s failed", job["requests"])
         work.loaded.device_lost = "CUDA error" in str(error)
         raise ScoringError(
-            f"{job['requests']} with {job['checkpoint']}: {type(error).__name__}: {first_line(error)}."
+            f"{job['requests']} with {job['checkpoint']}: {type(error).__name__}: {first_line(error)}.",
+            recurs=False,
         ) from error
 
 

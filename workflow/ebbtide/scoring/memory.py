@@ -43,7 +43,8 @@ def check_all_devices(what: str, files: Sequence[Path], dtype: str) -> None:
     raise ScoringError(
         f"{what}: the weights take {gigabytes(weights)} in {dtype}, but only {gigabytes(sum(free))} of the "
         f"{gigabytes(sum(total))} of the visible GPUs are free: another program uses them. End it, or choose "
-        "other GPUs (CUDA_VISIBLE_DEVICES)."
+        "other GPUs (CUDA_VISIBLE_DEVICES).",
+        recurs=False,
     )
 
 

@@ -55,7 +55,8 @@ def score_padded(
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise ScoringError(out_of_memory_message(f"a text of {longest} tokens")) from error
+                message = out_of_memory_message(f"a text of {longest} tokens")
+                raise ScoringError(message, recurs=False) from error
         if not enough:  # outside the except clause, whose traceback keeps the tensors alive
             batch_tokens = size // 2
             log.info("out of memory: continuing with batches of %d tokens", batch_tokens)

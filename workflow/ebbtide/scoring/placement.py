@@ -23,11 +23,12 @@ def fits(weights: int, memory: Sequence[int]) -> bool:
 
 def too_large(what: str, weights: int, dtype: str, memory: Sequence[int], where: str) -> ScoringError:
     """Return the error for weights that do not fit on the GPUs `where`, which have these bytes of memory."""
-    size = max(memory)
+    size, count = max(memory), len(memory)
+    sizes = f" ({', '.join(map(gigabytes, memory))})" if len(set(memory)) > 1 else ""
     needed = -(-weights // int(WEIGHTS_FRACTION * size))
     return ScoringError(
         f"{what}: the weights take {gigabytes(weights)} in {dtype}, more than {WEIGHTS_FRACTION:.0%} of the "
-        f"{gigabytes(sum(memory))} of {where}; found {len(memory)} GPU{'s' * (len(memory) != 1)}, needed: "
+        f"{gigabytes(sum(memory))} of {where}; found {count} GPU{'s' * (count != 1)}{sizes}, needed: "
         f"{needed} of {gigabytes(size)}. Provide them, use a narrower scoring.dtype, or set "
         "scoring.offload: true to keep the rest in CPU memory, which is slow."
     )

@@ -58,7 +58,9 @@ def score_trie(
             enough, size = False, stop - start or chunk
             if size == 1:
                 depth = trie.depth[min(start, len(trie) - 1)]
-                raise ScoringError(out_of_memory_message(f"one token at depth {depth}")) from error
+                raise ScoringError(
+                    out_of_memory_message(f"one token at depth {depth}"), recurs=False
+                ) from error
         if enough:
             counters.chunk = max(counters.chunk, stop - start)
             start = stop

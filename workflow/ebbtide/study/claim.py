@@ -36,22 +36,32 @@ def check_claim(study: str, claim: Mapping[str, Any], where: str) -> None:
 
     A file that was renamed, has got another `study:` or cannot be read any more has lost its claim.
     """
-    try:
-        known = read_json(claim_path(study), ConfigError)
-        files, cells = dict(known["files"]), int(known["cells"])
-    except (ConfigError, ValueError, KeyError, TypeError):
-        return
+    files, cells = _known(study)
     own = claim["files"]
     lost = [file for file in files if file not in own and not _has_claim(file, files[file])]
     others = [file for file in files if file not in own and file not in lost]
     added = [file for file in own if file not in files]
-    if own and (others or len(added) > len(lost)):
+    if files and own and (others or len(added) > len(lost)):
         raise ConfigError(
             f"{where}: study: found {study!r}, but {claim_path(study).parent} has the results of "
             f"{' and '.join(files)} ({cells} cells); those of {' and '.join(own)} ({claim['cells']} cells) "
-            f"would replace them. Give one of the studies another name, or run once "
+            f"would replace them. Give one of the studies another name, or run snakemake once "
             "with --config replace_results=true."
         )
+
+
+def has_claim(study: str, claim: Mapping[str, Any]) -> bool:
+    """Whether the results in `results/{study}/` are those of these files."""
+    return bool(_known(study)[0].keys() & claim["files"].keys())
+
+
+def _known(study: str) -> tuple[dict[str, str | None], int]:
+    """Return the files whose results are in `results/{study}/`, and the number of their cells."""
+    try:
+        known = read_json(claim_path(study), ConfigError)
+        return dict(known["files"]), int(known["cells"])
+    except (ConfigError, ValueError, KeyError, TypeError):
+        return {}, 0
 
 
 def _key(file: str) -> str:

@@ -42,6 +42,8 @@ def load_study(
     files: Sequence[str | Path],
     results: str | None = None,
     only: Collection[str] | None = None,
+    *,
+    uses_results: bool = True,
 ) -> Study:
     """Check a configuration and resolve its grid.
 
@@ -56,6 +58,8 @@ def load_study(
     only
         Names of the models that a job of a run needs. Other models are left out, and the checks of the whole
         study, which the run itself has made.
+    uses_results
+        False for a caller that neither reads nor writes `results/{study}/`, which may be another study's.
 
     Raises
     ------
@@ -90,7 +94,7 @@ def load_study(
         lock=grid.lock,
     )
     if only is None:
-        _check_whole(study, file_of)
+        _check_whole(study, file_of, uses_results=uses_results)
     return study
 
 
@@ -149,7 +153,7 @@ def _resolved(
     return _Grid(models, hub, on_disk, lock_file, lock, unlocked, findings)
 
 
-def _check_whole(study: Study, file_of: FileOf) -> None:
+def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
     """Make the checks that need all models, and all tasks unless the lock is incomplete."""
     settings, models, tasks = study.config, study.models, study.tasks
     if not study.unlocked:
@@ -160,7 +164,7 @@ def _check_whole(study: Study, file_of: FileOf) -> None:
         if "runs" in settings:
             arms, where = runs_of(models.values()), f"{file_of('runs')}: runs"
             check_runs(settings["runs"], arms, tasks, where, partial=bool(study.imported))
-    if not settings["replace_results"]:
+    if uses_results and not settings["replace_results"]:
         check_claim(study.name, study.claim, file_of("study"))
     # With rows from a hub the caller checks, because locking and auditing must remain possible.
     if not study.hub and not any(finding.action == STOP for finding in study.findings):
@@ -225,12 +229,15 @@ def _tasks(names: Sequence[str], file: str) -> dict[str, Task]:
     return tasks
 
 
-def read_study(*files: str | Path, results: str | None = None) -> Study:
-    """Load a study from its YAML files, without Snakemake; later files override earlier ones."""
+def read_study(*files: str | Path, results: str | None = None, uses_results: bool = True) -> Study:
+    """Load a study from its YAML files, without Snakemake; later files override earlier ones.
+
+    See `load_study` for `results` and `uses_results`.
+    """
     config: dict[str, Any] = {}
     for file in files:
         config = _merged(config, read_yaml(file))
-    return load_study(config, files, results)
+    return load_study(config, files, results, uses_results=uses_results)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def lock_checkpoints(files: Sequence[str | Path], follow: Iterable[str] = ()) ->
     Imported models are also locked, so that they can be scored later. Raises the errors of `lock_study`, and
     `ConfigError` for a study without checkpoints from a hub.
     """
-    study = read_study(*files, results="both")
+    study = read_study(*files, results="both", uses_results=False)
     if not study.hub:
         raise ConfigError(f"{study.file}: models: found none from a hub, so there is nothing to lock.")
     messages = lock_study(study.hub, Hub(), study.lock_file, follow, files)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.files import digest
-from ebbtide.metrics.direction import find_metric, sign_of
+from ebbtide.metrics.direction import direction_of, sign_of
 from ebbtide.statistics.panel import Trajectory, trained_in_order
 from ebbtide.statistics.resampling import bootstrap, named_rng
 from ebbtide.statistics.resolution.curves import Curve, Summary, along, curve_of
@@ -96,8 +96,7 @@ class Run:
 
 def is_judged(metric: str) -> bool:
     """Whether a metric has a better end. Ties and baselines have none, so they tell no run from another."""
-    known = find_metric(metric)
-    return known is None or known.higher_is_better is not None
+    return bool(direction_of(metric))
 
 
 def runs_of(
