@@ -18,9 +18,12 @@ from ebbtide.statistics.resampling import named_rng
 from ebbtide.statistics.runs.contrasts import Difference, SeedNoise, contrast
 from ebbtide.statistics.runs.curves import curve_of
 from ebbtide.statistics.runs.pairs import Pair, pair_of
+from ebbtide.statistics.runs.savings import token_saving
+from ebbtide.statistics.runs.seeds import seed_components
 from simulated import autoregressive, simulate_runs
 
 ALPHA = 0.05
+NO_METRICS = pd.DataFrame(columns=["model", "task", "metric", "value", "stderr", "n", "chance", "tokens"])
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Setting:
     persistence: float = 0.5
     level: float = 0.55
     binary: bool = True
-    curved: bool = True
+    slope: float = 0.1  # per decade of tokens
     given: bool = False  # whether the sd of seeds is given for arms with one run
 
     def __str__(self) -> str:
@@ -50,10 +53,10 @@ class Setting:
         )
 
 
-def made_up(rng: np.random.Generator, of: Setting, difference: float = 0.0) -> Pair:
-    """Draw the runs of two arms whose true means differ by `difference` at every checkpoint."""
+def trajectories(rng: np.random.Generator, of: Setting, difference: float = 0.0) -> list[Trajectory]:
+    """Draw the runs of arms `b`, then `a`, whose true means differ by `difference` at every checkpoint."""
     tokens = np.linspace(1, of.T, of.T) * 1e9
-    shape = of.level + (0.1 * np.log10(tokens / tokens[-1]) if of.curved else 0.0)
+    shape = of.level + (of.slope * np.log10(tokens / tokens[-1]))
     truth = []
     for runs, sd, shift in zip(of.runs, of.seeds, (difference, 0.0), strict=True):
         noise = of.checkpoints * autoregressive(rng, of.T, runs, of.persistence).T
@@ -61,10 +64,15 @@ def made_up(rng: np.random.Generator, of: Setting, difference: float = 0.0) -> P
     values = simulate_runs(rng, np.vstack(truth), of.n, of.persistence, 1.0, binary=of.binary)
     places = pd.DataFrame({"checkpoint": range(of.T), "step": range(1, of.T + 1), "tokens": tokens})
     names = np.arange(of.n).astype(str)
-    curves = [
-        curve_of(Trajectory(f"m{i}", "t", places, {}, names, np.arange(of.n), {"x": own}), "x")
+    return [
+        Trajectory(f"m{i}", "t", places, {}, names, np.arange(of.n), {"accuracy": own})
         for i, own in enumerate(values)
     ]
+
+
+def made_up(rng: np.random.Generator, of: Setting, difference: float = 0.0) -> Pair:
+    """Draw a pair of arms; see `trajectories`."""
+    curves = [curve_of(one, "accuracy") for one in trajectories(rng, of, difference)]
     split = of.runs[0]
     return pair_of("s", ("b", curves[:split]), ("a", curves[split:]), 0.0)
 
@@ -131,9 +139,51 @@ def settings() -> Iterator[Setting]:
         yield replace(base, runs=runs, level=0.95, n=200, **quiet)
 
 
+def components(draws: int) -> Iterator[dict[str, object]]:
+    """Intervals of the standard deviation of seeds, and of the token ratio of arms that do not differ."""
+    row = {"table": "runs", "low": 0.93, "high": 0.97, "draws": draws}
+    base = Setting(T=40, last=5)
+    for runs in (2, 3, 9):
+        for persistence in (0.0, 0.5, 0.9):
+            for sd in (0.015, 0.05):
+                of = replace(base, runs=(runs, 1), seeds=(sd, sd), persistence=persistence)
+                hits = [_covers_seeds(of, draw) for draw in range(draws)]
+                yield row | {
+                    "what": "interval of the sd of seeds covers",
+                    "setting": str(of),
+                    "found": float(np.mean(hits)),
+                }
+    for runs in (1, 3):
+        of = replace(base, runs=(runs, runs), seeds=(0.0, 0.0) if runs == 1 else (0.01, 0.01), slope=0.4)
+        hits = [_covers_ratio(of, draw) for draw in range(draws)]
+        yield row | {
+            "what": "interval of the token ratio covers",
+            "setting": str(of),
+            "high": 1.0,
+            "found": float(np.mean(hits)),
+        }
+
+
+def _covers_seeds(of: Setting, draw: int) -> bool:
+    runs = trajectories(named_rng(f"{of} {draw}"), of)[: of.runs[0]]
+    arms = pd.DataFrame({"model": [run.model for run in runs], "arm": "b", "size": "s"})
+    settings = {"metrics": ["accuracy"], "alpha": ALPHA, "last": of.last, "tolerance": 0.0, "suites": {}}
+    [one] = seed_components(runs, NO_METRICS, arms, settings).to_dict("records")
+    return bool(one["sd_seeds_low"] <= of.seeds[0] <= one["sd_seeds_high"])
+
+
+def _covers_ratio(of: Setting, draw: int) -> bool:
+    """Whether the interval contains the true ratio of an arm that is ahead by half of the tokens."""
+    pair = made_up(named_rng(f"{of} {draw}"), of, of.slope * float(np.log10(2)))
+    last = contrast([pair], [np.arange(of.T - of.last, of.T)])
+    saving = token_saving(pair, last, of.last, 1, ALPHA)
+    return saving.low <= 0.5 <= saving.high
+
+
 def simulate(draws: int) -> pd.DataFrame:
-    """One row per setting and question: `what, setting, found, draws`."""
-    return pd.DataFrame([row for of in settings() for row in rates(of, draws)])
+    """One row per setting and question, columns of docs/simulations.tsv."""
+    rows = [row for of in settings() for row in rates(of, draws)]
+    return pd.DataFrame([*rows, *components(draws)])
 
 
 if __name__ == "__main__":

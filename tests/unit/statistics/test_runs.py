@@ -121,9 +121,7 @@ def test_without_errors_of_examples_runs_are_compared_by_the_t_test_of_their_mea
 
 def test_examples_that_runs_share_count_once() -> None:
     """Runs of an arm that agree on every example add nothing; those with their own changes count once."""
-    setting = Setting(
-        runs=(8, 8), seeds=(0.0, 0.0), checkpoints=0.0, T=1, last=1, persistence=0.0, curved=False
-    )
+    setting = Setting(runs=(8, 8), seeds=(0.0, 0.0), checkpoints=0.0, T=1, last=1, persistence=0.0, slope=0.0)
     draws = [found(setting, draw) for draw in range(150)]
     true = np.var([one.value for one in draws])
     assert np.mean([one.se**2 for one in draws]) == pytest.approx(true, rel=0.25)
