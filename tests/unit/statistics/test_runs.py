@@ -16,7 +16,7 @@ from ebbtide.statistics.runs.contrasts import contrast, detectable_shift
 from ebbtide.statistics.runs.curves import Curve, curve_of
 from ebbtide.statistics.runs.pairs import NotComparable, pair_of
 from ebbtide.statistics.runs.seeds import seed_components
-from ebbtide.statistics.runs.trend_noise import checkpoint_noise
+from ebbtide.statistics.runs.trend_noise import checkpoint_noise, local_scatter
 from simulate_runs import ALPHA, Setting, found, made_up
 
 SETTINGS: dict[str, Any] = {
@@ -178,10 +178,13 @@ def test_checkpoint_noise_is_the_scatter_around_the_trend_beyond_that_of_example
     assert checkpoint_noise(tokens, line, nothing, at).variance == 0
     assert np.isnan(checkpoint_noise(tokens[:3], line[:3], nothing, at[:1] * 0).variance)
     draws = [line + 0.02 * rng.standard_normal(24) for _ in range(60)]
-    alone = [checkpoint_noise(tokens, y, nothing, at).single for y in draws]
+    alone = [local_scatter(tokens, y, nothing, at) for y in draws]
     assert np.mean(alone) == pytest.approx(0.02**2, rel=0.3)
-    explained = [checkpoint_noise(tokens, y, np.eye(24) * 0.02**2, at).single for y in draws]
-    assert np.mean(explained) < 0.25 * np.mean(alone)
+    explained = [local_scatter(tokens, y, np.eye(24) * 0.02**2, at) for y in draws]
+    assert abs(np.mean(explained)) < 0.25 * np.mean(alone)
+    with_examples = [checkpoint_noise(tokens, y, np.eye(24) * 0.02**2, at).variance for y in draws]
+    without = [checkpoint_noise(tokens, y, nothing, at).variance for y in draws]
+    assert np.mean(with_examples) < 0.5 * np.mean(without)
     slow = np.cumsum(0.005 * rng.standard_normal((60, 24)), axis=1)
     persistence = [
         np.mean([checkpoint_noise(tokens, y, nothing, at).persistence for y in of]) for of in (draws, slow)

@@ -45,7 +45,7 @@ from scipy.stats import t as student
 
 from ebbtide.statistics.detectable import POWER
 from ebbtide.statistics.runs.pairs import Arm, Pair
-from ebbtide.statistics.runs.trend_noise import checkpoint_noise
+from ebbtide.statistics.runs.trend_noise import checkpoint_noise, local_scatter
 
 MOST_DF = 1e6  # the normal distribution
 
@@ -237,7 +237,7 @@ def noise_of_runs(arm: Arm, at: np.ndarray) -> float:
 
     Only for display, the mean over runs: the variance between runs contains it.
     """
-    found = [checkpoint_noise(arm.tokens, values, arm.covariance, at).single for values in arm.values]
+    found = [local_scatter(arm.tokens, values, arm.covariance, at) for values in arm.values]
     return max(float(np.mean(found)), 0.0) / len(at) if not np.isnan(found).any() else np.nan
 
 

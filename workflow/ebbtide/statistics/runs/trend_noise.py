@@ -33,9 +33,6 @@ class CheckpointNoise:
     ----------
     variance
         NaN if the curve has fewer than `FEWEST` checkpoints.
-    single
-        The variance of a single checkpoint around the line, RSS / (W - 2), less that of examples: unbiased
-        if neighbours are independent, and may be negative. It is smaller than σ² if they are alike.
     df
         Degrees of freedom of `variance`; infinite if that is 0.
     persistence
@@ -43,13 +40,12 @@ class CheckpointNoise:
     """
 
     variance: float
-    single: float
     df: float
     persistence: float
 
 
-UNKNOWN = CheckpointNoise(np.nan, np.nan, np.nan, np.nan)
-NO_NOISE = CheckpointNoise(0.0, 0.0, np.inf, np.nan)
+UNKNOWN = CheckpointNoise(np.nan, np.nan, np.nan)
+NO_NOISE = CheckpointNoise(0.0, np.inf, np.nan)
 
 
 def checkpoint_noise(
@@ -68,18 +64,14 @@ def checkpoint_noise(
     at
         Indices of the averaged checkpoints, ascending.
     """
-    near = _neighbourhood(at, len(curve))
-    y = curve[near]
-    if len(y) < FEWEST:
+    local = _residual(tokens, curve, covariance, at)
+    if local is None:
         return UNKNOWN
-    average = np.zeros(len(y))
-    average[at - near.start] = 1 / len(at)
-    line = _line(np.log10(tokens[near]).tobytes(), average.tobytes())
-    residual = y @ line.contrasts  # (W - 2,), without the line
+    line, residual, examples = local
     scatter = float(np.sqrt(np.mean(residual**2)))
-    if scatter <= 1e-12 * max(1.0, float(np.abs(y).max())):
+    if scatter <= 1e-12 * max(1.0, float(np.abs(curve).max())):
         return NO_NOISE
-    known = line.contrasts.T @ np.nan_to_num(covariance[near, near]) @ line.contrasts / scatter**2
+    known = examples / scatter**2
     # For every ρ, axes in which both R and Σ are diagonal: variance σ² + λ.
     values, axes = np.linalg.eigh(line.whiten @ known @ line.whiten.swapaxes(1, 2))
     squares = np.einsum("rji,rjk,k->ri", axes, line.whiten, residual / scatter) ** 2
@@ -91,10 +83,37 @@ def checkpoint_noise(
     of_mean = _SIGMA[:, None] * np.sqrt(line.spreads)
     return CheckpointNoise(
         (float((weights * of_mean).sum()) * scatter) ** 2,
-        float(1 - np.trace(known) / len(known)) * scatter**2,
-        float(len(y) - 2),
+        float(len(residual)),
         float(weights.sum(axis=0) @ _RHO),
     )
+
+
+def local_scatter(tokens: np.ndarray, curve: np.ndarray, covariance: np.ndarray, at: np.ndarray) -> float:
+    """Return the variance of a single checkpoint around the line, RSS / (W - 2), less that of examples.
+
+    Parameters as for `checkpoint_noise`. Unbiased if neighbours are independent, and too small if they are
+    alike; it may be negative. NaN if the curve has fewer than `FEWEST` checkpoints.
+    """
+    local = _residual(tokens, curve, covariance, at)
+    if local is None:
+        return np.nan
+    _, residual, examples = local
+    return float(np.mean(residual**2) - np.trace(examples) / len(examples))
+
+
+def _residual(
+    tokens: np.ndarray, curve: np.ndarray, covariance: np.ndarray, at: np.ndarray
+) -> tuple["_Line", np.ndarray, np.ndarray] | None:
+    """Return the line, and curve (W - 2,) and covariance (W - 2, W - 2) without it; None if W is small."""
+    near = _neighbourhood(at, len(curve))
+    y = curve[near]
+    if len(y) < FEWEST:
+        return None
+    average = np.zeros(len(y))
+    average[at - near.start] = 1 / len(at)
+    line = _line(np.log10(tokens[near]).tobytes(), average.tobytes())
+    examples = line.contrasts.T @ np.nan_to_num(covariance[near, near]) @ line.contrasts
+    return line, y @ line.contrasts, examples
 
 
 def _neighbourhood(at: np.ndarray, count: int) -> slice:
