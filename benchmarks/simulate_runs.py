@@ -23,6 +23,7 @@ from ebbtide.statistics.runs.seeds import seed_components
 from simulated import autoregressive, simulate_runs
 
 ALPHA = 0.05
+DOMINATES = 0.05  # sd of checkpoints beside about 0.02 of 500 examples
 NO_METRICS = pd.DataFrame(columns=["model", "task", "metric", "value", "stderr", "n", "chance", "tokens"])
 
 
@@ -91,6 +92,7 @@ def rates(of: Setting, draws: int) -> Iterator[dict[str, object]]:
         kind = "several runs"
     else:
         kind = "one run" if of.given or not any(of.seeds) else "one run, seeds unknown"
+        kind += ", checkpoints dominate" if of.checkpoints >= DOMINATES else ""
     none = [found(of, draw) for draw in range(draws)]
     detectable = float(np.median([one.detectable(ALPHA) for one in none]))
     some = [found(of, draw, detectable) for draw in range(draws)]  # also the margin of equivalence
@@ -131,6 +133,8 @@ def settings() -> Iterator[Setting]:
             yield replace(one, runs=(1, 1), seeds=(0.0, 0.0))
             yield replace(one, runs=(1, 1), given=True)
             yield replace(one, runs=(1, 1))
+            for runs in ((1, 1), (3, 3)):
+                yield replace(one, runs=runs, seeds=(0.0, 0.0), checkpoints=DOMINATES)
     yield replace(base, runs=(5, 3), seeds=(0.03, 0.006))
     yield replace(base, runs=(1, 3), given=True)
     for runs in ((1, 1), (3, 3), (5, 5)):

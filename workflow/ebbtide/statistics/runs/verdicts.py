@@ -127,7 +127,10 @@ def _verdict(one: Compared, p: float, equivalent: tuple[float, float], alpha: fl
     p_equivalent, margin = equivalent
     unsaid = ""
     if one.seeds_missing:
-        unsaid = "; the noise of seeds is not known, so this compares these runs, not their recipes"
+        unsaid = (
+            "; the noise of seeds is not known, nor checkpoint noise that persists, so this compares "
+            "these runs, not their recipes"
+        )
     if not one.found.se > 0:
         return "undecided", "no noise is known or observed, so nothing is tested"
     if not direction_of(one.unit.metric):
