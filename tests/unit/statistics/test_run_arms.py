@@ -121,6 +121,7 @@ def test_the_seed_noise_of_another_study_is_averaged_over_its_arms() -> None:
     table = table.assign(metric="accuracy", size="70M")
     found = seed_noise(table).set_index("task")
     assert found.loc["qa", "sd"] == pytest.approx((2 * 0.03**2 / 6) ** 0.5)
+    assert seed_noise(table[table["arm"] == "y"]).empty  # 0 is below the other noise, which is not known
     assert found.loc["qa", "df"] == 6 and found.loc["s", "sd"] == pytest.approx(0.1)
     with pytest.raises(ConfigError, match=r"runs\.seed_sd\.table: found a table without runs"):
         seed_noise(table.drop(columns="runs"))

@@ -85,7 +85,8 @@ def seed_noise(table: pd.DataFrame) -> pd.DataFrame:
     """Return the noise between seeds by task, metric and size from seeds.tsv of another study.
 
     Its arms have other names, so that their variances are averaged, weighted by degrees of freedom. Suites
-    are named like tasks. Columns `task, metric, size, sd, df`. Raises `ConfigError` for another table.
+    are named like tasks. Estimates of 0 are left out: a noise below the other noise is not known to be 0.
+    Columns `task, metric, size, sd, df`. Raises `ConfigError` for another table.
     """
     columns = {"task", "suite", "metric", "size", "runs", "sd_seeds"}
     if missing := columns - set(table):
@@ -103,7 +104,7 @@ def seed_noise(table: pd.DataFrame) -> pd.DataFrame:
         task=rows["task"].where(rows["task"] != "", rows["suite"]), df=df, sum=df * rows["sd_seeds"] ** 2
     )
     found = rows.groupby(["task", "metric", "size"], as_index=False)[["df", "sum"]].sum()
-    return found.assign(sd=np.sqrt(found["sum"] / found["df"])).drop(columns="sum")
+    return found[found["sum"] > 0].assign(sd=np.sqrt(found["sum"] / found["df"])).drop(columns="sum")
 
 
 def _chosen(section: Mapping[str, Any], reference: str, without_arm: str) -> list[Notice]:
