@@ -104,7 +104,8 @@ def seed_noise(table: pd.DataFrame) -> pd.DataFrame:
         task=rows["task"].where(rows["task"] != "", rows["suite"]), df=df, sum=df * rows["sd_seeds"] ** 2
     )
     found = rows.groupby(["task", "metric", "size"], as_index=False)[["df", "sum"]].sum()
-    return found[found["sum"] > 0].assign(sd=np.sqrt(found["sum"] / found["df"])).drop(columns="sum")
+    found = found.assign(sd=np.sqrt(found["sum"] / found["df"])).drop(columns="sum")
+    return found[found["sd"] > 0]
 
 
 def _chosen(section: Mapping[str, Any], reference: str, without_arm: str) -> list[Notice]:
