@@ -25,7 +25,7 @@ from ebbtide.statistics.resolution.places import Place
 from ebbtide.statistics.resolution.proxies import SUPPORTED
 from ebbtide.statistics.resolution.runs import Settings, runs_of
 from ebbtide.statistics.resolution.tables import tables_of
-from simulated import _ar
+from simulated import autoregressive
 
 T, ALPHA, REACH = 24, 0.05, ndtri(0.975) + ndtri(0.8)
 MANY = 60_000  # examples behind the true variances
@@ -58,7 +58,7 @@ def margins(rng: np.random.Generator, levels: np.ndarray, n: int, persistence: f
     """Margins (runs, T, n) of examples; an answer is right where its margin is above 0."""
     hard = rng.standard_normal(n)
     thresholds = ndtri(np.clip(levels, 1e-6, 1 - 1e-6)) * np.sqrt(2)
-    noise = np.stack([_ar(rng, levels.shape[1], n, persistence) for _ in levels])
+    noise = np.stack([autoregressive(rng, levels.shape[1], n, persistence) for _ in levels])
     return thresholds[:, :, None] - hard - noise
 
 

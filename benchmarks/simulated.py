@@ -21,7 +21,7 @@ def simulate(  # noqa: PLR0917 (the parameters of the model, in its order)
     noise e of variance 1 and correlation `persistence` between neighbouring checkpoints. Means 0 and 1 are
     exact.
     """
-    return _below(spread * rng.standard_normal(n) + _ar(rng, T, n, persistence), means, spread)
+    return _below(spread * rng.standard_normal(n) + autoregressive(rng, T, n, persistence), means, spread)
 
 
 def flicker(rng: np.random.Generator, n: int, means: Sequence[float], persistence: float) -> np.ndarray:
@@ -60,8 +60,34 @@ def simulate_clusters(  # noqa: PLR0917
     groups = int(clusters[-1]) + 1
     own, common = np.sqrt(1 - shared), np.sqrt(shared)
     difficulty = spread * (own * rng.standard_normal(n) + common * rng.standard_normal(groups)[clusters])
-    noise = own * _ar(rng, T, n, persistence) + common * _ar(rng, T, groups, persistence)[:, clusters]
+    noise = (
+        own * autoregressive(rng, T, n, persistence)
+        + common * autoregressive(rng, T, groups, persistence)[:, clusters]
+    )
     return _below(difficulty + noise, means, spread), clusters
+
+
+def simulate_runs(
+    rng: np.random.Generator,
+    means: np.ndarray,
+    n: int,
+    persistence: float,
+    spread: float,
+    *,
+    binary: bool = True,
+) -> np.ndarray:
+    """Values (R, T, n) of runs on the same examples, whose expectations are `means` (R, T).
+
+    Difficulties u ~ N(0, spread²) are common to all runs; the AR(1) noise e of variance 1 is each run's own.
+    Answers are 0/1 as in `simulate`, or the continuous means + u + e.
+    """
+    runs, T = means.shape
+    noise = autoregressive(rng, T, runs * n, persistence).reshape(T, runs, n).swapaxes(0, 1)
+    latent = spread * rng.standard_normal(n) + noise
+    if not binary:
+        return means[..., None] + latent
+    thresholds = ndtri(np.clip(means, 1e-6, 1 - 1e-6)) * np.sqrt(1 + spread**2)
+    return (latent < thresholds[..., None]).astype(float)
 
 
 def _below(latent: np.ndarray, means: np.ndarray | float, spread: float) -> np.ndarray:
@@ -69,7 +95,7 @@ def _below(latent: np.ndarray, means: np.ndarray | float, spread: float) -> np.n
     return (latent < thresholds[:, None]).astype(float)
 
 
-def _ar(rng: np.random.Generator, T: int, n: int, persistence: float) -> np.ndarray:
+def autoregressive(rng: np.random.Generator, T: int, n: int, persistence: float) -> np.ndarray:
     """Stationary AR(1) noise of variance 1, (T, n)."""
     noise = rng.standard_normal((T, n))
     for t in range(1, T):

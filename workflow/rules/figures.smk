@@ -35,6 +35,7 @@ for stage, figures in OUTPUTS.figures_by_stage().items():
             titles=STUDY.config["titles"],
             regression=REGRESSION,
             alpha=STUDY.config["trajectories"]["alpha"],
+            runs=RUNS,
             scaling_laws=SCALING_LAWS,
             dropped=STUDY.dropped(),
             code=CODE.script("plot"),

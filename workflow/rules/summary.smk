@@ -26,6 +26,7 @@ SUMMARISED = {
         ),
         *("result_audit", "checkpoint_audit", "scale_points", "predictions"),
         *("resolution", "proxies"),
+        *("run_sentences", "run_notices"),
     )
 }
 OUTPUTS.tables(
@@ -43,7 +44,11 @@ NAMED = [
     for name in (
         "figures/curves.pdf",
         "figures/trends.pdf",
-        *(f"{t}.tsv" for t in ("trends", "alarms", "verdicts", "notices")),
+        "figures/run_matrix.pdf",
+        *(
+            f"{t}.tsv"
+            for t in ("trends", "alarms", "verdicts", "run_verdicts", "notices")
+        ),
     )
     if f"{RESULTS}/{name}" in OUTPUTS.named_files()
 ]

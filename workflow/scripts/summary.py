@@ -32,7 +32,13 @@ def main(job) -> None:
     write_tsv(notices_table(notices), job.output.notices)
     files = [f"{results}/{name}" for name in params.named]
     text = summarise(
-        metrics, found, tables["verdicts"], notices, files, robustness=tables["robustness_verdicts"]
+        metrics,
+        found,
+        tables["verdicts"],
+        notices,
+        files,
+        robustness=tables["robustness_verdicts"],
+        runs=tables.get("run_sentences"),
     )
     write_text(text, job.output.summary)
 

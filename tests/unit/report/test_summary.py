@@ -108,6 +108,17 @@ def test_the_grid_the_verdicts_and_their_reasons():
     assert "\nebbs with size: t (11 of 15 choices)\nrises: u\n" in text
 
 
+def test_the_sentences_about_runs_come_before_the_notices():
+    table = metrics({"t": [0.5, 0.6]})
+    found = outcomes(table, None, None, followed=["accuracy"])
+    runs = pd.DataFrame({"reference": "old", "sentence": ["new leads at 70M.", "new leads at 1B."]})
+    notices = [Notice("note", "defaulted", "Something.")]
+    text = summarise(table, found, NONE, notices, [], runs=runs)
+    heading = "Runs compared with old, over their last checkpoints"
+    assert f"\n\n{heading}\nnew leads at 70M.\nnew leads at 1B.\n\nWhat to know" in text
+    assert "Runs compared" not in summarise(table, found, NONE, notices, [], runs=runs[:0])
+
+
 def test_tasks_without_a_regression_have_their_reason_among_the_notices_only():
     table = metrics({"t": [0.5, 0.6]})
     without = VERDICTS.iloc[2:].assign(why="no regression: one model size only")

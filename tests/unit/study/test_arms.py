@@ -1,13 +1,25 @@
 """Arms of a comparison of runs: from rows, series and patterns to a table, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 from pandas import NA
 
 from ebbtide.checkpoints.hub.catalogue import HubModel, series_models
 from ebbtide.checkpoints.series import CATALOGUE, models_of, read_series
 from ebbtide.errors import ConfigError
+from ebbtide.grid import Checkpoint, Model
 from ebbtide.schema import check, load_schema
-from ebbtide.study.arms import Run, arms_of, arms_table, check_runs, left_out, reference_of, runs_of
+from ebbtide.study.arms import (
+    Run,
+    arms_of,
+    arms_table,
+    check_runs,
+    left_out,
+    reference_of,
+    runs_of,
+    size_labels,
+)
 from ebbtide.study.load import read_study
 from workspace import Workspace, write_small_study
 
@@ -17,6 +29,13 @@ RUNS = [
     *(Run(f"code-70m-seed{s}", "code", s, 70_000_000, 70_426_624) for s in (1, 2)),
     Run("code-1.4b", "code", None, 1_400_000_000),
     Run("other", parameters=26_816),
+]
+MODELS = [
+    Model(r.model, (Checkpoint(r.model, "main", 0, 0, "w", "t", "r", 0, "float32", nominal=r.nominal),))
+    for r in RUNS
+]
+MODELS = [
+    replace(m, arm=r.arm, seed=r.seed, parameters=r.parameters) for m, r in zip(MODELS, RUNS, strict=True)
 ]
 
 
@@ -40,7 +59,7 @@ def test_patterns_choose_the_models_and_name_the_arms() -> None:
     named = {"b": ["code-70m-*"], "a": ["base-*", "base-70m-seed1"], "c": ["other"]}
     table = arms_table(arms_of(RUNS, named, WHERE))
     assert table["arm"].tolist() == ["b"] * 2 + ["a"] * 3 + ["c"]
-    assert table["size"].tolist()[-1] == "26,816"  # exact, as no name states it
+    assert table["size"].tolist()[-1] == "26.8K"  # of its parameters, as no name states it
     assert reference_of(named, "a", WHERE) == "a"
 
 
@@ -70,22 +89,29 @@ def test_patterns_choose_the_models_and_name_the_arms() -> None:
 )
 def test_what_cannot_be_compared_is_refused(section: dict, said: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
-        check_runs(settings(**section), RUNS, ["fact_qa", "arithmetic"], WHERE)
+        check_runs(settings(**section), MODELS, ["fact_qa", "arithmetic"], [], WHERE)
     assert all(word in str(error.value) for word in ["mine.yaml", *said]), error.value
 
 
 def test_without_two_arms_the_message_says_what_rows_state() -> None:
     with pytest.raises(ConfigError, match=r"runs.arms: missing, .* found none; .* set arm in rows"):
-        check_runs(settings(), [RUNS[-1]], [], WHERE)
+        check_runs(settings(), MODELS[-1:], [], [], WHERE)
     with pytest.raises(ConfigError, match="found only 'base'"):
-        check_runs(settings(), RUNS[:3], [], WHERE)
+        check_runs(settings(), MODELS[:3], [], [], WHERE)
 
 
-def test_models_and_tasks_of_imports_are_not_known_yet() -> None:
-    section = {"arms": {"a": ["base-*"], "b": ["imported-*"]}, "suites": {"all": ["imported_task"]}}
-    check_runs(settings(**section), RUNS, [], WHERE, partial=True)
+def test_models_and_tasks_of_imports_are_known_if_their_rows_list_them() -> None:
+    section = {"arms": {"a": ["base-*"], "b": ["mine-*"]}, "suites": {"all": ["imported_task"]}}
+    check_runs(settings(**section), MODELS, [], [{"format": "lm_eval_results"}], WHERE)
     with pytest.raises(ConfigError, match=r"runs\.reference"):  # a name of the section itself
-        check_runs(settings(**section, reference="c"), RUNS, [], WHERE, partial=True)
+        check_runs(settings(**section, reference="c"), MODELS, [], [{"format": "lm_eval_results"}], WHERE)
+    listed = {"models": [{"name": "mine-70m", "parameters": {"nominal": 70_000_000}}]}
+    check_runs(settings(**section), MODELS, [], [listed], WHERE)
+    listed = {"models": [{"name": "mine-1b", "parameters": {"nominal": 1_000_000_000}}]}
+    with pytest.raises(ConfigError, match=r"runs\.arms\.b: found runs of 1B parameters"):
+        check_runs(settings(**section), MODELS, [], [listed], WHERE)
+    with pytest.raises(ConfigError, match=r"runs\.arms\.b: found 'mine-\*', which matches no model"):
+        check_runs(settings(**section), MODELS, [], [{"models": [{"name": "yours"}]}], WHERE)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +178,7 @@ def test_rows_of_the_hub_and_on_disk_state_arm_seed_and_size() -> None:
 def test_a_study_is_checked_when_it_is_loaded(workspace: Workspace) -> None:
     with workspace.edited("config.yaml") as config:
         config["runs"] = {"arms": {"small": ["small-d8"], "large": ["small-d16"]}}
-    with pytest.raises(ConfigError, match=r"config.yaml: runs.arms.large: found runs of [\d,]+ parameters"):
+    with pytest.raises(ConfigError, match=r"config.yaml: runs.arms.large: found runs of [\d.]+K parameters"):
         read_study("config.yaml")
     with workspace.edited("config.yaml") as config:
         config["runs"]["arms"]["large"] = ["small-d8", "small-d16"]
@@ -171,3 +197,8 @@ def test_models_on_disk_have_the_sizes_of_their_files(tmp_path, monkeypatch) -> 
     [run] = runs_of([model.model()])
     assert (run.arm, run.seed, run.nominal, run.size) == ("base", 2, 1000, 1000)
     assert run.parameters > 0
+
+
+def test_sizes_that_three_digits_do_not_tell_apart_are_exact() -> None:
+    runs = [Run("a", parameters=26_816), Run("b", parameters=26_824), Run("c", nominal=1_400_000_000)]
+    assert size_labels(runs) == {26_816: "26,816", 26_824: "26,824", 1_400_000_000: "1.4B"}

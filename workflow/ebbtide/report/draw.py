@@ -18,6 +18,7 @@ from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
 from ebbtide.figures.resolution import plot_resolution
 from ebbtide.figures.robustness import plot_robustness
+from ebbtide.figures.runs import plot_run_curves, plot_run_matrix
 from ebbtide.figures.scale import plot_scale
 from ebbtide.figures.theme import write
 from ebbtide.figures.trends import plot_trends
@@ -42,7 +43,7 @@ def draw_figures(
     tables
         Name → file of the tables that the study has.
     settings
-        `titles`, `regression`, `alpha`, `scaling_laws`, `dropped`: see `rules/figures.smk`.
+        `titles`, `regression`, `alpha`, `runs`, `scaling_laws`, `dropped`: see `rules/figures.smk`.
     outputs
         Files; those of a figure are named after it.
     """
@@ -114,6 +115,15 @@ class Figures:
         """Tasks by signal-to-noise ratio."""
         table = with_properties(self._tsv("resolution").astype({"size": str}))
         return plot_resolution(table, self._settings["alpha"], self._titles)
+
+    def run_matrix(self) -> p9.ggplot:
+        """Differences between arms, by task and size."""
+        return plot_run_matrix(with_properties(self._tsv("run_verdicts")), self._titles)
+
+    def run_curves(self) -> p9.ggplot:
+        """Differences between arms over training."""
+        differences = with_properties(self._tsv("run_differences"))
+        return plot_run_curves(differences, self._settings["runs"]["alpha"], self._titles)
 
     def scale(self, metric: str) -> p9.ggplot:
         """A metric over training compute."""

@@ -181,6 +181,8 @@ def of_statistics(
         yield from of_resolution(tables["resolution"], tables["proxies"])
     if "scale_points" in tables:
         yield from of_scaling_trends(tables["scale_points"])
+    if "run_notices" in tables:
+        yield from from_records(tables["run_notices"].to_dict("records"))
     if "predictions" in tables:
         yield from of_scaling_laws(tables["predictions"])
 

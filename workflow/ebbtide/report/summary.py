@@ -21,6 +21,7 @@ def summarise(
     files: Sequence[str],
     *,
     robustness: pd.DataFrame | None = None,
+    runs: pd.DataFrame | None = None,
 ) -> str:
     """Return the summary as text: sections of lines, separated by blank lines.
 
@@ -38,11 +39,14 @@ def summarise(
         Paths to name at the end; those that exist when the run ends.
     robustness
         Rows of robustness_verdicts.tsv: under how many other choices of the analysis each verdict holds.
+    runs
+        Rows of run_sentences.tsv, if the study compares runs.
     """
     sections = [
         _grid(metrics),
         _outcome_lines(outcomes),
         _verdict_lines(verdicts, _survival(robustness)),
+        _run_lines(runs),
         notice_lines(notices),
         [f"Files: {', '.join(files)}."] if files else [],
     ]
@@ -123,6 +127,13 @@ def _outcome(row: Mapping[Any, Any], widths: Mapping[str, int]) -> str:
     if row["outcome"] == "undecided" and row["reason"]:
         parts.append(str(row["reason"]))
     return f"{names}  {'; '.join(parts)}"
+
+
+def _run_lines(runs: pd.DataFrame | None) -> list[str]:
+    if runs is None or runs.empty:
+        return []
+    references = " and ".join(dict.fromkeys(runs["reference"]))
+    return [f"Runs compared with {references}, over their last checkpoints", *runs["sentence"]]
 
 
 def _number(value: float) -> str:

@@ -7,6 +7,7 @@ replicates. Arms are compared within a size.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import ConfigError, nearest
@@ -54,6 +55,20 @@ def runs_of(models: Iterable[Model]) -> list[Run]:
         Run(m.name, m.arm, m.seed, max((c.nominal for c in m.checkpoints), default=0), m.parameters)
         for m in models
     ]
+
+
+def imported_runs(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Run], bool]:
+    """Return the models that rows of `imported` list, and whether rows without a list may add others."""
+    found: dict[str, Run] = {}
+    complete = True
+    for row in rows:
+        complete &= "models" in row
+        for model in row.get("models", ()):
+            sizes = model.get("parameters", {})
+            found[model["name"]] = Run(
+                model["name"], nominal=sizes.get("nominal", 0), parameters=sizes.get("total", 0)
+            )
+    return list(found.values()), not complete
 
 
 def arms_of(
@@ -144,11 +159,10 @@ def check_sizes(arms: Mapping[str, Sequence[Run]], reference: str, where: str) -
 
 def check_runs(
     settings: Mapping[str, Any],
-    runs: Sequence[Run],
+    models: Iterable[Model],
     tasks: Iterable[str],
+    imported: Sequence[Mapping[str, Any]],
     where: str,
-    *,
-    partial: bool = False,
 ) -> None:
     """Raise `ConfigError` unless the section `runs` fits the models and tasks of the study.
 
@@ -156,35 +170,54 @@ def check_runs(
     ----------
     settings
         The section, valid by its schema.
-    tasks
-        Names of tasks that a suite may have.
-    partial
-        Whether imported results may add models and tasks.
+    models, tasks
+        The grid; a suite may have its tasks.
+    imported
+        Checked rows of `imported`, which add models and tasks. Those that they do not list are checked once
+        they are read.
     """
+    others, partial = imported_runs(imported)
+    known_runs = runs_of(models)
+    runs = [*known_runs, *(run for run in others if run.model not in {r.model for r in known_runs})]
+    table = (settings["seed_sd"] or {}).get("table")
+    if table is not None and not Path(table).is_file():
+        raise ConfigError(f"{where}.seed_sd.table: {table} is not a file; run the study that makes it first.")
     arms = arms_of(runs, settings["arms"], where, partial=partial)
     names = list(settings["arms"] or arms)
     if not partial or settings["arms"]:
         check_sizes(arms, reference_of(names, settings["reference"], where), where)
     known = list(tasks)
-    for suite, of_suite in settings["suites"].items():
+    for suite, of_suite in suites_of(settings).items():
         if suite in known:
             raise ConfigError(
                 f"{where}.suites.{suite}: there is a task of this name; give the suite another one."
             )
-        for task in of_suite:
-            if task not in known and not partial:
+        for task in of_suite["tasks"]:
+            if task not in known and not imported:
                 raise ConfigError(
                     f"{where}.suites.{suite}: found {task!r}; allowed: {', '.join(known) or 'none'}"
                     f"{nearest(task, known) or '.'}"
                 )
 
 
-def size_labels(runs: Iterable[Run]) -> dict[int, str]:
-    """Return the label of each size: 70M for a nominal size, else the exact number, 26,816."""
-    sizes = {run.size: run.nominal > 0 for run in runs}
+def suites_of(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the `tasks`, `metric` and `resample_tasks` of each suite of the section `runs`."""
     return {
-        size: _short(size) if nominal else f"{size:,}" if size else UNKNOWN for size, nominal in sizes.items()
+        name: {
+            "metric": settings["metrics"][0],
+            "resample_tasks": False,
+            **(given if isinstance(given, Mapping) else {"tasks": given}),
+        }
+        for name, given in settings["suites"].items()
     }
+
+
+def size_labels(runs: Iterable[Run]) -> dict[int, str]:
+    """Return the label of each size, with three digits (70M, 15.3K), or all if these are not enough."""
+    sizes = {run.size for run in runs}
+    short = {size: _short(size) if size else UNKNOWN for size in sizes}
+    several = {label for label in short.values() if list(short.values()).count(label) > 1}
+    return {size: f"{size:,}" if label in several else label for size, label in short.items()}
 
 
 def arms_table(arms: Mapping[str, Sequence[Run]]) -> "pd.DataFrame":
@@ -214,8 +247,8 @@ def _stated(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def _short(number: int) -> str:
-    """A nominal size as names of models write it: 70M, 1.4B."""
+    """A number with three digits: 70M, 1.4B, 15.3K."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if number >= size:
-            return f"{number / size:.6g}{unit}"
+            return f"{number / size:.3g}{unit}"
     return str(number)

@@ -19,7 +19,7 @@ from ebbtide.grid import Model
 from ebbtide.schema import check, load_schema, read_yaml, relative
 from ebbtide.sources import mirrors
 from ebbtide.study.allowed_alarms import check_allow, with_dates_as_text
-from ebbtide.study.arms import check_runs, runs_of
+from ebbtide.study.arms import check_runs
 from ebbtide.study.checks import (
     apply_results_choice,
     check_checkpoints,
@@ -162,8 +162,8 @@ def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
         if "scaling_laws" in settings:
             check_scaling(settings["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
         if "runs" in settings:
-            arms, where = runs_of(models.values()), f"{file_of('runs')}: runs"
-            check_runs(settings["runs"], arms, tasks, where, partial=bool(study.imported))
+            where = f"{file_of('runs')}: runs"
+            check_runs(settings["runs"], models.values(), tasks, study.imported, where)
     if uses_results and not settings["replace_results"]:
         check_claim(study.name, study.claim, file_of("study"))
     # With rows from a hub the caller checks, because locking and auditing must remain possible.

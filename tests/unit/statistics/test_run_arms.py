@@ -1,0 +1,133 @@
+"""From a study to a comparison of runs: arms with sizes from metrics, settings in full, and doubts."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ebbtide.errors import ConfigError
+from ebbtide.schema import check, load_schema
+from ebbtide.statistics.runs.arms import comparison_of, seed_noise
+from ebbtide.statistics.runs.compare import compare_runs
+from ebbtide.statistics.runs.seeds import COLUMNS, seed_components
+from ebbtide.study.arms import Run
+
+TOKENS = [100, 200, 300, 400]
+
+
+def settings(**more: object) -> dict[str, Any]:
+    return check({"runs": more, "study": "s"}, load_schema("config"), "mine.yaml")["runs"]
+
+
+def means(accuracy: dict[str, float], *, nominal: int = 70_000_000, total: int = 70_426_624) -> pd.DataFrame:
+    """Imported means of every model at four checkpoints, on two tasks of 400 examples."""
+    return pd.DataFrame(
+        {
+            "model": model,
+            "checkpoint": f"step{tokens}",
+            "step": tokens,
+            "tokens": tokens,
+            "parameters_total": total,
+            "parameters_non_embedding": total // 2,
+            "parameters_active": total // 2,
+            "parameters_nominal": nominal,
+            "task": task,
+            "metric": "accuracy",
+            "value": value,
+            "stderr": 0.02,
+            "n": 400,
+            "chance": 0.5,
+            "source": "imported",
+        }
+        for model, value in accuracy.items()
+        for task in ("qa", "sums")
+        for tokens in TOKENS
+    )
+
+
+METRICS = means({"a0": 0.6, "a1": 0.61, "b0": 0.7, "b1": 0.71, "c": 0.6})
+STATED = [*(Run(f"a{s}", "a", s) for s in (0, 1)), *(Run(f"b{s}", "b", s) for s in (0, 1)), Run("c")]
+
+
+def test_arms_of_rows_get_the_sizes_of_their_metrics() -> None:
+    table, full, notices = comparison_of(STATED, METRICS, settings(suites={"both": ["qa", "sums"]}))
+    assert table["model"].tolist() == ["a0", "a1", "b0", "b1"]
+    assert set(table["size"]) == {"70M"} and set(table["parameters"]) == {70_000_000}
+    assert full["reference"] == "a"
+    assert full["suites"] == {
+        "both": {"tasks": ["qa", "sums"], "metric": "accuracy", "resample_tasks": False}
+    }
+    details = [notice.detail for notice in notices]
+    assert details == [
+        "Arms are compared with a, the first.",
+        "Models without an arm are not in the comparison of runs: c.",
+    ]
+
+
+def test_imported_models_are_in_arms_by_their_names() -> None:
+    section = settings(arms={"new": ["b*"], "old": ["a*", "c"]}, reference="old")
+    table, full, notices = comparison_of([], METRICS, section)
+    assert table["arm"].tolist() == ["new", "new", "old", "old", "old"]
+    assert table["seed"].isna().all() and notices == []
+    assert full["reference"] == "old"
+
+
+def test_the_comparison_runs_on_these_settings_as_they_are() -> None:
+    section = settings(suites={"both": {"tasks": ["qa", "sums"], "resample_tasks": True}})
+    table, full, _ = comparison_of(STATED, METRICS, section)
+    compared = compare_runs([], METRICS, table, full)
+    last = compared.verdicts.set_index(["task", "suite"])
+    assert last.loc[("qa", ""), "difference"] == pytest.approx(0.1)
+    assert last.loc[("", "both"), "difference"] == pytest.approx(0.2)  # chance is 0 and all right is 1
+    assert compared.sentences["sentence"].tolist()[0].startswith("b leads on ")
+    assert list(seed_components([], METRICS, table, full)) == list(COLUMNS)
+
+
+def test_an_unknown_task_is_refused_once_the_imports_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"runs\.suites\.all: found 'q', without any metrics; allowed: qa"):
+        comparison_of(STATED, METRICS, settings(suites={"all": ["qa", "q"]}))
+    with pytest.raises(ConfigError, match=r"runs\.arms\.b: found 'd\*', which matches no model"):
+        comparison_of(STATED, METRICS, settings(arms={"a": ["a*"], "b": ["d*"]}))
+
+
+def test_sizes_in_one_arm_only_unknown_sizes_and_repeated_seeds_are_said() -> None:
+    large = means({"b2": 0.8}, nominal=0, total=1_400_000)
+    stated = [*STATED[:4], Run("b2", "b", 0)]
+    _, _, notices = comparison_of(stated, pd.concat([METRICS, large]), settings(reference="a"))
+    assert [n.detail for n in notices if n.kind == "not_compared"] == [
+        "b at 1.4M is not compared, because a has no run of this size."
+    ]
+    unknown = means({m: 0.6 for m in ("a0", "b0", "b1")}, nominal=0, total=0).assign(
+        parameters_non_embedding=0
+    )
+    stated = [Run("a0", "a"), Run("b0", "b", 3), Run("b1", "b", 3)]
+    table, _, notices = comparison_of(stated, unknown, settings(reference="a"))
+    assert set(table["size"]) == {"unknown size"}
+    first, second = notices
+    assert first.detail == "a0, b0, b1 of unknown size are compared as if they had the same size."
+    assert (second.kind, second.count) == ("suspicious", 2)
+    assert second.detail.startswith("2 models (b0, b1) have the same seed")
+
+
+def test_the_seed_noise_of_another_study_is_averaged_over_its_arms() -> None:
+    """Variances are weighted by degrees of freedom; arms of one run have none."""
+    rows = [
+        ("qa", "", "x", 3, 0.03),
+        ("qa", "", "y", 5, 0.0),
+        ("qa", "", "z", 1, None),
+        ("", "s", "x", 2, 0.1),
+    ]
+    table = pd.DataFrame(rows, columns=["task", "suite", "arm", "runs", "sd_seeds"])
+    table = table.assign(metric="accuracy", size="70M")
+    found = seed_noise(table).set_index("task")
+    assert found.loc["qa", "sd"] == pytest.approx((2 * 0.03**2 / 6) ** 0.5)
+    assert seed_noise(table[table["arm"] == "y"]).empty  # 0 is below the other noise, which is not known
+    assert found.loc["qa", "df"] == 6 and found.loc["s", "sd"] == pytest.approx(0.1)
+    with pytest.raises(ConfigError, match=r"runs\.seed_sd\.table: found a table without runs"):
+        seed_noise(table.drop(columns="runs"))
+    with pytest.raises(ConfigError, match="no arm with two or more runs"):
+        seed_noise(table[table["arm"] == "z"])
+    section = settings(arms={"a": ["a0"], "b": ["b0"]}, seed_sd={"table": "t.tsv", "source": "elsewhere"})
+    arms, full, _ = comparison_of(STATED, METRICS, section, table)
+    verdicts = compare_runs([], METRICS, arms, full).differences
+    assert "elsewhere" in verdicts[verdicts["task"] == "qa"]["source_of_noise"].iloc[0]

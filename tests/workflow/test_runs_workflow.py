@@ -1,0 +1,62 @@
+"""The stage runs as a user has it: two mixtures with two seeds each, imported as means."""
+
+from pathlib import Path
+
+import pytest
+
+from ebbtide.tables import read_tsv
+from workspace import Workspace
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+MODELS = {"base-0": 0.60, "base-1": 0.61, "facts-0": 0.80, "facts-1": 0.81}
+TARGETS = [f"results/mixtures/{name}" for name in ("summary.txt", "figures/run_matrix.png")]
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        f"{model}\t{step}\t{task}\t{value + step / 1e5}\t0.02"
+        for model, value in MODELS.items()
+        for step in (100, 200, 300, 400)
+        for task in ("qa", "sums")
+    ]
+    (tmp_path / "t.tsv").write_text("\n".join(["model\tstep\ttask\taccuracy\tse", *lines]) + "\n")
+    sizes = {"nominal": 70_000_000, "total": 70_426_624, "non_embedding": 18_915_328}
+    row = {
+        "format": "table",
+        "files": ["t.tsv"],
+        "columns": {"model": "model", "step": "step", "task": "task", "value": "accuracy", "stderr": "se"},
+        "metric": "accuracy",
+        "n": {"qa": 600, "sums": 600},
+        "chance": {"qa": 0.5, "sums": 0.5},
+        "models": [{"name": m, "tokens_per_step": 10, "parameters": sizes} for m in MODELS],
+    }
+    section = {"arms": {"base": ["base-*"], "facts": ["facts-*"]}, "suites": {"both": ["qa", "sums"]}}
+    workspace = Workspace(tmp_path)
+    workspace.write_yaml("config.yaml", {"study": "mixtures", "imported": [row], "runs": section})
+    return workspace
+
+
+def test_the_sentence_of_a_comparison_is_in_the_summary(study: Workspace) -> None:
+    study.snakemake("--cores", "1", *TARGETS)
+    results = study.path / "results/mixtures"
+    verdicts = read_tsv(results / "run_verdicts.tsv")
+    assert verdicts["difference"].round(6).tolist() == [0.2, 0.2, 0.4]
+    assert set(verdicts["size"]) == {"70M"} and set(verdicts["arm"]) == {"facts"}
+    [sentence] = read_tsv(results / "run_sentences.tsv")["sentence"]
+    summary = (results / "summary.txt").read_text()
+    assert f"Runs compared with base, over their last checkpoints\n{sentence}\n" in summary
+    assert "note     defaulted: Arms are compared with base, the first." in summary
+    assert (results / "figures/run_matrix.png").read_bytes().startswith(b"\x89PNG")
+    assert set(read_tsv(results / "seeds.tsv")["runs"]) == {2}
+
+    with study.edited("config.yaml") as config:
+        config["runs"]["last"] = 2
+    dry = study.snakemake("-n", *TARGETS).stdout
+    assert "rule runs:" in dry and "rule plot_runs:" in dry and "rule import_results:" not in dry
+
+    with study.edited("config.yaml") as config:
+        config["runs"]["arms"]["facts"] = ["fact-*"]
+    told = study.snakemake("--cores", "1", *TARGETS, check=False)
+    assert told.returncode != 0 and "runs.arms.facts: found 'fact-*', which matches no model" in told.stdout

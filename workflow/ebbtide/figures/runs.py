@@ -1,0 +1,191 @@
+"""Arms of runs compared: a matrix of differences coloured by evidence, and differences over training."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from ebbtide.errors import FigureError
+from ebbtide.figures.frame import labeller, lines_of, panel_columns, strip_width, wrapped
+from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, footnote, palette, shapes, theme_paper
+from ebbtide.titles import title
+
+# Evidence of a tile → its colour and that of its number; as in other figures, blue is better, orange worse.
+EVIDENCE = {
+    "wins, p ≤ 0.001": ("#1f5fa6", "white"),
+    "wins": ("#9cc5e6", "black"),
+    "equivalent": ("#cfcfcf", "black"),
+    "undecided": ("#ffffff", "black"),
+    "loses": ("#f0bd86", "black"),
+    "loses, p ≤ 0.001": ("#a6500a", "white"),
+}
+STRONG = 0.001
+MOST_BANDS = 3  # lines with bands per panel; with more, only the largest size has one
+ALL_SIZES = "all"
+MARKS = {"wins": " ▲", "loses": " ▼", "equivalent": " ≈"}  # the verdict without colour
+
+
+def plot_run_matrix(verdicts: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
+    """Draw run_verdicts.tsv as tiles: a panel per arm, a row per task and suite, a column per size.
+
+    `verdicts` has the columns of `metrics.direction.with_properties`. The number is the difference, in points
+    for shares; the colour is its evidence, adjusted over all tiles. Suites are below the tasks.
+
+    Raises `FigureError` for an empty table.
+    """
+    if verdicts.empty:
+        raise FigureError("run_verdicts.tsv: no row; no task is known for runs of two arms of one size.")
+    several = verdicts["metric"].nunique() > 1
+    rows = verdicts.assign(
+        row=_names(verdicts, titles, several),
+        evidence=[_evidence(v, p) for v, p in zip(verdicts["verdict"], verdicts["p_adjusted"], strict=True)],
+        text=[
+            f"{_number(value, share)}{MARKS.get(verdict, '')}"
+            for value, share, verdict in zip(
+                verdicts["difference"], verdicts["is_share"], verdicts["verdict"], strict=True
+            )
+        ],
+        panel=verdicts["arm"] + " − " + verdicts["reference"],
+    )
+    rows["ink"] = rows["evidence"].map({name: ink for name, (_, ink) in EVIDENCE.items()})
+    downwards = list(dict.fromkeys(rows.sort_values("suite", key=lambda s: s != "", kind="stable")["row"]))
+    sizes, panels = list(dict.fromkeys(rows["size"])), list(dict.fromkeys(rows["panel"]))
+    rows = rows.assign(
+        row=pd.Categorical(rows["row"], downwards[::-1], ordered=True),
+        size=pd.Categorical(rows["size"], sizes, ordered=True),
+        panel=pd.Categorical(rows["panel"], panels, ordered=True),
+    )
+    legend = list(EVIDENCE)
+    beside = 0.6 + 0.12 * max(len(line) for name in downwards for line in name.split("\n"))
+    tile = min(2.4, max(1.5, (PAGE_CM - beside) / (len(sizes) * len(panels))))
+    columns = max(1, min(len(panels), int((PAGE_CM - beside) / (tile * len(sizes)))))
+    width = min(PAGE_CM, max(14.0, beside + columns * tile * len(sizes)))
+    note, note_cm = footnote(_note(rows), width)
+    height = -(-len(panels) // columns) * (0.9 + 0.45 * len(downwards)) + 2.6 + note_cm
+    return (
+        p9.ggplot(rows, p9.aes("size", "row"))
+        + p9.geom_tile(p9.aes(fill="evidence"), color="#e0e0e0", size=0.4)
+        + p9.geom_text(p9.aes(label="text", color="ink"), size=POINTS - 0.5, show_legend=False)
+        + p9.facet_wrap("panel", ncol=columns)
+        + p9.scale_x_discrete(expand=(0, 0), labels=[_size(size) for size in sizes])
+        + p9.scale_y_discrete(expand=(0, 0))
+        + p9.scale_color_identity()
+        + p9.scale_fill_manual(
+            values={name: fill for name, (fill, _) in EVIDENCE.items()}, limits=legend, name="Evidence"
+        )
+        + p9.labs(x="Size (parameters)", y="Task or suite")
+        + theme_paper(width, height)
+        + p9.theme(panel_grid_major=p9.element_blank(), legend_key=p9.element_rect(color="#b0b0b0"))
+        + p9.guides(fill=p9.guide_legend(nrow=1))
+        + note
+    )
+
+
+def plot_run_curves(
+    differences: pd.DataFrame, alpha: float = 0.05, titles: Mapping[str, str] | None = None
+) -> p9.ggplot:
+    """Draw the rows of scope `point` of run_differences.tsv over training tokens, with their intervals.
+
+    `differences` has the columns of `metrics.direction.with_properties`. There is a panel per arm, task and
+    metric, and a line per size.
+
+    Raises `FigureError` when no row has a difference.
+    """
+    rows = differences[(differences["scope"] == "point") & differences["difference"].notna()]
+    rows = rows[rows["tokens"] > 0]
+    if rows.empty:
+        raise FigureError(
+            "run_differences.tsv: no difference at a checkpoint with known training tokens; "
+            "set tokens_per_step."
+        )
+    several, arms = rows["metric"].nunique() > 1, list(dict.fromkeys(rows["arm"]))
+    sizes = list(dict.fromkeys(rows["size"]))
+    scale = np.where(rows["is_share"], 100.0, 1.0)
+    columns = panel_columns(len(rows[["arm", "task", "suite", "metric"]].drop_duplicates()), 3)
+    names = _names(rows, titles, several).map(
+        lambda name: wrapped(name.replace("\n", " "), strip_width(columns))
+    )
+    if len(arms) > 1:
+        names = names + "\n" + rows["arm"] + " − " + rows["reference"]
+    rows = rows.assign(
+        panel=pd.Categorical(names, list(dict.fromkeys(names)), ordered=True),
+        size=pd.Categorical(rows["size"], sizes, ordered=True),
+        **{key: rows[key] * scale for key in ("difference", "low", "high")},
+    )
+    panels = list(rows["panel"].cat.categories)
+    banded = rows[rows["low"].notna() & rows["size"].isin(sizes if len(sizes) <= MOST_BANDS else sizes[-1:])]
+    unit = "points" if rows["is_share"].all() else "points for shares, else units of the metric"
+    width = PAGE_CM if columns > 1 else 12.0
+    note, note_cm = footnote(
+        f"Bands: {100 * (1 - alpha):g} % intervals of single checkpoints"
+        f"{f', only of {sizes[-1]}' if len(sizes) > MOST_BANDS else ''}. {_sources(rows)}{_direction(rows)}",
+        width,
+    )
+    lines = lines_of({panel: panel for panel in panels})
+    height = -(-len(panels) // columns) * (3.2 + 0.3 * lines) + 2.4 + note_cm
+    sign = f"{arms[0]} − {rows['reference'].iloc[0]}" if len(arms) == 1 else "arm − reference"
+    return (
+        p9.ggplot(rows, p9.aes("tokens", "difference", color="size", fill="size", shape="size", group="size"))
+        + p9.geom_hline(yintercept=0, linetype="dashed", color=GREY, size=0.4)
+        + p9.geom_ribbon(p9.aes(ymin="low", ymax="high"), banded, alpha=0.15, color="none", show_legend=False)
+        + p9.geom_line(size=0.5)
+        + p9.geom_point(size=1.3)
+        + p9.facet_wrap("panel", ncol=columns, scales="free_y")
+        + p9.scale_x_continuous(labels=lambda ticks: [compact(tick) if tick else "0" for tick in ticks])
+        + p9.scale_color_manual(palette(len(sizes)), name="Size (parameters)")
+        + p9.scale_fill_manual(palette(len(sizes)), name="Size (parameters)")
+        + p9.scale_shape_manual(shapes(len(sizes)), name="Size (parameters)")
+        + p9.labs(x="Training tokens", y=f"Difference {sign} ({unit})")
+        + theme_paper(width, height)
+        + note
+    )
+
+
+def _names(rows: pd.DataFrame, titles: Mapping[str, str] | None, several: bool) -> pd.Series:
+    """The task or suite of each row, with its metric if there are several."""
+    name = labeller(titles)
+    named = [
+        name(task) if task else f"{title(suite)} (suite)"
+        for task, suite in zip(rows["task"], rows["suite"], strict=True)
+    ]
+    metrics = [f"\n{title(metric)}" if several else "" for metric in rows["metric"]]
+    return pd.Series([a + b for a, b in zip(named, metrics, strict=True)], index=rows.index)
+
+
+def _evidence(verdict: str, p: float) -> str:
+    return f"{verdict}, p ≤ {STRONG:g}" if verdict in ("wins", "loses") and p <= STRONG else verdict
+
+
+def _number(value: float, share: bool) -> str:
+    """A difference with its sign: in points with one digit for shares, else with two significant digits."""
+    if pd.isna(value):
+        return "?"
+    text = f"{100 * value:+.1f}" if share else f"{value:+.2g}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def _size(size: str) -> str:
+    return "all sizes" if size == ALL_SIZES else size
+
+
+def _note(rows: pd.DataFrame) -> str:
+    shares = "Differences of shares are in percentage points. " if rows["is_share"].any() else ""
+    without = rows["reason"].str.contains("noise of seeds is not known").any()
+    seeds = (
+        "The noise of seeds is unknown (one run per arm): the evidence is about these runs, not their "
+        "recipes."
+        if without
+        else ""
+    )
+    return f"▲ wins, ▼ loses, ≈ equivalent. {shares}p is adjusted. {seeds}{_direction(rows)}".strip()
+
+
+def _direction(rows: pd.DataFrame) -> str:
+    lower = [title(m) for m in dict.fromkeys(rows.loc[rows["lower_is_better"], "metric"])]
+    return f" Lower is better: {', '.join(lower)}." if lower else ""
+
+
+def _sources(rows: pd.DataFrame) -> str:
+    sources: Sequence[str] = sorted(set(rows["source_of_noise"]) - {""})
+    return f"Noise that they contain: {' / '.join(sources)}." if sources else ""

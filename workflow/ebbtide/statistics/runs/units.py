@@ -1,0 +1,106 @@
+"""Curves of every run on every task and suite of a comparison, from examples or from means."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from ebbtide.notices import Notice, listed
+from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.runs.curves import Curve, Unit, chance_levels, curve_of, curves_of_means, suite_curve
+
+Curves = dict[Unit, dict[str, Curve]]  # unit → model → curve
+
+
+def curves_of_units(
+    trajectories: Iterable[Trajectory], metrics: pd.DataFrame, arms: pd.DataFrame, settings: Mapping[str, Any]
+) -> tuple[Curves, list[Notice]]:
+    """Return the curves of all models that are in an arm.
+
+    Parameters
+    ----------
+    trajectories
+        All models and tasks with examples.
+    metrics
+        Rows of `tables.METRICS`: chance levels, and models and tasks of which only means are known.
+    arms
+        `model, arm, size`.
+    settings
+        `metrics` and `suites`.
+    """
+    models = set(arms["model"])
+    found: Curves = {}
+    seen = set()
+    for trajectory in trajectories:
+        if trajectory.model not in models:
+            continue
+        seen.add((trajectory.model, trajectory.task))
+        for metric in trajectory.available(settings["metrics"]):
+            if curve := curve_of(trajectory, metric):
+                found.setdefault(Unit(trajectory.task, "", metric), {})[trajectory.model] = curve
+    others = metrics[metrics["model"].isin(models)]
+    for (model, task), rows in others.groupby(["model", "task"], sort=False):
+        if (model, task) in seen:
+            continue
+        names = list(rows["metric"].unique())
+        wanted = [name for name in settings["metrics"] if name in names] or names[:1]
+        for key, curve in curves_of_means(rows[rows["metric"].isin(wanted)]).items():
+            found.setdefault(Unit(str(task), "", key[2]), {})[str(model)] = curve
+    tasks = dict(found)
+    notices = []
+    for name, suite in settings.get("suites", {}).items():
+        of_models, said = _suite(name, suite, tasks, metrics, sorted(models))
+        notices += said
+        if of_models:
+            found[Unit("", name, suite["metric"])] = of_models
+    return found, notices
+
+
+def _suite(
+    name: str, suite: Mapping[str, Any], tasks: Curves, metrics: pd.DataFrame, models: list[str]
+) -> tuple[dict[str, Curve], list[Notice]]:
+    units = [Unit(task, "", suite["metric"]) for task in suite["tasks"]]
+    chances, unknown = chance_levels(suite["tasks"], suite["metric"], metrics)
+    found, notices = {}, []
+    for model in models:
+        lacking = [unit.task for unit in units if model not in tasks.get(unit, {})]
+        if lacking:
+            notices.append(
+                Notice(
+                    "warning",
+                    "not_compared",
+                    f"Suite {name} has no value for {model}, which lacks {suite['metric']} on "
+                    f"{listed(lacking)}.",
+                    f"Score these tasks, or remove them from runs.suites.{name}.tasks.",
+                    model=model,
+                    count=len(lacking),
+                )
+            )
+            continue
+        curve = suite_curve(
+            [tasks[unit][model] for unit in units], chances, resample_tasks=suite.get("resample_tasks", False)
+        )
+        if curve:
+            found[model] = curve
+        else:
+            notices.append(
+                Notice(
+                    "warning",
+                    "not_compared",
+                    f"Suite {name} has no value for {model}: no checkpoint has all its tasks.",
+                    f"Score all tasks of runs.suites.{name} on the same checkpoints.",
+                    model=model,
+                )
+            )
+    if unknown and found:
+        notices.append(
+            Notice(
+                "note",
+                "defaulted",
+                f"Suite {name} averages {suite['metric']} of {listed(unknown)} as it is, because the chance "
+                "level is unknown.",
+                "Set `chance:` of these tasks, so that their values are rescaled by it.",
+                count=len(unknown),
+            )
+        )
+    return found, notices

@@ -1,0 +1,96 @@
+"""
+Runs: arms (such as data mixtures) compared run by run, with seeds as replicates.
+
+INPUTS   results/{study}/metrics.parquet, results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
+OUTPUTS  results/{study}/run_arms.tsv           one row per model that takes part: its arm, size and seed
+         results/{study}/run_differences.tsv    one row per arm, task or suite, size, checkpoint: the difference
+         results/{study}/run_verdicts.tsv       one row per arm, task or suite, size: wins, loses, equivalent, undecided
+         results/{study}/run_sentences.tsv      one sentence per arm and size, for the summary
+         results/{study}/seeds.tsv              noise of examples, checkpoints and seeds, and how many seeds are needed
+         results/{study}/run_notices.tsv        what notices.tsv says about the comparison
+         results/{study}/figures/{run_matrix,run_curves}.{pdf,png}
+RERUNS   when the metrics, the grid, arms or seeds of models, the settings under `runs:` or the code change. Only for
+         studies with a section `runs:`.
+"""
+
+RUNS = STUDY.config.get("runs")
+HAS_RUNS = RUNS is not None and STUDY.has_metrics()
+OUTPUTS.tables(
+    "runs",
+    {
+        "run_arms.tsv": "the arm, size and seed of each model that is compared",
+        "run_differences.tsv": "differences between arms at each common checkpoint and over the last ones",
+        "run_verdicts.tsv": "which arm wins, by task or suite and size, and how many tokens it saves",
+        "run_sentences.tsv": "the verdicts of each arm and size in a sentence",
+        "seeds.tsv": "noise of examples, checkpoints and seeds, and the number of seeds that a difference needs",
+        "run_notices.tsv": "what was defaulted, dropped or not compared in the comparison of runs",
+    },
+    when=HAS_RUNS,
+    condition="section `runs:`",
+)
+OUTPUTS.figures(
+    "runs",
+    {
+        "run_matrix": "differences between arms by task and size, coloured by their evidence",
+        "run_curves": "differences between arms over training, with their intervals",
+    },
+    shows=["run_differences.tsv", "run_verdicts.tsv"],
+    when=HAS_RUNS,
+    condition="section `runs:`",
+)
+
+if HAS_RUNS:
+    from dataclasses import asdict
+
+    from ebbtide.study.arms import runs_of
+
+    localrules:
+        runs,
+
+    rule runs:
+        """Compare the arms of the study with the reference, and estimate the noise of seeds."""
+        input:
+            metrics=METRICS,
+            examples=parts_of("examples"),
+            seed_sd=(
+                [RUNS["seed_sd"]["table"]]
+                if "table" in (RUNS["seed_sd"] or {})
+                else []
+            ),
+        output:
+            arms=report(
+                f"{RESULTS}/run_arms.tsv",
+                caption="../report/run_arms.rst",
+                category="Runs",
+            ),
+            differences=report(
+                f"{RESULTS}/run_differences.tsv",
+                caption="../report/run_differences.rst",
+                category="Runs",
+            ),
+            verdicts=report(
+                f"{RESULTS}/run_verdicts.tsv",
+                caption="../report/run_verdicts.rst",
+                category="Runs",
+            ),
+            sentences=report(
+                f"{RESULTS}/run_sentences.tsv",
+                caption="../report/run_sentences.rst",
+                category="Runs",
+            ),
+            seeds=report(
+                f"{RESULTS}/seeds.tsv",
+                caption="../report/seeds.rst",
+                category="Runs",
+            ),
+            notices=f"{RESULTS}/run_notices.tsv",
+        log:
+            f"logs/runs/{STUDY.name}.log",
+        priority: COMMON
+        params:
+            examples=parts_of("examples"),  # rerun also when one is removed
+            models=[asdict(run) for run in runs_of(STUDY.models.values())],
+            settings=RUNS,
+            code=CODE.script("runs"),
+        script:
+            "../scripts/runs.py"

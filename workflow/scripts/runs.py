@@ -1,0 +1,35 @@
+"""Adapter: arms compared with the reference, and the noise of seeds."""
+
+from ebbtide.logs import log_to
+from ebbtide.notices import notices_table
+from ebbtide.statistics.panel import read_trajectories
+from ebbtide.statistics.runs.arms import comparison_of
+from ebbtide.statistics.runs.compare import compare_runs
+from ebbtide.statistics.runs.seeds import seed_components
+from ebbtide.study.arms import Run
+from ebbtide.tables import METRICS, read_frame, read_tsv, write_tsv
+
+
+def main(job) -> None:
+    """Unpack the Snakemake job."""
+    log_to(job.log[0])
+    params, output = job.params, job.output
+    metrics = read_frame(job.input.metrics, METRICS)
+    tables = [read_tsv(path) for path in job.input.get("seed_sd", [])]
+    arms, settings, notices = comparison_of(
+        [Run(**model) for model in params.models], metrics, params.settings, *tables
+    )
+    trajectories = [
+        t for t in read_trajectories(job.input.get("examples", [])) if t.model in set(arms["model"])
+    ]
+    compared = compare_runs(trajectories, metrics, arms, settings)
+    write_tsv(arms, output.arms)
+    write_tsv(compared.differences, output.differences)
+    write_tsv(compared.verdicts, output.verdicts)
+    write_tsv(compared.sentences, output.sentences)
+    write_tsv(seed_components(trajectories, metrics, arms, settings), output.seeds)
+    write_tsv(notices_table([*notices, *compared.notices]), output.notices)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  (injected by Snakemake)
