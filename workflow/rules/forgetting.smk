@@ -70,7 +70,7 @@ rule forgetting:
         study=STUDY.name,
         forgetting=STUDY.config["forgetting"],
         trajectories=STUDY.config["trajectories"],
-        averaged=STUDY.averaged(),
+        averaged=list(STUDY.averaged()),
         parameters=REGRESSION["parameters"],
         code=CODE.script("forgetting"),
     script:

@@ -95,7 +95,7 @@ rule regress:
     params:
         study=STUDY.name,
         regression=REGRESSION,
-        averaged=STUDY.averaged(),
+        averaged=list(STUDY.averaged()),
         titles=STUDY.config["titles"],
         code=CODE.script("regress"),
     script:
@@ -122,7 +122,7 @@ rule robustness:
     priority: COMMON
     params:
         regression=REGRESSION,
-        averaged=STUDY.averaged(),
+        averaged=list(STUDY.averaged()),
         code=CODE.script("robustness"),
     script:
         "../scripts/robustness.py"

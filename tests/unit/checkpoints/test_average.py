@@ -24,7 +24,7 @@ from ebbtide.files import file_sha256
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.leads import check_deleted_weights
 from ebbtide.scoring.weights import Weights
-from ebbtide.study.checks import check_checkpoints
+from ebbtide.study.checks import check_checkpoints, find_baselines
 from ebbtide.study.load import load_study, read_study
 from ebbtide.study.notices import study_notices
 from ebbtide.study.study import Study
@@ -86,7 +86,7 @@ def test_every_checkpoint_with_enough_before_it_has_an_average(place: Path) -> N
     assert [[p.step for p in c.parents] for c in found] == [[0, 16, 64], [16, 64, 256]]
     newest = study.checkpoint("small-d8", "step256")
     assert (found[1].step, found[1].tokens, found[1].dtype) == (newest.step, newest.tokens, newest.dtype)
-    assert study.averaged() == ["small-d8-mean3"]
+    assert study.averaged() == {"small-d8-mean3": "small-d8"}
     assert any("small-d8-mean3" in n.detail and "no regression" in n.detail for n in study_notices(study))
 
 
@@ -123,6 +123,13 @@ def test_a_job_for_the_averages_alone_finds_them(place: Path) -> None:
     config = yaml.safe_load((place / "study.yaml").read_text())
     own = load_study(config, ["study.yaml"], only={"run-mean2"})
     assert own.models == {"run-mean2": whole.models["run-mean2"]}
+
+
+def test_averages_have_the_baseline_of_their_model(place: Path) -> None:
+    study = ladder_study(place, {"last": 3}, sizes=["small-d8"])
+    baseline = study.checkpoint("small-d8", "step16")  # no average is at this step
+    found = find_baselines(study.models, 16, "f", study.averaged())
+    assert found == {"small-d8": baseline, "small-d8-mean3": baseline}
 
 
 def test_averages_are_a_series_of_their_own(place: Path) -> None:

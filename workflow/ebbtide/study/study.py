@@ -129,9 +129,9 @@ class Study:
         """Return the averaged checkpoints that are not on disk."""
         return [c for c in self.checkpoints() if c.parents and not Path(c.marker).exists()]
 
-    def averaged(self) -> list[str]:
-        """Return the models whose checkpoints are averages of those of another model."""
-        return [m.name for m in self.models.values() if any(c.parents for c in m.checkpoints)]
+    def averaged(self) -> dict[str, str]:
+        """Return the models whose checkpoints are averages, with the model whose checkpoints they average."""
+        return {c.model: c.parents[-1].model for c in self.checkpoints() if c.parents}
 
     def has_metrics(self) -> bool:
         """Whether anything is scored or imported; a study of a testbed alone has no table of metrics."""
