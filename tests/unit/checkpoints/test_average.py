@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,21 @@ def test_the_mean_is_that_of_float64_rounded_to_the_precision_of_the_parents(
         assert tensor.dtype == DTYPES[dtype]
         largest = max(float(one[name].double().abs().max()) for one in read)
         assert float((tensor.double() - expected).abs().max()) <= unit * largest
+
+
+def test_a_few_pieces_are_in_memory_however_large_a_tensor_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = run_of(place, [1.0, 0.3, -2.7])
+    for parent in parents:
+        edit(parent, lambda tensors: {**tensors, "large": torch.ones(1 << 21)})  # 8 MiB
+    monkeypatch.setattr(average_weights, "PIECE", 1 << 16)
+    (place / "mean").mkdir()
+    tracemalloc.start()
+    write_average(parents, (1, 1, 1), place / "mean")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_bfloat16_is_rounded_as_torch_does() -> None:
