@@ -47,7 +47,10 @@ def test_averages_plan_themselves_and_change_no_comparison_of_sizes(study):
         **TABLES,
     }
     results = study.path / "results/small"
-    tables = [f"results/small/{name}.tsv" for name in ("regressions", "trend_differences", "forgetting")]
+    tables = [
+        f"results/small/{name}.tsv"
+        for name in ("regressions", "trend_differences", "forgetting", "resolution")
+    ]
     before = [(study.path / table).read_text() for table in tables]
     study.run(*tables, "results/small/robustness.tsv", "results/small/example_model.tsv")
     assert [(study.path / table).read_text() for table in tables] == before
