@@ -57,11 +57,7 @@ rule resolution:
     params:
         examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
         averaged=list(STUDY.averaged()),
-        runs=[
-            asdict(run)
-            for run in runs_of_models(STUDY.models.values())
-            if run.model not in STUDY.averaged()
-        ],
+        runs=[asdict(run) for run in runs_of_models(STUDY.models.values())],
         arms=STUDY.config.get("runs", {}).get("arms", {}),
         metrics=STUDY.config["trajectories"]["metrics"],
         alpha=STUDY.config["trajectories"]["alpha"],

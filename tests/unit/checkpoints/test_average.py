@@ -25,6 +25,7 @@ from ebbtide.files import file_sha256
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.leads import check_deleted_weights
 from ebbtide.scoring.weights import Weights
+from ebbtide.study.arms import runs_of
 from ebbtide.study.checks import check_checkpoints, find_baselines
 from ebbtide.study.load import load_study, read_study
 from ebbtide.study.notices import study_notices
@@ -131,6 +132,11 @@ def test_averages_have_the_baseline_of_their_model(place: Path) -> None:
     baseline = study.checkpoint("small-d8", "step16")  # no average is at this step
     found = find_baselines(study.models, 16, "f", study.averaged())
     assert found == {"small-d8": baseline, "small-d8-mean3": baseline}
+
+
+def test_averages_are_no_further_runs_of_an_arm(place: Path) -> None:
+    study = ladder_study(place, {"last": 3})
+    assert [run.model for run in runs_of(study.models.values())] == ["small-d8", "small-d16"]
 
 
 def test_averages_are_a_series_of_their_own(place: Path) -> None:

@@ -47,18 +47,14 @@ class AveragedModel:
     where: str
 
     def model(self) -> Model:
-        """The row of the grid: one checkpoint per average, in the order of training.
-
-        It has no arm: an average is no further run of the arm of its checkpoints.
-        """
+        """The row of the grid: one checkpoint per average, in the order of training."""
         parent = self.parent.model() if isinstance(self.parent, DiskModel) else self.parent
         found = parent.checkpoints
         if self.last:
             groups = [found[end - self.last : end] for end in range(self.last, len(found) + 1)]
         else:
             groups = [tuple(checkpoint for checkpoint in found if checkpoint.step in self.steps)]
-        averages = tuple(_average(self, group) for group in groups if group)
-        return Model(self.name, averages, seed=parent.seed, parameters=parent.parameters)
+        return Model(self.name, tuple(_average(self, group) for group in groups if group))
 
     def check(self, findings: Sequence[Finding]) -> None:
         """Raise `ConfigError` if the audit drops a parent, or has found that it is a copy of another one."""

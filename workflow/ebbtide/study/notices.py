@@ -29,7 +29,7 @@ def study_notices(study: Study) -> list[Notice]:
     if averaged := study.averaged():
         detail = (
             "Averages of checkpoints are made of other rows, so they are in no regression, comparison of "
-            f"sizes, resolution or forgetting: {listed(averaged)}."
+            f"sizes or runs, resolution or forgetting: {listed(averaged)}."
         )
         found.append(Notice("note", "not_compared", detail, count=len(averaged)))
     if study.imported:
