@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+import averaging
 import tiny
 from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.engine import load_scorer
@@ -46,3 +49,23 @@ def test_the_tasks_of_the_gpu_benchmark_can_be_encoded(tmp_path: Path) -> None:
         encoded = encode_ours(scorer, requests)
         assert isinstance(encoded, Requests)
         assert len(encoded) == len(requests)
+
+
+def test_step_noise_is_that_around_the_trend_and_halved_noise_is_a_ratio_of_one_half() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"run{run}", task, metric, block, what, 3 * block + shift + scale * rng.standard_normal())
+        for run in range(6)
+        for task in ("a", "b")
+        for metric in averaging.METRICS
+        for what in ("newest", "scores", *averaging.WEIGHTS)
+        for shift, scale in [(0, 2) if what == "newest" else (1, 1)]
+        for block in range(200)
+    ]
+    found = averaging.summary(pd.DataFrame(rows, columns=averaging.COLUMNS))
+    assert found["sd_newest"].to_numpy() == pytest.approx(2, rel=0.1)
+    assert found["sd"].to_numpy() == pytest.approx(1, rel=0.1)
+    assert found["ratio"].to_numpy() == pytest.approx(0.5, rel=0.1)
+    assert (found["low"] < found["ratio"]).all()
+    assert (found["ratio"] < found["high"]).all()
+    assert found["level"].to_numpy() == pytest.approx(1, abs=0.2)

@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from workspace import ROOT, Workspace
 
@@ -32,6 +34,43 @@ def test_a_new_checkpoint_plans_exactly_its_cells(study):
     assert study.planned() == {}
     assert len(study.cells()) == CELLS + MODELS * TASKS
     assert {cell: cell.stat().st_mtime_ns for cell in before} == before
+
+
+def test_averages_plan_themselves_and_change_no_comparison_of_sizes(study):
+    with study.edited("config.yaml") as config:
+        config["models"][0]["average"] = {"last": 2}
+    averages = MODELS * (CHECKPOINTS - 1)
+    assert study.planned() == {
+        "average": averages,
+        "score": averages * TASKS,
+        "measure": averages,
+        **TABLES,
+    }
+    results = study.path / "results/small"
+    tables = [
+        f"results/small/{name}.tsv"
+        for name in ("regressions", "trend_differences", "forgetting", "resolution")
+    ]
+    before = [(study.path / table).read_text() for table in tables]
+    study.run(*tables, "results/small/robustness.tsv", "results/small/example_model.tsv")
+    assert [(study.path / table).read_text() for table in tables] == before
+    for table in ("robustness", "example_model"):
+        assert "mean2" not in (results / f"{table}.tsv").read_text()
+    assert "small-d8-mean2" in (results / "trends.tsv").read_text()
+    assert (study.path / "results/scores/small-d8-mean2/step256-mean2/fact_qa.parquet").exists()
+    checkpoints = study.path / "resources/checkpoints"
+    means, *parents = (
+        load_file(checkpoints / place / "model.safetensors")
+        for place in ("small-d8-mean2/step256-mean2", "small-d8/step16", "small-d8/step256")
+    )
+    for name, mean in means.items():
+        np.testing.assert_allclose(mean, (parents[0][name] + parents[1][name]) / 2, rtol=1e-6, atol=1e-7)
+    shutil.rmtree(checkpoints / "small-d8-mean2")  # scored, so nothing needs them
+    assert not {"average", "score", "measure"} & study.planned().keys()
+    shutil.rmtree(study.path / "cells")
+    shutil.rmtree(study.path / "results/scores/small-d8-mean2")
+    planned = study.planned("--until", "score")
+    assert planned["average"] == CHECKPOINTS - 1
 
 
 def test_a_new_task_plans_exactly_its_column(study):

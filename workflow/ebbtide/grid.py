@@ -1,8 +1,8 @@
 """The rows of the grid: models and their checkpoints, whatever the origin of the weights.
 
-All paths are `resources/checkpoints/{model}/{checkpoint}/`. They contain trained weights, fetched weights, or
-the record of a directory elsewhere. The file that marks weights as available has their identity in its
-*name*, so for Snakemake another identity is a missing file.
+All paths are `resources/checkpoints/{model}/{checkpoint}/`. They contain trained, averaged or
+fetched weights, or the record of a directory elsewhere. The file that marks weights as available has their
+identity in its *name*, so for Snakemake another identity is a missing file.
 """
 
 from collections.abc import Mapping
@@ -27,6 +27,8 @@ class Checkpoint:
     dtype: str  # precision they were saved in (see `ebbtide.checkpoints.precision`)
     peak_disk_bytes: int = 0  # largest size on disk while it is fetched; 0 if it is not fetched
     nominal: int = 0  # parameters by the model's name, used by papers as a predictor; 0 is none
+    parents: tuple["Checkpoint", ...] = ()  # of an average: the checkpoints it is made of, oldest first
+    shares: tuple[int, ...] = ()  # of an average: the relative weight of each parent
 
 
 @dataclass(frozen=True)

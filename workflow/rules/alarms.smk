@@ -70,6 +70,7 @@ rule alarms:
         },
         with_groups=list(WITH_GROUPS),
         baseline=STUDY.config["alarms"]["baseline"],
+        averaged=STUDY.averaged(),
         file=STUDY.file,
         code=CODE.script("alarms"),
     script:

@@ -1,30 +1,32 @@
 """
-Checkpoints: train the models of a local ladder; lock, audit and fetch checkpoints from the hub.
+Checkpoints: train the models of a local ladder; average checkpoints; lock, audit and fetch those from the hub.
 
-INPUTS   the recipe of a ladder; the lock beside the study
+INPUTS   the recipe of a ladder; the checkpoints of an average; the lock beside the study
 OUTPUTS  resources/checkpoints/{model}/{checkpoint}/                   Hugging Face layout, safetensors
          resources/checkpoints/{model}/{checkpoint}/trained-{id}.json    marks weights {id} as available
+         resources/checkpoints/{model}/{checkpoint}/averaged-{id}.json   the same for averages of checkpoints
          resources/checkpoints/{model}/{checkpoint}/hub-{id}/            weights {id}, fetched
          results/{study}/checkpoint_audit.tsv                            findings about checkpoints from the hub or on disk
          the lock beside the study (target `lock`)                       not an output: a failure must not delete it
 RERUNS   when a checkpoint of this identity is missing. The identity (corpus, recipe, size, step; or digests of the
-         files on the hub) is in the name of the output, and the rule exists only if one is missing. No other trigger
+         files on the hub; or the identities and weights of averaged checkpoints) is in the name of the output, and the rule exists only if one is missing. No other trigger
          may plan it: once Snakemake plans a job, it does not check the jobs that depend on it, and because inputs of
          rule score are ancient, it would miss missing or outdated cells. There is one training rule per model,
          because the steps to keep belong to the model. Fetched weights that are not kept are temporary: they are
          removed once all cells that wait for them exist, and fetched again when a new cell needs them.
 """
 
+AVERAGED = "resources/checkpoints/{model}/{checkpoint}/averaged-{id}.json"
 FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
 OUTPUTS.files(
     "checkpoints",
     "resources/checkpoints/{model}/{checkpoint}/",
-    "weights, tokenizer and configuration, trained or fetched",
+    "weights, tokenizer and configuration, trained, averaged or fetched",
 )
 OUTPUTS.tables(
     "checkpoints",
     {"checkpoint_audit.tsv": "findings about checkpoints from the hub or on disk"},
-    when=any(not model.training for model in STUDY.models.values()),
+    when=bool(STUDY.hub or STUDY.on_disk),
     condition="checkpoints from a hub or on disk",
 )
 
@@ -58,6 +60,35 @@ for untrained in STUDY.untrained_models():
             spec=canonical_json(untrained.training),
         shell:
             "python -m ebbtide train --spec {params.spec:q} --markers {output.markers:q} 2> {log:q}"
+
+
+rule average:
+    """Average the weights of several checkpoints of a model, after a check of their files."""
+    input:
+        # Ancient: the name of the output has their identities.
+        lambda wildcards: ancient([c.marker for c in checkpoint_of(wildcards).parents]),
+    output:
+        marker=AVERAGED,
+    log:
+        "logs/average/{model}/{checkpoint}-{id}.log",
+    benchmark:
+        "logs/average/{model}/{checkpoint}-{id}.benchmark.tsv"
+    wildcard_constraints:
+        id=any_of(
+            Path(c.marker).stem.removeprefix("averaged-")
+            for c in STUDY.unmade_averages()
+        ),
+    priority: COMMON
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=lambda wildcards: 30 + checkpoint_of(wildcards).size_bytes // 2**27,
+    params:
+        spec=lambda wildcards: canonical_json(
+            average_spec(checkpoint_of(wildcards), STORE)
+        ),
+    shell:
+        "python -m ebbtide average --spec {params.spec:q} --to {output.marker:q} 2> {log:q}"
 
 
 rule lock:

@@ -13,6 +13,7 @@ from pathlib import Path
 PACKAGE = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(PACKAGE))  # the package of this checkout
 
+from ebbtide.checkpoints.average import average_spec
 from ebbtide.code_version import CodeVersions
 from ebbtide.environment import share_with_jobs
 from ebbtide.errors import EbbtideError
@@ -87,6 +88,7 @@ wildcard_constraints:
     model=any_of(STUDY.models),
     checkpoint=any_of(c.name for c in STUDY.checkpoints()),
     task=any_of(STUDY.tasks),
+    expected="[0-9a-f]+",  # of metrics/{model}/{checkpoint}-{expected}, where step5 may be followed by -mean3
 
 
 @cache
@@ -184,9 +186,9 @@ def expected_of(wildcards):
     return canonical_json(STUDY.expected(checkpoint_of(wildcards)))
 
 
-def parts_of(table):
-    """Return a function for inputs and params: `metrics` or `examples` of all checkpoints."""
-    return lambda wildcards: require_checkpoints() or STUDY.parts(table)
+def parts_of(table, without=()):
+    """Return a function for inputs and params: `metrics` or `examples` of all checkpoints but of some models."""
+    return lambda wildcards: require_checkpoints() or STUDY.parts(table, without)
 
 
 onstart:

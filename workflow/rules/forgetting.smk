@@ -41,7 +41,7 @@ rule forgetting:
     """Find when each example is learned and forgotten, and how much noise alone would produce."""
     input:
         metrics=METRICS,
-        examples=parts_of("examples"),
+        examples=parts_of("examples", without=STUDY.averaged()),
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
         imported=[STUDY.imports("requests")] if STUDY.has_samples() else [],
     output:
@@ -66,10 +66,11 @@ rule forgetting:
         f"logs/forgetting/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=parts_of("examples"),  # rerun also when one is removed
+        examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
         study=STUDY.name,
         forgetting=STUDY.config["forgetting"],
         trajectories=STUDY.config["trajectories"],
+        averaged=list(STUDY.averaged()),
         parameters=REGRESSION["parameters"],
         code=CODE.script("forgetting"),
     script:

@@ -10,6 +10,7 @@ OUTPUTS  results/{study}/regressions.tsv       in the form set in the study, p a
          results/{study}/robustness_verdicts.tsv
          results/{study}/example_model.tsv     effects of size and tokens on single answers
          results/{study}/figures/robustness.{pdf,png}
+Averages of checkpoints are in no regression: they are made of other rows.
 RERUNS   when the metrics, the settings under `regression:`, titles or the code of the statistics change.
 """
 
@@ -94,6 +95,7 @@ rule regress:
     params:
         study=STUDY.name,
         regression=REGRESSION,
+        averaged=list(STUDY.averaged()),
         titles=STUDY.config["titles"],
         code=CODE.script("regress"),
     script:
@@ -120,6 +122,7 @@ rule robustness:
     priority: COMMON
     params:
         regression=REGRESSION,
+        averaged=list(STUDY.averaged()),
         code=CODE.script("robustness"),
     script:
         "../scripts/robustness.py"
@@ -128,7 +131,7 @@ rule robustness:
 rule example_model:
     """Fit effects of size and tokens to single answers, and compare with the regressions of cells."""
     input:
-        examples=parts_of("examples"),
+        examples=parts_of("examples", without=STUDY.averaged()),
         regressions=f"{RESULTS}/regressions.tsv",
     output:
         table=report(
@@ -140,7 +143,7 @@ rule example_model:
         f"logs/example_model/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=parts_of("examples"),
+        examples=parts_of("examples", without=STUDY.averaged()),
         regression=REGRESSION,
         most_checkpoints=STUDY.config["regression"]["example_model"]["checkpoints"],
         code=CODE.script("example_model"),

@@ -39,7 +39,7 @@ rule resolution:
     """Compute noise, signal and detectable differences of every task, and test its other metrics as proxies."""
     input:
         metrics=METRICS,
-        examples=parts_of("examples"),
+        examples=parts_of("examples", without=STUDY.averaged()),
     output:
         resolution=report(
             f"{RESULTS}/resolution.tsv",
@@ -55,7 +55,8 @@ rule resolution:
         f"logs/resolution/{STUDY.name}.log",
     priority: COMMON
     params:
-        examples=parts_of("examples"),  # rerun also when one is removed
+        examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
+        averaged=list(STUDY.averaged()),
         runs=[asdict(run) for run in runs_of_models(STUDY.models.values())],
         arms=STUDY.config.get("runs", {}).get("arms", {}),
         metrics=STUDY.config["trajectories"]["metrics"],

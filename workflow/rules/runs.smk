@@ -51,7 +51,7 @@ if HAS_RUNS:
         """Compare the arms of the study with the reference, and estimate the noise of seeds."""
         input:
             metrics=METRICS,
-            examples=parts_of("examples"),
+            examples=parts_of("examples", without=STUDY.averaged()),
             seed_sd=(
                 [RUNS["seed_sd"]["table"]]
                 if "table" in (RUNS["seed_sd"] or {})
@@ -88,7 +88,8 @@ if HAS_RUNS:
             f"logs/runs/{STUDY.name}.log",
         priority: COMMON
         params:
-            examples=parts_of("examples"),  # rerun also when one is removed
+            examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
+            averaged=list(STUDY.averaged()),
             models=[asdict(run) for run in runs_of(STUDY.models.values())],
             settings=RUNS,
             code=CODE.script("runs"),

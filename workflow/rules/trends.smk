@@ -58,6 +58,7 @@ rule trends:
     priority: COMMON
     params:
         examples=parts_of("examples"),  # rerun also when one is removed
+        averaged=list(STUDY.averaged()),
         metrics=STUDY.config["trajectories"]["metrics"],
         alpha=STUDY.config["trajectories"]["alpha"],
         equivalence_margin=STUDY.config["trends"]["equivalence_margin"],

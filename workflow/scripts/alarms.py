@@ -16,7 +16,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     params, parts = job.params, read_parts(job.input.examples)
-    found = find_baselines(models_of(parts), params.baseline, params.file)
+    found = find_baselines(models_of(parts), params.baseline, params.file, params.averaged)
     own = {model: one.name for model, one in found.items() if one.model == model}
     of_others = {(one.model, one.name) for model, one in found.items() if one.model != model}
     others = [p for p in parts if (p.place["model"], p.place["checkpoint"]) in of_others]

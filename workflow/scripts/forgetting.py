@@ -14,6 +14,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     settings, watch = job.params.forgetting, job.params.trajectories
+    measured = read_frame(job.input.metrics, METRICS)
     tables = forgetting_tables(
         read_trajectories(job.input.examples),
         metrics=watch["metrics"],
@@ -21,7 +22,7 @@ def main(job) -> None:
         largest=settings["largest"],
         streak=settings["streak"],
         alpha=watch["alpha"],
-        measured=read_frame(job.input.metrics, METRICS),
+        measured=measured[~measured["model"].isin(job.params.averaged)],
     )
     imported = [path for of in job.input.imported for path in numbered_tables(of, CellError)]
     texts = texts_of([*job.input.requests, *imported])

@@ -21,6 +21,7 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     metrics, settings = read_frame(job.input.metrics, METRICS), job.params.regression
+    metrics = metrics[~metrics["model"].isin(job.params.averaged)]  # made of the other rows
     choice = {key: settings[key] for key in ("metric", "parameters", "adjust")}
     choice["metrics_of"] = settings["metrics"]
     standardised, raw = (regress(metrics, **choice, form=form) for form in ("standardised", "raw"))

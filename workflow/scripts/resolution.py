@@ -14,6 +14,7 @@ def main(job) -> None:
     log_to(job.log[0])
     params = job.params
     metrics = read_frame(job.input.metrics, METRICS)
+    metrics = metrics[~metrics["model"].isin(params.averaged)]  # made of the other rows
     runs = with_imported([Run(**of) for of in params.runs], metrics)
     resolution, proxies = resolution_tables(
         read_trajectories(job.input.get("examples", [])),

@@ -8,9 +8,9 @@ from ebbtide.tables import METRICS, read_frame, write_tsv
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    settings = job.params.regression
+    metrics, settings = read_frame(job.input.metrics, METRICS), job.params.regression
     table = robustness(
-        read_frame(job.input.metrics, METRICS),
+        metrics[~metrics["model"].isin(job.params.averaged)],  # made of the other rows
         metric=settings["metric"],
         metrics_of=settings["metrics"],
         parameters=settings["parameters"],

@@ -15,6 +15,7 @@ def main(job) -> None:
     log_to(job.log[0])
     params, output = job.params, job.output
     metrics = read_frame(job.input.metrics, METRICS)
+    metrics = metrics[~metrics["model"].isin(params.averaged)]  # made of the other rows
     tables = [read_tsv(path) for path in job.input.get("seed_sd", [])]
     arms, settings, notices = comparison_of(
         [Run(**model) for model in params.models], metrics, params.settings, *tables

@@ -16,7 +16,8 @@ def main(job) -> None:
         trends += metric_trends(trajectory, params.metrics, params.alpha)
         warnings += leads(trajectory, params.alpha)
     write_tsv(trend_table(trends, params.alpha, params.equivalence_margin), job.output.trends)
-    write_tsv(difference_table(trends, params.alpha), job.output.differences)
+    sizes = [trend for trend in trends if trend.model not in params.averaged]  # each size once
+    write_tsv(difference_table(sizes, params.alpha), job.output.differences)
     write_tsv(lead_table(warnings), job.output.early_warning)
 
 

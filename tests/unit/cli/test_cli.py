@@ -23,7 +23,7 @@ from ebbtide.tables import CELL, read_footer, read_frame
 
 ROOT = Path(__file__).parents[3]
 VERBS = (
-    *("score", "loss", "train", "freeze", "pin", "preview", "diff-requests", "measure"),
+    *("score", "loss", "train", "average", "freeze", "pin", "preview", "diff-requests", "measure"),
     *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain"),
     *("export", "import-plan", "import-cells", "doctor", "verify", "gc"),
 )

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from ebbtide.checkpoints.average import AveragedModel, averaged_name
 from ebbtide.checkpoints.series import models_of
 from ebbtide.errors import ConfigError, nearest
 
@@ -12,11 +13,17 @@ NO_SERIES = "no series"  # name of the group of all models without a series
 
 
 def series_by_model(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Map each model to the series that its row of `models:` names. Models of other rows are left out."""
+    """Map each model to the series that its row of `models:` names. Models of other rows are left out.
+
+    Averages are a series of their own, `ladder-mean5`: a trend over sizes has each size once.
+    """
     found: dict[str, str] = {}
     for row in rows:
         if "series" in row:
-            found |= {model.name: Path(row["series"]).stem for model in models_of(row, "models")}
+            series = Path(row["series"]).stem
+            for model in models_of(row, "models"):
+                own = isinstance(model, AveragedModel)
+                found[model.name] = averaged_name(series, row["average"]) if own else series
     return found
 
 

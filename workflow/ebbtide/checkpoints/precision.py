@@ -11,6 +11,7 @@ from ebbtide.checkpoints.header import read_header
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
+NAMED_IN_CONFIG = ("dtype", "torch_dtype")  # keys of config.json; the second is the older
 _SAFETENSORS = {"F32": "float32", "F64": "float64", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -31,7 +32,7 @@ def own_dtype(directory: str | Path, weights: Iterable[Path]) -> str:
 
 def dtype_of(config: Mapping[str, Any]) -> str | None:
     """The precision that a `config.json` declares (`dtype`, in older files `torch_dtype`), or None."""
-    for key in ("dtype", "torch_dtype"):
+    for key in NAMED_IN_CONFIG:
         if isinstance(config.get(key), str):
             return str(config[key]).removeprefix("torch.")
     return None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ebbtide.checkpoints.average import AveragedModel, averaged_model
 from ebbtide.checkpoints.hub.catalogue import HubModel, repository_model, series_models
 from ebbtide.checkpoints.ladder import ladder_models
 from ebbtide.checkpoints.on_disk import DiskModel, model_on_disk
@@ -14,12 +15,22 @@ from ebbtide.schema import catalogue_file, check, load_schema, read_yaml
 CATALOGUE = Path(__file__).parents[2] / "series"
 
 
-def models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel | DiskModel]:
-    """Return the models of one row of `models:`; `where` is its file and key.
+Row = Model | HubModel | DiskModel | AveragedModel  # a model of a study as its row describes it
 
-    Raises `ConfigError` for an unknown series, size, step or stage, an invalid series file, or a missing
-    directory.
+
+def models_of(row: Mapping[str, Any], where: str) -> list[Row]:
+    """Return the models of one row of `models:`, and the averages it requests; `where` is its file and key.
+
+    Raises `ConfigError` for an unknown series, size, step or stage, an invalid series file, a missing
+    directory, or averages that cannot be made.
     """
+    found = _models_of(row, where)
+    if "average" not in row:
+        return [*found]
+    return [*found, *(averaged_model(model, row["average"], f"{where}.average") for model in found)]
+
+
+def _models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel | DiskModel]:
     if "path" in row:
         return [model_on_disk(row, where)]
     if "repo" in row:

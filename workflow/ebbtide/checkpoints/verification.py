@@ -2,7 +2,7 @@
 
 Whoever makes a checkpoint records the digests of its files once:
 
-* training writes them into `checkpoint.json` of the checkpoint (`ebbtide.training.record`);
+* training and averaging write them into `checkpoint.json` of the checkpoint (`ebbtide.training.record`);
 * fetching takes them from the lock and writes them into `fetched.json` (`ebbtide.checkpoints.hub.fetched`);
 * planning records a directory on disk when it first reads it (`ebbtide.checkpoints.directory`). Of large
   weights it reads a sample only, so the first job that scores them records their full digests in the store.
@@ -32,10 +32,9 @@ from ebbtide.checkpoints.record import LOCATED, File, read_record, stamp
 from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.errors import CheckpointError
 from ebbtide.files import file_sha256, read_json, write_text
-from ebbtide.training.record import RECORD, read_trained, trained_remedy
+from ebbtide.training.record import RECORD, TRAINED, made_remedy, read_made
 
 THREADS = 4  # files hashed in parallel: one core hashes only 0.5 to 2 GB/s
-_MARKERS = "trained-*.json"  # written beside a trained checkpoint by `training.train`
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,8 @@ def _recorded(checkpoint: str | Path, weights: str, tokenizer: str) -> Recorded 
     """The record of a checkpoint; None for a directory on disk without one that fits the plan."""
     directory = directory_of(checkpoint)
     match kind_of(weights):
-        case "trained":
-            return _trained(directory, weights)
+        case "trained" | "averaged":
+            return _made(directory, weights, kind_of(weights))
         case "hub":
             return _fetched(directory, weights, tokenizer)
         case _ if Path(checkpoint).name == LOCATED:
@@ -137,18 +136,19 @@ def _recorded(checkpoint: str | Path, weights: str, tokenizer: str) -> Recorded 
     return None
 
 
-def _trained(directory: Path, weights: str) -> Recorded:
-    trained, end = read_trained(directory), trained_remedy(directory)
-    if f"trained:{trained.weights}" != weights:
+def _made(directory: Path, weights: str, how: str) -> Recorded:
+    made, end = read_made(directory, how), made_remedy(directory, how)
+    if f"{how}:{made.weights}" != weights:
         raise CheckpointError(
-            f"{directory} has the weights trained:{trained.weights}, but the run was planned with {weights}; "
+            f"{directory} has the weights {how}:{made.weights}, but the run was planned with {weights}; "
             f"{end}."
         )
+    by = "training" if how == TRAINED else "averaging"
     for path in directory.iterdir():  # an additional file of the tokenizer would be loaded
-        known = path.name in trained.files or path.name == RECORD or path.match(_MARKERS)
+        known = path.name in made.files or path.name == RECORD or path.match(f"{how}-*.json")
         if not known and not path.name.startswith("."):
-            raise CheckpointError(f"{path} was not written by training; remove it, or {end}.")
-    files = {directory / name: f"sha256:{sha256}" for name, sha256 in trained.files.items()}
+            raise CheckpointError(f"{path} was not written by {by}; remove it, or {end}.")
+    files = {directory / name: f"sha256:{sha256}" for name, sha256 in made.files.items()}
     _check_presence(files, end)
     return Recorded(directory / RECORD, files, end)
 

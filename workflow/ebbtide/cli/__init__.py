@@ -20,7 +20,7 @@ FAILED, INTERRUPTED = 2, 130
 NAME = "ebbtide"
 VERBS = {
     **dict.fromkeys(("score", "loss"), "score"),
-    "train": "train",
+    **{name: name for name in ("train", "average")},
     **dict.fromkeys(("freeze", "pin", "preview", "diff-requests"), "tasks"),
     "measure": "measure",
     **dict.fromkeys(("fetch", "fetch-testbed"), "fetch"),

@@ -82,16 +82,25 @@ class ScoreJobs:
 
 
 def check_deleted_weights(study: Study) -> None:
-    """Raise `ConfigError` if a cell must be scored with weights that have been deleted."""
+    """Raise `ConfigError` if a cell must be scored with deleted weights, or with an average of them."""
+    gone = {}
     for finding in study.findings:
         if finding.finding != "gone" or finding.action == DROP:
             continue
         for name in finding.checkpoints:
+            gone[finding.model, name] = finding.where
             if tasks := missing(study, study.checkpoint(finding.model, name)):
                 listed = ", ".join(tasks[:5]) + (" …" if len(tasks) > 5 else "")
                 raise ConfigError(
                     f"{finding.where}: the weights of {finding.model}/{name} have been deleted, but are "
                     f"needed to score {listed}; restore them, or set audit.gone to drop."
+                )
+    for average in study.unmade_averages() if gone else ():
+        for parent in average.parents:
+            if (where := gone.get((parent.model, parent.name))) and missing(study, average):
+                raise ConfigError(
+                    f"{where}: the weights of {parent.model}/{parent.name} have been deleted, but are needed "
+                    f"for the average {average.model}/{average.name}; restore them, or remove `average`."
                 )
 
 

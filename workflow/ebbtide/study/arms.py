@@ -50,10 +50,15 @@ class Run:
 
 
 def runs_of(models: Iterable[Model]) -> list[Run]:
-    """Return the models of a grid as runs."""
+    """Return the models of a grid as runs.
+
+    Averages of checkpoints are none: they would count a run twice, and averages that share checkpoints hide
+    the noise from one to the next.
+    """
     return [
         Run(m.name, m.arm, m.seed, max((c.nominal for c in m.checkpoints), default=0), m.parameters)
         for m in models
+        if not any(c.parents for c in m.checkpoints)
     ]
 
 

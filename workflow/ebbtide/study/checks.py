@@ -129,16 +129,25 @@ def baselines(study: "Study") -> dict[str, Checkpoint]:
     model, _, checkpoint = str(wanted).partition("/")
     if checkpoint and model not in study.models and study.has_samples():
         return {}
-    return find_baselines(study.models, wanted, study.file)
+    return find_baselines(study.models, wanted, study.file, study.averaged())
 
 
-def find_baselines(models: Mapping[str, Model], wanted: str | int | None, file: str) -> dict[str, Checkpoint]:
+def find_baselines(
+    models: Mapping[str, Model],
+    wanted: str | int | None,
+    file: str,
+    averages: Mapping[str, str] | None = None,
+) -> dict[str, Checkpoint]:
     """Return the baseline of each model: its own checkpoint, or one checkpoint for all models.
+
+    Averages of checkpoints have the baseline of the model they are made of.
 
     Parameters
     ----------
     wanted
         A step, the name of a checkpoint, or `model/checkpoint`; None is no baseline.
+    averages
+        Model of averages → the model they are made of.
 
     Raises
     ------
@@ -156,7 +165,9 @@ def find_baselines(models: Mapping[str, Model], wanted: str | int | None, file: 
             )
         one = _find(models[name], rest, wanted, file)
         return dict.fromkeys(models, one)
-    return {model.name: _find(model, wanted, wanted, file) for model in models.values()}
+    made_of = averages or {}
+    own = {n: _find(model, wanted, wanted, file) for n, model in models.items() if n not in made_of}
+    return {name: own[made_of.get(name, name)] for name in models}
 
 
 def _find(model: Model, checkpoint: str | int, wanted: str | int, file: str) -> Checkpoint:

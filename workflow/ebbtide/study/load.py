@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ebbtide.checkpoints.average import AveragedModel, averaged_name, check_averages
 from ebbtide.checkpoints.directory_audit import audit_directories, equal_across_models
 from ebbtide.checkpoints.findings import STOP, Finding, allowances, dropped, worst_first
 from ebbtide.checkpoints.hub.audit import audit
 from ebbtide.checkpoints.hub.catalogue import HubModel, checkpoint_of
 from ebbtide.checkpoints.hub.lock import Lock, lock_path, read_lock
 from ebbtide.checkpoints.on_disk import DiskModel
-from ebbtide.checkpoints.series import models_of
+from ebbtide.checkpoints.series import Row, models_of
 from ebbtide.errors import ConfigError
 from ebbtide.exchange.specification import check_row
 from ebbtide.grid import Model
@@ -33,7 +34,6 @@ from ebbtide.study.claim import check_claim, claim_of
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_tasks
 
-Row = Model | HubModel | DiskModel
 FileOf = Callable[[str], str]  # a top-level key → the file that sets it, for messages
 
 
@@ -134,7 +134,10 @@ class _Grid:
 
 
 def _resolved(
-    rows: Mapping[str, Row], lock_file: str, rules: Mapping[str, Any], only: Collection[str] | None
+    rows: Mapping[str, Row],
+    lock_file: str,
+    rules: Mapping[str, Any],
+    only: Collection[str] | None,
 ) -> _Grid:
     """Resolve the rows by the lock; audit their checkpoints by `rules`, and drop those it says to drop."""
     hub = tuple(row for row in rows.values() if isinstance(row, HubModel))
@@ -150,6 +153,8 @@ def _resolved(
     findings = tuple(worst_first(found))
     if dropped(findings) != out:
         models = _grid(rows, lock, dropped(findings))
+    if only is None and not any(finding.action == STOP for finding in findings):  # which is said first
+        check_averages(rows.values(), findings)
     return _Grid(models, hub, on_disk, lock_file, lock, unlocked, findings)
 
 
@@ -175,13 +180,20 @@ def _rows(rows: Sequence[Mapping[str, Any]], file: str, only: Collection[str] | 
     models: dict[str, Row] = {}
     for number, row in enumerate(rows):
         where = f"{file}: models[{number}]"
-        if only is not None and row.get("name", next(iter(only))) not in only:
+        if only is not None and "name" in row and not {*_names(row)} & {*only}:
             continue  # reading a directory may take long; a row of a series has no name
         for model in models_of(row, where):
             if model.name in models:
                 raise ConfigError(f"{where}: found a second model named {model.name!r}; names must differ.")
             models[model.name] = model
     return models if only is None else {name: model for name, model in models.items() if name in only}
+
+
+def _names(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the models of a row that is not of a series."""
+    yield row["name"]
+    if "average" in row:
+        yield averaged_name(row["name"], row["average"])
 
 
 def _unlocked(hub: Sequence[HubModel], lock: Lock) -> Iterator[str]:
@@ -200,10 +212,15 @@ def _grid(rows: Mapping[str, Row], lock: Lock, out: set[tuple[str, str]]) -> dic
     """Return the rows of the grid, without the (model, checkpoint) in `out`."""
     grid = {}
     for name, row in rows.items():
-        if isinstance(row, HubModel):
-            grid[name] = _locked(row, lock, out)
-        else:
-            grid[name] = row.model(out) if isinstance(row, DiskModel) else row
+        match row:
+            case HubModel():
+                grid[name] = _locked(row, lock, out)
+            case DiskModel():
+                grid[name] = row.model(out)
+            case AveragedModel():
+                grid[name] = row.model()
+            case Model():
+                grid[name] = row
     return grid
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ebbtide.checkpoints.hub.notices import hub_notices
 from ebbtide.grid import Checkpoint
-from ebbtide.notices import Notice
+from ebbtide.notices import Notice, listed
 from ebbtide.study.study import Study
 
 
@@ -26,6 +26,12 @@ def study_notices(study: Study) -> list[Notice]:
     ]
     if study.config["scoring"]["dtype"] == "checkpoint":
         found += _of_precision(list(study.checkpoints()))
+    if averaged := study.averaged():
+        detail = (
+            "Averages of checkpoints are made of other rows, so they are in no regression, comparison of "
+            f"sizes or runs, resolution or forgetting: {listed(averaged)}."
+        )
+        found.append(Notice("note", "not_compared", detail, count=len(averaged)))
     if study.imported:
         detail = "Nobody has audited the weights behind imported results."
         found.append(Notice("note", "not_audited", detail, count=len(study.imported)))

@@ -1,6 +1,6 @@
 """A study: its checked configuration and its grid of model × checkpoint × task."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -107,13 +107,14 @@ class Study:
         name = f"{checkpoint.name}-{self._expected_digests[place]}.parquet"
         return f"results/{self.name}/{table}/{checkpoint.model}/{name}"
 
-    def parts(self, table: str) -> list[str]:
-        """Return the paths of `metrics` or `examples` of all checkpoints.
+    def parts(self, table: str, without: Collection[str] = ()) -> list[str]:
+        """Return the paths of `metrics` or `examples` of all checkpoints, but of the models `without`.
 
         The last of `examples` may be the directory of imported ones, whose checkpoints are not known before.
         """
         imported = [self.imports("examples")] if table == "examples" and self.has_samples() else []
-        return [*(self.part(table, checkpoint) for checkpoint in self.checkpoints()), *imported]
+        own = (self.part(table, c) for c in self.checkpoints() if c.model not in without)
+        return [*own, *imported]
 
     def task_of_data(self, sha256: str) -> Task:
         """Return a task that uses the data file with this sha256. Raises `StopIteration` if there is none."""
@@ -123,6 +124,14 @@ class Study:
         """Return the models of local ladders that lack a checkpoint on disk."""
         trained_here = (model for model in self.models.values() if model.training)
         return [m for m in trained_here if not all(Path(c.marker).exists() for c in m.checkpoints)]
+
+    def unmade_averages(self) -> list[Checkpoint]:
+        """Return the averaged checkpoints that are not on disk."""
+        return [c for c in self.checkpoints() if c.parents and not Path(c.marker).exists()]
+
+    def averaged(self) -> dict[str, str]:
+        """Return the models whose checkpoints are averages, with the model whose checkpoints they average."""
+        return {c.model: c.parents[-1].model for c in self.checkpoints() if c.parents}
 
     def has_metrics(self) -> bool:
         """Whether anything is scored or imported; a study of a testbed alone has no table of metrics."""

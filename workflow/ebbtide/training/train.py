@@ -22,7 +22,7 @@ from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.files import atomic_directory, file_sha256, write_text
 from ebbtide.locks import node_lock
 from ebbtide.logs import Progress, log
-from ebbtide.training.record import RECORD, Trained, read_trained
+from ebbtide.training.record import RECORD, Made, read_made
 from ebbtide.training.spec import TRAINING_VERSION, Spec, check_spec
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def train(spec: Mapping[str, Any], directory: Path, progress: Progress) -> None:
         trained = {
             "training_version": TRAINING_VERSION,
             "spec": dict(spec),
-            "checkpoints": [read_trained(directory / f"step{step}").content for step in wanted],
+            "checkpoints": [read_made(directory / f"step{step}").content for step in wanted],
         }
         write_text(json.dumps(trained, indent=2) + "\n", directory / "trained.json")
         state.unlink(missing_ok=True)
@@ -118,10 +118,10 @@ def _checkpoints_in(directory: Path) -> list[tuple[int, Path]]:
     return [(int(match[1]), path) for match, path in found if match]
 
 
-def _record(checkpoint: Path) -> Trained | None:
+def _record(checkpoint: Path) -> Made | None:
     """The record of a checkpoint; None if it is missing or unreadable."""
     try:
-        return read_trained(checkpoint)
+        return read_made(checkpoint)
     except CheckpointError:
         return None
 
