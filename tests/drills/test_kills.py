@@ -86,11 +86,12 @@ def _drill(
         family = drills.descendants(process.pid)
         if not lives():
             return None
+        when = f"{drills.progress(workspace)} files, {drills.cells_scored(workspace)} cells"
         drills.kill(VICTIMS[victim](process.pid))
         if victim == WORKER:
             process.wait()
         killed = (workspace.path / drills.OUTPUT).read_text()
-        files, before = drills.progress(workspace), drills.stored(workspace)
+        before = drills.stored(workspace)
         status, said = drills.run(workspace)
         if status != 0:  # a job that the killed Snakemake left behind may have worked beside this run
             status, said = drills.run(workspace)
@@ -103,7 +104,7 @@ def _drill(
     after = drills.stored(workspace)
     different += [f"{name} was written again" for name, cell in before.items() if after.get(name) != cell]
     return drills.Drill(
-        f"{files} files, {len(before)} cells",
+        when,
         victim,
         drills.last_words(killed),
         equal=not different,
