@@ -17,6 +17,9 @@ pytestmark = [pytest.mark.long, pytest.mark.slow]
 KILLS, SEED = int(os.environ["DRILL_KILLS"]), 1
 WORKER = "the scoring worker"
 
+# What is counted, from which number on, and a pause in seconds.
+Moment = tuple[Callable[[Workspace], int], int, float]
+
 VICTIMS: dict[str, Callable[[int], list[int]]] = {
     "Snakemake and all its jobs": drills.descendants,
     "Snakemake alone": lambda pid: [pid],
@@ -26,23 +29,38 @@ VICTIMS: dict[str, Callable[[int], list[int]]] = {
 
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_a_killed_run_is_finished_by_the_next(victim: str, finished_study: Workspace, tmp_path: Path) -> None:
-    """The moment is a number of files or of cells that the run has made, plus a part of a second."""
     rng = random.Random(f"{SEED} {victim}")
     calm = _trained(finished_study, tmp_path / "undisturbed")
     assert drills.run(calm)[0] == 0
     undisturbed, files = drills.outcome(calm), drills.progress(calm)
-    table = []
-    for number in range(KILLS):
+    table: list[drills.Drill] = []
+    for number in range(2 * KILLS):
         workspace = _trained(finished_study, tmp_path / str(number))
-        by_cells = number % 2 == 0  # a worker scores all cells of a model within a second
-        at = rng.randrange(len(calm.cells())) if by_cells else rng.randrange(files)
-        count = drills.cells_scored if by_cells else drills.progress
-        table.append(_drill(workspace, victim, (count, at), rng.uniform(0, 0.3), undisturbed))
-        print(f"\n{number + 1}: {table[-1]}", flush=True)
-        if table[-1].equal:
+        found = _drill(workspace, victim, _moment(rng, victim, number, files), undisturbed)
+        print(f"\n{number + 1}: {found or 'ended before the kill'}", flush=True)
+        table += filter(None, [found])
+        if found is None or found.equal:
             shutil.rmtree(workspace.path)
+        if len(table) == KILLS:
+            break
     drills.write_table(table, f"kills_{list(VICTIMS).index(victim) + 1}")
+    assert len(table) == KILLS
     assert all(drill.equal for drill in table)
+
+
+def _moment(rng: random.Random, victim: str, number: int, files: int) -> Moment:
+    """A number of cells or of files that the run has made, and a part of a second.
+
+    A worker starts within seconds and scores all cells of a model within one: its moments are a number of
+    cells, or seconds after its start.
+    """
+    by_cells = number % 2 == 0
+    if victim == WORKER:
+        seconds = 0 if by_cells else rng.uniform(0, 3)
+        return drills.cells_scored, rng.randrange(len(drills.CELLS)) if by_cells else 0, seconds
+    if by_cells:
+        return drills.cells_scored, rng.randrange(len(drills.CELLS)), rng.uniform(0, 0.3)
+    return drills.progress, rng.randrange(files), rng.uniform(0, 0.3)
 
 
 def _trained(finished: Workspace, to: Path) -> Workspace:
@@ -53,28 +71,29 @@ def _trained(finished: Workspace, to: Path) -> Workspace:
 
 
 def _drill(
-    workspace: Workspace,
-    victim: str,
-    moment: tuple[Callable[[Workspace], int], int],
-    pause: float,
-    undisturbed: dict[str, object],
-) -> drills.Drill:
-    process, (count, at) = drills.start(workspace), moment
+    workspace: Workspace, victim: str, moment: Moment, undisturbed: dict[str, object]
+) -> drills.Drill | None:
+    """Kill a run at a moment and run it again; None if the victim had ended before."""
+    process, (count, at, pause) = drills.start(workspace), moment
     family = [process.pid]
+
+    def lives() -> bool:
+        return process.poll() is None and bool(VICTIMS[victim](process.pid))
+
     try:
-        drills.wait_until(lambda: count(workspace) >= at, process)
+        drills.wait_until(lambda: count(workspace) >= at and lives(), process)
         time.sleep(pause)  # part of the moment
-        if victim == WORKER:  # it lives for a part of the run only
-            drills.wait_until(lambda: bool(drills.workers(process.pid)), process)
         family = drills.descendants(process.pid)
+        if not lives():
+            return None
+        when = f"{drills.progress(workspace)} files, {drills.cells_scored(workspace)} cells"
         drills.kill(VICTIMS[victim](process.pid))
         if victim == WORKER:
             process.wait()
         killed = (workspace.path / drills.OUTPUT).read_text()
-        files, before = drills.progress(workspace), drills.stored(workspace)
+        before = drills.stored(workspace)
         status, said = drills.run(workspace)
         if status != 0:  # a job that the killed Snakemake left behind may have worked beside this run
-            (workspace.path / "rerun.txt").write_text(said)
             status, said = drills.run(workspace)
     finally:
         drills.kill(family)
@@ -85,7 +104,7 @@ def _drill(
     after = drills.stored(workspace)
     different += [f"{name} was written again" for name, cell in before.items() if after.get(name) != cell]
     return drills.Drill(
-        f"{files} files, {len(before)} cells",
+        when,
         victim,
         drills.last_words(killed),
         equal=not different,
