@@ -6,6 +6,7 @@ from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.resolution.cells import CANNOT
 from ebbtide.statistics.resolution.proxies import AGAINST
 from ebbtide.statistics.resolution.tables import LONG_SPAN
+from ebbtide.study.arms import UNKNOWN
 
 
 def notices(resolution: pd.DataFrame, proxies: pd.DataFrame) -> list[Notice]:
@@ -57,6 +58,16 @@ def _missing(table: pd.DataFrame) -> list[Notice]:
                 "Detectable differences in resolution.tsv leave out the noise of seeds: no two models differ "
                 "only by seed.",
                 "Add runs with other seeds (arm and seed in rows of models).",
+            )
+        )
+    unknown = noisy[(noisy["size"] == UNKNOWN) & (noisy["arms"] > 1)]
+    if len(unknown):
+        found.append(
+            _notice(
+                unknown,
+                "The sizes of some models are unknown. resolution.tsv compares these models with each other, "
+                "as if they had one size.",
+                "Give their parameters (nominal in rows of models, parameters in rows of imports).",
             )
         )
     if len(noisy) and noisy["decision_accuracy"].isna().all():
