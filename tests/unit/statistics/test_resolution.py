@@ -377,3 +377,17 @@ def test_signal_of_equal_runs_reaches_zero() -> None:
     error = np.sqrt(noise.variance(averaged=True).value)
     assert reach == pytest.approx(1.96 * error, rel=0.25)  # equal by chance is not equal for sure
     assert published_ratio(signal, made, noise).value < np.sqrt(2 * 3)
+
+
+def test_tasks_that_cannot_be_resampled_or_judged_are_not_silently_absent() -> None:
+    """One example has a mean without an error; log odds have no better end."""
+    tokens = np.arange(20, 26)
+    values = 0.5 + 0.1 * np.random.default_rng(0).random(6)
+    alone = table("t", values, np.full(6, 7), tokens)
+    odds = table("odds", values, np.full(6, 7), tokens, metric="log_odds")
+    metrics = pd.concat([alone, odds]).assign(stderr=np.nan, n=1, chance=np.nan, parameters_nominal=0)
+    one = trajectory(values[:, None], "m7", tokens=tokens)
+    rows, proxies = resolution_tables([one], metrics, places_of(with_imported([], metrics), {}), LOOK)
+    assert list(rows["task"]) == ["t"] and "the noise of examples is unknown" in rows["reason"].iloc[0]
+    [absent] = [n for n in notices(rows, proxies, metrics) if "no row" in n.detail]
+    assert absent.task == "odds" and "of which higher or lower is better" in absent.detail

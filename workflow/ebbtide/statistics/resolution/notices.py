@@ -9,9 +9,26 @@ from ebbtide.statistics.resolution.tables import LONG_SPAN
 from ebbtide.study.arms import UNKNOWN
 
 
-def notices(resolution: pd.DataFrame, proxies: pd.DataFrame) -> list[Notice]:
-    """Return what readers of both tables should know."""
-    return [*_cannot_tell(resolution), *_missing(resolution), *_against(proxies)]
+def notices(
+    resolution: pd.DataFrame, proxies: pd.DataFrame, metrics: pd.DataFrame | None = None
+) -> list[Notice]:
+    """Return what readers of both tables should know, also of tasks that only `metrics` has."""
+    found = [] if metrics is None else _absent(metrics[~metrics["task"].isin(resolution["task"])])
+    return [*_cannot_tell(resolution), *found, *_missing(resolution), *_against(proxies)]
+
+
+def _absent(metrics: pd.DataFrame) -> list[Notice]:
+    """Tasks without a row, such as log odds, of which neither end is better."""
+    tasks = [str(task) for task in metrics["task"].unique()]
+    if not tasks:
+        return []
+    detail = (
+        f"resolution.tsv has no row for {listed(tasks)}: no metric with a value of which higher or lower is "
+        "better."
+    )
+    return [
+        Notice("note", "not_compared", detail, task=tasks[0] if len(tasks) == 1 else "", count=len(tasks))
+    ]
 
 
 def _cannot_tell(table: pd.DataFrame) -> list[Notice]:

@@ -70,8 +70,9 @@ def resolution_tables(
     runs: list[Run] = []
     known: list[tuple[str, str]] = []
     for one in trajectories:
-        runs += runs_of(one, places[one.model], settings, chances)
-        known.append((one.model, one.task))
+        if found := runs_of(one, places[one.model], settings, chances):
+            runs += found
+            known.append((one.model, one.task))
     runs += runs_of_means(metrics, places, known, settings)
     return tables_of(runs, settings, least)
 
