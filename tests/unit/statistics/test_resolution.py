@@ -140,6 +140,27 @@ def test_two_checkpoints_have_no_noise_and_the_row_says_why() -> None:
     assert short.kind == "not_compared" and "t" in short.detail
 
 
+@pytest.mark.parametrize("places", [1, 2])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_run_of_one_or_two_checkpoints_is_compared_with_the_noise_of_others(places: int, size: int) -> None:
+    """Such as a released model beside a run of one's own."""
+    own = [(trajectory(answers(0.6, i), f"m{i}"), lone(f"m{i}")) for i in range(2)]
+    last = trajectory(answers(0.6, 5), "other")
+    short = trajectory(answers(0.6, 5)[-places:], "other")
+    rows, proxies = study(*own, (short, lone("other", size)))
+    row = rows.iloc[0]
+    assert row["step_noise"] == pytest.approx(study(*own)[0]["step_noise"].iloc[0])
+    assert row["signal"] >= 0 and row["checkpoints"] == 5
+    if size == 1:
+        assert "1 of 3 models have fewer than 5 trained checkpoints" in row["note"]
+        whole = study(*own, (last, lone("other")))[0].iloc[0]
+        assert row["signal_high"] > whole["signal_high"]  # the mean of fewer checkpoints is less certain
+        assert "fewer than 5" not in whole["note"]
+    else:
+        [missing] = [n.detail for n in notices(rows, proxies) if "no noise" in n.detail]
+        assert missing == "Resolution has no noise for t: no run of size 2M has three trained checkpoints."
+
+
 def test_without_arms_the_sizes_are_compared() -> None:
     models = [
         (trajectory(answers(mean, i), f"m{i}"), lone(f"m{i}", 10**i))

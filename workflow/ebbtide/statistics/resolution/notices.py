@@ -59,10 +59,12 @@ def _missing(table: pd.DataFrame) -> list[Notice]:
     found = []
     short = table[table["step_noise"].isna()]
     if len(short):
+        some = table["task"].isin(short["task"]).sum() > len(short)
+        runs = f"no run of size {listed(short['size'].astype(str).unique())}" if some else "no run"
         found.append(
             _notice(
                 short,
-                f"Resolution has no noise for {listed(short['task'].unique())}: no run has three trained "
+                f"Resolution has no noise for {listed(short['task'].unique())}: {runs} has three trained "
                 "checkpoints.",
                 "Add checkpoints.",
             )

@@ -11,6 +11,7 @@ from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resolution.cells import AVERAGE, CANNOT, PROXY, USE, Resolution, resolutions
 from ebbtide.statistics.resolution.curves import Summary
 from ebbtide.statistics.resolution.decisions import UNKNOWN, Interval, percentiles
+from ebbtide.statistics.resolution.noise import Noise
 from ebbtide.statistics.resolution.places import Place
 from ebbtide.statistics.resolution.proxies import (
     ALL_SIZES,
@@ -204,7 +205,15 @@ def _have_errors(runs: Sequence[Run]) -> bool:
 
 
 def _cautions(of: Resolution) -> list[str]:
-    if of.noise is None or of.noise.paired:
+    if of.noise is None:
+        return []
+    short = sum(len(run.values) < of.noise.width for run in of.runs)
+    few = f"{short} of {len(of.runs)} models have fewer than {of.noise.width} trained checkpoints"
+    return ([few] if short else []) + _of_examples(of, of.noise)
+
+
+def _of_examples(of: Resolution, noise: Noise) -> list[str]:
+    if noise.paired:
         return []
     if not _have_errors(of.runs):
         return ["standard errors are unknown: detectable differences leave out examples"]
