@@ -371,6 +371,8 @@ def test_means_without_examples_have_noise_and_upper_bounds() -> None:
     both, _ = study((trajectory(answers(0.7, 1)), lone()), (trajectory(answers(0.7, 1, n=9), "b"), lone("b")))
     assert "the models have different examples" in both["note"].iloc[0]
     assert rows["examples_to_halve"].isna().all()
+    both = pd.concat([metrics, metrics.assign(metric="margin")])
+    assert resolution_tables([], both, places, LOOK)[1]["note"].str.contains("counts as agreement").all()
     unknown, _ = resolution_tables([], metrics.assign(stderr=np.nan, n=0), places, LOOK)
     assert set(unknown["noise_of"]) == {"checkpoints"} and set(rows["noise_of"]) == {"examples, checkpoints"}
     assert unknown["reason"].str.contains("the noise of examples is unknown").all()

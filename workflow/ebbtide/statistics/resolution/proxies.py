@@ -2,8 +2,8 @@
 
 The rank correlation compares the proxy on one half of the examples and of the window's checkpoints with the
 target on the other half, so that noise which both share does not count as agreement; it is the mean over the
-four ways to choose the halves. Runs are those of the largest size, or with fewer than four of them, all runs
-of all sizes.
+four ways to choose the halves. Of means without examples, only the checkpoints are halved. Runs are those of
+the largest size, or with fewer than four of them, all runs of all sizes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,6 +87,8 @@ def _row(
     notes += [why] if why else []
     notes += [] if small else ["no decision accuracy: no two arms have runs at two sizes (section `runs:`)"]
     notes += [] if ratios[1] else [f"no signal-to-noise: {_why_no_ratio(proxy[-1])}"]
+    if pairs and not all(run.examples for pair in pairs for run in pair):
+        notes.append("only means are known, so noise of examples that both metrics share counts as agreement")
     metric, name = target[-1].runs[0].metric, proxy[-1].runs[0].metric
     training = _over_training(largest, alpha)
     verdict, reason = _verdict(ranks, len(pairs), over, training, least)
