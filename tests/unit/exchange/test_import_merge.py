@@ -12,7 +12,7 @@ from ebbtide.exchange.imports import import_metrics, import_results
 from ebbtide.exchange.merge import joined
 from ebbtide.notices import Notice
 from ebbtide.statistics.regression import regress
-from ebbtide.tables import METRICS
+from ebbtide.tables import METRICS, read_frame, write_parquet
 from lm_eval_files import curve_lines, generated_line, write_run
 
 ARGS = "pretrained=lab/m,revision=step1"
@@ -211,6 +211,14 @@ def test_imported_rows_take_what_scored_ones_know() -> None:
     assert table["chance"].isna().tolist() == [False, True, False, False]
     assert [n.kind for n in notices] == ["defaulted"] * 3 + ["not_compared"]
     assert "Chance level unknown of 1 imported task (u)" in notices[-1].detail  # that of t is known by now
+
+
+def test_imports_without_any_chance_or_error_are_a_table_of_metrics(tmp_path: Path) -> None:
+    """Of a study that scores nothing, such as one of losses only."""
+    unknown = {"chance": np.nan, "stderr": np.nan, "source": "imported", "file": "f.json"}
+    table, _ = joined(pd.DataFrame(columns=list(METRICS.columns)), pd.DataFrame([row(**unknown)]))
+    write_parquet(table, tmp_path / "metrics.parquet", METRICS)
+    assert read_frame(tmp_path / "metrics.parquet", METRICS)["chance"].isna().all()
 
 
 @pytest.mark.parametrize(

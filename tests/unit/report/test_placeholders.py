@@ -81,9 +81,7 @@ def test_placeholders_have_the_true_reason(drawn: dict[str, p9.ggplot]) -> None:
             "of its signals (margin, coverage, choice_probability); the metrics are loss."
         ),
         "forgetting": f"forgetting.tsv: nothing to draw: {NO_RESULTS}.",
-        "resolution": (
-            "resolution.tsv: no row has a signal-to-noise ratio: there is nothing scored or imported."
-        ),
+        "resolution": ("resolution.tsv: no row has a signal-to-noise ratio: the table has no rows."),
         "robustness": f"robustness.tsv: no task has a regression ({ONE_SIZE}).",
     }
 

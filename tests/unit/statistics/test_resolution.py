@@ -49,9 +49,6 @@ def test_noise_around_a_line_ignores_the_trend() -> None:
     x, line = np.arange(10.0, 15.0), np.log(np.arange(10.0, 15.0))
     scatter = np.array([1.0, -2.0, 0.0, 2.0, -1.0])
     assert around_line(x, 3 + 7 * line) == pytest.approx(0, abs=1e-12)
-    assert (
-        around_line(x, np.stack([scatter, scatter + 5 * line])).std(axis=1).ptp() < 1e-12 if False else True
-    )
     found, moved = around_line(x, np.stack([scatter, scatter + 5 * line]))
     assert found == pytest.approx(moved)
 
@@ -110,6 +107,8 @@ def test_seeds_are_noise_and_not_signal() -> None:
     assert seeds["seed_noise"].iloc[0] == pytest.approx(0.1, abs=0.05)
     assert seeds["mde_averaged"].iloc[0] > 2 * arms["mde_averaged"].iloc[0]
     assert "no seed_noise: no two models differ only by seed" in arms["note"].iloc[0]
+    assert seeds["reason"].iloc[0].startswith("one arm, so there is no spread")
+    assert "no signal: one arm" in seeds["note"].iloc[0]
 
 
 def test_the_published_ratio_counts_differences_between_runs_as_noise() -> None:
@@ -131,12 +130,35 @@ def test_one_run_has_noise_but_nothing_to_compare() -> None:
 
 
 def test_two_checkpoints_have_no_noise_and_the_row_says_why() -> None:
-    rows, _ = study((trajectory(answers(0.7, 1, places=2)), lone()))
+    one = trajectory(answers(0.7, 1, places=2))
+    rows, proxies = study((with_proxy(one, margin=answers(0.7, 2, places=2)), lone()))
     row = rows.iloc[0]
     assert np.isnan(row["step_noise"]) and np.isnan(row["mde_single"])
     assert "fewer than three trained checkpoints" in row["note"]
+    assert proxies["note"].str.contains("no lead: fewer than three trained checkpoints").all()
     [short] = [n for n in notices(rows, pd.DataFrame(columns=list(PROXIES))) if "no noise" in n.detail]
     assert short.kind == "not_compared" and "t" in short.detail
+
+
+@pytest.mark.parametrize("places", [1, 2])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_run_of_one_or_two_checkpoints_is_compared_with_the_noise_of_others(places: int, size: int) -> None:
+    """Such as a released model beside a run of one's own."""
+    own = [(trajectory(answers(0.6, i), f"m{i}"), lone(f"m{i}")) for i in range(2)]
+    last = trajectory(answers(0.6, 5), "other")
+    short = trajectory(answers(0.6, 5)[-places:], "other")
+    rows, proxies = study(*own, (short, lone("other", size)))
+    row = rows.iloc[0]
+    assert row["step_noise"] == pytest.approx(study(*own)[0]["step_noise"].iloc[0])
+    assert row["signal"] >= 0 and row["checkpoints"] == 5
+    if size == 1:
+        assert "1 of 3 models have fewer than 5 trained checkpoints" in row["note"]
+        whole = study(*own, (last, lone("other")))[0].iloc[0]
+        assert row["signal_high"] > whole["signal_high"]  # the mean of fewer checkpoints is less certain
+        assert "fewer than 5" not in whole["note"]
+    else:
+        [missing] = [n.detail for n in notices(rows, proxies) if "no noise" in n.detail]
+        assert missing == "Resolution has no noise for t: no run of size 2M has three trained checkpoints."
 
 
 def test_without_arms_the_sizes_are_compared() -> None:
@@ -309,6 +331,28 @@ def test_places_of_models_with_and_without_arms() -> None:
     assert [named[model].arm for model in ("a1", "a2", "c")] == ["x", "y", "y"]
 
 
+def test_models_of_one_size_and_seed_are_no_replicates() -> None:
+    """Two ladders that differ by their mixture have the same seed, if nobody changed it."""
+    same = places_of([Run("one", seed=0, parameters=9), Run("other", seed=0, parameters=9)], {})
+    assert {place.arm for place in same.values()} == {"one", "other"}
+    sizes = places_of([Run("small", seed=0, parameters=9), Run("large", seed=0, parameters=99)], {})
+    assert {place.arm for place in sizes.values()} == {"(no arm)"}
+
+
+def test_sizes_that_only_cells_know_are_sizes() -> None:
+    """A row of a hub model without `nominal` has no size before the model is scored."""
+    sizes, tokens = np.repeat([10, 20], 6), np.tile(np.arange(20, 26), 2)
+    values = 0.3 + 0.02 * sizes / 2 + 0.005 * np.random.default_rng(0).standard_normal(12)
+    metrics = table("t", values, sizes, tokens).assign(stderr=0.01, n=500, chance=0.25, parameters_nominal=0)
+    runs = [Run("m10", "a"), Run("m20", "a")]
+    rows, _ = resolution_tables([], metrics, places_of(with_imported(runs, metrics), {}), LOOK)
+    assert list(rows["size"]) == ["10", "20"] and set(rows["signal_of"]) == {SIZES}
+    unknown = metrics.assign(parameters_total=0)
+    rows, proxies = resolution_tables([], unknown, places_of(with_imported([], unknown), {}), LOOK)
+    assert list(rows["size"]) == ["unknown size"] and "their sizes are unknown" in rows["reason"].iloc[0]
+    assert any("sizes of some models are unknown" in notice.detail for notice in notices(rows, proxies))
+
+
 def test_means_without_examples_have_noise_and_upper_bounds() -> None:
     rng = np.random.default_rng(0)
     sizes = np.repeat([10, 20, 30], 6)
@@ -324,7 +368,11 @@ def test_means_without_examples_have_noise_and_upper_bounds() -> None:
         0.2, abs=0.02
     )
     assert rows["note"].str.contains("only means are known").all()
+    both, _ = study((trajectory(answers(0.7, 1)), lone()), (trajectory(answers(0.7, 1, n=9), "b"), lone("b")))
+    assert "the models have different examples" in both["note"].iloc[0]
     assert rows["examples_to_halve"].isna().all()
+    both = pd.concat([metrics, metrics.assign(metric="margin")])
+    assert resolution_tables([], both, places, LOOK)[1]["note"].str.contains("counts as agreement").all()
     unknown, _ = resolution_tables([], metrics.assign(stderr=np.nan, n=0), places, LOOK)
     assert set(unknown["noise_of"]) == {"checkpoints"} and set(rows["noise_of"]) == {"examples, checkpoints"}
     assert unknown["reason"].str.contains("the noise of examples is unknown").all()
@@ -352,3 +400,17 @@ def test_signal_of_equal_runs_reaches_zero() -> None:
     error = np.sqrt(noise.variance(averaged=True).value)
     assert reach == pytest.approx(1.96 * error, rel=0.25)  # equal by chance is not equal for sure
     assert published_ratio(signal, made, noise).value < np.sqrt(2 * 3)
+
+
+def test_tasks_that_cannot_be_resampled_or_judged_are_not_silently_absent() -> None:
+    """One example has a mean without an error; log odds have no better end."""
+    tokens = np.arange(20, 26)
+    values = 0.5 + 0.1 * np.random.default_rng(0).random(6)
+    alone = table("t", values, np.full(6, 7), tokens)
+    odds = table("odds", values, np.full(6, 7), tokens, metric="log_odds")
+    metrics = pd.concat([alone, odds]).assign(stderr=np.nan, n=1, chance=np.nan, parameters_nominal=0)
+    one = trajectory(values[:, None], "m7", tokens=tokens)
+    rows, proxies = resolution_tables([one], metrics, places_of(with_imported([], metrics), {}), LOOK)
+    assert list(rows["task"]) == ["t"] and "the noise of examples is unknown" in rows["reason"].iloc[0]
+    [absent] = [n for n in notices(rows, proxies, metrics) if "no row" in n.detail]
+    assert absent.task == "odds" and "of which higher or lower is better" in absent.detail

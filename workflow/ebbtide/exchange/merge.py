@@ -205,7 +205,9 @@ def joined(scored: pd.DataFrame, imported: pd.DataFrame) -> tuple[pd.DataFrame, 
     filled["chance"] = filled["chance"].mask(gap, known)
     notices += [*_taken(filled[gap], "chance", "task"), *_without_chance(filled)]
     columns = list(METRICS.columns)
-    return pd.concat([scored[columns], filled[columns]], ignore_index=True), notices
+    # A table without rows has no types, and would take away those of the other's columns without a value.
+    parts = [rows[columns] for rows in (scored, filled) if len(rows)]
+    return pd.concat(parts or [filled[columns]], ignore_index=True), notices
 
 
 def _of_scored(scored: pd.DataFrame, rows: pd.DataFrame, key: list[str], column: str) -> pd.Series:

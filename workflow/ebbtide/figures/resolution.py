@@ -80,7 +80,7 @@ def _spread_of(rows: pd.DataFrame) -> str:
 def _why_none(resolution: pd.DataFrame) -> str:
     """The reasons in the notes, without repeats."""
     if resolution.empty:
-        return "there is nothing scored or imported"
+        return "the table has no rows"
     reasons = dict.fromkeys(
         note.removeprefix("no ")
         for notes in resolution["note"]

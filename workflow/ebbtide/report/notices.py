@@ -178,7 +178,7 @@ def of_statistics(
             histories = _without(histories, tables["not_compared"])
         yield from of_forgetting(histories, config["forgetting"]["streak"])
     if {"resolution", "proxies"} <= set(tables):
-        yield from of_resolution(tables["resolution"], tables["proxies"])
+        yield from of_resolution(tables["resolution"], tables["proxies"], metrics)
     if "scale_points" in tables:
         yield from of_scaling_trends(tables["scale_points"])
     if "run_notices" in tables:

@@ -6,8 +6,8 @@ over their last w checkpoints:
     V_1 = E_1 + 2 s² + 2 r²        V_w = E_w + 2 s²/w + 2 r²
 
 * E: examples. Variance of the difference over resampled examples, which both runs share; E_1 is the mean over
-  the checkpoints of the window. It includes answers that flicker from checkpoint to checkpoint. For shares it
-  is at least that of half an example.
+  the last checkpoints that the windows of all runs have. It includes answers that flicker from checkpoint to
+  checkpoint. For shares it is at least that of half an example.
 * s: checkpoints. The scatter of a run around a line through its window has the variance σ² = s² + f², where
   f² is what flickering answers alone would give; s² = max(0, σ² - f²) is common to all examples.
 * r: seeds. Runs of one arm and size scatter with the variance V_w / 2 if seeds do not matter; r² is what
@@ -117,7 +117,8 @@ def noise_of(runs: Sequence[Run]) -> Noise | None:
     ends = [run.deviations[:, -width:].astype(float) for run in runs]
     free = max(min(run.groups for run in runs) - 1, 1)
     least = 2 * max((0.5 / run.n if run.n else 0.0) ** 2 for run in runs) if is_share(runs[0].metric) else 0.0
-    at = [_of_pairs(np.stack([end[:, t] for end in ends]), paired=paired) for t in range(-width, 0)]
+    common = min(end.shape[1] for end in ends)  # runs with one or two checkpoints have no scatter
+    at = [_of_pairs(np.stack([end[:, -t] for end in ends]), paired=paired) for t in range(1, common + 1)]
     over = _of_pairs(np.stack([end.mean(axis=1) for end in ends]), paired=paired)
     one, averages = (
         Summary(value, value * free / rng.chisquare(free, DRAWS))

@@ -6,11 +6,29 @@ from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.resolution.cells import CANNOT
 from ebbtide.statistics.resolution.proxies import AGAINST
 from ebbtide.statistics.resolution.tables import LONG_SPAN
+from ebbtide.study.arms import UNKNOWN
 
 
-def notices(resolution: pd.DataFrame, proxies: pd.DataFrame) -> list[Notice]:
-    """Return what readers of both tables should know."""
-    return [*_cannot_tell(resolution), *_missing(resolution), *_against(proxies)]
+def notices(
+    resolution: pd.DataFrame, proxies: pd.DataFrame, metrics: pd.DataFrame | None = None
+) -> list[Notice]:
+    """Return what readers of both tables should know, also of tasks that only `metrics` has."""
+    found = [] if metrics is None else _absent(metrics[~metrics["task"].isin(resolution["task"])])
+    return [*_cannot_tell(resolution), *found, *_missing(resolution), *_against(proxies)]
+
+
+def _absent(metrics: pd.DataFrame) -> list[Notice]:
+    """Tasks without a row, such as log odds, of which neither end is better."""
+    tasks = [str(task) for task in metrics["task"].unique()]
+    if not tasks:
+        return []
+    detail = (
+        f"resolution.tsv has no row for {listed(tasks)}: no metric with a value of which higher or lower is "
+        "better."
+    )
+    return [
+        Notice("note", "not_compared", detail, task=tasks[0] if len(tasks) == 1 else "", count=len(tasks))
+    ]
 
 
 def _cannot_tell(table: pd.DataFrame) -> list[Notice]:
@@ -41,10 +59,12 @@ def _missing(table: pd.DataFrame) -> list[Notice]:
     found = []
     short = table[table["step_noise"].isna()]
     if len(short):
+        some = table["task"].isin(short["task"]).sum() > len(short)
+        runs = f"no run of size {listed(short['size'].astype(str).unique())}" if some else "no run"
         found.append(
             _notice(
                 short,
-                f"Resolution has no noise for {listed(short['task'].unique())}: no run has three trained "
+                f"Resolution has no noise for {listed(short['task'].unique())}: {runs} has three trained "
                 "checkpoints.",
                 "Add checkpoints.",
             )
@@ -57,6 +77,16 @@ def _missing(table: pd.DataFrame) -> list[Notice]:
                 "Detectable differences in resolution.tsv leave out the noise of seeds: no two models differ "
                 "only by seed.",
                 "Add runs with other seeds (arm and seed in rows of models).",
+            )
+        )
+    unknown = noisy[(noisy["size"] == UNKNOWN) & (noisy["arms"] > 1)]
+    if len(unknown):
+        found.append(
+            _notice(
+                unknown,
+                "The sizes of some models are unknown. resolution.tsv compares these models with each other, "
+                "as if they had one size.",
+                "Give their parameters (nominal in rows of models, parameters in rows of imports).",
             )
         )
     if len(noisy) and noisy["decision_accuracy"].isna().all():

@@ -2,8 +2,8 @@
 
 The rank correlation compares the proxy on one half of the examples and of the window's checkpoints with the
 target on the other half, so that noise which both share does not count as agreement; it is the mean over the
-four ways to choose the halves. Runs are those of the largest size, or with fewer than four of them, all runs
-of all sizes.
+four ways to choose the halves. Of means without examples, only the checkpoints are halved. Runs are those of
+the largest size, or with fewer than four of them, all runs of all sizes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,7 +86,9 @@ def _row(
     small = _decisions(target, proxy, alpha)
     notes += [why] if why else []
     notes += [] if small else ["no decision accuracy: no two arms have runs at two sizes (section `runs:`)"]
-    notes += [] if ratios[1] else ["no signal-to-noise: it needs two runs and windows of three checkpoints"]
+    notes += [] if ratios[1] else [f"no signal-to-noise: {_why_no_ratio(proxy[-1])}"]
+    if pairs and not all(run.examples for pair in pairs for run in pair):
+        notes.append("only means are known, so noise of examples that both metrics share counts as agreement")
     metric, name = target[-1].runs[0].metric, proxy[-1].runs[0].metric
     training = _over_training(largest, alpha)
     verdict, reason = _verdict(ranks, len(pairs), over, training, least)
@@ -184,6 +186,12 @@ def _ratio(of: Resolution) -> Summary | None:
     return None if np.isnan(ratio.value) else ratio
 
 
+def _why_no_ratio(of: Resolution) -> str:
+    if not of.noise:
+        return "fewer than three trained checkpoints"
+    return "the last checkpoints do not differ" if of.signal else "nothing to compare the runs with"
+
+
 def _lead(pairs: Pairs, alpha: float) -> tuple[Interval, str]:
     """Decades of tokens by which the proxy is half through its change before the target is."""
     values, draws = [], []
@@ -193,6 +201,8 @@ def _lead(pairs: Pairs, alpha: float) -> tuple[Interval, str]:
         if a.clear and b.clear:
             values.append(a.half.value - b.half.value)
             draws.append(a.half.drawn - b.half.drawn)
+    if not any(len(run.checkpoints) > 2 for pair in pairs for run in pair):
+        return UNKNOWN, "no lead: fewer than three trained checkpoints"
     if not values:
         return UNKNOWN, "no lead: target or proxy does not clearly change in the same direction"
     k = len(values)

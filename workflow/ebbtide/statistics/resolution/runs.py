@@ -102,7 +102,10 @@ def is_judged(metric: str) -> bool:
 def runs_of(
     trajectory: Trajectory, place: Place, settings: Settings, chances: Mapping[tuple[str, str], float]
 ) -> list[Run]:
-    """Return the run of every judged metric of a trajectory; `chances` is that of (task, metric)."""
+    """Return the run of every judged metric of a trajectory that has two examples (clusters) or more.
+
+    `chances` is that of (task, metric).
+    """
     one = trajectory.trained()
     found = []
     for metric in filter(is_judged, one.values):

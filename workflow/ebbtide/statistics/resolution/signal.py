@@ -54,7 +54,8 @@ def signal_of(kind: str, groups: Sequence[Sequence[Run]], noise: Noise) -> Signa
     for group in groups:
         values.append(np.mean([run.mean for run in group]))
         mean = np.mean([run.deviations.mean(axis=1) for run in group], axis=0)
-        sd = np.sqrt((noise.shared.drawn**2 / noise.width + noise.seed_part.drawn**2) / len(group))
+        wiggle = np.mean([1 / len(run.values) for run in group]) * noise.shared.drawn**2
+        sd = np.sqrt((wiggle + noise.seed_part.drawn**2) / len(group))
         draws.append(values[-1] + mean + sd * rng.standard_normal(len(mean)))
     spread = float(np.ptp(values))
     apart = np.ptp(np.stack(draws), axis=0) - spread

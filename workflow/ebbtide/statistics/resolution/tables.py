@@ -11,6 +11,7 @@ from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resolution.cells import AVERAGE, CANNOT, PROXY, USE, Resolution, resolutions
 from ebbtide.statistics.resolution.curves import Summary
 from ebbtide.statistics.resolution.decisions import UNKNOWN, Interval, percentiles
+from ebbtide.statistics.resolution.noise import Noise
 from ebbtide.statistics.resolution.places import Place
 from ebbtide.statistics.resolution.proxies import (
     ALL_SIZES,
@@ -30,6 +31,7 @@ from ebbtide.statistics.resolution.runs import (
     targets_of,
 )
 from ebbtide.statistics.resolution.signal import ARMS, published_ratio, within_ratio
+from ebbtide.study.arms import UNKNOWN as UNKNOWN_SIZE
 
 ESTIMATES = (
     *("signal", "step_noise", "step_noise_raw", "seed_noise", "snr_published", "snr_within"),
@@ -69,8 +71,9 @@ def resolution_tables(
     runs: list[Run] = []
     known: list[tuple[str, str]] = []
     for one in trajectories:
-        runs += runs_of(one, places[one.model], settings, chances)
-        known.append((one.model, one.task))
+        if found := runs_of(one, places[one.model], settings, chances):
+            runs += found
+            known.append((one.model, one.task))
     runs += runs_of_means(metrics, places, known, settings)
     return tables_of(runs, settings, least)
 
@@ -153,9 +156,14 @@ def _absent(of: Resolution) -> dict[str, str]:
     return {
         "examples_to_halve": "only means are known",
         "seed_noise": "no two models differ only by seed",
-        "signal": "one model, and nothing to compare it with",
+        "signal": f"{_alone(of)}, and nothing to compare it with",
         "snr_within": "the last checkpoints do not differ" if of.signal else "no signal",
     }
+
+
+def _alone(of: Resolution) -> str:
+    """What the runs of a row are if there is no other size, and no second arm."""
+    return "one model" if len(of.runs) == 1 else "one arm"
 
 
 def _of_curves(runs: Sequence[Run]) -> tuple[dict[str, Summary], list[str]]:
@@ -197,11 +205,22 @@ def _have_errors(runs: Sequence[Run]) -> bool:
 
 
 def _cautions(of: Resolution) -> list[str]:
-    if of.noise is None or of.noise.paired:
+    if of.noise is None:
+        return []
+    short = sum(len(run.values) < of.noise.width for run in of.runs)
+    few = f"{short} of {len(of.runs)} models have fewer than {of.noise.width} trained checkpoints"
+    return ([few] if short else []) + _of_examples(of, of.noise)
+
+
+def _of_examples(of: Resolution, noise: Noise) -> list[str]:
+    if noise.paired:
         return []
     if not _have_errors(of.runs):
         return ["standard errors are unknown: detectable differences leave out examples"]
-    why = "only means are known" if not of.runs[0].examples else "no two models of this size"
+    if not all(run.examples for run in of.runs):
+        why = "only means are known"
+    else:
+        why = "no two models of this size" if len(of.runs) == 1 else "the models have different examples"
     return [f"{why}: detectable differences are upper bounds, for runs on different examples"]
 
 
@@ -238,11 +257,13 @@ def _verdict(
         limits.append("the noise of examples is unknown")
     elif not of.compared.paired:
         limits.append("upper bounds, for runs on different examples")
+    if of.size == UNKNOWN_SIZE and len(of.runs) > 1:
+        limits.append("their sizes are unknown, and may differ")
     if _span(of) > LONG_SPAN:
         limits.append(f"these span {100 * _span(of):.0f} % of training, so learning counts as noise")
     but = f" ({'; '.join(limits[::-1])})" if limits else ""
     if of.signal is None:
-        return CANNOT, f"one model, so there is no spread to compare; {singles}, {averages}{but}"
+        return CANNOT, f"{_alone(of)}, so there is no spread to compare; {singles}, {averages}{but}"
     spread = estimates["signal"]
     apart = f"the {len(of.signal.groups)} {of.signal.kind} lie up to {_shown([spread.value], share)} apart"
     apart += f" ({_shown([spread.low, spread.high], share)})"
