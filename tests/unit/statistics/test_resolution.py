@@ -372,6 +372,10 @@ def test_means_without_examples_have_noise_and_upper_bounds() -> None:
     both, _ = study((trajectory(answers(0.7, 1)), lone()), (trajectory(answers(0.7, 1, n=9), "b"), lone("b")))
     assert "the models have different examples" in both["note"].iloc[0]
     assert rows["examples_to_halve"].isna().all()
+    rounded = metrics.assign(stderr=np.nan, n=0, value=values.round(1))
+    equal, _ = resolution_tables([], rounded, places, LOOK)
+    assert set(equal["verdict"]) == {"cannot tell"} and equal["signal"].iloc[0] > 0
+    assert equal["reason"].str.startswith("the last checkpoints do not differ, and").all()
     both = pd.concat([metrics, metrics.assign(metric="margin")])
     assert resolution_tables([], both, places, LOOK)[1]["note"].str.contains("counts as agreement").all()
     unknown, _ = resolution_tables([], metrics.assign(stderr=np.nan, n=0), places, LOOK)
