@@ -2,9 +2,10 @@
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.panel import read_trajectories
-from ebbtide.statistics.resolution.places import places_of, with_imported
+from ebbtide.statistics.resolution.places import places_of
 from ebbtide.statistics.resolution.runs import Settings
 from ebbtide.statistics.resolution.tables import resolution_tables
+from ebbtide.statistics.runs.arms import with_sizes
 from ebbtide.study.arms import Run
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
@@ -15,7 +16,7 @@ def main(job) -> None:
     params = job.params
     metrics = read_frame(job.input.metrics, METRICS)
     metrics = metrics[~metrics["model"].isin(params.averaged)]  # made of the other rows
-    runs = with_imported([Run(**of) for of in params.runs], metrics)
+    runs = with_sizes([Run(**of) for of in params.runs], metrics)
     resolution, proxies = resolution_tables(
         read_trajectories(job.input.get("examples", [])),
         metrics,

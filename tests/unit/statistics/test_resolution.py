@@ -14,11 +14,12 @@ from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resolution.decisions import decisions, rank_interval, share_interval, wilson
 from ebbtide.statistics.resolution.noise import noise_of
 from ebbtide.statistics.resolution.notices import notices
-from ebbtide.statistics.resolution.places import Place, places_of, with_imported
+from ebbtide.statistics.resolution.places import Place, places_of
 from ebbtide.statistics.resolution.proxies import COLUMNS as PROXIES
 from ebbtide.statistics.resolution.runs import Settings, around_line, runs_of
 from ebbtide.statistics.resolution.signal import SIZES, published_ratio, signal_of
 from ebbtide.statistics.resolution.tables import resolution_tables, tables_of
+from ebbtide.statistics.runs.arms import with_sizes
 from ebbtide.study.arms import Run
 from metrics_tables import table
 from simulate_resolution import World, coverage, judged, made_up
@@ -345,10 +346,10 @@ def test_sizes_that_only_cells_know_are_sizes() -> None:
     values = 0.3 + 0.02 * sizes / 2 + 0.005 * np.random.default_rng(0).standard_normal(12)
     metrics = table("t", values, sizes, tokens).assign(stderr=0.01, n=500, chance=0.25, parameters_nominal=0)
     runs = [Run("m10", "a"), Run("m20", "a")]
-    rows, _ = resolution_tables([], metrics, places_of(with_imported(runs, metrics), {}), LOOK)
+    rows, _ = resolution_tables([], metrics, places_of(with_sizes(runs, metrics), {}), LOOK)
     assert list(rows["size"]) == ["10", "20"] and set(rows["signal_of"]) == {SIZES}
-    unknown = metrics.assign(parameters_total=0)
-    rows, proxies = resolution_tables([], unknown, places_of(with_imported([], unknown), {}), LOOK)
+    unknown = metrics.assign(parameters_total=0, parameters_non_embedding=0)
+    rows, proxies = resolution_tables([], unknown, places_of(with_sizes([], unknown), {}), LOOK)
     assert list(rows["size"]) == ["unknown size"] and "their sizes are unknown" in rows["reason"].iloc[0]
     assert any("sizes of some models are unknown" in notice.detail for notice in notices(rows, proxies))
 
@@ -361,7 +362,7 @@ def test_means_without_examples_have_noise_and_upper_bounds() -> None:
     metrics = table("t", values, sizes, tokens).assign(
         stderr=0.01, n=500, chance=0.25, parameters_nominal=0, parameters_active=0
     )
-    places = places_of(with_imported([], metrics), {})
+    places = places_of(with_sizes([], metrics), {})
     rows, proxies = resolution_tables([], metrics, places, LOOK)
     assert len(rows) == 3 and proxies.empty
     assert rows["step_noise"].between(0.001, 0.02).all() and rows["signal"].iloc[0] == pytest.approx(
@@ -371,6 +372,10 @@ def test_means_without_examples_have_noise_and_upper_bounds() -> None:
     both, _ = study((trajectory(answers(0.7, 1)), lone()), (trajectory(answers(0.7, 1, n=9), "b"), lone("b")))
     assert "the models have different examples" in both["note"].iloc[0]
     assert rows["examples_to_halve"].isna().all()
+    rounded = metrics.assign(stderr=np.nan, n=0, value=values.round(1))
+    equal, _ = resolution_tables([], rounded, places, LOOK)
+    assert set(equal["verdict"]) == {"cannot tell"} and equal["signal"].iloc[0] > 0
+    assert equal["reason"].str.startswith("the last checkpoints do not differ, and").all()
     both = pd.concat([metrics, metrics.assign(metric="margin")])
     assert resolution_tables([], both, places, LOOK)[1]["note"].str.contains("counts as agreement").all()
     unknown, _ = resolution_tables([], metrics.assign(stderr=np.nan, n=0), places, LOOK)
@@ -410,7 +415,7 @@ def test_tasks_that_cannot_be_resampled_or_judged_are_not_silently_absent() -> N
     odds = table("odds", values, np.full(6, 7), tokens, metric="log_odds")
     metrics = pd.concat([alone, odds]).assign(stderr=np.nan, n=1, chance=np.nan, parameters_nominal=0)
     one = trajectory(values[:, None], "m7", tokens=tokens)
-    rows, proxies = resolution_tables([one], metrics, places_of(with_imported([], metrics), {}), LOOK)
+    rows, proxies = resolution_tables([one], metrics, places_of(with_sizes([], metrics), {}), LOOK)
     assert list(rows["task"]) == ["t"] and "the noise of examples is unknown" in rows["reason"].iloc[0]
     [absent] = [n for n in notices(rows, proxies, metrics) if "no row" in n.detail]
     assert absent.task == "odds" and "of which higher or lower is better" in absent.detail

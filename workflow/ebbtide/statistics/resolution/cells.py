@@ -32,7 +32,7 @@ class Resolution:
         Arms of this size against those of the largest; None if they share fewer than two arms.
     told
         `USE` or `AVERAGE` if the signal exceeds the detectable difference of single checkpoints, or of
-        averages; else `CANNOT`.
+        averages; else `CANNOT`, also where no noise is seen, such as in rounded means without errors.
     """
 
     size: str
@@ -64,7 +64,7 @@ def resolutions(runs: Sequence[Run], alpha: float) -> list[Resolution]:
 
 
 def _told(signal: Signal | None, noise: Noise | None, alpha: float) -> str:
-    if signal is None or noise is None:
+    if signal is None or noise is None or not noise.variance().value:
         return CANNOT
     for told, averaged in ((USE, False), (AVERAGE, True)):
         exceeds = signal.spread.drawn > noise.detectable(alpha, averaged=averaged).drawn

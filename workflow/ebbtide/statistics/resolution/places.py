@@ -1,9 +1,7 @@
 """Places: the arm, size and seed of every model, whether or not the study compares arms."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import pandas as pd
+from dataclasses import dataclass
 
 from ebbtide.study.arms import Run, arms_of, size_labels
 
@@ -42,21 +40,3 @@ def places_of(runs: Sequence[Run], named: Mapping[str, Sequence[str]]) -> dict[s
         run.model: Place(run.model, arm_of.get(run.model, run.model), labels[run.size], run.size)
         for run in runs
     }
-
-
-def with_imported(runs: Sequence[Run], metrics: pd.DataFrame) -> list[Run]:
-    """Add what only the metrics know (rows of `tables.METRICS`).
-
-    These are models, such as those of imports, and sizes: those of models from a hub without `nominal` are
-    known once they are scored.
-    """
-    sizes = metrics.groupby("model", sort=False)[["parameters_nominal", "parameters_total"]].max()
-    measured = {
-        str(model): Run(str(model), nominal=int(nominal), parameters=int(total))
-        for model, nominal, total in sizes.itertuples()
-    }
-    found = {run.model: run for run in runs}
-    for model, run in measured.items():
-        if (known := found.setdefault(model, run)).size == 0:
-            found[model] = replace(known, nominal=run.nominal, parameters=run.parameters)
-    return list(found.values())

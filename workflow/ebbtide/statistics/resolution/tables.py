@@ -244,8 +244,10 @@ def _verdict(
     of: Resolution, proxy: str, largest: str, estimates: Mapping[str, Interval], alpha: float
 ) -> tuple[str, str]:
     """Return the verdict and the reason in words."""
-    if of.noise is None or of.compared is None:
-        return CANNOT, "fewer than three trained checkpoints, so the noise between checkpoints is unknown"
+    few = "fewer than three trained checkpoints, so the noise between checkpoints is unknown"
+    equal = "the last checkpoints do not differ, and the noise of examples is unknown"
+    if of.noise is None or of.compared is None or not of.compared.variance().value:
+        return CANNOT, equal if of.noise and of.compared else few
     width, share = of.compared.width, is_share(of.runs[0].metric)
     single, averaged = (
         _shown([of.compared.detectable(alpha, averaged=averaged).value], share) for averaged in (False, True)
