@@ -80,7 +80,7 @@ def score_cell(
         if not _exists(source, identity, after):
             how = "scored"
             _clear(source)
-            if error := _recurring_error(source, [hint, checkpoint, requests]):
+            if hint and (error := _recurring_error(source, hint, [checkpoint, requests])):
                 print(error, file=sys.stderr)
                 raise ScoringError(f"{target} was not scored again: an earlier attempt failed, and {ABOVE}")
             store.failed_mark(source).unlink(missing_ok=True)
@@ -121,18 +121,29 @@ def read_hint(path: str | None) -> Mapping[str, Any]:
     return read_json(path, ScoringError, "delete it, and run snakemake to write it again")
 
 
-def _recurring_error(cell: Path, inputs: Sequence[str | None]) -> str:
+def mark_of(hint: str, error: Exception) -> str:
+    """Text of the mark of a failed cell: the run, by its hint, and the error that recurs."""
+    return f"{_run_of(hint)}\n{error}"
+
+
+def _recurring_error(cell: Path, hint: str, inputs: Sequence[str]) -> str:
     """Return the error of an earlier attempt of this run that another one would end with, or nothing.
 
-    An attempt counts if its inputs have not changed since; `inputs` begins with the hint, which each run
-    writes. A job started by hand has none, and is always done.
+    An attempt counts if its inputs have not changed since. Those of other runs do not: another checkout that
+    shares the store may have other packages. A job started by hand has no hint, and is always done.
     """
     try:
-        failed = store.failed_mark(cell).stat().st_mtime_ns
-        changed = max(Path(path).stat().st_mtime_ns for path in inputs if path)
-        return store.failed_mark(cell).read_text() if inputs[0] and changed <= failed else ""
+        mark = store.failed_mark(cell)
+        run, _, error = mark.read_text().partition("\n")
+        changed = max(Path(path).stat().st_mtime_ns for path in inputs)
+        return error if run == _run_of(hint) and changed <= mark.stat().st_mtime_ns else ""
     except OSError:
         return ""
+
+
+def _run_of(hint: str) -> str:
+    """Return what tells a run from others: each writes its hint anew."""
+    return f"{Path(hint).resolve()} {Path(hint).stat().st_mtime_ns}"
 
 
 def _copy(cell: Path, target: str) -> None:

@@ -29,7 +29,7 @@ from ebbtide.errors import EbbtideError, ScoringError, StorageError, first_line
 from ebbtide.jobs.checked import examples_to_rescore, write_checked_cell
 from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.jobs.loaded import Job, Loaded
-from ebbtide.jobs.score_cell import read_hint
+from ebbtide.jobs.score_cell import mark_of, read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
 from ebbtide.scoring.scorer import FAKE, backend_of
 
@@ -70,8 +70,9 @@ def main() -> int:
             failed = True
             log.error("%s", error)
             # A file that cannot be read can be the fault of this machine.
-            if error.recurs and not isinstance(error.__context__, OSError):
-                store.failed_mark(store.path_of(work.cells, job["identity"])).write_text(str(error))
+            if job["hint"] and error.recurs and not isinstance(error.__context__, OSError):
+                mark = store.failed_mark(store.path_of(work.cells, job["identity"]))
+                mark.write_text(mark_of(job["hint"], error))
         if not work.loaded.device_lost:
             _score_siblings(work, done=int(own and not failed))
     except (StorageError, OSError) as error:
