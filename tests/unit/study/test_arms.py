@@ -71,6 +71,7 @@ def test_patterns_choose_the_models_and_name_the_arms() -> None:
             {"arms": {"a": ["base-*"], "b": ["code-70m-seed3"]}},
             ["runs.arms.b", "'code-70m-seed3'", "matches no model", "did you mean 'code-70m-seed2'"],
         ),
+        ({"arms": {"a": ["base-*"], "b": ["code-70m-seed[12]"]}}, ["runs.arms.b", "matches no model"]),
         (
             {"arms": {"a": ["base-*"], "b": ["*-seed1"]}},
             ["runs.arms.b", "'*-seed1'", "base-70m-seed1", "arm 'a'", "one arm"],

@@ -115,7 +115,8 @@ def arms_of(
     for arm, patterns in named.items():
         arms[arm] = []
         for pattern in patterns:
-            matching = [name for name in models if fnmatchcase(name, pattern)]
+            without_sets = pattern.replace("[", "[[]")  # brackets are part of a name
+            matching = [name for name in models if fnmatchcase(name, without_sets)]
             if not matching and not partial:
                 raise ConfigError(
                     f"{where}.arms.{arm}: found {pattern!r}, which matches no model; allowed: "
