@@ -805,7 +805,12 @@ def test_ctrl_c_ends_a_job_and_its_worker_with_one_sentence(grid: Grid, hold: Ho
     cell = grid.add("c1", "t1")
     held = hold(cell)
     lead = subprocess.Popen(
-        grid.command(cell, grid.hint()), stderr=subprocess.PIPE, text=True, start_new_session=True
+        grid.command(cell, grid.hint()),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell starts background jobs, such as a test run, with SIGINT ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no threads here)
     )
     wait_for(held, lead)
     os.killpg(lead.pid, signal.SIGINT)
@@ -843,10 +848,11 @@ def start(checkout: Grid, *, node: str, **environment: str) -> subprocess.Popen[
     """Start the job of the only cell of a checkout, on a node with a disk of its own for locks."""
     temporary = checkout.root.parent / node
     temporary.mkdir(exist_ok=True)
-    paths = os.pathsep.join([str(LOCK_FAULTS), os.environ.get("PYTHONPATH", "")])
+    if environment:  # in front, as there can be one sitecustomize only
+        environment["PYTHONPATH"] = os.pathsep.join([str(LOCK_FAULTS), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         checkout.command(checkout.cells[0], checkout.hint()),
-        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": paths, **environment},
+        env={**os.environ, "TMPDIR": str(temporary), **environment},
         stderr=(checkout.root / "log").open("w"),
         text=True,
     )
@@ -868,16 +874,15 @@ def locks_of(process: subprocess.Popen[str]) -> set[Path]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see open files")
-def test_checkouts_that_share_a_store_use_the_same_locks(tmp_path: Path) -> None:
+def test_checkouts_that_share_a_store_use_the_same_locks(tmp_path: Path, hold: Hold) -> None:
     """On a node, the second waits for the first; on another node, it waits for the lock in the store."""
     one, two = two_checkouts(tmp_path)
-    requests = Path(one.cells[0]["requests"])
-    requests.unlink()
-    os.mkfifo(requests)  # nobody writes into it: the worker of the first waits there
+    held = hold(one.cells[0])
     holder = start(one, node="a")
     others = []
     try:
-        wait_until(lambda: len(locks_of(holder)) == 2 and children_of(holder), holder)
+        wait_for(held, holder)
+        assert len(locks_of(holder)) == 2
         on_node, in_store = sorted(locks_of(holder), key=lambda lock: lock.parent.name == ".locks")
         others.append(start(two, node="a"))
         assert wait_until(lambda: locks_of(others[0]), *others) == {on_node}
