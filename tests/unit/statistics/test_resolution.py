@@ -336,6 +336,8 @@ def test_models_of_one_size_and_seed_are_no_replicates() -> None:
     """Two ladders that differ by their mixture have the same seed, if nobody changed it."""
     same = places_of([Run("one", seed=0, parameters=9), Run("other", seed=0, parameters=9)], {})
     assert {place.arm for place in same.values()} == {"one", "other"}
+    trained = [Run(name, seed=seed, parameters=9, recipe=name) for seed, name in enumerate("ab")]
+    assert {place.arm for place in places_of(trained, {}).values()} == {"a", "b"}  # other mixtures
     sizes = places_of([Run("small", seed=0, parameters=9), Run("large", seed=0, parameters=99)], {})
     assert {place.arm for place in sizes.values()} == {"(no arm)"}
 

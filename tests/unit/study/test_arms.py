@@ -21,7 +21,7 @@ from ebbtide.study.arms import (
     size_labels,
 )
 from ebbtide.study.load import read_study
-from workspace import Workspace, write_small_study
+from workspace import ROOT, Workspace, write_small_study
 
 WHERE = "mine.yaml: runs"
 RUNS = [
@@ -203,3 +203,13 @@ def test_models_on_disk_have_the_sizes_of_their_files(tmp_path, monkeypatch) -> 
 def test_sizes_that_three_digits_do_not_tell_apart_are_exact() -> None:
     runs = [Run("a", parameters=26_816), Run("b", parameters=26_824), Run("c", nominal=1_400_000_000)]
     assert size_labels(runs) == {26_816: "26,816", 26_824: "26,824", 1_400_000_000: "1.4B"}
+
+
+def test_recipes_of_models_trained_here_differ_by_more_than_seeds() -> None:
+    runs = runs_of(read_study(ROOT / "studies/runs_ladder.yaml").models.values())
+    recipes: dict[tuple[str, int], list[str]] = {}
+    for run in runs:
+        recipes.setdefault((run.arm, run.size), []).append(run.recipe)
+    assert [len(of) for of in recipes.values()] == [3] * 4  # two mixtures at two sizes, three seeds each
+    assert len({recipe for of in recipes.values() for recipe in of}) == 4
+    assert {run.recipe for run in RUNS} == {""}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import ConfigError, nearest
+from ebbtide.files import digest
 from ebbtide.grid import Model
 from ebbtide.notices import listed
 
@@ -35,6 +36,8 @@ class Run:
         Parameters by its name, which are its size if they are known; 0 is unknown.
     parameters
         All parameters, which are its size otherwise; 0 is unknown.
+    recipe
+        Digest of how a model is trained here, without its seeds; empty for all others.
     """
 
     model: str
@@ -42,6 +45,7 @@ class Run:
     seed: int | None = None
     nominal: int = 0
     parameters: int = 0
+    recipe: str = ""
 
     @property
     def size(self) -> int:
@@ -56,10 +60,23 @@ def runs_of(models: Iterable[Model]) -> list[Run]:
     the noise from one to the next.
     """
     return [
-        Run(m.name, m.arm, m.seed, max((c.nominal for c in m.checkpoints), default=0), m.parameters)
+        Run(
+            m.name,
+            m.arm,
+            m.seed,
+            max((c.nominal for c in m.checkpoints), default=0),
+            m.parameters,
+            _recipe(m.training),
+        )
         for m in models
         if not any(c.parents for c in m.checkpoints)
     ]
+
+
+def _recipe(training: Mapping[str, Any] | None) -> str:
+    if training is None:
+        return ""
+    return digest({part: {k: v for k, v in keys.items() if k != "seed"} for part, keys in training.items()})
 
 
 def imported_runs(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Run], bool]:

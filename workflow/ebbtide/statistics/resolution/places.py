@@ -22,7 +22,8 @@ def places_of(runs: Sequence[Run], named: Mapping[str, Sequence[str]]) -> dict[s
     """Return the place of every model.
 
     A model without an arm is an arm of its own, unless its seed is known: models with a seed and without an
-    arm are replicates. If two of one size have the same seed, something else differs, and none of them are.
+    arm are replicates. If two of one size have the same seed, or were trained here with other recipes,
+    something else differs, and none of them are.
 
     Parameters
     ----------
@@ -34,7 +35,8 @@ def places_of(runs: Sequence[Run], named: Mapping[str, Sequence[str]]) -> dict[s
     arm_of = {run.model: arm for arm, of in arms_of(runs, named, "", partial=True).items() for run in of}
     labels = size_labels(runs)
     seeded = [run for run in runs if run.model not in arm_of and run.seed is not None]
-    if len({(run.size, run.seed) for run in seeded}) == len(seeded):
+    distinct = len({(run.size, run.seed) for run in seeded}) == len(seeded)
+    if distinct and len({(run.size, run.recipe) for run in seeded}) == len({run.size for run in seeded}):
         arm_of |= {run.model: UNNAMED for run in seeded}
     return {
         run.model: Place(run.model, arm_of.get(run.model, run.model), labels[run.size], run.size)
