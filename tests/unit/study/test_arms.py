@@ -1,6 +1,7 @@
 """Arms of a comparison of runs: from rows, series and patterns to a table, and what is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pandas import NA
@@ -9,7 +10,8 @@ from ebbtide.checkpoints.hub.catalogue import HubModel, series_models
 from ebbtide.checkpoints.series import CATALOGUE, models_of, read_series
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.schema import check, load_schema
+from ebbtide.schema import check, load_schema, read_yaml
+from ebbtide.sources import file_digest
 from ebbtide.study.arms import (
     Run,
     arms_of,
@@ -213,3 +215,8 @@ def test_recipes_of_models_trained_here_differ_by_more_than_seeds() -> None:
     assert [len(of) for of in recipes.values()] == [3] * 4  # two mixtures at two sizes, three seeds each
     assert len({recipe for of in recipes.values() for recipe in of}) == 4
     assert {run.recipe for run in RUNS} == {""}
+
+
+def test_the_study_of_two_pythias_pins_the_table_it_was_read_from(shared: Path) -> None:
+    [row] = read_yaml(ROOT / "studies/runs_pythia.yaml")["imported"]
+    assert file_digest(shared / "reference" / row["source"]) == row["sha256"]
