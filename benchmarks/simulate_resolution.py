@@ -19,9 +19,9 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.replicates import Place
 from ebbtide.statistics.resampling import named_rng
 from ebbtide.statistics.resolution.decisions import decisions, rank_interval
-from ebbtide.statistics.resolution.places import Place
 from ebbtide.statistics.resolution.proxies import SUPPORTED
 from ebbtide.statistics.resolution.runs import Settings, runs_of
 from ebbtide.statistics.resolution.tables import tables_of

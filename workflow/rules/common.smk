@@ -7,6 +7,7 @@ and in every job on a cluster.
 
 import re
 import sys
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from ebbtide.jobs.snakemake_internals import (
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
 from ebbtide.report.end_of_run import end_of_run, nothing_to_do
+from ebbtide.study.arms import runs_of
 from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
 from ebbtide.study.outputs import Outputs
@@ -67,6 +69,11 @@ GPUS = GpuPlan(STUDY, SCORE_JOBS, planning=not is_job(workflow))
 BUDGET = WeightBudget(STUDY, MISSING)
 FAILURES = Failures(workflow)
 STORE = STUDY.config["scoring"]["store"]
+# Which models differ only by seed (statistics/replicates.py): a parameter of every rule that asks.
+REPLICATES = {
+    "stated": [asdict(run) for run in runs_of(STUDY.models.values())],
+    "named": STUDY.config.get("runs", {}).get("arms", {}),
+}
 NOTICES = []  # about this run, printed at its end
 # Priorities: all tasks first, so that one load of weights scores them.
 FREEZING, TRAINING = 1000, 10

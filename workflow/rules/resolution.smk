@@ -9,10 +9,6 @@ RERUNS   when the metrics, the grid, arms and seeds, the settings under `resolut
          or the code change.
 """
 
-from dataclasses import asdict
-
-from ebbtide.study.arms import runs_of as runs_of_models
-
 OUTPUTS.tables(
     "resolution",
     {
@@ -57,8 +53,7 @@ rule resolution:
     params:
         examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
         averaged=list(STUDY.averaged()),
-        runs=[asdict(run) for run in runs_of_models(STUDY.models.values())],
-        arms=STUDY.config.get("runs", {}).get("arms", {}),
+        replicates=REPLICATES,
         metrics=STUDY.config["trajectories"]["metrics"],
         alpha=STUDY.config["trajectories"]["alpha"],
         resolution=STUDY.config["resolution"],

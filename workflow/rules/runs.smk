@@ -40,10 +40,6 @@ OUTPUTS.figures(
 )
 
 if HAS_RUNS:
-    from dataclasses import asdict
-
-    from ebbtide.study.arms import runs_of
-
     localrules:
         runs,
 
@@ -90,7 +86,7 @@ if HAS_RUNS:
         params:
             examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
             averaged=list(STUDY.averaged()),
-            models=[asdict(run) for run in runs_of(STUDY.models.values())],
+            models=REPLICATES["stated"],
             settings=RUNS,
             code=CODE.script("runs"),
         script:

@@ -2,11 +2,9 @@
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.panel import read_trajectories
-from ebbtide.statistics.resolution.places import places_of
+from ebbtide.statistics.replicates import places_of_study
 from ebbtide.statistics.resolution.runs import Settings
 from ebbtide.statistics.resolution.tables import resolution_tables
-from ebbtide.statistics.runs.arms import with_sizes
-from ebbtide.study.arms import Run
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
 
@@ -16,11 +14,10 @@ def main(job) -> None:
     params = job.params
     metrics = read_frame(job.input.metrics, METRICS)
     metrics = metrics[~metrics["model"].isin(params.averaged)]  # made of the other rows
-    runs = with_sizes([Run(**of) for of in params.runs], metrics)
     resolution, proxies = resolution_tables(
         read_trajectories(job.input.get("examples", [])),
         metrics,
-        places_of(runs, params.arms),
+        places_of_study(metrics, **params.replicates),
         Settings(params.resolution["last"], params.metrics, params.alpha),
         params.resolution["least_correlation"],
     )

@@ -11,15 +11,14 @@ from ebbtide.errors import FigureError
 from ebbtide.figures.resolution import plot_resolution
 from ebbtide.metrics.direction import with_properties
 from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.replicates import Place, places_of, with_sizes
 from ebbtide.statistics.resolution.decisions import decisions, rank_interval, share_interval, wilson
 from ebbtide.statistics.resolution.noise import noise_of
 from ebbtide.statistics.resolution.notices import notices
-from ebbtide.statistics.resolution.places import Place, places_of
 from ebbtide.statistics.resolution.proxies import COLUMNS as PROXIES
 from ebbtide.statistics.resolution.runs import Settings, around_line, runs_of
 from ebbtide.statistics.resolution.signal import SIZES, published_ratio, signal_of
 from ebbtide.statistics.resolution.tables import resolution_tables, tables_of
-from ebbtide.statistics.runs.arms import with_sizes
 from ebbtide.study.arms import Run
 from metrics_tables import table
 from simulate_resolution import World, coverage, judged, made_up

@@ -7,6 +7,7 @@ import pytest
 
 from ebbtide.errors import ConfigError
 from ebbtide.schema import check, load_schema
+from ebbtide.statistics.replicates import places_of, replicates
 from ebbtide.statistics.runs.arms import comparison_of, seed_noise
 from ebbtide.statistics.runs.compare import compare_runs
 from ebbtide.statistics.runs.seeds import COLUMNS, seed_components
@@ -131,3 +132,20 @@ def test_the_seed_noise_of_another_study_is_averaged_over_its_arms() -> None:
     arms, full, _ = comparison_of(STATED, METRICS, section, table)
     verdicts = compare_runs([], METRICS, arms, full).differences
     assert "elsewhere" in verdicts[verdicts["task"] == "qa"]["source_of_noise"].iloc[0]
+
+
+def test_models_of_one_arm_and_size_are_replicates() -> None:
+    runs = [
+        *(Run(f"small-{seed}", seed=seed, nominal=160_000_000) for seed in range(3)),
+        Run("large", seed=0, nominal=410_000_000),
+        Run("other-0", arm="facts", nominal=160_000_000),
+        Run("other-1", arm="facts", nominal=160_000_000),
+        Run("unknown-0", arm="plain"),
+        Run("unknown-1", arm="plain"),
+    ]
+    assert replicates(places_of(runs, {})) == {
+        **{f"small-{seed}": "160M" for seed in range(3)},
+        "other-0": "facts 160M",
+        "other-1": "facts 160M",
+    }
+    assert not replicates(places_of([Run("a", nominal=9), Run("b", nominal=9)], {}))  # nothing says they are

@@ -13,9 +13,9 @@ import pandas as pd
 from ebbtide.files import digest
 from ebbtide.metrics.direction import direction_of, sign_of
 from ebbtide.statistics.panel import Trajectory, trained_in_order
+from ebbtide.statistics.replicates import Place
 from ebbtide.statistics.resampling import bootstrap, named_rng
 from ebbtide.statistics.resolution.curves import Curve, Summary, along, curve_of
-from ebbtide.statistics.resolution.places import Place
 from ebbtide.statistics.trends.slopes import slope_weights
 
 DRAWS = 1000

@@ -8,11 +8,11 @@ import pandas as pd
 
 from ebbtide.metrics.direction import is_share
 from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.replicates import Place
 from ebbtide.statistics.resolution.cells import AVERAGE, CANNOT, PROXY, USE, Resolution, resolutions
 from ebbtide.statistics.resolution.curves import Summary
 from ebbtide.statistics.resolution.decisions import UNKNOWN, Interval, percentiles
 from ebbtide.statistics.resolution.noise import Noise
-from ebbtide.statistics.resolution.places import Place
 from ebbtide.statistics.resolution.proxies import (
     ALL_SIZES,
     LEAST_CORRELATION,

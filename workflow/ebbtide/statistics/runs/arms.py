@@ -1,7 +1,6 @@
 """What a comparison of runs starts from: the table of arms, settings in full, and notices about both."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 
 from ebbtide.errors import ConfigError
 from ebbtide.notices import Notice, counted, listed
+from ebbtide.statistics.replicates import with_sizes
 from ebbtide.study.arms import (
     UNKNOWN,
     Run,
@@ -65,20 +65,6 @@ def comparison_of(
         settings["seed_sd"] = {**section["seed_sd"], "table": seed_noise(seed_table)}
     table = arms_table(arms)
     return table, settings, [*_chosen(section, reference, left_out(runs, arms)), *_doubtful(table, reference)]
-
-
-def with_sizes(stated: Sequence[Run], metrics: pd.DataFrame) -> list[Run]:
-    """Return the models that have metrics, with their sizes: those of the grid first, then imported ones."""
-    known = {run.model: run for run in stated}
-    sizes = metrics.groupby("model", sort=False)[
-        ["parameters_nominal", "parameters_total", "parameters_non_embedding"]
-    ].max()
-    order = [*(m for m in known if m in sizes.index), *(m for m in sizes.index if m not in known)]
-    found = []
-    for model in order:
-        nominal, total, inner = (int(value) for value in sizes.loc[model].fillna(0))
-        found.append(replace(known.get(model, Run(model)), nominal=nominal, parameters=total or inner))
-    return found
 
 
 def seed_noise(table: pd.DataFrame) -> pd.DataFrame:
