@@ -95,7 +95,7 @@ def test_a_balanced_grid_has_the_errors_of_the_nested_mixed_model() -> None:
     ).fit(reml=True)
     assert theirs.converged
     sizes = {int(r): str(of_run[r]) for r in run}
-    ours = random_slopes(y, size, tokens, run, Units(sizes, sizes, ""))
+    ours = random_slopes(y, size, tokens, run, Units(sizes, sizes, 18, 6))
     assert ours.estimate == pytest.approx(theirs.fe_params.iloc[1:])
     assert ours.stderr == pytest.approx(theirs.bse_fe.iloc[1:], rel=1e-3)
     assert ours.df.tolist() == [4, 4, 4]
@@ -161,6 +161,10 @@ def test_a_run_with_one_checkpoint_has_no_slope() -> None:
     cut = metrics[(metrics["model"] != "m1000000-seed0") | first]
     found = interaction(regress(cut, places=placed(cut)))
     assert (found["df"], found["note"]) == (2, "1 models with one checkpoint are left out")
+    # A size whose runs all have one checkpoint is none: two are left of three, and their runs are compared.
+    two = metrics[(metrics["parameters_total"] < 1e8) | (first & (metrics["parameters_total"] == 1e8))]
+    found = interaction(regress(two, places=placed(two)))
+    assert found[["df", "runs", "sizes"]].tolist() == [4, 6, 2]
     few = metrics[(metrics["parameters_total"] < 1e8) & (first | metrics["model"].str.endswith("0"))]
     found = regress(few, places=placed(few))
     assert found["t"].isna().all()
@@ -315,7 +319,7 @@ def test_the_caption_of_the_table_names_the_estimator() -> None:
     ]
     two = seeded(sizes=2)
     assert (
-        "df = sizes - 2; runs - 2 for two sizes."
+        "regressed on log10 N over runs; t(df) with df = runs - 2."
         in caption(regress(two, places=placed(two)), settings, 0.05)[2]
     )
 

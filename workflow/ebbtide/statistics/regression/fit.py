@@ -117,7 +117,7 @@ def _regress_task(
             "cells": len(cells),
             "term": list(TERMS),
             **estimates,
-            "runs": pd.NA if units is None else len(units.of),
+            "runs": pd.NA if units is None else units.runs,
             "sizes": pd.NA if units is None else units.sizes,
             "note": note,
         }

@@ -102,11 +102,14 @@ def _estimators(regressions: pd.DataFrame) -> list[str]:
         )
     if of_runs.any():
         runs, sizes = (_range(regressions.loc[of_runs, name]) for name in ("runs", "sizes"))
-        few = "; runs - 2 for two sizes" if (regressions["sizes"] < MIN_UNITS).any() else ""
+        few = regressions.loc[of_runs, "sizes"] < MIN_UNITS
+        over = "over runs; t(df) with df = runs - 2" if few.all() else "over sizes; t(df) with df = sizes - 2"
+        of_two = (
+            " (over runs, df = runs - 2, where there are two sizes)" if few.any() and not few.all() else ""
+        )
         sentences.append(
             f"{'With replicates: ' if sentences else ''}Random level and slope of every size and run, "
-            f"{runs} runs of {sizes} sizes: a line over log10 D per run, regressed on log10 N over sizes; "
-            f"t(df) with df = sizes - 2{few}."
+            f"{runs} runs of {sizes} sizes: a line over log10 D per run, regressed on log10 N {over}{of_two}."
         )
     return sentences
 

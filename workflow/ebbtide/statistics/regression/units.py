@@ -19,23 +19,22 @@ class Units(NamedTuple):
         Model → label of its size; models of unknown size have their own.
     of
         Model → its unit: its size, or itself if there are too few sizes to see how they differ.
+    runs, sizes
+        Number of models that have a slope, and of their sizes.
     note
         Empty if units are sizes.
     """
 
     size_of: dict[str, str]
     of: dict[str, str]
-    note: str
+    runs: int
+    sizes: int
+    note: str = ""
 
     @property
     def by(self) -> str:
         """`size` or `run`."""
         return "run" if self.note else "size"
-
-    @property
-    def sizes(self) -> int:
-        """Number of sizes."""
-        return len(set(self.size_of.values()))
 
 
 def units_of(checkpoints: Mapping[str, int], places: Mapping[str, Place]) -> Units | None:
@@ -54,11 +53,12 @@ def units_of(checkpoints: Mapping[str, int], places: Mapping[str, Place]) -> Uni
     if not replicates(placed):
         return None
     size_of = {m: placed[m].size if m in placed and placed[m].parameters else m for m in checkpoints}
-    with_slope = {size_of[m] for m, count in checkpoints.items() if count > 1}
-    if len(with_slope) >= MIN_UNITS:
-        return Units(size_of, size_of, "")
-    note = f"{len(with_slope)} sizes only: runs are compared, and p says nothing about other sizes"
-    return Units(size_of, {model: model for model in checkpoints}, note)
+    with_slope = [model for model, count in checkpoints.items() if count > 1]
+    runs, sizes = len(with_slope), len({size_of[model] for model in with_slope})
+    if sizes >= MIN_UNITS:
+        return Units(size_of, size_of, runs, sizes)
+    note = f"{sizes} sizes only: runs are compared, and p says nothing about other sizes"
+    return Units(size_of, {model: model for model in checkpoints}, runs, sizes, note)
 
 
 def units_of_cells(models: Iterable[str], tokens: np.ndarray, places: Mapping[str, Place]) -> Units | None:
