@@ -9,7 +9,7 @@ OUTPUTS  results/{study}/forgetting.tsv             model × task: shares of exa
          results/{study}/forgetting_curves.tsv      the same shares at each checkpoint
          results/{study}/forgotten_examples.tsv, forgotten_examples.html    forgotten examples, and when
          results/{study}/figures/forgetting.{pdf,png}
-RERUNS   when the metrics of examples, the settings under `forgetting:` or `trajectories:`, or the code change.
+RERUNS   when the metrics of examples, the settings under `forgetting:` or `trajectories:`, arms and seeds, or the code change.
 """
 
 OUTPUTS.tables(
@@ -71,6 +71,7 @@ rule forgetting:
         forgetting=STUDY.config["forgetting"],
         trajectories=STUDY.config["trajectories"],
         averaged=list(STUDY.averaged()),
+        replicates=REPLICATES,
         parameters=REGRESSION["parameters"],
         code=CODE.script("forgetting"),
     script:

@@ -10,8 +10,9 @@ OUTPUTS  results/{study}/regressions.tsv       in the form set in the study, p a
          results/{study}/robustness_verdicts.tsv
          results/{study}/example_model.tsv     effects of size and tokens on single answers
          results/{study}/figures/robustness.{pdf,png}
-Averages of checkpoints are in no regression: they are made of other rows.
-RERUNS   when the metrics, the settings under `regression:`, titles or the code of the statistics change.
+Averages of checkpoints are in no regression: they are made of other rows. Where models differ only by seed, sizes are
+compared, and not models.
+RERUNS   when the metrics, the settings under `regression:`, titles, arms and seeds, or the code of the statistics change.
 """
 
 # The settings that every rule reads; `example_model` belongs to its own rule.
@@ -95,6 +96,7 @@ rule regress:
     params:
         study=STUDY.name,
         regression=REGRESSION,
+        replicates=REPLICATES,
         averaged=list(STUDY.averaged()),
         titles=STUDY.config["titles"],
         code=CODE.script("regress"),
@@ -122,6 +124,7 @@ rule robustness:
     priority: COMMON
     params:
         regression=REGRESSION,
+        replicates=REPLICATES,
         averaged=list(STUDY.averaged()),
         code=CODE.script("robustness"),
     script:
@@ -131,6 +134,7 @@ rule robustness:
 rule example_model:
     """Fit effects of size and tokens to single answers, and compare with the regressions of cells."""
     input:
+        metrics=METRICS,
         examples=parts_of("examples", without=STUDY.averaged()),
         regressions=f"{RESULTS}/regressions.tsv",
     output:
@@ -145,6 +149,7 @@ rule example_model:
     params:
         examples=parts_of("examples", without=STUDY.averaged()),
         regression=REGRESSION,
+        replicates=REPLICATES,
         most_checkpoints=STUDY.config["regression"]["example_model"]["checkpoints"],
         code=CODE.script("example_model"),
     script:

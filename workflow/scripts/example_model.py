@@ -4,7 +4,8 @@ from ebbtide.logs import log_to
 from ebbtide.statistics.panel import read_trajectories
 from ebbtide.statistics.regression.example_model import compare, example_model
 from ebbtide.statistics.regression.example_tasks import example_tasks
-from ebbtide.tables import read_tsv, write_tsv
+from ebbtide.statistics.replicates import places_of_study
+from ebbtide.tables import METRICS, read_frame, read_tsv, write_tsv
 
 
 def main(job) -> None:
@@ -16,7 +17,8 @@ def main(job) -> None:
         zip(regressions["task"], regressions["metric"], strict=True),
         job.params.regression["parameters"],
     )
-    table = example_model(tasks, checkpoints=job.params.most_checkpoints)
+    places = places_of_study(read_frame(job.input.metrics, METRICS), **job.params.replicates)
+    table = example_model(tasks, checkpoints=job.params.most_checkpoints, places=places)
     write_tsv(compare(table, regressions, job.params.regression["alpha"]), job.output.table)
 
 

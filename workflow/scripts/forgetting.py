@@ -7,6 +7,7 @@ from ebbtide.logs import log_to
 from ebbtide.report.forgotten.page import forgotten_page
 from ebbtide.statistics.forgetting.tables import forgetting_tables, texts_of, with_texts
 from ebbtide.statistics.panel import read_trajectories
+from ebbtide.statistics.replicates import places_of_study, replicates
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
 
@@ -15,6 +16,7 @@ def main(job) -> None:
     log_to(job.log[0])
     settings, watch = job.params.forgetting, job.params.trajectories
     measured = read_frame(job.input.metrics, METRICS)
+    measured = measured[~measured["model"].isin(job.params.averaged)]  # made of the other rows
     tables = forgetting_tables(
         read_trajectories(job.input.examples),
         metrics=watch["metrics"],
@@ -22,7 +24,8 @@ def main(job) -> None:
         largest=settings["largest"],
         streak=settings["streak"],
         alpha=watch["alpha"],
-        measured=measured[~measured["model"].isin(job.params.averaged)],
+        measured=measured,
+        replicates=replicates(places_of_study(measured, **job.params.replicates)),
     )
     imported = [path for of in job.input.imported for path in numbered_tables(of, CellError)]
     texts = texts_of([*job.input.requests, *imported])

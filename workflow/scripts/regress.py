@@ -13,6 +13,7 @@ from ebbtide.statistics.regression import (
     verdicts,
     with_published,
 )
+from ebbtide.statistics.replicates import places_of_study
 from ebbtide.tables import METRICS, read_frame, write_tsv
 from ebbtide.titles import abilities
 
@@ -24,6 +25,7 @@ def main(job) -> None:
     metrics = metrics[~metrics["model"].isin(job.params.averaged)]  # made of the other rows
     choice = {key: settings[key] for key in ("metric", "parameters", "adjust")}
     choice["metrics_of"] = settings["metrics"]
+    choice["places"] = places_of_study(metrics, **job.params.replicates)
     standardised, raw = (regress(metrics, **choice, form=form) for form in ("standardised", "raw"))
     regressions = raw if settings["form"] == "raw" else standardised
     for file in job.input.published:
@@ -31,7 +33,7 @@ def main(job) -> None:
     write_tsv(regressions, job.output.regressions)
     if job.output.raw:
         write_tsv(raw, job.output.raw)
-    judged = {"parameters": settings["parameters"], "alpha": settings["alpha"]}
+    judged = {"alpha": settings["alpha"], **{key: choice[key] for key in ("parameters", "places")}}
     write_tsv(verdicts(metrics, standardised, **judged), job.output.verdicts)
     found = abilities(chosen_metrics(metrics, settings["metric"], settings["metrics"]), job.params.titles)
     table = paper_table(regressions, found, settings["alpha"])

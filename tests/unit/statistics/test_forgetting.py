@@ -49,7 +49,9 @@ def of(*strips: str, streak: int | None = None, **more: object) -> History:
     return found
 
 
-def tables(*trajectories: Trajectory, largest: int = 3, streak: int | None = None, measured=None):
+def tables(
+    *trajectories: Trajectory, largest: int = 3, streak: int | None = None, measured=None, replicates=None
+):
     return forgetting_tables(
         trajectories,
         metrics=["accuracy"],
@@ -58,6 +60,7 @@ def tables(*trajectories: Trajectory, largest: int = 3, streak: int | None = Non
         streak=streak,
         alpha=0.05,
         measured=measured,
+        replicates=replicates,
     )
 
 
@@ -299,6 +302,21 @@ def test_forgotten_by_all_large_models():
     assert examples.loc["e0000", "when"] == "a: step1 → step4; b: step1 → step4"
     assert "a ●●○○" in examples.loc["e0000", "strips"]
     assert "one model" in forgotten_together([of("1100")], ["m"])["note"][0]
+
+
+def test_the_largest_models_are_of_different_sizes_where_some_differ_only_by_seed():
+    """With three seeds of the largest size, all three largest models would be of that size."""
+    lost = trajectory(np.array([[1, 1], [1, 1], [0, 0], [0, 0]]), "small", 10)
+    kept = trajectory(np.array([[1, 1], [1, 1], [1, 0], [1, 0]]), "big-2", 20)
+    seeds = [replace(kept, model=name) for name in ("big-1", "big-0")]
+    of_seeds = dict.fromkeys(("big-0", "big-1", "big-2"), "20")
+    found = tables(lost, kept, *seeds, largest=2, replicates=of_seeds)
+    [row] = found.together.to_dict("records")
+    assert (row["models"], row["forgotten_together"]) == ("big-0, small", 1)
+    assert row["note"] == "big-0 stands for the 3 runs of 20"
+    examples = found.examples.set_index("example")
+    assert examples["in_all_large"].to_dict() == {"e0000": "no", "e0001": "yes"}
+    assert tables(lost, kept, *seeds, largest=2).together["models"][0] == "big-0, big-1"
 
 
 def test_prompts_have_their_right_answer():

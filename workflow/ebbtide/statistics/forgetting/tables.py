@@ -40,6 +40,7 @@ def forgetting_tables(
     streak: int | None,
     alpha: float,
     measured: pd.DataFrame | None = None,
+    replicates: Mapping[str, str] | None = None,
 ) -> ForgettingTables:
     """Compute all tables of forgetting.
 
@@ -50,7 +51,7 @@ def forgetting_tables(
     parameters
         Count that sizes refer to: `total`, `non_embedding`, `active`, `nominal`.
     largest
-        Number of largest models for `together` and for the column `in_all_large`.
+        Number of largest models for `together` and for the column `in_all_large`, of different recipes.
     streak
         Checkpoints in a row, see `history`; None selects `default_streak`.
     alpha
@@ -58,6 +59,8 @@ def forgetting_tables(
     measured
         All results of the study (`model`, `task`, `source`); those without examples get a row with the
         reason.
+    replicates
+        Model → what the models that differ from it only by seed have in common (`replicates.replicates`).
     """
     rows: list[History | tuple[str, str, str, str]] = []
     sizes: dict[str, int] = {}
@@ -74,11 +77,11 @@ def forgetting_tables(
     if measured is not None:
         rows += _without_examples(measured, followed)
     histories = [row for row in rows if isinstance(row, History)]
-    large = largest_models(sizes, largest)
+    large = largest_models(sizes, largest, replicates)
     drawn = [curves(h) for h in histories]
     return ForgettingTables(
         summarise_histories(rows, alpha),
-        forgotten_together(histories, large),
+        forgotten_together(histories, large, replicates),
         pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame(columns=list(CURVES)),
         _forgotten_examples(histories, large),
     )

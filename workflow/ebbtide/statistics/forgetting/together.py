@@ -1,5 +1,6 @@
 """Examples that all large models forget, and the number expected by chance."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,12 +16,22 @@ COLUMNS = (
 )
 
 
-def largest_models(sizes: Mapping[str, int], count: int) -> list[str]:
-    """Return the `count` largest models, largest first; ties are sorted by name. Unknown sizes are 0."""
-    return sorted(sizes, key=lambda model: (-sizes[model], model))[:count]
+def largest_models(
+    sizes: Mapping[str, int], count: int, replicates: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the `count` largest models, largest first; ties are sorted by name. Unknown sizes are 0.
+
+    Of models that differ only by seed (`replicates`: model → what they have in common), the first by name is
+    taken. If all were, they would be of fewer sizes, or more models would have to forget an example.
+    """
+    ordered = sorted(sizes, key=lambda model: (-sizes[model], model))
+    first = {(replicates or {}).get(model, model): model for model in reversed(ordered)}
+    return [model for model in ordered if model in first.values()][:count]
 
 
-def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> pd.DataFrame:
+def forgotten_together(
+    histories: Iterable[History], largest: Sequence[str], replicates: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Count the examples forgotten by every model of `largest`: a row per task and metric, columns `COLUMNS`.
 
     expected_independent
@@ -35,6 +46,8 @@ def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> 
         Probability of at least as many under shared difficulty, from the binomial with the same mean, which
         has heavier tails than the sum of unequal probabilities (Hoeffding 1956). Examples are assumed
         independent.
+    note
+        Also which of `replicates` is taken.
     """
     rows = []
     by_task: dict[tuple[str, str], dict[str, History]] = {}
@@ -44,7 +57,9 @@ def forgotten_together(histories: Iterable[History], largest: Sequence[str]) -> 
     for (task, metric), found in by_task.items():
         having = [found[model] for model in largest if model in found]
         why = _nothing_to_compare(having, largest, len(models))
-        row = {"task": task, "metric": metric, "note": why} if why else _row(having, largest)
+        row = (
+            {"task": task, "metric": metric, "note": why} if why else _row(having, largest, replicates or {})
+        )
         rows.append({"models": ", ".join(h.model for h in having), "n": _examples(having), **row})
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "bh")
@@ -78,9 +93,16 @@ def _examples(having: Sequence[History]) -> float:
     return len(having[0].examples) if having else np.nan
 
 
-def _row(histories: Sequence[History], largest: Sequence[str]) -> dict[str, Any]:
+def _row(
+    histories: Sequence[History], largest: Sequence[str], replicates: Mapping[str, str]
+) -> dict[str, Any]:
     first, n = histories[0], len(histories[0].examples)
-    notes = []
+    runs = Counter(replicates.values())
+    notes = [
+        f"{h.model} stands for the {runs[replicates[h.model]]} runs of {replicates[h.model]}"
+        for h in histories
+        if h.model in replicates
+    ]
     if len(histories) < len(largest):
         notes.append(f"only {len(histories)} of the {len(largest)} largest models have this task")
     unknown = [h.model for h in histories if not h.size]

@@ -8,12 +8,13 @@ Three steps:
 1. Example effects are conditioned out, which gives the log odds of each cell (`rasch`).
 2. Each model gets a line through its cells over z(log10 D), with level v and slope w.
 3. Levels and slopes are regressed on z(log10 N) over models; t tests have (models - 2) degrees of freedom.
+   Where models differ only by seed, their means are regressed over sizes (`mixed.compare_lines`).
 
-Models are the units of replication, not answers or cells. So the tests control the type-I error however much
-levels and slopes vary between models of equal size. A Laplace fit of the same formula (gpboost 1.8.0) agrees
-with the estimates (r = .998 in simulation). With eight models, its z test rejects a true null in 8 %, and 4
-of 60 standard errors are missing (`benchmarks/simulate_example_model.py`). z is over all cells, with ddof 1,
-as in `regression`. The test of `tokens` is conditional on the examples.
+Models or sizes are the units of replication, not answers or cells. So the tests control the type-I error
+however much levels and slopes vary between models of equal size. A Laplace fit of the same formula (gpboost
+1.8.0) agrees with the estimates (r = .998 in simulation). With eight models, its z test rejects a true null
+in 8 %, and 4 of 60 standard errors are missing (`benchmarks/simulate_example_model.py`). z is over all cells,
+with ddof 1, as in `regression`. The test of `tokens` is conditional on the examples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,10 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.statistics.multiplicity import adjusted
+from ebbtide.statistics.regression.mixed import compare_lines
 from ebbtide.statistics.regression.rasch import cell_log_odds
+from ebbtide.statistics.regression.units import Units, units_of_cells
+from ebbtide.statistics.replicates import Place
 
 TERMS = ("parameters", "tokens", "interaction")
 COLUMNS = (
@@ -34,6 +38,7 @@ COLUMNS = (
         "sd_model_slopes",
         "n",
         "models",
+        "sizes",
         "cells",
         "library",
         "agrees_with_cells",
@@ -42,31 +47,41 @@ COLUMNS = (
 )
 
 
-def example_model(tasks: Sequence[Mapping[str, Any]], *, checkpoints: int = 32) -> pd.DataFrame:
+def example_model(
+    tasks: Sequence[Mapping[str, Any]],
+    *,
+    checkpoints: int = 32,
+    places: Mapping[str, Place] | None = None,
+) -> pd.DataFrame:
     """One row per task and term, columns `COLUMNS`; `compare` fills `agrees_with_cells`.
 
     Parameters
     ----------
     tasks
-        Per task: `task` and `metric`, and lists over models of `sizes` (parameters), `tokens` ((T,) training
-        tokens, above 0) and `answers` ((T, n) zeros and ones of the same examples); or a `note` with the
-        reason why there are none.
+        Per task: `task` and `metric`, and lists over models of `models` (names, needed with `places`),
+        `sizes` (parameters), `tokens` ((T,) training tokens, above 0) and `answers` ((T, n) zeros and ones of
+        the same examples); or a `note` with the reason why there are none.
     checkpoints
         Maximal number of checkpoints per model, evenly spaced; run time grows with its square.
+    places
+        Which models differ only by seed, as for `regress`.
 
     Returns
     -------
     estimate, stderr
         Log odds per standard deviation of the predictor.
     sd_models, sd_model_slopes
-        Residual standard deviation of levels and slopes over models, including sampling error.
+        Residual standard deviation of levels and slopes over models (of means over sizes, if there are
+        replicates), including sampling error.
+    sizes
+        Number of sizes that are compared; empty without replicates.
     """
     import scipy
 
-    table = pd.DataFrame([row for task in tasks for row in _of_task(task, checkpoints)])
+    table = pd.DataFrame([row for task in tasks for row in _of_task(task, checkpoints, places or {})])
     table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "bh") if len(table) else []
     table["library"] = f"scipy {scipy.__version__}" if len(table) else []
-    return table.reindex(columns=list(COLUMNS))
+    return table.reindex(columns=list(COLUMNS)).astype({"sizes": "Int64"})
 
 
 def compare(table: pd.DataFrame, regressions: pd.DataFrame, alpha: float) -> pd.DataFrame:
@@ -93,7 +108,7 @@ def _agreement(row: Mapping[Any, Any], cell: Mapping[Any, Any], alpha: float) ->
     return "no: significant over examples only" if here else "no: significant over cells only"
 
 
-def _of_task(task: Mapping[str, Any], checkpoints: int) -> list[dict[str, Any]]:
+def _of_task(task: Mapping[str, Any], checkpoints: int, places: Mapping[str, Place]) -> list[dict[str, Any]]:
     sizes = np.array(task.get("sizes", []), dtype=float)
     kept = [_spread(len(tokens), checkpoints) for tokens in task.get("tokens", [])]
     tokens = [np.array(t, dtype=float)[k] for t, k in zip(task.get("tokens", []), kept, strict=True)]
@@ -103,6 +118,7 @@ def _of_task(task: Mapping[str, Any], checkpoints: int) -> list[dict[str, Any]]:
         "metric": task["metric"],
         "n": answers[0].shape[1] if answers else 0,
         "models": len(sizes),
+        "sizes": pd.NA,
         "cells": sum(map(len, tokens)),
     }
     note = task.get("note") or _reason(sizes, answers)
@@ -112,12 +128,28 @@ def _of_task(task: Mapping[str, Any], checkpoints: int) -> list[dict[str, Any]]:
             common | {"term": term, **dict.fromkeys(("estimate", "p"), np.nan), "note": notes}
             for term in TERMS
         ]
-    fitted = _fit(sizes, tokens, np.concatenate(answers))
+    units = _units(task, tokens, places)
+    of = np.arange(len(sizes)) if units is None else np.array([units.of[name] for name in task["models"]])
+    fitted = _fit(sizes, tokens, np.concatenate(answers), of)
     notes = _notes(task, kept, answers)
+    if units is not None:
+        common["sizes"] = units.sizes
+        notes = "; ".join(filter(None, (units.note, notes)))
     return [common | {"term": term, **fitted[term], "note": notes} for term in TERMS]
 
 
-def _fit(sizes: np.ndarray, tokens: Sequence[np.ndarray], right: np.ndarray) -> dict[str, dict[str, Any]]:
+def _units(
+    task: Mapping[str, Any], tokens: Sequence[np.ndarray], places: Mapping[str, Place]
+) -> Units | None:
+    if not places:
+        return None
+    names = [name for name, of in zip(task["models"], tokens, strict=True) for _ in of]
+    return units_of_cells(names, np.concatenate(tokens), places)
+
+
+def _fit(
+    sizes: np.ndarray, tokens: Sequence[np.ndarray], right: np.ndarray, units: np.ndarray
+) -> dict[str, dict[str, Any]]:
     of = np.repeat(np.arange(len(sizes)), [len(t) for t in tokens])
     size = np.log10(sizes)
     centre, scale = size[of].mean(), size[of].std(ddof=1)
@@ -126,23 +158,14 @@ def _fit(sizes: np.ndarray, tokens: Sequence[np.ndarray], right: np.ndarray) -> 
     z_tokens = (decades - decades.mean()) / decades.std(ddof=1)
     log_odds, sd_examples = cell_log_odds(right)
     lines = np.array([np.polyfit(z_tokens[of == m], log_odds[of == m], 1)[::-1] for m in range(len(sizes))])
-    design = np.column_stack([np.ones_like(z_size), z_size])
-    inverse = np.linalg.inv(design.T @ design)
-    estimates = inverse @ design.T @ lines  # [at the mean size, per sd of size] × [level, slope]
-    df = len(sizes) - 2
-    scatter = np.sqrt(((lines - design @ estimates) ** 2).sum(axis=0) / df)
-    errors = np.sqrt(np.diag(inverse))[:, None] * scatter
+    found, scatter = compare_lines(lines, z_size, units)
     sds = {"sd_examples": sd_examples, "sd_models": scatter[0], "sd_model_slopes": scatter[1]}
-    positions = {"parameters": (1, 0), "tokens": (0, 1), "interaction": (1, 1)}
-    return {term: sds | _test(estimates[at], errors[at], df) for term, at in positions.items()}
-
-
-def _test(estimate: float, stderr: float, df: int) -> dict[str, Any]:
-    from scipy.stats import t
-
-    statistic = estimate / stderr if stderr > 0 else np.sign(estimate) * np.inf
-    p = float(2 * t.sf(abs(statistic), df))
-    return {"estimate": estimate, "stderr": stderr, "statistic": statistic, "df": df, "p": p}
+    columns = {"estimate": found.estimate, "stderr": found.stderr, "statistic": found.t, "p": found.p}
+    columns["df"] = found.df.astype(int)
+    return {
+        term: sds | {name: values[at].item() for name, values in columns.items()}
+        for at, term in enumerate(TERMS)
+    }
 
 
 def _reason(sizes: np.ndarray, answers: Sequence[np.ndarray]) -> str:

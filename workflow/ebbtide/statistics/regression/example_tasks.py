@@ -21,7 +21,14 @@ def example_tasks(
     metric is not 0/1, `note` gives the reason.
     """
     tasks: dict[tuple[str, str], dict[str, Any]] = {
-        (task, metric): {"task": task, "metric": metric, "sizes": [], "tokens": [], "answers": []}
+        (task, metric): {
+            "task": task,
+            "metric": metric,
+            "models": [],
+            "sizes": [],
+            "tokens": [],
+            "answers": [],
+        }
         | {"left_out": {}, "note": ""}
         for task, metric in wanted
     }
@@ -45,6 +52,7 @@ def _add(task: dict[str, Any], trajectory: Trajectory, metric: str, parameters: 
     if reason:
         task["left_out"][reason] = task["left_out"].get(reason, 0) + 1
     else:
+        task["models"].append(trajectory.model)
         task["sizes"].append(size)
         task["tokens"].append(tokens[tokens > 0])
         task["answers"].append(values[tokens > 0].astype(np.int8))

@@ -1,4 +1,4 @@
-"""Notices of the regressions: tasks without one, cells that are left out, metrics of assumed direction."""
+"""Notices of the regressions: tasks without one, cells that are left out, replicates, directions."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,8 +6,11 @@ import pandas as pd
 
 from ebbtide.metrics.direction import direction_of, find_metric
 from ebbtide.notices import Notice, counted, listed
+from ebbtide.statistics.regression.choices import LEAST_SQUARES
 from ebbtide.statistics.regression.design import NO_REGRESSION, SIZES, Size
+from ebbtide.statistics.regression.units import MIN_UNITS
 
+LOW_DF = 2  # with as many degrees of freedom, only very large effects are significant
 MOST_NAMES = 5  # tasks that a sentence lists
 
 
@@ -28,7 +31,26 @@ def regression_notices(
         *_without_regression(tests[tests["t"].isna()]),
         *_left_out(tests, metrics, parameters),
         *_directions(tests["metric"].unique().tolist()),
+        *_replicates(tests[tests["t"].notna() & tests["runs"].notna()]),
     ]
+
+
+def _replicates(tests: pd.DataFrame) -> Iterator[Notice]:
+    """One notice per number of runs and sizes: what regressions with replicates compare."""
+    for _, rows in tests.groupby(["runs", "sizes", "df"], sort=False):
+        runs, sizes, df = (int(rows[name].iloc[0]) for name in ("runs", "sizes", "df"))
+        by_run = sizes < MIN_UNITS
+        units = "runs, not cells, and say nothing about other sizes" if by_run else "sizes, not runs or cells"
+        yield Notice(
+            "note",
+            "low_power" if df <= LOW_DF else "defaulted",
+            f"Some of {runs} runs of {sizes} sizes differ only by seed, so the regressions and verdicts of "
+            f"{listed(rows['task'], MOST_NAMES)} compare {units}: df {df}.",
+            f"The paper's regression, which counts all cells as independent, is {LEAST_SQUARES!r} in "
+            f"robustness.tsv. Only more sizes{' or runs' if by_run else ''} give more degrees of freedom.",
+            task=str(rows["task"].iloc[0]) if len(rows) == 1 else "",
+            count=len(rows),
+        )
 
 
 def _without_regression(tests: pd.DataFrame) -> Iterator[Notice]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.statistics.regression.design import TERMS
+from ebbtide.statistics.regression.units import MIN_UNITS
 from ebbtide.texts import for_tex, one_line
 from ebbtide.titles import Ability
 
@@ -81,15 +82,41 @@ def caption(regressions: pd.DataFrame, settings: Mapping[str, str], alpha: float
     print.
     """
     form = str(regressions["form"].iloc[0])
-    cells = sorted({int(n) for n in regressions.loc[regressions["t"].notna(), "cells"]})
     tests = int(regressions["t"].notna().sum())
-    over = f"{cells[0]}" if len(cells) == 1 else f"{cells[0]} to {cells[-1]}" if cells else "no"
     return [
         f"Per task, {_FORMULAS[form]}.",
         f"N: {_SIZES[settings['parameters']]}; D: training tokens.",
-        f"Ordinary least squares over {over} cells (model and checkpoint); t(df) with df = cells - 4.",
+        *_estimators(regressions[regressions["t"].notna()]),
         f"{_CORRECTIONS[settings['adjust']].format(tests=tests)}; below {alpha:g}: {{mark}}.",
     ]
+
+
+def _estimators(regressions: pd.DataFrame) -> list[str]:
+    """Return what the terms are estimated with; tasks with replicates differ from those without."""
+    of_runs = regressions["runs"].notna()
+    sentences = []
+    if not of_runs.all() or regressions.empty:
+        sentences.append(
+            f"Ordinary least squares over {_range(regressions.loc[~of_runs, 'cells'])} cells (model and "
+            "checkpoint); t(df) with df = cells - 4."
+        )
+    if of_runs.any():
+        runs, sizes = (_range(regressions.loc[of_runs, name]) for name in ("runs", "sizes"))
+        few = regressions.loc[of_runs, "sizes"] < MIN_UNITS
+        over = "over runs; t(df) with df = runs - 2" if few.all() else "over sizes; t(df) with df = sizes - 2"
+        of_two = (
+            " (over runs, df = runs - 2, where there are two sizes)" if few.any() and not few.all() else ""
+        )
+        sentences.append(
+            f"{'With replicates: ' if sentences else ''}Random level and slope of every size and run, "
+            f"{runs} runs of {sizes} sizes: a line over log10 D per run, regressed on log10 N {over}{of_two}."
+        )
+    return sentences
+
+
+def _range(counts: pd.Series) -> str:
+    least, most = counts.min(), counts.max()
+    return "no" if counts.empty else f"{least}" if least == most else f"{least} to {most}"
 
 
 def as_text(table: pd.DataFrame, sentences: Sequence[str]) -> str:

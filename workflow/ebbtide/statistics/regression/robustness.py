@@ -8,6 +8,10 @@
     left out     each model in turn, and the worst of these
     correction   of the base's p: Benjamini–Hochberg per task, over all tests, Benjamini–Yekutieli, Holm, none
 
+Where models differ only by seed, the base is that of `mixed` over sizes. CR2 clusters by size, each size is
+left out in turn, and `model` has least squares over cells and random slopes by run. These two, HC3 and the
+quasi-binomial fit say nothing about other sizes.
+
 `covariance`, `mixed` and `quasi_binomial` list the type-I error of each choice in simulation. With random
 model effects, only CR2 and random slopes control it; the base does not.
 """
@@ -23,6 +27,7 @@ from ebbtide.metrics.direction import sign_of, signs_of
 from ebbtide.statistics.multiplicity import Adjust, adjusted
 from ebbtide.statistics.regression.choices import Outcome, outcomes
 from ebbtide.statistics.regression.design import TERMS, Size
+from ebbtide.statistics.replicates import Place
 from ebbtide.titles import abilities
 
 GROUPS = ("base", "size", "errors", "model", "left out", "correction")
@@ -49,6 +54,7 @@ def robustness(
     parameters: Size = "non_embedding",
     alpha: float = 0.05,
     adjust: Adjust = "bh",
+    places: Mapping[str, Place] | None = None,
 ) -> pd.DataFrame:
     """One row per (task, metric, choice, term), columns `ROBUSTNESS_COLUMNS`.
 
@@ -65,6 +71,8 @@ def robustness(
         Level of the adjusted p for the verdicts.
     adjust
         Correction of p over all tests of a choice. The group `correction` uses others.
+    places
+        Which models differ only by seed, as for `regress`.
 
     Returns
     -------
@@ -82,7 +90,7 @@ def robustness(
     frames = [
         _rows(ability.task, ability.metric, found)
         for ability in abilities(chosen_metrics(metrics, metric, metrics_of))
-        for found in outcomes(of_tasks[ability.task], ability.metric, parameters)
+        for found in outcomes(of_tasks[ability.task], ability.metric, parameters, places)
     ]
     if not frames:
         return pd.DataFrame(columns=list(ROBUSTNESS_COLUMNS))

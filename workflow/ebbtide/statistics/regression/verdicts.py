@@ -1,15 +1,59 @@
 """Verdict on each task, with the two rules of *Emergent inabilities?*"""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ebbtide.metrics.direction import direction_of, sign_of
+from ebbtide.notices import counted, listed
 from ebbtide.statistics.regression.design import Size
+from ebbtide.statistics.replicates import Place, replicates
 
 NO_SIZES = "no change of the largest model: the sizes of all models are unknown"
 NO_ENDS = "no change of the largest model: it has fewer than two checkpoints with training tokens"
+NO_COMMON_ENDS = "no change of the largest size: its {runs} runs have fewer than two checkpoints in common"
+
+
+class Ends(NamedTuple):
+    """The largest model, or the mean of the runs of the largest size, at its first and last checkpoint.
+
+    Attributes
+    ----------
+    model
+        Name of the model, or of what the runs have in common (`Place.recipe`); empty if there is no change.
+    first, last
+        `checkpoint` and `value`.
+    runs
+        Number of runs; 0: a model without replicates.
+    change_sd
+        Standard deviation of the change over runs; NaN for one.
+    note
+        Why there is no change, or which runs are left out.
+    """
+
+    model: str
+    first: dict[str, Any]
+    last: dict[str, Any]
+    runs: int = 0
+    change_sd: float = np.nan
+    note: str = ""
+
+    @property
+    def change(self) -> float:
+        """Last minus first value; NaN if unknown."""
+        return float(self.last["value"] - self.first["value"])
+
+    def __str__(self) -> str:
+        """Name and values in words; empty without a change."""
+        of = f", mean of {counted(self.runs, 'run')}" if self.runs else ""
+        sd = f"; sd of the change over runs {self.change_sd:.2g}" if self.runs > 1 else ""
+        values = f"{self.first['value']:.3g} → {self.last['value']:.3g}"
+        return f"{self.model}{of} ({values}{sd})" if self.model else ""
+
+
+NOTHING = {"checkpoint": "", "value": np.nan}
 
 
 def verdicts(
@@ -18,13 +62,18 @@ def verdicts(
     *,
     parameters: Size = "non_embedding",
     alpha: float = 0.05,
+    places: Mapping[str, Place] | None = None,
 ) -> pd.DataFrame:
     """Return the verdict on each task: one row per task and metric.
 
     `regressions` must be in the standardised form; in the raw form, the slope over tokens is that at N = 1.
+    `places` says which models differ only by seed, as for `regress`.
 
     decreased
-        The largest model is strictly worse at its last checkpoint than at its first trained one.
+        The largest model is strictly worse at its last checkpoint than at its first trained one. Of
+        replicates, the mean counts, at the first and last checkpoint that all runs of the largest size have.
+    runs, change_sd
+        Number of these replicates, and the standard deviation of their changes; empty without.
     consistent
         The interaction has t < 0 and adjusted p < `alpha`: larger models lose more with training. Both rules
         are those of *Emergent inabilities?* (final version).
@@ -37,30 +86,30 @@ def verdicts(
     For losses, the signs of change and t are reversed before the rules are applied, but not in the columns.
     """
     rows = metrics[metrics["tokens"] > 0]
+    places = places or {}
     out = []
     for (task, metric), terms in regressions.groupby(["task", "metric"], sort=False):
         sign = sign_of(str(metric))
         term = terms.set_index("term")
         cells = rows[(rows["task"] == task) & (rows["metric"] == metric)]
-        size = cells[f"parameters_{parameters}"]
-        model, first, last = _ends_of_largest(cells, size)
-        no_ends = "" if model else NO_ENDS if (size > 0).any() or cells.empty else NO_SIZES
-        decreased = sign * (last["value"] - first["value"]) < 0
+        ends = _ends_of_largest(cells, cells[f"parameters_{parameters}"], places)
+        decreased = sign * ends.change < 0
         tokens: Any = term.loc["tokens"]
         interaction: Any = term.loc["interaction"]
         consistent = bool(sign * interaction["t"] < 0 and interaction["p_adjusted"] < alpha)
-        ends = f"{model} ({first['value']:.3g} → {last['value']:.3g})" if model else ""
         why = _why_undecided(str(metric), tokens, alpha, decreased, ends)
         out.append(
             {
                 "task": task,
                 "metric": metric,
-                "model": model,
-                "first_checkpoint": first["checkpoint"],
-                "last_checkpoint": last["checkpoint"],
-                "first": first["value"],
-                "last": last["value"],
-                "change": last["value"] - first["value"],
+                "model": ends.model,
+                "first_checkpoint": ends.first["checkpoint"],
+                "last_checkpoint": ends.last["checkpoint"],
+                "first": ends.first["value"],
+                "last": ends.last["value"],
+                "change": ends.change,
+                "runs": ends.runs or pd.NA,
+                "change_sd": ends.change_sd,
                 "decreased": decreased,
                 "tokens_t": tokens["t"],
                 "tokens_p_adjusted": tokens["p_adjusted"],
@@ -69,26 +118,62 @@ def verdicts(
                 "consistent": consistent,
                 "verdict": "undecided" if why else _verdict(decreased, consistent),
                 "why": why,
-                "note": "; ".join(filter(None, (tokens["note"], no_ends))),
+                "note": "; ".join(filter(None, (tokens["note"], ends.note))),
             }
         )
-    return pd.DataFrame(out)
+    table = pd.DataFrame(out)
+    return table.astype({"runs": "Int64"}) if out else table
 
 
-def _ends_of_largest(cells: pd.DataFrame, size: pd.Series) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return the largest model (ties by name) with its first and last checkpoint.
+def _ends_of_largest(cells: pd.DataFrame, size: pd.Series, places: Mapping[str, Place]) -> Ends:
+    """Return the largest model, or the replicates of the largest size, with first and last checkpoint.
 
-    Empty if it has one checkpoint, or if the sizes of several models are unknown.
+    Of several, that with the most runs is taken, then the first by name. There is none if it has one
+    checkpoint, or if the sizes of several models are unknown.
     """
-    nothing = {"checkpoint": "", "value": np.nan}
+    if cells.empty:
+        return Ends("", NOTHING, NOTHING, note=NO_ENDS)
     if not (size > 0).any() and cells["model"].nunique() > 1:
-        return "", nothing, nothing
-    largest = cells[size == size.max()]
-    largest = largest[largest["model"] == largest["model"].min()].sort_values("tokens")
-    if len(largest) < 2:
-        return "", nothing, nothing
-    ends = largest[["checkpoint", "value"]].iloc[[0, -1]].to_dict("records")
-    return str(largest["model"].iloc[0]), ends[0], ends[1]
+        return Ends("", NOTHING, NOTHING, note=NO_SIZES)
+    recipes = replicates({model: places[model] for model in cells["model"].unique() if model in places})
+    name_of = cells["model"].map(lambda model: recipes.get(model, model))
+    runs = cells.groupby(name_of)["model"].nunique()
+    name, *others = sorted(name_of[size == size.max()].unique(), key=lambda one: (-runs[one], one))
+    largest = cells[name_of == name].sort_values("tokens")
+    tied = f"{listed(others)} of the same size not counted" if recipes and others else ""
+    if name in recipes.values():
+        ends = _mean_ends(name, largest)
+    elif len(largest) < 2:
+        ends = Ends("", NOTHING, NOTHING, note=NO_ENDS)
+    else:
+        ends = Ends(name, *largest[["checkpoint", "value"]].iloc[[0, -1]].to_dict("records"))
+    return ends._replace(note="; ".join(filter(None, (ends.note, tied))))
+
+
+def _mean_ends(name: str, cells: pd.DataFrame) -> Ends:
+    """Return the means of replicates at the first and last tokens that all of them have.
+
+    Runs with one checkpoint are left out, and counted in the note.
+    """
+    values = cells.pivot_table(index="tokens", columns="model", values="value", aggfunc="last")
+    several = values.columns[values.notna().sum() > 1]
+    alone = len(values.columns) - len(several)
+    common = values[several].dropna().sort_index()
+    if not len(several) or len(common) < 2:
+        return Ends("", NOTHING, NOTHING, note=NO_COMMON_ENDS.format(runs=len(values.columns)))
+    first, last = (
+        {
+            "checkpoint": ", ".join(
+                cells.loc[(cells["tokens"] == at) & cells["model"].isin(several), "checkpoint"].unique()
+            ),
+            "value": float(common.loc[at].mean()),
+        }
+        for at in (common.index[0], common.index[-1])
+    )
+    note = f"{alone} of {len(values.columns)} runs of {name} have one checkpoint and are left out" * (
+        alone > 0
+    )
+    return Ends(name, first, last, len(several), float((common.iloc[-1] - common.iloc[0]).std()), note)
 
 
 def _verdict(decreased: bool, consistent: bool) -> str:
@@ -98,22 +183,23 @@ def _verdict(decreased: bool, consistent: bool) -> str:
     return "ebbs with size" if consistent else "ebbs"
 
 
-def _why_undecided(metric: str, tokens: Any, alpha: float, decreased: bool, ends: str) -> str:
+def _why_undecided(metric: str, tokens: Any, alpha: float, decreased: bool, ends: Ends) -> str:
     """Return why slope and change give no verdict; empty if they give one.
 
-    `tokens` is the row of the slope over tokens in the table of regressions; `ends` is the largest model with
-    its first and last value, in words, empty if there is none.
+    `tokens` is the row of the slope over tokens in the table of regressions.
     """
     if np.isnan(tokens["t"]):
         return str(tokens["note"])
     if not direction_of(metric):
         return f"neither a higher nor a lower {metric} is better, so no change is a verdict"
     if not tokens["p_adjusted"] < alpha:
-        return f"the slope over tokens is not significant at regression.alpha {alpha:g}"
+        of = "" if pd.isna(tokens["runs"]) else f" with {tokens['runs']} runs of {tokens['sizes']} sizes"
+        return f"the slope over tokens is not significant at regression.alpha {alpha:g}{of}"
     worse = bool(sign_of(metric) * tokens["t"] < 0)
     if worse == decreased:
         return ""
     over_all = f"over all models the metric gets {'worse' if worse else 'better'} with training"
-    if not ends:
-        return f"{over_all}, but there is no largest model with two checkpoints to confirm it"
-    return f"{over_all}, but the largest model ends {'' if decreased else 'no '}worse than it began: {ends}"
+    largest = "largest size" if ends.runs else "largest model"
+    if not ends.model:
+        return f"{over_all}, but there is no {largest} with two checkpoints to confirm it"
+    return f"{over_all}, but the {largest} ends {'' if decreased else 'no '}worse than it began: {ends}"
