@@ -1,6 +1,6 @@
 """The tables of flips: examples, pairs of checkpoints, and groups of examples."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,7 +138,7 @@ def flip_tables(
                 **{"listed_lost": worse, "listed_gained": len(listed) - worse},
                 "sentence": sentence(counted, pair["metric"]),
                 "groups": in_words(parts),
-                "note": "; ".join(_notes(before, levels)),
+                "note": "; ".join(_notes([before, after], levels)),
             }
         )
     kept = [rows for rows in found if len(rows)]
@@ -194,6 +194,6 @@ def _objects(values: Iterable[Any]) -> np.ndarray:
     return objects
 
 
-def _notes(before: Answers, levels: pd.DataFrame) -> list[str]:
-    found = [NO_CHOICES] if before.is_imported else []
+def _notes(both: Sequence[Answers], levels: pd.DataFrame) -> list[str]:
+    found = [NO_CHOICES] if any(answers.is_imported for answers in both) else []
     return found + [f"{name} has too many levels to count by them" for name in too_many_levels(levels)]
