@@ -117,7 +117,7 @@ def _study(models: int, frozen: dict[str, Path]) -> Iterator[dict[str, object]]:
             table = []
             for task, asked in requests.items():
                 margin = strength[task] + draw.normal(0, 1, EXAMPLES_OF_TASK)
-                cell = _cell(asked, np.where(asked["gold"], np.repeat(margin, 2), 0.0) - 8)
+                cell = _cell(asked, np.where(asked["gold"], np.repeat(margin, 2), 0.0) - 20)
                 x = examples_of(cell, asked, {"kind": "choice"})
                 examples = example_rows(x, {})
                 mean = float(examples["accuracy"].mean())
