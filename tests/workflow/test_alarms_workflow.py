@@ -5,6 +5,8 @@ from datetime import date
 import pandas as pd
 import pytest
 
+from ebbtide.statistics.flips.on_disk import read_flips
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
 
 
@@ -18,6 +20,38 @@ def test_alarms_are_a_table_and_figures_of_every_study(finished_study):
     assert (fallen["severity"] == "severe").all()
     for name in ("alarms", "changes"):
         assert (results / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_examples_behind_every_alarm_are_listed(study):
+    results = study.path / "results/small"
+    alarms = pd.read_csv(results / "alarms.tsv", sep="\t").dropna(subset="severity")
+    pairs = pd.read_csv(results / "flips.tsv", sep="\t")
+    examples = read_flips(results / "flips.parquet")
+    keys = ["model", "task", "metric"]
+    assert set(pairs[keys].itertuples(index=False)) == set(alarms[keys].itertuples(index=False))
+    assert len(pairs) and set(pairs["against"]) == {"predecessor, best"}
+    for pair in pairs.itertuples():
+        [alarm, *_] = alarms[(alarms["model"] == pair.model) & (alarms["task"] == pair.task)].itertuples()
+        assert pair.lost + pair.gained == alarm.discordant
+        assert (pair.gained - pair.lost) / pair.n == pytest.approx(alarm.change)
+        own = examples[(examples["model"] == pair.model) & (examples["task"] == pair.task)]
+        assert (own["flip"] == "lost").sum() == pair.listed_lost == min(pair.lost, 200)
+        lost = own[own["flip"] == "lost"]
+        assert (lost["margin_before"] >= 0).all() and (lost["margin_after"] <= 0).all()
+        assert lost["margin_lost"].is_monotonic_decreasing
+        sums = [sum(of) for of in (*own["probability_before"], *own["probability_after"])]
+        assert sums == pytest.approx([1.0] * len(sums))
+        assert set(own["other_models"]) == {1} and own["prompt"].str.len().min() > 0
+    with study.edited("config.yaml") as config:
+        config["flips"] = {"examples": 1}
+    assert study.planned() == {"flips": 1, "summary": 1}
+    study.run()
+    assert study.planned() == {}
+    assert pd.read_csv(results / "flips.tsv", sep="\t")["listed_lost"].eq(1).all()
+    assert (
+        "flips.parquet lists the examples that changed most and leaves out"
+        in (results / "summary.txt").read_text()
+    )
 
 
 def test_the_exit_status_says_whether_something_fell(study):
@@ -85,7 +119,7 @@ def test_other_settings_rerun_the_comparison_alone(study):
     with study.edited("config.yaml") as config:
         config["alarms"] = {"baseline": "small-d8/step16", "family": "checkpoint"}
     planned = study.planned()
-    assert planned == {"alarms": 1, "plot_alarms": 1, "summary": 1}
+    assert planned == {"alarms": 1, "flips": 1, "plot_alarms": 1, "summary": 1}
     study.run()
     table = pd.read_csv(study.path / "results/small/alarms.tsv", sep="\t")
     baseline = table[table["against"] == "baseline"]

@@ -16,7 +16,7 @@ MODELS, CHECKPOINTS, TASKS = 2, 3, 3
 CELLS = MODELS * CHECKPOINTS * TASKS
 REGRESSIONS = {"regress": 1, "summary": 1, "robustness": 1, "example_model": 1}
 FIGURES = {f"plot_{s}": 1 for s in ("metrics", "regression", "alarms", "trends", "forgetting", "resolution")}
-TRAJECTORIES = {"forgetting": 1, "trends": 1, "alarms": 1, "resolution": 1}
+TRAJECTORIES = {"forgetting": 1, "trends": 1, "alarms": 1, "flips": 1, "resolution": 1}
 TABLES = {"metrics": 1, "audit_results": 1, **REGRESSIONS, **FIGURES, **TRAJECTORIES}
 
 

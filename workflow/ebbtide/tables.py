@@ -28,6 +28,7 @@ FOOTER = b"ebbtide"
 TEXTS = (
     *("model", "checkpoint", "task", "metric", "series", "shots", "train_set", "quantity"),
     *("against", "reference", "severity", "class", "verdict", "survives", "note", "why", "reason"),
+    *("from_model", "from", "to", "level", "groups", "sentence"),
     *("kind", "detail", "remedy", "group", "allowed", "allowed_until", "ability", "arm", "suite", "size"),
 )
 

@@ -22,6 +22,7 @@ SUMMARISED = {
             "trends",
             "alarms",
             "not_compared",
+            "flips",
             "forgetting",
         ),
         *("result_audit", "checkpoint_audit", "scale_points", "predictions"),

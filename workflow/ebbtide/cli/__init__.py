@@ -26,7 +26,7 @@ VERBS = {
     **dict.fromkeys(("fetch", "fetch-testbed"), "fetch"),
     **dict.fromkeys(("lock", "fetch-checkpoint"), "hub"),
     **dict.fromkeys(("export", "import-plan", "import-cells"), "exchange"),
-    **{name: name for name in ("explain", "doctor", "verify", "gc")},
+    **{name: name for name in ("explain", "flips", "doctor", "verify", "gc")},
 }  # verb → the module of this package that adds it
 
 

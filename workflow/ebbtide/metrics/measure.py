@@ -102,7 +102,7 @@ def measure_cell(
     scores, footer = read_cell(cell, expected["identity"], frozen["content_sha256"])
     # Files of earlier versions lack the digest of the texts, and lm-eval's code reads the texts themselves.
     whole = "texts" not in frozen or "lm_eval" in frozen
-    definition = _definition(frozen, expected.get("measuring", {}))
+    definition = measured_definition(frozen, expected.get("measuring", {}))
     unread = set(TEXTS) - texts_needed(definition or {})
     table = read_parquet(requests, REQUESTS, wanted=None if whole else lambda name: name not in unread)
     rows, asked = columns_of(scores), without_texts(table)
@@ -131,8 +131,8 @@ def _joined(parts: Sequence[Columns], names: Iterable[str]) -> Columns:
     return joined
 
 
-def _definition(frozen: Mapping[str, Any], measuring: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The definition to measure with; None if only lm-eval's code knows the gold of the task."""
+def measured_definition(frozen: Mapping[str, Any], measuring: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the definition to measure with; None if only lm-eval's code knows the gold of the task."""
     if (frozen.get("lm_eval") or {}).get("own_process_results"):
         return None
     return {"kind": frozen.get("definition", {}).get("kind", "choice"), **measuring}

@@ -135,10 +135,16 @@ def example_rows(x: Examples, definition: Mapping[str, Any]) -> Columns:
     table = {"example": names, "cluster": names if levels is None else levels[clusters]}
     for m in reported(x.kind.name, x.columns, None):
         if (m.main or m.name in CONTINUOUS) and m.transform is None:
-            weights = np.ones(len(x)) if m.weights is None else m.weights(x).astype(float)
-            share = weights / weights[weights > 0].mean() if weights.any() else weights
-            table[m.name] = np.where(weights > 0, m.values(x) * share, np.nan)
+            table[m.name] = example_values(x, m)
     return table
+
+
+def example_values(x: Examples, m: Metric) -> np.ndarray:
+    """Return the value of each example whose plain mean, NaN left out, is the mean of a metric."""
+    weights = np.ones(len(x)) if m.weights is None else m.weights(x).astype(float)
+    share = weights / weights[weights > 0].mean() if weights.any() else weights
+    values: np.ndarray = np.where(weights > 0, m.values(x) * share, np.nan)
+    return values
 
 
 def reliability(

@@ -53,7 +53,7 @@ def ties_of(x: Examples, definition: Mapping[str, Any]) -> dict[str, Ties]:
             continue
         best = score == x.segments.max(score)[x.segments.of]
         value = METRICS[metric.name].values(x)
-        right = x.segments.sum(best & _right(metric.name, x)) / x.segments.sum(best)
+        right = x.segments.sum(best & right_choices(metric.name, x)) / x.segments.sum(best)
         found[metric.name] = Ties(
             tied,
             float(value.mean()),
@@ -63,8 +63,8 @@ def ties_of(x: Examples, definition: Mapping[str, Any]) -> dict[str, Ties]:
     return found
 
 
-def _right(metric: str, x: Examples) -> np.ndarray:
-    """Whether each choice is right; under mc1, only the best one is."""
+def right_choices(metric: str, x: Examples) -> np.ndarray:
+    """Return whether each choice is right; under mc1, only the best one is."""
     if metric != "mc1":
         return x.gold
     right: np.ndarray = (x.column("best") == 1) != x.invert

@@ -17,6 +17,7 @@ import pandas as pd
 from ebbtide.metrics.notices import checkpoint_notices
 from ebbtide.notices import Notice, from_records, listed, worst_first
 from ebbtide.statistics.alarms.notices import alarm_notices
+from ebbtide.statistics.flips.notices import notices as of_flips
 from ebbtide.statistics.forgetting.notices import notices as of_forgetting
 from ebbtide.statistics.regression.notices import regression_notices
 from ebbtide.statistics.resolution.notices import notices as of_resolution
@@ -172,6 +173,8 @@ def of_statistics(
     if {"alarms", "not_compared", "trends"} <= set(tables):
         alarms, missing, trends = (tables[name] for name in ("alarms", "not_compared", "trends"))
         yield from alarm_notices(alarms, missing, trends, metrics, config=config, today=date.today())
+    if "flips" in tables:
+        yield from of_flips(tables["flips"])
     if "forgetting" in tables:
         histories = tables["forgetting"]
         if "not_compared" in tables:  # whose notices are about forgetting, too
