@@ -36,6 +36,8 @@ def run(**changes: Any) -> FetchPlan:
         "budget_bytes": 10,
         "stay": ["kept"],
         "wanted": {"weights": [[f"{n}.done", f"{n}.parquet", f"{n}.requests"] for n in ("one", "two")]},
+        "averages": {},
+        "order": [],
     }
     Path("plan.json").write_text(json.dumps({**plan, **changes}))
     return read_fetch_plan("plan.json")
