@@ -12,7 +12,7 @@ start and reserve their space in the order of training, and `WeightBudget.check`
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -88,7 +88,7 @@ class WeightBudget:
         now = MissingCells(self._study)  # after a run, other cells exist than when it was planned
         waiting = {c.marker for c in (*self._fetches(now), *(c for c in self._averages if now.of(c)))}
         unused = [c.marker for c in (*self._hub, *self._averages) if c.marker not in self._kept | waiting]
-        return [Path(place) for place in map(self.directory, unused) if self._is_on_disk(place)]
+        return [Path(place) for place in map(self.directory, unused) if _is_on_disk(place)]
 
     def note_failure(self, job: FailedJob) -> None:
         """Mark the weights that a job has failed to make, so that no fetch waits for them for ever."""
@@ -136,7 +136,7 @@ class WeightBudget:
             "wanted": {self.directory(c.marker): self._cells_of(c) for c in (*scored, *averages)},
             "averages": {
                 c.marker: {
-                    "bytes": _average_bytes(c),
+                    "bytes": _bytes_on_disk(c),
                     "parents": [self.directory(parent.marker) for parent in c.parents],
                 }
                 for c in averages
@@ -145,7 +145,7 @@ class WeightBudget:
         }
 
     def check(self) -> None:
-        """Raise `ConfigError` if the budget is too small for what is on disk at once, see `_most`."""
+        """Raise `ConfigError` if the budget is too small for what is on disk at once, see `_uses`."""
         if self._weights["disk_gb"] is None:
             return
         budget = round(self._weights["disk_gb"] * GB)
@@ -154,45 +154,46 @@ class WeightBudget:
         most = max(self._uses(self._needed, self._pending), key=lambda use: use.total, default=None)
         if most is None or most.total <= budget:
             return
-        others = (
-            f" and {most.averaging / GB:.3g} GB of averages and their checkpoints" if most.averaging else ""
-        )
-        remedies = [
-            *(["keep fewer weights (weights.keep)"] if most.kept else []),
-            *(["average fewer checkpoints"] if most.averaging else []),
-        ]
+        largest, own, shared = most.checkpoint, most.checkpoint.peak_disk_bytes, ""
+        keeps = largest.marker in self._kept
+        kept, averaging = (most.kept - own, most.passing) if keeps else (most.kept, most.passing - own)
+        remedies = ["increase it", *(["keep fewer weights (weights.keep)"] if most.kept else [])]
+        if averaging:
+            shared = f" and {averaging / GB:.3g} GB of averages and their checkpoints"
+            remedies.append("average fewer checkpoints")
         raise ConfigError(
-            f"weights.disk_gb: found {self._weights['disk_gb']}, but {most.checkpoint.model}/"
-            f"{most.checkpoint.name} needs {most.checkpoint.peak_disk_bytes / GB:.3g} GB in addition to "
-            f"{most.kept / GB:.3g} GB of kept weights{others}; increase it"
-            f"{''.join(f', or {remedy}' for remedy in remedies)}."
+            f"weights.disk_gb: found {self._weights['disk_gb']}, but {largest.model}/{largest.name} "
+            f"needs {own / GB:.3g} GB in addition to {kept / GB:.3g} GB of kept weights{shared}; "
+            f"{', or '.join(remedies)}."
         )
 
-    def _uses(self, fetches: Sequence[Checkpoint], averages: Iterable[Checkpoint]) -> "list[_Use]":
-        """Return what is on disk when each of the `fetches`, in order, has its space, with these averages."""
-        averages, all_of = list(averages), {c.marker for c in (*fetches, *averages)}
-        kept = [c for c in (*self._hub, *self._averages) if c.marker in self._kept]
-        held = [c for c in kept if c.marker in all_of or self._is_on_disk(self.directory(c.marker))]
-        staying = sum(_average_bytes(c) if c.parents else c.peak_disk_bytes for c in held)
-        place = {c.marker: number for number, c in enumerate(fetches)}
-        ends: dict[str, int] = {}  # parent → the last fetch during which it is needed
-        own = [0] * len(fetches)  # bytes of the averages that can be made after a fetch
+    def _uses(self, fetches: Sequence[Checkpoint], averages: Sequence[Checkpoint]) -> "list[_Use]":
+        """Return what is on disk when each of the `fetches` has its space, with these averages.
+
+        With averages, they get it in this order; without, weights to keep may be there before all others.
+        """
+        place, end = {c.marker: number for number, c in enumerate(fetches)}, len(fetches) - 1
+        made = {c.marker: max(place[parent.marker] for parent in c.parents) for c in averages}
+        until: dict[str, int] = {}  # parent → the last fetch during which it is needed
         for average in averages:
-            last = max(place[parent.marker] for parent in average.parents)
-            own[last] += 0 if average.marker in self._kept else _average_bytes(average)
-            ends |= {p.marker: max(last, ends.get(p.marker, 0)) for p in average.parents}
-        changes = [0] * (len(fetches) + 1)
-        for number, checkpoint in enumerate(fetches):
-            if checkpoint.marker in ends and checkpoint.marker not in self._kept:
-                there = self._is_on_disk(self.directory(checkpoint.marker))
-                changes[0 if there else number] += checkpoint.peak_disk_bytes
-                changes[ends[checkpoint.marker] + 1] -= checkpoint.peak_disk_bytes
-        uses = []
-        for checkpoint, parents, made in zip(fetches, accumulate(changes), own, strict=False):
-            new = 0 if checkpoint.marker in self._kept else checkpoint.peak_disk_bytes
-            shared = new if checkpoint.marker in ends else 0  # it is one of the parents
-            uses.append(_Use(checkpoint, staying, parents + made - shared, new))
-        return uses
+            until |= {p.marker: max(made[average.marker], until.get(p.marker, 0)) for p in average.parents}
+        spans = []  # weights, the first fetch during which they are on disk, and the last one
+        for number, c in enumerate(fetches):
+            stays = c.marker in self._kept or c.marker in until
+            early = stays and (not averages or _is_on_disk(self.directory(c.marker)))
+            last = end if c.marker in self._kept else until.get(c.marker, number)
+            spans.append((c, 0 if early else number, last))
+        for c in averages:
+            spans.append((c, made[c.marker], end if c.marker in self._kept else made[c.marker]))
+        for c in (*self._hub, *self._averages):
+            if c.marker in self._kept - place.keys() - made.keys() and _is_on_disk(self.directory(c.marker)):
+                spans.append((c, 0, end))
+        kept, passing = [0] * (len(fetches) + 1), [0] * (len(fetches) + 1)  # changes, bytes
+        for c, first, last in spans:
+            changes = kept if c.marker in self._kept else passing
+            changes[first] += _bytes_on_disk(c)
+            changes[last + 1] -= _bytes_on_disk(c)
+        return list(map(_Use, fetches, accumulate(kept), accumulate(passing)))
 
     @cached_property
     def _needed(self) -> list[Checkpoint]:
@@ -224,11 +225,6 @@ class WeightBudget:
             for task in self._cells.of(checkpoint)
         ]
 
-    def _is_on_disk(self, directory: str) -> bool:
-        return is_fetched(directory) or (
-            Path(directory).name.startswith(AVERAGED) and Path(directory).exists()
-        )
-
     def _to_keep(self, model: str) -> tuple[Checkpoint, ...]:
         checkpoints = self._study.models[model].checkpoints
         keep = self._weights["keep"]
@@ -239,18 +235,24 @@ class WeightBudget:
 
 @dataclass(frozen=True)
 class _Use:
-    """Bytes on disk when a checkpoint has its space: its own, and those of other weights."""
+    """Bytes on disk when a checkpoint has its space, with its own: of weights to keep, and of others."""
 
     checkpoint: Checkpoint
     kept: int
-    averaging: int  # averages and their parents, without the checkpoint itself
-    own: int  # 0 if it is kept
+    passing: int
 
     @property
     def total(self) -> int:
-        return self.kept + self.averaging + self.own
+        return self.kept + self.passing
 
 
-def _average_bytes(average: Checkpoint) -> int:
-    """Most bytes of an average on disk: it has the form of its newest parent, and a record."""
-    return average.parents[-1].peak_disk_bytes + RECORD
+def _is_on_disk(directory: str) -> bool:
+    """Whether fetched weights or an average are complete."""
+    return is_fetched(directory) or (Path(directory).name.startswith(AVERAGED) and Path(directory).exists())
+
+
+def _bytes_on_disk(checkpoint: Checkpoint) -> int:
+    """Most bytes of a checkpoint on disk. An average has the form of its newest parent, and a record."""
+    if checkpoint.parents:
+        return checkpoint.parents[-1].peak_disk_bytes + RECORD
+    return checkpoint.peak_disk_bytes
