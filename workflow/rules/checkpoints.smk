@@ -17,8 +17,7 @@ RERUNS   when a checkpoint of this identity is missing. The identity (corpus, re
          averaged again when a new cell needs them.
 """
 
-AVERAGED = "resources/checkpoints/{model}/{checkpoint}/{id}"
-FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
+WEIGHTS = "resources/checkpoints/{model}/{checkpoint}/{id}"  # averaged or fetched
 OUTPUTS.files(
     "checkpoints",
     "resources/checkpoints/{model}/{checkpoint}/",
@@ -65,8 +64,8 @@ for untrained in STUDY.untrained_models():
 
 # Two rules, for temporary and for kept weights, because `temp` is a property of a rule's output.
 for kept, weights in [
-    (False, temp(directory(AVERAGED))),
-    (True, directory(AVERAGED)),
+    (False, temp(directory(WEIGHTS))),
+    (True, directory(WEIGHTS)),
 ]:
 
     rule:
@@ -147,8 +146,8 @@ rule audit:
 
 # Two rules, as for averages.
 for kept, weights in [
-    (False, temp(directory(FETCHED))),
-    (True, directory(FETCHED)),
+    (False, temp(directory(WEIGHTS))),
+    (True, directory(WEIGHTS)),
 ]:
 
     rule:

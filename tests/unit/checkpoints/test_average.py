@@ -495,4 +495,11 @@ def test_an_interrupted_average_leaves_nothing_that_is_taken_for_one(
     monkeypatch.setattr(average_weights, "_average_tensor", killed)
     with pytest.raises(KeyboardInterrupt):
         made(planned)
-    assert list(Path(planned.marker).parent.iterdir()) == []
+    place, root = Path(planned.marker).parent, Path.cwd()
+    assert list(place.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.chdir(root)
+    left = place / f".{Path(planned.marker).name}.1"  # by a process that was killed
+    left.mkdir()
+    verify(made(planned))
+    assert list(place.iterdir()) == [Path(planned.marker)]

@@ -15,7 +15,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -43,7 +43,7 @@ class Averaged:
     size
         Bytes that it takes on disk.
     parents
-        Directories that must be on disk at once to make it.
+        Directories, with absolute paths, that must be on disk at once to make it.
     """
 
     size: int
@@ -180,9 +180,8 @@ def _reserve(room: IO[str], partial: Path, need: int, budget: Budget) -> None:
 def _unreserved(budget: Budget) -> Path | None:
     """The first directory that must reserve its space earlier and has not done so yet."""
     for path in budget.earlier:
-        if not (path.exists() or _reservation(partial_of(path)) or budget.failed(path)) and budget.needs(
-            path
-        ):
+        over = path.exists() or budget.failed(path) or not budget.needs(path)
+        if not over and not _reservation(partial_of(path)):
             return path
     return None
 
@@ -220,7 +219,7 @@ def _others(partial: Path, budget: Budget) -> list[_Held]:
                 size = max(directory_bytes(path), reserved)
                 wanted = bool(reserved) if path.name.startswith(_PARTIAL) else budget.needs(path)
                 found.append(_Held(path, size, path.stat().st_mtime, wanted))
-    held = {own, *(one.path.resolve() for one in found if one.wanted)}
+    held = {partial.absolute(), *(one.path.absolute() for one in found if one.wanted)}
     for path, average in budget.averages.items():
         wanted = budget.needs(path)
         size = max(directory_bytes(path), average.size if wanted and _is_next(average, held) else 0)
@@ -229,9 +228,9 @@ def _others(partial: Path, budget: Budget) -> list[_Held]:
     return found
 
 
-def _is_next(average: Averaged, held: Collection[Path]) -> bool:
-    """Whether all parents of an average are on disk or reserved; `held` are their directories."""
-    return all({parent.resolve(), partial_of(parent).resolve()} & set(held) for parent in average.parents)
+def _is_next(average: Averaged, held: Set[Path]) -> bool:
+    """Whether all parents of an average are on disk or reserved; `held` are such directories."""
+    return all(not held.isdisjoint((parent, partial_of(parent))) for parent in average.parents)
 
 
 def _reservation(partial: Path) -> int:
