@@ -1,5 +1,9 @@
 """A published suite of tiny GPT-NeoX checkpoints on the loopback hub, and a study of it."""
 
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +52,36 @@ def study(path: Path, hub: FakeHub, *rows: dict[str, Any], **config: Any) -> Wor
 def lock(workspace: Workspace, *arguments: str, check: bool = True) -> str:
     """Run the target lock; returns what the terminal showed."""
     return workspace.snakemake("--cores", "1", "lock", *arguments, check=check).stdout
+
+
+def fetched(workspace: Workspace) -> list[str]:
+    """The checkpoints whose fetched weights are on disk."""
+    return sorted(p.parent.name for p in (workspace.path / "resources/checkpoints").glob("*/*/hub-*"))
+
+
+@contextmanager
+def watched(workspace: Workspace) -> Iterator[list[int]]:
+    """The most bytes that weights take on disk during the block, whole and partial; complete at its end."""
+    most, stop = [0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.01):
+            most[0] = max(most[0], _weight_bytes(workspace))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def _weight_bytes(workspace: Workspace) -> int:
+    found = 0
+    # Directories disappear while they are walked: os.walk passes over them, Path.rglob raises.
+    for directory, _, names in os.walk(workspace.path / "resources/checkpoints"):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found += os.lstat(Path(directory) / name).st_size
+    return found

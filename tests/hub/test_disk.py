@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,7 @@ import pytest
 from ebbtide.checkpoints.hub import disk
 from ebbtide.checkpoints.hub.disk import (
     ROOM,
+    Averaged,
     Budget,
     directory_bytes,
     format_bytes,
@@ -173,6 +175,67 @@ def test_what_a_living_process_will_hold_counts_and_what_a_dead_one_holds(tmp_pa
         assert (theirs / "weights").exists()
     with make_room(mine(tmp_path), 95, budget):
         assert not theirs.exists()
+
+
+def test_an_average_counts_as_soon_as_the_last_of_its_parents_has_its_space(tmp_path: Path) -> None:
+    one, average = fetched(tmp_path, "a", 30), tmp_path / "mean/a/averaged-1"
+    new = mine(tmp_path).with_name("hub-1")
+    needed = {one, average}
+    last = Budget(tmp_path, 100, needed.__contains__, waits=(), averages={average: Averaged(40, [one, new])})
+    with make_room(mine(tmp_path), 30, last):
+        pass
+    with pytest.raises(CheckpointError, match="but 70 bytes are in use"), make_room(mine(tmp_path), 31, last):
+        pass
+    other = Averaged(40, [one, tmp_path / "model/later/hub-1"])  # which has none yet
+    with make_room(mine(tmp_path), 70, replace(last, averages={average: other})):
+        pass
+    stale(tmp_path, "later", 0)
+    with make_room(mine(tmp_path), 70, replace(last, averages={average: other})):
+        pass
+
+
+def test_an_average_on_disk_counts_and_goes_when_it_is_scored(tmp_path: Path) -> None:
+    average = tmp_path / "mean/a/averaged-1"
+    average.mkdir(parents=True)
+    (average / "weights").write_bytes(bytes(60))
+    needed = {average}
+    budget = Budget(tmp_path, 100, needed.__contains__, waits=(), averages={average: Averaged(50, [])})
+    with (
+        pytest.raises(CheckpointError, match="but 60 bytes are in use"),
+        make_room(mine(tmp_path), 50, budget),
+    ):
+        pass
+    needed.clear()
+    with make_room(mine(tmp_path), 50, budget):
+        assert not average.exists()
+
+
+def test_space_is_reserved_in_order(tmp_path: Path) -> None:
+    """Else the later ones fill the space in which an average of the earlier ones is made."""
+    first = tmp_path / "model/first/hub-1"
+    needed, failed = {first}, set[Path]()
+    budget = Budget(
+        tmp_path, 100, needed.__contains__, waits=NOW, earlier=[first], failed=failed.__contains__
+    )
+    waits = pytest.raises(CheckpointError, match="needs 10 bytes")
+    with waits, make_room(mine(tmp_path), 10, budget):
+        pass
+    stale(tmp_path, "first", 10)  # what a killed run has left is no reservation
+    with waits, make_room(mine(tmp_path), 10, budget):
+        pass
+    with other_process(partial_of(first), 20, Budget(tmp_path, 100)), make_room(mine(tmp_path), 10, budget):
+        pass
+    failed.add(first)
+    with make_room(mine(tmp_path), 10, budget):
+        pass
+    failed.clear()
+    needed.clear()  # all is scored and made, and it is removed already
+    with make_room(mine(tmp_path), 10, budget):
+        pass
+    needed.add(first)
+    fetched(tmp_path, "first", 10)
+    with make_room(mine(tmp_path), 10, budget):
+        pass
 
 
 def test_one_directory_is_filled_by_one_process(tmp_path: Path, monkeypatch) -> None:

@@ -1,11 +1,8 @@
 """A study of a hub, from the first lock to the last figure, and its worst days."""
 
 import json
-import os
 import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +11,7 @@ import pytest
 import suite
 from ebbtide.tables import CELL, read_footer
 from hub import FakeHub
-from workspace import ROOT, Workspace
+from workspace import ROOT
 
 GUARD = ROOT / "tests/helpers/guard"
 pytestmark = pytest.mark.slow
@@ -30,21 +27,6 @@ def hub(tmp_path: Path) -> Iterator[FakeHub]:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directories of checkpoints, made once."""
     return tmp_path_factory.mktemp("weights")
-
-
-def weight_bytes(workspace: Workspace) -> int:
-    """Bytes that fetched checkpoints take on disk, whole and partial."""
-    found = 0
-    # Directories disappear while they are walked: os.walk passes over them, Path.rglob raises.
-    for directory, _, names in os.walk(workspace.path / "resources/checkpoints"):
-        for name in names:
-            with suppress(FileNotFoundError):
-                found += os.lstat(Path(directory) / name).st_size
-    return found
-
-
-def fetched(workspace: Workspace) -> list[str]:
-    return sorted(p.parent.name for p in (workspace.path / "resources/checkpoints").glob("*/*/hub-*"))
 
 
 def test_the_whole_study_with_sockets_closed_in_the_scoring_jobs(
@@ -102,22 +84,11 @@ def test_a_tiny_disk_sees_all_checkpoints_pass(tmp_path: Path, hub: FakeHub, wei
         tmp_path / "study", hub, weights={"keep": "none", "disk_gb": budget / 1e9, "parallel_downloads": 2}
     )
     suite.lock(workspace)
-    most, stop = [0], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.01):
-            most[0] = max(most[0], weight_bytes(workspace))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with suite.watched(workspace) as most:
         workspace.run("metrics", cores=3)
-    finally:
-        stop.set()
-        watcher.join()
     assert len(workspace.cells()) == 10
     assert size / 2 < most[0] <= budget
-    assert fetched(workspace) == []
+    assert suite.fetched(workspace) == []
     assert workspace.planned("metrics") == {}
     # A new task needs the weights again, and they pass again.
     with workspace.edited("config.yaml") as config:
@@ -146,7 +117,7 @@ def test_what_is_kept_stays_and_the_rest_goes(tmp_path: Path, hub: FakeHub, weig
     workspace = suite.study(tmp_path / "study", hub, weights={"keep": 2})
     suite.lock(workspace)
     workspace.run("metrics")
-    assert fetched(workspace) == ["step16", "step32"]
+    assert suite.fetched(workspace) == ["step16", "step32"]
     assert workspace.planned("metrics") == {}
 
 
@@ -185,7 +156,7 @@ def test_every_planted_defect_is_found_and_nothing_else(tmp_path: Path, hub: Fak
     told = workspace.snakemake("--cores", "1", check=False)
     assert told.returncode != 0
     assert "audit stops the study: " in told.stdout and "Traceback" not in told.stdout
-    assert workspace.cells() == [] and fetched(workspace) == []
+    assert workspace.cells() == [] and suite.fetched(workspace) == []
 
     shown = workspace.snakemake("--cores", "1", "audit").stdout
     table = pd.read_csv(

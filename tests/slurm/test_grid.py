@@ -41,15 +41,23 @@ def options():
 
 def test_a_small_grid(slurm, finished_study, tmp_path):
     study = prepared(tmp_path, finished_study, slurm)
+    with study.edited("config.yaml") as content:
+        content["models"][0]["average"] = {"steps": [256]}
     study.snakemake(*options())
-    assert len(slurm.jobs(tmp_path)) == CHECKPOINTS
-    assert study.loads() == CHECKPOINTS
-    assert study.workers() == CHECKPOINTS
+    scored = CHECKPOINTS + 1
+    assert len(slurm.jobs(tmp_path)) == scored + 1  # and the one that averages
+    assert study.loads() == scored
+    assert study.workers() == scored
     logs = "".join(log.read_text() for log in study.path.glob("logs/score/**/*.log"))
-    assert len(re.findall(r"leased GPU-[01] ", logs)) == CHECKPOINTS
+    assert len(re.findall(r"leased GPU-[01] ", logs)) == scored
     assert "waiting for" not in logs
-    assert len(study.cells()) == CHECKPOINTS * TASKS
+    assert len(study.cells()) == scored * TASKS
     for cell in study.cells():
+        if cell.parent.name.endswith("-mean1"):
+            parent = study.path / "results/scores/small-d16/step256" / cell.name
+            one, other = (read_frame(path, CELL)["loglikelihood"] for path in (cell, parent))
+            assert one.equals(other)
+            continue
         local = read_frame(finished_study.path / cell.relative_to(study.path), CELL)
         remote = read_frame(cell, CELL)
         assert remote["loglikelihood"].to_numpy() == pytest.approx(

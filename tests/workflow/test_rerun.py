@@ -59,9 +59,10 @@ def test_averages_plan_themselves_and_change_no_comparison_of_sizes(study):
     assert "small-d8-mean2" in (results / "trends.tsv").read_text()
     assert (study.path / "results/scores/small-d8-mean2/step256-mean2/fact_qa.parquet").exists()
     checkpoints = study.path / "resources/checkpoints"
+    [averaged] = checkpoints.glob("small-d8-mean2/step256-mean2/averaged-*")
     means, *parents = (
-        load_file(checkpoints / place / "model.safetensors")
-        for place in ("small-d8-mean2/step256-mean2", "small-d8/step16", "small-d8/step256")
+        load_file(place / "model.safetensors")
+        for place in (averaged, checkpoints / "small-d8/step16", checkpoints / "small-d8/step256")
     )
     for name, mean in means.items():
         np.testing.assert_allclose(mean, (parents[0][name] + parents[1][name]) / 2, rtol=1e-6, atol=1e-7)

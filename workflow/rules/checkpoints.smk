@@ -4,7 +4,7 @@ Checkpoints: train the models of a local ladder; average checkpoints; lock, audi
 INPUTS   the recipe of a ladder; the checkpoints of an average; the lock beside the study
 OUTPUTS  resources/checkpoints/{model}/{checkpoint}/                   Hugging Face layout, safetensors
          resources/checkpoints/{model}/{checkpoint}/trained-{id}.json    marks weights {id} as available
-         resources/checkpoints/{model}/{checkpoint}/averaged-{id}.json   the same for averages of checkpoints
+         resources/checkpoints/{model}/{checkpoint}/averaged-{id}/       weights {id}, averaged
          resources/checkpoints/{model}/{checkpoint}/hub-{id}/            weights {id}, fetched
          results/{study}/checkpoint_audit.tsv                            findings about checkpoints from the hub or on disk
          the lock beside the study (target `lock`)                       not an output: a failure must not delete it
@@ -12,12 +12,12 @@ RERUNS   when a checkpoint of this identity is missing. The identity (corpus, re
          files on the hub; or the identities and weights of averaged checkpoints) is in the name of the output, and the rule exists only if one is missing. No other trigger
          may plan it: once Snakemake plans a job, it does not check the jobs that depend on it, and because inputs of
          rule score are ancient, it would miss missing or outdated cells. There is one training rule per model,
-         because the steps to keep belong to the model. Fetched weights that are not kept are temporary: they are
-         removed once all cells that wait for them exist, and fetched again when a new cell needs them.
+         because the steps to keep belong to the model. Fetched weights that are not kept are temporary, and so are
+         averages of them: they are removed once all cells and averages that wait for them exist, and fetched or
+         averaged again when a new cell needs them.
 """
 
-AVERAGED = "resources/checkpoints/{model}/{checkpoint}/averaged-{id}.json"
-FETCHED = "resources/checkpoints/{model}/{checkpoint}/{id}"
+WEIGHTS = "resources/checkpoints/{model}/{checkpoint}/{id}"  # averaged or fetched
 OUTPUTS.files(
     "checkpoints",
     "resources/checkpoints/{model}/{checkpoint}/",
@@ -62,33 +62,40 @@ for untrained in STUDY.untrained_models():
             "python -m ebbtide train --spec {params.spec:q} --markers {output.markers:q} 2> {log:q}"
 
 
-rule average:
-    """Average the weights of several checkpoints of a model, after a check of their files."""
-    input:
-        # Ancient: the name of the output has their identities.
-        lambda wildcards: ancient([c.marker for c in checkpoint_of(wildcards).parents]),
-    output:
-        marker=AVERAGED,
-    log:
-        "logs/average/{model}/{checkpoint}-{id}.log",
-    benchmark:
-        "logs/average/{model}/{checkpoint}-{id}.benchmark.tsv"
-    wildcard_constraints:
-        id=any_of(
-            Path(c.marker).stem.removeprefix("averaged-")
-            for c in STUDY.unmade_averages()
-        ),
-    priority: COMMON
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=lambda wildcards: 30 + checkpoint_of(wildcards).size_bytes // 2**27,
-    params:
-        spec=lambda wildcards: canonical_json(
-            average_spec(checkpoint_of(wildcards), STORE)
-        ),
-    shell:
-        "python -m ebbtide average --spec {params.spec:q} --to {output.marker:q} 2> {log:q}"
+# Two rules, for temporary and for kept weights, because `temp` is a property of a rule's output.
+for kept, weights in [
+    (False, temp(directory(WEIGHTS))),
+    (True, directory(WEIGHTS)),
+]:
+
+    rule:
+        # Average the weights of several checkpoints of a model, after a check of their files.
+        name:
+            "average" if kept else "average_to_pass"
+        input:
+            # Ancient: the name of the output has their identities.
+            lambda wildcards: ancient(
+                [BUDGET.directory(c.marker) for c in checkpoint_of(wildcards).parents]
+            ),
+        output:
+            weights=weights,
+        log:
+            "logs/average/{model}/{checkpoint}-{id}.log",
+        benchmark:
+            "logs/average/{model}/{checkpoint}-{id}.benchmark.tsv"
+        wildcard_constraints:
+            id=any_of(BUDGET.unmade_averages(kept=kept)),
+        priority: COMMON
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=lambda wildcards: 30 + checkpoint_of(wildcards).size_bytes // 2**27,
+        params:
+            spec=lambda wildcards: canonical_json(
+                average_spec(checkpoint_of(wildcards), STORE)
+            ),
+        shell:
+            "python -m ebbtide average --spec {params.spec:q} --to {output.weights:q} 2> {log:q}"
 
 
 rule lock:
@@ -137,10 +144,10 @@ rule audit:
         "../scripts/audit.py"
 
 
-# Two rules, for temporary and for kept weights, because `temp` is a property of a rule's output.
+# Two rules, as for averages.
 for kept, weights in [
-    (False, temp(directory(FETCHED))),
-    (True, directory(FETCHED)),
+    (False, temp(directory(WEIGHTS))),
+    (True, directory(WEIGHTS)),
 ]:
 
     rule:
@@ -155,7 +162,7 @@ for kept, weights in [
             "logs/fetch_checkpoint/{model}/{checkpoint}-{id}.benchmark.tsv"
         wildcard_constraints:
             id=any_of(BUDGET.missing_directories(kept=kept)),
-        priority: COMMON
+        priority: lambda wildcards: BUDGET.priority(wildcards.model, wildcards.checkpoint)
         threads: 0  # it waits for disk space, which jobs that need the cores free
         resources:
             hub=1,

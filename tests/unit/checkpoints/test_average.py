@@ -4,6 +4,7 @@ import json
 import shutil
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+import locks
 import tiny
 from ebbtide.checkpoints import average_weights
-from ebbtide.checkpoints.average import AVERAGED, average_identity, average_spec, shares
-from ebbtide.checkpoints.average_weights import average_to_marker, write_average
+from ebbtide.checkpoints.average import AVERAGED, AveragedModel, average_identity, average_spec, shares
+from ebbtide.checkpoints.average_weights import average_to_directory, write_average
+from ebbtide.checkpoints.hub.lock import write_lock
 from ebbtide.checkpoints.model_series import series_by_model
 from ebbtide.checkpoints.verification import check_before_loading, check_weights
 from ebbtide.checkpoints.weight_files import INDEX, WHOLE
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.files import file_sha256
-from ebbtide.grid import Checkpoint
+from ebbtide.grid import Checkpoint, Model
 from ebbtide.jobs.leads import check_deleted_weights
 from ebbtide.scoring.weights import Weights
 from ebbtide.study.arms import runs_of
@@ -108,7 +111,7 @@ def test_the_identity_follows_the_parents_and_their_weights(place: Path) -> None
     for c in first:
         kind, _, identity = c.weights.partition(":")
         assert kind == AVERAGED
-        assert Path(c.marker).name == f"averaged-{identity}.json"
+        assert Path(c.marker).name == f"averaged-{identity}"
     assert average_identity(["a"], [1], "x") != average_identity(["a"], [1], "y")
     assert average_identity(["a", "b"], [1, 1], "x") != average_identity(["b", "a"], [1, 1], "x")
 
@@ -171,10 +174,86 @@ def test_what_cannot_be_averaged_is_refused_before_anything_runs(
     assert message in str(refused.value)
 
 
-def test_fetched_models_are_refused(place: Path) -> None:
-    row = {"name": "hub", "repo": "owner/name", "revision": "step{step}", "steps": [1, 2]}
-    with pytest.raises(ConfigError, match=r"models\[0\].average: found for hub, which is fetched; allowed: "):
-        study_of(place, [{**row, "average": {"last": 2}}])
+# Fetched models.
+
+FETCHED = {"name": "tiny", "repo": "lab/tiny", "revision": "step{step}", "steps": "all"}
+
+
+def fetched_study(place: Path, average: dict[str, Any], steps: tuple[int, ...] = (1, 2, 3)) -> Study:
+    lock = locks.lock({step: locks.files(f"weights {step}") for step in steps})
+    write_lock(lock, place / "study.lock.json")
+    return study_of(place, [{**FETCHED, "average": average}])
+
+
+def test_the_identity_of_an_average_of_fetched_checkpoints_is_known_from_the_lock(place: Path) -> None:
+    study = fetched_study(place, {"last": 2})
+    found = study.models["tiny-mean2"].checkpoints
+    assert [[p.name for p in c.parents] for c in found] == [["step1", "step2"], ["step2", "step3"]]
+    assert found[0].weights.removeprefix("averaged:") == average_identity(
+        [study.checkpoint("tiny", name).weights for name in ("step1", "step2")], [1, 1], found[0].tokenizer
+    )
+    changed = locks.lock({step: locks.files(f"weights {step}" + "!" * (step == 3)) for step in (1, 2, 3)})
+    write_lock(changed, place / "study.lock.json")
+    again = read_study(place / "study.yaml").models["tiny-mean2"].checkpoints
+    assert (again[0] == found[0], again[1].weights == found[1].weights) == (True, False)
+    config = yaml.safe_load((place / "study.yaml").read_text())
+    own = load_study(config, ["study.yaml"], only={"tiny-mean2"})
+    assert own.models == {"tiny-mean2": read_study(place / "study.yaml").models["tiny-mean2"]}
+
+
+def test_a_study_that_is_not_locked_has_no_averages_and_can_be_locked(place: Path) -> None:
+    study = study_of(place, [{**FETCHED, "average": {"last": 2}}])
+    assert study.unlocked == ("tiny",)
+    assert study.models["tiny-mean2"].checkpoints == ()
+    study = fetched_study(place, {"last": 2})
+    partly = locks.lock({1: locks.files("weights 1")})
+    offered = {"pretraining": (1, 2, 3)}
+    write_lock(
+        replace(partly, models={"tiny": replace(partly.models["tiny"], offered=offered)}),
+        place / "study.lock.json",
+    )
+    study = read_study(place / "study.yaml")
+    assert study.unlocked == ("tiny step 2, 3",)
+    assert study.models["tiny-mean2"].checkpoints == ()
+
+
+def test_what_the_lock_does_not_have_cannot_be_averaged(place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"average\.last: found 4, but tiny has 3 checkpoints"):
+        fetched_study(place, {"last": 4})
+    with pytest.raises(
+        ConfigError, match=r"average\.steps: found 5, but tiny in this study has no such step"
+    ):
+        fetched_study(place, {"steps": [1, 5]})
+
+
+def test_fetched_copies_of_another_step_are_no_parents(place: Path) -> None:
+    lock = locks.lock({step: locks.files(f"weights {min(step, 2)}") for step in (1, 2, 3)})
+    write_lock(lock, place / "study.lock.json")
+    with pytest.raises(ConfigError, match=r"the audit has a finding about step 2, 3 of tiny \(duplicate"):
+        study_of(place, [{**FETCHED, "average": {"last": 2}}], audit={"duplicate": "warn"})
+
+
+def test_models_with_code_of_their_own_are_refused(place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"models\[0\]\.average: found for tiny with remote_code: true"):
+        study_of(place, [{**FETCHED, "remote_code": True, "average": {"last": 2}}])
+
+
+def test_averages_do_not_cross_stages() -> None:
+    def checkpoint(name: str, step: int) -> Checkpoint:
+        return Checkpoint("olmo", name, step, step, f"hub:{name}", "hub:t", f"hub-{name}", 1, "bfloat16", 1)
+
+    steps = {"step10": 10, "step20": 20, "stage2-step10": 10, "stage2-step20": 20}
+    found = [checkpoint(name, step) for name, step in steps.items()]
+
+    def averages(last: int, *listed: int) -> list[str]:
+        row = AveragedModel("olmo-mean", Model("olmo", ()), last, listed, "uniform", "study.yaml: average")
+        return [checkpoint.name for checkpoint in row.model(found).checkpoints]
+
+    assert averages(2) == ["step20-mean2", "stage2-step20-mean2"]
+    with pytest.raises(ConfigError, match="no stage of training of olmo has more than 2 checkpoints"):
+        averages(3)
+    with pytest.raises(ConfigError, match="found step10, stage2-step10, which are of different stages"):
+        averages(0, 10, 20)
 
 
 def test_copies_of_another_step_are_no_parents(place: Path) -> None:
@@ -370,7 +449,7 @@ def planned(place: Path) -> Checkpoint:
 
 
 def made(checkpoint: Checkpoint) -> Checkpoint:
-    average_to_marker(average_spec(checkpoint, "cells"), checkpoint.marker)
+    average_to_directory(average_spec(checkpoint, "cells"), checkpoint.marker)
     return checkpoint
 
 
@@ -382,13 +461,13 @@ def verify(checkpoint: Checkpoint) -> None:
 
 @pytest.mark.parametrize("name", [WHOLE, "config.json", "tokenizer.json"])
 def test_a_damaged_average_is_refused_until_it_is_averaged_again(planned: Checkpoint, name: str) -> None:
-    directory = Path(made(planned).marker).parent
+    directory = Path(made(planned).marker)
     verify(planned)
     first = file_sha256(directory / name)
     content = bytearray((directory / name).read_bytes())
     content[-6] ^= 1
     (directory / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"delete {planned.marker.rpartition('/')[0]}: it is averaged"):
+    with pytest.raises(CheckpointError, match=f"delete {planned.marker}: it is averaged"):
         verify(planned)
     shutil.rmtree(directory)
     verify(made(planned))
@@ -403,8 +482,8 @@ def test_a_parent_that_has_changed_since_planning_is_not_averaged(planned: Check
 
 
 def test_a_marker_of_another_average_is_refused(planned: Checkpoint) -> None:
-    with pytest.raises(ConfigError, match=r"--to: found elsewhere/averaged-0\.json; allowed"):
-        average_to_marker(average_spec(planned, "cells"), "elsewhere/averaged-0.json")
+    with pytest.raises(ConfigError, match=r"--to: found elsewhere/averaged-0; allowed"):
+        average_to_directory(average_spec(planned, "cells"), "elsewhere/averaged-0")
 
 
 def test_an_interrupted_average_leaves_nothing_that_is_taken_for_one(
@@ -416,4 +495,11 @@ def test_an_interrupted_average_leaves_nothing_that_is_taken_for_one(
     monkeypatch.setattr(average_weights, "_average_tensor", killed)
     with pytest.raises(KeyboardInterrupt):
         made(planned)
-    assert not Path(planned.marker).parent.exists()
+    place, root = Path(planned.marker).parent, Path.cwd()
+    assert list(place.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.chdir(root)
+    left = place / f".{Path(planned.marker).name}.1"  # by a process that was killed
+    left.mkdir()
+    verify(made(planned))
+    assert list(place.iterdir()) == [Path(planned.marker)]

@@ -13,7 +13,7 @@ import pytest
 
 from ebbtide.cells.store import failed_mark
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.jobs.fetch_plan import GRACE_SECONDS, FetchPlan, read_fetch_plan
+from ebbtide.jobs.fetch_plan import GRACE_SECONDS, FetchPlan, budget_of, failed_mark_of, read_fetch_plan
 
 LONG_AGO = time.time() - 2 * GRACE_SECONDS
 
@@ -36,6 +36,8 @@ def run(**changes: Any) -> FetchPlan:
         "budget_bytes": 10,
         "stay": ["kept"],
         "wanted": {"weights": [[f"{n}.done", f"{n}.parquet", f"{n}.requests"] for n in ("one", "two")]},
+        "averages": {},
+        "order": [],
     }
     Path("plan.json").write_text(json.dumps({**plan, **changes}))
     return read_fetch_plan("plan.json")
@@ -85,6 +87,55 @@ def test_a_task_that_was_not_frozen_counts_after_a_while(place: Path) -> None:
     assert planned.needs(weights)
     os.utime(weights, (LONG_AGO, LONG_AGO))
     assert not planned.needs(weights)
+
+
+def averaging(place: Path) -> FetchPlan:
+    """A plan with an average of the weights and another parent, which have their own cells."""
+    for name in ("one", "two"):
+        touch(f"{name}.done", time.time())
+    return run(
+        wanted={"mean": [["mean.done", "mean.parquet", "one.requests"]]},
+        averages={"mean": {"bytes": 5, "parents": ["weights", "other"]}},
+        order=["weights", "other"],
+    )
+
+
+def test_parents_are_needed_until_their_average_is_made(place: Path) -> None:
+    planned = averaging(place)
+    assert (
+        planned.needs(place / "weights") and planned.needs(place / "other") and planned.needs(place / "mean")
+    )
+    Path("mean").mkdir()
+    assert not planned.needs(place / "weights")
+    assert planned.needs(place / "mean")
+    touch("mean.done", time.time())
+    assert not planned.needs(place / "mean")
+
+
+@pytest.mark.parametrize("failed", ["mean", "other"])
+def test_an_average_that_cannot_be_made_needs_no_parents_after_a_while(place: Path, failed: str) -> None:
+    planned, mark = averaging(place), failed_mark_of(place / failed)
+    touch(mark, time.time())
+    assert planned.needs(place / "weights")
+    touch(mark, LONG_AGO - 2 * GRACE_SECONDS)  # of an earlier run
+    assert planned.needs(place / "weights")
+    touch(mark, LONG_AGO)
+    assert not planned.needs(place / "weights") and not planned.needs(place / "mean")
+    assert planned.has_failed(place / failed)
+    (place / failed).mkdir()  # it was tried again
+    assert not planned.has_failed(place / failed)
+    assert planned.needs(place / "weights") == (failed != "mean")
+
+
+def test_the_budget_of_a_fetch_has_those_before_it(place: Path) -> None:
+    names = [f"r/m/step{step}/hub-{step}" for step in (1, 2, 3)]
+    run(order=names)
+    budget = budget_of("plan.json", Path(names[2]))
+    assert budget is not None
+    assert budget.earlier == [place / name for name in names[:2]]
+    run()
+    budget = budget_of("plan.json", Path(names[2]))
+    assert budget is not None and not budget.earlier
 
 
 def test_a_run_that_is_over(place: Path) -> None:

@@ -10,24 +10,35 @@ import pytest
 
 import locks
 from ebbtide.cells.store import path_of
+from ebbtide.checkpoints.average import AveragedModel
 from ebbtide.checkpoints.directory import directory_of
 from ebbtide.checkpoints.hub.fetched import fetch_directory
+from ebbtide.checkpoints.hub.lock import RECORD
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint, Model
+from ebbtide.jobs.fetch_plan import failed_mark_of
+from ebbtide.jobs.snakemake_internals import FailedJob
 from ebbtide.jobs.weight_budget import GB, WeightBudget
 from ebbtide.study.study import Study
 
 SIZE = 10
 
 
-def study(sizes: list[int], disk: float | None, keep: Any = "none") -> Study:
-    """A study of one model of the hub with checkpoints of these sizes in bytes; no cell is scored."""
+def study(sizes: list[int], disk: float | None, keep: Any = "none", last: int = 0) -> Study:
+    """A study of one model of the hub with checkpoints of these sizes in bytes; no cell is scored.
+
+    With `last`, it has the averages of so many checkpoints.
+    """
     checkpoints = tuple(
         Checkpoint(
             "tiny", f"step{n}", n, n, f"hub:{n}", "hub:t", f"r/tiny/step{n}/hub-{n}", size, "float32", size
         )
         for n, size in enumerate(sizes)
     )
+    models = {"tiny": Model("tiny", checkpoints)}
+    if last:
+        row = AveragedModel("tiny-mean", models["tiny"], last, (), "uniform", "study.yaml: average")
+        models["tiny-mean"] = row.model(checkpoints)
     config = {
         "weights": {"keep": keep, "disk_gb": None if disk is None else disk / GB, "parallel_downloads": 2},
         "scoring": {
@@ -40,7 +51,7 @@ def study(sizes: list[int], disk: float | None, keep: Any = "none") -> Study:
     return Study(
         "s",
         config,
-        {"tiny": Model("tiny", checkpoints)},
+        models,
         {"t": SimpleNamespace(identity="t", frozen="t.frozen")},
         hub=(locks.model(range(9)),),
     )  # type: ignore[dict-item]
@@ -127,3 +138,117 @@ def test_weights_fetched_beside_a_leftover_get_its_name(
     budget.clean_up()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-0"]
     assert fetch_directory(str(leftover)) == str(leftover)
+
+
+# Averages.
+
+BIG = 100_000
+
+
+def fetched(checkpoint: Checkpoint) -> None:
+    Path(checkpoint.marker).mkdir(parents=True)
+    (Path(checkpoint.marker) / "fetched.json").touch()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("sizes", "last", "keep", "needed"),
+    [
+        ([BIG] * 6, 3, "none", 4 * BIG + RECORD),
+        ([BIG] * 6, 1, "none", 2 * BIG + RECORD),
+        (
+            [BIG, 9 * BIG, BIG, BIG, BIG],
+            2,
+            "none",
+            19 * BIG + RECORD,
+        ),  # the second, the first and their average
+        ([BIG] * 4, 3, "all", 4 * BIG + 2 * (BIG + RECORD)),
+        ([BIG] * 4, 3, 1, 4 * BIG + RECORD),
+        ([BIG] * 4, 3, 2, 4 * BIG + 2 * (BIG + RECORD) - BIG),
+    ],
+)
+def test_a_budget_holds_the_parents_of_an_average_and_itself(
+    place: Path, sizes: list[int], last: int, keep: Any, needed: int
+) -> None:
+    WeightBudget(study(sizes, needed, keep, last)).check()
+    with pytest.raises(ConfigError, match=r"weights\.disk_gb: found "):
+        WeightBudget(study(sizes, needed - 1, keep, last)).check()
+
+
+def test_a_budget_that_is_too_small_for_averages_is_said_with_what_they_need(place: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        WeightBudget(study([GB] * 4, 3 * GB, last=3)).check()
+    assert str(refused.value) == (
+        "ConfigError: weights.disk_gb: found 3.0, but tiny/step2 needs 1 GB in addition to 0 GB of kept "
+        "weights and 3 GB of averages and their checkpoints; increase it, or average fewer checkpoints."
+    )
+
+
+def test_parents_that_are_on_disk_before_their_turn_count(place: Path) -> None:
+    """As after a study has changed; removing them would break the jobs that were planned with them."""
+    planned = study([BIG] * 5, 3 * BIG + RECORD, last=2)
+    WeightBudget(planned).check()
+    fetched(planned.checkpoint("tiny", "step4"))
+    with pytest.raises(ConfigError, match="average fewer checkpoints"):
+        WeightBudget(planned).check()
+
+
+def test_scored_averages_need_nothing(place: Path) -> None:
+    planned = study([BIG] * 4, 2 * BIG, last=3)
+    scored = replace(planned, config={**planned.config, "recompute": False}, tasks={})
+    WeightBudget(scored).check()
+    [first, _] = planned.models["tiny-mean"].checkpoints
+    Path(first.marker).mkdir(parents=True)
+    fetched(planned.checkpoint("tiny", "step0"))
+    assert WeightBudget(planned).unneeded() == []
+    unneeded = WeightBudget(scored).unneeded()
+    assert unneeded == [Path(planned.checkpoint("tiny", "step0").marker), Path(first.marker)]
+
+
+def test_averages_are_kept_as_the_checkpoints_are(place: Path) -> None:
+    budget = WeightBudget(study([SIZE] * 4, None, 1, last=3))
+    names = [Path(c.marker).name for c in study([SIZE] * 4, None, last=3).models["tiny-mean"].checkpoints]
+    assert budget.unmade_averages(kept=True) == names[1:]
+    assert budget.unmade_averages(kept=False) == names[:1]
+
+
+def test_the_plan_has_the_averages_of_the_run_and_the_order_of_its_fetches(place: Path) -> None:
+    planned = study([SIZE] * 4, 100, last=2)
+    averages = planned.models["tiny-mean"].checkpoints
+    jobs = {("tiny", name) for name in ("step2", "step1")} | {("tiny-mean", averages[1].name)}
+    plan = WeightBudget(planned).plan(jobs)
+    assert plan["order"] == ["r/tiny/step1/hub-1", "r/tiny/step2/hub-2"]
+    assert plan["averages"] == {
+        averages[1].marker: {"bytes": SIZE + RECORD, "parents": ["r/tiny/step1/hub-1", "r/tiny/step2/hub-2"]}
+    }
+    assert [cell[0] for cell in plan["wanted"][averages[1].marker]] == [
+        f"results/scores/tiny-mean/{averages[1].name}/t.parquet"
+    ]
+    assert WeightBudget(planned).plan({("tiny", "step1")})["order"] == []  # nothing waits for another
+
+
+def test_fetches_start_in_the_order_of_training() -> None:
+    budget = WeightBudget(study([SIZE] * 3, None))
+    first, second, third = (budget.priority("tiny", f"step{step}") for step in range(3))
+    assert 2 >= first > second > third > 1
+
+
+def test_a_failure_is_marked_until_the_end_of_a_run(place: Path) -> None:
+    planned = study([SIZE] * 2, None, last=2)
+    weights, average = (
+        planned.checkpoint("tiny", "step0").marker,
+        planned.models["tiny-mean"].checkpoints[0].marker,
+    )
+    budget = WeightBudget(planned)
+    for output in (weights, average):
+        Path(output).parent.mkdir(parents=True)
+        budget.note_failure(FailedJob([output], []))
+        assert failed_mark_of(Path(output)).exists()
+    budget.note_failure(FailedJob(["results/metrics.parquet"], []))
+    budget.clean_up()
+    assert not list(Path("r").rglob(".*"))

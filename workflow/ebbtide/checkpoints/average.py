@@ -20,7 +20,7 @@ from ebbtide.notices import listed
 AVERAGING_VERSION = 1
 """Increment by hand when the arithmetic changes."""
 
-AVERAGED = "averaged"  # kind of the identity of an average, and the beginning of its marker's name
+AVERAGED = "averaged"  # kind of the identity of an average, and the beginning of its directory's name
 _COPIES = ("duplicate", "equal_to_main", "mixed_shards")  # findings: files that are those of another step
 _WORDS = {"uniform": "mean", "linear": "linear", "exponential": "exponential"}  # in names
 
@@ -31,6 +31,8 @@ class AveragedModel:
 
     Attributes
     ----------
+    parent
+        The model whose checkpoints are averaged.
     last
         Number of checkpoints in each average: a checkpoint and those before it. 0: one average, of `steps`.
     weights
@@ -40,21 +42,52 @@ class AveragedModel:
     """
 
     name: str
-    parent: Model | DiskModel
+    parent: Model | HubModel | DiskModel
     last: int
     steps: tuple[int, ...]
     weights: str
     where: str
 
-    def model(self) -> Model:
-        """The row of the grid: one checkpoint per average, in the order of training."""
-        parent = self.parent.model() if isinstance(self.parent, DiskModel) else self.parent
-        found = parent.checkpoints
+    def model(self, found: Sequence[Checkpoint]) -> Model:
+        """The row of the grid: one checkpoint per average, in the order of training.
+
+        `found` are the checkpoints of the parent, in that order. Averages do not cross stages of training.
+        Raises `ConfigError` for parents of two precisions, and for `last` or `steps` that do not fit them.
+        """
+        self.check_steps([checkpoint.step for checkpoint in found])
+        stages: dict[str, list[Checkpoint]] = {}
+        for checkpoint in found:
+            stages.setdefault(checkpoint.name.removesuffix(f"step{checkpoint.step}"), []).append(checkpoint)
         if self.last:
-            groups = [found[end - self.last : end] for end in range(self.last, len(found) + 1)]
+            groups = [
+                stage[end - self.last : end]
+                for stage in stages.values()
+                for end in range(self.last, len(stage) + 1)
+            ]
+            if not groups:
+                most = max(map(len, stages.values()))
+                raise ConfigError(
+                    f"{self.where}.last: found {self.last}, but no stage of training of {self.parent.name} "
+                    f"has more than {most} checkpoints in this study; allowed: 1 to {most}."
+                )
         else:
-            groups = [tuple(checkpoint for checkpoint in found if checkpoint.step in self.steps)]
-        return Model(self.name, tuple(_average(self, group) for group in groups if group))
+            chosen = [[c for c in stage if c.step in self.steps] for stage in stages.values()]
+            groups = [group for group in chosen if group]
+            if len(groups) > 1:
+                raise ConfigError(
+                    f"{self.where}.steps: found {listed(group[0].name for group in groups)}, which are of "
+                    "different stages of training; allowed: steps of one stage."
+                )
+        return Model(self.name, tuple(_average(self, group) for group in groups))
+
+    def check_steps(self, known: Sequence[int]) -> None:
+        """Raise `ConfigError` for a step that is not known, or more checkpoints than there are."""
+        if self.last > len(known):
+            raise ConfigError(
+                f"{self.where}.last: found {self.last}, but {self.parent.name} has {len(known)} checkpoints "
+                f"in this study; allowed: 1 to {len(known)}."
+            )
+        pick(self.steps, known, f"{self.where}.steps", f"{self.parent.name} in this study")
 
     def check(self, findings: Sequence[Finding]) -> None:
         """Raise `ConfigError` if the audit drops a parent, or has found that it is a copy of another one."""
@@ -81,27 +114,22 @@ def averaged_model(
 ) -> AveragedModel:
     """Return the averages that the key `average` of a row requests of one of its models.
 
-    Raises `ConfigError` for both or neither of `last` and `steps`, a step that the row does not have, more
-    checkpoints than it has, or a model from a hub.
+    Raises `ConfigError` for both or neither of `last` and `steps`, and for a step that the row does not have
+    or more checkpoints than it has; for a model from a hub, `AveragedModel.model` does so, by the lock.
     """
-    if isinstance(parent, HubModel):
-        raise ConfigError(
-            f"{where}: found for {parent.name}, which is fetched; allowed: models trained here or on disk. "
-            "Fetched checkpoints are removed when they have been scored (weights.disk_gb), and an average "
-            "needs several at a time. Download them into directories, and name these with `path:`."
-        )
     if ("last" in average) == ("steps" in average):
         found = "both last and steps" if "last" in average else "neither last nor steps"
         raise ConfigError(f"{where}: found {found}; allowed: one of them.")
-    known = _steps(parent)
-    if "last" in average and average["last"] > len(known):
+    if isinstance(parent, HubModel) and parent.remote_code:
         raise ConfigError(
-            f"{where}.last: found {average['last']}, but {parent.name} has {len(known)} checkpoints in this "
-            f"study; allowed: 1 to {len(known)}."
+            f"{where}: found for {parent.name} with remote_code: true; allowed: models without. The code of "
+            "a repository runs only beside the weights it was fetched with."
         )
-    steps = pick(average.get("steps", []), known, f"{where}.steps", f"{parent.name} in this study")
-    name = averaged_name(parent.name, average)
-    return AveragedModel(name, parent, average.get("last", 0), tuple(steps), average["weights"], where)
+    name, steps = averaged_name(parent.name, average), tuple(sorted(average.get("steps", [])))
+    model = AveragedModel(name, parent, average.get("last", 0), steps, average["weights"], where)
+    if not isinstance(parent, HubModel):
+        model.check_steps(_steps(parent))
+    return model
 
 
 def check_averages(rows: Iterable[object], findings: Sequence[Finding]) -> None:
@@ -159,7 +187,7 @@ def _average(model: AveragedModel, parents: Sequence[Checkpoint]) -> Checkpoint:
         tokens=newest.tokens,
         weights=f"{AVERAGED}:{identity}",
         tokenizer=newest.tokenizer,
-        marker=f"{CHECKPOINTS}/{model.name}/{name}/{AVERAGED}-{identity}.json",
+        marker=f"{CHECKPOINTS}/{model.name}/{name}/{AVERAGED}-{identity}",
         size_bytes=newest.size_bytes,
         dtype=newest.dtype,
         nominal=newest.nominal,

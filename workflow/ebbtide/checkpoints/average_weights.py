@@ -27,7 +27,7 @@ from ebbtide.checkpoints.record import stamp
 from ebbtide.checkpoints.verification import check_before_loading, check_weights
 from ebbtide.checkpoints.weight_files import assigned_files, read_headers, weight_files
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.files import atomic_directory, canonical_json, file_sha256
+from ebbtide.files import atomic_directory, file_sha256
 from ebbtide.logs import log
 from ebbtide.training.record import RECORD
 
@@ -36,43 +36,45 @@ _STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # precision
 Place = tuple[Path, Stored]  # the file of a tensor, and its place in it
 
 
-def average_to_marker(spec: Mapping[str, Any], marker: str | Path) -> None:
-    """Make the checkpoint `DIR/averaged-ID.json` in its directory, which is replaced.
+def average_to_directory(spec: Mapping[str, Any], directory: str | Path) -> None:
+    """Make the checkpoint `averaged-ID`, a directory that is created complete or not at all.
 
     Parameters
     ----------
     spec
         See `average.average_spec`.
-    marker
-        ID is the identity of the average, so another average has another file. The marker contains the spec.
+    directory
+        ID is the identity of the average, so another average has another directory.
 
     Raises
     ------
     ConfigError
-        A marker of another form, or of another average.
+        A directory of another form, or of another average.
     CheckpointError
         A parent's files are not those that the run was planned with, or cannot be averaged with the others.
     """
-    marker, parents = Path(marker), spec["parents"]
+    to, parents = Path(directory), spec["parents"]
     identity = average_identity([p["weights"] for p in parents], spec["shares"], parents[-1]["tokenizer"])
-    if marker.name != f"{AVERAGED}-{identity}.json":
-        raise ConfigError(f"--to: found {marker}; allowed for these parents: DIR/{AVERAGED}-{identity}.json.")
+    if to.name != f"{AVERAGED}-{identity}":
+        raise ConfigError(
+            f"--to: found {to}; allowed for these parents: MODEL/CHECKPOINT/{AVERAGED}-{identity}."
+        )
     for parent in parents:
         check_before_loading(parent["marker"], parent["weights"], parent["tokenizer"])
         check_weights(parent["marker"], parent["weights"], parent["tokenizer"], spec["store"])
     directories = [directory_of(parent["marker"]) for parent in parents]
-    with atomic_directory(marker.parent) as folder:
+    for interrupted in to.parent.glob(f".{to.name}.*"):
+        shutil.rmtree(interrupted, ignore_errors=True)
+    with atomic_directory(to) as folder:
         write_average(directories, spec["shares"], folder, tokenizer_of(parents[-1]["marker"]))
-        files = sorted(folder.iterdir())
         record = {
             "weights": identity,
-            "parents": [f"{parent['model']}/{parent['name']}" for parent in parents],
+            "parents": parents,
             "shares": spec["shares"],
-            "files": {path.name: file_sha256(path) for path in files},
+            "files": {path.name: file_sha256(path) for path in sorted(folder.iterdir())},
         }
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        (folder / marker.name).write_text(canonical_json(spec) + "\n", encoding="utf-8")
-    log.info("%s: average of %d checkpoints", marker.parent, len(parents))
+    log.info("%s: average of %d checkpoints", to, len(parents))
 
 
 def write_average(

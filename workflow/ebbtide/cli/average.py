@@ -14,14 +14,14 @@ def add_verbs(verbs: "Verbs") -> None:
     average = verbs.add_parser("average", help="average the weights of checkpoints of one run")
     average.add_argument("--spec", required=True, help="parents, their shares, and the cell store (JSON)")
     average.add_argument(
-        "--to", required=True, metavar="FILE", help="DIR/averaged-ID.json; DIR becomes the checkpoint"
+        "--to", required=True, metavar="DIR", help="directory to write, MODEL/CHECKPOINT/averaged-ID"
     )
     average.set_defaults(verb=_average)
 
 
 def _average(options: argparse.Namespace) -> None:
-    from ebbtide.checkpoints.average_weights import average_to_marker
+    from ebbtide.checkpoints.average_weights import average_to_directory
     from ebbtide.logs import log_to_stderr
 
     log_to_stderr()
-    average_to_marker(read_json(options.spec, "--spec"), options.to)
+    average_to_directory(read_json(options.spec, "--spec"), options.to)

@@ -6,9 +6,9 @@ from typing import Any
 
 from ebbtide.files import canonical_json, write_text
 from ebbtide.jobs.leads import hint_path, hints
-from ebbtide.jobs.snakemake_internals import jobs_to_run
+from ebbtide.jobs.snakemake_internals import jobs_to_run, on_failed_job
 from ebbtide.jobs.unusable import unusable_cells
-from ebbtide.jobs.weight_budget import WeightBudget
+from ebbtide.jobs.weight_budget import WEIGHT_RULES, WeightBudget
 from ebbtide.notices import Notice
 from ebbtide.study.claim import claim_path
 from ebbtide.study.study import Study
@@ -25,7 +25,9 @@ def on_start(study: Study, budget: WeightBudget, workflow: Any) -> list[Notice]:
     if study.claim["files"]:
         write_text(canonical_json(study.claim) + "\n", claim_path(study.name))
     wanted = [(w.model, w.checkpoint, w.task) for w in jobs_to_run(workflow, "score")]
-    write_text(canonical_json(budget.plan()), budget.plan_file)
+    made = {(w.model, w.checkpoint) for rule in WEIGHT_RULES for w in jobs_to_run(workflow, rule)}
+    write_text(canonical_json(budget.plan(made)), budget.plan_file)
+    on_failed_job(budget.note_failure)
     for model, hint in hints(study, wanted, started=time.time()).items():
         write_text(canonical_json(hint), hint_path(model))
     notices = unusable_cells(study, wanted)

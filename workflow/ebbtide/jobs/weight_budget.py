@@ -4,24 +4,36 @@ Snakemake removes temporary weights when their last cell exists. A Snakemake res
 runs, so it cannot limit the bytes on disk. Instead, the fetching jobs themselves keep the budget
 (`checkpoints.hub.disk`): they take no core and wait for disk space. (Dependencies of fetches on scored
 checkpoints would also work, but planning such a chain takes Snakemake minutes for a thousand checkpoints.)
+
+All parents of an average are on disk at once. In a run that makes averages of fetched checkpoints, fetches
+start and reserve their space in the order of training, and `WeightBudget.check` follows that order.
 """
 
 import os
 import socket
 import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ebbtide.cells.store import path_of
+from ebbtide.checkpoints.average import AVERAGED
 from ebbtide.checkpoints.hub.disk import remove
 from ebbtide.checkpoints.hub.fetched import fetch_directory, is_fetched
+from ebbtide.checkpoints.hub.lock import RECORD
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint
-from ebbtide.jobs.leads import MissingCells, cell_path
+from ebbtide.jobs.fetch_plan import failed_mark_of
+from ebbtide.jobs.leads import COMMON, MissingCells, cell_path
+from ebbtide.jobs.snakemake_internals import FailedJob
 from ebbtide.study.study import Study
 
 GB = 10**9  # bytes
+# The rules that fetch or average checkpoints, to keep them or for the cells of a run.
+WEIGHT_RULES = ("fetch_to_keep", "fetch_to_pass", "average", "average_to_pass")
 
 
 class WeightBudget:
@@ -32,9 +44,14 @@ class WeightBudget:
         self._cells = cells or MissingCells(study)
         self._weights = study.config["weights"]
         self._hub = [c for model in study.hub for c in study.models[model.name].checkpoints]
+        # Averages of fetched checkpoints; a job's study may lack the rows of their parents.
+        self._averages = [c for c in study.checkpoints() if any(p.peak_disk_bytes for p in c.parents)]
+        fetched = (*self._hub, *(parent for c in self._averages for parent in c.parents))
         # Marker → where the weights are or will be fetched to.
-        self._directories = {c.marker: fetch_directory(c.marker) for c in self._hub}
-        self._kept = {c.marker for model in study.hub for c in self._to_keep(model.name)}
+        self._directories = {c.marker: fetch_directory(c.marker) for c in fetched}
+        self._positions = {(c.model, c.name): number for number, c in enumerate(self._hub)}
+        names = dict.fromkeys([*(model.name for model in study.hub), *(c.model for c in self._averages)])
+        self._kept = {c.marker for name in names for c in self._to_keep(name)}
 
     plan_file = "resources/ahead/weights.json"  # the result of `plan`, which the fetches of a run read
 
@@ -52,12 +69,32 @@ class WeightBudget:
         """Return the directory of the weights of a checkpoint from the hub; for others, the marker."""
         return self._directories.get(marker, marker)
 
+    def unmade_averages(self, *, kept: bool) -> list[str]:
+        """Return the directory names of averages that are not on disk, of those to keep or of the others.
+
+        Averages of checkpoints that are not fetched are kept.
+        """
+        passing = {c.marker for c in self._averages} - self._kept
+        return [
+            Path(c.marker).name for c in self._study.unmade_averages() if (c.marker not in passing) == kept
+        ]
+
+    def priority(self, model: str, checkpoint: str) -> float:
+        """Return the priority of a fetch: that of other jobs and a fraction, highest for the first one."""
+        return COMMON + 1 - self._positions[model, checkpoint] / len(self._positions)
+
     def unneeded(self) -> list[Path]:
-        """Return the weights on disk that are not kept and that no cell of the study needs."""
+        """Return the weights on disk that are not kept and that no cell and no average of the study needs."""
         now = MissingCells(self._study)  # after a run, other cells exist than when it was planned
-        waiting = {c.marker for c in self._hub if now.of(c)}
-        unused = (self.directory(c.marker) for c in self._hub if c.marker not in self._kept | waiting)
-        return [Path(directory) for directory in unused if is_fetched(directory)]
+        waiting = {c.marker for c in (*self._fetches(now), *(c for c in self._averages if now.of(c)))}
+        unused = [c.marker for c in (*self._hub, *self._averages) if c.marker not in self._kept | waiting]
+        return [Path(place) for place in map(self.directory, unused) if _is_on_disk(place)]
+
+    def note_failure(self, job: FailedJob) -> None:
+        """Mark the weights that a job has failed to make, so that no fetch waits for them for ever."""
+        known = {*self._directories.values(), *(c.marker for c in self._averages)}
+        for output in known.intersection(job.outputs):
+            failed_mark_of(Path(output)).touch()
 
     def clean_up(self) -> None:
         """Remove, at the end of a run, weights that no cell needs and leftovers of interrupted removals.
@@ -67,6 +104,8 @@ class WeightBudget:
         """
         for weights in self.unneeded():
             remove(weights)
+        for place in (*self._directories.values(), *(c.marker for c in self._averages)):
+            failed_mark_of(Path(place)).unlink(missing_ok=True)
         for marker, directory in self._directories.items():
             if directory != marker:
                 remove(Path(marker))
@@ -78,59 +117,113 @@ class WeightBudget:
         [row] = [row for row in self._study.hub if row.name == model]
         return f"--format {row.format}" + (" --remote-code" if row.remote_code else "")
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self, jobs: Collection[tuple[str, str]] = ()) -> dict[str, Any]:
         """Return the plan that fetches read (see `jobs.fetch_plan`): the budget, and the cells to score.
 
         Cells are listed with their requests, because a cell whose task could not be frozen is never scored.
+        `jobs` are the (model, checkpoint) that this run fetches or averages.
         """
-        budget, store = self._weights["disk_gb"], self._study.config["scoring"]["store"]
-        wanted = {
-            self.directory(c.marker): [
-                [
-                    cell_path(c, task),
-                    str(path_of(store, self._study.identity(c, task))),
-                    self._study.tasks[task].frozen,
-                ]
-                for task in self._cells.of(c)
-            ]
-            for c in self._needed
-        }
+        budget = self._weights["disk_gb"]
+        averages = [c for c in self._averages if (c.model, c.name) in jobs or Path(c.marker).exists()]
+        scored = [c for c in self._needed if self._cells.of(c)]
+        order = [c for c in self._hub if (c.model, c.name) in jobs]
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": time.time(),
             "budget_bytes": None if budget is None else round(budget * GB),
             "stay": sorted(map(self.directory, self._kept)),
-            "wanted": wanted,
+            "wanted": {self.directory(c.marker): self._cells_of(c) for c in (*scored, *averages)},
+            "averages": {
+                c.marker: {
+                    "bytes": _bytes_on_disk(c),
+                    "parents": [self.directory(parent.marker) for parent in c.parents],
+                }
+                for c in averages
+            },
+            "order": list(dict.fromkeys(self.directory(c.marker) for c in order)) if averages else [],
         }
 
     def check(self) -> None:
-        """Raise `ConfigError` if the budget is too small for some weights together with those to keep."""
+        """Raise `ConfigError` if the budget is too small for what is on disk at once, see `_uses`."""
         if self._weights["disk_gb"] is None:
             return
-        staying = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker in self._kept}
-        passing = {c.marker: c.peak_disk_bytes for c in self._hub if c.marker not in self._kept}
-        if sum(staying.values()) + max(passing.values(), default=0) <= round(self._weights["disk_gb"] * GB):
+        budget = round(self._weights["disk_gb"] * GB)
+        if max((use.total for use in self._uses(self._hub, self._averages)), default=0) <= budget:
             return  # whichever cells are missing: looking for all of them takes long
-        needed = {c.marker for c in self._needed}
-        there = {marker for marker in staying if is_fetched(self.directory(marker))}
-        held = sum(size for marker, size in staying.items() if marker in needed | there)
-        largest = max(self._needed, key=lambda c: passing.get(c.marker, 0), default=None)
-        if largest is None:
+        most = max(self._uses(self._needed, self._pending), key=lambda use: use.total, default=None)
+        if most is None or most.total <= budget:
             return
-        own = 0 if largest.marker in self._kept else largest.peak_disk_bytes
-        if held + own > round(self._weights["disk_gb"] * GB):
-            raise ConfigError(
-                f"weights.disk_gb: found {self._weights['disk_gb']}, but {largest.model}/{largest.name} "
-                f"needs {largest.peak_disk_bytes / GB:.3g} GB in addition to {held / GB:.3g} GB of kept "
-                f"weights; increase it{', or keep fewer weights (weights.keep)' if held else ''}."
-            )
+        largest, own, shared = most.checkpoint, most.checkpoint.peak_disk_bytes, ""
+        keeps = largest.marker in self._kept
+        kept, averaging = (most.kept - own, most.passing) if keeps else (most.kept, most.passing - own)
+        remedies = ["increase it", *(["keep fewer weights (weights.keep)"] if most.kept else [])]
+        if averaging:
+            shared = f" and {averaging / GB:.3g} GB of averages and their checkpoints"
+            remedies.append("average fewer checkpoints")
+        raise ConfigError(
+            f"weights.disk_gb: found {self._weights['disk_gb']}, but {largest.model}/{largest.name} "
+            f"needs {own / GB:.3g} GB in addition to {kept / GB:.3g} GB of kept weights{shared}; "
+            f"{', or '.join(remedies)}."
+        )
+
+    def _uses(self, fetches: Sequence[Checkpoint], averages: Sequence[Checkpoint]) -> "list[_Use]":
+        """Return what is on disk when each of the `fetches` has its space, with these averages.
+
+        With averages, they get it in this order; without, weights to keep may be there before all others.
+        """
+        place, end = {c.marker: number for number, c in enumerate(fetches)}, len(fetches) - 1
+        made = {c.marker: max(place[parent.marker] for parent in c.parents) for c in averages}
+        until: dict[str, int] = {}  # parent → the last fetch during which it is needed
+        for average in averages:
+            until |= {p.marker: max(made[average.marker], until.get(p.marker, 0)) for p in average.parents}
+        spans = []  # weights, the first fetch during which they are on disk, and the last one
+        for number, c in enumerate(fetches):
+            stays = c.marker in self._kept or c.marker in until
+            early = stays and (not averages or _is_on_disk(self.directory(c.marker)))
+            last = end if c.marker in self._kept else until.get(c.marker, number)
+            spans.append((c, 0 if early else number, last))
+        for c in averages:
+            spans.append((c, made[c.marker], end if c.marker in self._kept else made[c.marker]))
+        for c in (*self._hub, *self._averages):
+            if c.marker in self._kept - place.keys() - made.keys() and _is_on_disk(self.directory(c.marker)):
+                spans.append((c, 0, end))
+        kept, passing = [0] * (len(fetches) + 1), [0] * (len(fetches) + 1)  # changes, bytes
+        for c, first, last in spans:
+            changes = kept if c.marker in self._kept else passing
+            changes[first] += _bytes_on_disk(c)
+            changes[last + 1] -= _bytes_on_disk(c)
+        return list(map(_Use, fetches, accumulate(kept), accumulate(passing)))
 
     @cached_property
     def _needed(self) -> list[Checkpoint]:
-        """Checkpoints with a cell to score, in order, once per directory."""
-        found = {c.marker: c for c in self._hub if self._cells.of(c)}
+        """Checkpoints to fetch unless they are on disk, in order, once per directory."""
+        return self._fetches(self._cells)
+
+    @cached_property
+    def _pending(self) -> list[Checkpoint]:
+        """Averages to make."""
+        return self._to_make(self._cells)
+
+    def _fetches(self, cells: MissingCells) -> list[Checkpoint]:
+        parents = {parent.marker for c in self._to_make(cells) for parent in c.parents}
+        found = {c.marker: c for c in self._hub if c.marker in parents or cells.of(c)}
         return list(found.values())
+
+    def _to_make(self, cells: MissingCells) -> list[Checkpoint]:
+        return [c for c in self._averages if not Path(c.marker).exists() and cells.of(c)]
+
+    def _cells_of(self, checkpoint: Checkpoint) -> list[list[str]]:
+        """Return the cell in the results, the cell in the store and the frozen task of each missing cell."""
+        store = self._study.config["scoring"]["store"]
+        return [
+            [
+                cell_path(checkpoint, task),
+                str(path_of(store, self._study.identity(checkpoint, task))),
+                self._study.tasks[task].frozen,
+            ]
+            for task in self._cells.of(checkpoint)
+        ]
 
     def _to_keep(self, model: str) -> tuple[Checkpoint, ...]:
         checkpoints = self._study.models[model].checkpoints
@@ -138,3 +231,28 @@ class WeightBudget:
         if keep == "all":
             return checkpoints
         return () if keep == "none" else checkpoints[-keep:]
+
+
+@dataclass(frozen=True)
+class _Use:
+    """Bytes on disk when a checkpoint has its space, with its own: of weights to keep, and of others."""
+
+    checkpoint: Checkpoint
+    kept: int
+    passing: int
+
+    @property
+    def total(self) -> int:
+        return self.kept + self.passing
+
+
+def _is_on_disk(directory: str) -> bool:
+    """Whether fetched weights or an average are complete."""
+    return is_fetched(directory) or (Path(directory).name.startswith(AVERAGED) and Path(directory).exists())
+
+
+def _bytes_on_disk(checkpoint: Checkpoint) -> int:
+    """Most bytes of a checkpoint on disk. An average has the form of its newest parent, and a record."""
+    if checkpoint.parents:
+        return checkpoint.parents[-1].peak_disk_bytes + RECORD
+    return checkpoint.peak_disk_bytes

@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from ebbtide.jobs.weight_budget import WeightBudget
+from ebbtide.jobs.weight_budget import WEIGHT_RULES, WeightBudget
 from ebbtide.notices import Notice
 from ebbtide.study.study import Study
 
 # Rules that use weights from the hub. Runs without them, such as `snakemake lock`, remove no weights.
-_WEIGHT_RULES = {"score", "fetch_to_keep", "fetch_to_pass"}
+_WEIGHT_RULES = {"score", *WEIGHT_RULES}
 
 
 def end_of_run(

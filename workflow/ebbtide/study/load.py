@@ -142,17 +142,19 @@ def _resolved(
     """Resolve the rows by the lock; audit their checkpoints by `rules`, and drop those it says to drop."""
     hub = tuple(row for row in rows.values() if isinstance(row, HubModel))
     on_disk = tuple(row for row in rows.values() if isinstance(row, DiskModel))
-    lock = read_lock(lock_file, only) if hub else Lock()
+    parents = {row.parent.name: row.parent for row in rows.values() if isinstance(row, AveragedModel)}
+    fetched = {row.name for row in (*hub, *parents.values()) if isinstance(row, HubModel)}
+    lock = read_lock(lock_file, fetched if only is not None else None) if fetched else Lock()
     unlocked = tuple(_unlocked(hub, lock))
     allow = allowances(rules["allow"])
     listed = [model for model in hub if model.is_listed(lock)]
     found = [*audit(listed, lock, rules, allow), *audit_directories(on_disk, rules, allow)]
     out = dropped(found)
-    models = _grid(rows, lock, out)
+    models = _grid(rows, lock, out, unlocked)
     found += equal_across_models(models, on_disk, rules, allow)
     findings = tuple(worst_first(found))
     if dropped(findings) != out:
-        models = _grid(rows, lock, dropped(findings))
+        models = _grid(rows, lock, dropped(findings), unlocked)
     if only is None and not any(finding.action == STOP for finding in findings):  # which is said first
         check_averages(rows.values(), findings)
     return _Grid(models, hub, on_disk, lock_file, lock, unlocked, findings)
@@ -208,8 +210,13 @@ def _unlocked(hub: Sequence[HubModel], lock: Lock) -> Iterator[str]:
             yield f"{model.name} step {', '.join(steps[:5])}{' …' if len(steps) > 5 else ''}"
 
 
-def _grid(rows: Mapping[str, Row], lock: Lock, out: set[tuple[str, str]]) -> dict[str, Model]:
-    """Return the rows of the grid, without the (model, checkpoint) in `out`."""
+def _grid(
+    rows: Mapping[str, Row], lock: Lock, out: set[tuple[str, str]], unlocked: Sequence[str]
+) -> dict[str, Model]:
+    """Return the rows of the grid, without the (model, checkpoint) in `out`.
+
+    While the lock is incomplete, fetched models have no averages.
+    """
     grid = {}
     for name, row in rows.items():
         match row:
@@ -217,8 +224,11 @@ def _grid(rows: Mapping[str, Row], lock: Lock, out: set[tuple[str, str]]) -> dic
                 grid[name] = _locked(row, lock, out)
             case DiskModel():
                 grid[name] = row.model(out)
-            case AveragedModel():
-                grid[name] = row.model()
+            case AveragedModel(parent=HubModel()) if unlocked:
+                grid[name] = Model(name, ())
+            case AveragedModel():  # of all checkpoints: `check_averages` refuses those that are dropped
+                parents = _grid({"parent": row.parent}, lock, set(), unlocked)
+                grid[name] = row.model(parents["parent"].checkpoints)
             case Model():
                 grid[name] = row
     return grid

@@ -1,7 +1,11 @@
-"""A disk budget for fetched checkpoints that several fetching processes share.
+"""A disk budget for fetched checkpoints, and averages of them, that several fetching processes share.
 
     ROOT/{model}/{checkpoint}/hub-*            fetched
     ROOT/{model}/{checkpoint}/.partial-hub-*   being fetched; its file `.room` contains the reserved bytes
+    ROOT/{model}/{checkpoint}/averaged-*       averages; the last fetch of its parents reserves the bytes
+
+All parents of an average are on disk at once. So that two averages never wait for each other's space, the
+checkpoints of a run with averages reserve theirs in the order of training (`Budget.earlier`).
 
 The process that fills a directory locks its `.room`; an unlocked `.room` means that the process has ended.
 Counting, removing and reserving require the lock of ROOT. The system releases the locks of ended processes.
@@ -11,9 +15,9 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -22,12 +26,28 @@ from ebbtide.errors import CheckpointError
 from ebbtide.locks import open_or_create
 from ebbtide.logs import log
 
-WAITS = (5.0,) * 17_280  # seconds between attempts to reserve space: one day in all
+WAITS = (0.2,) * 25 + (5.0,) * 17_280  # seconds between attempts to reserve space: one day in all
 ROOM = ".room"
 _LOCK = ".fetching.lock"
 _PARTIAL = ".partial-"
 _REMOVED = ".removed-"
 _TRIES, _PAUSE = 864_000, 0.1  # seconds; a removal is short, a download of a killed run may take hours
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """An average that a run makes of fetched checkpoints, or that is on disk.
+
+    Attributes
+    ----------
+    size
+        Bytes that it takes on disk.
+    parents
+        Directories, with absolute paths, that must be on disk at once to make it.
+    """
+
+    size: int
+    parents: Sequence[Path]
 
 
 @dataclass(frozen=True)
@@ -39,12 +59,18 @@ class Budget:
     size
         Bytes.
     needs
-        Whether a fetched directory is still needed and must not be removed; called at every attempt.
-        Abandoned partial directories may always be removed.
+        Whether a directory is still needed and must not be removed; called at every attempt. Abandoned
+        partial directories may always be removed.
     waits
         Seconds between attempts while there is not enough space; the run evicts scored checkpoints.
     check
         Called at every attempt; raises if no process is left that evicts checkpoints.
+    averages
+        Averages by directory. One that is needed counts as soon as all its parents are on disk or reserved.
+    earlier
+        Directories that are fetched in this run and reserve their space before this one.
+    failed
+        Whether the run no longer expects a directory, because its job failed.
     """
 
     root: Path
@@ -52,6 +78,9 @@ class Budget:
     needs: Callable[[Path], bool] = lambda path: False
     waits: Iterable[float] = WAITS
     check: Callable[[], None] = lambda: None
+    averages: Mapping[Path, Averaged] = field(default_factory=dict)
+    earlier: Sequence[Path] = ()
+    failed: Callable[[Path], bool] = lambda path: False
 
 
 def partial_of(directory: Path) -> Path:
@@ -127,7 +156,8 @@ def _reserve(room: IO[str], partial: Path, need: int, budget: Budget) -> None:
         budget.check()
         with _locked(root):
             others = _others(partial, budget)
-            if _fits(others, need, budget.size):
+            before = _unreserved(budget)
+            if before is None and _fits(others, need, budget.size):
                 room.write(str(need))
                 room.flush()
                 return
@@ -142,8 +172,18 @@ def _reserve(room: IO[str], partial: Path, need: int, budget: Budget) -> None:
                 "checkpoints have been scored."
             )
         if number == 0:
-            log.info("%s; waiting for space in %s", needed, root)
+            what = f"{before.parent.relative_to(root)}, which is first" if before else f"space in {root}"
+            log.info("%s; waiting for %s", needed, what)
         time.sleep(wait)
+
+
+def _unreserved(budget: Budget) -> Path | None:
+    """The first directory that must reserve its space earlier and has not done so yet."""
+    for path in budget.earlier:
+        over = path.exists() or budget.failed(path) or not budget.needs(path)
+        if not over and not _reservation(partial_of(path)):
+            return path
+    return None
 
 
 def _fits(others: list[_Held], need: int, size: int) -> bool:
@@ -165,7 +205,7 @@ def _fits(others: list[_Held], need: int, size: int) -> bool:
 
 
 def _others(partial: Path, budget: Budget) -> list[_Held]:
-    """The directories below the root other than `partial`. The caller holds the root's lock."""
+    """The directories below the root other than `partial`, and averages. The caller holds the root's lock."""
     own, found = partial.resolve(), []
     for path in sorted(budget.root.glob(f"*/*/{_REMOVED}*")):  # a removal that was killed
         shutil.rmtree(path, ignore_errors=True)
@@ -179,7 +219,18 @@ def _others(partial: Path, budget: Budget) -> list[_Held]:
                 size = max(directory_bytes(path), reserved)
                 wanted = bool(reserved) if path.name.startswith(_PARTIAL) else budget.needs(path)
                 found.append(_Held(path, size, path.stat().st_mtime, wanted))
+    held = {partial.absolute(), *(one.path.absolute() for one in found if one.wanted)}
+    for path, average in budget.averages.items():
+        wanted = budget.needs(path)
+        size = max(directory_bytes(path), average.size if wanted and _is_next(average, held) else 0)
+        if size:
+            found.append(_Held(path, size, 0.0, wanted))
     return found
+
+
+def _is_next(average: Averaged, held: Set[Path]) -> bool:
+    """Whether all parents of an average are on disk or reserved; `held` are such directories."""
+    return all(not held.isdisjoint((parent, partial_of(parent))) for parent in average.parents)
 
 
 def _reservation(partial: Path) -> int:
