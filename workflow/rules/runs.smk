@@ -40,6 +40,7 @@ OUTPUTS.figures(
 )
 
 if HAS_RUNS:
+
     localrules:
         runs,
 

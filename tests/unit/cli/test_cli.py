@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 VERBS = (
     *("score", "loss", "train", "average", "freeze", "pin", "preview", "diff-requests", "measure"),
     *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain", "flips"),
-    *("export", "import-plan", "import-cells", "doctor", "verify", "gc"),
+    *("export", "import-plan", "import-cells", "doctor", "verify", "gc", "estimate"),
 )
 
 

@@ -20,7 +20,7 @@ FAILED, INTERRUPTED = 2, 130
 NAME = "ebbtide"
 VERBS = {
     **dict.fromkeys(("score", "loss"), "score"),
-    **{name: name for name in ("train", "average")},
+    **{name: name for name in ("train", "average", "estimate")},
     **dict.fromkeys(("freeze", "pin", "preview", "diff-requests"), "tasks"),
     "measure": "measure",
     **dict.fromkeys(("fetch", "fetch-testbed"), "fetch"),
