@@ -3,19 +3,22 @@
 python benchmarks/simulate_alarms.py            the whole table, about twenty minutes
 python benchmarks/simulate_alarms.py --quick    a tenth of the draws
 python benchmarks/simulate_alarms.py --power    power alone, two minutes
+python benchmarks/simulate_alarms.py --seeds    the yardstick of other seeds alone, two minutes
 """
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from ebbtide.statistics.alarms.alarms import alarms, is_worse
 from ebbtide.statistics.alarms.paired import compare
 from ebbtide.statistics.panel import Trajectory
-from simulated import flicker, simulate, simulate_clusters
+from simulated import flicker, simulate, simulate_clusters, simulate_runs
 
 COLUMNS = ("what", "setting", "nominal", "found", "draws")
 ALPHA, SPREAD = 0.05, 1.0
@@ -234,6 +237,45 @@ def _study(
         yield trajectory(x[:, task::tasks], name=f"{'falls' if task < falling else 'flat'}{task}")
 
 
+def other_seeds(
+    runs: int, sd: float, draws: int, *, binary: bool = True, T: int = 2, n: int = 300
+) -> list[Row]:
+    """How often the change of one run is a rare multiple of the seed standard deviation, without a change.
+
+    Runs differ by `sd` in their values, independently at each checkpoint. Accuracies come in steps of 1/n, so
+    that very small seed standard deviations, hence very large multiples, are rarer than by t. The second row
+    is the mean of seed_sd² (1 + 1/k) divided by the mean square of what it should be: the deviation of the
+    run from the mean of the k others, which do not contain it.
+    """
+    rng = np.random.default_rng([6, runs, int(1000 * sd), n, binary])
+    recipes = {f"model{run}": "recipe" for run in range(runs)}
+    settings = SETTINGS | {"against": ["predecessor"]}
+    found = []
+    for _ in range(draws):
+        values = simulate_runs(rng, 0.5 + sd * rng.standard_normal((runs, T)), n, 0.5, SPREAD, binary=binary)
+        of_runs = [replace(trajectory(one), model=f"model{run}") for run, one in enumerate(values)]
+        found.append(alarms(of_runs, settings, recipes=recipes).iloc[0])
+    rows = pd.DataFrame(found)
+    rare = float(t.isf(0.025, runs - 2))
+    squares = ((rows["change"] - rows["seed_change"]) ** 2).mean()
+    ratio = float((rows["seed_sd"].astype(float) ** 2).mean() * (1 + 1 / (runs - 1)) / squares)
+    setting = f"{'answers' if binary else 'continuous'}, runs {runs}, sd of seeds {sd:g}, n {n}"
+    nominal = "<= 0.07" if binary else "0.03 to 0.07"
+    beyond = float((rows["seed_sds"].abs() > rare).mean())
+    return [
+        (f"more than {rare:.1f} seed standard deviations", setting, nominal, beyond, draws),
+        ("seed variance, found over true", setting, "0.9 to 1.1", ratio, draws),
+    ]
+
+
+def seeds(draws: int) -> Iterator[Row]:
+    """The yardstick of other seeds."""
+    for runs in (3, 4, 9):
+        for sd in (0.0, 0.05):
+            for binary in (True, False):
+                yield from other_seeds(runs, sd, draws, binary=binary)
+
+
 def powers(draws: int) -> Iterator[Row]:
     """Power at what is printed."""
     for n in (200, 500, 1000, 2000, 5000):
@@ -262,6 +304,7 @@ def rows(scale: float = 1.0) -> Iterator[Row]:
     for n in (100, 1000):
         yield from covered(8, n, 0.5, times(1000))
     yield from powers(times(2000))
+    yield from seeds(times(1000))
 
 
 def table(scale: float = 1.0) -> pd.DataFrame:
@@ -273,7 +316,8 @@ def main(arguments: Sequence[str]) -> None:
     """Print the table as TSV, each row when it is known."""
     print(*COLUMNS, sep="\t")
     scale = 0.1 if "--quick" in arguments else 1.0
-    for what, setting, nominal, found, draws in powers(2000) if "--power" in arguments else rows(scale):
+    wanted = powers(2000) if "--power" in arguments else seeds(600) if "--seeds" in arguments else rows(scale)
+    for what, setting, nominal, found, draws in wanted:
         print(what, setting, nominal, f"{found:.3f}", draws, sep="\t", flush=True)
 
 

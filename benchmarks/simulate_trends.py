@@ -1,6 +1,6 @@
 """Trends of made-up trajectories with a known truth: levels, coverage, power, and which class is found.
 
-PYTHONPATH=workflow python benchmarks/simulate_trends.py [--draws 200]
+PYTHONPATH=workflow python benchmarks/simulate_trends.py [--draws 200] [--seeds]
 """
 
 import argparse
@@ -24,8 +24,10 @@ from ebbtide.statistics.shape import (
 from ebbtide.statistics.simultaneous import all_pairs, means_of
 from ebbtide.statistics.trends.bend import bend_of
 from ebbtide.statistics.trends.early_warning import leads
+from ebbtide.statistics.trends.seeds import seed_table, size_difference
 from ebbtide.statistics.trends.slopes import interval, p_of_mean, slope_weights
-from simulated import flicker, simulate
+from ebbtide.statistics.trends.trends import NO_BEND, MetricTrend
+from simulated import flicker, simulate, simulate_runs
 
 T = 9
 X = np.linspace(0, 2.4, T)  # log10 tokens
@@ -45,7 +47,7 @@ Row = dict[str, object]
 
 def trends(draws: int = 200) -> pd.DataFrame:
     """All simulations: `what, setting, nominal, found, draws`."""
-    parts = (_slopes, _classes, _wrong_classes, _turns, _bends, _leads)
+    parts = (_slopes, _classes, _wrong_classes, _turns, _bends, _leads, seeds)
     return pd.DataFrame([row for part in parts for row in part(draws)])
 
 
@@ -192,7 +194,81 @@ def _leads(draws: int) -> Iterator[Row]:
             yield row | {"what": "interval of the lead covers", "nominal": 0.95, "found": np.mean(covered)}
 
 
+INTERVALS = ("", "_seeds", "_examples")  # of other seeds and examples, other seeds, other examples
+
+
+def seeds(draws: int) -> Iterator[Row]:
+    """Intervals of the slope of a recipe; the noise of seeds is up to five times that of examples."""
+    for runs in (2, 3, 9):
+        for sd in (0.0, 0.02, 0.1):
+            for binary in (True, False):
+                yield from seed_coverage(runs, sd, draws, binary=binary)
+            yield size_coverage(runs, sd, draws)
+
+
+def seed_coverage(runs: int, sd: float, draws: int, *, binary: bool, n: int = 300) -> Iterator[Row]:
+    """Coverage for `runs` runs whose slopes have the standard deviation `sd` over seeds.
+
+    What other seeds show on the same examples, and the same runs on other examples, is only known of
+    continuous values, where examples have slopes of their own that all runs share.
+    """
+    setting = f"{'answers' if binary else 'continuous'}, runs {runs}, sd of seeds {sd:g}"
+    inside: dict[str, list[bool]] = {end: [] for end in (INTERVALS[:1] if binary else INTERVALS)}
+    centred, slope = X - X.mean(), 0.1
+    for draw in range(draws):
+        rng = named_rng(f"{setting} {draw}")
+        own = sd * rng.standard_normal(runs)
+        means = 0.5 + (slope + own)[:, None] * centred  # (R, T)
+        values = simulate_runs(rng, means, n, 0.5, 1.0, binary=binary)
+        of_examples = np.zeros(n) if binary else 0.4 * rng.standard_normal(n)
+        values = values + centred[:, None] * of_examples
+        [row] = seed_table(
+            [_trend(f"m{run}", one) for run, one in enumerate(values)],
+            {f"m{run}": "recipe" for run in range(runs)},
+        ).to_dict("records")
+        truth = {"": slope, "_seeds": slope + of_examples.mean(), "_examples": slope + own.mean()}
+        for end, hits in inside.items():
+            hits.append(row[f"low{end}"] <= truth[end] <= row[f"high{end}"])
+    for end, hits in inside.items():
+        what = {"": "seeds and examples", "_seeds": "seeds", "_examples": "examples"}[end]
+        yield {
+            "what": f"interval of the slope of a recipe covers, {what}",
+            "setting": setting,
+            "nominal": 0.95,
+            "found": float(np.mean(hits)),
+            "draws": draws,
+        }
+
+
+def size_coverage(runs: int, sd: float, draws: int, n: int = 300) -> Row:
+    """Coverage of the difference of two sizes of `runs` runs; the smaller one learns nothing."""
+    setting = f"answers, runs {runs} and {runs}, sd of seeds {sd:g}"
+
+    def covers(draw: int) -> bool:
+        rng = named_rng(f"{setting} {draw}")
+        slopes = np.repeat([0.0, 0.1], runs) + sd * rng.standard_normal(2 * runs)
+        values = simulate_runs(rng, 0.5 + slopes[:, None] * (X - X.mean()), n, 0.5, 1.0)
+        trends = [_trend(f"m{run}", one) for run, one in enumerate(values)]
+        low, high = size_difference(("small", trends[:runs]), ("large", trends[runs:])).interval(ALPHA)
+        return low <= 0.1 <= high
+
+    return _rate("interval of the difference of sizes covers", setting, 0.95, draws, covers)
+
+
+def _trend(model: str, values: np.ndarray) -> MetricTrend:
+    """The slopes of examples alone, values (T, n)."""
+    names = np.arange(values.shape[1])
+    slopes = slope_weights(X) @ values
+    drawn = bootstrap(slopes[None], names, "recipe", 1000)[:, 0]
+    places = pd.DataFrame({"tokens": X})
+    none = (np.nan, None, None, NO_BEND, 1.0, ())
+    return MetricTrend(model, "t", "accuracy", 1, places, names, names, slopes, drawn, *none)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=200)
-    print(trends(parser.parse_args().draws).to_string(index=False, float_format="%.3f"))
+    parser.add_argument("--seeds", action="store_true", help="slopes of recipes alone, over seeds")
+    options = parser.parse_args()
+    found = pd.DataFrame(seeds(options.draws)) if options.seeds else trends(options.draws)
+    print(found.to_string(index=False, float_format="%.3f"))

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 FOOTER = b"ebbtide"
 # Columns of small tables that are text, whatever they look like.
 TEXTS = (
-    *("model", "checkpoint", "task", "metric", "series", "shots", "train_set", "quantity"),
+    *("model", "checkpoint", "task", "metric", "series", "shots", "train_set", "quantity", "seed_runs"),
     *("against", "reference", "severity", "class", "verdict", "survives", "note", "why", "reason"),
-    *("from_model", "from", "to", "level", "groups", "sentence"),
+    *("from_model", "from", "to", "level", "groups", "sentence", "recipe", "models", "smallest", "largest"),
     *("kind", "detail", "remedy", "group", "allowed", "allowed_until", "ability", "arm", "suite", "size"),
 )
 

@@ -2,13 +2,13 @@
 Alarms: compare every checkpoint with its predecessor, the best so far and a baseline, on the same examples.
 
 INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet, results/{study}/imported/examples
-         results/{study}/metrics.parquet, for what was not compared; frozen tasks with groups
+         results/{study}/metrics.parquet, for sizes and what was not compared; frozen tasks with groups
 OUTPUTS  results/{study}/alarms.tsv
          results/{study}/not_compared.tsv
          results/{study}/figures/{alarms,changes}.{pdf,png}
          target `check_alarms`: one line per drop on the terminal; exit status 1 for an alarm at or above
          `alarms.fail_on` that `alarms.allow` does not list, 2 if nothing was compared or a job failed, else 0
-RERUNS   when checkpoints are added, or the settings under `trajectories:` or `alarms:` or the code change. The target
+RERUNS   when checkpoints are added, or arms, seeds, the settings under `trajectories:` or `alarms:` or the code change. The target
          runs whenever it is named. Its job never fails, because Snakemake would report an error of the workflow.
          Instead, the hook `onsuccess` sets the exit status (not with --no-hooks).
 """
@@ -71,6 +71,7 @@ rule alarms:
         with_groups=list(WITH_GROUPS),
         baseline=STUDY.config["alarms"]["baseline"],
         averaged=STUDY.averaged(),
+        replicates=REPLICATES,
         file=STUDY.file,
         code=CODE.script("alarms"),
     script:

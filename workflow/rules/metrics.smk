@@ -46,7 +46,10 @@ OUTPUTS.figures(
         "paper": "the same, in the layout of the paper",
         "heat": "the same, as a heat map of model sizes and checkpoints",
     },
-    shows=["metrics.parquet"],
+    shows=[
+        "metrics.parquet",
+        *(["seed_curves.tsv"] if STUDY.has_examples() else []),
+    ],
     when=STUDY.has_metrics(),
     condition="anything scored or imported",
 )

@@ -8,6 +8,7 @@ from ebbtide.statistics.alarms.by_group import read_levels
 from ebbtide.statistics.alarms.not_compared import Watched, not_compared
 from ebbtide.statistics.example_tables import read_parts
 from ebbtide.statistics.panel import having_examples, models_of, read_trajectories
+from ebbtide.statistics.replicates import places_of_study, replicates
 from ebbtide.study.checks import find_baselines
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
@@ -22,9 +23,12 @@ def main(job) -> None:
     others = [p for p in parts if (p.place["model"], p.place["checkpoint"]) in of_others]
     watched = Watched(read_trajectories(parts), params.settings["metrics"])
     levels = read_levels(dict(zip(params.with_groups, job.input.with_groups, strict=True)))
-    table = alarms(watched, params.settings, own, list(read_trajectories(others)), levels)
     metrics = [read_frame(path, METRICS) for path in job.input.metrics]
     results = metrics[0] if metrics else pd.DataFrame(columns=list(METRICS.columns))
+    single = results[~results["model"].isin(params.averaged)]  # averages are made of the other rows
+    recipes = replicates(places_of_study(single, **params.replicates))
+    baselines = list(read_trajectories(others))
+    table = alarms(watched, params.settings, own, baselines, levels, recipes=recipes)
     write_tsv(table, job.output.alarms)
     missing = not_compared(results, table, watched.seen, params.settings, having_examples(parts))
     write_tsv(missing, job.output.not_compared)

@@ -652,6 +652,57 @@ def test_dropped_checkpoints_are_crosses_below_all_values():
         assert y < points(one)[:, 1].min()
 
 
+def seeded(*others: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Metrics of two runs of one recipe and other models, and the rows of seed_curves.tsv of the recipe."""
+    metrics = make({"run-0": 888, "run-1": 888, **dict.fromkeys(others, 6592)}, {"fact_qa": 0.25})
+    values = metrics[metrics["tokens"] > 0].pivot_table("value", "tokens", "model")[["run-0", "run-1"]]
+    mean = values.mean(axis=1)
+    ends = {"seeds": 0.1, "examples": 0.02}
+    seeds = pd.DataFrame(
+        {
+            **{"recipe": "base 888", "task": "fact_qa", "metric": "accuracy", "tokens": values.index},
+            **{"runs": 2, "models": "run-0, run-1", "n": 200, "value": mean.to_numpy()},
+            **{f"low_{name}": (mean - by).to_numpy() for name, by in ends.items()},
+            **{f"high_{name}": (mean + by).to_numpy() for name, by in ends.items()},
+        }
+    )
+    return metrics, seeds
+
+
+def test_runs_that_differ_by_seed_share_a_line_between_two_intervals():
+    metrics, seeds = seeded("large")
+    dropped = pd.DataFrame({"model": ["run-1"], "checkpoint": ["step64"], "tokens": [64 * 1024]})
+    figure = draw(plot_curves(metrics, seeds=seeds, dropped=dropped))
+    panel = figure.axes[0]
+
+    assert [word for word in words(figure) if word.startswith(("base", "large", "run-"))] == [
+        "base 888, 2 runs (888)",
+        "large (6.59K)",
+    ]
+    assert any("Dotted: over other seeds" in word.replace("\n", " ") for word in words(figure))
+    dotted = [line.get_ydata() for line in lines(panel) if line.get_linestyle() == ":"]
+    np.testing.assert_allclose(sorted(dotted, key=min), seeds[["low_seeds", "high_seeds"]].T)
+    solid = [line for line in lines(panel) if line.get_linestyle() == "-"]
+    mean, _ = sorted((line for line in solid if line.get_linewidth() > 1), key=lambda of: max(of.get_ydata()))
+    np.testing.assert_allclose(mean.get_ydata(), seeds["value"])
+    thin = [line for line in solid if line.get_linewidth() < 1]
+    assert len(thin) == 2 and {line.get_color()[:3] for line in thin} == {mean.get_color()[:3]}
+    inner = min(bands(panel), key=lambda band: np.ptp(band.get_paths()[0].vertices[:, 1]))
+    assert inner.get_paths()[0].vertices[:, 1].min() == pytest.approx(seeds["low_examples"].min())
+    crosses = [c for c in panel.collections if isinstance(c, PathCollection) and len(c.get_offsets()) == 1]
+    assert crosses  # the dropped checkpoint of a run is drawn with its recipe
+
+
+def test_single_points_of_recipes_have_bars_and_other_studies_no_seeds():
+    metrics, seeds = seeded()
+    one = seeds["tokens"] == seeds["tokens"].max()
+    panel = draw(plot_curves(metrics[metrics["step"].isin([0, 1024])], seeds=seeds[one])).axes[0]
+    heights = sorted(abs(end[1] - start[1]) for start, end in segments(panel, vertical=True))
+    assert heights == pytest.approx([0.04, 0.2])
+    for none in (None, seeds.iloc[:0]):
+        assert len(lines(draw(plot_curves(metrics, seeds=none)).axes[0])) == 2
+
+
 def test_titles_name_panels_as_they_are():
     metrics = pd.concat([make(), make(tasks={"qa": 0.5}).assign(metric="mc1")])
     chosen = {"memo_trap": ["accuracy"], "fact_qa": ["accuracy"], "qa": ["mc1"]}

@@ -13,8 +13,9 @@ from ebbtide.statistics.resampling import bootstrap
 from ebbtide.statistics.shape import ability_of, classify, shape_of
 from ebbtide.statistics.simultaneous import all_pairs, means_of, means_with
 from ebbtide.statistics.trends.bend import bend_of
+from ebbtide.statistics.trends.differences import difference_table
 from ebbtide.statistics.trends.slopes import interval, p_of_line, p_of_mean, slope_weights
-from ebbtide.statistics.trends.trends import difference_table, metric_trends, trend_table
+from ebbtide.statistics.trends.trends import metric_trends, trend_table
 from simulate_trends import turned
 
 T, N = 9, 1000

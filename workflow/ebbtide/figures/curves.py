@@ -18,6 +18,7 @@ from ebbtide.figures.frame import (
     shared_label,
     strip_width,
 )
+from ebbtide.figures.recipes import NOTE, with_recipes
 from ebbtide.figures.theme import GREY, PAGE_CM, footnote, palette, shapes, theme_paper
 from ebbtide.figures.training_axis import on_training_axis
 
@@ -31,6 +32,7 @@ def plot_curves(
     parameters: str = "non_embedding",
     titles: Mapping[str, str] | None = None,
     dropped: pd.DataFrame | None = None,
+    seeds: pd.DataFrame | None = None,
 ) -> p9.ggplot:
     """Draw metrics along training, a line per model and a panel per task.
 
@@ -52,12 +54,23 @@ def plot_curves(
     dropped
         Checkpoints that the study excludes (model, tokens): crosses at the bottom of every panel, in the
         colour of their model. Only on an axis of training tokens.
+    seeds
+        Rows of seed_curves.tsv: runs that differ only by seed become one line, their mean, with a band over
+        examples, dotted lines for the interval over seeds, and a thin line for each run.
 
     Raises
     ------
     FigureError
         No row has a value.
     """
+    runs = metrics.iloc[:0].assign(label="")
+    if seeds is not None and not seeds.empty:
+        found = with_recipes(metrics, seeds, Z)
+        metrics, runs = found.metrics, found.runs
+        if dropped is not None:
+            dropped = dropped.assign(model=dropped["model"].replace(found.labels))
+    else:
+        metrics = metrics.assign(low_seeds=np.nan, high_seeds=np.nan)
     rows, axis = on_training_axis(choose(metrics, parameters))
     rows = _with_interval(prune(rows))
     one_line = ["task", "size"]
@@ -98,6 +111,7 @@ def plot_curves(
         )
     if not together.all():
         layers.append(p9.geom_linerange(bar, known[~together], size=0.5, show_legend=False))
+    layers += _seed_layers(rows, lines, runs)
     if not lines.empty:
         layers.append(p9.geom_line(data=lines, size=0.35 if spread else 0.6))
     layers.append(p9.geom_point(data=marked, size=1.9, stroke=0))
@@ -107,7 +121,7 @@ def plot_curves(
         )
     if not excluded.empty:
         layers.append(p9.geom_point(p9.aes(y="bottom"), excluded, shape="x", size=1.5, show_legend=False))
-    note, note_cm = footnote(axis.left_out, width)
+    note, note_cm = footnote(" ".join(filter(None, (NOTE if len(runs) else "", axis.left_out))), width)
     height = _height(len(tasks), columns, -(-len(sizes) // keys), lines_of(strips)) + note_cm
     return (
         p9.ggplot(rows, p9.aes("x", "value", color="size", fill="size", shape="size", group="size"))
@@ -128,6 +142,31 @@ def plot_curves(
     )
 
 
+def _seed_layers(rows: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> list[object]:
+    """Thin lines of runs, and the interval of their mean over seeds; nothing without replicates."""
+    if runs.empty:
+        return []
+    sizes = rows.drop_duplicates("model").set_index("model")["size"]
+    task = pd.Categorical(runs["task"], rows["task"].cat.categories, ordered=True)
+    single = runs.assign(x=runs["tokens"].astype(float), size=runs["label"].map(sizes), task=task)
+    single = single[single.groupby(["task", "model"], observed=True)["x"].transform("size") > 1]
+    of_line = p9.aes("x", "value", color="size", group="model")
+    layers: list[object] = []
+    if not single.empty:
+        layers.append(
+            p9.geom_line(of_line, single, inherit_aes=False, size=0.2, alpha=0.6, show_legend=False)
+        )
+    for end in ("low_seeds", "high_seeds"):
+        known = lines[lines[end].notna()]
+        if not known.empty:
+            layers.append(p9.geom_line(p9.aes(y=end), known, linetype="dotted", size=0.5, show_legend=False))
+    alone = rows[rows["low_seeds"].notna() & ~rows.index.isin(lines.index)]
+    if not alone.empty:
+        between = p9.aes(ymin="low_seeds", ymax="high_seeds")
+        layers.append(p9.geom_linerange(between, alone, linetype="dotted", size=0.5, show_legend=False))
+    return layers
+
+
 def _best(lines: pd.DataFrame) -> pd.DataFrame:
     """The best checkpoint of every line; none of metrics of which neither end is better."""
     judged = lines[lines["direction"] != ""]
@@ -137,10 +176,16 @@ def _best(lines: pd.DataFrame) -> pd.DataFrame:
 
 def _reach_of_metric(rows: pd.DataFrame) -> pd.DataFrame:
     """Lowest and highest value of the metric of every task, so that panels of one metric share an axis."""
-    low = rows[["value", "low", "chance"]].min(axis=1).groupby(rows["metric"]).min()
-    high = rows[["value", "high", "chance"]].max(axis=1).groupby(rows["metric"]).max()
+    low, high = _ends_of_metric(rows)
     panels = rows.drop_duplicates("task")[["task", "metric", "x"]]
     return pd.concat([panels.assign(y=panels["metric"].map(end)) for end in (low, high)])
+
+
+def _ends_of_metric(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Lowest and highest place that is drawn, by metric."""
+    low = rows[["value", "low", "low_seeds", "chance"]].min(axis=1).groupby(rows["metric"]).min()
+    high = rows[["value", "high", "high_seeds", "chance"]].max(axis=1).groupby(rows["metric"]).max()
+    return low, high
 
 
 def _excluded(dropped: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
@@ -150,8 +195,7 @@ def _excluded(dropped: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
     sizes = rows.drop_duplicates("model").set_index("model")["size"]
     kept = dropped[dropped["model"].isin(sizes.index) & (dropped["tokens"] > 0)]
     kept = kept.assign(size=kept["model"].map(sizes), x=kept["tokens"])
-    low = rows[["value", "low", "chance"]].min(axis=1).groupby(rows["metric"]).min()
-    high = rows[["value", "high", "chance"]].max(axis=1).groupby(rows["metric"]).max()
+    low, high = _ends_of_metric(rows)
     panels = rows.drop_duplicates("task")[["task", "metric"]]
     bottom = panels["metric"].map(low - 0.04 * (high - low))
     return kept.merge(panels.assign(bottom=bottom)[["task", "bottom"]], how="cross")
@@ -161,10 +205,11 @@ def _with_interval(rows: pd.DataFrame) -> pd.DataFrame:
     """Add `low`, `high` and `band`: rows of one line between two missing standard errors share a band."""
     reach = Z * rows["stderr"]
     low, high = rows["value"] - reach, rows["value"] + reach
-    low, high = (end.clip(0, 1).where(rows["is_share"], end) for end in (low, high))
+    ends = {"low": low, "high": high, "low_seeds": rows["low_seeds"], "high_seeds": rows["high_seeds"]}
+    ends = {name: end.clip(0, 1).where(rows["is_share"], end) for name, end in ends.items()}
     # A band must not span a checkpoint whose error is unknown.
     run = rows["stderr"].isna().groupby([rows["task"], rows["size"]], observed=True).cumsum()
-    return rows.assign(low=low, high=high, run=run, band=rows["size"].astype(str) + " " + run.astype(str))
+    return rows.assign(**ends, run=run, band=rows["size"].astype(str) + " " + run.astype(str))
 
 
 def _spread(line: pd.DataFrame, logarithmic: bool) -> pd.DataFrame:

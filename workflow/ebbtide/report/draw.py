@@ -26,7 +26,7 @@ from ebbtide.logs import log
 from ebbtide.metrics.chosen import drawn_metrics
 from ebbtide.metrics.direction import with_properties
 from ebbtide.tables import METRICS, read_frame, read_tsv
-from ebbtide.titles import abilities
+from ebbtide.titles import Ability, abilities
 
 SCALE = "scale_"  # a figure per metric: scale_accuracy, …
 
@@ -74,7 +74,10 @@ class Figures:
         columns = ["model", "checkpoint", "tokens"]
         dropped = pd.DataFrame(list(self._settings["dropped"]), columns=columns)
         rows, options = self._drawn
-        return plot_curves(rows, dropped=dropped, **options)
+        seeds = None
+        if "seed_curves" in self._tables:  # only studies with examples have it
+            seeds = ability_rows(self._tsv("seed_curves"), self._abilities)
+        return plot_curves(rows, dropped=dropped, seeds=seeds, **options)
 
     def paper(self) -> p9.ggplot:
         """Metrics along training in the form of the paper."""
@@ -178,10 +181,14 @@ class Figures:
         """A table of the scaling laws, with titles for its train sets."""
         return self._tsv(name).replace({"train_set": self._settings["scaling_laws"]["titles"]})
 
+    @cached_property
+    def _abilities(self) -> list[Ability]:
+        chosen = drawn_metrics(self._metrics, self._regression["metric"], self._regression["metrics"])
+        return abilities(chosen, self._titles)
+
     @property
     def _drawn(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The rows of the study's metrics, with a panel for each ability, and the options of figures."""
-        chosen = drawn_metrics(self._metrics, self._regression["metric"], self._regression["metrics"])
-        found = abilities(chosen, self._titles)
+        found = self._abilities
         options = {"parameters": self._regression["parameters"], "titles": ability_titles(found)}
         return ability_rows(self._metrics, found), options

@@ -25,6 +25,11 @@ class Place:
     parameters: int
 
     @property
+    def stated_arm(self) -> str:
+        """The arm, or "" if none was stated."""
+        return "" if self.arm in {UNNAMED, self.model} else self.arm
+
+    @property
     def recipe(self) -> str:
         """The label that replicates have in common, such as `facts 15.3K`; without an arm, `15.3K`."""
         return self.size if self.arm == UNNAMED else f"{self.arm} {self.size}"

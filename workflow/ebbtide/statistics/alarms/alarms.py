@@ -12,6 +12,7 @@ from ebbtide.statistics.alarms.allow import with_allowed
 from ebbtide.statistics.alarms.by_group import parts
 from ebbtide.statistics.alarms.high_water import high_water
 from ebbtide.statistics.alarms.paired import compare
+from ebbtide.statistics.alarms.seeds import OtherSeeds
 from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.panel import Trajectory
 
@@ -19,7 +20,8 @@ SEVERITIES = ("minor", "moderate", "severe")
 COLUMNS = (
     *("model", "task", "metric", "group", "checkpoint", "step", "tokens", "against", "reference"),
     *("value", "reference_value", "change", "low", "high", "n", "discordant", "p", "p_adjusted", "effect"),
-    *("severity", "allowed", "allowed_until", "minimum_detectable_drop", "note"),
+    *("severity", "allowed", "allowed_until", "minimum_detectable_drop"),
+    *("seed_runs", "seed_change", "seed_sd", "seed_sds", "note"),
 )
 
 
@@ -29,6 +31,8 @@ def alarms(
     baselines: Mapping[str, str] | None = None,
     others: Sequence[Trajectory] = (),
     levels: Mapping[str, pd.DataFrame] | None = None,
+    *,
+    recipes: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Compare checkpoints on the same examples.
 
@@ -46,6 +50,8 @@ def alarms(
         in `baselines`.
     levels
         Task → levels of its groups by example (`by_group.read_levels`).
+    recipes
+        Model → recipe of the models that have a replicate (`replicates.replicates`).
 
     Returns
     -------
@@ -66,6 +72,8 @@ def alarms(
     group
         Empty. After these rows follow, for each alarm of a task with groups, its parts: the same comparison
         in the examples of `NAME=LEVEL`, without severity and outside the family.
+    seed_runs, seed_change, seed_sd, seed_sds
+        What other runs of the recipe show over the same tokens (see `seeds`). No severity depends on them.
     allowed, allowed_until
         Reason and last day of the entry of `alarms.allow` that matches an alarm.
 
@@ -76,7 +84,9 @@ def alarms(
     """
     found: list[pd.DataFrame] = []
     broken_down: list[dict[Any, Any]] = []
+    seeds = OtherSeeds(recipes or {})
     for trajectory in trajectories:
+        seeds.add(trajectory, settings["metrics"])
         compared = list(_compare_all(trajectory, settings, (baselines or {}).get(trajectory.model), others))
         found += compared
         if levels and trajectory.task in levels:
@@ -86,11 +96,11 @@ def alarms(
     table = pd.concat(found, ignore_index=True).assign(group="")
     table["p_adjusted"] = _adjusted(table, settings["family"])
     table["severity"] = _severities(table, settings["alpha"], settings["effects"])
-    table = with_allowed(table, settings.get("allow", ()))
+    table = with_allowed(seeds.compared(table), settings.get("allow", ()))
     if broken_down:
         raised = table.loc[table["severity"] != "", list(_KEY)]
         rows = pd.DataFrame(broken_down).merge(raised, on=list(_KEY))
-        table = pd.concat([table, rows.assign(allowed="", allowed_until="")], ignore_index=True)
+        table = pd.concat([table, rows.assign(allowed="", allowed_until="", seed_runs="")], ignore_index=True)
     return table[list(COLUMNS)]
 
 

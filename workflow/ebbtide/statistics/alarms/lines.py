@@ -10,6 +10,7 @@ import pandas as pd
 from ebbtide.notices import counted, listed
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.statistics.alarms.allow import is_allowed
+from ebbtide.statistics.alarms.seeds import in_words
 from ebbtide.statistics.panel import in_training_order
 
 MAX_LINES = 40  # the table lists all alarms
@@ -140,7 +141,8 @@ def _fall(alarms: list[Mapping[Hashable, Any]]) -> str:
     names = " and ".join(_REFERENCES[one["against"]] for one in alarms)
     p_text = f"= {p:.2g}" if p >= _SMALLEST_P else f"< {_SMALLEST_P:g}"
     where = "below" if change < 0 else "above"
-    return f"{abs(change):.3g} {where} {names} ({alarms[0]['reference']}): p_adj {p_text}"
+    fall = f"{abs(change):.3g} {where} {names} ({alarms[0]['reference']}): p_adj {p_text}"
+    return ", ".join(filter(None, (fall, in_words(alarms[0]))))
 
 
 def _last(table: pd.DataFrame, missing: pd.DataFrame) -> dict[str, str]:

@@ -79,15 +79,22 @@ def curve_of(trajectory: Trajectory, metric: str) -> Curve | None:
     kept = _first_of_tokens(tokens)
     if not len(kept) or not values.shape[1]:
         return None
-    values = values[kept]
     counts = ~np.isnan(trajectory.values[metric]).any(axis=0)
-    names = trajectory.examples[counts]
+    return curve_with_examples(
+        trajectory.model, tokens[kept], values[kept], clusters, trajectory.examples[counts]
+    )
+
+
+def curve_with_examples(
+    model: str, tokens: np.ndarray, values: np.ndarray, clusters: np.ndarray, names: np.ndarray
+) -> Curve:
+    """Return the curve of values (T, n) of examples with `clusters` (n,) and `names` (n,)."""
     means, n = values.mean(axis=1), values.shape[1]
     sums = cluster_sums(values - means[:, None], clusters)
     groups = sums.shape[1]
     factor = np.sqrt(groups / (groups - 1)) if groups > 1 else np.nan
     identity = hashlib.sha256("\n".join(map(repr, names.tolist())).encode() + clusters.tobytes()).hexdigest()
-    return Curve(trajectory.model, tokens[kept], means, factor * sums / n, identity, groups - 1)
+    return Curve(model, tokens, means, factor * sums / n, identity, groups - 1)
 
 
 def curves_of_means(metrics: pd.DataFrame) -> dict[tuple[str, str, str], Curve]:

@@ -90,8 +90,8 @@ def _components(
     of_mean = noise_of_runs(arm, at)
     of_examples = float(arm.covariance[np.ix_(at, at)].mean())
     found = {
-        "examples": _sd(of_examples, min(curve.df for curve in runs), alpha),
-        "checkpoints": _sd(of_mean * len(at), arm.runs * noise[0].df, alpha),
+        "examples": sd_interval(of_examples, min(curve.df for curve in runs), alpha),
+        "checkpoints": sd_interval(of_mean * len(at), arm.runs * noise[0].df, alpha),
         "seeds": NOT_KNOWN,
         "runs": NOT_KNOWN,
     }
@@ -100,8 +100,8 @@ def _components(
     if arm.runs > 1:
         between = float(arm.values[:, at].mean(axis=1).var(ddof=1))
         added = float(np.nansum([arm.within[np.ix_(at, at)].mean(), of_mean]))
-        found["runs"] = _sd(between, arm.runs - 1, alpha)
-        found["seeds"] = _sd(between, arm.runs - 1, alpha, added)
+        found["runs"] = sd_interval(between, arm.runs - 1, alpha)
+        found["seeds"] = sd_interval(between, arm.runs - 1, alpha, added)
         needed, note = _seeds_needed(between, detect, alpha)
     return {
         "runs": arm.runs,
@@ -119,7 +119,7 @@ def _components(
     }
 
 
-def _sd(variance: float, df: float, alpha: float, added: float = 0.0) -> tuple[float, float, float]:
+def sd_interval(variance: float, df: float, alpha: float, added: float = 0.0) -> tuple[float, float, float]:
     """Return a standard deviation and its interval, after `added` is subtracted from the variance."""
     if np.isnan(variance) or not df > 0:
         return NOT_KNOWN

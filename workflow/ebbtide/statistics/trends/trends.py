@@ -1,4 +1,4 @@
-"""Tables of trends: slope and class per model, task and metric; largest against smallest model per task."""
+"""Table of trends: slope and class per model, task and metric."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,10 +40,6 @@ COLUMNS = (
         "p_bend",
         "note",
     ),
-)
-DIFFERENCE_COLUMNS = (
-    *("task", "metric", "smallest", "largest", "n", "slope_smallest", "slope_largest"),
-    *("difference", "low", "high", "p", "p_adjusted", "note"),
 )
 NO_BEND = Bend(np.nan, np.nan, np.nan, np.nan, np.nan)
 NO_STEP = Step(-1, -1, np.nan, np.nan)
@@ -183,7 +179,7 @@ def _row(one: MetricTrend, alpha: float, equivalence_margin: float, curves: int)
     turn = [np.nan] * 3 if shape.turn is None or not tokens.any() else [tokens[i] for i in shape.turn]
     if one.bend.p > alpha:
         notes.append("no bend: a single line over log tokens is not rejected")
-    slope, low, high, p = _slope(one.slopes, one.drawn, one.clusters, alpha)
+    slope, low, high, p = slope_of(one.slopes, one.drawn, one.clusters, alpha)
     return {
         "model": one.model,
         "parameters_non_embedding": one.parameters,
@@ -217,7 +213,7 @@ def _step(name: str, step: Step, checkpoints: pd.Series) -> dict[str, object]:
     return {name: step.size, f"{name}_from": start, f"{name}_to": end, f"p_{name}": step.p}
 
 
-def _slope(
+def slope_of(
     slopes: np.ndarray, drawn: np.ndarray, clusters: np.ndarray, alpha: float
 ) -> tuple[float, float, float, float]:
     """Return mean, interval and p of the slopes of examples."""
@@ -226,57 +222,3 @@ def _slope(
     estimate = float(slopes.mean())
     low, high = interval(drawn, estimate, int(clusters.max()) + 1, alpha)
     return estimate, low, high, p_of_mean(slopes, clusters)
-
-
-def difference_table(trends: Sequence[MetricTrend], alpha: float = 0.05) -> pd.DataFrame:
-    """Slope of the largest minus that of the smallest model, per task and metric; `DIFFERENCE_COLUMNS`.
-
-    All models of a task share their bootstrap draws, so the interval is that of the paired difference. Models
-    of unknown size are ignored; tasks with a single model size have no row.
-    """
-    groups: dict[tuple[str, str], list[MetricTrend]] = {}
-    for one in trends:
-        if one.parameters > 0:
-            groups.setdefault((one.task, one.metric), []).append(one)
-    rows = []
-    for (task, metric), models in groups.items():
-        ordered = sorted(models, key=lambda one: (one.parameters, one.model))
-        small, large = ordered[0], ordered[-1]
-        if small.parameters == large.parameters:
-            continue
-        note = _not_comparable(small, large)
-        none = np.zeros(0)
-        change, drawn = (none, none) if note else (large.slopes - small.slopes, large.drawn - small.drawn)
-        found, low, high, p = _slope(change, drawn, small.clusters, alpha)
-        rows.append(
-            {
-                "task": task,
-                "metric": metric,
-                "smallest": small.model,
-                "largest": large.model,
-                "n": len(small.examples),
-                "slope_smallest": _mean(small.slopes),
-                "slope_largest": _mean(large.slopes),
-                "difference": found,
-                "low": low,
-                "high": high,
-                "p": p,
-                "note": note,
-            }
-        )
-    table = pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
-    table["p_adjusted"] = adjusted(table["p"].to_numpy(dtype=float), "holm")
-    return table
-
-
-def _not_comparable(small: MetricTrend, large: MetricTrend) -> str:
-    for one in (small, large):
-        if not len(one.slopes):
-            return f"{one.model} has no slope"
-    if not np.array_equal(small.examples, large.examples):
-        return "the models were not scored on the same examples"
-    return ""
-
-
-def _mean(slopes: np.ndarray) -> float:
-    return float(slopes.mean()) if len(slopes) else np.nan
