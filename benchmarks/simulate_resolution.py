@@ -23,8 +23,8 @@ from ebbtide.statistics.replicates import Place
 from ebbtide.statistics.resampling import named_rng
 from ebbtide.statistics.resolution.decisions import decisions, rank_interval
 from ebbtide.statistics.resolution.proxies import SUPPORTED
-from ebbtide.statistics.resolution.runs import Settings, runs_of
 from ebbtide.statistics.resolution.tables import tables_of
+from ebbtide.statistics.resolution.windows import Settings, windows_of
 from simulated import autoregressive
 
 T, ALPHA, REACH = 24, 0.05, ndtri(0.975) + ndtri(0.8)
@@ -122,7 +122,7 @@ def judged(world: World, draw: int, metrics: Sequence[str] = ("accuracy",)) -> t
     for number, made in enumerate(made_up(world, draw)):
         one = replace(made, values={name: made.values[name] for name in metrics})
         place = Place(one.model, f"arm{number // world.seeds}", "1M", 1)
-        runs += runs_of(one, place, settings, {("t", "accuracy"): 0.5})
+        runs += windows_of(one, place, settings, {("t", "accuracy"): 0.5})
     return tables_of(runs, settings)
 
 
@@ -199,7 +199,7 @@ def orders(draws: int) -> Iterator[Row]:
             a = rng.standard_normal(runs)
             b = truth * a + np.sqrt(1 - truth**2) * rng.standard_normal(runs)
             rho = np.corrcoef(rankdata(a), rankdata(b))[0, 1]
-            found = rank_interval(float(rho), runs, ALPHA)
+            found = rank_interval(float(rho), [runs], ALPHA)
             covered.append(found.low <= exact <= found.high)
             names = [str(i) for i in range(runs)]
             made = decisions(dict(zip(names, a, strict=True)), dict(zip(names, b, strict=True)), ALPHA)
@@ -239,7 +239,7 @@ def proxies(draws: int) -> Iterator[Row]:
             both = []
             for a, b in zip(target, proxy, strict=True):
                 mixed = replace(a, values={"accuracy": a.values["accuracy"], "margin": b.values["margin"]})
-                both += runs_of(mixed, Place(a.model, a.model, "1M", 1), look, {})
+                both += windows_of(mixed, Place(a.model, a.model, "1M", 1), look, {})
             found.append(str(tables_of(both, look)[1]["verdict"].iloc[0]))
         where = f"{runs} runs, effects in correlation {truth}, spread {spread}"
         right = truth == 1 and spread > 0

@@ -2,6 +2,7 @@
 Resolution: what each task can tell: signal, noise and detectable differences of the study's own runs; proxies, tested.
 
 INPUTS   results/{study}/metrics.parquet, results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
+         cells and frozen tasks of the last `resolution: last` checkpoints, for metrics that the tables of examples lack
 OUTPUTS  results/{study}/resolution.tsv      one row per task, followed metric, size
          results/{study}/proxies.tsv         one row per task, followed metric, other metric
          results/{study}/figures/resolution.{pdf,png}
@@ -31,11 +32,28 @@ localrules:
     resolution,
 
 
+def windows():
+    """Return the checkpoints of all windows."""
+    require_checkpoints()
+    return STUDY.last_checkpoints(STUDY.config["resolution"]["last"])
+
+
+def cells_of_windows(wildcards):
+    """Return the cells of all windows, those of one checkpoint in the order of the configuration."""
+    return [
+        CELL.format(model=c.model, checkpoint=c.name, task=task)
+        for c in windows()
+        for task in STUDY.tasks
+    ]
+
+
 rule resolution:
     """Compute noise, signal and detectable differences of every task, and test its other metrics as proxies."""
     input:
         metrics=METRICS,
         examples=parts_of("examples", without=STUDY.averaged()),
+        cells=cells_of_windows,
+        requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
     output:
         resolution=report(
             f"{RESULTS}/resolution.tsv",
@@ -52,6 +70,9 @@ rule resolution:
     priority: COMMON
     params:
         examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
+        windows=lambda wildcards: canonical_json(
+            [STUDY.expected(checkpoint) for checkpoint in windows()]
+        ),
         averaged=list(STUDY.averaged()),
         replicates=REPLICATES,
         metrics=STUDY.config["trajectories"]["metrics"],
