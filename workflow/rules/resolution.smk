@@ -32,21 +32,6 @@ localrules:
     resolution,
 
 
-def windows():
-    """Return the checkpoints of all windows."""
-    require_checkpoints()
-    return STUDY.last_checkpoints(STUDY.config["resolution"]["last"])
-
-
-def cells_of_windows(wildcards):
-    """Return the cells of all windows, those of one checkpoint in the order of the configuration."""
-    return [
-        CELL.format(model=c.model, checkpoint=c.name, task=task)
-        for c in windows()
-        for task in STUDY.tasks
-    ]
-
-
 rule resolution:
     """Compute noise, signal and detectable differences of every task, and test its other metrics as proxies."""
     input:
@@ -70,9 +55,7 @@ rule resolution:
     priority: COMMON
     params:
         examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
-        windows=lambda wildcards: canonical_json(
-            [STUDY.expected(checkpoint) for checkpoint in windows()]
-        ),
+        windows=windows,
         averaged=list(STUDY.averaged()),
         replicates=REPLICATES,
         metrics=STUDY.config["trajectories"]["metrics"],
