@@ -14,8 +14,10 @@ from scipy.stats import rankdata
 
 from ebbtide.statistics.replicates import Place
 from ebbtide.statistics.resampling import named_rng
+from ebbtide.statistics.resolution.curves import Change, Curve, Summary
 from ebbtide.statistics.resolution.decisions import decisions, rank_interval
 from ebbtide.statistics.resolution.proxies import SUPPORTED
+from ebbtide.statistics.resolution.ranks import held_out, rank_of
 from ebbtide.statistics.resolution.tables import tables_of
 from ebbtide.statistics.resolution.windows import Settings, Window, windows_of
 from simulate_resolution import ALPHA, Row, T, World, made_up
@@ -144,9 +146,53 @@ def proxies(draws: int) -> Iterator[Row]:
             yield {"what": "rightly: runs against", "setting": where, "found": against, "draws": draws}
 
 
+def held(draws: int) -> Iterator[Row]:
+    """The best of 20 proxies that have nothing to do with the target, over 3 seeds of 4 arms.
+
+    If only seeds differ, its correlation is luck on the runs on which it was chosen, and not on others. If
+    its arms differ as well, their order is the same with each seed.
+    """
+    for share in (0.0, 0.5):
+        chosen, best = [], []
+        for draw in range(draws):
+            rng = named_rng(f"held {share} {draw}")
+            names = ["target", *(f"proxy{i}" for i in range(20))]
+            arms = np.sqrt(share) * rng.standard_normal((len(names), 4, 1))
+            values = arms + np.sqrt(1 - share) * rng.standard_normal((len(names), 4, 3))
+            target, *proxies = [
+                [_end(name, of, i) for i in range(12)] for name, of in zip(names, values, strict=True)
+            ]
+            pairs = {of[0].metric: {"1M": list(zip(target, of, strict=True))} for of in proxies}
+            found = held_out(pairs, ALPHA)
+            most = max(found.values(), key=lambda one: one.chosen)
+            if not np.isnan(most.correlation.low):
+                chosen.append(most.correlation.low > 0)
+            naive = max((rank_of([of["1M"]], ALPHA) for of in pairs.values()), key=lambda one: one.value)
+            best.append(naive.low > 0)
+        where = "arms differ" if share else "only seeds differ"
+        for what, hits in (("held-out correlation", chosen), ("rank correlation of the best", best)):
+            yield {
+                "what": f"wrongly above 0, {what}",
+                "setting": f"20 unrelated proxies, 3 seeds of 4 arms, {where}",
+                "found": float(np.mean(hits)),
+                "draws": len(hits),
+            }
+
+
+def _end(metric: str, values: np.ndarray, run: int) -> Window:
+    """A window without noise of examples and checkpoints, of values by arm and seed."""
+    arm, seed = divmod(run, values.shape[1])
+    place = Place(f"m{run}", f"arm{arm}", "1M", 1)
+    flat, none = np.full(2, values[arm, seed]), np.zeros((0, 2))
+    curve = Curve(*[Summary(0.0, none)] * 3, *[Change(0.0, False, Summary(0.0, none))] * 2, none)
+    return Window(
+        place, "t", metric, 2, 2, "e", flat, 0.0, flat, flat, none, np.stack([flat, flat]), curve, {}
+    )
+
+
 PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
     **{"orders": orders, "within": within},
-    **{"leads": leads, "proxies": proxies},
+    **{"leads": leads, "proxies": proxies, "held": held},
 }
 
 
