@@ -31,8 +31,8 @@ class Curve(NamedTuple):
     """Summaries of a curve of which higher is better.
 
     `monotonicity` is the rank correlation with tokens. `onset` is in tokens: the first checkpoint that is
-    above chance with all later ones; infinite if there is none. `ranks` (1 + DRAWN, T) are the centred ranks of
-    the checkpoints, in the curve and in draws of it.
+    above chance with all later ones; infinite if there is none. `ranks` (1 + DRAWN, T) are the centred
+    ranks of the checkpoints, in the curve and in draws of it.
     """
 
     monotonicity: Summary
