@@ -73,8 +73,9 @@ def test_the_parts_of_a_difference_add_up() -> None:
 
 
 def test_without_wiggle_four_times_the_examples_halve_the_detectable_difference() -> None:
-    rows, _ = judged(World(wiggle=0.0, persistence=0.0, seeds=1), 1)
-    assert rows["examples_to_halve"].iloc[0] == pytest.approx(4 * 500, rel=0.5)
+    still = World(wiggle=0.0, persistence=0.0)
+    halving = [judged(still, draw)[0]["examples_to_halve"].iloc[0] for draw in range(5)]
+    assert np.median(halving) == pytest.approx(4 * 500, rel=0.1)  # infinite if a wiggle is seen by chance
     few, _ = judged(World(n=5000, wiggle=0.03), 1)
     assert np.isinf(few["examples_to_halve"].iloc[0])
 
