@@ -43,6 +43,7 @@ ALARMS = {
     **{"effects": {"moderate": 0.1, "severe": 0.3}, "allow": []},
 }
 EQUIVALENCE_MARGIN = 0.01
+LAST = 5  # checkpoints of a window of resolution
 FORGETTING = {"largest": 3, "streak": 2, "page_rows": 2000}
 
 
@@ -113,20 +114,27 @@ class Suite:
             for c in range(self.options.checkpoints)
         ]
 
+    def cells(self, model: int, checkpoint: int) -> list[Path]:
+        """The cells of a checkpoint."""
+        return [self.root / f"m{model}" / f"{checkpoint}" / f"{task}.parquet" for task in self.tasks]
+
+    def expected(self, model: int, checkpoint: int) -> dict[str, Any]:
+        """What the cells of a checkpoint must be."""
+        step = 1000 * (checkpoint + 1)
+        cells = [{"task": task, "identity": IDENTITY, "measuring": {}} for task in self.tasks]
+        return {
+            **{"model": f"m{model}", "checkpoint": f"step{step}", "step": step},
+            **{"tokens": step * TOKENS_PER_STEP, "parameters_nominal": 10**8, "cells": cells},
+        }
+
     def measure(self) -> None:
         """What rule `measure` does: a process for every checkpoint."""
         places = [(m, c) for m in range(self.models) for c in range(self.options.checkpoints)]
         for (m, c), to, examples in zip(places, self.parts("metrics"), self.parts("examples"), strict=True):
-            step = 1000 * (c + 1)
-            cells = [{"task": task, "identity": IDENTITY, "measuring": {}} for task in self.tasks]
-            expected = {
-                **{"model": f"m{m}", "checkpoint": f"step{step}", "step": step},
-                **{"tokens": step * TOKENS_PER_STEP, "parameters_nominal": 10**8, "cells": cells},
-            }
-            files = [self.root / f"m{m}" / f"{c}" / f"{task}.parquet" for task in self.tasks]
+            files = map(str, self.cells(m, c))
             command = [
-                *(sys.executable, "-m", "ebbtide", "measure", "--cells", *map(str, files)),
-                *("--requests", *map(str, self.requests), "--expected", json.dumps(expected)),
+                *(sys.executable, "-m", "ebbtide", "measure", "--cells", *files),
+                *("--requests", *map(str, self.requests), "--expected", json.dumps(self.expected(m, c))),
                 *("--to", str(to), "--examples", str(examples)),
             ]
             subprocess.run(command, check=True)
@@ -158,6 +166,8 @@ class Suite:
         }
         output = {name: str(self.root / f"{file}.tsv") for name, file in others.items()}
         metrics, examples = self.parts("metrics"), self.parts("examples")
+        last = range(max(self.options.checkpoints - LAST, 0), self.options.checkpoints)
+        ends = [(m, c) for m in range(self.models) for c in last]
         settings = {**TRAJECTORIES, **ALARMS, "fail_on": "none", "checkpoints": "all"}
         of = {
             "metrics": ({"parts": metrics, "imported": [], "examples": []}, {"metrics": self.metrics}, {}),
@@ -192,13 +202,17 @@ class Suite:
                 },
             ),
             "resolution": (
-                {"examples": examples, "metrics": self.metrics},
+                {
+                    **{"examples": examples, "metrics": self.metrics, "requests": self.requests},
+                    "cells": [cell for end in ends for cell in self.cells(*end)],
+                },
                 {n: str(self.root / f"{n}.tsv") for n in ("resolution", "proxies")},
                 {
                     **TRAJECTORIES,
-                    "runs": [],
-                    "arms": {},
-                    "resolution": {"last": 5, "least_correlation": 0.5},
+                    "windows": json.dumps([self.expected(*end) for end in ends]),
+                    "averaged": [],
+                    "replicates": {"stated": [], "named": {}},
+                    "resolution": {"last": LAST, "least_correlation": 0.5},
                 },
             ),
             "summary": (

@@ -32,9 +32,13 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         "chance": {"qa": 0.5, "sums": 0.5},
         "models": [{"name": m, "tokens_per_step": 10, "parameters": sizes} for m in MODELS],
     }
+    bits = [line.replace("accuracy", "bits") for line in (tmp_path / "t.tsv").read_text().splitlines()]
+    (tmp_path / "bits.tsv").write_text("\n".join(bits) + "\n")  # rise with accuracy, and should fall
+    planted = {**row, "files": ["bits.tsv"], "metric": "bits_per_byte", "chance": {}}
+    planted["columns"] = {**row["columns"], "value": "bits"}
     section = {"arms": {"base": ["base-*"], "facts": ["facts-*"]}, "suites": {"both": ["qa", "sums"]}}
     workspace = Workspace(tmp_path)
-    workspace.write_yaml("config.yaml", {"study": "mixtures", "imported": [row], "runs": section})
+    workspace.write_yaml("config.yaml", {"study": "mixtures", "imported": [row, planted], "runs": section})
     return workspace
 
 
@@ -53,6 +57,12 @@ def test_the_sentence_of_a_comparison_is_in_the_summary(study: Workspace) -> Non
     judged = read_tsv(results / "verdicts.tsv")  # of replicates, not of a largest model
     assert set(judged["model"]) == {"base 70M"} and set(judged["runs"]) == {2}
     assert judged["change_sd"].abs().max() < 1e-9 and judged["change"].round(6).tolist() == [0.003, 0.003]
+    proxies = read_tsv(results / "proxies.tsv")
+    assert (
+        list(zip(proxies["proxy"], proxies["verdict"], strict=True))
+        == [("bits_per_byte", "runs against")] * 2
+    )
+    assert "suspicious: bits_per_byte runs against accuracy on qa, sums (proxies.tsv)." in summary
 
     with study.edited("config.yaml") as config:
         config["runs"]["last"] = 2

@@ -193,6 +193,23 @@ def expected_of(wildcards):
     return canonical_json(STUDY.expected(checkpoint_of(wildcards)))
 
 
+def windows(wildcards):
+    """Return what the cells of the last checkpoints of all models must be, as text."""
+    require_checkpoints()
+    last = STUDY.last_checkpoints(STUDY.config["resolution"]["last"])
+    return canonical_json([STUDY.expected(checkpoint) for checkpoint in last])
+
+
+def cells_of_windows(wildcards):
+    """Return the cells of the last checkpoints, those of one checkpoint in the order of the configuration."""
+    require_checkpoints()
+    return [
+        CELL.format(model=c.model, checkpoint=c.name, task=task)
+        for c in STUDY.last_checkpoints(STUDY.config["resolution"]["last"])
+        for task in STUDY.tasks
+    ]
+
+
 def parts_of(table, without=()):
     """Return a function for inputs and params: `metrics` or `examples` of all checkpoints but of some models."""
     return lambda wildcards: require_checkpoints() or STUDY.parts(table, without)

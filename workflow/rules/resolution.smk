@@ -2,6 +2,7 @@
 Resolution: what each task can tell: signal, noise and detectable differences of the study's own runs; proxies, tested.
 
 INPUTS   results/{study}/metrics.parquet, results/{study}/examples/{model}/{checkpoint}-{expected}.parquet
+         cells and frozen tasks of the last `resolution: last` checkpoints, for metrics that the tables of examples lack
 OUTPUTS  results/{study}/resolution.tsv      one row per task, followed metric, size
          results/{study}/proxies.tsv         one row per task, followed metric, other metric
          results/{study}/figures/resolution.{pdf,png}
@@ -36,6 +37,8 @@ rule resolution:
     input:
         metrics=METRICS,
         examples=parts_of("examples", without=STUDY.averaged()),
+        cells=cells_of_windows,
+        requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
     output:
         resolution=report(
             f"{RESULTS}/resolution.tsv",
@@ -52,6 +55,7 @@ rule resolution:
     priority: COMMON
     params:
         examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
+        windows=windows,
         averaged=list(STUDY.averaged()),
         replicates=REPLICATES,
         metrics=STUDY.config["trajectories"]["metrics"],

@@ -1,10 +1,13 @@
 """Adapter: what each task can tell, and its proxies, from metrics and the metrics of every example."""
 
+import json
+
 from ebbtide.logs import log_to
 from ebbtide.statistics.panel import read_trajectories
 from ebbtide.statistics.replicates import places_of_study
-from ebbtide.statistics.resolution.runs import Settings
+from ebbtide.statistics.resolution.ends import ends_of
 from ebbtide.statistics.resolution.tables import resolution_tables
+from ebbtide.statistics.resolution.windows import Settings
 from ebbtide.tables import METRICS, read_frame, write_tsv
 
 
@@ -19,7 +22,8 @@ def main(job) -> None:
         metrics,
         places_of_study(metrics, **params.replicates),
         Settings(params.resolution["last"], params.metrics, params.alpha),
-        params.resolution["least_correlation"],
+        least=params.resolution["least_correlation"],
+        ends=ends_of(json.loads(params.windows), job.input.get("cells", []), job.input.get("requests", [])),
     )
     write_tsv(resolution, job.output.resolution)
     write_tsv(proxies, job.output.proxies)

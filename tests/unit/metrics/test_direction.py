@@ -35,10 +35,25 @@ def test_registered_metrics_have_the_direction_of_the_register() -> None:
     assert neither and all(not lower_is_better(name) and sign_of(name) == 1 for name in neither)
 
 
-@pytest.mark.parametrize("name", ["word_perplexity", "bits_per_byte,none", "brier_score", "my_loss"])
+ELSEWHERE = (
+    *("word_perplexity", "bits_per_byte,none", "brier_score", "my_loss", "ppl", "Val_PPL", "bpb", "ter"),
+    *("wer,none", "nll_per_token", "likelihood_diff", "pct_stereotype", "disamb_bias_score_Age"),
+    *("perspective_api_toxicity_score", "pct_male_preferred", "difference_male_female", "pct_invalid"),
+)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
 def test_a_loss_from_elsewhere_is_known_by_its_name(name: str) -> None:
     assert lower_is_better(name) and sign_of(name) == -1 and not is_share(name, [0.1])
     assert higher_is_better(name) is None  # nobody has said so
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["acc_norm", "exact_match", "mcc", "f1", "bleu", "chrf++", "likelihood", "filtered", "em", "contains"],
+)
+def test_other_metrics_from_elsewhere_are_better_if_higher(name: str) -> None:
+    assert not lower_is_better(name)
 
 
 def test_a_share_is_known_by_its_unit_and_from_elsewhere_by_its_values() -> None:

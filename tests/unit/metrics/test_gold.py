@@ -14,7 +14,7 @@ import pytest
 from ebbtide.errors import TaskError
 from ebbtide.metrics import METRICS
 from ebbtide.metrics.examples import without_texts
-from ebbtide.metrics.of_cell import CONTINUOUS, measure, texts_needed
+from ebbtide.metrics.of_cell import FOLLOWED, measure, texts_needed
 from ebbtide.metrics.ranges import range_of
 
 LENGTHS = ("character", "byte", "token")
@@ -181,7 +181,7 @@ def test_the_page_of_metrics_lists_each_with_its_name_in_the_harness() -> None:
     expected = {kind: {m.name: m.harness for m in METRICS.values() if kind in m.kinds} for kind in listed}
     assert len(listed) == 6
     assert listed == expected
-    followed = set(CONTINUOUS) | {m.name for m in METRICS.values() if m.main and "choice" in m.kinds}
+    followed = set(FOLLOWED) | {m.name for m in METRICS.values() if m.main and "choice" in m.kinds}
     assert followed == set(
         re.findall(r"`(\w+)`", page.split("have them are")[1].split("`metrics.parquet`")[0])
     )

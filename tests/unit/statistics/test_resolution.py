@@ -16,9 +16,9 @@ from ebbtide.statistics.resolution.decisions import decisions, rank_interval, sh
 from ebbtide.statistics.resolution.noise import noise_of
 from ebbtide.statistics.resolution.notices import notices
 from ebbtide.statistics.resolution.proxies import COLUMNS as PROXIES
-from ebbtide.statistics.resolution.runs import Settings, around_line, runs_of
 from ebbtide.statistics.resolution.signal import SIZES, published_ratio, signal_of
 from ebbtide.statistics.resolution.tables import resolution_tables, tables_of
+from ebbtide.statistics.resolution.windows import Settings, around_line, windows_of
 from ebbtide.study.arms import Run
 from metrics_tables import table
 from simulate_resolution import World, coverage, judged, made_up
@@ -28,7 +28,7 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def study(*models: tuple[Trajectory, Place], look: Settings = LOOK, chance: float = 0.5) -> Tables:
-    runs = [r for one, place in models for r in runs_of(one, place, look, {("t", "accuracy"): chance})]
+    runs = [r for one, place in models for r in windows_of(one, place, look, {("t", "accuracy"): chance})]
     return tables_of(runs, look)
 
 
@@ -54,7 +54,7 @@ def test_noise_around_a_line_ignores_the_trend() -> None:
 
 
 def test_the_parts_of_a_difference_add_up() -> None:
-    runs = [runs_of(one, lone(one.model), LOOK, {})[0] for one in made_up(World(n=300, wiggle=0.02), 0)]
+    runs = [windows_of(one, lone(one.model), LOOK, {})[0] for one in made_up(World(n=300, wiggle=0.02), 0)]
     noise = noise_of(runs)
     assert noise is not None
     ends = np.stack([run.deviations[:, -1] for run in runs])
@@ -73,8 +73,9 @@ def test_the_parts_of_a_difference_add_up() -> None:
 
 
 def test_without_wiggle_four_times_the_examples_halve_the_detectable_difference() -> None:
-    rows, _ = judged(World(wiggle=0.0, persistence=0.0, seeds=1), 1)
-    assert rows["examples_to_halve"].iloc[0] == pytest.approx(4 * 500, rel=0.5)
+    still = World(wiggle=0.0, persistence=0.0)
+    halving = [judged(still, draw)[0]["examples_to_halve"].iloc[0] for draw in range(5)]
+    assert np.median(halving) == pytest.approx(4 * 500, rel=0.1)  # infinite if a wiggle is seen by chance
     few, _ = judged(World(n=5000, wiggle=0.03), 1)
     assert np.isinf(few["examples_to_halve"].iloc[0])
 
@@ -202,8 +203,8 @@ def test_intervals_of_shares_and_correlations() -> None:
     assert wilson(0.8, 10, 0.05)[1:] == pytest.approx((exact.low, exact.high))
     assert share_interval(1.0, 4, 0.05) == wilson(1.0, 2, 0.05)
     assert share_interval(0.9, 30, 0.05).low > share_interval(0.9, 10, 0.05).low > 0.5
-    assert np.isnan(rank_interval(0.9, 3, 0.05).low)
-    perfect = rank_interval(1.0, 6, 0.05)
+    assert np.isnan(rank_interval(0.9, [3], 0.05).low)
+    perfect = rank_interval(1.0, [6], 0.05)
     assert 0.5 < perfect.low < 0.8 and perfect.high < 1
 
 
@@ -395,7 +396,7 @@ def test_the_figure_shows_every_ratio_and_refuses_none() -> None:
 
 
 def test_signal_of_equal_runs_reaches_zero() -> None:
-    made = [runs_of(one, lone(one.model), LOOK, {})[0] for one in made_up(World(spread=0.0), 3)]
+    made = [windows_of(one, lone(one.model), LOOK, {})[0] for one in made_up(World(spread=0.0), 3)]
     noise = noise_of(made)
     assert noise is not None
     signal = signal_of("arms", [[run] for run in made], noise)

@@ -21,6 +21,12 @@ def main_metric(found: Iterable[str]) -> str:
     raise ValueError("a task without a metric has no main metric")
 
 
+def followed_metrics(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Return the wanted metrics among those that a task has, or else its main one; empty if it has none."""
+    names = list(found)
+    return [name for name in wanted if name in names] or ([main_metric(names)] if names else [])
+
+
 def metrics_by_task(metrics: pd.DataFrame) -> dict[str, list[str]]:
     """Return the metrics that each task has, without those of single groups, in the order of the table."""
     pairs = metrics[["task", "metric"]].drop_duplicates().groupby("task", sort=False)["metric"]

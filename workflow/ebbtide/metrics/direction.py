@@ -1,10 +1,12 @@
 """Direction of metrics: whether higher or lower is better, and whether a metric is a share.
 
 No other module decides this. The register has the answer for registered metrics. For others (lm-eval's, or
-imported), it is inferred: a metric is a loss if its name contains a word of `LOSSES`, and a share if it is
-not a loss and all its values are between 0 and 1.
+imported), it is inferred: lower is better if a part of `LOSSES` is in the name, or a word of `LOSS_WORDS` is
+one of its words, and a metric is a share if lower is not better and all its values are between 0 and 1. Both
+lists contain all metrics of lm-evaluation-harness of which it says that lower is better.
 """
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHARE_UNITS = ("share", "probability")  # of metrics whose mean over examples is between 0 and 1
-LOSSES = ("loss", "perplexity", "bits_per_byte", "brier")  # words in names of metrics that are not registered
+# Of metrics that are not registered: parts of names, and words that others may contain (ter in filter).
+LOSSES = (
+    *("loss", "perplexity", "bits_per_", "brier", "toxicity", "stereotype", "likelihood_diff"),
+    *("male_preferred", "male_female", "average_len"),
+)
+LOSS_WORDS = frozenset(
+    {
+        *("ppl", "bpb", "bpc", "nll", "entropy", "ece", "mse", "rmse", "mae", "error", "errors"),
+        *("ter", "wer", "cer", "bias", "invalid"),
+    }
+)
 
 
 def find_metric(name: str) -> Metric | None:
@@ -32,7 +44,10 @@ def lower_is_better(name: str) -> bool:
     """Whether a lower value is better. False if neither is."""
     metric = find_metric(name)
     if metric is None:
-        return any(word in name for word in LOSSES)
+        lowered = name.partition("[")[0].lower()
+        return any(part in lowered for part in LOSSES) or not LOSS_WORDS.isdisjoint(
+            re.split(r"[^a-z0-9]+", lowered)
+        )
     return metric.higher_is_better is False
 
 

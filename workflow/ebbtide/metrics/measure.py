@@ -1,6 +1,6 @@
 """Measure the cells of one checkpoint: a table of metrics, and a table of metrics per example."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from ebbtide.arrow import Columns, arrow_of, columns_of
 from ebbtide.cells.cell import read_cell
 from ebbtide.cells.validity import check_rows
 from ebbtide.errors import ConfigError
-from ebbtide.metrics.examples import TEXTS, key_order, without_texts
+from ebbtide.metrics.examples import TEXTS, Examples, key_order, without_texts
 from ebbtide.metrics.notices import cell_notices
 from ebbtide.metrics.of_cell import (
     example_rows,
@@ -21,6 +21,7 @@ from ebbtide.metrics.of_cell import (
     metrics_rows,
     texts_needed,
 )
+from ebbtide.metrics.registry import Metric
 from ebbtide.notices import Notice
 from ebbtide.tables import EXAMPLES, METRICS, REQUESTS, read_footer, read_parquet, write_parquet
 from ebbtide.tasks.texts import text_digests, texts_record
@@ -94,10 +95,50 @@ def measure_checkpoint(
     write_parquet(arrow_of(metrics), to, METRICS, {"loglikelihoods": digests, "notices": notices})
 
 
+class _Cell(NamedTuple):
+    """A cell and its frozen task, read and checked."""
+
+    scores: pa.Table
+    rows: Columns
+    footer: Mapping[str, Any]
+    requests: pa.Table
+    frozen: Mapping[str, Any]
+    order: np.ndarray  # of its rows by example and choice
+    definition: Mapping[str, Any] | None  # None if only lm-eval's code knows the gold of the task
+    x: Examples | None
+
+
 def measure_cell(
     cell: str | Path, requests: str | Path, checkpoint: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> Measured:
     """Measure one cell of `checkpoint`; `expected` is an entry of `cells` in `measure_checkpoint`."""
+    read = _read(cell, requests, expected)
+    x, frozen, definition = read.x, read.frozen, read.definition
+    place = {**checkpoint, "task": expected["task"]}
+    where = {name: place[name] for name in ("model", "checkpoint", "task")}
+    parts = [] if "lm_eval" not in frozen else [_of_lm_eval(read.scores, read.requests, frozen["lm_eval"])]
+    parts += [] if x is None else [metrics_of(x, definition or {})]
+    return Measured(
+        _joined([metrics_rows(part, read.footer, place) for part in parts], METRICS.columns),
+        None if x is None else example_rows(x, definition or {}),
+        loglikelihoods_sha256(read.rows, read.order),
+        cell_notices(read.rows, read.footer, x, definition, where),
+        frozen["texts"] if "texts" in frozen else texts_record(text_digests(read.requests.to_pandas())),
+    )
+
+
+def values_by_example(
+    cell: str | Path, requests: str | Path, expected: Mapping[str, Any], wanted: Callable[[Metric], bool]
+) -> Columns | None:
+    """Return the `example_rows` of a cell; None if only lm-eval's own code can measure it.
+
+    Raises `CellError` as `measure_checkpoint` does.
+    """
+    read = _read(cell, requests, expected)
+    return None if read.x is None else example_rows(read.x, read.definition or {}, wanted)
+
+
+def _read(cell: str | Path, requests: str | Path, expected: Mapping[str, Any]) -> _Cell:
     frozen = read_footer(requests, REQUESTS)
     scores, footer = read_cell(cell, expected["identity"], frozen["content_sha256"])
     # Files of earlier versions lack the digest of the texts, and lm-eval's code reads the texts themselves.
@@ -109,17 +150,7 @@ def measure_cell(
     check_rows(rows, asked, cell)
     order = key_order(rows)
     x = None if definition is None else examples_of(rows, asked, definition, order)
-    place = {**checkpoint, "task": expected["task"]}
-    where = {name: place[name] for name in ("model", "checkpoint", "task")}
-    parts = [] if "lm_eval" not in frozen else [_of_lm_eval(scores, table, frozen["lm_eval"])]
-    parts += [] if x is None else [metrics_of(x, definition or {})]
-    return Measured(
-        _joined([metrics_rows(part, footer, place) for part in parts], METRICS.columns),
-        None if x is None else example_rows(x, definition or {}),
-        loglikelihoods_sha256(rows, order),
-        cell_notices(rows, footer, x, definition, where),
-        frozen["texts"] if "texts" in frozen else texts_record(text_digests(table.to_pandas())),
-    )
+    return _Cell(scores, rows, footer, table, frozen, order, definition, x)
 
 
 def _joined(parts: Sequence[Columns], names: Iterable[str]) -> Columns:

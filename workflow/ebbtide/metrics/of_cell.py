@@ -1,7 +1,7 @@
 """Metrics of one cell, over all examples and by group, as rows of the metrics table."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 
 MAX_LEVELS = 50  # of a group that metrics are broken down by
 MAX_RATIO_LEVELS = 6  # of a group whose ratios are reported
-CONTINUOUS = (
-    "margin",
-    "coverage",
-    "choice_probability",
-    "classification_loss",
-    "gold_bits_per_byte",
-)  # unlike accuracy, which is 0 or 1
+# Metrics that have values by example in the tables of examples, besides the main ones of a kind. Others would
+# triple the size of these tables; stage resolution computes them from the cells that it needs.
+FOLLOWED = (
+    *("accuracy_per_character", "accuracy_per_byte", "accuracy_per_token", "accuracy_pmi"),
+    *("margin", "coverage", "choice_probability", "classification_loss", "gold_bits_per_byte"),
+)
 
 
 def measure(cell: "Table", requests: "Table", definition: Mapping[str, Any] | None = None) -> "pd.DataFrame":
@@ -122,19 +121,31 @@ def metrics_of(x: Examples, definition: Mapping[str, Any]) -> Columns:
     }
 
 
-def example_rows(x: Examples, definition: Mapping[str, Any]) -> Columns:
+def is_followed(m: Metric) -> bool:
+    """Whether a metric is in the tables of examples: a mean that is a main metric, or one of `FOLLOWED`."""
+    return (m.main or m.name in FOLLOWED) and m.transform is None
+
+
+def is_only_in_cells(m: Metric) -> bool:
+    """Whether a metric of which one end is better has values by example only in cells."""
+    return m.higher_is_better is not None and not is_followed(m)
+
+
+def example_rows(
+    x: Examples, definition: Mapping[str, Any], wanted: Callable[[Metric], bool] = is_followed
+) -> Columns:
     """Return the rows of the table of examples (`tables.EXAMPLES`), without their task.
 
-    The columns are `example, cluster`, the main metrics of the kind and those of `CONTINUOUS`, as far as they
-    are means over examples. The plain mean of a column, NaN left out, is the metric: examples of weight 0 are
-    NaN, and where weights are sizes (tokens of documents) the values are w x n / Σ w.
+    The columns are `example, cluster`, and the metrics `wanted`. The plain mean of a column, NaN left out, is
+    the metric, or that to which its transform is applied: examples of weight 0 are NaN, and where weights are
+    sizes (tokens of documents) the values are w x n / Σ w.
     """
     names = np.array(list(map(str, x.names)), dtype=object)
     clusters = _clusters(x, definition.get("cluster"))
     levels = None if clusters is None else np.array(x.group(definition["cluster"])[1], dtype=object)
     table = {"example": names, "cluster": names if levels is None else levels[clusters]}
     for m in reported(x.kind.name, x.columns, None):
-        if (m.main or m.name in CONTINUOUS) and m.transform is None:
+        if wanted(m):
             table[m.name] = example_values(x, m)
     return table
 

@@ -181,7 +181,8 @@ def of_statistics(
             histories = _without(histories, tables["not_compared"])
         yield from of_forgetting(histories, config["forgetting"]["streak"])
     if {"resolution", "proxies"} <= set(tables):
-        yield from of_resolution(tables["resolution"], tables["proxies"], metrics)
+        followed = config["trajectories"]["metrics"]
+        yield from of_resolution(tables["resolution"], tables["proxies"], metrics, followed)
     if "scale_points" in tables:
         yield from of_scaling_trends(tables["scale_points"])
     if "run_notices" in tables:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ebbtide.metrics.chosen import followed_metrics
 from ebbtide.metrics.direction import sign_of
 from ebbtide.statistics.panel import in_training_order, trained_in_order
 from ebbtide.statistics.shape import EQUIVALENCE_MARGIN
@@ -89,15 +90,11 @@ def _judged(
     known = set() if trends is None else set(zip(trends["model"], trends["task"], strict=True))
     rest = metrics[[pair not in known for pair in zip(metrics["model"], metrics["task"], strict=True)]]
     names = rest.groupby(["model", "task"], sort=False)["metric"].transform(
-        lambda metric: f"{', '.join(_followed(list(dict.fromkeys(metric)), followed))}, "
+        lambda metric: f"{', '.join(followed_metrics(list(dict.fromkeys(metric)), followed))}, "
     )
     chosen = [f"{one}, " in several for one, several in zip(rest["metric"], names, strict=True)]
     of_means = mean_trends(rest[np.array(chosen, dtype=bool)], alpha, equivalence_margin)
     return of_means if trends is None else pd.concat([trends, of_means], ignore_index=True)
-
-
-def _followed(available: list[str], wanted: Sequence[str]) -> list[str]:
-    return [name for name in wanted if name in available] or available[:1]
 
 
 def _detectable(alarms: pd.DataFrame | None) -> Mapping[Any, float]:

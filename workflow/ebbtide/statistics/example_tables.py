@@ -92,7 +92,7 @@ class Tables:
             named = self._known[key]
         else:
             table = read_parquet(part.path, EXAMPLES)
-            named = _named(columns_of(table.select(list(EXAMPLES.columns))))
+            named = named_of(columns_of(table.select(list(EXAMPLES.columns))))
             if len(self._known) >= MOST:
                 del self._known[next(iter(self._known))]
             self._known[key] = named
@@ -100,7 +100,8 @@ class Tables:
         return named, columns_of(table.select(metrics))
 
 
-def _named(columns: Mapping[str, np.ndarray]) -> dict[str, Named]:
+def named_of(columns: Mapping[str, np.ndarray]) -> dict[str, Named]:
+    """Return the examples of each task, from the columns `task, example, cluster` of their table."""
     rows_of: dict[str, list[int]] = {}
     for row, task in enumerate(columns["task"].tolist()):
         rows_of.setdefault(task, []).append(row)

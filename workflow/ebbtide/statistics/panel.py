@@ -10,6 +10,7 @@ import pandas as pd
 
 from ebbtide.errors import CellError
 from ebbtide.grid import Checkpoint, Model
+from ebbtide.metrics.chosen import followed_metrics
 from ebbtide.notices import Notice, listed
 from ebbtide.statistics.example_tables import Named, Part, Tables, read_parts
 from ebbtide.tables import EXAMPLES
@@ -53,8 +54,8 @@ class Trajectory:
         return replace(self, checkpoints=self.checkpoints[counts].reset_index(drop=True), values=values)
 
     def available(self, wanted: Sequence[str]) -> list[str]:
-        """Return the wanted metrics that the task has, or else its first metric; empty if it has none."""
-        return [name for name in wanted if name in self.values] or list(self.values)[:1]
+        """Return the wanted metrics that the task has, or else its main one; empty if it has none."""
+        return followed_metrics(list(self.values), wanted)
 
     def counted(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Return values (T, n') and consecutive cluster numbers (n',) of the examples in a metric."""

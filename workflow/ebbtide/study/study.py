@@ -71,6 +71,12 @@ class Study:
         for model in self.models.values():
             yield from model.checkpoints
 
+    def last_checkpoints(self, count: int) -> list[Checkpoint]:
+        """Return the last trained checkpoints of every model, without models of averages."""
+        own = [model.checkpoints for model in self.models.values() if model.name not in self.averaged()]
+        trained = [[c for c in of if c.step > 0 or c.tokens > 0] or of for of in own]
+        return [checkpoint for of in trained for checkpoint in of[-count:]]
+
     def sources(self) -> dict[str, Source]:
         """Return the pinned files of imported results, by sha256."""
         found = (source_of(row, f"imported[{i}]") for i, row in enumerate(self.imported))

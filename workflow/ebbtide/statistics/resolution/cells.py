@@ -7,8 +7,8 @@ import numpy as np
 
 from ebbtide.statistics.resolution.decisions import Decisions, decisions, mean_by_arm
 from ebbtide.statistics.resolution.noise import Noise, noise_of
-from ebbtide.statistics.resolution.runs import Run, by_size
 from ebbtide.statistics.resolution.signal import ARMS, Signal, groups_of, signal_of
+from ebbtide.statistics.resolution.windows import Window, by_size
 
 USE, AVERAGE, PROXY, CANNOT = "use", "use averaged over", "watch by proxy", "cannot tell"
 
@@ -36,7 +36,7 @@ class Resolution:
     """
 
     size: str
-    runs: tuple[Run, ...]
+    runs: tuple[Window, ...]
     noise: Noise | None
     signal: Signal | None
     compared: Noise | None
@@ -45,7 +45,7 @@ class Resolution:
     told: str
 
 
-def resolutions(runs: Sequence[Run], alpha: float) -> list[Resolution]:
+def resolutions(runs: Sequence[Window], alpha: float) -> list[Resolution]:
     """Return the resolution at every size, smallest first, of the runs of one task and metric."""
     sizes = by_size(runs)
     largest = list(sizes)[-1]
@@ -73,5 +73,5 @@ def _told(signal: Signal | None, noise: Noise | None, alpha: float) -> str:
     return CANNOT
 
 
-def _by_arm(runs: Sequence[Run]) -> dict[str, float]:
+def _by_arm(runs: Sequence[Window]) -> dict[str, float]:
     return mean_by_arm([(run.place.arm, run.sign * run.mean) for run in runs])

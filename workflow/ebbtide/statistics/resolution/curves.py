@@ -8,7 +8,7 @@ from scipy.stats import norm, rankdata
 from ebbtide.statistics.resampling import named_rng
 from ebbtide.statistics.trends.early_warning import fall_of
 
-RANKED = 400  # draws of rank correlations
+DRAWN = 400  # draws of curves
 CLEAR = 3.0  # a change is located if it is so many standard deviations of its draws
 
 
@@ -31,8 +31,8 @@ class Curve(NamedTuple):
     """Summaries of a curve of which higher is better.
 
     `monotonicity` is the rank correlation with tokens. `onset` is in tokens: the first checkpoint that is
-    above chance with all later ones; infinite if there is none. `ranks` (1 + B', T) are the centred ranks of
-    the checkpoints, in the curve and in draws of it.
+    above chance with all later ones; infinite if there is none. `ranks` (1 + DRAWN, T) are the centred
+    ranks of the checkpoints, in the curve and in draws of it.
     """
 
     monotonicity: Summary
@@ -63,16 +63,17 @@ def curve_of(  # noqa: PLR0917 (the curve, its noise, and what it is compared wi
     values
         (T,) the metric, higher is better.
     deviations
-        (B, T) draws of the sampling error over examples.
+        (B, T) draws of the sampling error over examples, of which the first `DRAWN` are used.
     wiggle
         Standard deviation between checkpoints that examples do not explain.
     chance
         Level of chance; NaN is unknown.
     """
-    noise = named_rng(name).standard_normal(deviations.shape)
-    both = np.vstack([values, values + deviations + wiggle * noise])
+    sampled = deviations[:DRAWN]
+    noise = named_rng(name).standard_normal(sampled.shape)
+    both = np.vstack([values, values + sampled + wiggle * noise])
     steps = np.abs(np.diff(both, axis=1)).sum(axis=1)
-    ranks = rankdata(both[: RANKED + 1], axis=1).astype(np.float32)
+    ranks = rankdata(both, axis=1).astype(np.float32)
     ranks -= ranks.mean(axis=1, keepdims=True)
     onset = np.full(len(both), np.nan)
     if not np.isnan(chance):
@@ -104,7 +105,7 @@ def along(one: Curve, other: Curve) -> Summary:
 
 
 def _unknown() -> Summary:
-    return Summary(np.nan, np.full(RANKED, np.nan))
+    return Summary(np.nan, np.full(DRAWN, np.nan))
 
 
 def _stays(above: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ class Interval(NamedTuple):
 
 
 UNKNOWN = Interval(np.nan, np.nan, np.nan)
+_RHO = np.linspace(-1, 1, 4001)  # correlations that an interval may contain
 
 
 class Decisions(NamedTuple):
@@ -73,18 +74,49 @@ def wilson(share: float, n: float, alpha: float) -> Interval:
     return Interval(share, float(max(middle - reach, 0.0)), float(min(middle + reach, 1.0)))
 
 
-def rank_interval(correlation: float, runs: int, alpha: float) -> Interval:
-    """Return the interval of Spearman's rank correlation of `runs` independent runs.
+def freedom(groups: Sequence[int]) -> int:
+    """Return the degrees of freedom of a rank correlation within groups of runs; 0 or less: too few."""
+    return sum(k - 1 for k in groups) - 2
 
-    Fisher's z with the variance (1 + r²/2) / (runs - 3) of Bonett & Wright (2000). A correlation of ±1 is
-    taken half a step of the possible values below it. NaN ends with fewer than four runs.
+
+def rank_interval(correlation: float, groups: Sequence[int], alpha: float) -> Interval:
+    """Return the interval of a rank correlation within groups of independent runs; NaN without `freedom`.
+
+    Of one group, it is Spearman's: Fisher's z with the variance (1 + r²/2) / (runs - 3) of Bonett & Wright
+    (2000), where ±1 is taken half a step of the possible values below it.
+
+    Of several, it has all correlations ρ from which r is not further than z √V(ρ), as Wilson's interval of a
+    share. V(ρ) = Σ w² (1 - ρ²)^(2 - 3/k) (1 + [k > 3] ρ²/2) / (k - 1), with the shares w of the groups in the
+    variance of the ranks, and the power 1 for k < 3. Between two runs, r is 2p - 1 with a share p of pairs in
+    the same order, whose variance is 1 - ρ²; in large groups, V is that of Bonett & Wright; the power between
+    them fits simulated groups.
+
+    Parameters
+    ----------
+    groups
+        Numbers of runs.
     """
-    if runs < LEAST_RUNS:
+    if freedom(groups) < 1:
         return Interval(correlation, np.nan, np.nan)
+    z = ndtri(1 - alpha / 2)
+    if len(groups) > 1:
+        near = np.abs(correlation - _RHO) <= z * np.sqrt(_variance(np.array(groups)))
+        return Interval(correlation, float(_RHO[near].min()), float(_RHO[near].max()))
+    [runs] = groups
     most = 1 - 6 / (runs * (runs**2 - 1))
     r = float(np.clip(correlation, -most, most))
-    reach = ndtri(1 - alpha / 2) * np.sqrt((1 + r**2 / 2) / (runs - 3))
+    reach = z * np.sqrt((1 + r**2 / 2) / (runs - 3))
     return Interval(correlation, float(np.tanh(np.arctanh(r) - reach)), float(np.tanh(np.arctanh(r) + reach)))
+
+
+def _variance(groups: np.ndarray) -> np.ndarray:
+    """V of `rank_interval` at `_RHO`."""
+    k = groups[:, None]
+    weights = k * (k - 1) / (k + 1)
+    power = 2 - np.minimum(3 / k, 1)
+    each = (1 - _RHO**2) ** power * np.where(k > 3, 1 + _RHO**2 / 2, 1) / (k - 1)
+    found: np.ndarray = ((weights / weights.sum()) ** 2 * each).sum(axis=0)
+    return found
 
 
 def percentiles(drawn: np.ndarray, alpha: float) -> tuple[float, float]:

@@ -7,7 +7,7 @@ over their last w checkpoints:
 
 * E: examples. Variance of the difference over resampled examples, which both runs share; E_1 is the mean over
   the last checkpoints that the windows of all runs have. It includes answers that flicker from checkpoint to
-  checkpoint. For shares it is at least that of half an example.
+  checkpoint. For shares of answers it is at least that of half an example.
 * s: checkpoints. The scatter of a run around a line through its window has the variance σ² = s² + f², where
   f² is what flickering answers alone would give; s² = max(0, σ² - f²) is common to all examples.
 * r: seeds. Runs of one arm and size scatter with the variance V_w / 2 if seeds do not matter; r² is what
@@ -24,11 +24,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri
 
-from ebbtide.metrics.direction import is_share
+from ebbtide.metrics.direction import is_share, unit_of
 from ebbtide.statistics.detectable import POWER
 from ebbtide.statistics.resampling import named_rng
 from ebbtide.statistics.resolution.curves import Summary
-from ebbtide.statistics.resolution.runs import DRAWS, Run, around_line
+from ebbtide.statistics.resolution.windows import DRAWS, Window, around_line
 
 _TINY = 1e-12
 
@@ -95,7 +95,7 @@ class Noise:
         return Summary(float(needed[0]), needed[1:])
 
 
-def noise_of(runs: Sequence[Run]) -> Noise | None:
+def noise_of(runs: Sequence[Window]) -> Noise | None:
     """Return the noise of runs of one task and metric; None if no window has three checkpoints."""
     df = sum(run.df for run in runs)
     if not df:
@@ -116,7 +116,8 @@ def noise_of(runs: Sequence[Run]) -> Noise | None:
     paired = len(runs) > 1 and len({run.examples for run in runs}) == 1 and runs[0].examples != ""
     ends = [run.deviations[:, -width:].astype(float) for run in runs]
     free = max(min(run.groups for run in runs) - 1, 1)
-    least = 2 * max((0.5 / run.n if run.n else 0.0) ** 2 for run in runs) if is_share(runs[0].metric) else 0.0
+    counts = is_share(runs[0].metric) and unit_of(runs[0].metric) != "probability"  # of right answers
+    least = 2 * max((0.5 / run.n if run.n else 0.0) ** 2 for run in runs) if counts else 0.0
     common = min(end.shape[1] for end in ends)  # runs with one or two checkpoints have no scatter
     at = [_of_pairs(np.stack([end[:, -t] for end in ends]), paired=paired) for t in range(1, common + 1)]
     over = _of_pairs(np.stack([end.mean(axis=1) for end in ends]), paired=paired)
@@ -147,7 +148,7 @@ def _of_pairs(draws: np.ndarray, *, paired: bool) -> float:
     return max(2 / (k * (k - 1)) * (k * own - float(draws.sum(axis=0).var())), 0.0)
 
 
-def _raw(runs: Sequence[Run], worlds: Sequence[np.ndarray]) -> Summary:
+def _raw(runs: Sequence[Window], worlds: Sequence[np.ndarray]) -> Summary:
     """Scatter of checkpoints around the mean of the window, which includes a trend."""
     df = sum(len(run.values) - 1 for run in runs)
     value = sum(np.sum((run.values - run.values.mean()) ** 2) for run in runs) / df
@@ -158,7 +159,7 @@ def _raw(runs: Sequence[Run], worlds: Sequence[np.ndarray]) -> Summary:
     return Summary(float(np.sqrt(value)), np.sqrt(centred))
 
 
-def _with_seeds(noise: Noise, runs: Sequence[Run], rng: np.random.Generator) -> Noise:
+def _with_seeds(noise: Noise, runs: Sequence[Window], rng: np.random.Generator) -> Noise:
     """Add what runs of the same arm and size show, which differ only by seed."""
     arms: dict[tuple[str, str], list[float]] = {}
     for run in runs:

@@ -1,34 +1,82 @@
 """Notices of resolution: tasks that cannot tell runs apart, and what these runs cannot say about a task."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
 from ebbtide.notices import Notice, counted, listed
+from ebbtide.statistics.panel import trained_in_order
 from ebbtide.statistics.resolution.cells import CANNOT
 from ebbtide.statistics.resolution.proxies import AGAINST
 from ebbtide.statistics.resolution.tables import LONG_SPAN
+from ebbtide.statistics.resolution.windows import is_judged
 from ebbtide.study.arms import UNKNOWN
 
 
 def notices(
-    resolution: pd.DataFrame, proxies: pd.DataFrame, metrics: pd.DataFrame | None = None
+    resolution: pd.DataFrame,
+    proxies: pd.DataFrame,
+    metrics: pd.DataFrame | None = None,
+    followed: Sequence[str] = (),
 ) -> list[Notice]:
-    """Return what readers of both tables should know, also of tasks that only `metrics` has."""
-    found = [] if metrics is None else _absent(metrics[~metrics["task"].isin(resolution["task"])])
+    """Return what readers of both tables should know, also of results that only `metrics` has.
+
+    Parameters
+    ----------
+    metrics
+        Rows of `tables.METRICS`.
+    followed
+        Metrics that the study follows (`trajectories.metrics`).
+    """
+    found = [] if metrics is None else [*_absent(resolution, metrics), *_unjudged(metrics, followed)]
     return [*_cannot_tell(resolution), *found, *_missing(resolution), *_against(proxies)]
 
 
-def _absent(metrics: pd.DataFrame) -> list[Notice]:
+def _absent(resolution: pd.DataFrame, metrics: pd.DataFrame) -> list[Notice]:
     """Tasks without a row, such as log odds, of which neither end is better."""
-    tasks = [str(task) for task in metrics["task"].unique()]
-    if not tasks:
-        return []
-    detail = (
-        f"resolution.tsv has no row for {listed(tasks)}: no metric with a value of which higher or lower is "
-        "better."
-    )
+    rows = metrics[~metrics["task"].isin(resolution["task"])]
+    judged = rows[rows["value"].notna() & rows["metric"].map(lambda name: is_judged(str(name))).astype(bool)]
+    reasons = {
+        "no metric with a value of which higher or lower is better": rows[~rows["task"].isin(judged["task"])],
+        "their values are infinite at trained checkpoints of all models": judged,
+    }
     return [
-        Notice("note", "not_compared", detail, task=tasks[0] if len(tasks) == 1 else "", count=len(tasks))
+        _of_tasks(of, f"resolution.tsv has no row for {listed(map(str, of['task'].unique()))}: {why}.")
+        for why, of in reasons.items()
+        if len(of)
     ]
+
+
+def _unjudged(metrics: pd.DataFrame, followed: Sequence[str]) -> list[Notice]:
+    """Followed metrics that tasks have, but that resolution.tsv does not judge."""
+    found = []
+    for metric in followed:
+        rows = metrics[metrics["metric"] == metric]
+        if rows.empty:
+            continue
+        if not is_judged(metric):
+            text = f"resolution.tsv does not judge {metric}, of which neither higher nor lower is better."
+            found.append(_of_tasks(rows, text))
+            continue
+        infinite = pd.concat(
+            [trained_in_order(of) for _, of in rows.groupby(["model", "task"], sort=False)]
+        ).pipe(lambda of: of[np.isinf(of["value"])])
+        for model, of in infinite.groupby("model", sort=False):
+            tasks = listed(map(str, of["task"].unique()))
+            text = f"resolution.tsv leaves out {metric} of {model} on {tasks}: it is infinite at "
+            text += f"{listed(map(str, of['checkpoint'].unique()))}."
+            found.append(_of_tasks(of, text))
+        if none := [str(t) for t, of in rows.groupby("task", sort=False) if of["value"].isna().all()]:
+            of = rows[rows["task"].isin(none)]
+            text = f"resolution.tsv does not judge {metric} on {listed(none)}: it has no value there."
+            found.append(_of_tasks(of, text))
+    return found
+
+
+def _of_tasks(rows: pd.DataFrame, text: str) -> Notice:
+    tasks = list(map(str, rows["task"].unique()))
+    return Notice("note", "not_compared", text, task=tasks[0] if len(tasks) == 1 else "", count=len(tasks))
 
 
 def _cannot_tell(table: pd.DataFrame) -> list[Notice]:

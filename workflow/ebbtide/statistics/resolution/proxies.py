@@ -1,22 +1,19 @@
 """Proxies: does another metric of a task order runs as the target does, with less noise, or sooner?
 
-The rank correlation compares the proxy on one half of the examples and of the window's checkpoints with the
-target on the other half, so that noise which both share does not count as agreement; it is the mean over the
-four ways to choose the halves. Of means without examples, only the checkpoints are halved. Runs are those of
-the largest size, or with fewer than four of them, all runs of all sizes.
+Verdicts rest on rank correlations (`ranks.py`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
+from ebbtide.metrics.chosen import followed_metrics
 from ebbtide.metrics.direction import direction_of
 from ebbtide.statistics.resolution.cells import Resolution
-from ebbtide.statistics.resolution.curves import Change, Summary, correlations
+from ebbtide.statistics.resolution.curves import Change, Summary
 from ebbtide.statistics.resolution.decisions import (
     LEAST_RUNS,
     UNKNOWN,
@@ -24,17 +21,28 @@ from ebbtide.statistics.resolution.decisions import (
     decisions,
     mean_by_arm,
     percentiles,
-    rank_interval,
 )
-from ebbtide.statistics.resolution.runs import Run, targets_of
+from ebbtide.statistics.resolution.ranks import (
+    ALL_SIZES,
+    Basis,
+    BySize,
+    Held,
+    Pair,
+    basis_of,
+    held_out,
+    pairs_by_size,
+    rank_of,
+)
 from ebbtide.statistics.resolution.signal import within_ratio
+from ebbtide.statistics.resolution.windows import Window
 
 SUPPORTED, AGAINST, UNSUPPORTED, UNTESTED = "supported", "runs against", "not supported", "not tested"
 LEAST_CORRELATION = 0.5
-ALL_SIZES = "runs of all sizes"
 COLUMNS = (
     *("task", "metric", "proxy", "verdict", "reason", "over", "runs"),
     *("rank_correlation", "rank_correlation_low", "rank_correlation_high"),
+    *("held_out", "held_out_chosen"),
+    *("held_out_correlation", "held_out_correlation_low", "held_out_correlation_high"),
     *("correlation_over_training", "correlation_over_training_low", "correlation_over_training_high"),
     *("signal_to_noise", "signal_to_noise_low", "signal_to_noise_high"),
     *("target_signal_to_noise", "lead", "lead_low", "lead_high"),
@@ -60,10 +68,14 @@ def proxy_table(
     """
     rows = []
     for task, metrics in metrics_of(found).items():
-        for target in targets_of(metrics, targets):
-            for proxy in metrics:
-                if proxy != target:
-                    rows.append(_row(task, found[task, target], found[task, proxy], alpha, least))
+        for target in followed_metrics(metrics, targets):
+            own = found[task, target]
+            others = [name for name in metrics if name != target]
+            pairs = {name: pairs_by_size(own, found[task, name]) for name in others}
+            held = held_out(pairs, alpha)
+            for name in others:
+                row = _row(own, found[task, name], pairs[name], held.get(name), alpha, least)
+                rows.append({"task": task, **row})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -75,39 +87,48 @@ def metrics_of(found: Found) -> dict[str, list[str]]:
     return tasks
 
 
-def _row(
-    task: str, target: Sequence[Resolution], proxy: Sequence[Resolution], alpha: float, least: float
+def _row(  # noqa: PLR0917 (target, proxy, and what is known of both)
+    target: Sequence[Resolution],
+    proxy: Sequence[Resolution],
+    pairs: BySize,
+    held: Held | None,
+    alpha: float,
+    least: float,
 ) -> dict[str, Any]:
-    pairs, over = _pairs(target, proxy)
-    ranks, notes = _rank(pairs, alpha)
-    largest = [(a, b) for a, b in _same_models(target[-1].runs, proxy[-1].runs)]
+    basis = basis_of(pairs)
+    ranks = rank_of(basis.groups, alpha)
+    largest = list(pairs.values())[-1]
     ratios = [_ratio(of[-1]) for of in (target, proxy)]
     lead, why = _lead(largest, alpha)
     small = _decisions(target, proxy, alpha)
+    runs = len(basis.pairs)
+    notes = [] if runs >= LEAST_RUNS else [f"no rank correlation: {runs} runs, and it needs {LEAST_RUNS}"]
     notes += [why] if why else []
+    notes += [] if held else ["no held-out correlation: too few runs with other seeds, or of other sizes"]
     notes += [] if small else ["no decision accuracy: no two arms have runs at two sizes (section `runs:`)"]
     notes += [] if ratios[1] else [f"no signal-to-noise: {_why_no_ratio(proxy[-1])}"]
-    if pairs and not all(run.examples for pair in pairs for run in pair):
+    if runs and not all(len(run.halves) for pair in basis.pairs for run in pair):
         notes.append("only means are known, so noise of examples that both metrics share counts as agreement")
     metric, name = target[-1].runs[0].metric, proxy[-1].runs[0].metric
     training = _over_training(largest, alpha)
-    verdict, reason = _verdict(ranks, len(pairs), over, training, least)
+    verdict, reason = _verdict(ranks, runs, basis.over, training, least)
     if verdict == SUPPORTED:
-        reason += "; this is an order of sizes, not of arms of one size" if over == ALL_SIZES else ""
-        reason += _compared(*ratios)
+        reason += _limits(basis) + _compared(*ratios) + _validated(held)
     if verdict == AGAINST and (assumed := direction_of(name)).startswith("assumed"):
         reason += f" ({assumed} for {name})"
     accuracy = small.accuracy if small else UNKNOWN
     own = UNKNOWN if ratios[1] is None else Interval(ratios[1].value, *percentiles(ratios[1].drawn, alpha))
     return {
-        "task": task,
         "metric": metric,
         "proxy": name,
         "verdict": verdict,
         "reason": reason,
-        "over": over,
-        "runs": len(pairs),
+        "over": basis.over,
+        "runs": runs,
         **columns("rank_correlation", ranks),
+        "held_out": f"{held.folds} {held.over}" if held else "",
+        "held_out_chosen": held.chosen if held else 0,
+        **columns("held_out_correlation", held.correlation if held else UNKNOWN),
         **columns("correlation_over_training", training),
         **columns("signal_to_noise", own),
         "target_signal_to_noise": np.nan if ratios[0] is None else ratios[0].value,
@@ -119,57 +140,29 @@ def _row(
     }
 
 
+def _limits(basis: Basis) -> str:
+    """What the runs of a correlation cannot show."""
+    if basis.over == ALL_SIZES:
+        return "; this is an order of sizes, not of arms of one size"
+    arms = len({target.place.arm for target, _ in basis.pairs})
+    return f"; these are {arms} arms, and others are not tested" if arms < len(basis.pairs) else ""
+
+
+def _validated(held: Held | None) -> str:
+    """How a proxy does on runs that were held out when it was chosen."""
+    if held is None or not held.chosen or np.isnan(held.correlation.low):
+        return ""
+    value, low, high = held.correlation
+    where = f"on {held.chosen} of {held.folds} held-out {held.over}, for which it is the best elsewhere"
+    return f"; {where}: {value:.2f} ({low:.2f} to {high:.2f})"
+
+
 def columns(name: str, of: Interval) -> dict[str, float]:
     """Return the three columns of an estimate."""
     return {name: of.value, f"{name}_low": of.low, f"{name}_high": of.high}
 
 
-Pairs = list[tuple[Run, Run]]  # of the same model: target, proxy
-
-
-def _pairs(target: Sequence[Resolution], proxy: Sequence[Resolution]) -> tuple[Pairs, str]:
-    """Return the runs to correlate over, and what they are."""
-    largest = list(_same_models(target[-1].runs, proxy[-1].runs))
-    if len(largest) >= LEAST_RUNS or len(target) < 2:
-        return largest, f"runs of size {target[-1].size}"
-    every = [[run for of in found for run in of.runs] for found in (target, proxy)]
-    return list(_same_models(*every)), ALL_SIZES
-
-
-def _same_models(target: Sequence[Run], proxy: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
-    others = {run.place.model: run for run in proxy}
-    for run in target:
-        if run.place.model in others:
-            yield run, others[run.place.model]
-
-
-def _rank(pairs: Pairs, alpha: float) -> tuple[Interval, list[str]]:
-    if len(pairs) < LEAST_RUNS:
-        few = f"no rank correlation: {len(pairs)} runs, and it needs {LEAST_RUNS}"
-        return UNKNOWN, [few]
-    found = [
-        correlations(rankdata(a), rankdata(b))
-        for part in range(4)
-        for a, b in [_crossed(pairs, part // 2, part % 2)]
-    ]
-    return rank_interval(float(np.mean(found)), len(pairs), alpha), []
-
-
-def _crossed(pairs: Pairs, examples: int, checkpoints: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the target on one half of the data and the proxy on the other, higher is better."""
-    return (
-        np.array([a.sign * _half(a, examples, checkpoints) for a, _ in pairs]),
-        np.array([b.sign * _half(b, 1 - examples, 1 - checkpoints) for _, b in pairs]),
-    )
-
-
-def _half(run: Run, examples: int, checkpoints: int) -> float:
-    values = run.halves[examples] if len(run.halves) else run.values
-    chosen = values[len(values) - 1 - checkpoints :: -2] if len(values) > 1 else values
-    return float(chosen.mean())
-
-
-def _over_training(pairs: Pairs, alpha: float) -> Interval:
+def _over_training(pairs: Sequence[Pair], alpha: float) -> Interval:
     """Mean over runs of the rank correlation of target and proxy over the trained checkpoints."""
     found = [b.along[a.metric] for a, b in pairs if a.metric in b.along]
     if not found:
@@ -192,7 +185,7 @@ def _why_no_ratio(of: Resolution) -> str:
     return "the last checkpoints do not differ" if of.signal else "nothing to compare the runs with"
 
 
-def _lead(pairs: Pairs, alpha: float) -> tuple[Interval, str]:
+def _lead(pairs: Sequence[Pair], alpha: float) -> tuple[Interval, str]:
     """Decades of tokens by which the proxy is half through its change before the target is."""
     values, draws = [], []
     for target, proxy in pairs:
@@ -211,7 +204,7 @@ def _lead(pairs: Pairs, alpha: float) -> tuple[Interval, str]:
     return Interval(mean, mean - reach, mean + reach), ""
 
 
-def _change(run: Run, down: bool) -> Change:
+def _change(run: Window, down: bool) -> Change:
     return run.curve.fall if down else run.curve.rise
 
 

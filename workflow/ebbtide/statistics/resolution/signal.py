@@ -14,7 +14,7 @@ import numpy as np
 from ebbtide.statistics.resampling import named_rng
 from ebbtide.statistics.resolution.curves import Summary
 from ebbtide.statistics.resolution.noise import Noise
-from ebbtide.statistics.resolution.runs import Run, around_line
+from ebbtide.statistics.resolution.windows import Window, around_line
 
 ARMS, SIZES = "arms", "sizes"
 
@@ -25,10 +25,10 @@ class Signal:
 
     kind: str
     spread: Summary
-    groups: tuple[tuple[Run, ...], ...]
+    groups: tuple[tuple[Window, ...], ...]
 
 
-def groups_of(own: Sequence[Run], by_size: Sequence[Sequence[Run]]) -> tuple[str, list[list[Run]]]:
+def groups_of(own: Sequence[Window], by_size: Sequence[Sequence[Window]]) -> tuple[str, list[list[Window]]]:
     """Return what the runs of a size can be compared as, and the groups.
 
     Parameters
@@ -38,7 +38,7 @@ def groups_of(own: Sequence[Run], by_size: Sequence[Sequence[Run]]) -> tuple[str
     by_size
         Runs of every size, `own` among them.
     """
-    arms: dict[str, list[Run]] = {}
+    arms: dict[str, list[Window]] = {}
     for run in own:
         arms.setdefault(run.place.arm, []).append(run)
     if len(arms) > 1:
@@ -46,7 +46,7 @@ def groups_of(own: Sequence[Run], by_size: Sequence[Sequence[Run]]) -> tuple[str
     return SIZES, [list(runs) for runs in by_size]
 
 
-def signal_of(kind: str, groups: Sequence[Sequence[Run]], noise: Noise) -> Signal:
+def signal_of(kind: str, groups: Sequence[Sequence[Window]], noise: Noise) -> Signal:
     """Return the spread of groups of runs, with the noise of these runs."""
     first = groups[0][0]
     rng = named_rng(f"signal {first.task} {first.metric} {first.place.size}")
@@ -70,7 +70,7 @@ def within_ratio(signal: Signal, noise: Noise) -> Summary:
     return Summary(signal.spread.value / noise.step.value, signal.spread.drawn / noise.step.drawn)
 
 
-def published_ratio(signal: Signal, own: Sequence[Run], noise: Noise) -> Summary:
+def published_ratio(signal: Signal, own: Sequence[Window], noise: Noise) -> Summary:
     """Return ((max - min) / mean) / (sd / mean) as in the code of Heineman et al. 2025.
 
     The sd, with ddof 0, is that of all values of the windows of all runs together, so that it includes the
@@ -98,6 +98,6 @@ def _published(signal: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _worlds(run: Run, noise: Noise, rng: np.random.Generator) -> np.ndarray:
+def _worlds(run: Window, noise: Noise, rng: np.random.Generator) -> np.ndarray:
     wiggle = noise.shared.value * rng.standard_normal(run.deviations.shape)
     return np.asarray(run.values - around_line(run.x, run.values) + run.deviations + wiggle)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ebbtide.metrics.chosen import followed_metrics
 from ebbtide.metrics.direction import is_share
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.replicates import Place
@@ -14,7 +15,6 @@ from ebbtide.statistics.resolution.curves import Summary
 from ebbtide.statistics.resolution.decisions import UNKNOWN, Interval, percentiles
 from ebbtide.statistics.resolution.noise import Noise
 from ebbtide.statistics.resolution.proxies import (
-    ALL_SIZES,
     LEAST_CORRELATION,
     SUPPORTED,
     Found,
@@ -22,15 +22,18 @@ from ebbtide.statistics.resolution.proxies import (
     metrics_of,
     proxy_table,
 )
-from ebbtide.statistics.resolution.runs import (
-    Run,
-    Settings,
-    chances_of,
-    runs_of,
-    runs_of_means,
-    targets_of,
-)
+from ebbtide.statistics.resolution.ranks import ALL_SIZES
 from ebbtide.statistics.resolution.signal import ARMS, published_ratio, within_ratio
+from ebbtide.statistics.resolution.windows import (
+    Ends,
+    Settings,
+    Window,
+    chances_of,
+    means_by_task,
+    windows_of,
+    windows_of_means,
+    with_targets,
+)
 from ebbtide.study.arms import UNKNOWN as UNKNOWN_SIZE
 
 ESTIMATES = (
@@ -52,7 +55,9 @@ def resolution_tables(
     metrics: pd.DataFrame,
     places: Mapping[str, Place],
     settings: Settings,
+    *,
     least: float = LEAST_CORRELATION,
+    ends: Ends | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return what each task can tell (`COLUMNS`), and its proxies (`proxies.COLUMNS`).
 
@@ -61,28 +66,29 @@ def resolution_tables(
     trajectories
         Results by example, of all models.
     metrics
-        Rows of `tables.METRICS`: levels of chance, and models and tasks of which only means are known.
+        Rows of `tables.METRICS`: levels of chance, and metrics of which only means are known.
     places
         Arm and size of every model.
     least
         See `proxy_table`.
+    ends
+        See `windows_of_means`.
     """
-    chances = chances_of(metrics)
-    runs: list[Run] = []
-    known: list[tuple[str, str]] = []
+    chances, means = chances_of(metrics), means_by_task(metrics, places)
+    windows: list[Window] = []
     for one in trajectories:
-        if found := runs_of(one, places[one.model], settings, chances):
-            runs += found
-            known.append((one.model, one.task))
-    runs += runs_of_means(metrics, places, known, settings)
-    return tables_of(runs, settings, least)
+        rows = means.pop((one.model, one.task), None)
+        windows += windows_of(one, places[one.model], settings, chances, means=rows, ends=ends)
+    for (model, _), rows in means.items():
+        windows += with_targets(windows_of_means(rows, places[model], settings, ends), settings.targets)
+    return tables_of(windows, settings, least)
 
 
 def tables_of(
-    runs: Sequence[Run], settings: Settings, least: float = LEAST_CORRELATION
+    runs: Sequence[Window], settings: Settings, least: float = LEAST_CORRELATION
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return both tables of the runs of a study; see `resolution_tables`."""
-    groups: dict[tuple[str, str], list[Run]] = {}
+    groups: dict[tuple[str, str], list[Window]] = {}
     for run in runs:
         groups.setdefault((run.task, run.metric), []).append(run)
     found = {key: resolutions(of, settings.alpha) for key, of in groups.items()}
@@ -90,7 +96,7 @@ def tables_of(
     rows = [
         _row(task, of, found, proxies, settings.alpha)
         for task, metrics in metrics_of(found).items()
-        for target in targets_of(metrics, settings.targets)
+        for target in followed_metrics(metrics, settings.targets)
         for of in found[task, target]
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS)), proxies
@@ -166,7 +172,7 @@ def _alone(of: Resolution) -> str:
     return "one model" if len(of.runs) == 1 else "one arm"
 
 
-def _of_curves(runs: Sequence[Run]) -> tuple[dict[str, Summary], list[str]]:
+def _of_curves(runs: Sequence[Window]) -> tuple[dict[str, Summary], list[str]]:
     """Return summaries of whole curves, over the runs of a row."""
     curves = [run.curve for run in runs]
     found = {
@@ -199,7 +205,7 @@ def _sources(of: Resolution) -> str:
     return ", ".join(source for source, known in counted.items() if known)
 
 
-def _have_errors(runs: Sequence[Run]) -> bool:
+def _have_errors(runs: Sequence[Window]) -> bool:
     """Whether the error over examples is known: not for means without standard errors."""
     return all(run.deviations.any() or run.examples != "" for run in runs)
 
