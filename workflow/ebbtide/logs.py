@@ -141,6 +141,20 @@ class Progress:
         log.info("%s", text)
 
 
+def duration(seconds: float) -> str:
+    """Return a length of time in at most two units: `12 s`, `3 min`, `2 h 5 min`, `4 d 1 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 36:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} d {hours} h"
+
+
 def cause_in(path: str | Path) -> str | None:
     """Return the error with which a log ends, or the cause it names before; None for a log without one.
 
