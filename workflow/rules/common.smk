@@ -35,6 +35,7 @@ from ebbtide.jobs.snakemake_internals import (
     planned_rules,
     with_signature,
 )
+from ebbtide.jobs.stages import show_stages
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
 from ebbtide.report.end_of_run import end_of_run, nothing_to_do
@@ -84,6 +85,7 @@ if GPUS.limit:
 escape_report()
 share_with_jobs(STUDY.config["mirrors"])
 share_terminal()
+STAGES = show_stages(workflow)
 
 
 def any_of(names):
@@ -218,7 +220,7 @@ if not is_job(workflow):
 
 onerror:
     # Snakemake also prints the logs of failed jobs, but not with --quiet.
-    print(*FAILURES.lines(), sep="\n", file=sys.stderr)
+    print(*FAILURES.lines(), *STAGES.unfinished(), sep="\n", file=sys.stderr)
     for line in full_disks(["logs", "results", "resources", STORE, ".snakemake"]):
         print(line, file=sys.stderr)
     if "check_alarms" in planned_rules(workflow):
