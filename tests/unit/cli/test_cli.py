@@ -24,7 +24,7 @@ from ebbtide.tables import CELL, read_footer, read_frame
 ROOT = Path(__file__).parents[3]
 VERBS = (
     *("score", "loss", "train", "average", "freeze", "pin", "preview", "diff-requests", "measure"),
-    *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain", "flips", "estimate", "status"),
+    *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain", "flips", "estimate", "status", "init"),
     *("export", "import-plan", "import-cells", "doctor", "verify", "gc", "completion"),
 )
 
@@ -132,7 +132,7 @@ def test_no_verb_is_the_overview_and_a_misspelt_one_names_the_nearest(
     assert capsys.readouterr().out.startswith("usage: ebbtide VERB [OPTIONS]\n")
     assert cli.main(["verfy", "x"]) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("ConfigError: VERB: found 'verfy', allowed: status, ")
+    assert shown.startswith("ConfigError: VERB: found 'verfy', allowed: init, ")
     assert "; did you mean 'verify'" in shown
 
 
@@ -142,7 +142,13 @@ def test_help_of_a_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
         cli.main([verb, "--help"])
     assert end.value.code == 0
     option = {"train": "--spec", "lock": "--follow", "preview": "--model", "diff-requests": "OLD"}
-    option |= {"verify": "--rescore", "gc": "--delete", "explain": "explain", "status": "--cells"}
+    option |= {
+        "verify": "--rescore",
+        "gc": "--delete",
+        "explain": "explain",
+        "status": "--cells",
+        "init": "SERIES",
+    }
     option |= {"completion": "zsh", "doctor": "STUDY", "import-plan": "FILE"}
     assert option.get(verb, "--to") in capsys.readouterr().out
 

@@ -20,6 +20,7 @@ from ebbtide.logs import INTERRUPTED_LINE, lenient_stderr
 FAILED, INTERRUPTED = 2, 130
 NAME = "ebbtide"
 USER_VERBS = {
+    "init": ("init", "write a first study for checkpoints on disk or a hub"),
     "status": ("status", "print what is done, missing or failed, and its cost"),
     "explain": ("explain", "print a study's summary and its notices"),
     "flips": ("flips", "list the examples that changed between checkpoints"),
@@ -50,6 +51,7 @@ STEPS = {
 VERBS = USER_VERBS | STEPS
 EXAMPLES = """examples:
   ebbtide doctor                                    check this machine
+  ebbtide init runs/my-model                        write a first study
   ebbtide status studies/mine.yaml                  how far a study is, and what is left
   ebbtide explain studies/mine.yaml                 what a study found, and what to know first
   ebbtide verify studies/mine.yaml --rescore 20     check cells against the weights
