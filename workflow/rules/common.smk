@@ -38,7 +38,7 @@ from ebbtide.jobs.snakemake_internals import (
 from ebbtide.jobs.stages import show_stages
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
-from ebbtide.report.end_of_run import end_of_run, nothing_to_do
+from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
 from ebbtide.study.arms import runs_of
 from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
@@ -215,12 +215,15 @@ onsuccess:
 
 
 if not is_job(workflow):
-    on_nothing_to_do(lambda: nothing_to_do(STUDY, planned_rules(workflow)))
+    on_nothing_to_do(
+        lambda: nothing_to_do(STUDY, planned_rules(workflow), dry_run=workflow.dryrun)
+    )
 
 
 onerror:
     # Snakemake also prints the logs of failed jobs, but not with --quiet.
-    print(*FAILURES.lines(), *STAGES.unfinished(), sep="\n", file=sys.stderr)
+    ending = failed_run(STUDY, FAILURES.lines(), STAGES.unfinished())
+    print(*ending, sep="\n", file=sys.stderr)
     for line in full_disks(["logs", "results", "resources", STORE, ".snakemake"]):
         print(line, file=sys.stderr)
     if "check_alarms" in planned_rules(workflow):
