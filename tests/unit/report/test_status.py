@@ -134,24 +134,24 @@ def test_a_finished_study_is_two_lines_and_its_summary(
 def test_failures_before_and_after_scoring_are_named(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for rule, name in (
-        ("freeze", "t1-abc"),
-        ("measure/s/m", "step1"),
-        ("regress", "s"),
-        ("regress", "x"),
+    part, frozen = Path(study.parts("metrics")[0]), Path(study.tasks["t1"].frozen)
+    for path in (
+        *(f"logs/freeze/{frozen.stem}.log", f"logs/measure/s/m/{part.stem}.log"),
+        *("logs/freeze/t1-of-before.log", "logs/measure/s/m/step1-of-before.log"),  # of other definitions
+        *("logs/regress/s.log", "logs/regress/another.log"),
     ):
-        Path(f"logs/{rule}").mkdir(parents=True, exist_ok=True)
-        Path(f"logs/{rule}/{name}.log").write_text(f"TaskError: {rule} {name}.\n")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(f"TaskError: {path}.\n")
     shown = asked(capsys)
-    failed = shown[shown.index("Other failed jobs:") + 1 :][:3]
-    assert failed == [
-        "logs/freeze/t1-abc.log: TaskError: freeze t1-abc.",
-        "logs/measure/s/m/step1.log: TaskError: measure/s/m step1.",
-        "logs/regress/s.log: TaskError: regress s.",
-    ]
-    Path(study.tasks["t1"].frozen).parent.mkdir(parents=True)
-    Path(study.tasks["t1"].frozen).touch()  # made since
-    assert "logs/freeze" not in "\n".join(asked(capsys))
+    first = shown.index("Other failed jobs:") + 1
+    failed = shown[first : shown.index("", first)]
+    logs = [f"logs/freeze/{frozen.stem}.log", f"logs/measure/s/m/{part.stem}.log", "logs/regress/s.log"]
+    assert failed == [f"{path}: TaskError: {path}." for path in logs]
+    for made in (part, frozen):  # since
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.touch()
+    text = "\n".join(asked(capsys))
+    assert "logs/freeze" not in text and "logs/measure" not in text and "logs/regress/s.log" in text
 
 
 def test_recompute_makes_every_cell_missing(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

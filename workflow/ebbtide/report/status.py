@@ -160,22 +160,22 @@ def _costs(models: Mapping[str, ModelStatus]) -> dict[str, Cost]:
 def _other_failures(study: Study, models: Mapping[str, ModelStatus]) -> Iterator[tuple[str, str]]:
     """The failures of jobs that cells wait for, if their products are missing, and of the study's stages."""
     weights = {cell.checkpoint for model in models.values() for cell in model.missing}
-    lacking = [checkpoint for checkpoint in weights if not Path(checkpoint.marker).exists()]
-    for model in sorted({checkpoint.model for checkpoint in lacking}):
-        yield from _failures(Path("logs/train").glob(f"{model}.log"))
-    for checkpoint in sorted(lacking, key=lambda c: (c.model, c.step)):
-        for rule in ("fetch_checkpoint", "average"):
-            directory = Path("logs") / rule / checkpoint.model
-            yield from _failures(directory.glob(f"{checkpoint.name}-*.log"))
-    for name, task in study.tasks.items():
+    lacking = sorted(
+        (checkpoint for checkpoint in weights if not Path(checkpoint.marker).exists()),
+        key=lambda checkpoint: (checkpoint.model, checkpoint.step),
+    )
+    logs = [Path(f"logs/train/{model}.log") for model in dict.fromkeys(c.model for c in lacking)]
+    for checkpoint in lacking:
+        identity = Path(checkpoint.marker).name.partition("-")[2].removesuffix(".json")
+        name = f"{checkpoint.model}/{checkpoint.name}-{identity}.log"
+        logs += [Path(f"logs/{rule}/{name}") for rule in ("fetch_checkpoint", "average")]
+    for task in study.tasks.values():
         if not Path(task.frozen).exists():
-            yield from _failures(Path("logs/freeze").glob(f"{name}-*.log"))
-    yield from _failures(Path("logs/measure", study.name).glob("*/*.log"))
-    yield from _failures(Path("logs").glob(f"*/{study.name}.log"))
-
-
-def _failures(logs: Iterable[Path]) -> Iterator[tuple[str, str]]:
-    yield from filter(None, map(_failure, sorted(logs)))
+            logs.append(Path(f"logs/freeze/{Path(task.frozen).stem}.log"))
+    for part in study.parts("metrics"):
+        if not Path(part).exists():
+            logs.append(Path(f"logs/measure/{study.name}", *Path(part).parts[-2:]).with_suffix(".log"))
+    yield from filter(None, map(_failure, [*logs, *sorted(Path("logs").glob(f"*/{study.name}.log"))]))
 
 
 def lines(status: StudyStatus, *, cells: bool = False) -> list[str]:
