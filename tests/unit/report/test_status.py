@@ -1,5 +1,6 @@
 """`ebbtide status`: what it counts, names and estimates, on made-up cells."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,23 @@ def test_failures_before_and_after_scoring_are_named(
         made.touch()
     text = "\n".join(asked(capsys))
     assert "logs/freeze" not in text and "logs/measure" not in text and "logs/regress/s.log" in text
+
+
+def test_cells_that_are_being_scored_are_shown_during_a_run(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(study, 1, "t1")
+    Path("resources/ahead/progress").mkdir(parents=True)
+    for number, name in enumerate(("m/step2/t1", "m/step1/t1", "other/step1/t1")):  # done since; of another
+        state = {"name": name, "done": 250, "total": 1000, "rate": 50.0}
+        Path(f"resources/ahead/progress/host-{number}.json").write_text(json.dumps(state))
+    shown = asked(capsys)
+    first = shown.index("Being scored:")
+    assert shown[first : first + 3] == [
+        "Being scored:",
+        "m/step2/t1: 250 of 1,000 tokens (25 %), 50 tokens/s, about 15 s left",
+        "",
+    ]
 
 
 def test_recompute_makes_every_cell_missing(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from ebbtide.errors import CellError
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.failures import by_cause
 from ebbtide.jobs.leads import cell_path, names_in, stored_names
+from ebbtide.jobs.progress import in_words, running
 from ebbtide.logs import INTERRUPTED_LINE, cause_in, duration
 from ebbtide.notices import counted, listed
 from ebbtide.study.study import Study
@@ -200,6 +201,9 @@ def lines(status: StudyStatus, *, cells: bool = False) -> list[str]:
     out = [head, f"{', '.join(parts)}."]
     if missing:
         out += ["", *_table(status), "", *_cost(status)]
+    names = {f"{cell.checkpoint.model}/{cell.checkpoint.name}/{cell.task}" for cell in missing}
+    if scored_now := [state for state in running() if state.name in names]:
+        out += ["", "Being scored:", *(in_words([state]) for state in scored_now)]
     if failed:
         out += ["", "Failed cells:"]
         out += by_cause(cell.failure for cell in missing if cell.failure)
