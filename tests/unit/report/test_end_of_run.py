@@ -90,9 +90,9 @@ def test_every_run_ends_with_the_summary_also_one_with_nothing_to_do(
 def test_a_run_that_fails_ends_with_the_causes_and_what_is_left(file: str, command: str) -> None:
     lines = failed_run(SimpleNamespace(file=file), ["a.log: TaskError: x."], ["Jobs done: scoring 1 of 2."])
     assert lines == [
-        "a.log: TaskError: x.",
         "Jobs done: scoring 1 of 2.",
         f"To see what is there and what failed, run: ebbtide status{command}",
+        "a.log: TaskError: x.",
     ]
 
 

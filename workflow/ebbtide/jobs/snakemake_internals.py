@@ -169,9 +169,9 @@ class _ByStage(logging.Handler):
             self._reporter.plan(counts)
         elif event == LogEvent.JOB_INFO:
             self._rules[found["jobid"]] = found["rule_name"]
-            self._reporter.start(self._stages[found["rule_name"]])
+            self._reporter.start(self._stages.get(found["rule_name"], ""))
         elif event == LogEvent.JOB_FINISHED:
-            self._reporter.finish(self._stages[self._rules[found["job_id"]]])
+            self._reporter.finish(self._stages.get(self._rules.get(found["job_id"], ""), ""))
 
 
 def log_error(text: str) -> None:

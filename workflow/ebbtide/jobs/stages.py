@@ -37,7 +37,7 @@ class Stages:
         """Note that a job of a stage is done; print a line if it was the last."""
         self._done[stage] += 1
         if self._done[stage] == self._planned.get(stage):
-            seconds = time.monotonic() - self._started[stage]
+            seconds = time.monotonic() - self._started.get(stage, time.monotonic())
             jobs = counted(self._done[stage], "job")
             self._show(f"{time.strftime('%H:%M:%S')} {stage}: {jobs} done in {duration(seconds)}")
 

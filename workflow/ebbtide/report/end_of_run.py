@@ -61,9 +61,9 @@ def nothing_to_do(study: Study, rules: Collection[str], *, dry_run: bool = False
 
 
 def failed_run(study: Study, causes: Sequence[str], unfinished: Sequence[str]) -> list[str]:
-    """Return what a run that failed says last: the causes, what is left, and what to do."""
+    """Return what a run that failed says last: what is left, how to see more, and the causes."""
     file = "" if study.file in ("config.yaml", "--config") else f" {study.file}"
-    return [*causes, *unfinished, f"To see what is there and what failed, run: ebbtide status{file}"]
+    return [*unfinished, f"To see what is there and what failed, run: ebbtide status{file}", *causes]
 
 
 def _print_summary(results: Path, rules: Collection[str]) -> None:
