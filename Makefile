@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .PHONY: demo test test-long test-all drills lint bench lock outputs clean
 
 demo: $(VENV)/.installed
-	snakemake --cores $(CORES) --quiet rules reason
+	snakemake --cores $(CORES)
 	snakemake --report results/ladder/report.zip --quiet all
 
 test: $(VENV)/.installed-test lint

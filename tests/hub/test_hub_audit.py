@@ -215,7 +215,7 @@ def test_a_moved_branch_and_one_that_is_gone() -> None:
     found = only(findings(locks.lock(clean(), moved={8: "f" * 40})))
     assert (found.finding, found.steps) == ("moved", (8,)) and "now points to ffffffffffff" in found.detail
     assert found.row()["remedy"] == (
-        "check what changed; to use the new commit, python -m ebbtide lock --study FILE --follow tiny/step8"
+        "check what changed; to use the new commit, ebbtide lock --study FILE --follow tiny/step8"
     )
     gone = only(findings(locks.lock(clean(), moved={8: "gone"})))
     assert gone.detail.endswith(" and its branch or tag no longer exists")

@@ -122,7 +122,7 @@ def test_a_moved_branch_is_kept_and_told_and_followed_on_demand(path: Path) -> N
     [message] = lock_study([suite()], hub, path)  # type: ignore[arg-type]
     assert message == (
         f"tiny step8: step8 moved from {old.commit[:12]} to {new[:12]}; the lock keeps the old commit. "
-        "To follow: python -m ebbtide lock --study FILE --follow tiny/step8"
+        "To follow: ebbtide lock --study FILE --follow tiny/step8"
     )
     kept = read_lock(path).models["tiny"].checkpoints["step8"]
     assert (kept.commit, kept.files, kept.moved) == (old.commit, old.files, new)
@@ -149,7 +149,7 @@ def test_the_old_commit_of_a_moved_branch_may_be_gone_and_following_helps(path: 
     [message] = lock_study([suite()], hub, path, studies=studies)  # type: ignore[arg-type]
     assert message.endswith(
         "; the lock keeps the old commit, which the hub no longer has. "
-        "To follow: python -m ebbtide lock --study base.yaml s.yaml --follow tiny/step8"
+        "To follow: ebbtide lock --study base.yaml s.yaml --follow tiny/step8"
     )
     assert lock_study([suite()], hub, path, ["tiny/step8"]) == []  # type: ignore[arg-type]
 
@@ -194,7 +194,7 @@ def test_a_branch_that_has_another_name_now_can_be_followed(path: Path) -> None:
     new = hub.move("step8-50B", "the same step")
     [message] = lock_study([suite(stages=(GONE,))], hub, path)  # type: ignore[arg-type]
     assert message.endswith(
-        "still has. To use step8-50B instead: python -m ebbtide lock --study FILE --follow tiny/step8"
+        "still has. To use step8-50B instead: ebbtide lock --study FILE --follow tiny/step8"
     )
     assert lock_study([suite(stages=(GONE,))], hub, path, ["tiny/step8"]) == []  # type: ignore[arg-type]
     locked = read_lock(path).models["tiny"].checkpoints["step8"]

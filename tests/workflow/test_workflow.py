@@ -86,9 +86,12 @@ def test_figures_are_there_in_both_forms(finished_study):
 
 
 def test_a_run_with_nothing_to_do_says_where_the_results_are(finished_study):
-    said = finished_study.snakemake("--dry-run").stdout
-    assert "Nothing to be done" in said
-    assert "The results of small are up to date. Summary: results/small/summary.txt." in said
+    planned, run = finished_study.snakemake("--dry-run").stdout, finished_study.run().stdout
+    for said in (planned, run):
+        assert "Nothing to be done" in said
+        assert "The results of small are up to date. Summary: results/small/summary.txt." in said
+    summary = "Over training, first → last trained checkpoint"
+    assert summary in run and summary not in planned
 
 
 def test_the_frozen_task_has_its_plain_name(finished_study):

@@ -1,7 +1,7 @@
 """Logging of jobs: a log file, the terminal, and errors in one sentence.
 
-Progress lines (checkpoint i of n) are printed on the terminal of the run every few seconds, and at most once
-per `QUIET_SECONDS` in a log file.
+Progress lines (checkpoint i of n) are printed on the terminal of the run at most every `TERMINAL_SECONDS`,
+and in a log file at most every `QUIET_SECONDS`.
 """
 
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger("ebbtide")
 QUIET_SECONDS = 30.0
 ABOVE = "its message is above."  # ends an error whose cause the same log has in the error before it
 INTERRUPTED_LINE = "Interrupted."  # ends the log of a job that Ctrl-C ended
-TERMINAL_SECONDS = 3.0
+TERMINAL_SECONDS = 10.0
 _ERROR = re.compile(r"(\d\d:\d\d:\d\d )?(\w*(Error|Exception): .*)")
 _SLURM = re.compile(r"(slurmstepd|srun)\S*: error: (.*)")
 _TERMINAL = "EBBTIDE_TERMINAL"  # host:device, because on another machine the device is someone else's
@@ -115,7 +115,7 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
 
 
 class Progress:
-    """Progress of a long job: a line every few seconds on the terminal, fewer in the log.
+    """Progress of a long job: lines on the terminal, and fewer in the log.
 
     The terminal is that of the run that planned this job (see `share_terminal`), or stderr.
     """
@@ -125,12 +125,17 @@ class Progress:
         self._logged, self._printed = started, started
         self._terminal = _terminal()
 
-    def show(self, text: str) -> None:
-        """Report `text`, unless the previous line was reported too recently."""
+    def show(self, text: str, on_terminal: Callable[[], str | None] | None = None) -> None:
+        """Report `text`, unless the previous line was reported too recently.
+
+        `on_terminal` returns another text for the terminal, or None to leave that to another job.
+        """
         now = time.monotonic()
         if self._terminal and now - self._printed >= TERMINAL_SECONDS:
-            with suppress(OSError), self._terminal.open("a", encoding="utf-8") as terminal:
-                print(text, file=terminal)
+            shown = on_terminal() if on_terminal else text
+            if shown is not None:
+                with suppress(OSError), self._terminal.open("a", encoding="utf-8") as terminal:
+                    print(shown, file=terminal)
             self._printed = now
         if now - self._logged >= QUIET_SECONDS:
             log.info("%s", text)
@@ -139,6 +144,20 @@ class Progress:
     def done(self, text: str) -> None:
         """Log the final message."""
         log.info("%s", text)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in at most two units: `12 s`, `3 min`, `2 h 5 min`, `4 d 1 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 36:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} d {hours} h"
 
 
 def cause_in(path: str | Path) -> str | None:

@@ -134,7 +134,7 @@ def check_local(source: Source, where: str) -> None:
     if (sha256 := file_digest(found)) != source.sha256:
         raise ConfigError(
             f"{where}: {source.path} has sha256 {sha256}, expected {source.sha256}: it has changed since it "
-            "was pinned; restore it, or remove sha256 and rows from the source, run `python -m ebbtide pin "
+            "was pinned; restore it, or remove sha256 and rows from the source, run `ebbtide pin "
             "TASK.yaml --to NEW.yaml` and use NEW.yaml."
         )
 

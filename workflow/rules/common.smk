@@ -35,9 +35,10 @@ from ebbtide.jobs.snakemake_internals import (
     planned_rules,
     with_signature,
 )
+from ebbtide.jobs.stages import show_stages
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
-from ebbtide.report.end_of_run import end_of_run, nothing_to_do
+from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
 from ebbtide.study.arms import runs_of
 from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
@@ -84,6 +85,7 @@ if GPUS.limit:
 escape_report()
 share_with_jobs(STUDY.config["mirrors"])
 share_terminal()
+STAGES = show_stages(workflow)
 
 
 def any_of(names):
@@ -230,12 +232,15 @@ onsuccess:
 
 
 if not is_job(workflow):
-    on_nothing_to_do(lambda: nothing_to_do(STUDY, planned_rules(workflow)))
+    on_nothing_to_do(
+        lambda: nothing_to_do(STUDY, planned_rules(workflow), dry_run=workflow.dryrun)
+    )
 
 
 onerror:
     # Snakemake also prints the logs of failed jobs, but not with --quiet.
-    print(*FAILURES.lines(), sep="\n", file=sys.stderr)
+    ending = failed_run(STUDY, FAILURES.lines(), STAGES.unfinished())
+    print(*ending, sep="\n", file=sys.stderr)
     for line in full_disks(["logs", "results", "resources", STORE, ".snakemake"]):
         print(line, file=sys.stderr)
     if "check_alarms" in planned_rules(workflow):

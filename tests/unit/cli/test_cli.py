@@ -24,8 +24,8 @@ from ebbtide.tables import CELL, read_footer, read_frame
 ROOT = Path(__file__).parents[3]
 VERBS = (
     *("score", "loss", "train", "average", "freeze", "pin", "preview", "diff-requests", "measure"),
-    *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain", "flips"),
-    *("export", "import-plan", "import-cells", "doctor", "verify", "gc", "estimate"),
+    *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain", "flips", "estimate", "status", "init"),
+    *("export", "import-plan", "import-cells", "doctor", "verify", "gc", "completion"),
 )
 
 
@@ -93,7 +93,7 @@ def test_a_score_alone_leases_a_gpu_too(
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of every verb."""
-    found = [a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    found = [a for a in cli.parser_of()._actions if isinstance(a, argparse._SubParsersAction)]
     assert len(found) == 1
     return dict(found[0].choices)
 
@@ -104,11 +104,36 @@ def test_every_verb_and_every_option_has_help(capsys: pytest.CaptureFixture[str]
         cli.main(["--help"])
     assert end.value.code == 0
     overview = capsys.readouterr().out
+    assert max(map(len, overview.splitlines())) < 100
     for verb, parser in parsers().items():
-        assert re.search(rf"^ +{verb}\s+\w", overview, re.MULTILINE), f"{verb} has no line in the overview"
+        line = rf"^  {verb} +[a-z].*[a-zA-Z0-9]$"
+        assert re.search(line, overview, re.MULTILINE), f"{verb} has no line of its own"
+        assert parser.description.endswith("."), f"{verb} --help does not say what it does"
         for action in parser._actions:
             assert action.help, f"{verb} {action.option_strings or action.dest} has no help"
         parser.format_help()  # a stray % would raise here
+
+
+def test_the_examples_of_the_overview_parse() -> None:
+    lines = [line for line in cli.EXAMPLES.splitlines() if line.startswith("  ebbtide")]
+    commands = [line.split("   ")[0].split()[1:] for line in (line.strip() for line in lines)]
+    assert len(commands) > 3
+    for command in commands:
+        if "VERB" not in command:
+            assert cli.parser_of(verb=command[0]).parse_args(command).verb
+
+
+def test_no_verb_is_the_overview_and_a_misspelt_one_names_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: ebbtide VERB [OPTIONS]\n")
+    assert cli.main(["verfy", "x"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("ConfigError: VERB: found 'verfy', allowed: init, ")
+    assert "; did you mean 'verify'" in shown
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -116,9 +141,15 @@ def test_help_of_a_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main([verb, "--help"])
     assert end.value.code == 0
-    option = {"train": "--spec", "lock": "--follow", "preview": "--model", "diff-requests": "old"}
-    option |= {"verify": "--rescore", "gc": "--delete", "explain": "explain"}
-    option |= {"doctor": "STUDY", "import-plan": "FILE"}
+    option = {"train": "--spec", "lock": "--follow", "preview": "--model", "diff-requests": "OLD"}
+    option |= {
+        "verify": "--rescore",
+        "gc": "--delete",
+        "explain": "explain",
+        "status": "--cells",
+        "init": "SERIES",
+    }
+    option |= {"completion": "zsh", "doctor": "STUDY", "import-plan": "FILE"}
     assert option.get(verb, "--to") in capsys.readouterr().out
 
 
@@ -261,3 +292,38 @@ def test_a_verb_imports_no_other() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "['ebbtide.cli.measure', 'ebbtide.cli.options']"
+
+
+def completions(script: str, typed: list[str], directory: Path) -> set[str]:
+    """What bash offers for the last word typed."""
+    (directory / "script.bash").write_text(script)
+    words = " ".join(f"'{word}'" for word in typed)
+    program = (
+        f"source script.bash; COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; "
+        f"_shtab_ebbtide ebbtide '{typed[-1]}' '{typed[-2]}'; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    done = subprocess.run(["bash", "-c", program], cwd=directory, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_a_shell_completes_verbs_options_choices_and_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    (tmp_path / "study.yaml").touch()
+    (tmp_path / "stores").mkdir()
+    assert completions(script, ["ebbtide", "exp"], tmp_path) == {"explain", "export"}
+    assert completions(script, ["ebbtide", ""], tmp_path) >= set(VERBS)
+    assert completions(script, ["ebbtide", "verify", "--re"], tmp_path) == {"--rescore"}
+    assert completions(script, ["ebbtide", "verify", "st"], tmp_path) == {"stores", "study.yaml"}
+    assert completions(script, ["ebbtide", "gc", "st"], tmp_path) == {"stores"}
+    found = completions(script, ["ebbtide", "score", "--encoding", ""], tmp_path)
+    assert found == {"harness", "joint", "separate"}
+
+
+@pytest.mark.parametrize("shell", ["zsh", "tcsh", "fish"])
+def test_other_shells_know_the_verbs(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(verb in script for verb in VERBS)

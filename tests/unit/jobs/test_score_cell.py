@@ -304,10 +304,10 @@ def test_what_a_library_raises_for_one_cell_leaves_the_others(
 
     real = engine.score_task
 
-    def score_task(scorer: Any, task: Any, keys: Any, source: str) -> Any:
+    def score_task(scorer: Any, task: Any, keys: Any, source: str, **options: Any) -> Any:
         if Path(source).stem.startswith("bad"):
             raise RuntimeError("Expected mat_a to be Float32\nat line 3")
-        return real(scorer, task, keys, source)
+        return real(scorer, task, keys, source, **options)
 
     monkeypatch.setattr(engine, "score_task", score_task)
     bad, worse, good = (grid.add("c1", task) for task in ("bad1", "bad2", "t1"))
@@ -319,7 +319,7 @@ def test_what_a_library_raises_for_one_cell_leaves_the_others(
     assert f"m/c1/bad2 is left to its own job: ScoringError: {worse['requests']} {sentence}" in error
     assert grid.stored() == {good["name"]}
 
-    def unreadable(*_: Any) -> Any:
+    def unreadable(*_: Any, **__: Any) -> Any:
         try:
             raise OSError(errno.EIO, "Input/output error")
         except OSError as error:

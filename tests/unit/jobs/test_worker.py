@@ -1,6 +1,7 @@
 """The worker with the fake back end: every kind of task, without torch and without reading weights."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,15 +57,20 @@ def freeze(kind: str, to: Path) -> str:
     return str(record["identity"])
 
 
-def run(folder: Path, checkpoint: Path, cells: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
-    """Run the worker for the first cell, with all of them in its hint."""
+def run(
+    folder: Path, checkpoint: Path, cells: list[dict[str, Any]], before: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the worker for the first cell, with all of them in its hint, after statements."""
     hint = folder / "hint.json"
     hint.write_text(
         json.dumps({"load_once_per": "checkpoint", "store": str(folder / "cells"), "cells": cells})
     )
     job = {**cells[0], "cells": str(folder / "cells"), "hint": str(hint), "threads": 1}
     return subprocess.run(
-        [sys.executable, "-c", WORKER, canonical_json(job)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", before + WORKER, canonical_json(job)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -75,6 +81,36 @@ def cell_of(checkpoint: Path, requests: Path, task: str, weights: str) -> dict[s
         "requests": str(requests),
         "identity": tiny.identity(task, weights=weights, backend="fake"),
     }
+
+
+def test_the_log_of_a_job_shows_progress_inside_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = (
+        "from ebbtide import logs; logs.QUIET_SECONDS = 0; from ebbtide.jobs import progress;"
+        "progress.WRITTEN_SECONDS = 0; from ebbtide.scoring import model_scorer;"
+        "model_scorer.chunk_size = lambda *_: 2;"
+    )
+    monkeypatch.chdir(tmp_path)
+    marker = tiny.checkpoint(tmp_path / "checkpoint") / "config.json"
+    weights, tokenizer = identities(marker.parent)
+    (tmp_path / "cells").mkdir()
+    cells = []
+    for name in ("first", "second"):
+        requests = tiny.requests(tmp_path / f"{name}.parquet", task=name)
+        cell = cell_of(marker, requests, name, weights)
+        del cell["identity"]["backend"]
+        cell["identity"]["tokenizer"] = tokenizer
+        cells.append(cell)
+    done = run(tmp_path, marker, cells, often)
+    assert done.returncode == 0, done.stderr
+    for name in ("first", "second"):
+        found = re.findall(
+            rf"m/c/{name}: (\d+) of (\d+) tokens \(\d+ %\), [\d,]+ tokens/s, about", done.stderr
+        )
+        assert len(found) > 1, done.stderr
+        assert [int(tokens) for tokens, _ in found] == list(range(2, int(found[0][1]), 2))
+    assert list(tmp_path.glob("resources/ahead/progress/*")) == [], "a worker that ends leaves nothing"
 
 
 def test_every_kind_of_task_is_scored_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ebbtide.notices import Notice
-from ebbtide.report.end_of_run import end_of_run, nothing_to_do
+from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
 from ebbtide.statistics.alarms.alarms import COLUMNS
 from ebbtide.statistics.alarms.not_compared import COLUMNS as MISSING
 
@@ -65,14 +65,35 @@ def test_allowed_alarms_do_not_count_until_their_last_day(until: str, found: int
     assert end_of_run(study(), Budget(), {"check_alarms"}) == found
 
 
-def test_a_run_with_nothing_to_do_says_where_the_results_are(capsys: pytest.CaptureFixture[str]) -> None:
-    nothing_to_do(study(), {"all", "summary", "score"})
-    assert capsys.readouterr().out == (
+def test_every_run_ends_with_the_summary_also_one_with_nothing_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    up_to_date = (
         "The results of s are up to date. Summary: results/s/summary.txt. "
         "For the report, add --report results/s/report.zip to this command.\n"
     )
+    rules = {"all", "summary", "score"}
+    nothing_to_do(study(), rules)
+    assert capsys.readouterr().out == up_to_date  # the summary was deleted by hand, and is not a target
+    Path("results/s/summary.txt").write_text("2 cells scored.\n")
+    end_of_run(study(), Budget(), rules)
+    assert capsys.readouterr().out == "2 cells scored.\n\n"
+    nothing_to_do(study(), rules)
+    assert capsys.readouterr().out == f"2 cells scored.\n\n{up_to_date}"
+    nothing_to_do(study(), rules, dry_run=True)
+    assert capsys.readouterr().out == up_to_date
     nothing_to_do(study(), {"lock"})
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("file", "command"), [("config.yaml", ""), ("s.yaml", " s.yaml"), ("--config", "")])
+def test_a_run_that_fails_ends_with_the_causes_and_what_is_left(file: str, command: str) -> None:
+    lines = failed_run(SimpleNamespace(file=file), ["a.log: TaskError: x."], ["Jobs done: scoring 1 of 2."])
+    assert lines == [
+        "Jobs done: scoring 1 of 2.",
+        f"To see what is there and what failed, run: ebbtide status{command}",
+        "a.log: TaskError: x.",
+    ]
 
 
 def test_scaling_laws_are_printed_where_the_run_made_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,7 @@ def test_local_data_that_was_edited_after_freezing_is_noticed_and_a_new_date_is_
         load_task(str(task.file), WHERE)
     assert str(error.value) == (
         f"ConfigError: {task.file}: source.path: folder has changed since the task was frozen; restore it, "
-        "or remove rows and rows_sha256 from the source, run `python -m ebbtide pin TASK.yaml --to "
+        "or remove rows and rows_sha256 from the source, run `ebbtide pin TASK.yaml --to "
         f"NEW.yaml` and use NEW.yaml (if the rows are still the same, delete {task.frozen})."
     )
 

@@ -103,7 +103,7 @@ def test_every_task_freezes_from_its_sample(name: str) -> None:
 
 @pytest.mark.parametrize("name", UNPINNED)
 def test_a_task_without_a_pin_says_how_to_pin_it(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"source\.revision: .*python -m ebbtide pin .*{name}\.yaml --to"):
+    with pytest.raises(ConfigError, match=rf"source\.revision: .*ebbtide pin .*{name}\.yaml --to"):
         load_task(name, WHERE)
 
 

@@ -83,15 +83,15 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
     ),
     "data set without a commit": (
         change(source={"dataset": "owner/name", "split": "test"}),
-        ["source.revision: missing", "owner/name", "python -m ebbtide pin mine.yaml --to"],
+        ["source.revision: missing", "owner/name", "ebbtide pin mine.yaml --to"],
     ),
     "data set at a branch": (
         change(source={"dataset": "owner/name", "split": "test", "revision": "main"}),
-        ["source.revision: found 'main'", "40 hex digits", "python -m ebbtide pin mine.yaml --to"],
+        ["source.revision: found 'main'", "40 hex digits", "ebbtide pin mine.yaml --to"],
     ),
     "data set without the digest of its rows": (
         change(source={"dataset": "owner/name", "split": "test", "revision": "0" * 40}),
-        ["source.rows_sha256: missing", "python -m ebbtide pin mine.yaml --to"],
+        ["source.rows_sha256: missing", "ebbtide pin mine.yaml --to"],
     ),
     "data set without a split": (
         change(source={"dataset": "owner/name", "revision": "0" * 40}),
@@ -107,7 +107,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
     ),
     "path without the digest of its rows": (
         change(source={"path": "data"}),
-        ["source.rows_sha256: missing", "python -m ebbtide pin mine.yaml --to"],
+        ["source.rows_sha256: missing", "ebbtide pin mine.yaml --to"],
     ),
     "stream without an end": (
         change(source={"path": "data", "streaming": True, "rows_sha256": "0" * 64}),

@@ -346,7 +346,7 @@ def test_a_local_file_that_was_edited_after_pinning_is_noticed_and_one_with_a_ne
     assert str(error.value).startswith("ConfigError: mine.yaml: source.sha256: data.jsonl has sha256 ")
     assert str(error.value).endswith(
         "it has changed since it was pinned; restore it, or remove sha256 and rows from the source, run "
-        "`python -m ebbtide pin TASK.yaml --to NEW.yaml` and use NEW.yaml."
+        "`ebbtide pin TASK.yaml --to NEW.yaml` and use NEW.yaml."
     )
     data.unlink()  # the fetched copy is what was pinned
     assert load_task("mine.yaml", WHERE).identity == task.identity

@@ -48,7 +48,7 @@ CLASSES: Mapping[str, Class] = {
     "remote_code": Class(
         "warning", "read the code at this commit; to run it, set remote_code: true in the row", is_fatal=True
     ),
-    "moved": Class("warning", "check what changed; to use the new commit, python -m ebbtide lock --follow"),
+    "moved": Class("warning", "check what changed; to use the new commit, ebbtide lock --follow"),
     "defect": Class("warning", "read the linked thread"),
     "duplicate_models": Class("warning", "check the paths, repositories and revisions of both models"),
     "repeated_tensor": Class("error", "save the checkpoint again; if this is allowed, the index decides"),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verb to the command line."""
-    average = verbs.add_parser("average", help="average the weights of checkpoints of one run")
+    average = verbs.add_parser("average", description="Average the weights of checkpoints of one run.")
     average.add_argument("--spec", required=True, help="parents, their shares, and the cell store (JSON)")
     average.add_argument(
         "--to", required=True, metavar="DIR", help="directory to write, MODEL/CHECKPOINT/averaged-ID"

@@ -21,7 +21,7 @@ def add_verbs(verbs: "Verbs") -> None:
     """Add the verb to the command line."""
     doctor = verbs.add_parser(
         "doctor",
-        help="check this machine: packages, GPUs and their leases, file systems, clock, disk, hub, Slurm",
+        description="Check this machine: packages, GPUs and leases, file systems, clock, disk, hub, Slurm.",
     )
     doctor.add_argument(
         "study",

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verb to the command line."""
     estimate = verbs.add_parser(
-        "estimate", help="estimate the accuracy of a new checkpoint from a sample of the examples of a task"
+        "estimate",
+        description="Estimate the accuracy of a new checkpoint from a sample of the examples of a task.",
     )
     estimate.add_argument(
         "--model", required=True, help="directory of a Hugging Face checkpoint, or a file in it"

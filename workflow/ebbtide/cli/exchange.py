@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verbs to the command line."""
     export = verbs.add_parser(
-        "export", help="write a finished study in the formats of lm-evaluation-harness, and as tables"
+        "export", description="Write a finished study in the formats of lm-evaluation-harness, and as tables."
     )
     add_study(export)
     export.add_argument("--to", required=True, metavar="DIR", help="directory to write")
@@ -21,7 +21,7 @@ def add_verbs(verbs: "Verbs") -> None:
 
     plan = verbs.add_parser(
         "import-plan",
-        help="print the rows of a study, as YAML, that import results or samples of other tools",
+        description="Print the rows of a study, as YAML, that import results or samples of other tools.",
     )
     plan.add_argument(
         "files",
@@ -32,7 +32,7 @@ def add_verbs(verbs: "Verbs") -> None:
     plan.set_defaults(verb=_import_plan)
 
     cells = verbs.add_parser(
-        "import-cells", help="write the samples that a study imports as cells, with their requests"
+        "import-cells", description="Write the samples that a study imports as cells, with their requests."
     )
     add_study(cells)
     cells.add_argument("--to", required=True, metavar="DIR", help="directory to write")

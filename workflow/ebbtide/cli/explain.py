@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verb to the command line."""
     explain = verbs.add_parser(
-        "explain", help="print a study's summary, with what it defaulted, dropped, tied or did not compare"
+        "explain",
+        description="Print a study's summary, with what it defaulted, dropped, tied or did not compare.",
     )
     explain.add_argument(
         "study",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verbs to the command line."""
-    fetch = verbs.add_parser("fetch", help="download a pinned file and check its sha256")
+    fetch = verbs.add_parser("fetch", description="Download a pinned file and check its sha256.")
     what = fetch.add_mutually_exclusive_group(required=True)
     what.add_argument("--task", metavar="FILE", help="task definition (YAML) whose data to download")
     what.add_argument(
@@ -24,7 +24,7 @@ def add_verbs(verbs: "Verbs") -> None:
     fetch.add_argument("--to", required=True, metavar="FILE", help="file to write")
     fetch.set_defaults(verb=_fetch)
 
-    testbed = verbs.add_parser("fetch-testbed", help="download a directory of pinned files")
+    testbed = verbs.add_parser("fetch-testbed", description="Download a directory of pinned files.")
     testbed.add_argument("--source", required=True, help="github:owner/repo@commit:path, or a local path")
     testbed.add_argument(
         "--pins", required=True, metavar="FILE", help='file with a line "sha256  path" per pinned file'

@@ -17,7 +17,7 @@ WIDEST = 120  # columns
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verb to the command line."""
     flips = verbs.add_parser(
-        "flips", help="list the examples that changed between two checkpoints, with texts and answers"
+        "flips", description="List the examples that changed between two checkpoints, with texts and answers."
     )
     flips.add_argument(
         "study",

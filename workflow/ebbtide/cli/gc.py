@@ -15,7 +15,7 @@ RECENT = 6  # hours
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verb to the command line."""
     gc = verbs.add_parser(
-        "gc", help="list, and with --delete remove, what no study refers to in a cell store"
+        "gc", description="List, and with --delete remove, what no study refers to in a cell store."
     )
     gc.add_argument("store", metavar="STORE", help="directory of the store")
     gc.add_argument(

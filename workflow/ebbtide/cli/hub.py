@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verbs to the command line."""
-    lock = verbs.add_parser("lock", help="resolve a study's checkpoints on the hub to commits and digests")
+    lock = verbs.add_parser(
+        "lock", description="Resolve a study's checkpoints on the hub to commits and digests."
+    )
     add_study(lock)
     lock.add_argument(
         "--follow",
@@ -23,7 +25,7 @@ def add_verbs(verbs: "Verbs") -> None:
     )
     lock.set_defaults(verb=_lock, network=True)
 
-    fetch = verbs.add_parser("fetch-checkpoint", help="download a locked checkpoint and verify it")
+    fetch = verbs.add_parser("fetch-checkpoint", description="Download a locked checkpoint and verify it.")
     fetch.add_argument("--lock", required=True, metavar="FILE", help="lockfile of a study")
     fetch.add_argument("--model", required=True, help="model, by its name in the lockfile")
     fetch.add_argument("--checkpoint", required=True, help="checkpoint, by its name in the lockfile")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verb to the command line."""
-    measure = verbs.add_parser("measure", help="compute the metrics of the cells of one checkpoint")
+    measure = verbs.add_parser("measure", description="Compute the metrics of the cells of one checkpoint.")
     measure.add_argument("--cells", nargs="+", required=True, metavar="FILE", help="cells, one per task")
     measure.add_argument(
         "--requests", nargs="+", required=True, metavar="FILE", help="frozen tasks, in the order of --cells"

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verbs to the command line."""
-    score = verbs.add_parser("score", help="compute the log-likelihood of every request with one checkpoint")
-    score.add_argument(
-        "--requests", required=True, help="Parquet file with example, choice, context, continuation"
+    score = verbs.add_parser(
+        "score", description="Compute the log-likelihood of every request with one checkpoint."
     )
-    score.add_argument("--to", required=True, help="cell to write (Parquet)")
+    score.add_argument(
+        "--requests",
+        required=True,
+        metavar="FILE",
+        help="Parquet file with example, choice, context, continuation",
+    )
+    score.add_argument("--to", required=True, metavar="FILE", help="cell to write (Parquet)")
     _add_model_options(score)
     score.add_argument(
         "--encoding",
@@ -55,25 +60,35 @@ def add_verbs(verbs: "Verbs") -> None:
     )
     workflow = score.add_argument_group("options that the workflow passes")
     workflow.add_argument(
-        "--identity", help="identity of the cell (JSON), which is copied if it is in the store"
+        "--identity",
+        metavar="JSON",
+        help="identity of the cell (JSON), which is copied if it is in the store",
     )
     workflow.add_argument(
-        "--hint", help="JSON file that names the store and the cells to score with the same load of weights"
+        "--hint",
+        metavar="FILE",
+        help="JSON file that names the store and the cells to score with the same load of weights",
     )
     score.set_defaults(verb=_score)
 
-    loss = verbs.add_parser("loss", help="compute loss, bits per byte and perplexity of long documents")
+    loss = verbs.add_parser(
+        "loss", description="Compute loss, bits per byte and perplexity of long documents."
+    )
     loss.add_argument(
         "--documents",
         required=True,
+        metavar="FILE",
         help="Parquet file with document, text, or JSON Lines with text (.jsonl, .jsonl.gz)",
     )
-    loss.add_argument("--to", required=True, help="table to write, one row per document (Parquet)")
+    loss.add_argument(
+        "--to", required=True, metavar="FILE", help="table to write, one row per document (Parquet)"
+    )
     _add_model_options(loss)
     loss.add_argument(
         "--context",
         type=whole_number(1),
         default=1,
+        metavar="TOKENS",
         help="tokens read before the first scored token of a window (default: 1, as in lm-eval)",
     )
     loss.set_defaults(verb=_loss)
@@ -81,7 +96,10 @@ def add_verbs(verbs: "Verbs") -> None:
 
 def _add_model_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--model", required=True, help="directory of a Hugging Face checkpoint, or a file in it"
+        "--model",
+        required=True,
+        metavar="DIR",
+        help="directory of a Hugging Face checkpoint, or a file in it",
     )
     verb.add_argument(
         "--dtype",
@@ -95,7 +113,10 @@ def _add_model_options(verb: argparse.ArgumentParser) -> None:
         help="auto: our own decoder where it knows the family; fake: made-up numbers (default: auto)",
     )
     verb.add_argument(
-        "--max-length", type=whole_number(1), help="tokens that the model may read (default: its window)"
+        "--max-length",
+        type=whole_number(1),
+        metavar="TOKENS",
+        help="tokens that the model may read (default: its window)",
     )
     verb.add_argument(
         "--gpus",
@@ -108,7 +129,9 @@ def _add_model_options(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep the part of a model that does not fit on the GPUs in CPU memory, which is slow",
     )
-    verb.add_argument("--threads", type=whole_number(1), default=1, help="CPU threads (default: 1)")
+    verb.add_argument(
+        "--threads", type=whole_number(1), default=1, metavar="N", help="CPU threads (default: 1)"
+    )
 
 
 def _score(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verbs to the command line."""
-    freeze = verbs.add_parser("freeze", help="freeze a task into requests")
+    freeze = verbs.add_parser("freeze", description="Freeze a task into requests.")
     freeze.add_argument("--task", required=True, metavar="FILE", help="task definition (YAML)")
     freeze.add_argument("--name", help="name of the task, if the definition has formats (NAME.FORMAT)")
     freeze.add_argument("--to", required=True, metavar="FILE", help="frozen task to write (Parquet)")
@@ -21,14 +21,21 @@ def add_verbs(verbs: "Verbs") -> None:
     freeze.set_defaults(verb=_freeze, network=True)
 
     pin = verbs.add_parser(
-        "pin", help="find the commit and the digest of a task's data, and write a definition with them"
+        "pin",
+        description="Find the commit and the digest of a task's data, and write a definition with them.",
     )
-    pin.add_argument("task", help="task definition (YAML), or the name of a task in the catalogue")
+    pin.add_argument(
+        "task", metavar="TASK", help="task definition (YAML), or the name of a task in the catalogue"
+    )
     pin.add_argument("--to", required=True, metavar="FILE", help="definition to write (YAML)")
     pin.set_defaults(verb=_pin, network=True)
 
-    preview = verbs.add_parser("preview", help="print the first requests of a frozen task")
-    preview.add_argument("requests", help="frozen task: resources/tasks/NAME.parquet, or what `freeze` wrote")
+    preview = verbs.add_parser("preview", description="Print the first requests of a frozen task.")
+    preview.add_argument(
+        "requests",
+        metavar="REQUESTS",
+        help="frozen task: resources/tasks/NAME.parquet, or what `freeze` wrote",
+    )
     preview.add_argument(
         "--examples", type=whole_number(1), default=5, metavar="N", help="examples to print (default: 5)"
     )
@@ -37,9 +44,13 @@ def add_verbs(verbs: "Verbs") -> None:
     )
     preview.set_defaults(verb=_preview)
 
-    diff = verbs.add_parser("diff-requests", help="compare two frozen tasks")
-    diff.add_argument("old", help="frozen task: resources/tasks/NAME.parquet, or what `freeze` wrote")
-    diff.add_argument("new", help="frozen task: resources/tasks/NAME.parquet, or what `freeze` wrote")
+    diff = verbs.add_parser("diff-requests", description="Compare two frozen tasks.")
+    diff.add_argument(
+        "old", metavar="OLD", help="frozen task: resources/tasks/NAME.parquet, or what `freeze` wrote"
+    )
+    diff.add_argument(
+        "new", metavar="NEW", help="frozen task: resources/tasks/NAME.parquet, or what `freeze` wrote"
+    )
     diff.set_defaults(verb=_diff)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verb to the command line."""
-    train = verbs.add_parser("train", help="train one model of a local ladder")
+    train = verbs.add_parser("train", description="Train one model of a local ladder.")
     train.add_argument("--spec", required=True, help="corpus, recipe and model (JSON)")
     train.add_argument(
         "--markers",

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verb to the command line."""
-    verify = verbs.add_parser("verify", help="check every cell of a study or a store, and rescore a sample")
+    verify = verbs.add_parser(
+        "verify", description="Check every cell of a study or a store, and rescore a sample."
+    )
     verify.add_argument(
         "what",
         nargs="*",

@@ -85,8 +85,8 @@ def specification(row: Mapping[str, Any], where: str) -> Specification:
         return Specification(where, checked, _files(checked["files"], where))
     if not Path(source.fetched).is_file():
         raise ConfigError(
-            f"{where}.source: {source.text} has not been downloaded. Run snakemake, or `python -m ebbtide "
-            f"fetch --source {source.text} {source.sha256} --to {source.fetched}`."
+            f"{where}.source: {source.text} has not been downloaded. Run snakemake, or `ebbtide fetch "
+            f"--source {source.text} {source.sha256} --to {source.fetched}`."
         )
     return Specification(where, checked, (Path(source.fetched),))
 

@@ -25,20 +25,24 @@ class Failures:
         """Return the causes of jobs whose outputs are missing, at most `MOST`, the most frequent first."""
         # A job that succeeded when it was retried has its outputs.
         failed = [job for job in self._jobs if not all(map(_exists, job.outputs))]
-        places: dict[str, dict[str, None]] = {}  # cause → its logs, in order
-        for job in failed:
-            for log, cause in causes_of(job):
-                places.setdefault(cause, {})[log] = None
-        lines = [_line(cause, list(logs)) for cause, logs in sorted(places.items(), key=lambda p: -len(p[1]))]
-        if len(lines) <= MOST:
-            return lines
-        return [*lines[: MOST - 1], f"{len(lines) - MOST + 1} other errors, the first: {lines[MOST - 1]}"]
+        return by_cause(place for job in failed for place in causes_of(job))
 
     def _note(self, job: FailedJob) -> None:
         self._jobs.append(job)
         if is_quiet_about_rules(self._workflow):  # otherwise Snakemake reports the failure
             for log, cause in causes_of(job):
                 log_error(f"Failed: {log}: {cause}")
+
+
+def by_cause(places: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each cause of (log, cause), at most `MOST`, the most frequent first."""
+    logs: dict[str, dict[str, None]] = {}  # cause → its logs, in order
+    for log, cause in places:
+        logs.setdefault(cause, {})[log] = None
+    lines = [_line(cause, list(found)) for cause, found in sorted(logs.items(), key=lambda p: -len(p[1]))]
+    if len(lines) <= MOST:
+        return lines
+    return [*lines[: MOST - 1], f"{len(lines) - MOST + 1} other errors, the first: {lines[MOST - 1]}"]
 
 
 def causes_of(job: FailedJob) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ebbtide.files import canonical_json, write_text
 from ebbtide.jobs.leads import hint_path, hints
+from ebbtide.jobs.progress import sweep
 from ebbtide.jobs.snakemake_internals import jobs_to_run, on_failed_job
 from ebbtide.jobs.unusable import unusable_cells
 from ebbtide.jobs.weight_budget import WEIGHT_RULES, WeightBudget
@@ -22,6 +23,7 @@ def on_start(study: Study, budget: WeightBudget, workflow: Any) -> list[Notice]:
 
     These files are not inputs of rules, because adding a task must not rerun the others.
     """
+    sweep()
     if study.claim["files"]:
         write_text(canonical_json(study.claim) + "\n", claim_path(study.name))
     wanted = [(w.model, w.checkpoint, w.task) for w in jobs_to_run(workflow, "score")]

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from itertools import takewhile
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from snakemake.common import NOTHING_TO_BE_DONE_MSG  # type: ignore[import-untyped]
+from snakemake.settings.enums import Quietness  # type: ignore[import-untyped]
 from snakemake.target_jobs import parse_target_jobs_cli_args  # type: ignore[import-untyped]
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -92,6 +94,84 @@ def on_failed_job(report: Callable[[FailedJob], None]) -> None:
 def on_nothing_to_do(report: Callable[[], None]) -> None:
     """Call `report` if a run finds all its targets up to date: Snakemake then calls none of its hooks."""
     logging.getLogger(_LOGGER).addHandler(_NothingToDo(report))
+
+
+# Messages about single jobs, and about what every run does.
+_PER_JOB = {
+    *(LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.GROUP_INFO),
+    *(LogEvent.SHELLCMD, LogEvent.PROGRESS, LogEvent.RUN_INFO, LogEvent.WORKFLOW_STARTED),
+}
+_ROUTINE = (
+    *("Building DAG of jobs", "Using shell:", "Provided cores:", "Rules claiming more threads"),
+    *("Group jobs: inactive", "Conda environments: ignored", "Singularity containers: ignored"),
+    *("Select jobs to execute", "Removing temporary output", "Touching output file"),
+)
+_STREAM = "DefaultStreamHandler"  # absent if a plugin of --logger prints instead
+
+
+@dataclass(frozen=True)
+class StageReporter:
+    """What reports on a run by stage: the name, without suffix, of the file that defines a rule.
+
+    `plan` gets the number of jobs by stage when the run starts, in the order of definition. `start` and
+    `finish` get the stage of a job, also of one in a group.
+    """
+
+    plan: Callable[[dict[str, int]], None]
+    start: Callable[[str], None]
+    finish: Callable[[str], None]
+
+
+def report_by_stage(workflow: Any, reporter: StageReporter) -> None:
+    """Replace the terminal output about single jobs by that of a reporter.
+
+    Nothing changes in a job, in a dry run, with --verbose, --printshellcmds or --debug-dag, and where a
+    logger plugin prints. Errors, warnings, other messages and Snakemake's log file stay.
+    """
+    settings, logger = workflow.output_settings, logging.getLogger(_LOGGER)
+    own = settings.verbose or settings.printshellcmds or settings.debug_dag or settings.dryrun
+    streams = [handler for handler in logger.handlers if handler.name == _STREAM]
+    if own or is_job(workflow) or not streams:
+        return
+    for handler in streams:
+        handler.addFilter(_is_not_routine)
+    logger.addHandler(_ByStage(workflow, reporter))
+
+
+def log_progress(text: str) -> None:
+    """Print `text` unless --quiet includes progress, and write it to the log of the run."""
+    logging.getLogger(_LOGGER).info(text, extra={"quietness": Quietness.PROGRESS})
+
+
+def _is_not_routine(record: logging.LogRecord) -> bool:
+    if record.levelno > logging.INFO:
+        return True
+    return getattr(record, "event", None) not in _PER_JOB and not str(record.msg).startswith(_ROUTINE)
+
+
+class _ByStage(logging.Handler):
+    """Snakemake counts jobs by rule, and names a job that finishes by its number only."""
+
+    def __init__(self, workflow: Any, reporter: StageReporter) -> None:
+        super().__init__(logging.INFO)
+        self._workflow, self._reporter = workflow, reporter
+        self._stages: dict[str, str] = {}  # by rule
+        self._rules: dict[int, str] = {}  # by job
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event, found = getattr(record, "event", None), vars(record)
+        if event == LogEvent.RUN_INFO:
+            self._stages = {r.name: PurePath(str(r.snakefile)).stem for r in self._workflow.rules}
+            counts = dict.fromkeys(self._stages.values(), 0)
+            for rule, count in found["stats"].items():
+                if rule in self._stages:  # not "total"
+                    counts[self._stages[rule]] += count
+            self._reporter.plan(counts)
+        elif event == LogEvent.JOB_INFO:
+            self._rules[found["jobid"]] = found["rule_name"]
+            self._reporter.start(self._stages.get(found["rule_name"], ""))
+        elif event == LogEvent.JOB_FINISHED:
+            self._reporter.finish(self._stages.get(self._rules.get(found["job_id"], ""), ""))
 
 
 def log_error(text: str) -> None:

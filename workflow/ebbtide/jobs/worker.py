@@ -29,6 +29,7 @@ from ebbtide.errors import EbbtideError, ScoringError, StorageError, first_line
 from ebbtide.jobs.checked import examples_to_rescore, write_checked_cell
 from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.jobs.loaded import Job, Loaded
+from ebbtide.jobs.progress import CellProgress
 from ebbtide.jobs.score_cell import mark_of, read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
 from ebbtide.scoring.scorer import FAKE, backend_of
@@ -45,6 +46,7 @@ class Work:
     hint: Job
     loaded: Loaded
     tasks: EncodedTasks
+    progress: CellProgress
 
     @property
     def cells(self) -> str:
@@ -58,7 +60,8 @@ def main() -> int:
     job = json.loads(sys.argv[1])
     hint = read_hint(job["hint"])
     loaded = Loaded(job["threads"], offload=bool(hint.get("offload")))
-    work = Work(job, hint, loaded, EncodedTasks(job["cells"]))
+    progress = Progress()
+    work = Work(job, hint, loaded, EncodedTasks(job["cells"]), CellProgress(progress))
     own, failed = not job.get("siblings_only"), False
     try:
         try:
@@ -74,10 +77,12 @@ def main() -> int:
                 mark = store.failed_mark(store.path_of(work.cells, job["identity"]))
                 mark.write_text(mark_of(job["hint"], error))
         if not work.loaded.device_lost:
-            _score_siblings(work, done=int(own and not failed))
+            _score_siblings(work, progress, done=int(own and not failed))
     except (StorageError, OSError) as error:
         log.error("%s", error if isinstance(error, StorageError) else f"ScoringError: {error}.")
         return 1
+    finally:
+        work.progress.end()
     return int(failed)
 
 
@@ -112,14 +117,15 @@ def _scored(work: Work, job: Job) -> int:
     # A GPU must not wait for the next task; a CPU has no time to spare for it.
     if scorer.device == "cuda" and (following := _following(work, job)) is not None:
         work.tasks.prepare(following, scorer)
+    work.progress.start(_name(work, job))
     if rolling:
         from ebbtide.scoring.documents import score_rolling_task
 
-        result = score_rolling_task(scorer, task, keys, job["requests"])
+        result = score_rolling_task(scorer, task, keys, job["requests"], report=work.progress.report)
     else:
         from ebbtide.scoring.engine import score_task
 
-        result = score_task(scorer, task, keys, job["requests"])
+        result = score_task(scorer, task, keys, job["requests"], report=work.progress.report)
     footer = {**result.footer, "written": written()}
     if work.loaded.digests:
         footer["weights_sha256"] = work.loaded.digests
@@ -146,13 +152,20 @@ def _scored(work: Work, job: Job) -> int:
     return int(result.footer["forwarded_tokens"])
 
 
-def _score_siblings(work: Work, done: int) -> None:
+def _name(work: Work, job: Job) -> str:
+    """The name of a job's cell, which only the hint has."""
+    cells: list[Job] = work.hint.get("cells", [])
+    names = (str(cell["name"]) for cell in cells if cell["identity"] == job["identity"])
+    return next(names, job["requests"])
+
+
+def _score_siblings(work: Work, progress: Progress, done: int) -> None:
     """Score the missing siblings in the hint, including tasks that are frozen in the meantime.
 
     `done` is the number of cells scored before.
     """
     loaded, cells = work.loaded, work.cells
-    progress, started, tokens = Progress(), time.perf_counter(), 0
+    started, tokens = time.perf_counter(), 0
     for sibling in _pending(work):
         if loaded.is_broken(sibling):
             continue

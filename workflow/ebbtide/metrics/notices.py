@@ -109,7 +109,7 @@ def _of_footer(footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "severity": "warning",
             "kind": "not_audited",
             "detail": f"The cell could not be rescored in float64: {reason}.",
-            "remedy": "Rescore it where that is possible (`python -m ebbtide score --rescore-examples`), or "
+            "remedy": "Rescore it where that is possible (`ebbtide score --rescore-examples`), or "
             "set scoring.rescore_examples to 0.",
         }
     if str(identity.get("weights", "")).startswith("sampled:") and not footer.get("weights_sha256"):

@@ -1,6 +1,6 @@
-"""The end of a successful run: clean up, print the results in words, and set the exit status.
+"""The end of a run: clean up, print the results in words or what failed, and set the exit status.
 
-A run with nothing to do says where the results are.
+A run with nothing to do prints the same summary.
 """
 
 from collections.abc import Collection, Sequence
@@ -30,17 +30,12 @@ def end_of_run(
     if _WEIGHT_RULES & set(rules):
         budget.clean_up()
     results = Path("results") / study.name
-    if "summary" in rules and (results / "summary.txt").exists():
-        from ebbtide.report.summary import for_terminal
-
-        text = (results / "summary.txt").read_text(encoding="utf-8")
-        print(for_terminal(text, results / "summary.txt"))
+    _print_summary(results, rules)
     if notices:
         from ebbtide.report.summary import notice_lines
 
         print(*notice_lines(notices), sep="\n")
-    if "scaling_laws_summary" in rules and (results / "scaling.txt").exists():
-        print((results / "scaling.txt").read_text(encoding="utf-8"))
+    _print_scaling(results, rules)
     if "check_alarms" not in rules:
         return 0
     from ebbtide.statistics.alarms.lines import status
@@ -52,11 +47,33 @@ def end_of_run(
     return found
 
 
-def nothing_to_do(study: Study, rules: Collection[str]) -> None:
-    """Print where the summary is and how to make the report, if they are targets of a run without jobs."""
+def nothing_to_do(study: Study, rules: Collection[str], *, dry_run: bool = False) -> None:
+    """Print the summary of a run without jobs, and how to make the report; in a dry run only the latter."""
     results = Path("results") / study.name
+    if not dry_run:
+        _print_summary(results, rules)
+        _print_scaling(results, rules)
     if "summary" in rules:
         print(
             f"The results of {study.name} are up to date. Summary: {results}/summary.txt. "
             f"For the report, add --report {results}/report.zip to this command."
         )
+
+
+def failed_run(study: Study, causes: Sequence[str], unfinished: Sequence[str]) -> list[str]:
+    """Return what a run that failed says last: what is left, how to see more, and the causes."""
+    file = "" if study.file in ("config.yaml", "--config") else f" {study.file}"
+    return [*unfinished, f"To see what is there and what failed, run: ebbtide status{file}", *causes]
+
+
+def _print_summary(results: Path, rules: Collection[str]) -> None:
+    if "summary" in rules and (results / "summary.txt").exists():
+        from ebbtide.report.summary import for_terminal
+
+        text = (results / "summary.txt").read_text(encoding="utf-8")
+        print(for_terminal(text, results / "summary.txt"))
+
+
+def _print_scaling(results: Path, rules: Collection[str]) -> None:
+    if "scaling_laws_summary" in rules and (results / "scaling.txt").exists():
+        print((results / "scaling.txt").read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ losses.footer["loss"], losses.footer["bits_per_byte"]
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,20 @@ def encode_rolling(scorer: Scorer, table: pa.Table, source: str | Path, *, windo
     return replace(task, facts={**task.facts, **record})
 
 
-def score_rolling_task(scorer: Scorer, task: EncodedTask, keys: pa.Table, source: str | Path) -> Scored:
+def score_rolling_task(
+    scorer: Scorer,
+    task: EncodedTask,
+    keys: pa.Table,
+    source: str | Path,
+    *,
+    report: Callable[[int, int], None] | None = None,
+) -> Scored:
     """Score an encoded task of kind rolling (see `engine.score_task`).
 
     The rows are those of a cell. `greedy` is False and `first_token_loglikelihood` is NaN, because they are
     not computed.
     """
-    losses = _score(scorer, task, keys.column("example"), source)
+    losses = _score(scorer, task, keys.column("example"), source, report)
     none = np.zeros(len(keys), dtype=bool)
     rows = table_of(
         {
@@ -105,11 +113,17 @@ def score_rolling_task(scorer: Scorer, task: EncodedTask, keys: pa.Table, source
     return Scored(rows, losses.footer)
 
 
-def _score(scorer: Scorer, task: EncodedTask, names: pa.ChunkedArray, source: str | Path) -> Losses:
+def _score(
+    scorer: Scorer,
+    task: EncodedTask,
+    names: pa.ChunkedArray,
+    source: str | Path,
+    report: Callable[[int, int], None] | None = None,
+) -> Losses:
     """Score encoded documents with these names; `source` is the file they came from."""
     started = time.perf_counter()
     reset_peak(scorer.device)
-    counters, record = Counters(), scorer.record()
+    counters, record = Counters(report=report), scorer.record()
     scores = scorer.score(task.requests, counters=counters)
     windows = np.cumsum([0, *task.rows["windows"]])  # where those of each document begin
     losses = sums(scores.loglikelihood, scores.bounds[windows])

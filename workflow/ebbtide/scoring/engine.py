@@ -10,7 +10,7 @@ import itertools
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,7 +154,13 @@ def score_requests(
 
 
 def score_task(
-    scorer: Scorer, task: EncodedTask, keys: pa.Table, source: str | Path, *, per_token: bool = False
+    scorer: Scorer,
+    task: EncodedTask,
+    keys: pa.Table,
+    source: str | Path,
+    *,
+    per_token: bool = False,
+    report: Callable[[int, int], None] | None = None,
 ) -> Scored:
     """Score an encoded task.
 
@@ -168,6 +174,8 @@ def score_task(
         File of the requests, named in errors.
     per_token
         See `score_requests`.
+    report
+        Called after forward passes with the unique tokens that are done, and all.
 
     Raises
     ------
@@ -176,7 +184,7 @@ def score_task(
     """
     started = time.perf_counter()
     reset_peak(scorer.device)
-    counters = Counters()
+    counters = Counters(report=report)
     record = scorer.record()  # before scoring, because what fails later loses the scores
     scores = scorer.score(task.requests, ranks=per_token, counters=counters)
     rows = _rows(task, scores, keys, source)

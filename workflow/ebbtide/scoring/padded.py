@@ -62,8 +62,9 @@ def score_padded(
             log.info("out of memory: continuing with batches of %d tokens", batch_tokens)
             release()
             continue
-        counters.chunk = max(counters.chunk, size)
         start += len(batch)
+        # Rows have different lengths and share tokens: their share of the rows is what is known.
+        counters.done(counters.unique * start // len(order), size)
     return scores
 
 

@@ -4,7 +4,7 @@ A back end is a `Scorer`. There are three: our own decoder and transformers (bot
 `fake` with made-up numbers. `engine.load_scorer` loads a checkpoint with one of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
@@ -79,6 +79,16 @@ class Counters:
     forwarded: int = 0
     unique: int = 0  # nodes of the tries: the minimum that must be forwarded
     chunk: int = 0  # largest number in one successful forward pass
+    report: Callable[[int, int], None] | None = None  # gets the unique tokens done, and all, after a pass
+
+    def done(self, tokens: int, size: int) -> None:
+        """Note a successful forward pass of `size` tokens, after which `tokens` unique ones are done.
+
+        On a GPU, the pass may still be queued.
+        """
+        self.chunk = max(self.chunk, size)
+        if self.report is not None:
+            self.report(tokens, self.unique)
 
 
 class Scorer(Protocol):

@@ -62,8 +62,8 @@ def score_trie(
                     out_of_memory_message(f"one token at depth {depth}"), recurs=False
                 ) from error
         if enough:
-            counters.chunk = max(counters.chunk, stop - start)
-            start = stop
+            start, size = stop, stop - start
+            counters.done(start, size)
         else:  # outside the except clause, whose traceback keeps the tensors alive
             chunk = size // 2
             log.info("out of memory: continuing with chunks of %d tokens", chunk)

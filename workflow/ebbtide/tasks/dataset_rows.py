@@ -47,7 +47,7 @@ def pinned_rows(source: Mapping[str, Any], where: str) -> Rows:
         raise TaskError(
             f"{where}.rows_sha256: found rows with the digest {found}, expected {source['rows_sha256']} as "
             "in the definition; either the data has changed, or this version of the library reads it "
-            "differently: check, then run `python -m ebbtide pin` again."
+            "differently: check, then run `ebbtide pin` again."
         )
     return rows
 

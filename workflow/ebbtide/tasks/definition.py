@@ -269,7 +269,7 @@ def _check_held_out(definition: Mapping[str, Any], path: Path) -> None:
 def _check_pinned(source: Mapping[str, Any], path: Path) -> None:
     """Raise `ConfigError` unless a data set is pinned by a commit and the digest of its rows."""
     check_streaming(source, f"{path}: source")
-    remedy = f"run `python -m ebbtide pin {path} --to FILE.yaml`"
+    remedy = f"run `ebbtide pin {path} --to FILE.yaml`"
     if "dataset" in source and not COMMIT.fullmatch(source.get("revision", "")):
         found = f"found {source['revision']!r}" if "revision" in source else "missing"
         raise ConfigError(

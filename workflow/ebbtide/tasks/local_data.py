@@ -60,7 +60,7 @@ def check_unchanged(source: Mapping[str, Any], frozen: Path, where: str) -> None
     if None not in (before, now) and before != now:
         raise ConfigError(
             f"{where}.path: {source['path']} has changed since the task was frozen; restore it, or remove "
-            "rows and rows_sha256 from the source, run `python -m ebbtide pin TASK.yaml --to NEW.yaml` and "
+            "rows and rows_sha256 from the source, run `ebbtide pin TASK.yaml --to NEW.yaml` and "
             f"use NEW.yaml (if the rows are still the same, delete {frozen})."
         )
 

@@ -61,10 +61,10 @@ def refusal(error: TransportError, request: HubRequest, *, authorized: bool) -> 
     elif code == "RevisionNotFound":
         reason = f"the hub has no such revision, or no longer (HTTP {status}); "
         reason += "leave this step out, or take the present commit of its branch: "
-        reason += "python -m ebbtide lock --study FILE --follow MODEL/CHECKPOINT"
+        reason += "ebbtide lock --study FILE --follow MODEL/CHECKPOINT"
     elif code == "EntryNotFound":
         reason = f"no such file in this revision (HTTP {status}); check HF_ENDPOINT, or take the present "
-        reason += "commit of its branch: python -m ebbtide lock --study FILE --follow MODEL/CHECKPOINT"
+        reason += "commit of its branch: ebbtide lock --study FILE --follow MODEL/CHECKPOINT"
     elif status == 401 and authorized:
         reason = "the token from HF_TOKEN or the login file is invalid (HTTP 401); replace it"
     elif status in (401, 403):

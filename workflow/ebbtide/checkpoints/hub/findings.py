@@ -228,7 +228,7 @@ def _moved(model: HubModel, there: Sequence[Wanted]) -> Iterator[Finding]:
             f"{moved[0].name} was locked at {first.commit[:12]} and now points to {str(first.moved)[:12]}"
         )
         remedy = "check what changed; to use the new commit, "
-        remedy += f"python -m ebbtide lock --study FILE --follow {labels}"
+        remedy += f"ebbtide lock --study FILE --follow {labels}"
         yield finding("moved", model, moved, detail + _and_more(moved, "moved"), remedy=remedy)
     if gone:
         first = locked_of(gone[0])

@@ -50,7 +50,7 @@ def lock_study(
         A requested step is not on the hub, for a series without its own list of steps.
     """
     file = _LockFile(Path(path))
-    command = f"python -m ebbtide lock --study {' '.join(map(str, studies))} --follow"
+    command = f"ebbtide lock --study {' '.join(map(str, studies))} --follow"
     resolver = _Resolver(hub, read_lock(path), frozenset(follow), command)
     try:
         for model in models:
