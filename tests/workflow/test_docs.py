@@ -24,9 +24,12 @@ PAGES = [
 ]
 PROGRAMS = "snakemake|ebbtide|make|python|pip|sbatch|bash"
 MOST_BYTES = 8_000  # of the README
-PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_/]+\b|…|\[")  # STUDY, FILE, DIR, N, …
+PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_/]*\b|…|\[")  # STUDY, FILE, DIR, N, …
 NEEDS_HUB = re.compile(r"pythia_small|ebbtide pin|emergent_inabilities|overtraining\.yaml")
 TRAINS = re.compile(r"runs_ladder")
+
+
+TRIED: set[str] = set()
 
 
 def commands_of(text: str) -> list[str]:
@@ -90,7 +93,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page(page: Path, world: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in commands_of(page.read_text(encoding="utf-8")):
-        CHECKS[command.split()[0]](command, world, monkeypatch)
+        if command not in TRIED:  # on another page
+            CHECKS[command.split()[0]](command, world, monkeypatch)
+            TRIED.add(command)
 
 
 def _make(command: str, world: Checkout, _: object) -> None:
@@ -121,7 +126,8 @@ def _ebbtide(command: str, world: Checkout, _: object) -> None:
         return
     if "studies/my_run.yaml" in command or "studies/mine.yaml" in command:
         name = "my_run" if "my_run" in command else "mine"
-        world.run(f"snakemake --cores 1 --quiet all --configfile studies/{name}.yaml")
+        if not (world.path / f"results/{name}/summary.txt").exists():
+            world.run(f"snakemake --cores 1 --quiet all --configfile studies/{name}.yaml")
     if "requests.parquet" in command and not (world.path / "requests.parquet").exists():
         world.run("ebbtide freeze --task tasks/mine.yaml --to requests.parquet")
     if "doctor" in command:
@@ -131,8 +137,10 @@ def _ebbtide(command: str, world: Checkout, _: object) -> None:
 
 def _snakemake(command: str, world: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     first = command.partition(" || ")[0]
-    if PLACEHOLDER.search(command) or "--profile slurm" in command or "results/scores/pythia" in command:
+    if "--profile slurm" in command:
         return _files_exist(command, world, monkeypatch)
+    if PLACEHOLDER.search(command) or "results/scores/pythia" in command:
+        return None
     if "--unlock" in command or command == "snakemake --report":
         return None
     if NEEDS_HUB.search(command) or TRAINS.search(command):
