@@ -1,6 +1,7 @@
 """The pages of docs/ are in step with the code, and make a site without broken links."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,6 @@ def test_the_site_is_built_without_a_broken_link(tmp_path: Path) -> None:
 
 
 def test_links_of_the_readme_exist() -> None:
-    import re
-
     for page in ("README.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
             assert (ROOT / target).exists(), f"{page}: {target}"
