@@ -1,4 +1,4 @@
-"""Every command of the README and of the pages: run as it is written, or checked where it cannot be run here."""
+"""Every command of the README and the pages: run as written, or checked where it cannot be run here."""
 
 import re
 import shlex
@@ -57,7 +57,7 @@ def block(page: str, language: str, containing: str) -> str:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with the files that the pages speak of: the README's study, the task of docs/tasks.md, a model."""
+    """A checkout with what the pages speak of: the study of the README, the task of docs/tasks.md, a model."""
     world = Checkout(tmp_path_factory.mktemp("docs") / "checkout")
     path = world.path
     for step, scale in ((1000, 1.0), (2000, 1.1)):
