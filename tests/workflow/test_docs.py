@@ -57,7 +57,7 @@ def block(page: str, language: str, containing: str) -> str:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with what the pages speak of: the study of the README, the task of docs/tasks.md, a model."""
+    """A checkout with what the pages speak of: the study of the README, a task, a model."""
     world = Checkout(tmp_path_factory.mktemp("docs") / "checkout")
     path = world.path
     for step, scale in ((1000, 1.0), (2000, 1.1)):
