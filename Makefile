@@ -6,6 +6,8 @@
 # make bench   compare the engine with lm-evaluation-harness (options: BENCH="--rows memotrap")
 # make lock    resolve the dependencies of pyproject.toml into envs/cpu.txt
 # make outputs  write docs/outputs.md from the outputs that the rule files register
+# make reference  write docs/reference/ from the schemas and the help of the commands
+# make site    build the pages as a site in site/, which opens from a disk
 # make clean   remove results and logs of all studies (weights, tasks and the cell store stay)
 
 PYTHON ?= python3
@@ -13,7 +15,7 @@ CORES ?= all
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-long test-all drills lint bench lock outputs clean
+.PHONY: demo test test-long test-all drills lint bench lock outputs reference site clean
 
 demo: $(VENV)/.installed
 	snakemake --cores $(CORES)
@@ -59,6 +61,12 @@ lock:
 
 outputs: $(VENV)/.installed
 	snakemake outputs_page --forcerun outputs_page --cores 1 --quiet all
+
+reference: $(VENV)/.installed
+	PYTHONPATH=workflow python docs/make_reference.py
+
+site: $(VENV)/.installed-test
+	mkdocs build --quiet
 
 clean:
 	rm -rf results logs

@@ -1,17 +1,14 @@
 """Every recipe of docs/extending.md, applied to a copy of the checkout, and its commands run there."""
 
-import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from checkout import Checkout
 from workspace import ROOT, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
@@ -111,45 +108,8 @@ def missing(expected: list[str], output: str) -> str | None:
 RECIPES = recipes(DOCUMENT.read_text(encoding="utf-8"))
 
 
-class Checkout:
-    """A copy of what git tracks, with its package before all others."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        tracked = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
-        for name in filter(None, tracked.split("\0")):
-            if not (ROOT / name).is_file():
-                continue  # a link to a directory
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, path / name)  # with its date: a newer script would plan its rule
-        # So that `make` finds an installed environment; its programs come from PATH.
-        for name in ("python", "../.installed", "../.installed-test"):
-            (path / ".venv/bin").mkdir(parents=True, exist_ok=True)
-            (path / ".venv/bin" / name).touch()
-        own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        self.env = own | {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": str(path / "workflow"),
-            "PYTEST_DEBUG_TEMPROOT": str(path.parent),
-            "OMP_NUM_THREADS": "1",
-        }
-        self.run("git init --quiet && git add --all")
-
-    def run(self, command: str, directory: Path | None = None) -> str:
-        done = subprocess.run(
-            ["bash", "-c", f"set -o pipefail; {command}"],
-            cwd=directory or self.path,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            pytest.fail(f"{command}\nended with {done.returncode}:\n{done.stdout[-6000:]}")
-        return done.stdout
+class Recipes(Checkout):
+    """A checkout to which a recipe is applied."""
 
     def touched(self) -> set[str]:
         """Files that are new or changed, without those that git ignores."""
@@ -164,7 +124,7 @@ class Checkout:
             self.run(f"snakefmt --check {rules}")
 
 
-def on_small_study(command: str, checkout: Checkout, study: Workspace) -> tuple[str, Path]:
+def on_small_study(command: str, checkout: Recipes, study: Workspace) -> tuple[str, Path]:
     """The command, with the small study in place of the embedded one, and where it runs."""
     if "results/ladder/" not in command:
         return command, checkout.path
@@ -177,7 +137,7 @@ def on_small_study(command: str, checkout: Checkout, study: Workspace) -> tuple[
 @pytest.mark.parametrize("title", RECIPES)
 def test_the_recipe_works(title: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     recipe = RECIPES[title]
-    checkout = Checkout(tmp_path / "checkout")
+    checkout = Recipes(tmp_path / "checkout")
     for edit in recipe.edits:
         edit.apply(checkout.path)
     checkout.lint(recipe.paths)
