@@ -26,7 +26,7 @@ if STUDY.has_metrics():
         input:
             **OUTPUTS.tables_of_study(),
             metrics=METRICS,
-            flips=(
+            flipped=(
                 [f"{RESULTS}/flips.parquet"]
                 if f"{RESULTS}/flips.parquet" in OUTPUTS.named_files()
                 else []

@@ -5,6 +5,7 @@ from pathlib import Path
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
 from ebbtide.report.page.page import Content, report_page
+from ebbtide.statistics.flips.on_disk import read_flips
 from ebbtide.tables import METRICS, read_frame, read_tsv
 
 
@@ -20,6 +21,7 @@ def main(job) -> None:
         params.figures,
         params.captions,
         params.titles,
+        read_flips(job.input.flipped[0]) if job.input.get("flipped") else None,
     )
     directory = Path(job.output.page)
     directory.mkdir(parents=True, exist_ok=True)
