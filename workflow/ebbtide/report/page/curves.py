@@ -99,14 +99,13 @@ def chart(models: Sequence[str]) -> Mapping[str, Any]:
         symbolType="circle",
     )
     # viridis without its yellow end, which is too pale on white: sizes are ordered
-    colour = alt.Color(
-        "model:N",
-        sort=list(models),
-        legend=key,
-        scale=alt.Scale(scheme=alt.SchemeParams("viridis", extent=[0.0, 0.82])),
-    )
+    scheme = alt.SchemeParams("viridis", extent=[0.0, 0.82])
+    colour = alt.Color("model:N", legend=key, scale=alt.Scale(domain=list(models), scheme=scheme))
     x = alt.X(
-        "x:Q", title="x", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(labelExpr=SHORT, grid=True)
+        "x:Q",
+        title="x",
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(labelExpr=SHORT, labelOverlap="greedy", tickCount=8),
     )
     y = alt.Y("value:Q", title="value", scale=alt.Scale(zero=False))
     tooltip = [

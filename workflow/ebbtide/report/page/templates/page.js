@@ -86,6 +86,8 @@ async function draw() {
   byId("curve-title").textContent = (data.titles[task] || task) + ": " + metric + (words ? " (" + words + ")" : "");
   const spec = structuredClone(data.chart);
   spec.datasets.points = rows;
+  const empty = { best: !byId("marks").checked, low: !byId("bands").checked, chance: rows.every((row) => row.chance === null) };
+  spec.layer = spec.layer.filter((layer) => !empty[layer.encoding.y?.field] && (!layer.transform || rows.some((row) => row.alarm)));
   for (const layer of spec.layer) {
     layer.encoding.x.title = AXES[axis];
     if (layer.encoding.y) layer.encoding.y.title = metric;
