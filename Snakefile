@@ -46,6 +46,7 @@ include: "workflow/rules/scaling_trends.smk"
 include: "workflow/rules/scaling_laws.smk"
 include: "workflow/rules/summary.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:

@@ -3,6 +3,7 @@ Summary: outcomes of training and verdicts in words, and everything that readers
 
 INPUTS   the tables of the other stages, as far as the study has them
 OUTPUTS  results/{study}/summary.txt     printed at the end of every run that has anything to do
+         results/{study}/outcomes.tsv    the outcome of training of every model and task, as the summary says it
          results/{study}/notices.tsv     what was defaulted, dropped, truncated, tied, duplicated, not compared, …
 RERUNS   when one of these tables, the settings under `trajectories:` or `trends:`, the grid or the code change.
 """
@@ -34,6 +35,7 @@ OUTPUTS.tables(
     "summary",
     {
         "summary.txt": "outcomes of training and verdicts in words, and what to know before using them",
+        "outcomes.tsv": "the outcome of training of every model and task, with its evidence",
         "notices.tsv": "what was defaulted, dropped, truncated, tied, duplicated, reused or not compared",
     },
     when=STUDY.has_metrics(),
@@ -77,6 +79,7 @@ rule summary:
             caption="../report/notices.rst",
             category="Summary",
         ),
+        outcomes=f"{RESULTS}/outcomes.tsv",
     log:
         f"logs/summary/{STUDY.name}.log",
     priority: COMMON

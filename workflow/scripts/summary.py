@@ -30,6 +30,7 @@ def main(job) -> None:
     )
     found = outcomes(metrics, tables.get("trends"), tables.get("alarms"), **params.judging)
     write_tsv(notices_table(notices), job.output.notices)
+    write_tsv(found, job.output.outcomes)
     files = [f"{results}/{name}" for name in params.named]
     text = summarise(
         metrics,

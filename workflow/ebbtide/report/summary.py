@@ -45,8 +45,8 @@ def summarise(
     sections = [
         _grid(metrics),
         _outcome_lines(outcomes),
-        _verdict_lines(verdicts, _survival(robustness)),
-        _run_lines(runs),
+        verdict_lines(verdicts, robustness),
+        run_lines(runs),
         notice_lines(notices),
         [f"Files: {', '.join(files)}."] if files else [],
     ]
@@ -129,7 +129,8 @@ def _outcome(row: Mapping[Any, Any], widths: Mapping[str, int]) -> str:
     return f"{names}  {'; '.join(parts)}"
 
 
-def _run_lines(runs: pd.DataFrame | None) -> list[str]:
+def run_lines(runs: pd.DataFrame | None) -> list[str]:
+    """Return a heading and the sentences of a comparison of runs; none without one."""
     if runs is None or runs.empty:
         return []
     references = " and ".join(dict.fromkeys(runs["reference"]))
@@ -146,11 +147,12 @@ def _survival(robustness: pd.DataFrame | None) -> Mapping[tuple[str, str], str]:
     return {(row["task"], row["metric"]): f" ({row['survives']} choices)" for row in rows if row["survives"]}
 
 
-def _verdict_lines(verdicts: pd.DataFrame, survival: Mapping[tuple[str, str], str]) -> list[str]:
+def verdict_lines(verdicts: pd.DataFrame, robustness: pd.DataFrame | None = None) -> list[str]:
     """Return the verdicts of the regressions, by verdict; for those undecided, also the reason.
 
     Why a task has no regression is among the notices.
     """
+    survival = _survival(robustness)
     if verdicts.empty:
         return []
     several = set(verdicts.loc[verdicts["task"].duplicated(), "task"])

@@ -6,6 +6,7 @@ is named once.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 FORMATS = ("pdf", "png")  # of every figure, for print and for screens
 
@@ -99,6 +100,18 @@ class Outputs:
     def figure(self, name: str, form: str) -> str:
         """Return the path of a figure in one format."""
         return f"{self._results}/figures/{name}.{form}"
+
+    def pictures(self) -> dict[str, str]:
+        """Return the PNG file of each figure of this study, by its name."""
+        return {name: self.figure(name, "png") for names in self._figures.values() for name in names}
+
+    def captions(self) -> dict[str, str]:
+        """Return the description of each figure of this study, by its name."""
+        return {
+            Path(output.path).name.partition(".")[0]: output.description
+            for output in self._outputs
+            if "/figures/" in output.path and output.targets()
+        }
 
     def figures_by_stage(self) -> dict[str, list[str]]:
         """Return the names of the figures of this study, without suffix, by stage."""

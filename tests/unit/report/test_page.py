@@ -1,0 +1,221 @@
+"""The report page, opened in a real browser without a network."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from browser import opened
+from ebbtide.report.outcomes import outcomes
+from ebbtide.report.page.answer import answer
+from ebbtide.report.page.curves import MOST_POINTS, curve_data
+from ebbtide.report.page.examples import MOST_EXAMPLES, flip_data
+from ebbtide.report.page.page import Content, report_page
+from ebbtide.statistics.alarms.alarms import COLUMNS as ALARM_COLUMNS
+
+TOKENS = [100, 200, 400, 800]
+HOSTILE = "<script>alert('run')</script><img src=x onerror=alert(1)>\"'&</script>{{7*7}}\u2028"
+
+
+def metrics(
+    tasks: tuple[str, ...] = ("facts", "traps"), models: tuple[str, ...] = ("small", "large")
+) -> pd.DataFrame:
+    rows = []
+    for m, model in enumerate(models):
+        for t, task in enumerate(tasks):
+            for i, tokens in enumerate(TOKENS):
+                value = 0.5 + (0.1 if t == 0 else -0.1) * i + 0.013 * m
+                rows.append(
+                    {
+                        **{"model": model, "checkpoint": f"step{tokens}", "step": tokens, "tokens": tokens},
+                        **{"task": task, "metric": "accuracy", "value": value, "stderr": 0.02, "n": 100},
+                        **{"chance": 0.5, "source": "scored", "parameters_non_embedding": 10 ** (m + 3)},
+                        **{"parameters_total": 10 ** (m + 3), "parameters_nominal": 0},
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def alarms() -> pd.DataFrame:
+    row: dict[str, Any] = dict.fromkeys(ALARM_COLUMNS, np.nan) | {"group": "", "note": "", "allowed": ""}
+    row |= {"model": "large", "task": "traps", "metric": "accuracy", "against": "best", "n": 100}
+    first = {"checkpoint": "step200", "step": 200, "tokens": 200, "reference": "step100", "value": 0.413}
+    last = {"checkpoint": "step800", "step": 800, "tokens": 800, "reference": "step100", "value": 0.213}
+    return pd.DataFrame(
+        [
+            row
+            | first
+            | {"reference_value": 0.513, "change": -0.1, "p_adjusted": 0.2, "severity": "", "effect": -0.2}
+            | {"minimum_detectable_drop": 0.14},
+            row
+            | last
+            | {"reference_value": 0.513, "change": -0.3, "p_adjusted": 1e-6, "severity": "severe"}
+            | {"effect": -0.7},
+        ]
+    )
+
+
+def flips(prompt: str = "What is it?") -> tuple[pd.DataFrame, pd.DataFrame]:
+    pair = {"model": "large", "task": "traps", "metric": "accuracy", "from_model": "large", "from": "step100"}
+    pair |= {"to": "step800"}
+    examples = [
+        pair
+        | {
+            "example": f"e{i}",
+            "flip": "lost",
+            "rank": i + 1,
+            "prompt": prompt,
+            "shots": 0,
+            "choices": [" yes", " no"],
+        }
+        | {"probability_before": [0.75, 0.25], "probability_after": [0.125, 0.875], "right": [0]}
+        | {"chosen_before": 0, "chosen_after": 1, "value_before": 1.0, "value_after": 0.0}
+        | {"margin_lost": 3.0 - i / 10, "also_flipped": 1, "other_models": 1, "group_country": "France"}
+        for i in range(15)
+    ]
+    counts = pair | {"lost": 15, "gained": 0, "sentence": "15 of 100 examples went from right to wrong."}
+    return pd.DataFrame(examples), pd.DataFrame(
+        [counts | {"groups": "Of these, 15 of 15 in country=France.", "note": ""}]
+    )
+
+
+def content(prompt: str = "What is it?", **changes: Any) -> Content:
+    rows, of_alarms = changes.pop("metrics", metrics()), alarms()
+    examples, pairs = flips(prompt)
+    notices = pd.DataFrame(
+        [{"severity": "note", "kind": "dropped", "detail": "One row.", "remedy": "", "model": ""}]
+    )
+    tables = {
+        "outcomes": outcomes(rows, None, of_alarms, followed=["accuracy"]),
+        "alarms": of_alarms,
+        "flips": pairs,
+        "notices": notices.assign(checkpoint="", task="", count=1),
+    }
+    return Content(
+        "mine", rows, tables | changes.pop("tables", {}), ["accuracy"], {}, flips=examples, **changes
+    )
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("page") / "index.html"
+    file.write_text(report_page(content()), encoding="utf-8")
+    return file
+
+
+def test_the_page_answers_and_its_controls_work(file: Path) -> None:
+    with opened(file) as (page, complaints):
+        said = page.inner_text("#answer")
+        assert "1 of 2 tasks got worse over training: traps (all 2 models)." in said
+        assert "1 drop in 2 comparisons" in said
+        assert "0.513 → 0.213" in said
+        assert "A drop of accuracy below 0.14 could not have been seen" in said
+        assert (
+            "One row." in page.inner_text("#answer details", timeout=1000)
+            or page.locator("details.notices").count()
+        )
+        # the matrix has the changes of the table, and a cell leads to its curve
+        cells = page.locator("#matrix tbody td.c button").all_inner_texts()
+        assert cells == ["−0.3", "−0.3", "+0.3", "+0.3"]  # what got worse is first
+        page.locator("#matrix tbody tr").first.locator("button").first.click()
+        assert page.input_value("#task") == "traps"
+        page.select_option("#matrix-of", "large")
+        assert page.locator("#matrix td.worse2 button").all_inner_texts() == ["−0.3"]
+        # the values of the chosen curve are those of metrics.parquet
+        page.eval_on_selector("#curves > details", "of => { of.open = true; }")
+        page.wait_for_function("document.querySelectorAll('#values tbody tr').length === 8")
+        shown = [float(text) for text in page.locator("#values tbody td:nth-child(4)").all_inner_texts()]
+        wanted = metrics().query("task == 'traps'")["value"].tolist()
+        assert shown == pytest.approx(wanted, abs=1e-4)
+        page.locator("#models input").first.uncheck()
+        page.wait_for_function("document.querySelectorAll('#values tbody tr').length === 4")
+        page.select_option("#axis", "compute")
+        page.wait_for_function(
+            "document.querySelector('#values tbody td:nth-child(3)').textContent === '6000000'"
+        )
+        assert not complaints
+
+
+def test_an_alarm_shows_the_examples_that_flipped(file: Path) -> None:
+    with opened(file) as (page, complaints):
+        page.select_option("#matrix-of", "large")
+        page.locator("#matrix td.worse2 button").click()  # the alarm at step800
+        assert (
+            "15 of 100 examples went from right to wrong. Of these, 15 of 15 in country=France."
+            in page.inner_text("#pair-words")
+        )
+        found = page.locator("#flips article")
+        assert found.count() == MOST_EXAMPLES
+        first = found.first.inner_text()
+        assert "Example e0 · lost · margin lost 3 · also in 1 of 1 other models · country: France" in first
+        assert re.search(r"yes\s+\(right, chosen before\)\s+0\.75\s+0\.125", first)
+        page.locator("#matrix td.c button").first.click()  # step200 has no alarm: the command is shown
+        assert "--from step100 --to step200 --task traps" in page.inner_text("#pair-words")
+        assert page.locator("#flips article").count() == 0
+        assert not complaints
+
+
+def test_a_point_of_the_chart_shows_its_examples(file: Path) -> None:
+    with opened(file) as (page, complaints):
+        page.select_option("#task", "traps")
+        page.wait_for_function("document.getElementById('curve-title').textContent.startsWith('Traps')")
+        point = page.locator("#chart path[aria-label*='model: large; checkpoint: step800']").first
+        point.click()
+        page.wait_for_selector("#flips article")
+        assert page.locator("#flips article").count() == MOST_EXAMPLES
+        assert not complaints
+
+
+def test_texts_of_tasks_do_not_run(tmp_path: Path) -> None:
+    rows = metrics(tasks=("facts", HOSTILE), models=("small", HOSTILE))
+    notices = pd.DataFrame([{"severity": "warning", "kind": "dropped", "detail": HOSTILE, "remedy": HOSTILE}])
+    made = content(
+        HOSTILE, metrics=rows, tables={"notices": notices.assign(model=HOSTILE, checkpoint="", task="")}
+    )
+    file = tmp_path / "index.html"
+    file.write_text(report_page(made), encoding="utf-8")
+    with opened(file) as (page, complaints):
+        assert HOSTILE.replace("\u2028", " ")[:20] in page.inner_text("#answer")
+        page.select_option("#pair", index=1)
+        assert "<script>alert('run')</script>" in page.inner_text("#flips article >> nth=0")
+        page.select_option("#task", HOSTILE)
+        page.wait_for_timeout(300)
+        assert not complaints
+        assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
+
+
+def test_tables_sort_and_filter(file: Path) -> None:
+    with opened(file) as (page, complaints):
+        page.eval_on_selector_all("details", "all => all.forEach((of) => { of.open = true; })")
+        page.locator("#t-alarms th button", has_text="p_adjusted").click()
+        column = page.locator("#t-alarms th button").all_inner_texts().index("p_adjusted")
+        cells = page.locator(f"#t-alarms tbody td:nth-child({column + 1})")
+        assert cells.all_inner_texts() == ["1e-06", "0.2"]
+        page.fill("input.filter[data-table=t-alarms]", "severe")
+        assert page.locator("#t-alarms tbody tr:visible").count() == 1
+        assert not complaints
+
+
+def test_a_large_grid_leaves_out_what_is_not_followed_and_says_so() -> None:
+    rows = metrics(tasks=tuple(f"t{i}" for i in range(12)))
+    many = pd.concat([rows.assign(metric=name) for name in ("accuracy", *(f"m{i}" for i in range(500)))])
+    assert len(many) > MOST_POINTS
+    data, sentence = curve_data(many, ["accuracy"])
+    assert {curve["metric"] for curve in data["curves"]} == {"accuracy"}
+    assert sentence == "500 further metrics are in metrics.parquet only."
+
+
+def test_texts_beyond_the_budget_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ebbtide.report.page.examples.MOST_BYTES", 10)
+    found, sentence = flip_data(*flips())
+    assert found[0]["lost"] == 15
+    assert not found[0]["examples"]
+    assert sentence.startswith("The texts of 1 pair")
+
+
+def test_a_study_without_examples_has_an_answer() -> None:
+    found = outcomes(metrics(), None, None, followed=["accuracy"])
+    assert answer(found, None)[0].startswith("1 of 2 tasks")

@@ -1,0 +1,82 @@
+"""The answer of a study in sentences: what rose, what fell, how sure, and what could not have been seen."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ebbtide.metrics.direction import is_share
+from ebbtide.notices import counted, listed
+
+WORSE = ("got worse", "peaked, then got worse", "fell", "rose, then fell")
+BETTER = ("got better", "got worse, then better", "rose", "fell, then rose")
+MOST_TASKS = 6
+
+
+def answer(outcomes: pd.DataFrame, alarms: pd.DataFrame | None) -> list[str]:
+    """Return a few sentences, the most important first.
+
+    Parameters
+    ----------
+    outcomes
+        Rows of outcomes.tsv: one per model, task and followed metric.
+    alarms
+        Rows of alarms.tsv; None if the study has no examples.
+    """
+    found = [
+        _direction(outcomes, WORSE, "got worse over training"),
+        _direction(outcomes, BETTER, "got better"),
+        _undecided(outcomes),
+        *(_alarms(alarms) if alarms is not None and len(alarms) else []),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def _direction(outcomes: pd.DataFrame, which: Sequence[str], words: str) -> str:
+    of = outcomes[outcomes["outcome"].isin(which)]
+    if of.empty:
+        return "" if outcomes.empty else f"No task {words} in any model."
+    tasks: dict[str, int] = dict(of.groupby("task", sort=False)["model"].nunique())
+    models: dict[str, int] = dict(outcomes.groupby("task", sort=False)["model"].nunique())
+    parts = []
+    for task, count in sorted(tasks.items(), key=lambda of: -of[1]):
+        share = f"all {count}" if count == models[task] else f"{count} of {models[task]}"
+        parts.append(f"{task} ({share} models)" if models[task] > 1 else task)
+    return f"{len(tasks)} of {counted(len(models), 'task')} {words}: {listed(parts, MOST_TASKS)}."
+
+
+def _undecided(outcomes: pd.DataFrame) -> str:
+    count = int((outcomes["outcome"] == "undecided").sum())
+    flat = int((outcomes["outcome"] == "no change").sum())
+    parts = [f"{counted(count, 'curve')} of {len(outcomes)} undecided"] if count else []
+    parts += [f"{counted(flat, 'curve')} without a change"] if flat else []
+    return f"{' and '.join(parts).capitalize()}." if parts else ""
+
+
+def _alarms(alarms: pd.DataFrame) -> list[str]:
+    whole = alarms[alarms["group"] == ""]
+    raised = whole[whole["severity"] != ""]
+    quiet = whole[whole["severity"] == ""]
+    keys = ["model", "task", "metric", "checkpoint"]
+    sentences = []
+    if raised.empty:
+        sentences.append(f"No alarm in {counted(len(whole), 'comparison')} of checkpoints.")
+    else:
+        worst = raised.iloc[int(raised["effect"].abs().to_numpy().argmax())]
+        drops = len(raised.drop_duplicates(keys))
+        sentences.append(
+            f"{counted(drops, 'drop')} in {counted(len(whole), 'comparison')} of checkpoints; the largest: "
+            f"{worst['task']}, {worst['model']} at {worst['checkpoint']}, {worst['metric']} "
+            f"{worst['reference_value']:.3g} → {worst['value']:.3g} (p_adj {_p(worst['p_adjusted'])})."
+        )
+    for metric, rows in quiet.groupby("metric", sort=False):
+        seen = rows["minimum_detectable_drop"].dropna()
+        if len(seen) and is_share(str(metric), [0.0, 1.0]):
+            sentences.append(
+                f"A drop of {metric} below {seen.median():.2g} could not have been seen in half of the "
+                f"comparisons without an alarm (80 % power; {seen.min():.2g} to {seen.max():.2g})."
+            )
+    return sentences
+
+
+def _p(value: float) -> str:
+    return "< 1e-16" if value < 1e-16 else f"= {value:.2g}"

@@ -1,0 +1,146 @@
+"""Curves of the page: the data of every curve, compact, and the chart that draws a choice of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ebbtide.metrics.chosen import main_metric, metrics_by_task
+from ebbtide.metrics.direction import direction_of, is_share, sign_of, unit_of
+from ebbtide.report.page.numbers import rounded
+from ebbtide.statistics.panel import in_training_order
+
+MOST_POINTS = 40_000  # with more, only main and followed metrics are on the page
+
+
+READ = {"value": "value", "low": "low (95 %)", "high": "high (95 %)"}  # numbers of the tooltip
+# 300B tokens and 1e21 FLOP: SI prefixes but for G, which readers of this field write B
+SHORT = "datum.value < 1e15 ? replace(format(datum.value, '~s'), 'G', 'B') : format(datum.value, '.0e')"
+
+
+def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Return the curves of all models, and a sentence if some metrics are left out.
+
+    Parameters
+    ----------
+    metrics
+        Rows of `tables.METRICS`.
+    followed
+        `trajectories.metrics`, which are never left out.
+
+    Returns
+    -------
+    `models`: name → parameters, and names, steps and tokens of its checkpoints (arrays of length T).
+    `metrics`: name → unit, direction, sign and whether it is a share. `curves`: task, metric, model, values
+    and standard errors (arrays of length T; null where there is no value), and chance.
+    """
+    whole = metrics[~metrics["metric"].str.contains("[", regex=False)]
+    left = ""
+    if len(whole) > MOST_POINTS:
+        found = metrics_by_task(whole)
+        kept = {(task, n) for task, names in found.items() for n in (main_metric(names), *followed)}
+        keys = pd.MultiIndex.from_frame(whole[["task", "metric"]])
+        few = whole[keys.isin(kept)]
+        more = whole["metric"].nunique() - few["metric"].nunique()
+        left = f"{more} further metrics are in metrics.parquet only."
+        whole = few
+    models: dict[str, Any] = {}
+    curves = []
+    for model, of_model in whole.groupby("model", sort=False):
+        checkpoints = in_training_order(of_model.drop_duplicates("checkpoint"))
+        index = pd.Index(checkpoints["checkpoint"])
+        sizes = of_model[["parameters_non_embedding", "parameters_total", "parameters_nominal"]].max()
+        models[str(model)] = {
+            "parameters": next((int(size) for size in sizes if size > 0), 0),
+            "checkpoints": list(index),
+            "steps": checkpoints["step"].astype(int).tolist(),
+            "tokens": checkpoints["tokens"].astype(int).tolist(),
+        }
+        for (task, metric), rows in of_model.groupby(["task", "metric"], sort=False):
+            ordered = rows.drop_duplicates("checkpoint").set_index("checkpoint").reindex(index)
+            chance = ordered["chance"].dropna()
+            curves.append(
+                {
+                    "task": str(task),
+                    "metric": str(metric),
+                    "model": str(model),
+                    "values": [rounded(value) for value in ordered["value"]],
+                    "stderrs": [rounded(value) for value in ordered["stderr"]],
+                    "chance": rounded(chance.iloc[-1]) if len(chance) else None,
+                }
+            )
+    properties = {
+        str(name): {
+            "unit": unit_of(str(name)),
+            "direction": direction_of(str(name)),
+            "sign": sign_of(str(name)),
+            "share": bool(is_share(str(name), rows["value"].dropna())),
+        }
+        for name, rows in whole.groupby("metric", sort=False)
+    }
+    order = sorted(models, key=lambda name: models[name]["parameters"])
+    return {"models": {name: models[name] for name in order}, "metrics": properties, "curves": curves}, left
+
+
+def chart(models: Sequence[str]) -> Mapping[str, Any]:
+    """Return the Vega-Lite specification of curves, with empty data sets `points` and `alarms`.
+
+    The script of the page fills them: `model, x, value, low, high, best, chance, checkpoint, examples`.
+    """
+    import altair as alt
+
+    key = alt.Legend(
+        title=None,
+        orient="bottom",
+        columns=4,
+        symbolLimit=40,
+        labelLimit=220,
+        symbolOpacity=1,
+        symbolType="circle",
+    )
+    # viridis without its yellow end, which is too pale on white: sizes are ordered
+    scheme = alt.SchemeParams("viridis", extent=[0.0, 0.82])
+    colour = alt.Color("model:N", legend=key, scale=alt.Scale(domain=list(models), scheme=scheme))
+    x = alt.X(
+        "x:Q",
+        title="x",
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(labelExpr=SHORT, labelOverlap="greedy", tickCount=8),
+    )
+    y = alt.Y("value:Q", title="value", scale=alt.Scale(zero=False))
+    tooltip = [
+        *(alt.Tooltip(f"{field}:N", title=field) for field in ("model", "checkpoint", "alarm")),
+        *(alt.Tooltip(f"{field}:Q", format=".4~g", title=title) for field, title in READ.items()),
+    ]
+    points = alt.NamedData(name="points")
+    base = alt.Chart(points)
+    band = base.mark_area(opacity=0.15).encode(
+        x=x, y=alt.Y("low:Q", title="value"), y2="high:Q", color=colour
+    )
+    line = base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour)
+    best = base.mark_line(interpolate="step-after", strokeDash=[2, 3], strokeWidth=1, opacity=0.7).encode(
+        x=x, y="best:Q", color=colour
+    )
+    chance = base.mark_line(strokeDash=[6, 4], strokeWidth=1, color="#808080").encode(
+        x=x, y="chance:Q", detail="model:N"
+    )
+    marks = base.mark_point(filled=True, size=45, opacity=1, cursor="pointer").encode(
+        x=x, y=y, color=colour, tooltip=tooltip
+    )
+    alarms = (
+        base.mark_point(
+            shape="triangle-down",
+            filled=True,
+            size=110,
+            color="#d55e00",
+            opacity=1,
+            yOffset=-12,
+            cursor="pointer",
+        )
+        .encode(x=x, y=y, tooltip=tooltip)
+        .transform_filter("datum.alarm != ''")
+    )
+    layered = alt.layer(chance, band, best, line, marks, alarms).properties(width="container", height=360)
+    spec: dict[str, Any] = layered.configure_view(stroke=None).to_dict(validate=False)
+    spec["datasets"] = {"points": []}
+    return spec

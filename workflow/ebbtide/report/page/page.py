@@ -1,0 +1,177 @@
+"""The report page: tables and figures of a study in one self-contained HTML file, with the answer first."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ebbtide.metrics.chosen import drawn_metrics
+from ebbtide.report.page.answer import answer
+from ebbtide.report.page.curves import chart, curve_data
+from ebbtide.report.page.examples import flip_data
+from ebbtide.report.page.images import data_uri
+from ebbtide.report.page.matrix import checkpoint_changes, model_matrix
+from ebbtide.report.page.numbers import shown
+from ebbtide.report.page.sections import Section, sections_of
+from ebbtide.titles import title
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_ROWS = 60  # of a table on the page
+MOST_NOTICES = 200
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a page is made of.
+
+    Attributes
+    ----------
+    study
+        Name of the study.
+    metrics
+        Rows of `tables.METRICS`.
+    tables
+        Name of a table without suffix → its rows, for those that the study has.
+    followed
+        `trajectories.metrics`.
+    figures
+        Name of a figure → its PNG file.
+    captions
+        Name of a figure → its caption, for readers who do not see it.
+    titles
+        Task → title.
+    flips
+        Rows of flips.parquet.
+    """
+
+    study: str
+    metrics: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame]
+    followed: Sequence[str]
+    figures: Mapping[str, str]
+    captions: Mapping[str, str] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
+    flips: pd.DataFrame | None = None
+
+
+def report_page(content: Content) -> str:
+    """Return the page.
+
+    All texts are escaped. The content security policy allows the scripts of the page alone, by their hashes;
+    the charts compile expressions, so it must allow `eval`, which reaches no text of a task.
+    """
+    import vl_convert
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
+    tables = content.tables
+    outcomes, alarms = tables["outcomes"], tables.get("alarms")
+    curves, few_curves = curve_data(content.metrics, content.followed)
+    changes, few_changes = checkpoint_changes(alarms)
+    flips, few_flips = flip_data(content.flips, tables.get("flips"))
+    sizes = pd.Series({name: model["parameters"] for name, model in curves["models"].items()}, dtype=float)
+    data = {
+        "study": content.study,
+        **curves,
+        "matrix": model_matrix(outcomes, sizes),
+        "changes": changes,
+        "flips": flips,
+        "main": drawn_metrics(content.metrics),
+        "titles": {task: content.titles.get(task, title(task)) for task in content.metrics["task"].unique()},
+        "chart": chart(list(curves["models"])),
+    }
+    runtime = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    return environment.get_template("page.html.jinja").render(
+        study=content.study,
+        counts=_counts(content.metrics),
+        fake=int((content.metrics["source"] == "fake").sum()),
+        answer=answer(outcomes, alarms),
+        notices=_notices(tables.get("notices")),
+        left_out=[text for text in (few_curves, few_changes, few_flips) if text],
+        sections=[_section(section, content) for section in sections_of(tables)],
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        data=Markup(_json(data)),
+        runtime=Markup(runtime.replace("</script", "<\\/script")),
+        script=Markup(script),
+        hashes=[_hash(runtime.replace("</script", "<\\/script")), _hash(script)],
+    )
+
+
+def _counts(metrics: pd.DataFrame) -> dict[str, int]:
+    cells = metrics[["model", "checkpoint", "task"]].drop_duplicates()
+    return {
+        "cells": len(cells),
+        "models": cells["model"].nunique(),
+        "checkpoints": cells["checkpoint"].nunique(),
+        "tasks": cells["task"].nunique(),
+    }
+
+
+def _notices(notices: pd.DataFrame | None) -> list[dict[str, Any]]:
+    return [] if notices is None else notices.fillna("").to_dict("records")[:MOST_NOTICES]  # type: ignore[return-value]
+
+
+def _section(section: Section, content: Content) -> dict[str, Any]:
+    return {
+        "name": section.name,
+        "title": section.title,
+        "result": section.result(content.tables),
+        "figures": [
+            {
+                "name": name,
+                "uri": data_uri(content.figures[name]),
+                "caption": content.captions.get(name, title(name)),
+            }
+            for name in section.figures
+            if name in content.figures
+        ],
+        "tables": [
+            _table(name, content.tables[name])
+            for name in section.tables
+            if name in content.tables and len(content.tables[name])
+        ],
+        "method": section.method,
+        "page": section.page,
+    }
+
+
+def _table(name: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the head of a table as texts; columns that are empty throughout are left out."""
+    head = rows.head(MOST_ROWS)
+    columns = [column for column in rows if rows[column].astype(object).map(lambda v: shown(v) != "").any()]
+    return {
+        "name": name,
+        "columns": [str(column) for column in columns],
+        "numeric": [pd.api.types.is_numeric_dtype(rows[column]) for column in columns],
+        "rows": [
+            [shown(value) for value in row] for row in head[columns].astype(object).itertuples(index=False)
+        ],
+        "count": len(rows),
+        "more": len(rows) - len(head),
+        "empty": [str(column) for column in rows if column not in columns],
+    }
+
+
+def _json(data: object) -> str:
+    """Return JSON that may be the text of a script element: nothing in it ends the element or is markup."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    for character, escape in (
+        ("<", "\\u003c"),
+        (">", "\\u003e"),
+        ("&", "\\u0026"),
+        ("\u2028", "\\u2028"),
+        ("\u2029", "\\u2029"),
+    ):
+        text = text.replace(character, escape)
+    return text
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

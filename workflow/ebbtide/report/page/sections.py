@@ -1,0 +1,238 @@
+"""Sections of the page, one per stage: sentences of result, figures, tables, the method."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ebbtide.notices import counted, listed
+from ebbtide.report.summary import run_lines, verdict_lines
+from ebbtide.statistics.alarms.alarms import SEVERITIES
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of a stage.
+
+    Attributes
+    ----------
+    result
+        Function from the tables of the study to sentences of result; the first table must exist.
+    figures, tables
+        Names without suffix, as far as the study has them.
+    method
+        Two or three sentences.
+    page
+        Page of the documentation.
+    """
+
+    name: str
+    title: str
+    result: Callable[[Tables], list[str]]
+    figures: Sequence[str]
+    tables: Sequence[str]
+    method: str
+    page: str
+
+
+def _alarms(tables: Tables) -> list[str]:
+    rows = tables["alarms"]
+    whole = rows[rows["group"] == ""]
+    raised = whole[whole["severity"] != ""]
+    rank = raised["severity"].map({name: i for i, name in enumerate(SEVERITIES)})
+    worst = rank.groupby([raised[name] for name in ("model", "task", "metric", "checkpoint")]).max()
+    counts = ", ".join(
+        f"{int((worst == i).sum())} {name}" for i, name in reversed(list(enumerate(SEVERITIES)))
+    )
+    return [
+        f"{counted(len(worst), 'drop')} ({counts}) in {counted(len(whole), 'comparison')} of checkpoints."
+    ]
+
+
+def _trends(tables: Tables) -> list[str]:
+    counts = tables["trends"]["class"].value_counts()
+    classes = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return [f"{counted(len(tables['trends']), 'curve')}: {classes}."]
+
+
+def _forgetting(tables: Tables) -> list[str]:
+    rows = tables["forgetting"]
+    forgets = rows[rows["verdict"] == "forgets"]
+    if forgets.empty:
+        return [f"No curve of {len(rows)} forgets examples beyond noise."]
+    tasks = forgets["task"].drop_duplicates()
+    return [
+        f"{counted(len(forgets), 'curve')} of {len(rows)} forget examples beyond noise: {listed(tasks, 6)}."
+    ]
+
+
+def _early_warning(tables: Tables) -> list[str]:
+    rows = tables["early_warning"]
+    tested = rows[rows["p_adjusted"].notna()]
+    ahead = tested[(tested["p_adjusted"] < 0.05) & (tested["lead"] > 0)]
+    if tested.empty:
+        return ["No accuracy falls together with a signal, so nothing could have warned."]
+    pairs = counted(len(tested), "pair")
+    return [f"In {len(ahead)} of {pairs} of curve and signal, the signal falls before accuracy."]
+
+
+def _robustness(tables: Tables) -> list[str]:
+    rows = tables["robustness_verdicts"]
+    known = rows[rows["base"] != ""]
+    return [
+        f"{row['task']}: {row['base']}, and so under {row['survives']} choices of the analysis."
+        for row in known.to_dict("records")[:8]
+    ]
+
+
+def _resolution(tables: Tables) -> list[str]:
+    rows = tables["resolution"].drop_duplicates(["task", "metric"], keep="last")
+    parts = [
+        f"{verdict}: {listed(of['task'], 6)}"
+        for verdict, of in rows.groupby("verdict", sort=False)
+        if len(of)
+    ]
+    return [f"At the largest size. {'; '.join(parts)}."] if parts else []
+
+
+def _proxies(tables: Tables) -> list[str]:
+    if "proxies" not in tables:
+        return []
+    rows = tables["proxies"]
+    good, bad = (rows[rows["verdict"] == verdict] for verdict in ("supported", "runs against"))
+    sentences = (
+        [f"Supported proxies: {listed((good['task'] + ': ' + good['proxy']), 6)}."] if len(good) else []
+    )
+    if len(bad):
+        sentences.append(
+            f"Metrics that run against the followed one: {listed(bad['task'] + ': ' + bad['proxy'], 6)}."
+        )
+    return sentences or ["No other metric is supported as a proxy."]
+
+
+def _scaling_laws(tables: Tables) -> list[str]:
+    rows = tables["predictions"]
+    return [f"{counted(len(rows), 'prediction')} of larger runs."]
+
+
+def _scaling_trends(tables: Tables) -> list[str]:
+    counts = tables["scale_trends"]["class"].value_counts()
+    return [f"Against training compute: {', '.join(f'{n} {name}' for name, n in counts.items())}."]
+
+
+SECTIONS = (
+    Section(
+        "runs",
+        "Runs compared",
+        lambda tables: run_lines(tables["run_sentences"]),
+        ("run_matrix", "run_curves"),
+        ("run_verdicts", "seeds", "run_arms"),
+        "Arms are compared at equal training tokens and size, over their last checkpoints. The interval "
+        "joins the noise of examples, checkpoints and seeds; p is adjusted over the family.",
+        "runs.md",
+    ),
+    Section(
+        "alarms",
+        "Alarms",
+        _alarms,
+        ("alarms", "changes"),
+        ("alarms", "flips", "not_compared"),
+        "Each checkpoint is compared with the previous one, the best so far and a baseline, on the same "
+        "examples: McNemar's mid-p test for right and wrong, a permutation test for other metrics. p is "
+        "adjusted by Benjamini–Hochberg.",
+        "statistics.md",
+    ),
+    Section(
+        "trends",
+        "Trends",
+        _trends,
+        ("trends",),
+        ("trends", "trend_differences", "trend_seeds"),
+        "Slopes are over log10 training tokens, with intervals by resampling examples. A class needs a "
+        "significant rise or fall among all pairs of checkpoints, controlled together.",
+        "statistics.md",
+    ),
+    Section(
+        "forgetting",
+        "Forgetting",
+        _forgetting,
+        ("forgetting",),
+        ("forgetting", "forgotten_together", "forgotten_examples"),
+        "An example is learned after a streak of right answers, and forgotten after as many wrong ones at "
+        "the end. Counts are compared with what the same answers give in random order.",
+        "statistics.md",
+    ),
+    Section(
+        "early_warning",
+        "Early warning",
+        _early_warning,
+        ("early_warning",),
+        ("early_warning",),
+        "For each falling accuracy: does margin, coverage or choice probability fall earlier? The lead is "
+        "in decades of tokens.",
+        "statistics.md",
+    ),
+    Section(
+        "verdicts",
+        "Regression on size and training tokens",
+        lambda tables: verdict_lines(tables["verdicts"], tables.get("robustness_verdicts")),
+        ("paper",),
+        ("verdicts", "regressions", "example_model"),
+        "Per task, z(metric) ~ z(log10 N) × z(log10 D) by least squares. An ability ebbs if its slope "
+        "over tokens is negative and significant and the largest model ended lower.",
+        "statistics.md",
+    ),
+    Section(
+        "robustness_verdicts",
+        "Robustness",
+        _robustness,
+        ("robustness",),
+        ("robustness_verdicts", "robustness"),
+        "Every regression again with one choice changed: how size is counted, HC3 or clustered errors, "
+        "random slopes, quasi-binomial, a model left out, another correction of p.",
+        "statistics.md",
+    ),
+    Section(
+        "resolution",
+        "What each benchmark can tell",
+        lambda tables: [*_resolution(tables), *_proxies(tables)],
+        ("resolution",),
+        ("resolution", "proxies"),
+        "Signal is the spread of runs or sizes, noise the scatter of checkpoints around a line, of "
+        "examples, and of seeds where known. A proxy must order runs as the followed metric does.",
+        "resolution.md",
+    ),
+    Section(
+        "scale_trends",
+        "Scaling trends",
+        _scaling_trends,
+        (),
+        ("scale_trends", "scale_points"),
+        "Every model is a point at its training compute C = 6 N D; the class of each curve follows from "
+        "pairwise tests.",
+        "scaling.md",
+    ),
+    Section(
+        "predictions",
+        "Scaling laws",
+        _scaling_laws,
+        (),
+        ("predictions", "fits", "sensitivity"),
+        "Laws of loss and downstream error are fitted to small runs and checked on larger ones; "
+        "parameters that the runs do not identify are named.",
+        "scaling.md",
+    ),
+)
+
+
+def sections_of(tables: Tables) -> list[Section]:
+    """Return the sections whose first table the study has, with rows."""
+    first = {"runs": "run_sentences"}
+    found = []
+    for section in SECTIONS:
+        name = first.get(section.name, section.name)
+        if name in tables and len(tables[name]):
+            found.append(section)
+    return found

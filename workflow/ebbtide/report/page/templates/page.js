@@ -1,0 +1,287 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const models = Object.keys(data.models), tasks = [...new Set(data.curves.map((curve) => curve.task))];
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const number = (value) => (value === null || value === undefined ? "" : String(Number(Number(value).toPrecision(4))));
+const signed = (value) => (value === null ? "" : (value > 0 ? "+" : "") + String(Number(value.toPrecision(3))).replace("-", "−"));
+
+function element(name, text, attributes) {
+  const made = document.createElement(name);
+  if (text !== undefined && text !== null) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes || {})) made.setAttribute(key, value);
+  return made;
+}
+
+function fill(select, options) {
+  select.replaceChildren(...options.map(([value, text]) => element("option", text, { value })));
+}
+
+/* Curves */
+
+function chosenModels() {
+  return [...byId("models").querySelectorAll("input:checked")].map((box) => box.value);
+}
+
+function metricsOf(task) {
+  const found = [...new Set(data.curves.filter((curve) => curve.task === task).map((curve) => curve.metric))];
+  const main = (data.main[task] || []).filter((name) => found.includes(name));
+  return [...main, ...found.filter((name) => !main.includes(name))];
+}
+
+function alarmsOf(task, metric) {
+  const found = new Map();
+  for (const [model, t, m, checkpoint, against, reference, change, p, severity] of data.changes) {
+    if (t !== task || m !== metric || !severity) continue;
+    const key = model + "\u0000" + checkpoint;
+    const words = severity + ": " + signed(change) + " against " + (against === "best" ? "its best" : "the " + against) + " (" + reference + ")";
+    found.set(key, found.has(key) ? found.get(key) + "; " + words : words);
+  }
+  return found;
+}
+
+function place(model, index, axis) {
+  const of = data.models[model];
+  if (axis === "steps") return of.steps[index];
+  if (axis === "compute") return 6 * of.parameters * of.tokens[index];
+  return of.tokens[index];
+}
+
+function rowsOf(task, metric, axis) {
+  const wanted = new Set(chosenModels()), of = data.metrics[metric], alarms = alarmsOf(task, metric), rows = [];
+  for (const curve of data.curves) {
+    if (curve.task !== task || curve.metric !== metric || !wanted.has(curve.model)) continue;
+    let best = null;
+    curve.values.forEach((value, index) => {
+      const x = place(curve.model, index, axis), checkpoint = data.models[curve.model].checkpoints[index];
+      if (value === null || !(x > 0)) return;
+      if (best === null || of.sign * value > of.sign * best) best = value;
+      const reach = curve.stderrs[index] === null ? null : 1.959964 * curve.stderrs[index];
+      const end = (v) => (of.share ? Math.min(1, Math.max(0, v)) : v);
+      rows.push({
+        model: curve.model, checkpoint, x, value, chance: curve.chance,
+        low: reach === null || !byId("bands").checked ? null : end(value - reach),
+        high: reach === null || !byId("bands").checked ? null : end(value + reach),
+        best: byId("marks").checked ? best : null,
+        alarm: alarms.get(curve.model + "\u0000" + checkpoint) || "",
+      });
+    });
+  }
+  return rows;
+}
+
+const AXES = { tokens: "training tokens", steps: "training step", compute: "training compute, 6ND (FLOP)" };
+
+function axesKnown() {
+  for (const option of byId("axis").options) {
+    option.disabled = !models.some((model) => data.models[model].steps.some((_, i) => place(model, i, option.value) > 0));
+  }
+  if (byId("axis").selectedOptions[0].disabled) byId("axis").value = [...byId("axis").options].find((o) => !o.disabled)?.value ?? "tokens";
+}
+
+async function draw() {
+  const task = byId("task").value, metric = byId("metric").value, axis = byId("axis").value;
+  const rows = rowsOf(task, metric, axis), of = data.metrics[metric];
+  const words = [of.unit, of.direction].filter(Boolean).join(", ");
+  byId("curve-title").textContent = (data.titles[task] || task) + ": " + metric + (words ? " (" + words + ")" : "");
+  const spec = structuredClone(data.chart);
+  spec.datasets.points = rows;
+  const empty = { best: !byId("marks").checked, low: !byId("bands").checked, chance: rows.every((row) => row.chance === null) };
+  spec.layer = spec.layer.filter((layer) => !empty[layer.encoding.y?.field] && (!layer.transform || rows.some((row) => row.alarm)));
+  for (const layer of spec.layer) {
+    layer.encoding.x.title = AXES[axis];
+    if (layer.encoding.y) layer.encoding.y.title = metric;
+  }
+  const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+  const line = getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
+  spec.background = "transparent";
+  spec.config = { ...spec.config, axis: { labelColor: ink, titleColor: ink, gridColor: line, labelFontSize: 12, titleFontSize: 13 }, legend: { labelColor: ink, labelFontSize: 12 } };
+  const { view } = await vegaEmbed("#chart", spec, { actions: { export: true, source: false, compiled: false, editor: false } });
+  view.addEventListener("click", (_, item) => {
+    if (item && item.datum && item.datum.checkpoint) showPairs(item.datum.model, task, metric, item.datum.checkpoint);
+  });
+  tabulate(rows, metric, axis);
+}
+
+function tabulate(rows, metric, axis) {
+  const head = element("tr");
+  for (const name of ["model", "checkpoint", AXES[axis], metric, "low", "high", "chance", "alarm"]) {
+    const cell = element("th", undefined, { scope: "col" });
+    cell.append(element("button", name, { type: "button" }));
+    head.append(cell);
+  }
+  const body = element("tbody");
+  for (const row of rows) {
+    const line = element("tr");
+    for (const value of [row.model, row.checkpoint]) line.append(element("td", value));
+    for (const value of [row.x, row.value, row.low, row.high, row.chance]) line.append(element("td", number(value), { class: "n" }));
+    line.append(element("td", row.alarm));
+    body.append(line);
+  }
+  const top = element("thead");
+  top.append(head);
+  byId("values").replaceChildren(top, body);
+  sortable(byId("values"));
+}
+
+/* Matrix */
+
+function matrix() {
+  const of = byId("matrix-of").value;
+  byId("against-label").hidden = of === "";
+  const [columns, rows] = of === "" ? overTraining() : overCheckpoints(of, byId("matrix-against").value);
+  const head = element("tr");
+  head.append(element("th", "task", { scope: "col" }), element("th", "metric", { scope: "col" }), ...columns.map((name) => element("th", name, { scope: "col", class: "n" })));
+  const body = element("tbody");
+  for (const row of rows) {
+    const line = element("tr");
+    line.append(element("th", data.titles[row.task] || row.task, { scope: "row" }), element("td", row.metric));
+    for (const column of columns) {
+      const cell = row.cells[column], td = element("td", undefined, { class: "c " + (cell ? cell.look : "none") });
+      if (cell) {
+        const button = element("button", signed(cell.change), { type: "button", title: cell.words, "aria-label": row.task + ", " + column + ": " + cell.words });
+        button.addEventListener("click", () => choose(row.task, row.metric, cell));
+        td.append(button);
+      }
+      line.append(td);
+    }
+    body.append(line);
+  }
+  const top = element("thead");
+  top.append(head);
+  byId("matrix").replaceChildren(top, body);
+}
+
+const LOOKS = { "got worse": "worse2", "fell": "none", "peaked, then got worse": "worse1", "got worse, then better": "worse1", "got better": "better" };
+
+function overTraining() {
+  const rows = data.matrix.rows.map((row) => ({
+    task: row.task, metric: row.metric,
+    cells: Object.fromEntries(Object.entries(row.cells).map(([model, cell]) => [model, {
+      ...cell, look: LOOKS[cell.outcome] || "none", words: cell.outcome + ", " + number(cell.first) + " → " + number(cell.last),
+    }])),
+  }));
+  return [data.matrix.models, rows];
+}
+
+function overCheckpoints(model, against) {
+  const rows = new Map();
+  for (const [m, task, metric, checkpoint, kind, reference, change, p, severity, worse] of data.changes) {
+    if (m !== model || kind !== against) continue;
+    const key = task + "\u0000" + metric;
+    if (!rows.has(key)) rows.set(key, { task, metric, cells: {} });
+    const clear = p !== null && p < 0.05;
+    const look = severity === "severe" || severity === "moderate" ? "worse2" : severity ? "worse1" : clear && !worse ? "better" : "none";
+    rows.get(key).cells[checkpoint] = { change, look, checkpoint, model, words: signed(change) + " against " + reference + (severity ? ", " + severity + " alarm" : "") + (p === null ? "" : ", adjusted p " + number(p)) };
+  }
+  const names = data.models[model].checkpoints.filter((name) => [...rows.values()].some((row) => row.cells[name]));
+  return [names, [...rows.values()]];
+}
+
+function choose(task, metric, cell) {
+  byId("task").value = task;
+  fill(byId("metric"), metricsOf(task).map((name) => [name, name]));
+  byId("metric").value = metric;
+  draw();
+  if (cell.checkpoint) showPairs(cell.model, task, metric, cell.checkpoint);
+  byId("curves").scrollIntoView({ behavior: "auto" });
+}
+
+/* Flipped examples */
+
+const nameOf = (pair) => pair.task + ", " + pair.model + ": " + pair.from + " → " + pair.to + " (" + pair.metric + ", " + pair.lost + " lost, " + pair.gained + " gained)";
+
+function showPairs(model, task, metric, checkpoint) {
+  const index = data.flips.findIndex((pair) => pair.model === model && pair.task === task && pair.metric === metric && pair.to === checkpoint);
+  if (index >= 0) {
+    byId("pair").value = String(index);
+    showPair(index);
+  } else {
+    const of = data.models[model].checkpoints, before = of[of.indexOf(checkpoint) - 1] || checkpoint;
+    byId("pair").value = "";
+    byId("pair-words").textContent = "No alarm at " + checkpoint + " of " + model + " on " + task + ". The examples that changed: ebbtide flips STUDY --model " + model + " --from " + before + " --to " + checkpoint + " --task " + task;
+    byId("flips").replaceChildren();
+  }
+}
+
+function showPair(index) {
+  const pair = data.flips[index];
+  if (!pair) return byId("flips").replaceChildren();
+  byId("pair-words").textContent = [pair.sentence, pair.groups, pair.note].filter(Boolean).join(" ");
+  byId("flips").replaceChildren(...pair.examples.map((example) => flip(example, pair)));
+  if (!pair.examples.length) byId("flips").append(element("p", "The texts of this pair are not on the page: ebbtide flips STUDY --model " + pair.model + " --from " + pair.from + " --to " + pair.to + " --task " + pair.task, { class: "note" }));
+}
+
+function flip(example, pair) {
+  const box = element("article", undefined, { class: "flip" });
+  const parts = ["Example " + example.example, example.flip];
+  if (example.margin_lost !== null) parts.push("margin lost " + number(example.margin_lost));
+  if (example.others) parts.push("also in " + example.also + " of " + example.others + " other models");
+  for (const [name, level] of Object.entries(example.groups)) if (level) parts.push(name + ": " + level);
+  if (example.shots) parts.push(example.shots + " examples before it");
+  box.append(element("p", parts.join(" · "), { class: "head" }), element("pre", example.prompt));
+  if (example.choices.length) {
+    const table = element("table"), body = element("tbody"), head = element("tr");
+    for (const name of ["choice", pair.from, pair.to]) head.append(element("th", name, { scope: "col", class: name === "choice" ? "" : "n" }));
+    const top = element("thead");
+    top.append(head);
+    example.choices.forEach((choice, i) => {
+      const row = element("tr");
+      const marks = [example.right.includes(i) ? "right" : "", example.said === i ? "chosen before" : "", example.says === i ? "chosen now" : ""].filter(Boolean);
+      row.append(element("td", choice + (marks.length ? "  (" + marks.join(", ") + ")" : ""), { class: example.right.includes(i) ? "gold" : "" }));
+      for (const list of [example.before, example.after]) row.append(element("td", list.length ? number(list[i]) : "", { class: "n" }));
+      body.append(row);
+    });
+    table.append(top, body);
+    box.append(table);
+  } else {
+    box.append(element("p", pair.metric + " " + number(example.values[0]) + " → " + number(example.values[1])));
+  }
+  return box;
+}
+
+/* Tables: sort by a column, filter by words */
+
+const order = new Intl.Collator("en", { numeric: true });
+function compare(a, b) {
+  const [x, y] = [parseFloat(a), parseFloat(b)];
+  return Number.isNaN(x) || Number.isNaN(y) ? order.compare(a, b) : x - y;
+}
+
+function sortable(table) {
+  const heads = [...table.querySelectorAll("thead th")];
+  heads.forEach((head, column) => head.querySelector("button")?.addEventListener("click", () => {
+    const up = head.getAttribute("aria-sort") !== "ascending", body = table.tBodies[0];
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    body.append(...[...body.rows].sort((a, b) => (up ? 1 : -1) * compare(a.cells[column].textContent, b.cells[column].textContent)));
+  }));
+}
+
+document.querySelectorAll("table.data").forEach(sortable);
+document.querySelectorAll("input.filter").forEach((input) => input.addEventListener("input", () => {
+  const words = input.value.toLowerCase();
+  for (const row of byId(input.dataset.table).tBodies[0].rows) row.hidden = !row.textContent.toLowerCase().includes(words);
+}));
+
+/* Start */
+
+fill(byId("task"), tasks.map((task) => [task, data.titles[task] || task]));
+fill(byId("metric"), metricsOf(tasks[0]).map((name) => [name, name]));
+fill(byId("matrix-of"), [["", "the last checkpoint with the first, by model"], ...models.filter((model) => data.changes.some((row) => row[0] === model)).map((model) => [model, "checkpoints of " + model])]);
+fill(byId("pair"), [["", "—"], ...data.flips.map((pair, index) => [String(index), nameOf(pair)])]);
+for (const model of models) {
+  const label = element("label"), box = element("input", undefined, { type: "checkbox", value: model });
+  box.checked = true;
+  label.append(box, " " + model);
+  byId("models").append(label);
+}
+byId("task").addEventListener("input", () => { fill(byId("metric"), metricsOf(byId("task").value).map((name) => [name, name])); draw(); });
+for (const id of ["metric", "axis", "bands", "marks", "models"]) byId(id).addEventListener("input", draw);
+for (const id of ["matrix-of", "matrix-against"]) byId(id).addEventListener("input", matrix);
+byId("pair").addEventListener("input", () => showPair(Number(byId("pair").value)));
+dark.addEventListener("change", draw);
+byId("examples").hidden = !data.flips.length && !data.changes.length;
+axesKnown();
+matrix();
+draw();

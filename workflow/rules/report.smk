@@ -1,0 +1,54 @@
+"""
+Report: one page with the answer first, then changes, curves, flipped examples, and a section per stage.
+
+INPUTS   results/{study}/metrics.parquet, all tables and figures (PNG) of the study
+OUTPUTS  results/{study}/report/index.html     self-contained: it opens from a disk, without a network
+RERUNS   when one of these, titles or the code change.
+"""
+
+OUTPUTS.files(
+    "report",
+    "results/{study}/report/index.html",
+    "the report page: one self-contained file, also part of `snakemake --report`",
+    lambda: [f"{RESULTS}/report"] if STUDY.has_metrics() else [],
+    "anything scored or imported",
+)
+
+
+localrules:
+    report_page,
+
+
+if STUDY.has_metrics():
+
+    rule report_page:
+        """Write the report page."""
+        input:
+            **OUTPUTS.tables_of_study(),
+            metrics=METRICS,
+            flipped=(
+                [f"{RESULTS}/flips.parquet"]
+                if f"{RESULTS}/flips.parquet" in OUTPUTS.named_files()
+                else []
+            ),
+            figures=list(OUTPUTS.pictures().values()),
+        output:
+            page=report(
+                directory(f"{RESULTS}/report"),
+                htmlindex="index.html",
+                caption="../report/page.rst",
+                category="Report",
+            ),
+        log:
+            f"logs/report_page/{STUDY.name}.log",
+        priority: COMMON
+        params:
+            study=STUDY.name,
+            tables=list(OUTPUTS.tables_of_study()),
+            figures=OUTPUTS.pictures(),
+            captions=OUTPUTS.captions(),
+            followed=STUDY.config["trajectories"]["metrics"],
+            titles=STUDY.config["titles"],
+            code=CODE.script("report_page"),
+        script:
+            "../scripts/report_page.py"
