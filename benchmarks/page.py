@@ -2,8 +2,8 @@
 
     python benchmarks/page.py [--models 16]
 
-Tables are made up: 16 models × 154 checkpoints × 12 tasks, 25 metrics, comparisons with the previous checkpoint and the
-best, of which 5 % are alarms with 20 examples each.
+Tables are made up: 16 models × 154 checkpoints × 12 tasks, 25 metrics, comparisons with the previous
+checkpoint and the best, of which 5 % are alarms with 20 examples each.
 """
 
 import argparse
@@ -38,7 +38,10 @@ def metrics(models: int, rng: np.random.Generator) -> pd.DataFrame:
             "n": 1000,
             "chance": 0.25,
             "source": "scored",
-            **{f"parameters_{kind}": 10 ** (of["m"] % 5 + 7) for kind in ("non_embedding", "total", "nominal")},
+            **{
+                f"parameters_{kind}": 10 ** (of["m"] % 5 + 7)
+                for kind in ("non_embedding", "total", "nominal")
+            },
         }
     )
 
@@ -51,7 +54,13 @@ def alarms(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         raised = rng.random(len(of)) < 0.05
         parts.append(
             of[["model", "task", "metric", "checkpoint", "step", "tokens", "value"]].assign(
-                **{"group": "", "against": against, "reference": "step1000", "reference_value": 0.5, "n": 1000},
+                **{
+                    "group": "",
+                    "against": against,
+                    "reference": "step1000",
+                    "reference_value": 0.5,
+                    "n": 1000,
+                },
                 **{"change": -0.1, "p_adjusted": np.where(raised, 1e-4, 0.5), "effect": -0.3},
                 **{"minimum_detectable_drop": 0.03, "severity": np.where(raised, "moderate", "")},
             )
@@ -61,17 +70,25 @@ def alarms(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 def flips(raised: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of flips.parquet and flips.tsv."""
-    pairs = raised.assign(from_model=raised["model"], to=raised["checkpoint"]).rename(columns={"reference": "from"})
+    pairs = raised.assign(from_model=raised["model"], to=raised["checkpoint"]).rename(
+        columns={"reference": "from"}
+    )
     pairs = pairs[["model", "task", "metric", "from_model", "from", "to"]].drop_duplicates()
-    examples = pairs.loc[pairs.index.repeat(20)].assign(flip="lost", shots=0, prompt="A question of some length? " * 8)
+    examples = pairs.loc[pairs.index.repeat(20)].assign(
+        flip="lost", shots=0, prompt="A question of some length? " * 8
+    )
     examples["rank"] = examples.groupby(list(pairs), sort=False).cumcount() + 1
     examples["example"] = examples["rank"].astype(str)
     for name, value in (("choices", [" yes", " no"]), ("right", [0]), ("probability_before", [0.6, 0.4])):
         examples[name] = [value] * len(examples)
     examples["probability_after"] = examples["probability_before"]
-    examples = examples.assign(chosen_before=0, chosen_after=1, value_before=1.0, value_after=0.0, margin_lost=1.0)
+    examples = examples.assign(
+        chosen_before=0, chosen_after=1, value_before=1.0, value_after=0.0, margin_lost=1.0
+    )
     examples = examples.assign(also_flipped=1, other_models=2)
-    return examples, pairs.assign(lost=20, gained=0, sentence="20 of 1,000 examples were lost.", groups="", note="")
+    return examples, pairs.assign(
+        lost=20, gained=0, sentence="20 of 1,000 examples were lost.", groups="", note=""
+    )
 
 
 def main() -> None:
@@ -83,7 +100,11 @@ def main() -> None:
     rows = metrics(models, rng)
     of_alarms = alarms(rows, rng)
     examples, pairs = flips(of_alarms[of_alarms["severity"] != ""])
-    tables = {"outcomes": outcomes(rows, None, of_alarms, followed=["accuracy"]), "alarms": of_alarms, "flips": pairs}
+    tables = {
+        "outcomes": outcomes(rows, None, of_alarms, followed=["accuracy"]),
+        "alarms": of_alarms,
+        "flips": pairs,
+    }
     start = time.process_time()
     page = report_page(Content("made_up", rows, tables, ["accuracy"], {}, flips=examples))
     seconds = time.process_time() - start

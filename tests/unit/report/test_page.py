@@ -209,7 +209,7 @@ def test_a_large_grid_leaves_out_what_is_not_followed_and_says_so() -> None:
 
 
 def test_texts_beyond_the_budget_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ebbtide.report.page.examples.MOST_BYTES", 10)
+    monkeypatch.setattr("ebbtide.report.page.examples.MOST_BYTES", 0)
     found, sentence = flip_data(*flips())
     assert found[0]["lost"] == 15
     assert not found[0]["examples"]

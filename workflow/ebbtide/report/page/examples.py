@@ -27,15 +27,14 @@ def flip_data(flips: pd.DataFrame | None, pairs: pd.DataFrame | None) -> tuple[l
     """
     if flips is None or pairs is None or pairs.empty:
         return [], ""
-    by_pair = dict(iter(flips.groupby(list(PAIR), sort=False)))
+    most = _most(flips)
+    by_pair = most.groupby(list(PAIR), sort=False).indices
     found, size, left = [], 0, 0
     for pair in pairs.to_dict("records"):
-        rows = by_pair.get(tuple(pair[name] for name in PAIR))
-        examples = [] if rows is None else [_example(row) for row in _most(rows).to_dict("records")]
-        bytes_ = sum(len(str(example)) for example in examples)
-        if size + bytes_ > MOST_BYTES:
-            left, examples = left + 1, []
-        size += bytes_ if examples else 0
+        rows = most.iloc[by_pair.get(tuple(pair[name] for name in PAIR), [])]
+        examples = [_example(row) for row in rows.to_dict("records")] if size < MOST_BYTES else []
+        left += len(rows) > 0 and not examples
+        size += sum(len(str(example)) for example in examples)
         found.append(
             {
                 **{name: str(pair[name]) for name in PAIR},
@@ -51,14 +50,17 @@ def flip_data(flips: pd.DataFrame | None, pairs: pd.DataFrame | None) -> tuple[l
     return found, words
 
 
-def _most(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the examples that changed most, those that got worse first."""
-    worse = rows["flip"].isin(("lost", "worse"))
-    parts = [rows[which].nsmallest(MOST_EXAMPLES, "rank") for which in (worse, ~worse)]
-    return pd.concat(parts)
+def _most(flips: pd.DataFrame) -> pd.DataFrame:
+    """Return the examples that changed most in each pair and direction, those that got worse first."""
+    kept = flips[flips["rank"] <= MOST_EXAMPLES]
+    better = ~kept["flip"].isin(("lost", "worse"))
+    order = pd.DataFrame({"better": better, "rank": kept["rank"]}).sort_values(
+        ["better", "rank"], kind="stable"
+    )
+    return kept.loc[order.index]
 
 
-def _example(row: Mapping[str, Any]) -> dict[str, Any]:
+def _example(row: Mapping[Any, Any]) -> dict[str, Any]:
     prompt = _text(row["prompt"])
     return {
         "example": _text(row["example"]),

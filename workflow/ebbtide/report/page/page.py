@@ -145,7 +145,7 @@ def _section(section: Section, content: Content) -> dict[str, Any]:
 def _table(name: str, rows: pd.DataFrame) -> dict[str, Any]:
     """Return the head of a table as texts; columns that are empty throughout are left out."""
     head = rows.head(MOST_ROWS)
-    columns = [column for column in rows if rows[column].astype(object).map(lambda v: shown(v) != "").any()]
+    columns = [column for column in rows if (rows[column].notna() & (rows[column] != "")).any()]
     return {
         "name": name,
         "columns": [str(column) for column in columns],

@@ -9,7 +9,6 @@ from ebbtide.metrics.choice import SCORES
 from ebbtide.metrics.direction import find_metric, sign_of
 from ebbtide.metrics.examples import Examples
 from ebbtide.metrics.of_cell import example_values
-from ebbtide.metrics.registry import METRICS
 from ebbtide.metrics.sequence import sequence_loss
 from ebbtide.metrics.ties import right_choices
 from ebbtide.statistics.panel import Trajectory
@@ -80,7 +79,9 @@ def is_right_or_wrong(metric: str) -> bool:
 
 def answers_of(x: Examples, metric: str) -> Answers:
     """Return the answers in a cell by a registered metric of its kind."""
-    registered = METRICS[metric]
+    registered = find_metric(metric)
+    if registered is None:
+        raise ValueError(f"{metric} is not a metric of cells")
     contribution = example_values(x, registered)
     counts = ~np.isnan(contribution)
     score = SCORES["accuracy"](x)

@@ -11,9 +11,10 @@ from ebbtide.cells.store import is_whole, path_of, unusable
 from ebbtide.errors import CellError, ConfigError, TaskError, nearest
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.leads import cell_path
+from ebbtide.metrics.direction import find_metric
 from ebbtide.metrics.examples import Examples
 from ebbtide.metrics.of_cell import example_rows
-from ebbtide.metrics.registry import METRICS, reported
+from ebbtide.metrics.registry import reported
 from ebbtide.notices import listed
 from ebbtide.statistics.flips.answers import answers_of
 from ebbtide.statistics.flips.cells import Cells
@@ -162,7 +163,7 @@ def _metrics(study: Study, task: str, x: Examples, wanted: str | None) -> list[s
     if wanted is not None:
         return [reported(x.kind.name, x.columns, [wanted])[0].name]
     rows = example_rows(x, study.tasks[task].measuring)
-    found = [n for n in rows if n in METRICS and not np.isnan(rows[n]).all()]
+    found = [n for n in rows if find_metric(n) and not np.isnan(rows[n]).all()]
     return [name for name in study.config["trajectories"]["metrics"] if name in found] or found[:1]
 
 
