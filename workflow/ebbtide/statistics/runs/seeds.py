@@ -22,8 +22,9 @@ from scipy.stats import chi2
 
 from ebbtide.metrics.direction import is_share
 from ebbtide.statistics.panel import Trajectory
-from ebbtide.statistics.runs.contrasts import detectable_shift, noise_of_runs
+from ebbtide.statistics.runs.contrasts import noise_of_runs
 from ebbtide.statistics.runs.curves import Curve, Unit
+from ebbtide.statistics.runs.differences import detectable_shift
 from ebbtide.statistics.runs.pairs import NotComparable, arm_of
 from ebbtide.statistics.runs.trend_noise import checkpoint_noise
 from ebbtide.statistics.runs.units import curves_of_units
@@ -103,6 +104,8 @@ def _components(
         found["runs"] = sd_interval(between, arm.runs - 1, alpha)
         found["seeds"] = sd_interval(between, arm.runs - 1, alpha, added)
         needed, note = _seeds_needed(between, detect, alpha)
+        if not between > 0:
+            needed, note = np.nan, "all runs have the same value: nothing is known of the noise between them"
     return {
         "runs": arm.runs,
         "checkpoints": len(at),
