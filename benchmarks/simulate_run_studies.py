@@ -250,7 +250,7 @@ def components(of: Study, draw: int) -> pd.DataFrame:
 def promised(draws: int) -> Iterator[dict[str, Any]]:
     """Power of studies with the number of seeds that seeds.tsv states."""
     for runs in (2, 3, 9):
-        of = Study(runs=(runs, runs), tasks=1, n=1000, seeds=(0.02, 0.02), T=1, last=1)
+        of = Study(runs=(runs, runs), tasks=1, n=3000, seeds=(0.02, 0.02), settings=(("detect", 0.03),))
         needed = pd.concat([components(of, draw) for draw in range(draws)])["seeds_needed"]
         seeds, ends = int(np.clip(needed.median(), 2, 60)), needed.quantile([0.1, 0.9])
         enough = replace(of, runs=(seeds, seeds))

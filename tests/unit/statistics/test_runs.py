@@ -1,13 +1,14 @@
 """Runs compared: the noise of examples, checkpoints and seeds counts once, and what is unknown is said."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2, ttest_ind
 from scipy.stats import t as student
-from scipy.stats import ttest_ind
 
 from ebbtide.statistics.detectable import noise_of
 from ebbtide.statistics.panel import Trajectory
@@ -18,7 +19,7 @@ from ebbtide.statistics.runs.differences import Difference, Part, detectable_shi
 from ebbtide.statistics.runs.pairs import NotComparable, pair_of
 from ebbtide.statistics.runs.seeds import seed_components
 from ebbtide.statistics.runs.trend_noise import checkpoint_noise, local_scatter
-from simulate_run_studies import Study, family, single
+from simulate_run_studies import Study, arms_of_study, components, drawn, family, single
 from simulate_runs import ALPHA, Setting, found, made_up
 
 SETTINGS: dict[str, Any] = {
@@ -436,9 +437,27 @@ def test_components_of_runs() -> None:
     assert (found["sd_checkpoints"] ** 2).mean() == pytest.approx(0.01**2, rel=0.35)
     assert ((found["sd_seeds_low"] <= 0.04) & (found["sd_seeds_high"] >= 0.04)).mean() >= 0.85
     one = found.iloc[0]
+    typical = one["sd_runs"] / np.sqrt(chi2.ppf(0.5, 8) / 8)
     for seeds, enough in ((one["seeds_needed"] - 1, False), (one["seeds_needed"], True)):
-        mde = one["sd_runs"] * np.sqrt(2 / seeds) * detectable_shift(2 * seeds - 2, 0.05)
+        mde = typical * np.sqrt(2 / seeds) * detectable_shift(2 * seeds - 2, 0.05)
         assert (mde <= SETTINGS["detect"]) == enough
+    assert one["note"].startswith("without noise of examples")
+
+
+def test_seeds_needed_count_the_examples_that_more_seeds_do_not_lower() -> None:
+    of = Study(runs=(3, 3), tasks=1, n=1000, seeds=(0.02, 0.02), settings=(("detect", 0.04),))
+    hidden = components(replace(of, settings=(("detect", 0.005),)), 0)
+    assert hidden["seeds_needed"].isna().all()
+    assert hidden["note"].str.startswith("no number of seeds suffices: examples alone hide").all()
+    rows = components(of, 0)
+    assert rows["seeds_needed"].notna().all() and rows["note"].isna().sum() + (rows["note"] == "").sum() == 2
+    alone = seed_components(
+        drawn(np.random.default_rng(0), replace(of, runs=(3, 1)), np.zeros((1, 1))),
+        NO_METRICS,
+        arms_of_study(replace(of, runs=(3, 1))).query("arm == 'b'"),
+        of.options(),
+    )
+    assert alone["note"].str.startswith("without noise of examples").all()
 
 
 def test_one_run_has_no_component_of_seeds() -> None:

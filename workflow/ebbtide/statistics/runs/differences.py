@@ -106,9 +106,7 @@ class Difference:
 
     def detectable(self, alpha: float, power: float = POWER) -> float:
         """Return the smallest true difference that a test at level alpha detects with `power`."""
-        # The median of χ² with f degrees of freedom is twice that of the gamma distribution of shape f / 2.
-        halves = [(part.variance, min(part.df, MOST_DF) / 2) for part in self.parts]
-        typical = sum(variance * half / gammaincinv(half, 0.5) for variance, half in halves)
+        typical = sum(part.variance / median_of_variance(part.df) for part in self.parts)
         return float(np.sqrt(typical) * detectable_shift(self.df(alpha), alpha, power))
 
     @cached_property
@@ -138,8 +136,14 @@ class Difference:
 def joined(parts: Sequence[Part]) -> Part:
     """Return the sum of parts, with Satterthwaite's degrees of freedom."""
     variance = sum(part.variance for part in parts)
-    df = variance**2 / sum(part.variance**2 / part.df for part in parts)
+    df = variance**2 / sum(part.variance**2 / min(part.df, MOST_DF) for part in parts)
     return Part(variance, min(max(float(df), 1.0), MOST_DF))
+
+
+def median_of_variance(df: float) -> float:
+    """Return the median of an estimated variance in units of the true one: that of χ² / df."""
+    half = min(df, MOST_DF) / 2  # χ² is twice a gamma distribution of this shape
+    return float(gammaincinv(half, 0.5)) / half
 
 
 def detectable_shift(df: float, alpha: float, power: float = POWER) -> float:
