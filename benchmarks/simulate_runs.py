@@ -15,8 +15,9 @@ import pandas as pd
 
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.resampling import named_rng
-from ebbtide.statistics.runs.contrasts import Difference, SeedNoise, contrast
+from ebbtide.statistics.runs.contrasts import SeedNoise, contrast
 from ebbtide.statistics.runs.curves import curve_of
+from ebbtide.statistics.runs.differences import Difference
 from ebbtide.statistics.runs.pairs import Pair, pair_of
 from ebbtide.statistics.runs.savings import token_saving
 from ebbtide.statistics.runs.seeds import seed_components
@@ -158,15 +159,17 @@ def components(draws: int) -> Iterator[dict[str, object]]:
                     "setting": str(of),
                     "found": float(np.mean(hits)),
                 }
-    for runs in (1, 3):
-        of = replace(base, runs=(runs, runs), seeds=(0.0, 0.0) if runs == 1 else (0.01, 0.01), slope=0.4)
-        hits = [_covers_ratio(of, draw) for draw in range(draws)]
-        yield row | {
-            "what": "interval of the token ratio covers",
-            "setting": str(of),
-            "high": 1.0,
-            "found": float(np.mean(hits)),
-        }
+    for T, last in ((8, 3), (40, 5)):
+        for runs in (1, 3, 5):
+            seeds = (0.0, 0.0) if runs == 1 else (0.01, 0.01)
+            of = replace(base, T=T, last=last, runs=(runs, runs), seeds=seeds, slope=0.4)
+            hits = [_covers_ratio(of, draw) for draw in range(draws)]
+            yield row | {
+                "what": "interval of the token ratio covers",
+                "setting": str(of),
+                "high": 1.0,
+                "found": float(np.mean(hits)),
+            }
 
 
 def _covers_seeds(of: Setting, draw: int) -> bool:

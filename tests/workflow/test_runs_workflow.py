@@ -1,4 +1,4 @@
-"""The stage runs as a user has it: two mixtures with two seeds each, imported as means."""
+"""The stage runs as a user has it: a better mixture and a second run of the same one, imported as means."""
 
 from pathlib import Path
 
@@ -8,7 +8,10 @@ from ebbtide.tables import read_tsv
 from workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
-MODELS = {"base-0": 0.60, "base-1": 0.61, "facts-0": 0.80, "facts-1": 0.81}
+MODELS = {
+    **{"base-0": 0.60, "base-1": 0.61, "facts-0": 0.80, "facts-1": 0.81},
+    **{"control-0": 0.603, "control-1": 0.608},  # the mixture of base again
+}
 TARGETS = [f"results/mixtures/{name}" for name in ("summary.txt", "figures/run_matrix.png")]
 
 
@@ -36,7 +39,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     (tmp_path / "bits.tsv").write_text("\n".join(bits) + "\n")  # rise with accuracy, and should fall
     planted = {**row, "files": ["bits.tsv"], "metric": "bits_per_byte", "chance": {}}
     planted["columns"] = {**row["columns"], "value": "bits"}
-    section = {"arms": {"base": ["base-*"], "facts": ["facts-*"]}, "suites": {"both": ["qa", "sums"]}}
+    arms = {arm: [f"{arm}-*"] for arm in ("base", "facts", "control")}
+    section = {"arms": arms, "suites": {"both": ["qa", "sums"]}}
     workspace = Workspace(tmp_path)
     workspace.write_yaml("config.yaml", {"study": "mixtures", "imported": [row, planted], "runs": section})
     return workspace
@@ -46,11 +50,20 @@ def test_the_sentence_of_a_comparison_is_in_the_summary(study: Workspace) -> Non
     study.snakemake("--cores", "1", *TARGETS)
     results = study.path / "results/mixtures"
     verdicts = read_tsv(results / "run_verdicts.tsv")
-    assert verdicts["difference"].round(6).tolist() == [0.2, 0.2, 0.4]
-    assert set(verdicts["size"]) == {"70M"} and set(verdicts["arm"]) == {"facts"}
-    [sentence] = read_tsv(results / "run_sentences.tsv")["sentence"]
+    assert set(verdicts["size"]) == {"70M"}
+    of_arm = dict(iter(verdicts.groupby("arm")))
+    assert of_arm["facts"]["difference"].round(6).tolist() == [0.2, 0.2, 0.4]
+    assert of_arm["control"]["difference"].abs().max() < 0.002
+    assert set(of_arm["facts"]["verdict"]) == {"wins"} and set(of_arm["control"]["verdict"]) == {"undecided"}
+    sentences = read_tsv(results / "run_sentences.tsv").set_index("arm")["sentence"]
+    assert sentences["facts"].startswith("facts leads on 2 of 2 tasks at 70M; suite +40.0 (")
+    assert sentences["control"].startswith(
+        "control leads on 0 of 2 tasks (undecided on 2) at 70M; suite +0.1 (-"
+    )
+    assert sentences.str.endswith("cannot be told from another seed.").all()
     summary = (results / "summary.txt").read_text()
-    assert f"Runs compared with base, over their last checkpoints\n{sentence}\n" in summary
+    said = "\n".join(sentences)
+    assert f"Runs compared with base, over their last checkpoints\n{said}\n" in summary
     assert "note     defaulted: Arms are compared with base, the first." in summary
     assert (results / "figures/run_matrix.png").read_bytes().startswith(b"\x89PNG")
     assert set(read_tsv(results / "seeds.tsv")["runs"]) == {2}

@@ -62,6 +62,8 @@ def test_arms_of_rows_get_the_sizes_of_their_metrics() -> None:
     assert details == [
         "Arms are compared with a, the first.",
         "Models without an arm are not in the comparison of runs: c.",
+        "2 runs (b0, b1) have the seed of a run of a; they are compared as independent runs. What the same "
+        "seed has in common in two arms is then in the intervals, which are too wide rather than too narrow.",
     ]
 
 
@@ -108,6 +110,16 @@ def test_sizes_in_one_arm_only_unknown_sizes_and_repeated_seeds_are_said() -> No
     assert first.detail == "a0, b0, b1 of unknown size are compared as if they had the same size."
     assert (second.kind, second.count) == ("suspicious", 2)
     assert second.detail.startswith("2 models (b0, b1) have the same seed")
+
+
+def test_arms_that_share_seeds_are_compared_as_independent_and_the_notice_says_so() -> None:
+    _, _, notices = comparison_of(STATED[:4], METRICS, settings(reference="a"))
+    [notice] = notices[-1:]
+    assert notice.severity == "note" and notice.count == 2
+    assert notice.detail.startswith("2 runs (b0, b1) have the seed of a run of a; they are compared as")
+    other = [*STATED[:2], Run("b0", "b", 2), Run("b1", "b", 3)]
+    _, _, notices = comparison_of(other, METRICS, settings(reference="a"))
+    assert not any("seed" in n.detail for n in notices)
 
 
 def test_the_seed_noise_of_another_study_is_averaged_over_its_arms() -> None:

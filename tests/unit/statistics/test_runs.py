@@ -1,22 +1,25 @@
 """Runs compared: the noise of examples, checkpoints and seeds counts once, and what is unknown is said."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2, ttest_ind
 from scipy.stats import t as student
-from scipy.stats import ttest_ind
 
 from ebbtide.statistics.detectable import noise_of
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.runs.compare import RunsCompared, compare_runs
-from ebbtide.statistics.runs.contrasts import contrast, detectable_shift
+from ebbtide.statistics.runs.contrasts import contrast
 from ebbtide.statistics.runs.curves import Curve, curve_of
+from ebbtide.statistics.runs.differences import Difference, Part, detectable_shift
 from ebbtide.statistics.runs.pairs import NotComparable, pair_of
 from ebbtide.statistics.runs.seeds import seed_components
 from ebbtide.statistics.runs.trend_noise import checkpoint_noise, local_scatter
+from simulate_run_studies import Study, arms_of_study, components, drawn, family, single
 from simulate_runs import ALPHA, Setting, found, made_up
 
 SETTINGS: dict[str, Any] = {
@@ -114,7 +117,7 @@ def test_without_errors_of_examples_runs_are_compared_by_the_t_test_of_their_mea
     one = contrast([pair], [np.arange(3)], pooled=pooled)
     expected = ttest_ind(new.mean(axis=1), old.mean(axis=1), equal_var=pooled)
     assert one.p() == pytest.approx(expected.pvalue)
-    assert one.df == pytest.approx(expected.df)
+    assert one.df(0.05) == pytest.approx(expected.df)
     assert one.interval(0.05) == pytest.approx(tuple(expected.confidence_interval()))
     assert one.source == f"checkpoints, seeds{' pooled' if pooled else ''}; not examples"
 
@@ -347,6 +350,77 @@ def test_the_detectable_difference_is_that_of_the_noncentral_t() -> None:
     assert np.mean(t > student.isf(0.025, df)) == pytest.approx(0.8, abs=0.01)
 
 
+def made_of(value: float, *parts: Part) -> Difference:
+    return Difference(value, parts, np.nan, np.nan, np.nan, "")
+
+
+def test_quantiles_of_runs_and_examples_are_weighted_by_their_variances() -> None:
+    """Cochran & Cox (1950); p, interval and degrees of freedom agree."""
+    runs, examples = Part(3e-4, 2.0, between_runs=True), Part(1e-4, 400.0)
+    one = made_of(0.05, runs, examples)
+    expected = 0.75 * student.isf(0.025, 2) + 0.25 * student.isf(0.025, 400)
+    assert one.critical(0.05) == pytest.approx(expected)
+    assert student.isf(0.025, one.df(0.05)) == pytest.approx(expected)
+    assert one.interval(0.05) == pytest.approx((0.05 - 0.02 * expected, 0.05 + 0.02 * expected))
+    for alpha in (0.3, 0.05, 1e-4):
+        at_limit = made_of(one.critical(alpha) * 0.02, runs, examples)
+        assert at_limit.p() == pytest.approx(alpha)
+        assert at_limit.p_equivalent(0.0) == pytest.approx(1 - alpha / 2)
+    together = made_of(0.05, Part(1e-4, 3.0), Part(3e-4, 400.0))  # none between runs: Satterthwaite
+    assert together.df(0.05) == pytest.approx(4e-4**2 / (1e-4**2 / 3 + 3e-4**2 / 400))
+    assert 0 < made_of(1e6, runs, examples).p() < 1e-10
+    assert np.isnan(made_of(0.1).se)
+
+
+def test_runs_that_agree_by_chance_do_not_make_a_difference() -> None:
+    """The tail counts in a family of tests, where few runs have most of the noise, and examples the rest."""
+    rng = np.random.default_rng(0)
+    seeds, examples, draws = 3e-4, 1e-4, 30_000
+    values = rng.normal(0, np.sqrt(seeds + examples), draws)
+    variances = seeds * rng.chisquare(2, draws) / 2
+    near = np.flatnonzero(values**2 > 8 * (variances + examples))  # p of the others is above 0.005
+    p = [
+        made_of(values[i], Part(variances[i], 2.0, between_runs=True), Part(examples, 400.0)).p()
+        for i in near
+    ]
+    joined = [made_of(values[i], Part(variances[i], 2.0), Part(examples, 400.0)).p() for i in near]
+    assert np.sum(np.array(p) < 0.002) / draws < 0.004
+    assert np.sum(np.array(joined) < 0.002) / draws > 0.008  # Satterthwaite over all parts
+
+
+def test_power_at_the_detectable_difference_where_noise_is_uneven() -> None:
+    rng = np.random.default_rng(1)
+    true = np.array([3e-4, 1.2e-5, 1e-4])
+    df = np.array([2.0, 2.0, 400.0])
+    drawn = true * rng.chisquare(df, (1500, 3)) / df
+    ones = [
+        made_of(0.0, *(Part(v, f, between_runs=f < 3) for v, f in zip(of, df, strict=True))) for of in drawn
+    ]
+    mde = float(np.median([one.detectable(0.05) for one in ones]))
+    values = rng.normal(mde, np.sqrt(true.sum()), len(ones))
+    found = [abs(v) > one.critical(0.05) * one.se for v, one in zip(values, ones, strict=True)]
+    assert 0.74 <= np.mean(found) <= 0.85
+
+
+def test_runs_that_all_score_the_same_do_not_promise_that_two_seeds_suffice() -> None:
+    same = [run(f"a{i}", np.ones(8), flips=0.0) for i in range(3)]
+    [row] = seed_components(same, NO_METRICS, arms(a="a0 a1 a2"), SETTINGS).to_dict("records")
+    assert np.isnan(row["seeds_needed"]) and row["note"].startswith("all runs have the same value")
+
+
+def test_two_arms_of_one_recipe_have_no_wins_in_a_family_of_tasks() -> None:
+    """Noise of seeds differs between the arms, where few runs agree by chance in some of the tasks."""
+    of = Study(runs=(3, 3), seeds=(0.03, 0.006), tasks=12, n=150)
+    called, *_ = family("A/A", of, 40, np.zeros((12, 1)), 0.06)
+    assert called["found"] <= 0.075
+
+
+def test_the_interval_of_a_suite_covers() -> None:
+    of = Study(runs=(3, 3), tasks=3, n=150)
+    covers, *_ = single("suite", of, 60, "suite")
+    assert covers["draws"] == 60 and 0.9 <= covers["found"] <= 1
+
+
 def test_components_of_runs() -> None:
     draws = []
     for draw in range(30):
@@ -363,9 +437,27 @@ def test_components_of_runs() -> None:
     assert (found["sd_checkpoints"] ** 2).mean() == pytest.approx(0.01**2, rel=0.35)
     assert ((found["sd_seeds_low"] <= 0.04) & (found["sd_seeds_high"] >= 0.04)).mean() >= 0.85
     one = found.iloc[0]
+    typical = one["sd_runs"] / np.sqrt(chi2.ppf(0.5, 8) / 8)
     for seeds, enough in ((one["seeds_needed"] - 1, False), (one["seeds_needed"], True)):
-        mde = one["sd_runs"] * np.sqrt(2 / seeds) * detectable_shift(2 * seeds - 2, 0.05)
+        mde = typical * np.sqrt(2 / seeds) * detectable_shift(2 * seeds - 2, 0.05)
         assert (mde <= SETTINGS["detect"]) == enough
+    assert one["note"].startswith("without noise of examples")
+
+
+def test_seeds_needed_count_the_examples_that_more_seeds_do_not_lower() -> None:
+    of = Study(runs=(3, 3), tasks=1, n=1000, seeds=(0.02, 0.02), settings=(("detect", 0.04),))
+    hidden = components(replace(of, settings=(("detect", 0.005),)), 0)
+    assert hidden["seeds_needed"].isna().all()
+    assert hidden["note"].str.startswith("no number of seeds suffices: examples alone hide").all()
+    rows = components(of, 0)
+    assert rows["seeds_needed"].notna().all() and rows["note"].isna().sum() + (rows["note"] == "").sum() == 2
+    alone = seed_components(
+        drawn(np.random.default_rng(0), replace(of, runs=(3, 1)), np.zeros((1, 1))),
+        NO_METRICS,
+        arms_of_study(replace(of, runs=(3, 1))).query("arm == 'b'"),
+        of.options(),
+    )
+    assert alone["note"].str.startswith("without noise of examples").all()
 
 
 def test_one_run_has_no_component_of_seeds() -> None:

@@ -17,6 +17,7 @@ from ebbtide.study.arms import (
     arms_of,
     arms_table,
     check_runs,
+    check_sizes,
     left_out,
     reference_of,
     runs_of,
@@ -205,6 +206,14 @@ def test_models_on_disk_have_the_sizes_of_their_files(tmp_path, monkeypatch) -> 
 def test_sizes_that_three_digits_do_not_tell_apart_are_exact() -> None:
     runs = [Run("a", parameters=26_816), Run("b", parameters=26_824), Run("c", nominal=1_400_000_000)]
     assert size_labels(runs) == {26_816: "26,816", 26_824: "26,824", 1_400_000_000: "1.4B"}
+
+
+def test_arms_trained_here_without_a_common_size_are_told_what_makes_one() -> None:
+    """Rows of ladders take no `nominal`."""
+    arms = {"a": [Run("a-d16", parameters=15_000, recipe="x")], "b": [Run("b-d32", parameters=42_000)]}
+    with pytest.raises(ConfigError, match="models of the same width, layers and vocabulary") as told:
+        check_sizes(arms, "a", "runs")
+    assert "nominal" not in str(told.value)
 
 
 def test_recipes_of_models_trained_here_differ_by_more_than_seeds() -> None:

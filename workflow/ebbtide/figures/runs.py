@@ -21,7 +21,7 @@ EVIDENCE = {
     "loses, p ≤ 0.001": ("#a6500a", "white"),
 }
 STRONG = 0.001
-MOST_BANDS = 3  # lines with bands per panel; with more, only the largest size has one
+MOST_BANDS = 3  # lines with bands per panel; with more, they are thin and only the largest size has one
 ALL_SIZES = "all"
 MARKS = {"wins": " ▲", "loses": " ▼", "equivalent": " ≈"}  # the verdict without colour
 
@@ -124,13 +124,14 @@ def plot_run_curves(
     )
     lines = lines_of({panel: panel for panel in panels})
     height = -(-len(panels) // columns) * (3.2 + 0.3 * lines) + 2.4 + note_cm
+    crowded = len(sizes) > MOST_BANDS
     sign = f"{arms[0]} − {rows['reference'].iloc[0]}" if len(arms) == 1 else "arm − reference"
     return (
         p9.ggplot(rows, p9.aes("tokens", "difference", color="size", fill="size", shape="size", group="size"))
         + p9.geom_hline(yintercept=0, linetype="dashed", color=GREY, size=0.4)
         + p9.geom_ribbon(p9.aes(ymin="low", ymax="high"), banded, alpha=0.15, color="none", show_legend=False)
-        + p9.geom_line(size=0.5)
-        + p9.geom_point(size=1.3)
+        + p9.geom_line(size=0.35 if crowded else 0.5)
+        + p9.geom_point(size=0.8 if crowded else 1.3)
         + p9.facet_wrap("panel", ncol=columns, scales="free_y")
         + p9.scale_x_continuous(labels=lambda ticks: [compact(tick) if tick else "0" for tick in ticks])
         + p9.scale_color_manual(palette(len(sizes)), name="Size (parameters)")

@@ -173,10 +173,17 @@ def check_sizes(arms: Mapping[str, Sequence[Run]], reference: str, where: str) -
         if sizes and others and not {*sizes, *others} & {0} and not sizes & others:
             labels = size_labels([*runs, *arms[reference]])
             found, allowed = (", ".join(labels[size] for size in sorted(of)) for of in (sizes, others))
+            trained = any(run.recipe for run in (*runs, *arms[reference]))
+            remedy = (
+                "Give both arms models of the same width, layers and vocabulary: the size of a model trained "
+                "here is its exact number of parameters"
+                if trained
+                else "Add runs of a common size, or give rows of models that have one size by their names "
+                "the same `nominal`"
+            )
             raise ConfigError(
                 f"{where}.arms.{arm}: found runs of {found} parameters; the reference {reference} has only "
-                f"{allowed}, and runs are compared within a size. Add runs of a common size, or give rows of "
-                "models that have one size by their names the same `nominal`."
+                f"{allowed}, and runs are compared within a size. {remedy}."
             )
 
 

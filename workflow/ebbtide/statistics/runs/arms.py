@@ -130,6 +130,17 @@ def _doubtful(table: pd.DataFrame, reference: str) -> list[Notice]:
             )
         )
     seeded = table[table["seed"].notna()]
+    of_reference = seeded[seeded["arm"] == reference]
+    shared = seeded.merge(of_reference, on=["size", "seed"])
+    shared = shared[shared["arm_x"] != reference]
+    if len(shared):
+        detail = (
+            f"{counted(shared['model_x'].nunique(), 'run')} ({listed(shared['model_x'].unique())}) have the "
+            f"seed of a run of {reference}; they are compared as independent runs. What the same seed has in "
+            "common in two arms is then in the intervals, which are too wide rather than too narrow."
+        )
+        remedy = "Use other seeds in each arm for intervals without it."
+        notices.append(Notice("note", "defaulted", detail, remedy, count=shared["model_x"].nunique()))
     same = seeded[seeded.duplicated(["arm", "size", "seed"], keep=False)]
     if len(same):
         detail = (

@@ -10,15 +10,16 @@ import pandas as pd
 from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.panel import Trajectory
-from ebbtide.statistics.runs.contrasts import MOST_DF, SeedNoise, contrast, windows
+from ebbtide.statistics.runs.contrasts import SeedNoise, contrast, windows
 from ebbtide.statistics.runs.curves import Unit
+from ebbtide.statistics.runs.differences import MOST_DF
 from ebbtide.statistics.runs.pairs import NotComparable, Pair, pair_of
 from ebbtide.statistics.runs.units import Curves, curves_of_units
-from ebbtide.statistics.runs.verdicts import Compared, sentence_table, verdict_table
+from ebbtide.statistics.runs.verdicts import IDENTITY, Compared, sentence_table, verdict_table
 
 ALL_SIZES = "all"
 COLUMNS = (
-    *("arm", "reference", "task", "suite", "size", "metric", "tokens", "tokens_reference", "scope"),
+    *(*IDENTITY, "tokens", "tokens_reference", "scope"),
     *("difference", "low", "high", "p", "p_adjusted", "mde", "source_of_noise"),
     *(
         "se",
@@ -32,6 +33,7 @@ COLUMNS = (
         "note",
     ),
 )
+PERSISTENT = "checkpoint noise that persists is not in the interval"
 UNPAIRED = "only means are known, so the examples of the arms count as different"
 
 
@@ -193,13 +195,9 @@ def _row(one: Compared, alpha: float) -> dict[str, object]:
     alone = len(one.pairs) == 1
     notes = [] if known else ["no noise is known or observed: nothing is tested"]
     notes += [] if all(pair.examples for pair in one.pairs) else [UNPAIRED]
+    notes += [PERSISTENT] if one.seeds_missing else []
     return {
-        "arm": first.arm.name,
-        "reference": first.reference.name,
-        "task": one.unit.task,
-        "suite": one.unit.suite,
-        "size": one.size,
-        "metric": one.unit.metric,
+        **one.identity,
         "tokens": first.arm.tokens[one.at[-1]] if alone else np.nan,
         "tokens_reference": first.reference.tokens[one.at[-1]] if alone else np.nan,
         "scope": one.scope,
@@ -213,7 +211,7 @@ def _row(one: Compared, alpha: float) -> dict[str, object]:
         "se_examples": found.se_examples,
         "se_checkpoints": found.se_checkpoints,
         "se_seeds": found.se_seeds,
-        "df": found.df,
+        "df": found.df(alpha),
         "runs": sum(pair.arm.runs for pair in one.pairs),
         "runs_reference": sum(pair.reference.runs for pair in one.pairs),
         "checkpoints": len(one.at),

@@ -24,30 +24,21 @@ the variance of Welch (1947) plus that of the examples which all runs share, as 
 cases (Hillis 2007, Statistics in Medicine 26:596; 2014, 33:330). S² contains the checkpoint noise of the
 runs, however it persists, so none is added. An arm with one run says nothing of its seeds: it adds C, once,
 to E instead of S² and U, and the square of `seed_sd` if that was given. Otherwise V is the noise of these
-runs alone. D / √V is compared with t, with the degrees of freedom of Satterthwaite (1946) over the parts:
+runs alone. D / √V is compared with t, with degrees of freedom for each part (`differences`).
 
-    df = V² / Σ_k V_k² / df_k, at least 1
-
-Equivalence: both one-sided tests of |D| < margin (Schuirmann 1987). The minimum detectable effect is the
-smallest true difference found with 80 % probability, by the noncentral t distribution with these df. That
-seeds and data order are sources of variance beside examples is the point of Bouthillier et al. (2021,
-arXiv:2103.03098); their third, hyperparameters, is part of the recipe here.
+Equivalence: both one-sided tests of |D| < margin (Schuirmann 1987). That seeds and data order are sources of
+variance beside examples is the point of Bouthillier et al. (2021, arXiv:2103.03098); their third,
+hyperparameters, is part of the recipe here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import nctdtr
-from scipy.stats import chi2, norm
-from scipy.stats import t as student
 
-from ebbtide.statistics.detectable import POWER
+from ebbtide.statistics.runs.differences import Difference, Part
 from ebbtide.statistics.runs.pairs import Arm, Pair
 from ebbtide.statistics.runs.trend_noise import checkpoint_noise, local_scatter
-
-MOST_DF = 1e6  # the normal distribution
 
 
 @dataclass(frozen=True)
@@ -57,70 +48,6 @@ class SeedNoise:
     sd: float
     df: float
     source: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the variance of a difference, and the degrees of freedom of the estimate."""
-
-    variance: float
-    df: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two arms.
-
-    Attributes
-    ----------
-    value, se, df
-        Estimate, its standard error √V, and degrees of freedom; NaN if no noise is known.
-    se_examples, se_checkpoints, se_seeds
-        Standard errors from one source each; NaN where it is unknown. The run's own changes on single
-        examples count as noise of examples, so the squares do not exactly add up to V.
-    source
-        Which noise the interval contains, and which not.
-    """
-
-    value: float
-    se: float
-    df: float
-    se_examples: float
-    se_checkpoints: float
-    se_seeds: float
-    source: str
-
-    def interval(self, alpha: float) -> tuple[float, float]:
-        """Return the interval at 1 - alpha."""
-        reach = float(student.isf(alpha / 2, self.df)) * self.se
-        return self.value - reach, self.value + reach
-
-    def p(self) -> float:
-        """Two-sided p of no difference."""
-        return float(2 * student.sf(abs(self.value) / self.se, self.df))
-
-    def p_equivalent(self, margin: float) -> float:
-        """Return the larger p of the two one-sided tests of |difference| < margin."""
-        return float(student.sf((margin - abs(self.value)) / self.se, self.df))
-
-    def detectable(self, alpha: float, power: float = POWER) -> float:
-        """Return the smallest true difference that a test at level alpha detects with `power`.
-
-        An error from few degrees of freedom is too small more often than too large. It is divided by its
-        median in units of the true one, √(median of χ² / df), which makes it right in half of all studies.
-        """
-        bias = np.sqrt(chi2.ppf(0.5, self.df) / self.df)
-        return float(self.se / bias * detectable_shift(self.df, alpha, power))
-
-
-def detectable_shift(df: float, alpha: float, power: float = POWER) -> float:
-    """Return the minimum detectable effect in standard errors, by the noncentral t distribution."""
-    if np.isnan(df):
-        return np.nan
-    if df >= MOST_DF:
-        return float(norm.isf(alpha / 2) + norm.isf(1 - power))
-    critical = float(student.isf(alpha / 2, df))
-    return float(brentq(lambda shift: nctdtr(df, shift, critical) - (1 - power), 0.0, 10 * critical))
 
 
 def contrast(
@@ -152,22 +79,14 @@ def contrast(
     if not np.isnan(examples):
         rest = max(examples - sum(one.own_of_examples for one in found), 0.0)
         parts.append(Part(rest, min(pair.df for pair in pairs)))
-    variance = sum(part.variance for part in parts)
-    se = float(np.sqrt(variance)) if variance > 0 else np.nan
     return Difference(
         float(np.mean([one.value for one in found])),
-        se,
-        _satterthwaite(parts) if se > 0 else np.nan,
+        tuple(parts),
         float(np.sqrt(examples)),
         float(np.sqrt(sum(one.checkpoints for one in found))),
         float(np.sqrt(sum(one.seeds for one in found))),
         _source(found, examples, pooled=pooled),
     )
-
-
-def _satterthwaite(parts: Sequence[Part]) -> float:
-    variance = sum(part.variance for part in parts)
-    return max(float(variance**2 / sum(part.variance**2 / part.df for part in parts)), 1.0)
 
 
 class _OfPair:
@@ -200,7 +119,8 @@ class _OfPair:
             self._pool(several, between, own)
         else:
             for arm in several:
-                self.parts.append(Part(self.scale * between[arm.name] / arm.runs, arm.runs - 1))
+                variance = self.scale * between[arm.name] / arm.runs
+                self.parts.append(Part(variance, arm.runs - 1, between_runs=True))
                 self.own_of_examples += self.scale * own[arm.name] / arm.runs
             if len(several) < len(self.arms):
                 self._single([arm for arm in self.arms if arm.runs == 1], given)
@@ -212,7 +132,7 @@ class _OfPair:
         df = sum(arm.runs - 1 for arm in several)
         means = [sum((a.runs - 1) * of[a.name] for a in several) / df for of in (between, own)]
         weight = self.scale * sum(1 / arm.runs for arm in self.arms)
-        self.parts.append(Part(means[0] * weight, df))
+        self.parts.append(Part(means[0] * weight, df, between_runs=True))
         self.own_of_examples += means[1] * weight
 
     def _single(self, arms: Sequence[Arm], given: Mapping[tuple[str, str], SeedNoise]) -> None:
@@ -224,7 +144,7 @@ class _OfPair:
             self.parts.append(Part(self.scale * noise.variance, noise.df))
         for arm in arms:
             if seeds := given.get((arm.name, self.pair.size)):
-                self.parts.append(Part(self.scale * seeds.sd**2, seeds.df))
+                self.parts.append(Part(self.scale * seeds.sd**2, seeds.df, between_runs=True))
                 self.seeds += self.scale * seeds.sd**2
                 self.given.append(seeds)
             else:

@@ -10,9 +10,8 @@ the end of training.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
-from ebbtide.statistics.runs.contrasts import Difference
+from ebbtide.statistics.runs.differences import Difference
 from ebbtide.statistics.runs.pairs import Pair
 
 
@@ -53,7 +52,7 @@ def token_saving(pair: Pair, last: Difference, width: int, sign: int, alpha: flo
         examples = (of_arm**2).sum(axis=1) + of_end @ of_end
     examples = np.nan_to_num(examples)
     variance = last.se**2 - examples[-1] + examples
-    reach = student.isf(alpha / 2, last.df) * np.sqrt(np.maximum(variance, last.se**2))
+    reach = last.critical(alpha) * np.sqrt(np.maximum(variance, last.se**2))
     x = np.log(tokens / end)
     ratio = np.exp(_reached(x, excess))
     low = np.exp(_reached(x, np.maximum.accumulate(excess + reach)))

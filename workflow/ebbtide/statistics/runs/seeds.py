@@ -11,6 +11,10 @@ Intervals are those of χ². That of seeds is the interval of S² less U + C, wh
 freedom than S² (Ting et al. 1990, Journal of Statistical Computation and Simulation 35:135, in the limit).
 With few runs it is wide: from two, the upper limit of the standard deviation is 32 times the estimate.
 Checkpoint noise that persists is partly counted as noise of seeds.
+
+Seeds needed: the smallest R with which a difference of two such arms is detectable, with the variance
+2 S²/R + E. S² is divided by its median in units of the true one. E, what examples add that seeds do not
+lower, is that of the difference from the reference, or for the reference, from the first other arm.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,9 +26,10 @@ from scipy.stats import chi2
 
 from ebbtide.metrics.direction import is_share
 from ebbtide.statistics.panel import Trajectory
-from ebbtide.statistics.runs.contrasts import detectable_shift, noise_of_runs
+from ebbtide.statistics.runs.contrasts import noise_of_runs
 from ebbtide.statistics.runs.curves import Curve, Unit
-from ebbtide.statistics.runs.pairs import NotComparable, arm_of
+from ebbtide.statistics.runs.differences import Difference, Part, detectable_shift, median_of_variance
+from ebbtide.statistics.runs.pairs import NotComparable, arm_of, pair_of
 from ebbtide.statistics.runs.trend_noise import checkpoint_noise
 from ebbtide.statistics.runs.units import curves_of_units
 
@@ -48,22 +53,26 @@ def seed_components(
     trajectories, metrics, arms
         As in `compare.compare_runs`.
     settings
-        `metrics`, `alpha`, `last`, `tolerance`, `suites`, and `detect`: the difference to detect, a
-        number for shares, or metric → number.
+        `reference`, `metrics`, `alpha`, `last`, `tolerance`, `suites`, and `detect`: the difference to
+        detect, a number for shares, or metric → number.
 
     Returns
     -------
     Standard deviations are those of one run, in units of the metric: of examples and runs over the last
     checkpoints, of checkpoints at a single one. `seeds_needed` is the smallest number of seeds per arm with
-    which a difference of `detect` between two such arms is found with 80 % probability; noise of examples
-    that the runs share comes on top, and is not reduced by seeds.
+    which a difference of `detect` between two such arms is found with 80 % probability.
     """
     curves, _ = curves_of_units(trajectories, metrics, arms, settings)
     rows = []
     for unit, of_models in curves.items():
-        for (size, arm), group in arms.groupby(["size", "arm"], sort=False):
-            runs = [of_models[model] for model in group["model"] if model in of_models]
-            if runs:
+        for size, of_arms in arms.groupby("size", sort=False):
+            of_size = {
+                str(arm): [of_models[model] for model in group["model"] if model in of_models]
+                for arm, group in of_arms.groupby("arm", sort=False)
+            }
+            for arm, runs in of_size.items():
+                if not runs:
+                    continue
                 rows.append(
                     {
                         "task": unit.task,
@@ -71,14 +80,40 @@ def seed_components(
                         "metric": unit.metric,
                         "size": size,
                         "arm": arm,
-                        **_components(str(arm), runs, unit, settings),
+                        **_components(str(arm), runs, _other(str(arm), of_size, settings), unit, settings),
                     }
                 )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _other(arm: str, of_size: Mapping[str, Sequence[Curve]], settings: Mapping[str, Any]) -> Sequence[Curve]:
+    """The runs that an arm is compared with; of the reference, those of the first other arm."""
+    reference = settings["reference"]
+    if arm != reference:
+        return of_size.get(reference, [])
+    return next((runs for name, runs in of_size.items() if name != arm and runs), [])
+
+
+def _of_examples(
+    name: str, runs: Sequence[Curve], other: Sequence[Curve], settings: Mapping[str, Any]
+) -> Part | None:
+    """What examples add to the variance of the difference of two arms beyond their runs; None if unknown."""
+    if not other:
+        return None
+    try:
+        pair = pair_of("", (name, runs), ("", other), settings["tolerance"])
+    except NotComparable:
+        return None
+    at = np.arange(max(len(pair.arm.tokens) - settings["last"], 0), len(pair.arm.tokens))
+    examples = float((pair.influence[at].mean(axis=0) ** 2).sum())
+    for arm in (pair.arm, pair.reference):
+        if arm.runs > 1:
+            examples -= float(np.nan_to_num(arm.within[np.ix_(at, at)].mean())) / arm.runs
+    return None if np.isnan(examples) else Part(max(examples, 0.0), pair.df)
+
+
 def _components(
-    name: str, runs: Sequence[Curve], unit: Unit, settings: Mapping[str, Any]
+    name: str, runs: Sequence[Curve], other: Sequence[Curve], unit: Unit, settings: Mapping[str, Any]
 ) -> dict[str, object]:
     try:
         arm = arm_of(name, runs, settings["tolerance"])
@@ -102,7 +137,11 @@ def _components(
         added = float(np.nansum([arm.within[np.ix_(at, at)].mean(), of_mean]))
         found["runs"] = sd_interval(between, arm.runs - 1, alpha)
         found["seeds"] = sd_interval(between, arm.runs - 1, alpha, added)
-        needed, note = _seeds_needed(between, detect, alpha)
+        needed, note = _seeds_needed(
+            between, arm.runs, _of_examples(name, runs, other, settings), detect, alpha
+        )
+        if not between > 0:
+            needed, note = np.nan, "all runs have the same value: nothing is known of the noise between them"
     return {
         "runs": arm.runs,
         "checkpoints": len(at),
@@ -128,21 +167,31 @@ def sd_interval(variance: float, df: float, alpha: float, added: float = 0.0) ->
     return float(estimate), float(low), float(high)
 
 
-def _seeds_needed(between: float, detect: float, alpha: float) -> tuple[float, str]:
-    """Return the smallest R with √(2 between / R) · shift(2R - 2) at most `detect`."""
+def _seeds_needed(
+    between: float, runs: int, examples: Part | None, detect: float, alpha: float
+) -> tuple[float, str]:
+    """Return the smallest number of seeds per arm whose detectable difference is at most `detect`."""
     if not detect > 0:
         return np.nan, ""
+    typical = between / median_of_variance(runs - 1)
+    note = "" if examples else "without noise of examples, which is not known for two arms"
+    floor = examples or Part(0.0, np.inf)
+    limit = float(np.sqrt(floor.variance)) * detectable_shift(floor.df, alpha) if floor.variance > 0 else 0.0
+    if limit > detect:
+        return np.nan, f"no number of seeds suffices: examples alone hide differences below {limit:.3g}"
+
+    def mde(seeds: int) -> float:
+        of_arm = Part(typical / seeds, seeds - 1, between_runs=True)
+        difference = Difference(0.0, (of_arm, of_arm, floor), np.nan, np.nan, np.nan, "")
+        return difference.se * detectable_shift(difference.df(alpha), alpha)
+
     low, high = 1, MOST_SEEDS  # `low` is too few
-    if _mde(between, high, alpha) > detect:
+    if mde(high) > detect:
         return np.nan, f"more than {MOST_SEEDS} seeds are needed"
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _mde(between, middle, alpha) <= detect else (middle, high)
-    return float(high), ""
-
-
-def _mde(between: float, runs: int, alpha: float) -> float:
-    return float(np.sqrt(2 * between / runs)) * detectable_shift(2 * runs - 2, alpha)
+        low, high = (low, middle) if mde(middle) <= detect else (middle, high)
+    return float(high), note
 
 
 def _detect(metric: str, detect: float | Mapping[str, float]) -> float:

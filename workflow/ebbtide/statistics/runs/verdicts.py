@@ -10,25 +10,14 @@ import pandas as pd
 from ebbtide.metrics.direction import direction_of, is_share, sign_of
 from ebbtide.notices import counted
 from ebbtide.statistics.multiplicity import adjusted
-from ebbtide.statistics.runs.contrasts import Difference
 from ebbtide.statistics.runs.curves import Unit
+from ebbtide.statistics.runs.differences import Difference
 from ebbtide.statistics.runs.pairs import Pair
 from ebbtide.statistics.runs.savings import Saving, token_saving
 
+IDENTITY = ("arm", "reference", "task", "suite", "size", "metric")
 COLUMNS = (
-    *(
-        "arm",
-        "reference",
-        "task",
-        "suite",
-        "size",
-        "metric",
-        "difference",
-        "low",
-        "high",
-        "verdict",
-        "reason",
-    ),
+    *(*IDENTITY, "difference", "low", "high", "verdict", "reason"),
     *("p_adjusted", "p_equivalent", "p_equivalent_adjusted", "margin", "mde"),
     *("token_ratio", "token_ratio_low", "token_ratio_high", "token_note"),
 )
@@ -49,6 +38,13 @@ class Compared:
     pairs: tuple[Pair, ...]
     at: np.ndarray
     found: Difference
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The columns that say what is compared: `IDENTITY`."""
+        first = self.pairs[0]
+        named = (first.arm.name, first.reference.name, self.unit.task, self.unit.suite)
+        return dict(zip(IDENTITY, (*named, self.size, self.unit.metric), strict=True))
 
     @property
     def seeds_missing(self) -> bool:
@@ -79,24 +75,18 @@ def verdict_table(
     together = adjusted(equivalent, settings["adjust"], families)
     rows = []
     for i, one in enumerate(last):
-        first = one.pairs[0]
         low, high = one.found.interval(alpha) if known[i] else (np.nan, np.nan)
         mde = one.found.detectable(alpha) if known[i] else np.nan
         verdict, reason = _verdict(one, p_adjusted[i], (together[i], margins[i]), alpha)
         sign = sign_of(one.unit.metric)
         saving = (
-            token_saving(first, one.found, settings["last"], sign, alpha)
+            token_saving(one.pairs[0], one.found, settings["last"], sign, alpha)
             if len(one.pairs) == 1
             else NO_SAVING
         )
         rows.append(
             {
-                "arm": first.arm.name,
-                "reference": first.reference.name,
-                "task": one.unit.task,
-                "suite": one.unit.suite,
-                "size": one.size,
-                "metric": one.unit.metric,
+                **one.identity,
                 "difference": one.found.value,
                 "low": low,
                 "high": high,
@@ -150,7 +140,8 @@ def sentence_table(last: Sequence[Compared], verdicts: pd.DataFrame) -> pd.DataF
     rows = []
     groups: dict[tuple[str, str, str], list[int]] = {}
     for i, one in enumerate(last):
-        groups.setdefault((one.pairs[0].arm.name, one.pairs[0].reference.name, one.size), []).append(i)
+        identity = one.identity
+        groups.setdefault((identity["arm"], identity["reference"], identity["size"]), []).append(i)
     for (arm, reference, size), indices in groups.items():
         found = verdicts.iloc[indices]
         sentence = _sentence(arm, size, [last[i] for i in indices], found)

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import t as student
 
-from ebbtide.statistics.runs.contrasts import Part
+from ebbtide.statistics.runs.differences import Part
 from ebbtide.statistics.runs.pairs import Arm
 
 _LEAST_LOG_P = -690.0  # p of 1e-300

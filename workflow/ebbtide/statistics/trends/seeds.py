@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.statistics.multiplicity import adjusted
-from ebbtide.statistics.runs.contrasts import Difference, contrast
+from ebbtide.statistics.runs.contrasts import contrast
 from ebbtide.statistics.runs.curves import Curve, curve_with_examples
+from ebbtide.statistics.runs.differences import Difference
 from ebbtide.statistics.runs.pairs import NotComparable, arm_of, pair_of
 from ebbtide.statistics.runs.seeds import sd_interval
 from ebbtide.statistics.trends.recipe_mean import recipe_mean
