@@ -119,11 +119,11 @@ def test_the_page_answers_and_its_controls_work(file: Path) -> None:
         )
         # the matrix has the changes of the table, and a cell leads to its curve
         cells = page.locator("#matrix tbody td.c button").all_inner_texts()
-        assert cells == ["−0.3", "−0.3", "+0.3", "+0.3"]  # what got worse is first
+        assert cells == ["−0.300", "−0.300", "+0.300", "+0.300"]  # what got worse is first
         page.locator("#matrix tbody tr").first.locator("button").first.click()
         assert page.input_value("#task") == "traps"
         page.select_option("#matrix-of", "large")
-        assert page.locator("#matrix td.worse2 button").all_inner_texts() == ["−0.3"]
+        assert page.locator("#matrix td.worse2 button").all_inner_texts() == ["−0.300"]
         # the values of the chosen curve are those of metrics.parquet
         page.eval_on_selector("#curves > details", "of => { of.open = true; }")
         page.wait_for_function("document.querySelectorAll('#values tbody tr').length === 8")
@@ -219,3 +219,20 @@ def test_texts_beyond_the_budget_are_counted(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_study_without_examples_has_an_answer() -> None:
     found = outcomes(metrics(), None, None, followed=["accuracy"])
     assert answer(found, None)[0].startswith("1 of 2 tasks")
+
+
+def test_a_comparison_of_runs_is_the_first_answer() -> None:
+    found = outcomes(metrics(), None, None, followed=["accuracy"])
+    said = ["b leads on 1 of 2 tasks at 70M; …", "b leads on 2 of 2 tasks over all sizes; …"]
+    first, more, *_ = answer(found, None, pd.DataFrame({"sentence": said}))
+    assert first == said[1]
+    assert more == "1 more sentence about single sizes below."
+
+
+def test_a_curve_that_peaked_is_not_one_that_got_worse() -> None:
+    found = outcomes(metrics(), None, None, followed=["accuracy"])
+    peaked = found.assign(outcome="peaked, then got worse")
+    assert answer(peaked, None) == [
+        "No task got worse over training in any model.",
+        "2 of 2 tasks peaked, then got worse: traps (all 2 models), facts (all 2 models).",
+    ]

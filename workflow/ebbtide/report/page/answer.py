@@ -1,18 +1,28 @@
 """The answer of a study in sentences: what rose, what fell, how sure, and what could not have been seen."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from ebbtide.metrics.direction import is_share
 from ebbtide.notices import counted, listed
 
-WORSE = ("got worse", "peaked, then got worse", "fell", "rose, then fell")
-BETTER = ("got better", "got worse, then better", "rose", "fell, then rose")
+# Outcomes → what a sentence says of them, the most important first.
+WORDS = {
+    "got worse": "got worse over training",
+    "peaked, then got worse": "peaked, then got worse",
+    "got worse, then better": "got worse, then better",
+    "got better": "got better",
+    "fell": "fell",
+    "rose": "rose",
+    "rose, then fell": "rose, then fell",
+    "fell, then rose": "fell, then rose",
+}
+MOST_RUNS = 4  # sentences about arms
 MOST_TASKS = 6
 
 
-def answer(outcomes: pd.DataFrame, alarms: pd.DataFrame | None) -> list[str]:
+def answer(
+    outcomes: pd.DataFrame, alarms: pd.DataFrame | None, runs: pd.DataFrame | None = None
+) -> list[str]:
     """Return a few sentences, the most important first.
 
     Parameters
@@ -21,20 +31,32 @@ def answer(outcomes: pd.DataFrame, alarms: pd.DataFrame | None) -> list[str]:
         Rows of outcomes.tsv: one per model, task and followed metric.
     alarms
         Rows of alarms.tsv; None if the study has no examples.
+    runs
+        Rows of run_sentences.tsv; None if the study compares no runs.
     """
     found = [
-        _direction(outcomes, WORSE, "got worse over training"),
-        _direction(outcomes, BETTER, "got better"),
+        *_runs(runs),
+        *(_direction(outcomes, outcome) for outcome in WORDS),
         _undecided(outcomes),
         *(_alarms(alarms) if alarms is not None and len(alarms) else []),
     ]
     return [sentence for sentence in found if sentence]
 
 
-def _direction(outcomes: pd.DataFrame, which: Sequence[str], words: str) -> str:
-    of = outcomes[outcomes["outcome"].isin(which)]
+def _runs(runs: pd.DataFrame | None) -> list[str]:
+    """Return the sentences over all sizes, or else the first."""
+    if runs is None or runs.empty:
+        return []
+    over_all = runs[runs["sentence"].str.contains("over all sizes", regex=False)]
+    kept = (over_all if len(over_all) else runs)["sentence"].head(MOST_RUNS)
+    more = len(runs) - len(kept)
+    return [*kept, *([f"{counted(more, 'more sentence')} about single sizes below."] if more else [])]
+
+
+def _direction(outcomes: pd.DataFrame, outcome: str) -> str:
+    of, words = outcomes[outcomes["outcome"] == outcome], WORDS[outcome]
     if of.empty:
-        return "" if outcomes.empty else f"No task {words} in any model."
+        return f"No task {words} in any model." if outcome == "got worse" and len(outcomes) else ""
     tasks: dict[str, int] = dict(of.groupby("task", sort=False)["model"].nunique())
     models: dict[str, int] = dict(outcomes.groupby("task", sort=False)["model"].nunique())
     parts = []

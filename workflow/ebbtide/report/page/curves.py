@@ -105,7 +105,7 @@ def chart(models: Sequence[str]) -> Mapping[str, Any]:
         "x:Q",
         title="x",
         scale=alt.Scale(type="log", nice=False),
-        axis=alt.Axis(labelExpr=SHORT, labelOverlap="greedy", tickCount=8),
+        axis=alt.Axis(labelExpr=SHORT, labelOverlap=True, labelSeparation=12),
     )
     y = alt.Y("value:Q", title="value", scale=alt.Scale(zero=False))
     tooltip = [

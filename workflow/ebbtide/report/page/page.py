@@ -92,7 +92,7 @@ def report_page(content: Content) -> str:
         study=content.study,
         counts=_counts(content.metrics),
         fake=int((content.metrics["source"] == "fake").sum()),
-        answer=answer(outcomes, alarms),
+        answer=answer(outcomes, alarms, tables.get("run_sentences")),
         notices=_notices(tables.get("notices")),
         left_out=[text for text in (few_curves, few_changes, few_flips) if text],
         sections=[_section(section, content) for section in sections_of(tables)],

@@ -4,7 +4,7 @@ const byId = (id) => document.getElementById(id);
 const models = Object.keys(data.models), tasks = [...new Set(data.curves.map((curve) => curve.task))];
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const number = (value) => (value === null || value === undefined ? "" : String(Number(Number(value).toPrecision(4))));
-const signed = (value) => (value === null ? "" : (value > 0 ? "+" : "") + String(Number(value.toPrecision(3))).replace("-", "−"));
+const signed = (value, share) => (value === null ? "" : (value > 0 ? "+" : "") + (share ? value.toFixed(3) : String(Number(value.toPrecision(3)))).replace("-", "−"));
 
 function element(name, text, attributes) {
   const made = document.createElement(name);
@@ -139,7 +139,7 @@ function matrix() {
     for (const column of columns) {
       const cell = row.cells[column], td = element("td", undefined, { class: "c " + (cell ? cell.look : "none") });
       if (cell) {
-        const button = element("button", signed(cell.change), { type: "button", title: cell.words, "aria-label": row.task + ", " + column + ": " + cell.words });
+        const button = element("button", signed(cell.change, data.metrics[row.metric]?.share), { type: "button", title: cell.words, "aria-label": row.task + ", " + column + ": " + cell.words });
         button.addEventListener("click", () => choose(row.task, row.metric, cell));
         td.append(button);
       }
