@@ -56,6 +56,12 @@ def test_checkpoint_is_one_submission(tmp_path: Path, environment: dict[str, str
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(times))
 
 
+def test_a_scheduler_that_keeps_completed_jobs_is_not_waited_for(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    subprocess.run(snakemake(tmp_path, "true"), env=environment | {"PBS_KEEPS": "1"}, check=True, timeout=120)
+
+
 def test_killed_submission_ends_the_run(tmp_path: Path, environment: dict[str, str]) -> None:
     """It leaves no result, so only `qstat` can tell."""
 
