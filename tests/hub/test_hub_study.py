@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import suite
-from ebbtide.tables import CELL, read_footer
+from ebbtide.tables import CELL, read_footer, read_tsv
 from hub import FakeHub
 from workspace import ROOT
 
@@ -60,6 +60,11 @@ def test_the_whole_study_with_sockets_closed_in_the_scoring_jobs(
     assert any("ebbtide.jobs.worker" in note for note in notes)
     metrics = pd.read_parquet(workspace.path / "results/small/metrics.parquet")
     assert sorted(metrics["tokens"].unique()) == [1024 * step for step in suite.STEPS]
+    made = read_tsv(workspace.path / "results/small/provenance.tsv").set_index("checkpoint")
+    for step in suite.STEPS:
+        row, revision = made.loc[f"step{step}"], f"step{step}"
+        assert row["origin"] == f"{suite.REPO}@{repo.branches[revision]}"
+        assert repo.file(revision, "model.safetensors").sha256.startswith(row["weights_sha256"])
     assert (workspace.path / "results/small/figures/curves.png").exists()
     assert workspace.planned() == {}
 

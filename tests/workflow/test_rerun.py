@@ -16,8 +16,9 @@ MODELS, CHECKPOINTS, TASKS = 2, 3, 3
 CELLS = MODELS * CHECKPOINTS * TASKS
 REGRESSIONS = {"regress": 1, "summary": 1, "robustness": 1, "example_model": 1}
 FIGURES = {f"plot_{s}": 1 for s in ("metrics", "regression", "alarms", "trends", "forgetting", "resolution")}
+FIGURES["report_page"] = 1  # it shows all figures and tables
 TRAJECTORIES = {"forgetting": 1, "trends": 1, "alarms": 1, "flips": 1, "resolution": 1}
-TABLES = {"metrics": 1, "audit_results": 1, **REGRESSIONS, **FIGURES, **TRAJECTORIES}
+TABLES = {"metrics": 1, "audit_results": 1, "provenance": 1, **REGRESSIONS, **FIGURES, **TRAJECTORIES}
 
 
 def test_a_second_run_plans_nothing(study):
@@ -135,7 +136,7 @@ def test_cells_alone_are_enough_for_everything_after_them(study):
     shutil.rmtree(study.path / "resources/checkpoints")
     shutil.rmtree(study.path / "cells")
     (study.path / "results/small/figures/heat.pdf").unlink()
-    assert study.planned() == {"plot_metrics": 1}
+    assert study.planned() == {"plot_metrics": 1, "report_page": 1}
 
 
 def test_an_edited_plot_plans_figures_only(study, tmp_path):
@@ -150,7 +151,7 @@ def test_a_new_comment_plans_nothing(study, tmp_path):
 
 def test_an_edited_regression_plans_tables_only(study, tmp_path):
     edited = edit_package(study, tmp_path, "statistics/regression/fit.py")
-    assert edited.planned() == {**REGRESSIONS, "plot_regression": 1}
+    assert edited.planned() == {**REGRESSIONS, "plot_regression": 1, "report_page": 1}
 
 
 def test_an_edited_metric_measures_again_and_scores_nothing(study, tmp_path):
@@ -158,10 +159,11 @@ def test_an_edited_metric_measures_again_and_scores_nothing(study, tmp_path):
     assert edited.planned() == {"measure": MODELS * CHECKPOINTS, **TABLES}
 
 
-def test_a_setting_of_one_rule_reruns_that_rule(study):
+def test_settings_of_single_rules_rerun_these_rules(study):
     with study.edited("config.yaml") as config:
         config["regression"] = {"example_model": {"checkpoints": 8}}
-    assert study.planned() == {"example_model": 1}
+        config["cost"] = {"gpu_hour": 2.5, "currency": "EUR"}
+    assert study.planned() == {"example_model": 1, "provenance": 1, "report_page": 1}
 
 
 def test_an_edited_engine_plans_nothing_and_a_bumped_recipe_everything(study, tmp_path):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ebbtide.figures.theme import PAGE_CM
-from ebbtide.tables import CELL, METRICS, read_frame
+from ebbtide.tables import CELL, METRICS, read_footer, read_frame, read_tsv
 from workspace import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
@@ -74,6 +74,27 @@ def test_tables(finished_study):
     base = robustness[robustness["choice"] == "base"].set_index(["task", "term"])["t"]
     assert base.to_dict() == pytest.approx(
         regressions.set_index(["task", "term"])["t"].to_dict(), nan_ok=True
+    )
+
+
+def test_the_cost_of_a_checkpoint_is_that_of_its_cells(finished_study):
+    results = finished_study.path / "results/small"
+    made = read_tsv(results / "provenance.tsv").set_index(["model", "checkpoint"])
+    assert len(made) == 6
+    for (model, checkpoint), row in made.iterrows():
+        cells = (finished_study.path / f"results/scores/{model}/{checkpoint}").glob("*.parquet")
+        footers = [read_footer(cell, CELL) for cell in cells]
+        assert row["cells"] == len(footers) == 3
+        for name in ("forwarded_tokens", "unique_tokens", "total_seconds"):
+            assert row[name] == pytest.approx(sum(footer[name] for footer in footers)), name
+        assert row["core_hours"] == pytest.approx(row["total_seconds"] / 3600)
+        assert (row["gpu_hours"], row["gpus"], row["forwarded_per_unique"]) == (0, "0", 1)
+        assert row["first_scored"] == min(footer["written"]["time"] for footer in footers)
+    cost = read_tsv(results / "cost.tsv")
+    assert cost["model"].tolist() == ["", "small-d8", "small-d16"]
+    assert cost["total_seconds"][0] == pytest.approx(made["total_seconds"].sum())
+    assert cost["new_checkpoint_core_hours"][0] == pytest.approx(
+        made.groupby("model")["core_hours"].median().sum()
     )
 
 

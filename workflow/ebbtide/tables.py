@@ -30,6 +30,7 @@ TEXTS = (
     *("against", "reference", "severity", "class", "verdict", "survives", "note", "why", "reason"),
     *("from_model", "from", "to", "level", "groups", "sentence", "recipe", "models", "smallest", "largest"),
     *("kind", "detail", "remedy", "group", "allowed", "allowed_until", "ability", "arm", "suite", "size"),
+    *("origin", "weights_sha256", "versions", "device", "gpus", "first_scored", "last_scored", "currency"),
 )
 
 
@@ -210,8 +211,7 @@ def write_parquet(
     metadata = {FOOTER: canonical_json(record).encode()}
     metadata |= {k.encode(): v.encode() for k, v in (strings or {}).items()}
     with atomic(path) as temporary:
-        # No timestamps, so equal rows give equal bytes. (`store_schema=False` would also drop the footer
-        # record.)
+        # No timestamps, so equal rows give equal bytes. (`store_schema=False` would drop the footer, too.)
         table = table.replace_schema_metadata(metadata)
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         if finish:

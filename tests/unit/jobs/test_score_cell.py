@@ -492,7 +492,10 @@ def test_a_job_whose_log_is_full_keeps_its_cell_and_says_so(grid: Grid) -> None:
 def test_a_cell_records_who_wrote_it(grid: Grid) -> None:
     cell = grid.add("c1", "t1")
     lean(grid.command(cell, grid.hint()))
-    assert sorted(read_footer(grid.target(cell), CELL)["written"]) == ["host", "time", "user", "version"]
+    footer = read_footer(grid.target(cell), CELL)
+    assert sorted(footer["written"]) == ["host", "time", "user", "version"]
+    assert (footer["gpus"], footer["threads"]) == (0, 1)
+    assert footer["total_seconds"] >= footer["seconds"]  # with loading
 
 
 @pytest.mark.usefixtures("here")

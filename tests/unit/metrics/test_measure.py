@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ebbtide.cells.cell import write_cell
+from ebbtide.cells.provenance import provenance_of
 from ebbtide.errors import CellError, ConfigError
 from ebbtide.metrics.measure import measure_checkpoint
 from ebbtide.metrics.of_cell import loglikelihoods_sha256, measured
@@ -91,7 +92,10 @@ def test_both_tables_have_every_task(files: dict[str, Any]) -> None:
 def test_footers_record_digests_and_the_checkpoint(files: dict[str, Any]) -> None:
     measure_checkpoint(**files)
     digests = {task: loglikelihoods_sha256(rows) for task, rows in CELLS.items()}
-    assert read_footer(files["to"], METRICS)["loglikelihoods"] == digests
+    footer = read_footer(files["to"], METRICS)
+    assert footer["loglikelihoods"] == digests
+    made = {**CHECKPOINT, **provenance_of([read_footer(cell, CELL) for cell in files["cells"]])}
+    assert footer["provenance"] == made
     place = read_footer(files["examples"], EXAMPLES)["place"]
     sizes = {"parameters_total": 9, "parameters_non_embedding": 5, "parameters_active": 5}
     assert place == {**CHECKPOINT, **sizes}

@@ -105,7 +105,7 @@ def _score_into_store(work: Work, job: Job) -> int:
 
 
 def _scored(work: Work, job: Job) -> int:
-    identity = job["identity"]
+    identity, started = job["identity"], time.perf_counter()
     stored = work.tasks.are_probably_stored(job)
     loads = work.loaded.loads
     scorer = work.loaded.get(job, work.cells, encoded=stored)
@@ -126,7 +126,13 @@ def _scored(work: Work, job: Job) -> int:
         from ebbtide.scoring.engine import score_task
 
         result = score_task(scorer, task, keys, job["requests"], report=work.progress.report)
-    footer = {**result.footer, "written": written()}
+    footer = {
+        **result.footer,
+        "written": written(),
+        # Of this cell, with loading the weights if they were not in memory: what the device was held for.
+        "total_seconds": round(time.perf_counter() - started, 3),
+        "threads": work.own["threads"],
+    }
     if work.loaded.digests:
         footer["weights_sha256"] = work.loaded.digests
     path = store.path_of(work.cells, identity)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ebbtide.arrow import Columns, arrow_of, columns_of
 from ebbtide.cells.cell import read_cell
+from ebbtide.cells.provenance import provenance_of
 from ebbtide.cells.validity import check_rows
 from ebbtide.errors import ConfigError
 from ebbtide.metrics.examples import TEXTS, Examples, key_order, without_texts
@@ -38,6 +39,7 @@ class Measured(NamedTuple):
     loglikelihoods: str  # digest
     notices: list[Notice]
     texts: Mapping[str, Any]  # digest and number of examples
+    footer: Mapping[str, Any]  # of the cell
 
 
 def measure_checkpoint(
@@ -59,7 +61,7 @@ def measure_checkpoint(
         definition that change only the metrics.
     to
         File for the table of metrics (`tables.METRICS`). Its footer has a digest of the log-likelihoods by
-        task, and the notices about the cells.
+        task, the notices about the cells, and how they were made (`cells.provenance`).
     examples
         File for the table of examples (`tables.EXAMPLES`). Its footer has the checkpoint, and a digest of the
         texts by task.
@@ -92,7 +94,9 @@ def measure_checkpoint(
     )
     digests = {task: cell.loglikelihoods for task, cell in found.items()}
     notices = [notice.record() for cell in found.values() for notice in cell.notices]
-    write_parquet(arrow_of(metrics), to, METRICS, {"loglikelihoods": digests, "notices": notices})
+    footer = {"loglikelihoods": digests, "notices": notices}
+    footer["provenance"] = {**checkpoint, **provenance_of([cell.footer for cell in found.values()])}
+    write_parquet(arrow_of(metrics), to, METRICS, footer)
 
 
 class _Cell(NamedTuple):
@@ -124,6 +128,7 @@ def measure_cell(
         loglikelihoods_sha256(read.rows, read.order),
         cell_notices(read.rows, read.footer, x, definition, where),
         frozen["texts"] if "texts" in frozen else texts_record(text_digests(read.requests.to_pandas())),
+        read.footer,
     )
 
 

@@ -64,6 +64,7 @@ class FakeScorer:
         return {
             **self.parameters,
             **dict.fromkeys(("source", "method", "implementation", "kernel"), FAKE),
+            "gpus": 0,
             "versions": {"tokenizers": version("tokenizers")},
         }
 

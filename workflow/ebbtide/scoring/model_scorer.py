@@ -16,6 +16,7 @@ from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.logs import log
 from ebbtide.parameters import count
 from ebbtide.scoring.body import Body, NativeBody
+from ebbtide.scoring.device import device_name
 from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.families import Unsupported, build
 from ebbtide.scoring.memory import check_all_devices, chunk_size, fits_one_device
@@ -106,8 +107,16 @@ class ModelScorer:
             "method": self.method,
             "implementation": self.implementation,
             "kernel": self.kernel,
+            "device_name": device_name(self.device),
+            "gpus": self._gpus(),
             "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
         }
+
+    def _gpus(self) -> int:
+        """Number of GPUs that hold the weights."""
+        if self.model is None:
+            return int(self.device == "cuda")
+        return len({p.device for p in self.model.parameters() if p.device.type == "cuda"})
 
 
 def default_dtype() -> str:

@@ -129,7 +129,7 @@ class Scorer(Protocol):
         """
 
     def record(self) -> dict[str, Any]:
-        """Footer entries: parameter counts, `method`, `implementation`, `kernel`, and `versions`.
+        """Footer entries: parameter counts, `method`, `implementation`, `kernel`, `gpus`, and `versions`.
 
         `source`, if present, replaces `scored` in tables of metrics.
         """

@@ -1,0 +1,1 @@
+"""How cells were made, and what they cost."""
