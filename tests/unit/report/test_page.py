@@ -14,6 +14,7 @@ from ebbtide.report.page.answer import answer
 from ebbtide.report.page.curves import MOST_POINTS, curve_data
 from ebbtide.report.page.examples import MOST_EXAMPLES, flip_data
 from ebbtide.report.page.page import Content, report_page
+from ebbtide.report.page.sections import sections_of
 from ebbtide.statistics.alarms.alarms import COLUMNS as ALARM_COLUMNS
 
 TOKENS = [100, 200, 400, 800]
@@ -236,3 +237,11 @@ def test_a_curve_that_peaked_is_not_one_that_got_worse() -> None:
         "No task got worse over training in any model.",
         "2 of 2 tasks peaked, then got worse: traps (all 2 models), facts (all 2 models).",
     ]
+
+
+def test_the_cost_is_the_first_row() -> None:
+    row = {"model": "", "forwarded_tokens": 1200, "unique_tokens": 1000, "gpu_hours": 0.5, "core_hours": 2.0}
+    cost = pd.DataFrame([row | {"price": 1.25, "currency": "EUR"}, row | {"model": "small", "price": np.nan}])
+    (section,) = [of for of in sections_of({"provenance": cost, "cost": cost}) if of.name == "provenance"]
+    said = section.result({"provenance": cost, "cost": cost})
+    assert said == ["1,200 tokens forwarded, 1.20 per unique token, 0.5 GPU-hours, 2 core-hours, 1.25 EUR."]

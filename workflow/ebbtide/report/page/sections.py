@@ -122,6 +122,21 @@ def _scaling_trends(tables: Tables) -> list[str]:
     return [f"Against training compute: {', '.join(f'{n} {name}' for name, n in counts.items())}."]
 
 
+def _provenance(tables: Tables) -> list[str]:
+    if "cost" not in tables or tables["cost"].empty:
+        return []
+    whole = tables["cost"].iloc[0]
+    parts = []
+    if pd.notna(whole["unique_tokens"]) and whole["unique_tokens"] > 0:
+        ratio = whole["forwarded_tokens"] / whole["unique_tokens"]
+        parts.append(f"{whole['forwarded_tokens']:,.0f} tokens forwarded, {ratio:.2f} per unique token")
+    for column, unit in (("gpu_hours", "GPU-hours"), ("core_hours", "core-hours"), ("price", "")):
+        value = whole.get(column)
+        if pd.notna(value) and value > 0:
+            parts.append(f"{value:.3g} {unit or whole['currency']}")
+    return [f"{', '.join(parts)}."] if parts else []
+
+
 SECTIONS = (
     Section(
         "runs",
@@ -223,6 +238,16 @@ SECTIONS = (
         "Laws of loss and downstream error are fitted to small runs and checked on larger ones; "
         "parameters that the runs do not identify are named.",
         "scaling.md",
+    ),
+    Section(
+        "provenance",
+        "Provenance and cost",
+        _provenance,
+        (),
+        ("cost", "provenance"),
+        "From the footers of the cells. What a new checkpoint would cost is the median of the model's "
+        "checkpoints on the device that scored last. Empty values are unknown.",
+        "store.md",
     ),
 )
 
