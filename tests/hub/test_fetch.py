@@ -424,6 +424,7 @@ def test_the_verb_needs_no_setting_and_uses_the_network(hub: FakeHub, locked: Lo
 
 
 PLAN = {"host": "h", "pid": 1, "started": 0.0, "budget_bytes": 10**9, "stay": [], "wanted": {}}
+PLAN |= {"averages": {}, "order": []}
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from ebbtide.files import canonical_json
 from ebbtide.jobs import worker
 from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.jobs.loaded import Job, Loaded
+from ebbtide.jobs.progress import CellProgress
+from ebbtide.logs import Progress
 from ebbtide.scoring import encoded, encoding, engine
 from ebbtide.scoring import tokenizer as tokenizers_of
 from ebbtide.scoring.encoded_file import DIRECTORY
@@ -67,7 +69,7 @@ def job(checkpoint: Path, requests: Path, folder: Path, **changes: Any) -> dict[
 
 def score(asked: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Score a cell as a worker does, with nothing in memory; its rows and footer."""
-    own = worker.Work(asked, {}, Loaded(1), EncodedTasks(asked["cells"]))
+    own = worker.Work(asked, {}, Loaded(1), EncodedTasks(asked["cells"]), CellProgress(Progress()))
     worker._scored(own, asked)
     path = store.path_of(asked["cells"], asked["identity"])
     return read_parquet(path, CELL), read_footer(path, CELL)
@@ -341,7 +343,7 @@ def test_on_a_gpu_the_following_sibling_is_prepared(tmp_path: Path, monkeypatch:
             asked.append(following)
             super().prepare(following, scorer)
 
-    work = worker.Work(cells[0], hint, Loaded(1), Tasks(cells[0]["cells"]))
+    work = worker.Work(cells[0], hint, Loaded(1), Tasks(cells[0]["cells"]), CellProgress(Progress()))
     scored = store.path_of(cells[0]["cells"], cells[1]["identity"])
     scored.parent.mkdir(parents=True)
     scored.touch()

@@ -399,7 +399,10 @@ def test_the_rule_on_a_small_study(study: Workspace):
     assert not (study.path / "results/small/scale_trends.tsv").exists()  # without the section, none of it
     with study.edited("config.yaml") as config:
         config["scaling_trends"] = {"metrics": ["accuracy", "classification_loss", "sequence_loss"]}
-    assert study.planned() == {"scaling_trends": 1, "plot_scaling_trends": 1, "summary": 1}
+    assert study.planned() == {
+        **{"scaling_trends": 1, "plot_scaling_trends": 1},
+        **{"summary": 1, "report_page": 1},
+    }
     study.run(cores=1)
     results = study.path / "results/small"
     table = pd.read_csv(results / "scale_trends.tsv", sep="\t")
