@@ -43,8 +43,8 @@ OUTPUTS.figures(
     "metrics",
     {
         "curves": "the metrics of the study along training, one line per model size",
-        "paper": "the same, in the layout of the paper",
-        "heat": "the same, as a heat map of model sizes and checkpoints",
+        "paper": "the metrics of the study along training, in the layout of the paper",
+        "heat": "the metrics of the study as a heat map of model sizes and checkpoints",
     },
     shows=[
         "metrics.parquet",

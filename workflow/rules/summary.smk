@@ -88,7 +88,7 @@ rule summary:
         tasks=list(STUDY.tasks),
         stated=lambda wildcards: [n.record() for n in study_notices(STUDY)],
         made=OUTPUTS.named_files(),
-        named=NAMED,
+        named=["report/index.html", *NAMED],
         config={
             **{n: STUDY.config[n] for n in ("trajectories", "alarms", "trends")},
             "forgetting": STUDY.config["forgetting"],

@@ -34,10 +34,12 @@ def answer(
     runs
         Rows of run_sentences.tsv; None if the study compares no runs.
     """
+    alone = outcomes["first_checkpoint"] == outcomes["last_checkpoint"]
     found = [
         *_runs(runs),
-        *(_direction(outcomes, outcome) for outcome in WORDS),
-        _undecided(outcomes),
+        *_not_judged(outcomes[alone]),
+        *(_direction(outcomes[~alone], outcome) for outcome in WORDS),
+        _undecided(outcomes[~alone]),
         *(_alarms(alarms) if alarms is not None and len(alarms) else []),
     ]
     return [sentence for sentence in found if sentence]
@@ -51,6 +53,13 @@ def _runs(runs: pd.DataFrame | None) -> list[str]:
     kept = (over_all if len(over_all) else runs)["sentence"].head(MOST_RUNS)
     more = len(runs) - len(kept)
     return [*kept, *([f"{counted(more, 'more sentence')} about single sizes below."] if more else [])]
+
+
+def _not_judged(alone: pd.DataFrame) -> list[str]:
+    if alone.empty:
+        return []
+    curves = counted(len(alone), "curve")
+    return [f"{curves} could not be judged, with one checkpoint each: {listed(alone['task'].unique())}."]
 
 
 def _direction(outcomes: pd.DataFrame, outcome: str) -> str:

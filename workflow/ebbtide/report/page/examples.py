@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.report.page.numbers import rounded
+from ebbtide.statistics.alarms.alarms import SEVERITIES
 
 PAIR = ("model", "task", "metric", "from_model", "from", "to")
 MOST_EXAMPLES = 12  # of a pair and direction
@@ -30,7 +31,7 @@ def flip_data(flips: pd.DataFrame | None, pairs: pd.DataFrame | None) -> tuple[l
     most = _most(flips)
     by_pair = most.groupby(list(PAIR), sort=False).indices
     found, size, left = [], 0, 0
-    for pair in pairs.to_dict("records"):
+    for pair in _worst_first(pairs).to_dict("records"):
         rows = most.iloc[by_pair.get(tuple(pair[name] for name in PAIR), [])]
         examples = [_example(row) for row in rows.to_dict("records")] if size < MOST_BYTES else []
         left += len(rows) > 0 and not examples
@@ -48,6 +49,14 @@ def flip_data(flips: pd.DataFrame | None, pairs: pd.DataFrame | None) -> tuple[l
         )
     words = f"The texts of {left} pairs are in flips.parquet only, and in `ebbtide flips`." if left else ""
     return found, words
+
+
+def _worst_first(pairs: pd.DataFrame) -> pd.DataFrame:
+    if "severity" not in pairs:
+        return pairs
+    rank = pairs["severity"].map({name: -i for i, name in enumerate(SEVERITIES)})
+    order = pd.DataFrame({"rank": rank, "lost": -pairs["lost"]}).sort_values(["rank", "lost"], kind="stable")
+    return pairs.loc[order.index]
 
 
 def _most(flips: pd.DataFrame) -> pd.DataFrame:

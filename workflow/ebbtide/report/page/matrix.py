@@ -36,6 +36,7 @@ def model_matrix(outcomes: pd.DataFrame, sizes: pd.Series) -> dict[str, Any]:
                 "outcome": row["outcome"],
             }
             for row in of.to_dict("records")
+            if row["first_checkpoint"] != row["last_checkpoint"]
         }
         rows.append({"task": str(task), "metric": str(metric), "cells": cells})
     return {"models": [str(model) for model in order.index], "rows": rows}

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ebbtide.metrics.chosen import drawn_metrics
+from ebbtide.notices import counted
 from ebbtide.report.page.answer import answer
 from ebbtide.report.page.curves import chart, curve_data
 from ebbtide.report.page.examples import flip_data
@@ -104,14 +105,10 @@ def report_page(content: Content) -> str:
     )
 
 
-def _counts(metrics: pd.DataFrame) -> dict[str, int]:
+def _counts(metrics: pd.DataFrame) -> str:
     cells = metrics[["model", "checkpoint", "task"]].drop_duplicates()
-    return {
-        "cells": len(cells),
-        "models": cells["model"].nunique(),
-        "checkpoints": cells["checkpoint"].nunique(),
-        "tasks": cells["task"].nunique(),
-    }
+    parts = [counted(cells[name].nunique(), name) for name in ("model", "checkpoint", "task")]
+    return f"{counted(len(cells), 'cell')}: {', '.join(parts)}."
 
 
 def _notices(notices: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -153,7 +150,7 @@ def _table(name: str, rows: pd.DataFrame) -> dict[str, Any]:
         "rows": [
             [shown(value) for value in row] for row in head[columns].astype(object).itertuples(index=False)
         ],
-        "count": len(rows),
+        "count": counted(len(rows), "row"),
         "more": len(rows) - len(head),
         "empty": [str(column) for column in rows if column not in columns],
     }

@@ -59,13 +59,15 @@ def _trends(tables: Tables) -> list[str]:
 
 def _forgetting(tables: Tables) -> list[str]:
     rows = tables["forgetting"]
-    forgets = rows[rows["verdict"] == "forgets"]
+    known = rows[rows["hold"].notna()]
+    if known.empty:
+        return [f"No curve could be followed: {listed(rows['note'].dropna().unique(), 2)}."]
+    forgets = known[known["verdict"] == "forgets"]
     if forgets.empty:
-        return [f"No curve of {len(rows)} forgets examples beyond noise."]
+        return [f"No curve of {len(known)} forgets examples beyond noise."]
     tasks = forgets["task"].drop_duplicates()
-    return [
-        f"{counted(len(forgets), 'curve')} of {len(rows)} forget examples beyond noise: {listed(tasks, 6)}."
-    ]
+    curves = f"{counted(len(forgets), 'curve')} of {len(known)}"
+    return [f"{curves} forget examples beyond noise: {listed(tasks, 6)}."]
 
 
 def _early_warning(tables: Tables) -> list[str]:
@@ -73,18 +75,20 @@ def _early_warning(tables: Tables) -> list[str]:
     tested = rows[rows["p_adjusted"].notna()]
     ahead = tested[(tested["p_adjusted"] < 0.05) & (tested["lead"] > 0)]
     if tested.empty:
-        return ["No accuracy falls together with a signal, so nothing could have warned."]
+        return ["Nothing is tested: no accuracy falls significantly after a signal that falls too."]
     pairs = counted(len(tested), "pair")
     return [f"In {len(ahead)} of {pairs} of curve and signal, the signal falls before accuracy."]
 
 
 def _robustness(tables: Tables) -> list[str]:
+    """Whether the interaction of size and tokens stays a loss for larger models ("consistent")."""
     rows = tables["robustness_verdicts"]
-    known = rows[rows["base"] != ""]
+    known = rows[rows["base"].fillna("") != ""]
+    words = {"consistent": "larger models lose more", "not consistent": "larger models do not lose more"}
     return [
-        f"{row['task']}: {row['base']}, and so under {row['survives']} choices of the analysis."
+        f"{row['task']}: {words.get(row['base'], row['base'])}; the same under {row['survives']} choices."
         for row in known.to_dict("records")[:8]
-    ]
+    ] or ["No regression could be computed."]
 
 
 def _resolution(tables: Tables) -> list[str]:
