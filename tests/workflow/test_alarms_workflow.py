@@ -44,7 +44,7 @@ def test_the_examples_behind_every_alarm_are_listed(study):
         assert set(own["other_models"]) == {1} and own["prompt"].str.len().min() > 0
     with study.edited("config.yaml") as config:
         config["flips"] = {"examples": 1}
-    assert study.planned() == {"flips": 1, "summary": 1}
+    assert study.planned() == {"flips": 1, "summary": 1, "report_page": 1}
     study.run()
     assert study.planned() == {}
     assert pd.read_csv(results / "flips.tsv", sep="\t")["listed_lost"].eq(1).all()
