@@ -9,7 +9,7 @@ from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.panel import trained_in_order
 from ebbtide.statistics.resolution.cells import CANNOT
 from ebbtide.statistics.resolution.proxies import AGAINST
-from ebbtide.statistics.resolution.tables import LONG_SPAN
+from ebbtide.statistics.resolution.tables import LONG_SPAN, NO_SEEDS, NO_SIZE
 from ebbtide.statistics.resolution.windows import is_judged
 from ebbtide.study.arms import UNKNOWN
 
@@ -118,13 +118,16 @@ def _missing(table: pd.DataFrame) -> list[Notice]:
             )
         )
     noisy = table[table["step_noise"].notna()]
-    if len(noisy) and noisy["seed_noise"].isna().all():
+    if len(noisy) and noisy["sd_runs"].isna().all():
+        sized = (noisy["size"] != UNKNOWN).any()
         found.append(
             _notice(
                 noisy,
-                "Detectable differences in resolution.tsv leave out the noise of seeds: no two models differ "
-                "only by seed.",
-                "Add runs with other seeds (arm and seed in rows of models).",
+                "Detectable differences in resolution.tsv leave out the noise of seeds: "
+                f"{NO_SEEDS if sized else NO_SIZE}.",
+                "Add runs with other seeds (arm and seed in rows of models)."
+                if sized
+                else "Give their parameters (nominal in rows of models, parameters in rows of imports).",
             )
         )
     unknown = noisy[(noisy["size"] == UNKNOWN) & (noisy["arms"] > 1)]

@@ -37,7 +37,7 @@ from ebbtide.statistics.resolution.windows import (
 from ebbtide.study.arms import UNKNOWN as UNKNOWN_SIZE
 
 ESTIMATES = (
-    *("signal", "step_noise", "step_noise_raw", "seed_noise", "snr_published", "snr_within"),
+    *("signal", "step_noise", "step_noise_raw", "sd_runs", "snr_published", "snr_within"),
     *("monotonicity", "total_variation", "tokens_above_chance"),
     *("decision_accuracy", "mde_single", "mde_averaged", "examples_to_halve"),
 )
@@ -47,6 +47,8 @@ COLUMNS = (
     *(column for name in ESTIMATES for column in (name, f"{name}_low", f"{name}_high")),
     "note",
 )
+NO_SEEDS = "no two models differ only by seed"
+NO_SIZE = "models of unknown size may differ by more than a seed"
 LONG_SPAN = 0.5  # of training within the window, above which its trend is not local
 
 
@@ -140,8 +142,8 @@ def _estimates(of: Resolution, alpha: float) -> tuple[dict[str, Interval], list[
         found |= {"mde_averaged": noise.detectable(alpha, averaged=True)}
         if of.runs[0].examples:
             found["examples_to_halve"] = noise.examples_to_halve(min(run.n for run in of.runs))
-        if noise.seed is not None:
-            found["seed_noise"] = noise.seed
+        if noise.runs is not None:
+            found["sd_runs"] = noise.runs
         if of.signal is not None:
             found["signal"] = of.signal.spread
             if noise.step.value:
@@ -161,7 +163,7 @@ def _absent(of: Resolution) -> dict[str, str]:
     """Return why an estimate may be missing though the noise is known."""
     return {
         "examples_to_halve": "only means are known",
-        "seed_noise": "no two models differ only by seed",
+        "sd_runs": NO_SIZE if of.size == UNKNOWN_SIZE else NO_SEEDS,
         "signal": f"{_alone(of)}, and nothing to compare it with",
         "snr_within": "the last checkpoints do not differ" if of.signal else "no signal",
     }
@@ -201,7 +203,7 @@ def _intervals(found: Mapping[str, Summary], alpha: float) -> dict[str, Interval
 def _sources(of: Resolution) -> str:
     if of.noise is None:
         return ""
-    counted = {"examples": _have_errors(of.runs), "checkpoints": True, "seeds": of.noise.seed is not None}
+    counted = {"examples": _have_errors(of.runs), "checkpoints": True, "seeds": of.noise.runs is not None}
     return ", ".join(source for source, known in counted.items() if known)
 
 
@@ -260,7 +262,7 @@ def _verdict(
     )
     singles = f"two single checkpoints show differences from {single}"
     averages = f"averages over the last {width} from {averaged}"
-    limits = [] if of.compared.seed else ["the noise of seeds is unknown"]
+    limits = [] if of.compared.runs else ["the noise of seeds is unknown"]
     if not _have_errors(of.runs):
         limits.append("the noise of examples is unknown")
     elif not of.compared.paired:
