@@ -349,6 +349,7 @@ def test_places_of_models_with_and_without_arms() -> None:
     runs = [Run("a1", "a", 1, 70_000_000), Run("a2", "a", 2, 70_000_000), Run("c"), Run("s1", seed=1)]
     places = places_of(runs, {})
     assert (places["a1"].arm, places["a1"].size) == ("a", "70M") == (places["a2"].arm, places["a2"].size)
+    assert [places[model].seed for model in ("a1", "a2", "c", "s1")] == [1, 2, None, 1]
     assert places["c"].arm == "c" and places["s1"].arm == "(no arm)"
     named = places_of(runs, {"x": ["a1"], "y": ["a2", "c"]})
     assert [named[model].arm for model in ("a1", "a2", "c")] == ["x", "y", "y"]

@@ -24,6 +24,7 @@ from ebbtide.statistics.resolution.decisions import (
 )
 from ebbtide.statistics.resolution.ranks import (
     ALL_SIZES,
+    POSITIONS,
     Basis,
     BySize,
     Held,
@@ -104,7 +105,13 @@ def _row(  # noqa: PLR0917 (target, proxy, and what is known of both)
     runs = len(basis.pairs)
     notes = [] if runs >= LEAST_RUNS else [f"no rank correlation: {runs} runs, and it needs {LEAST_RUNS}"]
     notes += [why] if why else []
-    notes += [] if held else ["no held-out correlation: too few runs with other seeds, or of other sizes"]
+    if held is None:
+        notes.append("no held-out correlation: too few runs known to have other seeds, or of other sizes")
+    elif held.over == POSITIONS:
+        notes.append(
+            "seeds are not all known, or not shared by the arms, so held out are the first runs of all arms, "
+            "then the second, and so on"
+        )
     notes += [] if small else ["no decision accuracy: no two arms have runs at two sizes (section `runs:`)"]
     notes += [] if ratios[1] else [f"no signal-to-noise: {_why_no_ratio(proxy[-1])}"]
     if runs and not all(len(run.halves) for pair in basis.pairs for run in pair):
