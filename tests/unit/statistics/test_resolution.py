@@ -169,7 +169,8 @@ def test_a_run_of_one_or_two_checkpoints_is_compared_with_the_noise_of_others(pl
     """Such as a released model beside a run of one's own."""
     own = [(trajectory(answers(0.6, i), f"m{i}"), lone(f"m{i}")) for i in range(2)]
     last = trajectory(answers(0.6, 5), "other")
-    short = trajectory(answers(0.6, 5)[-places:], "other")
+    tokens = last.checkpoints["tokens"].to_numpy()[-places:]
+    short = trajectory(answers(0.6, 5)[-places:], "other", tokens=tokens)
     rows, proxies = study(*own, (short, lone("other", size)))
     row = rows.iloc[0]
     assert row["step_noise"] == pytest.approx(study(*own)[0]["step_noise"].iloc[0])

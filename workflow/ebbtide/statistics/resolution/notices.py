@@ -8,6 +8,7 @@ import pandas as pd
 from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.panel import trained_in_order
 from ebbtide.statistics.resolution.cells import CANNOT
+from ebbtide.statistics.resolution.left_out import LEFT_OUT, NOT_COMPARED
 from ebbtide.statistics.resolution.proxies import AGAINST
 from ebbtide.statistics.resolution.tables import LONG_SPAN, NO_SEEDS, NO_SIZE
 from ebbtide.statistics.resolution.windows import is_judged
@@ -105,7 +106,29 @@ def _cannot_tell(table: pd.DataFrame) -> list[Notice]:
 def _missing(table: pd.DataFrame) -> list[Notice]:
     """What the runs of the study do not show."""
     found = []
-    short = table[table["step_noise"].isna()]
+    alone = table["note"].str.startswith(NOT_COMPARED)
+    if alone.any():
+        sizes, tasks = (listed(table.loc[alone, name].astype(str).unique()) for name in ("size", "task"))
+        found.append(
+            _notice(
+                table[alone],
+                f"resolution.tsv does not compare the models of size {sizes} on {tasks}: no two have a "
+                "checkpoint at the same training tokens.",
+                "Save checkpoints at the same tokens, or raise runs.tolerance.",
+            )
+        )
+    early = table[table["note"].str.contains(LEFT_OUT, regex=False)]
+    if len(early):
+        sizes, tasks = (listed(early[name].astype(str).unique()) for name in ("size", "task"))
+        found.append(
+            _notice(
+                early,
+                f"resolution.tsv compares runs of size {sizes} on {tasks} before some of them end, at the "
+                "last training tokens that all of them have.",
+                "Its column note counts the checkpoints that are left out.",
+            )
+        )
+    short = table[table["step_noise"].isna() & ~alone]
     if len(short):
         some = table["task"].isin(short["task"]).sum() > len(short)
         runs = f"no run of size {listed(short['size'].astype(str).unique())}" if some else "no run"

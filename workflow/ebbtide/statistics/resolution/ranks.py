@@ -65,10 +65,10 @@ class Held(NamedTuple):
 
 
 def pairs_by_size(target: Sequence[Resolution], proxy: Sequence[Resolution]) -> dict[str, list[Pair]]:
-    """Return the models that have both metrics, by size."""
-    others = {run.place.model: run for of in proxy for run in of.runs}
+    """Return the models that have both metrics, by size, of those that are compared at the same tokens."""
+    others = {run.place.model: run for of in proxy for run in of.aligned}
     return {
-        of.size: [(run, others[run.place.model]) for run in of.runs if run.place.model in others]
+        of.size: [(run, others[run.place.model]) for run in of.aligned if run.place.model in others]
         for of in target
     }
 
