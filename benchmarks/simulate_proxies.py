@@ -182,7 +182,7 @@ def held(draws: int) -> Iterator[Row]:
 def _end(metric: str, values: np.ndarray, run: int) -> Window:
     """A window without noise of examples and checkpoints, of values by arm and seed."""
     arm, seed = divmod(run, values.shape[1])
-    place = Place(f"m{run}", f"arm{arm}", "1M", 1)
+    place = Place(f"m{run}", f"arm{arm}", "1M", 1, seed=seed)
     flat, none = np.full(2, values[arm, seed]), np.zeros((0, 2))
     curve = Curve(*[Summary(0.0, none)] * 3, *[Change(0.0, False, Summary(0.0, none))] * 2, none)
     return Window(

@@ -102,7 +102,7 @@ def true_noise(world: World) -> dict[str, float]:
         "examples_to_halve": float(world.n * single / room) if room > 0 else np.inf,
         "signal": world.spread,
         "snr_within": float(world.spread / np.sqrt(world.wiggle**2 + flicker)),
-        "seed_noise": float(np.sqrt(of_average / 2)),
+        "sd_runs": float(np.sqrt(of_average / 2)),
     }
 
 
@@ -187,7 +187,7 @@ def coverage(draws: int, worlds: Mapping[str, World] = WORLDS) -> Iterator[Row]:
     for name, world in worlds.items():
         truth = true_noise(world)
         if world.seeds == 1:
-            del truth["seed_noise"]
+            del truth["sd_runs"]
         if world.arms == 1:
             truth = {"step_noise": truth["step_noise"]}
         if not world.spread:

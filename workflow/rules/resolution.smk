@@ -6,8 +6,8 @@ INPUTS   results/{study}/metrics.parquet, results/{study}/examples/{model}/{chec
 OUTPUTS  results/{study}/resolution.tsv      one row per task, followed metric, size
          results/{study}/proxies.tsv         one row per task, followed metric, other metric
          results/{study}/figures/resolution.{pdf,png}
-RERUNS   when the metrics, the grid, arms and seeds, the settings under `resolution:`, `runs: arms:` or `trajectories:`,
-         or the code change.
+RERUNS   when the metrics, the grid, arms and seeds, the settings under `resolution:`, `runs: arms:`, `runs: tolerance:`
+         or `trajectories:`, or the code change.
 """
 
 OUTPUTS.tables(
@@ -59,6 +59,7 @@ rule resolution:
         averaged=list(STUDY.averaged()),
         replicates=REPLICATES,
         metrics=STUDY.config["trajectories"]["metrics"],
+        tolerance=STUDY.config.get("runs", {}).get("tolerance", 0),
         alpha=STUDY.config["trajectories"]["alpha"],
         resolution=STUDY.config["resolution"],
         code=CODE.script("resolution"),

@@ -21,7 +21,7 @@ def main(job) -> None:
         read_trajectories(job.input.get("examples", [])),
         metrics,
         places_of_study(metrics, **params.replicates),
-        Settings(params.resolution["last"], params.metrics, params.alpha),
+        Settings(params.resolution["last"], params.metrics, params.alpha, params.tolerance),
         least=params.resolution["least_correlation"],
         ends=ends_of(json.loads(params.windows), job.input.get("cells", []), job.input.get("requests", [])),
     )

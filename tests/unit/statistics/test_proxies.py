@@ -215,7 +215,7 @@ def ladder(
                 chance = rng.standard_normal() + 0.02 * rng.standard_normal((8, 200))
                 name = f"m{arm}-{size}-{seed}"
                 one = trajectory(values, name, margin=follows, choice_probability=chance)
-                models.append((one, Place(name, f"arm{arm}", f"{10**size}M", 10**size)))
+                models.append((one, Place(name, f"arm{arm}", f"{10**size}M", 10**size, seed=seed)))
     return models
 
 
@@ -243,6 +243,33 @@ def test_a_proxy_is_validated_on_seeds_that_were_not_there_when_it_was_chosen() 
     assert follows["held_out_correlation"] > 0.8 and follows["held_out_correlation_low"] > 0.3
     assert "on 3 of 3 held-out seeds, for which it is the best elsewhere: " in follows["reason"]
     assert chance["held_out_chosen"] == 0 and np.isnan(chance["held_out_correlation"])
+
+
+def test_runs_of_one_seed_are_held_out_together_in_any_order() -> None:
+    """Arms that list the same seeds in other orders have no seed in two folds."""
+    models = ladder([0.0, 0.03, 0.06, 0.09], 1, seeds=3)
+    shuffled = sorted(models, key=lambda of: (of[1].arm, (of[1].seed + int(of[1].arm[3:])) % 3))
+    assert [at.seed for _, at in shuffled[:6]] == [0, 1, 2, 2, 0, 1]
+    columns = ["held_out", "held_out_chosen", "held_out_correlation"]
+    assert proxies_of(shuffled)[columns].equals(proxies_of(models)[columns])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "held"),
+    [
+        ([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]], "3 seeds"),
+        ([[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]], "3 sets of one run per arm"),
+        ([[None] * 3] * 4, "3 sets of one run per arm"),
+        ([[0, 1, None], [0, 1, None], [0, 1, None], [0, 1, None]], "3 sets of one run per arm"),
+        ([[0, 1, None], [1, 0, None], [None] * 3, [None] * 3], ""),
+    ],
+)
+def test_what_is_held_out_follows_from_what_is_known_of_seeds(seeds: list[list[int]], held: str) -> None:
+    models = ladder([0.0, 0.03, 0.06, 0.09], 1, seeds=3)
+    stated = [replace(at, seed=seed) for (_, at), seed in zip(models, np.ravel(seeds), strict=True)]
+    row = proxies_of([(one, at) for (one, _), at in zip(models, stated, strict=True)]).loc["margin"]
+    assert row["held_out"] == held
+    assert ("seeds are not all known, or not shared by the arms" in row["note"]) == held.endswith("per arm")
 
 
 def test_without_seeds_sizes_are_held_out_and_without_either_the_note_says_so() -> None:

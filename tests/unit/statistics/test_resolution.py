@@ -19,7 +19,7 @@ from ebbtide.statistics.resolution.proxies import COLUMNS as PROXIES
 from ebbtide.statistics.resolution.signal import SIZES, published_ratio, signal_of
 from ebbtide.statistics.resolution.tables import resolution_tables, tables_of
 from ebbtide.statistics.resolution.windows import Settings, around_line, windows_of
-from ebbtide.study.arms import Run
+from ebbtide.study.arms import UNKNOWN, Run
 from metrics_tables import table
 from simulate_resolution import World, coverage, judged, made_up
 
@@ -105,11 +105,33 @@ def test_seeds_are_noise_and_not_signal() -> None:
     arms, _ = study(*((one, lone(one.model)) for one in made))
     assert seeds["signal"].isna().all() and arms["signal"].iloc[0] == pytest.approx(0.2, abs=0.07)
     assert seeds["noise_of"].iloc[0] == "examples, checkpoints, seeds"
-    assert seeds["seed_noise"].iloc[0] == pytest.approx(0.1, abs=0.05)
+    assert seeds["sd_runs"].iloc[0] == pytest.approx(0.1, abs=0.05)
     assert seeds["mde_averaged"].iloc[0] > 2 * arms["mde_averaged"].iloc[0]
-    assert "no seed_noise: no two models differ only by seed" in arms["note"].iloc[0]
+    assert "no sd_runs: no two models differ only by seed" in arms["note"].iloc[0]
     assert seeds["reason"].iloc[0].startswith("one arm, so there is no spread")
     assert "no signal: one arm" in seeds["note"].iloc[0]
+
+
+def test_sd_runs_contains_examples_and_checkpoints_and_the_rest_are_seeds() -> None:
+    made = made_up(World(n=400, spread=0.2, wiggle=0.005), 0)
+    runs = [windows_of(one, lone(one.model, arm="a"), LOOK, {})[0] for one in made]
+    noise = noise_of(runs)
+    assert noise is not None and noise.runs is not None
+    assert noise.runs.value == pytest.approx(np.std([run.mean for run in runs], ddof=1))
+    rest = (noise.examples_w.value + 2 * noise.shared.value**2 / 5) / 2
+    assert noise.seed_part.value**2 == pytest.approx(noise.runs.value**2 - rest)
+
+
+def test_models_of_unknown_size_are_no_replicates() -> None:
+    made = made_up(World(n=400, spread=0.2, wiggle=0.005), 0)
+    rows, proxies = study(*((one, Place(one.model, "a", UNKNOWN, 0)) for one in made))
+    row = rows.iloc[0]
+    assert np.isnan(row["sd_runs"]) and row["noise_of"] == "examples, checkpoints"
+    assert "no sd_runs: models of unknown size may differ by more than a seed" in row["note"]
+    [said] = [n.detail for n in notices(rows, proxies) if "the noise of seeds" in n.detail]
+    assert said.endswith(
+        "leave out the noise of seeds: models of unknown size may differ by more than a seed."
+    )
 
 
 def test_the_published_ratio_counts_differences_between_runs_as_noise() -> None:
@@ -147,7 +169,8 @@ def test_a_run_of_one_or_two_checkpoints_is_compared_with_the_noise_of_others(pl
     """Such as a released model beside a run of one's own."""
     own = [(trajectory(answers(0.6, i), f"m{i}"), lone(f"m{i}")) for i in range(2)]
     last = trajectory(answers(0.6, 5), "other")
-    short = trajectory(answers(0.6, 5)[-places:], "other")
+    tokens = last.checkpoints["tokens"].to_numpy()[-places:]
+    short = trajectory(answers(0.6, 5)[-places:], "other", tokens=tokens)
     rows, proxies = study(*own, (short, lone("other", size)))
     row = rows.iloc[0]
     assert row["step_noise"] == pytest.approx(study(*own)[0]["step_noise"].iloc[0])
@@ -327,6 +350,7 @@ def test_places_of_models_with_and_without_arms() -> None:
     runs = [Run("a1", "a", 1, 70_000_000), Run("a2", "a", 2, 70_000_000), Run("c"), Run("s1", seed=1)]
     places = places_of(runs, {})
     assert (places["a1"].arm, places["a1"].size) == ("a", "70M") == (places["a2"].arm, places["a2"].size)
+    assert [places[model].seed for model in ("a1", "a2", "c", "s1")] == [1, 2, None, 1]
     assert places["c"].arm == "c" and places["s1"].arm == "(no arm)"
     named = places_of(runs, {"x": ["a1"], "y": ["a2", "c"]})
     assert [named[model].arm for model in ("a1", "a2", "c")] == ["x", "y", "y"]

@@ -23,6 +23,7 @@ class Place:
     arm: str
     size: str
     parameters: int
+    seed: int | None = None
 
     @property
     def stated_arm(self) -> str:
@@ -56,7 +57,9 @@ def places_of(runs: Sequence[Run], named: Mapping[str, Sequence[str]]) -> dict[s
     if distinct and len({(run.size, run.recipe) for run in seeded}) == len({run.size for run in seeded}):
         arm_of |= {run.model: UNNAMED for run in seeded}
     return {
-        run.model: Place(run.model, arm_of.get(run.model, run.model), labels[run.size], run.size)
+        run.model: Place(
+            run.model, arm_of.get(run.model, run.model), labels[run.size], run.size, seed=run.seed
+        )
         for run in runs
     }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ebbtide.statistics.resolution.alignment import common_ends
 from ebbtide.statistics.resolution.decisions import Decisions, decisions, mean_by_arm
 from ebbtide.statistics.resolution.noise import Noise, noise_of
 from ebbtide.statistics.resolution.signal import ARMS, Signal, groups_of, signal_of
@@ -19,10 +20,12 @@ class Resolution:
 
     Attributes
     ----------
-    runs
+    every
         The runs of this size.
+    aligned
+        Those whose windows end at the same tokens, so that they are compared; empty if no two of several do.
     noise
-        Their noise; None if no window has three checkpoints.
+        Noise of the aligned runs; None if no window has three checkpoints.
     signal
         None without noise, or without anything to compare.
     compared
@@ -36,7 +39,8 @@ class Resolution:
     """
 
     size: str
-    runs: tuple[Window, ...]
+    every: tuple[Window, ...]
+    aligned: tuple[Window, ...]
     noise: Noise | None
     signal: Signal | None
     compared: Noise | None
@@ -44,23 +48,44 @@ class Resolution:
     is_largest: bool
     told: str
 
+    @property
+    def runs(self) -> tuple[Window, ...]:
+        """The runs that the row describes: those that are compared, or if none are, all."""
+        return self.aligned or self.every
 
-def resolutions(runs: Sequence[Window], alpha: float) -> list[Resolution]:
-    """Return the resolution at every size, smallest first, of the runs of one task and metric."""
+    @property
+    def apart(self) -> list[str]:
+        """The models that are not compared."""
+        compared = {run.place.model for run in self.aligned}
+        return [run.place.model for run in self.every if run.place.model not in compared]
+
+
+def resolutions(runs: Sequence[Window], alpha: float, tolerance: float) -> list[Resolution]:
+    """Return the resolution at every size, smallest first, of the runs of one task and metric.
+
+    Runs of one size are compared if their windows end at the same tokens, up to the share `tolerance`.
+    """
     sizes = by_size(runs)
     largest = list(sizes)[-1]
-    over_all = noise_of(runs)
+    aligned = {size: _aligned(of, tolerance) for size, of in sizes.items()}
+    others = [of for of in aligned.values() if of]
+    over_all = noise_of([run for of in others for run in of])
     found = []
-    for size, own in sizes.items():
+    for size, own in aligned.items():
         noise = noise_of(own)
-        kind, groups = groups_of(own, list(sizes.values()))
+        kind, groups = groups_of(own, others)
         compared = noise if kind == ARMS else over_all
         signal = signal_of(kind, groups, compared) if noise and compared and len(groups) > 1 else None
-        against = None if size == largest else decisions(_by_arm(own), _by_arm(sizes[largest]), alpha)
+        against = None if size == largest else decisions(by_arm(own), by_arm(aligned[largest]), alpha)
         told = _told(signal, compared, alpha)
-        is_largest = size == largest
-        found.append(Resolution(size, tuple(own), noise, signal, compared, against, is_largest, told))
+        windows = (tuple(sizes[size]), tuple(own))
+        found.append(Resolution(size, *windows, noise, signal, compared, against, size == largest, told))
     return found
+
+
+def _aligned(runs: Sequence[Window], tolerance: float) -> list[Window]:
+    ends = common_ends(tuple(run.end for run in runs), tolerance)
+    return [run for run, end in zip(runs, ends, strict=True) if end is not None]
 
 
 def _told(signal: Signal | None, noise: Noise | None, alpha: float) -> str:
@@ -73,5 +98,6 @@ def _told(signal: Signal | None, noise: Noise | None, alpha: float) -> str:
     return CANNOT
 
 
-def _by_arm(runs: Sequence[Window]) -> dict[str, float]:
+def by_arm(runs: Sequence[Window]) -> dict[str, float]:
+    """Return arm → mean of its runs; higher is better."""
     return mean_by_arm([(run.place.arm, run.sign * run.mean) for run in runs])

@@ -10,8 +10,8 @@ over their last w checkpoints:
   checkpoint. For shares of answers it is at least that of half an example.
 * s: checkpoints. The scatter of a run around a line through its window has the variance σ² = s² + f², where
   f² is what flickering answers alone would give; s² = max(0, σ² - f²) is common to all examples.
-* r: seeds. Runs of one arm and size scatter with the variance V_w / 2 if seeds do not matter; r² is what
-  exceeds it, at least 0. Unknown, and left out, without two runs of an arm.
+* r: seeds. The averages of runs of one arm and size scatter with the variance S², which is V_w / 2 without r;
+  r² is what exceeds that, at least 0. Unknown, and left out, without two runs of an arm whose size is known.
 
 MDE = (z_{1-α/2} + z_{0.8}) √V: the true difference of two runs that a two-sided test at level α finds with
 80 % probability. Every estimate has draws of the truth given the data: the estimated variance times ν/χ²_ν
@@ -43,10 +43,11 @@ class Noise:
         Scatter of single checkpoints, around a line through the window and around its mean.
     shared
         The part of `step` that is common to all examples, and its draws.
-    seed
-        Scatter of the averages of runs that differ only by seed; None without such runs.
+    runs
+        Scatter S of the averages of runs that differ only by seed, which contains examples and checkpoints;
+        None without such runs.
     seed_part
-        What of `seed` exceeds examples and checkpoints.
+        The rest r of it: what exceeds examples and checkpoints.
     examples_1, examples_w
         Variance E of a difference of single checkpoints, and of averages over the window.
     paired
@@ -59,7 +60,7 @@ class Noise:
     step: Summary
     step_raw: Summary
     shared: Summary
-    seed: Summary | None
+    runs: Summary | None
     seed_part: Summary
     examples_1: Summary
     examples_w: Summary
@@ -160,10 +161,14 @@ def _raw(runs: Sequence[Window], worlds: Sequence[np.ndarray]) -> Summary:
 
 
 def _with_seeds(noise: Noise, runs: Sequence[Window], rng: np.random.Generator) -> Noise:
-    """Add what runs of the same arm and size show, which differ only by seed."""
+    """Add what runs of the same arm and size show, which differ only by seed.
+
+    Runs of unknown size may differ by more, as in `replicates.replicates`.
+    """
     arms: dict[tuple[str, str], list[float]] = {}
     for run in runs:
-        arms.setdefault((run.place.arm, run.place.size), []).append(run.mean)
+        if run.place.parameters:
+            arms.setdefault((run.place.arm, run.place.size), []).append(run.mean)
     repeated = [np.array(values) for values in arms.values() if len(values) > 1]
     df = sum(len(values) - 1 for values in repeated)
     if not df:
@@ -174,4 +179,4 @@ def _with_seeds(noise: Noise, runs: Sequence[Window], rng: np.random.Generator) 
     part = Summary(
         float(np.sqrt(max(found - rest.value / 2, 0.0))), np.sqrt(np.maximum(truth - rest.drawn / 2, 0.0))
     )
-    return replace(noise, seed=Summary(float(np.sqrt(found)), np.sqrt(truth)), seed_part=part)
+    return replace(noise, runs=Summary(float(np.sqrt(found)), np.sqrt(truth)), seed_part=part)

@@ -8,8 +8,9 @@ import pandas as pd
 from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.panel import trained_in_order
 from ebbtide.statistics.resolution.cells import CANNOT
+from ebbtide.statistics.resolution.left_out import LEFT_OUT, NOT_COMPARED
 from ebbtide.statistics.resolution.proxies import AGAINST
-from ebbtide.statistics.resolution.tables import LONG_SPAN
+from ebbtide.statistics.resolution.tables import LONG_SPAN, NO_SEEDS, NO_SIZE
 from ebbtide.statistics.resolution.windows import is_judged
 from ebbtide.study.arms import UNKNOWN
 
@@ -105,7 +106,29 @@ def _cannot_tell(table: pd.DataFrame) -> list[Notice]:
 def _missing(table: pd.DataFrame) -> list[Notice]:
     """What the runs of the study do not show."""
     found = []
-    short = table[table["step_noise"].isna()]
+    alone = table["note"].str.startswith(NOT_COMPARED)
+    if alone.any():
+        sizes, tasks = (listed(table.loc[alone, name].astype(str).unique()) for name in ("size", "task"))
+        found.append(
+            _notice(
+                table[alone],
+                f"resolution.tsv does not compare the models of size {sizes} on {tasks}: no two have a "
+                "checkpoint at the same training tokens.",
+                "Save checkpoints at the same tokens, or raise runs.tolerance.",
+            )
+        )
+    early = table[table["note"].str.contains(LEFT_OUT, regex=False)]
+    if len(early):
+        sizes, tasks = (listed(early[name].astype(str).unique()) for name in ("size", "task"))
+        found.append(
+            _notice(
+                early,
+                f"resolution.tsv compares runs of size {sizes} on {tasks} before some of them end, at the "
+                "last training tokens that all of them have.",
+                "Its column note counts the checkpoints that are left out.",
+            )
+        )
+    short = table[table["step_noise"].isna() & ~alone]
     if len(short):
         some = table["task"].isin(short["task"]).sum() > len(short)
         runs = f"no run of size {listed(short['size'].astype(str).unique())}" if some else "no run"
@@ -118,13 +141,16 @@ def _missing(table: pd.DataFrame) -> list[Notice]:
             )
         )
     noisy = table[table["step_noise"].notna()]
-    if len(noisy) and noisy["seed_noise"].isna().all():
+    if len(noisy) and noisy["sd_runs"].isna().all():
+        sized = (noisy["size"] != UNKNOWN).any()
         found.append(
             _notice(
                 noisy,
-                "Detectable differences in resolution.tsv leave out the noise of seeds: no two models differ "
-                "only by seed.",
-                "Add runs with other seeds (arm and seed in rows of models).",
+                "Detectable differences in resolution.tsv leave out the noise of seeds: "
+                f"{NO_SEEDS if sized else NO_SIZE}.",
+                "Add runs with other seeds (arm and seed in rows of models)."
+                if sized
+                else "Give their parameters (nominal in rows of models, parameters in rows of imports).",
             )
         )
     unknown = noisy[(noisy["size"] == UNKNOWN) & (noisy["arms"] > 1)]

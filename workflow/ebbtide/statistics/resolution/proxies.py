@@ -12,18 +12,19 @@ from scipy.special import ndtri
 
 from ebbtide.metrics.chosen import followed_metrics
 from ebbtide.metrics.direction import direction_of
-from ebbtide.statistics.resolution.cells import Resolution
+from ebbtide.statistics.resolution.cells import Resolution, by_arm
 from ebbtide.statistics.resolution.curves import Change, Summary
 from ebbtide.statistics.resolution.decisions import (
     LEAST_RUNS,
     UNKNOWN,
     Interval,
     decisions,
-    mean_by_arm,
     percentiles,
 )
+from ebbtide.statistics.resolution.left_out import notes_of_alignment, only_means, why_no_noise
 from ebbtide.statistics.resolution.ranks import (
     ALL_SIZES,
+    POSITIONS,
     Basis,
     BySize,
     Held,
@@ -97,18 +98,26 @@ def _row(  # noqa: PLR0917 (target, proxy, and what is known of both)
 ) -> dict[str, Any]:
     basis = basis_of(pairs)
     ranks = rank_of(basis.groups, alpha)
-    largest = list(pairs.values())[-1]
+    largest = _at_largest(target[-1], proxy)
     ratios = [_ratio(of[-1]) for of in (target, proxy)]
     lead, why = _lead(largest, alpha)
     small = _decisions(target, proxy, alpha)
     runs = len(basis.pairs)
     notes = [] if runs >= LEAST_RUNS else [f"no rank correlation: {runs} runs, and it needs {LEAST_RUNS}"]
     notes += [why] if why else []
-    notes += [] if held else ["no held-out correlation: too few runs with other seeds, or of other sizes"]
-    notes += [] if small else ["no decision accuracy: no two arms have runs at two sizes (section `runs:`)"]
+    if held is None:
+        notes.append("no held-out correlation: too few runs known to have other seeds, or of other sizes")
+    elif held.over == POSITIONS:
+        notes.append(
+            "seeds are not all known, or not shared by the arms, so held out are the first runs of all arms, "
+            "then the second, and so on"
+        )
+    notes += [] if small else ["no decision accuracy: no two arms have comparable runs at two sizes"]
     notes += [] if ratios[1] else [f"no signal-to-noise: {_why_no_ratio(proxy[-1])}"]
     if runs and not all(len(run.halves) for pair in basis.pairs for run in pair):
-        notes.append("only means are known, so noise of examples that both metrics share counts as agreement")
+        means = only_means([run for pair in basis.pairs for run in pair])
+        notes.append(f"{means}, so noise of examples that both metrics share counts as agreement")
+    notes += notes_of_alignment(target[-1])
     metric, name = target[-1].runs[0].metric, proxy[-1].runs[0].metric
     training = _over_training(largest, alpha)
     verdict, reason = _verdict(ranks, runs, basis.over, training, least)
@@ -138,6 +147,12 @@ def _row(  # noqa: PLR0917 (target, proxy, and what is known of both)
         "decision_ties": small.ties if small else 0,
         "note": "; ".join(notes),
     }
+
+
+def _at_largest(target: Resolution, proxy: Sequence[Resolution]) -> list[Pair]:
+    """Return all runs of the largest size that have both metrics, also those that are not compared."""
+    others = {run.place.model: run for of in proxy for run in of.every}
+    return [(run, others[run.place.model]) for run in target.every if run.place.model in others]
 
 
 def _limits(basis: Basis) -> str:
@@ -181,7 +196,7 @@ def _ratio(of: Resolution) -> Summary | None:
 
 def _why_no_ratio(of: Resolution) -> str:
     if not of.noise:
-        return "fewer than three trained checkpoints"
+        return why_no_noise(of)
     return "the last checkpoints do not differ" if of.signal else "nothing to compare the runs with"
 
 
@@ -210,10 +225,9 @@ def _change(run: Window, down: bool) -> Change:
 
 def _decisions(target: Sequence[Resolution], proxy: Sequence[Resolution], alpha: float) -> Any:
     """Compare the order of arms by the proxy at the smallest size with that by the target at the largest."""
-    large = mean_by_arm([(run.place.arm, run.sign * run.mean) for run in target[-1].runs])
+    large = by_arm(target[-1].aligned)
     for of in proxy[:-1]:
-        small = mean_by_arm([(run.place.arm, run.sign * run.mean) for run in of.runs])
-        if found := decisions(small, large, alpha):
+        if found := decisions(by_arm(of.aligned), large, alpha):
             return found
     return None
 

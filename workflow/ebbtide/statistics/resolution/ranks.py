@@ -8,9 +8,10 @@ Within sizes, runs are ranked among those of their own size, so the correlation 
 sizes: r = Σ a b / √(Σ a² Σ b²), where a and b are the ranks of the k runs of a size, minus their mean, over
 k + 1, so that a run counts the same at each size.
 
-Of many proxies, the best by chance looks better than it is. Held out are the runs of one seed of every arm,
-or of one size. On all other runs, the metric with the highest correlation is chosen; on those held out, it is
-validated; each seed or size is held out once.
+Of many proxies, the best by chance looks better than it is. Held out are the runs of one seed, or of one
+size. On all other runs, the metric with the highest correlation is chosen; on those held out, it is
+validated; each seed or size is held out once. If seeds are unknown, or every arm has its own, the i-th runs
+of all arms are held out together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
+from ebbtide.statistics.replicates import Place
 from ebbtide.statistics.resolution.cells import Resolution
 from ebbtide.statistics.resolution.decisions import (
     LEAST_RUNS,
@@ -30,7 +32,7 @@ from ebbtide.statistics.resolution.decisions import (
 from ebbtide.statistics.resolution.windows import Window
 
 ALL_SIZES = "runs of all sizes"
-SEEDS, SIZES = "seeds", "sizes"
+SEEDS, POSITIONS, SIZES = "seeds", "sets of one run per arm", "sizes"
 
 Pair = tuple[Window, Window]  # of the same model: target, proxy
 Groups = Sequence[Sequence[Pair]]  # runs that are ranked among themselves
@@ -52,8 +54,8 @@ class Basis(NamedTuple):
 class Held(NamedTuple):
     """The correlation of a proxy on the runs that were held out when it was chosen.
 
-    `over` is what was held out (`SEEDS` or `SIZES`), `folds` how many of them, `chosen` in how many the proxy
-    had the highest correlation on the other runs.
+    `over` is what was held out (`SEEDS`, `POSITIONS` or `SIZES`), `folds` how many of them, `chosen` in how
+    many the proxy had the highest correlation on the other runs.
     """
 
     over: str
@@ -63,10 +65,10 @@ class Held(NamedTuple):
 
 
 def pairs_by_size(target: Sequence[Resolution], proxy: Sequence[Resolution]) -> dict[str, list[Pair]]:
-    """Return the models that have both metrics, by size."""
-    others = {run.place.model: run for of in proxy for run in of.runs}
+    """Return the models that have both metrics, by size, of those that are compared at the same tokens."""
+    others = {run.place.model: run for of in proxy for run in of.aligned}
     return {
-        of.size: [(run, others[run.place.model]) for run in of.runs if run.place.model in others]
+        of.size: [(run, others[run.place.model]) for run in of.aligned if run.place.model in others]
         for of in target
     }
 
@@ -114,23 +116,38 @@ def held_out(of_proxies: Mapping[str, BySize], alpha: float) -> dict[str, Held]:
 
 
 def _folds(pairs: BySize) -> tuple[str, list[set[str]]]:
-    """Return what is held out, and the models of each fold: one run of every arm, or the runs of a size."""
-    arms: dict[str, list[str]] = {}
-    for target, _ in list(pairs.values())[-1] if pairs else []:
-        arms.setdefault(target.place.arm, []).append(target.place.model)
-    repeats = max(map(len, arms.values()), default=0)
-    seeds = [{of[i] for of in arms.values() if i < len(of)} for i in range(repeats)]
-    seeds = [models for models in seeds if len(models) > 1]
-    sizes = [{target.place.model for target, _ in of} for of in pairs.values() if len(of) > 1]
-    for over, folds in ((SEEDS, seeds), (SIZES, sizes)):
+    """Return what is held out, and the models of each fold."""
+    by_size = [[target.place for target, _ in of] for of in pairs.values()]
+    for over, every in (*_by_seed(by_size[-1] if by_size else []), (SIZES, by_size)):
+        folds = [{place.model for place in of} for of in every if len(of) > 1]
         if len(folds) > 1 and freedom([len(models) for models in folds]) > 0:
             return over, folds
     return "", []
 
 
+def _by_seed(runs: Sequence[Place]) -> list[tuple[str, list[list[Place]]]]:
+    """Return the ways to hold out seeds: by the seed, if all are known; by position in the arm.
+
+    Two runs of one seed may have more in common than their size, such as the order of the data. So positions
+    that would put one seed in two folds are not used.
+    """
+    of_arm: dict[str, int] = {}
+    seeds: dict[int | None, list[Place]] = {}
+    positions: dict[int, list[Place]] = {}
+    for run in runs:
+        of_arm[run.arm] = at = of_arm.get(run.arm, -1) + 1
+        seeds.setdefault(run.seed, []).append(run)
+        positions.setdefault(at, []).append(run)
+    known = [{run.seed for run in of} - {None} for of in positions.values()]
+    found = [] if None in seeds else [(SEEDS, list(seeds.values()))]
+    if sum(map(len, known)) == len(set().union(*known)):
+        found.append((POSITIONS, list(positions.values())))
+    return found
+
+
 def _score(pairs: BySize, over: str, without: set[str]) -> float:
     """Correlation over the runs that are not held out: of the largest size, or within the other sizes."""
-    considered = [list(pairs.values())[-1]] if over == SEEDS else list(pairs.values())
+    considered = [list(pairs.values())[-1]] if over != SIZES else list(pairs.values())
     kept = [[pair for pair in of if pair[0].place.model not in without] for of in considered]
     kept = [of for of in kept if len(of) > 1]
     return _correlation(kept) if kept else np.nan

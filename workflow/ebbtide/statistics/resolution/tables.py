@@ -10,9 +10,11 @@ from ebbtide.metrics.chosen import followed_metrics
 from ebbtide.metrics.direction import is_share
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.replicates import Place
+from ebbtide.statistics.resolution.alignment import stops_of
 from ebbtide.statistics.resolution.cells import AVERAGE, CANNOT, PROXY, USE, Resolution, resolutions
 from ebbtide.statistics.resolution.curves import Summary
 from ebbtide.statistics.resolution.decisions import UNKNOWN, Interval, percentiles
+from ebbtide.statistics.resolution.left_out import end_of, notes_of_alignment, only_means, why_no_noise
 from ebbtide.statistics.resolution.noise import Noise
 from ebbtide.statistics.resolution.proxies import (
     LEAST_CORRELATION,
@@ -37,7 +39,7 @@ from ebbtide.statistics.resolution.windows import (
 from ebbtide.study.arms import UNKNOWN as UNKNOWN_SIZE
 
 ESTIMATES = (
-    *("signal", "step_noise", "step_noise_raw", "seed_noise", "snr_published", "snr_within"),
+    *("signal", "step_noise", "step_noise_raw", "sd_runs", "snr_published", "snr_within"),
     *("monotonicity", "total_variation", "tokens_above_chance"),
     *("decision_accuracy", "mde_single", "mde_averaged", "examples_to_halve"),
 )
@@ -47,6 +49,8 @@ COLUMNS = (
     *(column for name in ESTIMATES for column in (name, f"{name}_low", f"{name}_high")),
     "note",
 )
+NO_SEEDS = "no two models differ only by seed"
+NO_SIZE = "models of unknown size may differ by more than a seed"
 LONG_SPAN = 0.5  # of training within the window, above which its trend is not local
 
 
@@ -66,7 +70,8 @@ def resolution_tables(
     trajectories
         Results by example, of all models.
     metrics
-        Rows of `tables.METRICS`: levels of chance, and metrics of which only means are known.
+        Rows of `tables.METRICS`, of the trajectories and of metrics of which only means are known. They say
+        where windows end: at the last tokens that all runs of a size have.
     places
         Arm and size of every model.
     least
@@ -75,12 +80,14 @@ def resolution_tables(
         See `windows_of_means`.
     """
     chances, means = chances_of(metrics), means_by_task(metrics, places)
+    stops = stops_of(means, places, settings.tolerance)
     windows: list[Window] = []
     for one in trajectories:
         rows = means.pop((one.model, one.task), None)
-        windows += windows_of(one, places[one.model], settings, chances, means=rows, ends=ends)
+        windows += windows_of(one, places[one.model], settings, chances, means=rows, ends=ends, stops=stops)
     for (model, _), rows in means.items():
-        windows += with_targets(windows_of_means(rows, places[model], settings, ends), settings.targets)
+        own = windows_of_means(rows, places[model], settings, ends, stops)
+        windows += with_targets(own, settings.targets)
     return tables_of(windows, settings, least)
 
 
@@ -91,7 +98,7 @@ def tables_of(
     groups: dict[tuple[str, str], list[Window]] = {}
     for run in runs:
         groups.setdefault((run.task, run.metric), []).append(run)
-    found = {key: resolutions(of, settings.alpha) for key, of in groups.items()}
+    found = {key: resolutions(of, settings.alpha, settings.tolerance) for key, of in groups.items()}
     proxies = proxy_table(found, settings.targets, settings.alpha, least)
     rows = [
         _row(task, of, found, proxies, settings.alpha)
@@ -119,7 +126,7 @@ def _row(task: str, of: Resolution, found: Found, proxies: pd.DataFrame, alpha: 
         "decision_ties": of.decisions.ties if of.decisions else 0,
     }
     estimates, missing = _estimates(of, alpha)
-    notes += missing + _cautions(of)
+    notes += notes_of_alignment(of) + missing + _cautions(of)
     proxy, largest = _watched(task, of, found, proxies), found[task, first.metric][-1].size
     verdict, reason = _verdict(of, proxy, largest, estimates, alpha)
     row |= {"verdict": verdict, "reason": reason, "note": "; ".join(notes)}
@@ -132,7 +139,7 @@ def _estimates(of: Resolution, alpha: float) -> tuple[dict[str, Interval], list[
     """Return the estimates of a row, and why others are missing."""
     found, notes = _of_curves(of.runs)
     if of.noise is None:
-        notes.append("no noise, signal or detectable difference: fewer than three trained checkpoints")
+        notes.append(f"no noise, signal or detectable difference: {why_no_noise(of)}")
     else:
         noise = of.noise
         found |= {"step_noise": noise.step, "step_noise_raw": noise.step_raw}
@@ -140,8 +147,8 @@ def _estimates(of: Resolution, alpha: float) -> tuple[dict[str, Interval], list[
         found |= {"mde_averaged": noise.detectable(alpha, averaged=True)}
         if of.runs[0].examples:
             found["examples_to_halve"] = noise.examples_to_halve(min(run.n for run in of.runs))
-        if noise.seed is not None:
-            found["seed_noise"] = noise.seed
+        if noise.runs is not None:
+            found["sd_runs"] = noise.runs
         if of.signal is not None:
             found["signal"] = of.signal.spread
             if noise.step.value:
@@ -152,16 +159,17 @@ def _estimates(of: Resolution, alpha: float) -> tuple[dict[str, Interval], list[
     if of.decisions:
         intervals["decision_accuracy"] = of.decisions.accuracy
     else:
-        few = "no two arms have runs at this and the largest size"
+        few = "no two arms have comparable runs at this and the largest size"
         notes.append(f"no decision_accuracy: {'this is the largest size' if of.is_largest else few}")
     return intervals, notes
 
 
 def _absent(of: Resolution) -> dict[str, str]:
     """Return why an estimate may be missing though the noise is known."""
+    left = ", of those compared" if of.apart else ""
     return {
         "examples_to_halve": "only means are known",
-        "seed_noise": "no two models differ only by seed",
+        "sd_runs": NO_SIZE if of.size == UNKNOWN_SIZE else f"{NO_SEEDS}{left}",
         "signal": f"{_alone(of)}, and nothing to compare it with",
         "snr_within": "the last checkpoints do not differ" if of.signal else "no signal",
     }
@@ -201,7 +209,7 @@ def _intervals(found: Mapping[str, Summary], alpha: float) -> dict[str, Interval
 def _sources(of: Resolution) -> str:
     if of.noise is None:
         return ""
-    counted = {"examples": _have_errors(of.runs), "checkpoints": True, "seeds": of.noise.seed is not None}
+    counted = {"examples": _have_errors(of.runs), "checkpoints": True, "seeds": of.noise.runs is not None}
     return ", ".join(source for source, known in counted.items() if known)
 
 
@@ -224,7 +232,7 @@ def _of_examples(of: Resolution, noise: Noise) -> list[str]:
     if not _have_errors(of.runs):
         return ["standard errors are unknown: detectable differences leave out examples"]
     if not all(run.examples for run in of.runs):
-        why = "only means are known"
+        why = only_means(of.runs)
     else:
         why = "no two models of this size" if len(of.runs) == 1 else "the models have different examples"
     return [f"{why}: detectable differences are upper bounds, for runs on different examples"]
@@ -250,7 +258,7 @@ def _verdict(
     of: Resolution, proxy: str, largest: str, estimates: Mapping[str, Interval], alpha: float
 ) -> tuple[str, str]:
     """Return the verdict and the reason in words."""
-    few = "fewer than three trained checkpoints, so the noise between checkpoints is unknown"
+    few = f"{why_no_noise(of)}, so the noise between checkpoints is unknown"
     equal = "the last checkpoints do not differ, and the noise of examples is unknown"
     if of.noise is None or of.compared is None or not of.compared.variance().value:
         return CANNOT, equal if of.noise and of.compared else few
@@ -260,7 +268,7 @@ def _verdict(
     )
     singles = f"two single checkpoints show differences from {single}"
     averages = f"averages over the last {width} from {averaged}"
-    limits = [] if of.compared.seed else ["the noise of seeds is unknown"]
+    limits = [] if of.compared.runs else ["the noise of seeds is unknown"]
     if not _have_errors(of.runs):
         limits.append("the noise of examples is unknown")
     elif not of.compared.paired:
@@ -269,6 +277,8 @@ def _verdict(
         limits.append("their sizes are unknown, and may differ")
     if _span(of) > LONG_SPAN:
         limits.append(f"these span {100 * _span(of):.0f} % of training, so learning counts as noise")
+    if any(run.later for run in of.aligned):
+        limits.append(f"at {end_of(of)}, the last that all these runs have")
     but = f" ({'; '.join(limits[::-1])})" if limits else ""
     if of.signal is None:
         return CANNOT, f"{_alone(of)}, so there is no spread to compare; {singles}, {averages}{but}"

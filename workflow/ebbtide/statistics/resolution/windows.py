@@ -1,7 +1,8 @@
 """Windows: the end of one training run on one task, with draws of what other examples would have given.
 
 A metric m_t of a run varies for three reasons: with other examples, from checkpoint to checkpoint, and with
-another seed. This module reads the first two from one run. Its window is the last w trained checkpoints.
+another seed. This module reads the first two from one run. Its window is the last w trained checkpoints until
+the end that it has in common with other runs of its size (`alignment.py`).
 
 Three sources, in this order: values by example at all checkpoints; means at all checkpoints, with values by
 example within the window (`ends.py`); means alone.
@@ -20,20 +21,35 @@ from ebbtide.metrics.direction import direction_of, find_metric, sign_of
 from ebbtide.statistics.panel import Trajectory, trained_in_order
 from ebbtide.statistics.replicates import Place
 from ebbtide.statistics.resampling import bootstrap, named_rng
+from ebbtide.statistics.resolution.alignment import Axis, Stops, axis_of
 from ebbtide.statistics.resolution.curves import Curve, Summary, along, curve_of
 from ebbtide.statistics.trends.slopes import slope_weights
 
 DRAWS = 1000
+EVERY: Stops = {}  # all windows end with their run
 Ends = Callable[[str, str], Trajectory | None]  # model, task → values by example within the window
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the stage looks at: the last checkpoints of a run, its target metrics, and the level of tests."""
+    """What the stage looks at.
+
+    Attributes
+    ----------
+    last
+        Number of checkpoints in a window, w.
+    targets
+        Metrics that the study follows.
+    alpha
+        Level of tests.
+    tolerance
+        Largest difference of the tokens at which two runs are compared, as a share of them.
+    """
 
     last: int
     targets: Sequence[str]
     alpha: float
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +67,7 @@ class Window:
     checkpoints
         (T,) training tokens (or steps) of all trained checkpoints.
     span
-        Share of the training tokens (or steps) that lies within the window.
+        Share of the training tokens (or steps) until the end of the window that lies within it.
     x
         (w,) training tokens (or steps) of the window.
     values
@@ -90,6 +106,16 @@ class Window:
         return float(self.values.mean())
 
     @property
+    def end(self) -> Axis:
+        """Where the window ends."""
+        return Axis(self.in_tokens, (float(self.x[-1]),))
+
+    @property
+    def later(self) -> int:
+        """Number of trained checkpoints after the window."""
+        return int((self.checkpoints > self.x[-1]).sum())
+
+    @property
     def sign(self) -> int:
         """-1 if lower is better, else 1."""
         return sign_of(self.metric)
@@ -113,6 +139,7 @@ def windows_of(
     *,
     means: pd.DataFrame | None = None,
     ends: Ends | None = None,
+    stops: Stops = EVERY,
 ) -> list[Window]:
     """Return the window of every metric of one model and task that can be judged.
 
@@ -124,6 +151,8 @@ def windows_of(
         Levels of chance, of (task, metric).
     means, ends
         As for `windows_of_means`: metrics without values by example in the trajectory.
+    stops
+        Where windows end; those of others end with their run.
     """
     one = trajectory.trained()
     found = []
@@ -131,13 +160,13 @@ def windows_of(
         sample = _sample(one, metric)
         if sample is None:
             continue
-        data = (_axis(one.checkpoints), sample.means, sample.draws, sample.halves)
+        data = (axis_of(one.checkpoints), sample.means, sample.draws, sample.halves)
         chance = chances.get((one.task, metric), np.nan)
-        window = _window(place, (one.task, metric), sample.size, data, chance, settings)
-        found.append(replace(window, in_tokens=_tokens_known(one.checkpoints)))
+        stop = stops.get((one.model, one.task, metric))
+        found.append(_window(place, (one.task, metric), sample.size, data, chance, settings, stop))
     if means is not None:
         rest = means[~means["metric"].isin([window.metric for window in found])]
-        found += windows_of_means(rest, place, settings, ends)
+        found += windows_of_means(rest, place, settings, ends, stops)
     return with_targets(found, settings.targets)
 
 
@@ -150,7 +179,11 @@ def means_by_task(metrics: pd.DataFrame, places: Mapping[str, Place]) -> dict[tu
 
 
 def windows_of_means(
-    rows: pd.DataFrame, place: Place, settings: Settings, ends: Ends | None = None
+    rows: pd.DataFrame,
+    place: Place,
+    settings: Settings,
+    ends: Ends | None = None,
+    stops: Stops = EVERY,
 ) -> list[Window]:
     """Return the windows of metrics of which only means are known at all checkpoints; without targets.
 
@@ -165,6 +198,8 @@ def windows_of_means(
     ends
         Model and task → values by example at the checkpoints of the window, of metrics before their
         transforms; None if there are none.
+    stops
+        As for `windows_of`.
     """
     found = []
     for metric, of in rows.groupby("metric", sort=False):
@@ -175,16 +210,17 @@ def windows_of_means(
         model, task = (str(ordered[name].iloc[0]) for name in ("model", "task"))
         draws = named_rng(f"{model} {task}").standard_normal((DRAWS, 1)) * np.nan_to_num(errors)
         n, chance = int(ordered["n"].max()), float(ordered["chance"].iloc[-1])
-        data = (_axis(ordered), means, draws, np.zeros((0, len(means))))
-        window = _window(place, (task, str(metric)), (n, n, ""), data, chance, settings)
-        window = replace(window, in_tokens=_tokens_known(ordered))
+        data = (axis_of(ordered), means, draws, np.zeros((0, len(means))))
+        stop = stops.get((model, task, str(metric)))
+        window = _window(place, (task, str(metric)), (n, n, ""), data, chance, settings, stop)
         found.append(_by_example(window, ordered, ends(model, task) if ends else None))
     return found
 
 
 def _by_example(window: Window, rows: pd.DataFrame, end: Trajectory | None) -> Window:
     """Return a window of means with its values by example, if they are known."""
-    names = list(rows["checkpoint"].iloc[-len(window.values) :])
+    stop = len(rows) - window.later
+    names = list(rows["checkpoint"].iloc[stop - len(window.values) : stop])
     if end is None or window.metric not in end.values or list(end.checkpoints["checkpoint"]) != names:
         return window
     sample = _sample(end, window.metric, _transform_of(window.metric))
@@ -272,17 +308,20 @@ def _window(  # noqa: PLR0917 (what it is of, its data, and how to look at them)
     place: Place,
     what: tuple[str, str],
     size: tuple[int, int, str],
-    data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    data: tuple[Axis, np.ndarray, np.ndarray, np.ndarray],
     chance: float,
     settings: Settings,
+    stop: float | None,
 ) -> Window:
-    (x, means, draws, halves), (task, metric) = data, what
-    end, sign = slice(-settings.last, None), sign_of(metric)
+    (axis, means, draws, halves), (task, metric) = data, what
+    x, sign = np.array(axis.at), sign_of(metric)
+    count = len(x) if stop is None else int(np.searchsorted(x, stop, side="right")) or len(x)
+    end = slice(max(count - settings.last, 0), count)
     own, name = own_wiggle(x[end], means[end], draws[:, end]), f"{place.model} {task} {metric}"
     curve = curve_of(name, x, sign * means, sign * draws, own, sign * chance, settings.alpha)
-    reach = float(np.ptp(x[end]) / x[-1]) if x[-1] > 0 else np.nan
+    reach = float(np.ptp(x[end]) / x[end][-1]) if x[end][-1] > 0 else np.nan
     window = (x[end], means[end], draws[:, end].astype(np.float32), halves[:, end])
-    return Window(place, task, metric, *size, x, reach, *window, curve, {})
+    return Window(place, task, metric, *size, x, reach, *window, curve, {}, axis.in_tokens)
 
 
 def own_wiggle(x: np.ndarray, values: np.ndarray, deviations: np.ndarray) -> float:
@@ -293,16 +332,6 @@ def own_wiggle(x: np.ndarray, values: np.ndarray, deviations: np.ndarray) -> flo
     found = np.sum(around_line(x, values) ** 2) / free
     sampling = np.mean(np.sum(around_line(x, deviations) ** 2, axis=1)) / free
     return float(np.sqrt(max(found - sampling, 0.0)))
-
-
-def _axis(checkpoints: pd.DataFrame) -> np.ndarray:
-    """Training tokens of the checkpoints, or steps where tokens are unknown."""
-    known = _tokens_known(checkpoints)
-    return checkpoints["tokens" if known else "step"].to_numpy(dtype=float)
-
-
-def _tokens_known(checkpoints: pd.DataFrame) -> bool:
-    return bool((checkpoints["tokens"] > 0).all())
 
 
 def by_size(runs: Sequence[Window]) -> dict[str, list[Window]]:

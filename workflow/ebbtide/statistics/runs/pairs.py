@@ -145,7 +145,7 @@ def _same_examples(curves: Sequence[Curve]) -> tuple[list[Curve], str]:
 
 def _aligned(curves: Sequence[Curve], tolerance: float) -> np.ndarray:
     """Return the indices (runs, K) of the common checkpoints."""
-    rows = np.stack([_nearest(curves[0].tokens, curve.tokens, tolerance) for curve in curves])
+    rows = np.stack([nearest(curves[0].tokens, curve.tokens, tolerance) for curve in curves])
     common = (rows >= 0).all(axis=0)
     if not common.any():
         raise NotComparable("the runs have no checkpoint at the same training tokens")
@@ -165,7 +165,7 @@ def _arm(name: str, curves: Sequence[Curve], rows: np.ndarray) -> Arm:
     return Arm(name, tokens, values, mean, within)
 
 
-def _nearest(base: np.ndarray, tokens: np.ndarray, tolerance: float) -> np.ndarray:
+def nearest(base: np.ndarray, tokens: np.ndarray, tolerance: float) -> np.ndarray:
     """Return the index of the checkpoint nearest to each of `base`, or -1 if none is within the tolerance."""
     right = np.clip(np.searchsorted(tokens, base), 1, max(len(tokens) - 1, 1))
     left = right - 1
