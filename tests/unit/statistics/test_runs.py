@@ -256,6 +256,21 @@ def test_imported_means_are_compared_without_pairing() -> None:
     assert row["note"].startswith("only means are known")
 
 
+def test_without_any_known_noise_the_interval_is_unknown_and_says_so() -> None:
+    rows = pd.DataFrame(
+        {"model": model, "task": task, "metric": "accuracy", "value": value, "n": 200, "tokens": 1e6}
+        for model, value in (("a1", 0.3), ("b1", 0.4))
+        for task in ("t", "u")
+    ).assign(stderr=np.nan, chance=0.0)
+    suites = {"core": {"tasks": ["t", "u"], "metric": "accuracy"}}
+    result = compared([], arms(a="a1", b="b1"), rows, suites=suites)
+    row = last(result, task="t")
+    assert row["source_of_noise"] == "nothing; not examples, checkpoints, seeds"
+    assert "checkpoint noise that persists is not in the interval" in row["note"]
+    [sentence] = result.sentences["sentence"]
+    assert "suite +10.0 (interval unknown); no noise is known" in sentence
+
+
 def test_a_suite_is_the_mean_of_rescaled_accuracies_with_its_own_interval() -> None:
     runs = [run(m, level, task=t) for m, level in (("a1", FLAT), ("b1", UP)) for t in ("t", "u")]
     chances = pd.DataFrame({"model": "a1", "task": ["t", "u"], "metric": "accuracy", "chance": [0.5, 0.25]})

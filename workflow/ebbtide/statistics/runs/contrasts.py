@@ -79,13 +79,15 @@ def contrast(
     if not np.isnan(examples):
         rest = max(examples - sum(one.own_of_examples for one in found), 0.0)
         parts.append(Part(rest, min(pair.df for pair in pairs)))
+    known, missing = _sources(found, examples, pooled=pooled)
     return Difference(
         float(np.mean([one.value for one in found])),
         tuple(parts),
         float(np.sqrt(examples)),
         float(np.sqrt(sum(one.checkpoints for one in found))),
         float(np.sqrt(sum(one.seeds for one in found))),
-        _source(found, examples, pooled=pooled),
+        "; not ".join([", ".join(known) or "nothing", *([", ".join(missing)] if missing else [])]),
+        missing,
     )
 
 
@@ -170,8 +172,10 @@ def _of_examples(found: Sequence[_OfPair]) -> float:
     return float(sum(total @ total for total in sums.values())) / len(found) ** 2
 
 
-def _source(found: Sequence[_OfPair], examples: float, *, pooled: bool) -> str:
-    """Words for the noise that an interval contains, and for that which it does not."""
+def _sources(
+    found: Sequence[_OfPair], examples: float, *, pooled: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words for the sources of noise that an interval contains, and for those that it does not."""
     known: list[str] = []
     missing: list[str] = []
     (missing if np.isnan(examples) else known).append("examples")
@@ -186,7 +190,7 @@ def _source(found: Sequence[_OfPair], examples: float, *, pooled: bool) -> str:
     known += [f"seeds (sd {seeds.sd:.3g}: {seeds.source})" for seeds in given]
     if unknown:
         missing.append(f"seeds of {' and '.join(unknown)}" if several or given else "seeds")
-    return "; not ".join(", ".join(words) for words in (known, missing) if words)
+    return tuple(known), tuple(missing)
 
 
 def windows(count: int, last: int) -> Iterator[tuple[str, np.ndarray]]:

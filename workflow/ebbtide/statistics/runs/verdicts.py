@@ -49,7 +49,7 @@ class Compared:
     @property
     def seeds_missing(self) -> bool:
         """Whether the noise of seeds is not in the interval, for at least one arm."""
-        return "seeds" in self.found.source.partition("; not ")[2]
+        return any(source.startswith("seeds") for source in self.found.missing)
 
 
 def verdict_table(
@@ -175,7 +175,7 @@ def _sentence(arm: str, size: str, compared: Sequence[Compared], verdicts: pd.Da
     several = len(suites) > 1
     said = [
         f"{row['suite'] if several else 'suite'} {_number(row['difference'], row['metric'], sign=True)} "
-        f"({_number(row['low'], row['metric'])} to {_number(row['high'], row['metric'])})"
+        f"({_interval(row['low'], row['high'], row['metric'])})"
         for row in suites.to_dict("records")
     ]
     return "; ".join([head, *said, *_limits(compared, verdicts)]) + "."
@@ -203,6 +203,12 @@ def _limits(compared: Sequence[Compared], verdicts: pd.DataFrame) -> list[str]:
         ]
     told = "cannot be told from another seed"
     return [f"with {seeds}, differences below {number} {told}"]
+
+
+def _interval(low: float, high: float, metric: str) -> str:
+    if np.isnan(low):
+        return "interval unknown"
+    return f"{_number(low, metric)} to {_number(high, metric)}"
 
 
 def _number(value: float, metric: str, *, sign: bool = False) -> str:
