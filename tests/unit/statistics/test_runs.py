@@ -206,8 +206,33 @@ def test_checkpoints_are_aligned_by_tokens_and_what_is_left_out_is_counted() -> 
     points = close.differences[close.differences["scope"] == "point"]
     assert points["tokens_reference"].tolist() == TOKENS[:5].tolist()
     assert points["tokens"].tolist() == near[:5].tolist()
-    counts = {n.kind: n.count for n in close.notices}
-    assert counts == {"defaulted": 5, "dropped": 3}
+    counts = [(n.severity, n.kind, n.count) for n in close.notices]
+    assert counts == [("note", "defaulted", 5), ("note", "dropped", 3), ("warning", "dropped", 1)]
+
+
+def test_a_run_that_ends_early_is_named_in_the_sentence_and_a_warning() -> None:
+    runs = [run(m, UP if m[0] == "b" else FLAT) for m in ("a1", "a2", "b1")]
+    table = arms(a="a1 a2", b="b1 b2")
+    result = compared([*runs, run("b2", UP[:4])], table)
+    words = "at 4B of 8B tokens, because b2 ends there"
+    [sentence] = result.sentences["sentence"]
+    assert f" at small, {words}; " in sentence
+    [warning] = [n for n in result.notices if n.severity == "warning"]
+    assert warning.detail == f"b and a at size small are compared {words} (on t)."
+    whole = compared([*runs, run("b2", UP)], table)
+    assert "because" not in whole.sentences["sentence"][0] and not whole.notices
+    other = compared([*runs, run("b2", UP[::2], tokens=TOKENS[::2])], table)  # its last is the 7th of 8
+    assert "at 7B of 8B tokens, because b2 ends there" in other.sentences["sentence"][0]
+    apart = TOKENS.copy()
+    apart[-1] += 1e8
+    moved = compared([*runs, run("b2", UP, tokens=apart)], table)
+    assert "because later checkpoints of the runs are not at the same" in moved.sentences["sentence"][0]
+    both = [run(m, FLAT, task=t) for m in ("a1", "b1") for t in ("t", "u")]
+    both[-1] = run("b1", FLAT[:4], task="u")
+    assert "because b1 ends there (u);" in compared(both, arms(a="a1", b="b1")).sentences["sentence"][0]
+    sizes = [*both[:1], both[2], run("aL", FLAT), run("bL", FLAT[:4])]
+    over = compared(sizes, arms(a="a1 aL", b="b1 bL")).sentences.set_index("size")["sentence"]
+    assert "over all sizes, size large at 4B of 8B tokens, because bL ends there;" in over["all"]
 
 
 def test_a_checkpoint_is_aligned_only_once() -> None:

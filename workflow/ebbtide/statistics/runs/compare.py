@@ -242,6 +242,20 @@ def _about(compared: Sequence[Compared], settings: Mapping[str, Any]) -> Iterato
             "Save checkpoints at the same tokens, or raise runs.tolerance.",
             count=unmatched,
         )
+    early: dict[tuple[str, str, str, str], list[str]] = {}
+    for one in last:
+        [pair] = one.pairs
+        if pair.early_end:
+            key = (pair.arm.name, pair.reference.name, pair.size, pair.early_end)
+            early.setdefault(key, []).append(one.unit.name)
+    for (arm, reference, size, phrase), units in early.items():
+        yield Notice(
+            "warning",
+            "dropped",
+            f"{arm} and {reference} at size {size} are compared {phrase} (on {listed(units)}).",
+            "Finish or score the runs that end early, or leave them out of runs.arms.",
+            count=len(units),
+        )
     if few := [one for one in last if len(one.at) < settings["last"]]:
         yield Notice(
             "note",

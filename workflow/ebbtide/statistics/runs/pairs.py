@@ -6,7 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ebbtide.notices import listed
 from ebbtide.statistics.runs.curves import Curve
+from ebbtide.study.arms import short_number
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Pair:
         Number of common checkpoints with equal tokens in all runs; the others are within the tolerance.
     unmatched
         Number of checkpoints of all runs that are not common.
+    goes_on
+        Training tokens at the end of the longest run, if any run has checkpoints after the last common one;
+        0 otherwise.
+    stopped
+        Runs that end at the last common checkpoint, if others go on.
     """
 
     size: str
@@ -71,6 +78,8 @@ class Pair:
     df: float
     exact: int
     unmatched: int
+    goes_on: float = 0.0
+    stopped: tuple[str, ...] = ()
 
     @cached_property
     def difference(self) -> np.ndarray:
@@ -90,6 +99,17 @@ class Pair:
         """(K, K) covariance of the difference over examples."""
         found: np.ndarray = self.influence @ self.influence.T
         return found
+
+    @property
+    def early_end(self) -> str:
+        """Where the comparison ends before some of its runs, and why, as a phrase; empty if it does not."""
+        if not self.goes_on:
+            return ""
+        why = f"{listed(self.stopped)} {'ends' if len(self.stopped) == 1 else 'end'} there"
+        if not self.stopped:
+            why = "later checkpoints of the runs are not at the same training tokens"
+        at, of = short_number(self.reference.tokens[-1]), short_number(self.goes_on)
+        return f"at {at} of {of} tokens, because {why}"
 
 
 class NotComparable(Exception):  # noqa: N818 (a reason, not an error of the program)
@@ -116,6 +136,7 @@ def pair_of(
     rows = _aligned(curves, tolerance)
     tokens = np.stack([curve.tokens[row] for curve, row in zip(curves, rows, strict=True)])
     split = len(reference[1])
+    ends = [row[-1] == len(curve.tokens) - 1 for curve, row in zip(curves, rows, strict=True)]
     return Pair(
         size,
         _arm(arm[0], curves[split:], rows[split:]),
@@ -124,6 +145,8 @@ def pair_of(
         min(curve.df for curve in curves),
         int((tokens == tokens[0]).all(axis=0).sum()),
         sum(len(curve.tokens) - len(row) for curve, row in zip(curves, rows, strict=True)),
+        0.0 if all(ends) else float(max(curve.tokens[-1] for curve in curves)),
+        () if all(ends) else tuple(curve.model for curve, end in zip(curves, ends, strict=True) if end),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.metrics.direction import direction_of, is_share, sign_of
-from ebbtide.notices import counted
+from ebbtide.notices import counted, listed
 from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.runs.curves import Unit
 from ebbtide.statistics.runs.differences import Difference
@@ -136,7 +136,7 @@ def _verdict(one: Compared, p: float, equivalent: tuple[float, float], alpha: fl
 
 
 def sentence_table(last: Sequence[Compared], verdicts: pd.DataFrame) -> pd.DataFrame:
-    """One sentence per arm, size and metric of tasks, columns `SENTENCE_COLUMNS`."""
+    """One sentence per arm and size, columns `SENTENCE_COLUMNS`."""
     rows = []
     groups: dict[tuple[str, str, str], list[int]] = {}
     for i, one in enumerate(last):
@@ -172,6 +172,7 @@ def _sentence(arm: str, size: str, compared: Sequence[Compared], verdicts: pd.Da
             + (f" ({', '.join(others)})" if others else "")
         )
     head = f"{arm} {' and '.join(parts)} {where}" if parts else f"{arm} {where}"
+    head = ", ".join([head, *_early_ends(compared)])
     several = len(suites) > 1
     said = [
         f"{row['suite'] if several else 'suite'} {_number(row['difference'], row['metric'], sign=True)} "
@@ -179,6 +180,21 @@ def _sentence(arm: str, size: str, compared: Sequence[Compared], verdicts: pd.Da
         for row in suites.to_dict("records")
     ]
     return "; ".join([head, *said, *_limits(compared, verdicts)]) + "."
+
+
+def _early_ends(compared: Sequence[Compared]) -> list[str]:
+    """Where comparisons end before some of their runs, with the size and the tasks if others do not."""
+    units: dict[tuple[str, str], list[str]] = {}
+    for one in compared:
+        for pair in one.pairs:
+            units.setdefault((pair.size if len(one.pairs) > 1 else "", pair.early_end), []).append(
+                one.unit.name
+            )
+    return [
+        f"{f'size {size} ' if size else ''}{phrase}{'' if len(of) == len(compared) else f' ({listed(of)})'}"
+        for (size, phrase), of in units.items()
+        if phrase
+    ]
 
 
 def _limits(compared: Sequence[Compared], verdicts: pd.DataFrame) -> list[str]:
