@@ -1,5 +1,6 @@
 """Runs compared: the noise of examples, checkpoints and seeds counts once, and what is unknown is said."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,9 +19,9 @@ from ebbtide.statistics.runs.curves import Curve, curve_of
 from ebbtide.statistics.runs.differences import Difference, Part, detectable_shift
 from ebbtide.statistics.runs.pairs import NotComparable, pair_of
 from ebbtide.statistics.runs.seeds import seed_components
-from ebbtide.statistics.runs.trend_noise import checkpoint_noise, local_scatter
+from ebbtide.statistics.runs.trend_noise import checkpoint_noise, is_long, local_scatter, trend_window
 from simulate_run_studies import Study, arms_of_study, components, drawn, family, single
-from simulate_runs import ALPHA, Setting, found, made_up
+from simulate_runs import ALPHA, Setting, found, made_up, trajectories
 
 SETTINGS: dict[str, Any] = {
     "reference": "a",
@@ -176,7 +177,7 @@ def test_a_table_of_seeds_noise_is_used_for_its_tasks_only() -> None:
 
 def test_checkpoint_noise_is_the_scatter_around_the_trend_beyond_that_of_examples() -> None:
     rng = np.random.default_rng(1)
-    tokens, at, nothing = np.arange(1, 25) * 1e9, np.array([23]), np.zeros((24, 24))
+    tokens, at, nothing = np.arange(25, 49) * 1e9, np.array([23]), np.zeros((24, 24))
     line = 0.3 + 0.1 * np.log10(tokens)
     assert checkpoint_noise(tokens, line, nothing, at).variance == 0
     assert np.isnan(checkpoint_noise(tokens[:3], line[:3], nothing, at[:1] * 0).variance)
@@ -207,7 +208,7 @@ def test_checkpoints_are_aligned_by_tokens_and_what_is_left_out_is_counted() -> 
     assert points["tokens_reference"].tolist() == TOKENS[:5].tolist()
     assert points["tokens"].tolist() == near[:5].tolist()
     counts = [(n.severity, n.kind, n.count) for n in close.notices]
-    assert counts == [("note", "defaulted", 5), ("note", "dropped", 3), ("warning", "dropped", 1)]
+    assert counts[:3] == [("note", "defaulted", 5), ("note", "dropped", 3), ("warning", "dropped", 1)]
 
 
 def test_a_run_that_ends_early_is_named_in_the_sentence_and_a_warning() -> None:
@@ -498,6 +499,46 @@ def test_seeds_needed_count_the_examples_that_more_seeds_do_not_lower() -> None:
         of.options(),
     )
     assert alone["note"].str.startswith("without noise of examples").all()
+
+
+@pytest.mark.parametrize("runs", [2, 9])
+def test_the_learning_curve_is_not_checkpoint_noise(runs: int) -> None:
+    """A curve that rises early and is flat at the end, over eight doublings of tokens."""
+    of = Setting(runs=(runs, 1), seeds=(0.04, 0.0), checkpoints=0.01, persistence=0.0, n=2000, curved=True)
+    draws = []
+    for draw in range(20):
+        models = trajectories(np.random.default_rng(draw), of)[:runs]
+        table = seed_components(models, NO_METRICS, arms(a=" ".join(m.model for m in models)), SETTINGS)
+        draws.append(table.iloc[0])
+    found = pd.DataFrame(draws)
+    assert (found["sd_checkpoints"] ** 2).mean() < 2 * 0.01**2
+    assert (found["sd_seeds"] > 0).mean() >= 0.8
+    if runs == 9:
+        assert (found["sd_seeds"] ** 2).mean() == pytest.approx(0.04**2, rel=0.25)
+        assert (found["sd_checkpoints"] ** 2).mean() == pytest.approx(0.01**2, rel=0.4)
+
+
+def test_the_trend_of_checkpoint_noise_spans_at_most_half_of_training_or_a_note_says_so() -> None:
+    near, doubled = np.arange(1, 41) * 1e9, 2.0 ** np.arange(20, 28)
+    assert trend_window(near, np.arange(35, 40)) == slice(19, 40)
+    assert trend_window(near, np.array([30])) == slice(19, 40) and not is_long(near[19:40])
+    assert trend_window(doubled, np.arange(5, 8)) == slice(4, 8) and is_long(doubled[4:8])
+    assert trend_window(doubled, np.arange(2, 8)) == slice(2, 8)
+    assert trend_window(doubled[:3], np.array([2])) == slice(0, 3)
+    early = np.array([0.1, 0.1, 0.3, 0.45, 0.5, 0.5, 0.5, 0.5])
+    ends = {}
+    for name, tokens in (("doubled", doubled), ("even", np.linspace(9, 16, 8) * 1e9)):
+        runs = [run(m, early, tokens=tokens, n=2000) for m in ("a1", "b1", "b2")]
+        result = compared(runs[:2], arms(a="a1", b="b1"))
+        noted = [bool(re.search("learning counts as noise", n.detail)) for n in result.notices]
+        ends[name] = ("learning counts as noise" in last(result)["note"], any(noted))
+        several = compared([*runs, run("a2", early, tokens=tokens, n=2000)], arms(a="a1 a2", b="b1 b2"))
+        assert "learning" not in last(several)["note"] and not several.notices
+    assert ends == {"doubled": (True, True), "even": (False, False)}
+    [alone] = seed_components([run("a1", early, tokens=doubled)], NO_METRICS, arms(a="a1"), SETTINGS).to_dict(
+        "records"
+    )
+    assert alone["note"].endswith("learning counts as noise") and alone["sd_checkpoints"] < 0.02
 
 
 def test_one_run_has_no_component_of_seeds() -> None:

@@ -14,6 +14,7 @@ from ebbtide.statistics.runs.contrasts import SeedNoise, contrast, windows
 from ebbtide.statistics.runs.curves import Unit
 from ebbtide.statistics.runs.differences import MOST_DF
 from ebbtide.statistics.runs.pairs import NotComparable, Pair, pair_of
+from ebbtide.statistics.runs.trend_noise import LONG
 from ebbtide.statistics.runs.units import Curves, curves_of_units
 from ebbtide.statistics.runs.verdicts import IDENTITY, Compared, sentence_table, verdict_table
 
@@ -196,6 +197,7 @@ def _row(one: Compared, alpha: float) -> dict[str, object]:
     notes = [] if known else ["no noise is known or observed: nothing is tested"]
     notes += [] if all(pair.examples for pair in one.pairs) else [UNPAIRED]
     notes += [PERSISTENT] if one.seeds_missing else []
+    notes += [LONG] if alone and first.learning_counts(one.at) else []
     return {
         **one.identity,
         "tokens": first.arm.tokens[one.at[-1]] if alone else np.nan,
@@ -255,6 +257,14 @@ def _about(compared: Sequence[Compared], settings: Mapping[str, Any]) -> Iterato
             f"{arm} and {reference} at size {size} are compared {phrase} (on {listed(units)}).",
             "Finish or score the runs that end early, or leave them out of runs.arms.",
             count=len(units),
+        )
+    if learning := [one for one in last if one.pairs[0].learning_counts(one.at)]:
+        yield Notice(
+            "note",
+            "defaulted",
+            f"In {counted(learning, 'comparison')} of single runs over the last checkpoints, {LONG}.",
+            "Save or score more checkpoints of the last half of training, or lower runs.last.",
+            count=len(learning),
         )
     if few := [one for one in last if len(one.at) < settings["last"]]:
         yield Notice(

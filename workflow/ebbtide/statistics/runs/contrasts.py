@@ -155,11 +155,12 @@ class _OfPair:
 
 
 def noise_of_runs(arm: Arm, at: np.ndarray) -> float:
-    """Return the variance that checkpoints add to a run, if they are independent; NaN if it is unknown.
+    """Return the variance that checkpoints add to a mean over `at` of a run; NaN if it is unknown.
 
-    Only for display, the mean over runs: the variance between runs contains it.
+    They count as independent. Only for display, the mean over runs: the variance between runs contains it.
     """
-    found = [local_scatter(arm.tokens, values, arm.covariance, at) for values in arm.values]
+    curves, covariance = arm.own_curves
+    found = [local_scatter(arm.tokens, values, covariance, at) for values in curves]
     return max(float(np.mean(found)), 0.0) / len(at) if not np.isnan(found).any() else np.nan
 
 

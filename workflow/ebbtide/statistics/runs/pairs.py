@@ -8,6 +8,7 @@ import numpy as np
 
 from ebbtide.notices import listed
 from ebbtide.statistics.runs.curves import Curve
+from ebbtide.statistics.runs.trend_noise import FEWEST, is_long, trend_window
 from ebbtide.study.arms import short_number
 
 
@@ -45,6 +46,18 @@ class Arm:
         own = self.within * (self.runs - 1) / self.runs if self.runs > 1 else 0.0
         found: np.ndarray = self.influence @ self.influence.T + own
         return found
+
+    @cached_property
+    def own_curves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Curves (R, K) that scatter as a run does, and their covariance (K, K) over examples.
+
+        Runs minus their mean, where the learning curve that they share cancels, times √(R / (R - 1)). One run
+        is its own curve.
+        """
+        if self.runs == 1:
+            return self.values, self.covariance
+        scale = np.sqrt(self.runs / (self.runs - 1))
+        return scale * (self.values - self.values.mean(axis=0)), self.within
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,13 @@ class Pair:
         """(K, K) covariance of the difference over examples."""
         found: np.ndarray = self.influence @ self.influence.T
         return found
+
+    def learning_counts(self, at: np.ndarray) -> bool:
+        """Whether checkpoint noise of a mean over `at` contains learning: that of a single run may."""
+        if self.arm.runs > 1 and self.reference.runs > 1:
+            return False
+        window = self.reference.tokens[trend_window(self.reference.tokens, at)]
+        return len(window) >= FEWEST and is_long(window)
 
     @property
     def early_end(self) -> str:
