@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNKNOWN = "unknown size"
+TWO_ARMS = "two arms to compare, or one with two runs of a size, whose noise seeds.tsv then has"
 COLUMNS = ("model", "arm", "size", "parameters", "seed")
 
 
@@ -110,22 +111,18 @@ def arms_of(
     Raises
     ------
     ConfigError
-        A pattern that matches no model, a model in two arms, or fewer than two arms.
+        A pattern that matches no model, a model in two arms, or a single arm without two runs of a size.
     """
     if not named:
         found = _stated(runs)
-        if len(found) < 2 and not partial:
+        if not partial and not _says_something(found):
             stated = f"only {next(iter(found))!r}" if found else "none"
             raise ConfigError(
-                f"{where}.arms: missing, and of the arms that rows of models state, found {stated}; a "
-                "comparison needs two. Name them (arms: {one: [model], other: [model]}), or set arm in rows "
-                "of models."
+                f"{where}.arms: missing, and of the arms that rows of models state, found {stated}; "
+                f"allowed: {TWO_ARMS}. Name them (arms: {{one: [model], other: [model]}}), or set arm in "
+                "rows of models."
             )
         return found
-    if len(named) < 2:
-        raise ConfigError(
-            f"{where}.arms: found only {next(iter(named))!r}; allowed: at least two arms to compare."
-        )
     models = {run.model: run for run in runs}
     arm_of: dict[str, str] = {}
     arms: dict[str, list[Run]] = {}
@@ -148,7 +145,19 @@ def arms_of(
                     )
                 if models[name] not in arms[arm]:
                     arms[arm].append(models[name])
+    if not partial and not _says_something(arms):
+        raise ConfigError(f"{where}.arms: found only {next(iter(arms))!r}; allowed: {TWO_ARMS}.")
     return arms
+
+
+def are_compared(named: Mapping[str, Sequence[str]], runs: Iterable[Run]) -> bool:
+    """Whether there are two arms to compare; of a single one, only the noise of its seeds is estimated."""
+    return len(named or _stated(runs)) > 1
+
+
+def _says_something(arms: Mapping[str, Sequence[Run]]) -> bool:
+    sizes = [run.size for runs in arms.values() for run in runs]
+    return len(arms) > 1 or len(set(sizes)) < len(sizes)
 
 
 def reference_of(arms: Iterable[str], wanted: str | None, where: str) -> str:
