@@ -45,18 +45,25 @@ class Setting:
     binary: bool = True
     slope: float = 0.1  # per decade of tokens
     given: bool = False  # whether the sd of seeds is given for arms with one run
+    estimated: int = 0  # number of runs from which the given sd is estimated; 0: it is the true one
     curved: bool = False  # tokens double, and the curves rise early and are flat at the end; b rises first
 
     def __str__(self) -> str:
         """Return the setting in words."""
         runs = " and ".join(map(str, self.runs))
-        seeds = " and ".join(f"{sd:g}" for sd in self.seeds) + (" (given)" if self.given else "")
+        seeds = " and ".join(f"{sd:g}" for sd in self.seeds) + self._given
         kind = "binary" if self.binary else "continuous"
         return (
             f"{kind}, runs {runs}, sd of seeds {seeds}, of checkpoints {self.checkpoints:g}, T {self.T}, "
             f"last {self.last}, n {self.n}, persistence {self.persistence:g}, level {self.level:g}"
             f"{', curved' if self.curved else ''}"
         )
+
+    @property
+    def _given(self) -> str:
+        if self.estimated:
+            return f" (given from {self.estimated} runs)"
+        return " (given)" if self.given else ""
 
     @property
     def tokens(self) -> np.ndarray:
@@ -99,7 +106,11 @@ def found(of: Setting, draw: int, difference: float = 0.0) -> Difference:
     """Compare the arms of one draw over the last checkpoints."""
     pair = made_up(named_rng(f"{of} {draw} {difference}"), of, difference)
     arms = zip(("b", "a"), of.seeds, strict=True)
-    given = {(arm, "s"): SeedNoise(sd, 1e6, "given") for arm, sd in arms} if of.given else {}
+    factor, df = 1.0, 1e6
+    if of.estimated:  # the same estimate for both arms
+        df = of.estimated - 1.0
+        factor = np.sqrt(named_rng(f"estimate {of} {draw} {difference}").chisquare(df) / df)
+    given = {(arm, "s"): SeedNoise(factor * sd, df, "given") for arm, sd in arms} if of.given else {}
     return contrast([pair], [np.arange(of.T - of.last, of.T)], seed_noise=given)
 
 
@@ -156,6 +167,8 @@ def settings() -> Iterator[Setting]:
         yield replace(base, runs=runs, seeds=(0.0, 0.0) if runs == (1, 1) else base.seeds, curved=True)
     yield replace(base, runs=(5, 3), seeds=(0.03, 0.006))
     yield replace(base, runs=(1, 3), given=True)
+    for estimated in (3, 9):
+        yield replace(base, runs=(1, 1), seeds=(0.03, 0.03), given=True, estimated=estimated)
     for runs in ((1, 1), (3, 3), (5, 5)):
         quiet = {"seeds": (0.0, 0.0), "checkpoints": 0.0}
         yield replace(base, runs=runs, **quiet)

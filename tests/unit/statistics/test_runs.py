@@ -139,8 +139,14 @@ def test_examples_that_runs_share_count_once() -> None:
         Setting(runs=(3, 3)),
         Setting(runs=(3, 3), seeds=(0.03, 0.006), persistence=0.9),
         Setting(runs=(1, 1), given=True, binary=False, n=300),
+        Setting(runs=(1, 1), seeds=(0.04, 0.04), given=True, estimated=3),
     ],
-    ids=["three runs", "unequal and persistent", "one run, seeds given"],
+    ids=[
+        "three runs",
+        "unequal and persistent",
+        "one run, seeds given",
+        "one run, seeds given by three runs",
+    ],
 )
 def test_intervals_cover_and_equivalence_is_rarely_wrong(setting: Setting) -> None:
     draws = [found(setting, draw, 0.05) for draw in range(200)]
@@ -173,6 +179,33 @@ def test_a_table_of_seeds_noise_is_used_for_its_tasks_only() -> None:
     assert last(result, task="t")["source_of_noise"].endswith("seeds (sd 0.03: other study)")
     assert last(result, task="t")["df"] < 12
     assert last(result, task="u")["source_of_noise"].endswith("; not seeds")
+
+
+def test_a_given_number_of_seeds_fits_single_tasks_in_shares_and_has_the_df_of_its_runs() -> None:
+    runs = [run(m, level, task=t) for m, level in (("a1", FLAT), ("b1", UP)) for t in ("t", "u")]
+    loss = [replace(one, values={**one.values, "choice_loss": one.values["accuracy"]}) for one in runs]
+    suites = {"core": {"tasks": ["t"], "metric": "accuracy"}}
+    both = {**SETTINGS, "metrics": ["accuracy", "choice_loss"], "suites": suites}
+    given = {"sd": 0.03, "runs": 3, "source": "x"}
+    table = arms(a="a1", b="b1")
+    result = compare_runs(loss, NO_METRICS, table, {**both, "seed_sd": given})
+    of = {
+        (r["task"], r["suite"], r["metric"]): r
+        for r in result.differences[result.differences["scope"] == "last"].to_dict("records")
+    }
+    assert of["t", "", "accuracy"]["se_seeds"] == pytest.approx(0.03 * np.sqrt(2))
+    assert of["t", "", "accuracy"]["df"] < 4  # 2 of the sd, which both arms use, and those of the examples
+    for key in (("t", "", "choice_loss"), ("", "core", "accuracy")):
+        assert of[key]["source_of_noise"].endswith("; not seeds") and np.isnan(of[key]["se_seeds"])
+    [notice] = [n for n in result.notices if n.detail.startswith("runs.seed_sd gives no noise of seeds")]
+    assert "for 3 comparisons of single runs" in notice.detail and "accuracy of core" in notice.detail
+    named = {**given, "sd": {"choice_loss": 0.1, "core": 0.02}}
+    rows = compare_runs(loss, NO_METRICS, table, {**both, "seed_sd": named}).differences
+    rows = rows.query("scope == 'last'")
+    found = rows.set_index(["task", "suite", "metric"])["se_seeds"] / np.sqrt(2)
+    assert found["t", "", "choice_loss"] == pytest.approx(0.1)
+    assert found["", "core", "accuracy"] == pytest.approx(0.02)
+    assert np.isnan(found["t", "", "accuracy"])
 
 
 def test_checkpoint_noise_is_the_scatter_around_the_trend_beyond_that_of_examples() -> None:

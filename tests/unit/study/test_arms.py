@@ -130,11 +130,27 @@ def test_models_and_tasks_of_imports_are_known_if_their_rows_list_them() -> None
 
 
 @pytest.mark.parametrize(
-    "seed_sd", [0.01, {"sd": 0.01}, {"sd": 0.01, "table": "t.tsv", "source": "x"}, {"table": "t.tsv"}]
+    "seed_sd",
+    [
+        0.01,
+        {"sd": 0.01},
+        {"sd": 0.01, "source": "x"},
+        {"sd": 0.01, "source": "x", "runs": 1},
+        {"sd": 0.01, "table": "t.tsv", "source": "x"},
+        {"table": "t.tsv"},
+    ],
 )
 def test_a_borrowed_seed_variance_needs_one_value_and_its_source(seed_sd: object) -> None:
     with pytest.raises(ConfigError, match=r"runs\.seed_sd"):
         settings(seed_sd=seed_sd)
+
+
+def test_a_borrowed_seed_variance_is_that_of_a_metric_or_suite_of_the_section() -> None:
+    seed_sd = {"sd": {"accuracy": 0.01, "knowledge": 0.02}, "runs": 3, "source": "x"}
+    section = settings(seed_sd=seed_sd, suites={"knowledge": ["fact_qa"]})
+    check_runs(section, MODELS, ["fact_qa"], [], WHERE)
+    with pytest.raises(ConfigError, match=r"runs\.seed_sd\.sd: found 'knowledge'; allowed: .* accuracy"):
+        check_runs(settings(seed_sd=seed_sd), MODELS, ["fact_qa"], [], WHERE)
 
 
 def test_the_catalogue_states_arms_and_seeds() -> None:

@@ -221,6 +221,7 @@ def check_runs(
     table = (settings["seed_sd"] or {}).get("table")
     if table is not None and not Path(table).is_file():
         raise ConfigError(f"{where}.seed_sd.table: {table} is not a file; run the study that makes it first.")
+    _check_seed_sd(settings, imported, where)
     arms = arms_of(runs, settings["arms"], where, partial=partial)
     names = list(settings["arms"] or arms)
     if not partial or settings["arms"]:
@@ -237,6 +238,20 @@ def check_runs(
                     f"{where}.suites.{suite}: found {task!r}; allowed: {', '.join(known) or 'none'}"
                     f"{nearest(task, known) or '.'}"
                 )
+
+
+def _check_seed_sd(settings: Mapping[str, Any], imported: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Raise `ConfigError` if `seed_sd` gives a number for a metric or suite that is not compared."""
+    given = (settings["seed_sd"] or {}).get("sd")
+    if not isinstance(given, Mapping):
+        return
+    allowed = [*settings["metrics"], *settings["suites"]]
+    for name in given:
+        if name not in allowed and not imported:  # imports may have other metrics
+            raise ConfigError(
+                f"{where}.seed_sd.sd: found {name!r}; allowed: the metrics and suites of this section, "
+                f"{', '.join(allowed)}{nearest(name, allowed) or '.'}"
+            )
 
 
 def suites_of(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ebbtide.metrics.direction import is_share
 from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.panel import Trajectory
@@ -74,9 +75,10 @@ def compare_runs(
     settings
         `reference`, the name of an arm; `metrics`; `alpha`; `last`, the number of averaged checkpoints;
         `tolerance`, see `pairs.pair_of`; `margin`, a number for shares, or metric → number; `adjust`, see
-        `multiplicity.adjusted`; `seeds`: `per_arm` or `pooled`; `seed_sd`: none, or `source` with `sd` or
-        `table` (`task, metric, sd` and, if any, `size, arm, df`); `suites`: name → `tasks, metric` and, if
-        any, `resample_tasks`.
+        `multiplicity.adjusted`; `seeds`: `per_arm` or `pooled`; `seed_sd`: none, or `source` with `table`
+        (`task, metric, sd` and, if any, `size, arm, df`), or with `sd` (a number for tasks and shares, or
+        metric or suite → number) and `runs`, the number of runs behind it; `suites`: name → `tasks, metric`
+        and, if any, `resample_tasks`.
 
     Returns
     -------
@@ -175,7 +177,8 @@ def _seed_noise(unit: Unit, size: str, arm: str, given: Mapping[str, Any] | None
     if not given:
         return None
     if "sd" in given:
-        return SeedNoise(float(given["sd"]), MOST_DF, str(given["source"]))
+        sd = _given_sd(unit, given["sd"])
+        return SeedNoise(sd, float(given["runs"] - 1), str(given["source"])) if sd else None
     table = given["table"]
     fits = (table["task"] == unit.name) & (table["metric"] == unit.metric)
     for column, value in (("size", size), ("arm", arm)):
@@ -187,6 +190,17 @@ def _seed_noise(unit: Unit, size: str, arm: str, given: Mapping[str, Any] | None
     row = rows.iloc[0]
     df = float(row["df"]) if "df" in table and row["df"] > 0 else MOST_DF
     return SeedNoise(float(row["sd"]), df, str(given["source"]))
+
+
+def _given_sd(unit: Unit, given: float | Mapping[str, float]) -> float | None:
+    """Return the number given for a unit.
+
+    A plain number is that of single tasks in shares. It says nothing of a suite, whose noise depends on how
+    much its tasks have in common.
+    """
+    if isinstance(given, Mapping):
+        return given.get(unit.metric if unit.task else unit.suite)
+    return float(given) if unit.task and is_share(unit.metric) else None
 
 
 def _row(one: Compared, alpha: float) -> dict[str, object]:
@@ -257,6 +271,17 @@ def _about(compared: Sequence[Compared], settings: Mapping[str, Any]) -> Iterato
             f"{arm} and {reference} at size {size} are compared {phrase} (on {listed(units)}).",
             "Finish or score the runs that end early, or leave them out of runs.arms.",
             count=len(units),
+        )
+    unknown = [one for one in last if one.seeds_missing] if settings.get("seed_sd") else []
+    if unknown:
+        yield Notice(
+            "note",
+            "not_compared",
+            f"runs.seed_sd gives no noise of seeds for {counted(unknown, 'comparison')} of single runs "
+            f"({listed(dict.fromkeys(f'{one.unit.metric} of {one.unit.name}' for one in unknown))}).",
+            "A number is that of tasks and shares: give other metrics, and suites by name, their own, as in "
+            "sd: {accuracy: 0.01, my_suite: 0.02}. A table needs the task and size, and an estimate above 0.",
+            count=len(unknown),
         )
     if learning := [one for one in last if one.pairs[0].learning_counts(one.at)]:
         yield Notice(

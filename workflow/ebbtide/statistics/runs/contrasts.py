@@ -43,7 +43,10 @@ from ebbtide.statistics.runs.trend_noise import checkpoint_noise, local_scatter
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """Standard deviation of seeds from elsewhere; `source` says from where."""
+    """Standard deviation of seeds from elsewhere, and its degrees of freedom; `source` says from where.
+
+    Equal ones are one estimate, whose errors are the same in all arms and sizes that use it.
+    """
 
     sd: float
     df: float
@@ -76,6 +79,11 @@ def contrast(
     ]
     examples = _of_examples(found)
     parts = [part for one in found for part in one.parts]
+    given: dict[SeedNoise, float] = {}  # an estimate that several arms and sizes use is one
+    for one in found:
+        for seeds in one.given:
+            given[seeds] = given.get(seeds, 0.0) + one.scale * seeds.sd**2
+    parts += [Part(variance, seeds.df, between_runs=True) for seeds, variance in given.items()]
     if not np.isnan(examples):
         rest = max(examples - sum(one.own_of_examples for one in found), 0.0)
         parts.append(Part(rest, min(pair.df for pair in pairs)))
@@ -146,7 +154,6 @@ class _OfPair:
             self.parts.append(Part(self.scale * noise.variance, noise.df))
         for arm in arms:
             if seeds := given.get((arm.name, self.pair.size)):
-                self.parts.append(Part(self.scale * seeds.sd**2, seeds.df, between_runs=True))
                 self.seeds += self.scale * seeds.sd**2
                 self.given.append(seeds)
             else:
