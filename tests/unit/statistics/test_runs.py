@@ -297,6 +297,23 @@ def test_a_run_without_a_task_is_left_out_and_named() -> None:
     assert any("u at size small: b and a are not compared" in n.detail for n in result.notices)
 
 
+def test_runs_with_unknown_tokens_are_named_once_each() -> None:
+    none = np.zeros(8)
+    runs = [run(m, UP, task=t, tokens=none) for m in ("a1", "b1") for t in ("t", "u")]
+    result = compared(runs, arms(a="a1", b="b1"))
+    assert result.differences.empty
+    assert [n.model for n in result.notices] == ["a1", "b1"]
+    assert result.notices[0].detail == (
+        "a1 is not compared with other runs: none of its checkpoints has known training tokens."
+    )
+    half = compared([*runs[:2], run("b1", UP)], arms(a="a1", b="b1"))
+    assert {n.model for n in half.notices if "training tokens" in n.detail} == {"a1"}
+    means = pd.DataFrame(
+        {"model": ["a1", "b1"], "task": "t", "metric": "accuracy", "value": 0.5, "tokens": np.nan}
+    ).assign(stderr=0.1, n=100, chance=0.0)
+    assert [n.model for n in compared([], arms(a="a1", b="b1"), means).notices] == ["a1", "b1"]
+
+
 def test_imported_means_are_compared_without_pairing() -> None:
     rows = pd.DataFrame(
         {
