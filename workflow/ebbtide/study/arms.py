@@ -1,7 +1,7 @@
 """Arms of a comparison of runs: which models are runs of which arm, and at which size.
 
-An arm is a recipe, such as a data mixture. Its runs differ only by size and seed; runs of one size are
-replicates. Arms are compared within a size.
+An arm is a recipe, such as a data mixture, over all sizes. Its runs differ only by size and seed; runs of one
+size are replicates. Arms are compared within a size.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
