@@ -83,6 +83,15 @@ def test_the_sentence_of_a_comparison_is_in_the_summary(study: Workspace) -> Non
     assert "rule runs:" in dry and "rule plot_runs:" in dry and "rule import_results:" not in dry
 
     with study.edited("config.yaml") as config:
+        config["runs"]["arms"] = {"base": ["base-*"]}  # nothing to compare, but seeds
+    (results / "run_verdicts.tsv").unlink()
+    study.snakemake("--cores", "1", "results/mixtures/summary.txt")
+    assert set(read_tsv(results / "seeds.tsv")["arm"]) == {"base"}
+    assert not (results / "run_verdicts.tsv").exists()
+    summary = (results / "summary.txt").read_text()
+    assert "base is the only arm: no runs are compared." in summary and "Runs compared" not in summary
+
+    with study.edited("config.yaml") as config:
         config["runs"]["arms"]["facts"] = ["fact-*"]
     told = study.snakemake("--cores", "1", *TARGETS, check=False)
     assert told.returncode != 0 and "runs.arms.facts: found 'fact-*', which matches no model" in told.stdout

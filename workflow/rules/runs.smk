@@ -10,23 +10,35 @@ OUTPUTS  results/{study}/run_arms.tsv           one row per model that takes par
          results/{study}/run_notices.tsv        what notices.tsv says about the comparison
          results/{study}/figures/{run_matrix,run_curves}.{pdf,png}
 RERUNS   when the metrics, the grid, arms or seeds of models, the settings under `runs:` or the code change. Only for
-         studies with a section `runs:`.
+         studies with a section `runs:`; of a single arm, only its seeds.
 """
+
+from ebbtide.study.arms import Run, are_compared
 
 RUNS = STUDY.config.get("runs")
 HAS_RUNS = RUNS is not None and STUDY.has_metrics()
+COMPARES_RUNS = HAS_RUNS and are_compared(
+    RUNS["arms"], [Run(**run) for run in REPLICATES["stated"]]
+)
 OUTPUTS.tables(
     "runs",
     {
         "run_arms.tsv": "the arm, size and seed of each model that is compared",
-        "run_differences.tsv": "differences between arms at each common checkpoint and over the last ones",
-        "run_verdicts.tsv": "which arm wins, by task or suite and size, and how many tokens it saves",
-        "run_sentences.tsv": "the verdicts of each arm and size in a sentence",
         "seeds.tsv": "noise of examples, checkpoints and seeds, and the number of seeds that a difference needs",
         "run_notices.tsv": "what was defaulted, dropped or not compared in the comparison of runs",
     },
     when=HAS_RUNS,
     condition="section `runs:`",
+)
+OUTPUTS.tables(
+    "runs",
+    {
+        "run_differences.tsv": "differences between arms at each common checkpoint and over the last ones",
+        "run_verdicts.tsv": "which arm wins, by task or suite and size, and how many tokens it saves",
+        "run_sentences.tsv": "the verdicts of each arm and size in a sentence",
+    },
+    when=COMPARES_RUNS,
+    condition="section `runs:` with two arms",
 )
 OUTPUTS.figures(
     "runs",
@@ -35,8 +47,8 @@ OUTPUTS.figures(
         "run_curves": "differences between arms over training, with their intervals",
     },
     shows=["run_differences.tsv", "run_verdicts.tsv"],
-    when=HAS_RUNS,
-    condition="section `runs:`",
+    when=COMPARES_RUNS,
+    condition="section `runs:` with two arms",
 )
 
 if HAS_RUNS:
@@ -55,26 +67,17 @@ if HAS_RUNS:
                 else []
             ),
         output:
-            arms=report(
-                f"{RESULTS}/run_arms.tsv",
-                caption="../report/run_arms.rst",
-                category="Runs",
-            ),
-            differences=report(
-                f"{RESULTS}/run_differences.tsv",
-                caption="../report/run_differences.rst",
-                category="Runs",
-            ),
-            verdicts=report(
-                f"{RESULTS}/run_verdicts.tsv",
-                caption="../report/run_verdicts.rst",
-                category="Runs",
-            ),
-            sentences=report(
-                f"{RESULTS}/run_sentences.tsv",
-                caption="../report/run_sentences.rst",
-                category="Runs",
-            ),
+            **{
+                name: report(
+                    f"{RESULTS}/run_{name}.tsv",
+                    caption=f"../report/run_{name}.rst",
+                    category="Runs",
+                )
+                for name in (
+                    "arms",
+                    *(("differences", "verdicts", "sentences") * COMPARES_RUNS),
+                )
+            },
             seeds=report(
                 f"{RESULTS}/seeds.tsv",
                 caption="../report/seeds.rst",

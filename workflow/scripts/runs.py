@@ -24,12 +24,16 @@ def main(job) -> None:
         t for t in read_trajectories(job.input.get("examples", [])) if t.model in set(arms["model"])
     ]
     compared = compare_runs(trajectories, metrics, arms, settings)
-    write_tsv(arms, output.arms)
-    write_tsv(compared.differences, output.differences)
-    write_tsv(compared.verdicts, output.verdicts)
-    write_tsv(compared.sentences, output.sentences)
-    write_tsv(seed_components(trajectories, metrics, arms, settings), output.seeds)
-    write_tsv(notices_table([*notices, *compared.notices]), output.notices)
+    made = {
+        "arms": arms,
+        "differences": compared.differences,
+        "verdicts": compared.verdicts,
+        "sentences": compared.sentences,
+        "seeds": seed_components(trajectories, metrics, arms, settings),
+        "notices": notices_table([*notices, *compared.notices]),
+    }
+    for name, path in output.items():  # of a single arm, there are no differences
+        write_tsv(made[name], path)
 
 
 if __name__ == "__main__":

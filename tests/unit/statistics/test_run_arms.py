@@ -67,6 +67,18 @@ def test_arms_of_rows_get_the_sizes_of_their_metrics() -> None:
     ]
 
 
+def test_of_a_single_arm_only_the_noise_of_its_seeds_is_estimated() -> None:
+    table, full, notices = comparison_of(STATED, METRICS, settings(arms={"a": ["a*"]}))
+    assert (
+        notices[0].detail == "a is the only arm: no runs are compared. seeds.tsv has the noise of its seeds."
+    )
+    compared = compare_runs([], METRICS, table, full)
+    assert compared.differences.empty and compared.verdicts.empty and compared.sentences.empty
+    noise = seed_components([], METRICS, table, full)
+    assert noise["runs"].tolist() == [2, 2] and noise["sd_runs"].gt(0).all()
+    assert not seed_noise(noise.assign(sd_seeds=0.01)).empty  # another study can borrow it
+
+
 def test_imported_models_are_in_arms_by_their_names() -> None:
     section = settings(arms={"new": ["b*"], "old": ["a*", "c"]}, reference="old")
     table, full, notices = comparison_of([], METRICS, section)

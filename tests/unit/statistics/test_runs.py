@@ -1,5 +1,6 @@
 """Runs compared: the noise of examples, checkpoints and seeds counts once, and what is unknown is said."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,9 +19,9 @@ from ebbtide.statistics.runs.curves import Curve, curve_of
 from ebbtide.statistics.runs.differences import Difference, Part, detectable_shift
 from ebbtide.statistics.runs.pairs import NotComparable, pair_of
 from ebbtide.statistics.runs.seeds import seed_components
-from ebbtide.statistics.runs.trend_noise import checkpoint_noise, local_scatter
+from ebbtide.statistics.runs.trend_noise import checkpoint_noise, is_long, local_scatter, trend_window
 from simulate_run_studies import Study, arms_of_study, components, drawn, family, single
-from simulate_runs import ALPHA, Setting, found, made_up
+from simulate_runs import ALPHA, Setting, found, made_up, trajectories
 
 SETTINGS: dict[str, Any] = {
     "reference": "a",
@@ -138,8 +139,14 @@ def test_examples_that_runs_share_count_once() -> None:
         Setting(runs=(3, 3)),
         Setting(runs=(3, 3), seeds=(0.03, 0.006), persistence=0.9),
         Setting(runs=(1, 1), given=True, binary=False, n=300),
+        Setting(runs=(1, 1), seeds=(0.04, 0.04), given=True, estimated=3),
     ],
-    ids=["three runs", "unequal and persistent", "one run, seeds given"],
+    ids=[
+        "three runs",
+        "unequal and persistent",
+        "one run, seeds given",
+        "one run, seeds given by three runs",
+    ],
 )
 def test_intervals_cover_and_equivalence_is_rarely_wrong(setting: Setting) -> None:
     draws = [found(setting, draw, 0.05) for draw in range(200)]
@@ -174,9 +181,36 @@ def test_a_table_of_seeds_noise_is_used_for_its_tasks_only() -> None:
     assert last(result, task="u")["source_of_noise"].endswith("; not seeds")
 
 
+def test_a_given_number_of_seeds_fits_single_tasks_in_shares_and_has_the_df_of_its_runs() -> None:
+    runs = [run(m, level, task=t) for m, level in (("a1", FLAT), ("b1", UP)) for t in ("t", "u")]
+    loss = [replace(one, values={**one.values, "choice_loss": one.values["accuracy"]}) for one in runs]
+    suites = {"core": {"tasks": ["t"], "metric": "accuracy"}}
+    both = {**SETTINGS, "metrics": ["accuracy", "choice_loss"], "suites": suites}
+    given = {"sd": 0.03, "runs": 3, "source": "x"}
+    table = arms(a="a1", b="b1")
+    result = compare_runs(loss, NO_METRICS, table, {**both, "seed_sd": given})
+    of = {
+        (r["task"], r["suite"], r["metric"]): r
+        for r in result.differences[result.differences["scope"] == "last"].to_dict("records")
+    }
+    assert of["t", "", "accuracy"]["se_seeds"] == pytest.approx(0.03 * np.sqrt(2))
+    assert of["t", "", "accuracy"]["df"] < 4  # 2 of the sd, which both arms use, and those of the examples
+    for key in (("t", "", "choice_loss"), ("", "core", "accuracy")):
+        assert of[key]["source_of_noise"].endswith("; not seeds") and np.isnan(of[key]["se_seeds"])
+    [notice] = [n for n in result.notices if n.detail.startswith("runs.seed_sd gives no noise of seeds")]
+    assert "for 3 comparisons of single runs" in notice.detail and "accuracy of core" in notice.detail
+    named = {**given, "sd": {"choice_loss": 0.1, "core": 0.02}}
+    rows = compare_runs(loss, NO_METRICS, table, {**both, "seed_sd": named}).differences
+    rows = rows.query("scope == 'last'")
+    found = rows.set_index(["task", "suite", "metric"])["se_seeds"] / np.sqrt(2)
+    assert found["t", "", "choice_loss"] == pytest.approx(0.1)
+    assert found["", "core", "accuracy"] == pytest.approx(0.02)
+    assert np.isnan(found["t", "", "accuracy"])
+
+
 def test_checkpoint_noise_is_the_scatter_around_the_trend_beyond_that_of_examples() -> None:
     rng = np.random.default_rng(1)
-    tokens, at, nothing = np.arange(1, 25) * 1e9, np.array([23]), np.zeros((24, 24))
+    tokens, at, nothing = np.arange(25, 49) * 1e9, np.array([23]), np.zeros((24, 24))
     line = 0.3 + 0.1 * np.log10(tokens)
     assert checkpoint_noise(tokens, line, nothing, at).variance == 0
     assert np.isnan(checkpoint_noise(tokens[:3], line[:3], nothing, at[:1] * 0).variance)
@@ -206,8 +240,33 @@ def test_checkpoints_are_aligned_by_tokens_and_what_is_left_out_is_counted() -> 
     points = close.differences[close.differences["scope"] == "point"]
     assert points["tokens_reference"].tolist() == TOKENS[:5].tolist()
     assert points["tokens"].tolist() == near[:5].tolist()
-    counts = {n.kind: n.count for n in close.notices}
-    assert counts == {"defaulted": 5, "dropped": 3}
+    counts = [(n.severity, n.kind, n.count) for n in close.notices]
+    assert counts[:3] == [("note", "defaulted", 5), ("note", "dropped", 3), ("warning", "dropped", 1)]
+
+
+def test_a_run_that_ends_early_is_named_in_the_sentence_and_a_warning() -> None:
+    runs = [run(m, UP if m[0] == "b" else FLAT) for m in ("a1", "a2", "b1")]
+    table = arms(a="a1 a2", b="b1 b2")
+    result = compared([*runs, run("b2", UP[:4])], table)
+    words = "at 4B of 8B tokens, because b2 ends there"
+    [sentence] = result.sentences["sentence"]
+    assert f" at small, {words}; " in sentence
+    [warning] = [n for n in result.notices if n.severity == "warning"]
+    assert warning.detail == f"b and a at size small are compared {words} (on t)."
+    whole = compared([*runs, run("b2", UP)], table)
+    assert "because" not in whole.sentences["sentence"][0] and not whole.notices
+    other = compared([*runs, run("b2", UP[::2], tokens=TOKENS[::2])], table)  # its last is the 7th of 8
+    assert "at 7B of 8B tokens, because b2 ends there" in other.sentences["sentence"][0]
+    apart = TOKENS.copy()
+    apart[-1] += 1e8
+    moved = compared([*runs, run("b2", UP, tokens=apart)], table)
+    assert "because later checkpoints of the runs are not at the same" in moved.sentences["sentence"][0]
+    both = [run(m, FLAT, task=t) for m in ("a1", "b1") for t in ("t", "u")]
+    both[-1] = run("b1", FLAT[:4], task="u")
+    assert "because b1 ends there (u);" in compared(both, arms(a="a1", b="b1")).sentences["sentence"][0]
+    sizes = [*both[:1], both[2], run("aL", FLAT), run("bL", FLAT[:4])]
+    over = compared(sizes, arms(a="a1 aL", b="b1 bL")).sentences.set_index("size")["sentence"]
+    assert "over all sizes, size large at 4B of 8B tokens, because bL ends there;" in over["all"]
 
 
 def test_a_checkpoint_is_aligned_only_once() -> None:
@@ -238,6 +297,23 @@ def test_a_run_without_a_task_is_left_out_and_named() -> None:
     assert any("u at size small: b and a are not compared" in n.detail for n in result.notices)
 
 
+def test_runs_with_unknown_tokens_are_named_once_each() -> None:
+    none = np.zeros(8)
+    runs = [run(m, UP, task=t, tokens=none) for m in ("a1", "b1") for t in ("t", "u")]
+    result = compared(runs, arms(a="a1", b="b1"))
+    assert result.differences.empty
+    assert [n.model for n in result.notices] == ["a1", "b1"]
+    assert result.notices[0].detail == (
+        "a1 is not compared with other runs: none of its checkpoints has known training tokens."
+    )
+    half = compared([*runs[:2], run("b1", UP)], arms(a="a1", b="b1"))
+    assert {n.model for n in half.notices if "training tokens" in n.detail} == {"a1"}
+    means = pd.DataFrame(
+        {"model": ["a1", "b1"], "task": "t", "metric": "accuracy", "value": 0.5, "tokens": np.nan}
+    ).assign(stderr=0.1, n=100, chance=0.0)
+    assert [n.model for n in compared([], arms(a="a1", b="b1"), means).notices] == ["a1", "b1"]
+
+
 def test_imported_means_are_compared_without_pairing() -> None:
     rows = pd.DataFrame(
         {
@@ -254,6 +330,21 @@ def test_imported_means_are_compared_without_pairing() -> None:
     row = last(compared([], arms(a="a1", b="b1"), rows))
     assert row["se_examples"] == pytest.approx(0.01 * np.sqrt(2))
     assert row["note"].startswith("only means are known")
+
+
+def test_without_any_known_noise_the_interval_is_unknown_and_says_so() -> None:
+    rows = pd.DataFrame(
+        {"model": model, "task": task, "metric": "accuracy", "value": value, "n": 200, "tokens": 1e6}
+        for model, value in (("a1", 0.3), ("b1", 0.4))
+        for task in ("t", "u")
+    ).assign(stderr=np.nan, chance=0.0)
+    suites = {"core": {"tasks": ["t", "u"], "metric": "accuracy"}}
+    result = compared([], arms(a="a1", b="b1"), rows, suites=suites)
+    row = last(result, task="t")
+    assert row["source_of_noise"] == "nothing; not examples, checkpoints, seeds"
+    assert "checkpoint noise that persists is not in the interval" in row["note"]
+    [sentence] = result.sentences["sentence"]
+    assert "suite +10.0 (interval unknown); no noise is known" in sentence
 
 
 def test_a_suite_is_the_mean_of_rescaled_accuracies_with_its_own_interval() -> None:
@@ -458,6 +549,46 @@ def test_seeds_needed_count_the_examples_that_more_seeds_do_not_lower() -> None:
         of.options(),
     )
     assert alone["note"].str.startswith("without noise of examples").all()
+
+
+@pytest.mark.parametrize("runs", [2, 9])
+def test_the_learning_curve_is_not_checkpoint_noise(runs: int) -> None:
+    """A curve that rises early and is flat at the end, over eight doublings of tokens."""
+    of = Setting(runs=(runs, 1), seeds=(0.04, 0.0), checkpoints=0.01, persistence=0.0, n=2000, curved=True)
+    draws = []
+    for draw in range(20):
+        models = trajectories(np.random.default_rng(draw), of)[:runs]
+        table = seed_components(models, NO_METRICS, arms(a=" ".join(m.model for m in models)), SETTINGS)
+        draws.append(table.iloc[0])
+    found = pd.DataFrame(draws)
+    assert (found["sd_checkpoints"] ** 2).mean() < 2 * 0.01**2
+    assert (found["sd_seeds"] > 0).mean() >= 0.8
+    if runs == 9:
+        assert (found["sd_seeds"] ** 2).mean() == pytest.approx(0.04**2, rel=0.25)
+        assert (found["sd_checkpoints"] ** 2).mean() == pytest.approx(0.01**2, rel=0.4)
+
+
+def test_the_trend_of_checkpoint_noise_spans_at_most_half_of_training_or_a_note_says_so() -> None:
+    near, doubled = np.arange(1, 41) * 1e9, 2.0 ** np.arange(20, 28)
+    assert trend_window(near, np.arange(35, 40)) == slice(19, 40)
+    assert trend_window(near, np.array([30])) == slice(19, 40) and not is_long(near[19:40])
+    assert trend_window(doubled, np.arange(5, 8)) == slice(4, 8) and is_long(doubled[4:8])
+    assert trend_window(doubled, np.arange(2, 8)) == slice(2, 8)
+    assert trend_window(doubled[:3], np.array([2])) == slice(0, 3)
+    early = np.array([0.1, 0.1, 0.3, 0.45, 0.5, 0.5, 0.5, 0.5])
+    ends = {}
+    for name, tokens in (("doubled", doubled), ("even", np.linspace(9, 16, 8) * 1e9)):
+        runs = [run(m, early, tokens=tokens, n=2000) for m in ("a1", "b1", "b2")]
+        result = compared(runs[:2], arms(a="a1", b="b1"))
+        noted = [bool(re.search("learning counts as noise", n.detail)) for n in result.notices]
+        ends[name] = ("learning counts as noise" in last(result)["note"], any(noted))
+        several = compared([*runs, run("a2", early, tokens=tokens, n=2000)], arms(a="a1 a2", b="b1 b2"))
+        assert "learning" not in last(several)["note"] and not several.notices
+    assert ends == {"doubled": (True, True), "even": (False, False)}
+    [alone] = seed_components([run("a1", early, tokens=doubled)], NO_METRICS, arms(a="a1"), SETTINGS).to_dict(
+        "records"
+    )
+    assert alone["note"].endswith("learning counts as noise") and alone["sd_checkpoints"] < 0.02
 
 
 def test_one_run_has_no_component_of_seeds() -> None:

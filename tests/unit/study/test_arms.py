@@ -14,6 +14,7 @@ from ebbtide.schema import check, load_schema, read_yaml
 from ebbtide.sources import file_digest
 from ebbtide.study.arms import (
     Run,
+    are_compared,
     arms_of,
     arms_table,
     check_runs,
@@ -69,7 +70,10 @@ def test_patterns_choose_the_models_and_name_the_arms() -> None:
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"arms": {"a": ["base-*"]}}, ["runs.arms", "only 'a'", "at least two"]),
+        (
+            {"arms": {"a": ["base-*-seed1", "other"]}},
+            ["runs.arms", "only 'a'", "two arms", "two runs of a size"],
+        ),
         (
             {"arms": {"a": ["base-*"], "b": ["code-70m-seed3"]}},
             ["runs.arms.b", "'code-70m-seed3'", "matches no model", "did you mean 'code-70m-seed2'"],
@@ -100,8 +104,15 @@ def test_what_cannot_be_compared_is_refused(section: dict, said: list[str]) -> N
 def test_without_two_arms_the_message_says_what_rows_state() -> None:
     with pytest.raises(ConfigError, match=r"runs.arms: missing, .* found none; .* set arm in rows"):
         check_runs(settings(), MODELS[-1:], [], [], WHERE)
-    with pytest.raises(ConfigError, match="found only 'base'"):
-        check_runs(settings(), MODELS[:3], [], [], WHERE)
+    with pytest.raises(ConfigError, match="found only 'base'; allowed: two arms to compare, or one with"):
+        check_runs(settings(), MODELS[:1], [], [], WHERE)
+
+
+def test_a_single_arm_with_several_runs_of_a_size_is_allowed_but_not_compared() -> None:
+    check_runs(settings(), MODELS[:3], [], [], WHERE)
+    check_runs(settings(arms={"a": ["base-*"]}), MODELS, [], [], WHERE)
+    assert not are_compared({}, RUNS[:3]) and not are_compared({"a": ["base-*"]}, RUNS)
+    assert are_compared({}, RUNS) and are_compared({"a": ["base-*"], "b": ["code-*"]}, [])
 
 
 def test_models_and_tasks_of_imports_are_known_if_their_rows_list_them() -> None:
@@ -119,11 +130,27 @@ def test_models_and_tasks_of_imports_are_known_if_their_rows_list_them() -> None
 
 
 @pytest.mark.parametrize(
-    "seed_sd", [0.01, {"sd": 0.01}, {"sd": 0.01, "table": "t.tsv", "source": "x"}, {"table": "t.tsv"}]
+    "seed_sd",
+    [
+        0.01,
+        {"sd": 0.01},
+        {"sd": 0.01, "source": "x"},
+        {"sd": 0.01, "source": "x", "runs": 1},
+        {"sd": 0.01, "table": "t.tsv", "source": "x"},
+        {"table": "t.tsv"},
+    ],
 )
 def test_a_borrowed_seed_variance_needs_one_value_and_its_source(seed_sd: object) -> None:
     with pytest.raises(ConfigError, match=r"runs\.seed_sd"):
         settings(seed_sd=seed_sd)
+
+
+def test_a_borrowed_seed_variance_is_that_of_a_metric_or_suite_of_the_section() -> None:
+    seed_sd = {"sd": {"accuracy": 0.01, "knowledge": 0.02}, "runs": 3, "source": "x"}
+    section = settings(seed_sd=seed_sd, suites={"knowledge": ["fact_qa"]})
+    check_runs(section, MODELS, ["fact_qa"], [], WHERE)
+    with pytest.raises(ConfigError, match=r"runs\.seed_sd\.sd: found 'knowledge'; allowed: .* accuracy"):
+        check_runs(settings(seed_sd=seed_sd), MODELS, ["fact_qa"], [], WHERE)
 
 
 def test_the_catalogue_states_arms_and_seeds() -> None:

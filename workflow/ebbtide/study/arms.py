@@ -1,7 +1,7 @@
 """Arms of a comparison of runs: which models are runs of which arm, and at which size.
 
-An arm is a recipe, such as a data mixture. Its runs differ only by size and seed; runs of one size are
-replicates. Arms are compared within a size.
+An arm is a recipe, such as a data mixture, over all sizes. Its runs differ only by size and seed; runs of one
+size are replicates. Arms are compared within a size.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNKNOWN = "unknown size"
+TWO_ARMS = "two arms to compare, or one with two runs of a size, whose noise seeds.tsv then has"
 COLUMNS = ("model", "arm", "size", "parameters", "seed")
 
 
@@ -110,22 +111,18 @@ def arms_of(
     Raises
     ------
     ConfigError
-        A pattern that matches no model, a model in two arms, or fewer than two arms.
+        A pattern that matches no model, a model in two arms, or a single arm without two runs of a size.
     """
     if not named:
         found = _stated(runs)
-        if len(found) < 2 and not partial:
+        if not partial and not _says_something(found):
             stated = f"only {next(iter(found))!r}" if found else "none"
             raise ConfigError(
-                f"{where}.arms: missing, and of the arms that rows of models state, found {stated}; a "
-                "comparison needs two. Name them (arms: {one: [model], other: [model]}), or set arm in rows "
-                "of models."
+                f"{where}.arms: missing, and of the arms that rows of models state, found {stated}; "
+                f"allowed: {TWO_ARMS}. Name them (arms: {{one: [model], other: [model]}}), or set arm in "
+                "rows of models."
             )
         return found
-    if len(named) < 2:
-        raise ConfigError(
-            f"{where}.arms: found only {next(iter(named))!r}; allowed: at least two arms to compare."
-        )
     models = {run.model: run for run in runs}
     arm_of: dict[str, str] = {}
     arms: dict[str, list[Run]] = {}
@@ -148,7 +145,19 @@ def arms_of(
                     )
                 if models[name] not in arms[arm]:
                     arms[arm].append(models[name])
+    if not partial and not _says_something(arms):
+        raise ConfigError(f"{where}.arms: found only {next(iter(arms))!r}; allowed: {TWO_ARMS}.")
     return arms
+
+
+def are_compared(named: Mapping[str, Sequence[str]], runs: Iterable[Run]) -> bool:
+    """Whether there are two arms to compare; of a single one, only the noise of its seeds is estimated."""
+    return len(named or _stated(runs)) > 1
+
+
+def _says_something(arms: Mapping[str, Sequence[Run]]) -> bool:
+    sizes = [run.size for runs in arms.values() for run in runs]
+    return len(arms) > 1 or len(set(sizes)) < len(sizes)
 
 
 def reference_of(arms: Iterable[str], wanted: str | None, where: str) -> str:
@@ -212,6 +221,7 @@ def check_runs(
     table = (settings["seed_sd"] or {}).get("table")
     if table is not None and not Path(table).is_file():
         raise ConfigError(f"{where}.seed_sd.table: {table} is not a file; run the study that makes it first.")
+    _check_seed_sd(settings, imported, where)
     arms = arms_of(runs, settings["arms"], where, partial=partial)
     names = list(settings["arms"] or arms)
     if not partial or settings["arms"]:
@@ -228,6 +238,20 @@ def check_runs(
                     f"{where}.suites.{suite}: found {task!r}; allowed: {', '.join(known) or 'none'}"
                     f"{nearest(task, known) or '.'}"
                 )
+
+
+def _check_seed_sd(settings: Mapping[str, Any], imported: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Raise `ConfigError` if `seed_sd` gives a number for a metric or suite that is not compared."""
+    given = (settings["seed_sd"] or {}).get("sd")
+    if not isinstance(given, Mapping):
+        return
+    allowed = [*settings["metrics"], *settings["suites"]]
+    for name in given:
+        if name not in allowed and not imported:  # imports may have other metrics
+            raise ConfigError(
+                f"{where}.seed_sd.sd: found {name!r}; allowed: the metrics and suites of this section, "
+                f"{', '.join(allowed)}{nearest(name, allowed) or '.'}"
+            )
 
 
 def suites_of(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -64,7 +64,8 @@ def comparison_of(
     if seed_table is not None:
         settings["seed_sd"] = {**section["seed_sd"], "table": seed_noise(seed_table)}
     table = arms_table(arms)
-    return table, settings, [*_chosen(section, reference, left_out(runs, arms)), *_doubtful(table, reference)]
+    chosen = _chosen(section, reference, list(arms), left_out(runs, arms))
+    return table, settings, [*chosen, *_doubtful(table, reference)]
 
 
 def seed_noise(table: pd.DataFrame) -> pd.DataFrame:
@@ -94,9 +95,14 @@ def seed_noise(table: pd.DataFrame) -> pd.DataFrame:
     return found[found["sd"] > 0]
 
 
-def _chosen(section: Mapping[str, Any], reference: str, without_arm: str) -> list[Notice]:
+def _chosen(
+    section: Mapping[str, Any], reference: str, arms: Sequence[str], without_arm: str
+) -> list[Notice]:
     notices = []
-    if section["reference"] is None:
+    if len(arms) == 1:
+        detail = f"{reference} is the only arm: no runs are compared. seeds.tsv has the noise of its seeds."
+        notices.append(Notice("note", "not_compared", detail, "Name a second arm in runs.arms."))
+    elif section["reference"] is None:
         detail = f"Arms are compared with {reference}, the first."
         notices.append(Notice("note", "defaulted", detail, "Set runs.reference to choose another."))
     if without_arm:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ebbtide.metrics.direction import is_share
 from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.panel import Trajectory
@@ -14,6 +15,7 @@ from ebbtide.statistics.runs.contrasts import SeedNoise, contrast, windows
 from ebbtide.statistics.runs.curves import Unit
 from ebbtide.statistics.runs.differences import MOST_DF
 from ebbtide.statistics.runs.pairs import NotComparable, Pair, pair_of
+from ebbtide.statistics.runs.trend_noise import LONG
 from ebbtide.statistics.runs.units import Curves, curves_of_units
 from ebbtide.statistics.runs.verdicts import IDENTITY, Compared, sentence_table, verdict_table
 
@@ -73,9 +75,10 @@ def compare_runs(
     settings
         `reference`, the name of an arm; `metrics`; `alpha`; `last`, the number of averaged checkpoints;
         `tolerance`, see `pairs.pair_of`; `margin`, a number for shares, or metric → number; `adjust`, see
-        `multiplicity.adjusted`; `seeds`: `per_arm` or `pooled`; `seed_sd`: none, or `source` with `sd` or
-        `table` (`task, metric, sd` and, if any, `size, arm, df`); `suites`: name → `tasks, metric` and, if
-        any, `resample_tasks`.
+        `multiplicity.adjusted`; `seeds`: `per_arm` or `pooled`; `seed_sd`: none, or `source` with `table`
+        (`task, metric, sd` and, if any, `size, arm, df`), or with `sd` (a number for tasks and shares, or
+        metric or suite → number) and `runs`, the number of runs behind it; `suites`: name → `tasks, metric`
+        and, if any, `resample_tasks`.
 
     Returns
     -------
@@ -174,7 +177,8 @@ def _seed_noise(unit: Unit, size: str, arm: str, given: Mapping[str, Any] | None
     if not given:
         return None
     if "sd" in given:
-        return SeedNoise(float(given["sd"]), MOST_DF, str(given["source"]))
+        sd = _given_sd(unit, given["sd"])
+        return SeedNoise(sd, float(given["runs"] - 1), str(given["source"])) if sd else None
     table = given["table"]
     fits = (table["task"] == unit.name) & (table["metric"] == unit.metric)
     for column, value in (("size", size), ("arm", arm)):
@@ -188,6 +192,17 @@ def _seed_noise(unit: Unit, size: str, arm: str, given: Mapping[str, Any] | None
     return SeedNoise(float(row["sd"]), df, str(given["source"]))
 
 
+def _given_sd(unit: Unit, given: float | Mapping[str, float]) -> float | None:
+    """Return the number given for a unit.
+
+    A plain number is that of single tasks in shares. It says nothing of a suite, whose noise depends on how
+    much its tasks have in common.
+    """
+    if isinstance(given, Mapping):
+        return given.get(unit.metric if unit.task else unit.suite)
+    return float(given) if unit.task and is_share(unit.metric) else None
+
+
 def _row(one: Compared, alpha: float) -> dict[str, object]:
     found, first = one.found, one.pairs[0]
     known = found.se > 0
@@ -196,6 +211,7 @@ def _row(one: Compared, alpha: float) -> dict[str, object]:
     notes = [] if known else ["no noise is known or observed: nothing is tested"]
     notes += [] if all(pair.examples for pair in one.pairs) else [UNPAIRED]
     notes += [PERSISTENT] if one.seeds_missing else []
+    notes += [LONG] if alone and first.learning_counts(one.at) else []
     return {
         **one.identity,
         "tokens": first.arm.tokens[one.at[-1]] if alone else np.nan,
@@ -241,6 +257,39 @@ def _about(compared: Sequence[Compared], settings: Mapping[str, Any]) -> Iterato
             "all runs of both arms, over all tasks and suites.",
             "Save checkpoints at the same tokens, or raise runs.tolerance.",
             count=unmatched,
+        )
+    early: dict[tuple[str, str, str, str], list[str]] = {}
+    for one in last:
+        [pair] = one.pairs
+        if pair.early_end:
+            key = (pair.arm.name, pair.reference.name, pair.size, pair.early_end)
+            early.setdefault(key, []).append(one.unit.name)
+    for (arm, reference, size, phrase), units in early.items():
+        yield Notice(
+            "warning",
+            "dropped",
+            f"{arm} and {reference} at size {size} are compared {phrase} (on {listed(units)}).",
+            "Finish or score the runs that end early, or leave them out of runs.arms.",
+            count=len(units),
+        )
+    unknown = [one for one in last if one.seeds_missing] if settings.get("seed_sd") else []
+    if unknown:
+        yield Notice(
+            "note",
+            "not_compared",
+            f"runs.seed_sd gives no noise of seeds for {counted(unknown, 'comparison')} of single runs "
+            f"({listed(dict.fromkeys(f'{one.unit.metric} of {one.unit.name}' for one in unknown))}).",
+            "A number is that of tasks and shares: give other metrics, and suites by name, their own, as in "
+            "sd: {accuracy: 0.01, my_suite: 0.02}. A table needs the task and size, and an estimate above 0.",
+            count=len(unknown),
+        )
+    if learning := [one for one in last if one.pairs[0].learning_counts(one.at)]:
+        yield Notice(
+            "note",
+            "defaulted",
+            f"In {counted(learning, 'comparison')} of single runs over the last checkpoints, {LONG}.",
+            "Save or score more checkpoints of the last half of training, or lower runs.last.",
+            count=len(learning),
         )
     if few := [one for one in last if len(one.at) < settings["last"]]:
         yield Notice(

@@ -43,7 +43,10 @@ from ebbtide.statistics.runs.trend_noise import checkpoint_noise, local_scatter
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """Standard deviation of seeds from elsewhere; `source` says from where."""
+    """Standard deviation of seeds from elsewhere, and its degrees of freedom; `source` says from where.
+
+    Equal ones are one estimate, whose errors are the same in all arms and sizes that use it.
+    """
 
     sd: float
     df: float
@@ -76,16 +79,23 @@ def contrast(
     ]
     examples = _of_examples(found)
     parts = [part for one in found for part in one.parts]
+    given: dict[SeedNoise, float] = {}  # an estimate that several arms and sizes use is one
+    for one in found:
+        for seeds in one.given:
+            given[seeds] = given.get(seeds, 0.0) + one.scale * seeds.sd**2
+    parts += [Part(variance, seeds.df, between_runs=True) for seeds, variance in given.items()]
     if not np.isnan(examples):
         rest = max(examples - sum(one.own_of_examples for one in found), 0.0)
         parts.append(Part(rest, min(pair.df for pair in pairs)))
+    known, missing = _sources(found, examples, pooled=pooled)
     return Difference(
         float(np.mean([one.value for one in found])),
         tuple(parts),
         float(np.sqrt(examples)),
         float(np.sqrt(sum(one.checkpoints for one in found))),
         float(np.sqrt(sum(one.seeds for one in found))),
-        _source(found, examples, pooled=pooled),
+        "; not ".join([", ".join(known) or "nothing", *([", ".join(missing)] if missing else [])]),
+        missing,
     )
 
 
@@ -144,7 +154,6 @@ class _OfPair:
             self.parts.append(Part(self.scale * noise.variance, noise.df))
         for arm in arms:
             if seeds := given.get((arm.name, self.pair.size)):
-                self.parts.append(Part(self.scale * seeds.sd**2, seeds.df, between_runs=True))
                 self.seeds += self.scale * seeds.sd**2
                 self.given.append(seeds)
             else:
@@ -153,11 +162,12 @@ class _OfPair:
 
 
 def noise_of_runs(arm: Arm, at: np.ndarray) -> float:
-    """Return the variance that checkpoints add to a run, if they are independent; NaN if it is unknown.
+    """Return the variance that checkpoints add to a mean over `at` of a run; NaN if it is unknown.
 
-    Only for display, the mean over runs: the variance between runs contains it.
+    They count as independent. Only for display, the mean over runs: the variance between runs contains it.
     """
-    found = [local_scatter(arm.tokens, values, arm.covariance, at) for values in arm.values]
+    curves, covariance = arm.own_curves
+    found = [local_scatter(arm.tokens, values, covariance, at) for values in curves]
     return max(float(np.mean(found)), 0.0) / len(at) if not np.isnan(found).any() else np.nan
 
 
@@ -170,8 +180,10 @@ def _of_examples(found: Sequence[_OfPair]) -> float:
     return float(sum(total @ total for total in sums.values())) / len(found) ** 2
 
 
-def _source(found: Sequence[_OfPair], examples: float, *, pooled: bool) -> str:
-    """Words for the noise that an interval contains, and for that which it does not."""
+def _sources(
+    found: Sequence[_OfPair], examples: float, *, pooled: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words for the sources of noise that an interval contains, and for those that it does not."""
     known: list[str] = []
     missing: list[str] = []
     (missing if np.isnan(examples) else known).append("examples")
@@ -186,7 +198,7 @@ def _source(found: Sequence[_OfPair], examples: float, *, pooled: bool) -> str:
     known += [f"seeds (sd {seeds.sd:.3g}: {seeds.source})" for seeds in given]
     if unknown:
         missing.append(f"seeds of {' and '.join(unknown)}" if several or given else "seeds")
-    return "; not ".join(", ".join(words) for words in (known, missing) if words)
+    return tuple(known), tuple(missing)
 
 
 def windows(count: int, last: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -64,6 +64,8 @@ class Difference:
         examples count as noise of examples, so the squares do not exactly add up to V.
     source
         Which noise the interval contains, and which not.
+    missing
+        The sources that it does not contain, such as `seeds` or `seeds of a`.
     """
 
     value: float
@@ -72,6 +74,7 @@ class Difference:
     se_checkpoints: float
     se_seeds: float
     source: str
+    missing: tuple[str, ...] = ()
 
     @cached_property
     def se(self) -> float:

@@ -6,7 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ebbtide.notices import listed
 from ebbtide.statistics.runs.curves import Curve
+from ebbtide.statistics.runs.trend_noise import FEWEST, is_long, trend_window
+from ebbtide.study.arms import short_number
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,18 @@ class Arm:
         found: np.ndarray = self.influence @ self.influence.T + own
         return found
 
+    @cached_property
+    def own_curves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Curves (R, K) that scatter as a run does, and their covariance (K, K) over examples.
+
+        Runs minus their mean, where the learning curve that they share cancels, times √(R / (R - 1)). One run
+        is its own curve.
+        """
+        if self.runs == 1:
+            return self.values, self.covariance
+        scale = np.sqrt(self.runs / (self.runs - 1))
+        return scale * (self.values - self.values.mean(axis=0)), self.within
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -62,6 +77,11 @@ class Pair:
         Number of common checkpoints with equal tokens in all runs; the others are within the tolerance.
     unmatched
         Number of checkpoints of all runs that are not common.
+    goes_on
+        Training tokens at the end of the longest run, if any run has checkpoints after the last common one;
+        0 otherwise.
+    stopped
+        Runs that end at the last common checkpoint, if others go on.
     """
 
     size: str
@@ -71,6 +91,8 @@ class Pair:
     df: float
     exact: int
     unmatched: int
+    goes_on: float = 0.0
+    stopped: tuple[str, ...] = ()
 
     @cached_property
     def difference(self) -> np.ndarray:
@@ -90,6 +112,24 @@ class Pair:
         """(K, K) covariance of the difference over examples."""
         found: np.ndarray = self.influence @ self.influence.T
         return found
+
+    def learning_counts(self, at: np.ndarray) -> bool:
+        """Whether checkpoint noise of a mean over `at` contains learning: that of a single run may."""
+        if self.arm.runs > 1 and self.reference.runs > 1:
+            return False
+        window = self.reference.tokens[trend_window(self.reference.tokens, at)]
+        return len(window) >= FEWEST and is_long(window)
+
+    @property
+    def early_end(self) -> str:
+        """Where the comparison ends before some of its runs, and why, as a phrase; empty if it does not."""
+        if not self.goes_on:
+            return ""
+        why = f"{listed(self.stopped)} {'ends' if len(self.stopped) == 1 else 'end'} there"
+        if not self.stopped:
+            why = "later checkpoints of the runs are not at the same training tokens"
+        at, of = short_number(self.reference.tokens[-1]), short_number(self.goes_on)
+        return f"at {at} of {of} tokens, because {why}"
 
 
 class NotComparable(Exception):  # noqa: N818 (a reason, not an error of the program)
@@ -116,6 +156,7 @@ def pair_of(
     rows = _aligned(curves, tolerance)
     tokens = np.stack([curve.tokens[row] for curve, row in zip(curves, rows, strict=True)])
     split = len(reference[1])
+    ends = [row[-1] == len(curve.tokens) - 1 for curve, row in zip(curves, rows, strict=True)]
     return Pair(
         size,
         _arm(arm[0], curves[split:], rows[split:]),
@@ -124,6 +165,8 @@ def pair_of(
         min(curve.df for curve in curves),
         int((tokens == tokens[0]).all(axis=0).sum()),
         sum(len(curve.tokens) - len(row) for curve, row in zip(curves, rows, strict=True)),
+        0.0 if all(ends) else float(max(curve.tokens[-1] for curve in curves)),
+        () if all(ends) else tuple(curve.model for curve, end in zip(curves, ends, strict=True) if end),
     )
 
 

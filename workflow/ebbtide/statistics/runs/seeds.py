@@ -3,7 +3,8 @@
 With the notation of `contrasts`, for one arm at one size, over the last w common checkpoints:
 
     examples      variance of the value of one run over examples, G - 1 degrees of freedom
-    checkpoints   variance of a single checkpoint around the local trend (`trend_noise`), mean over runs
+    checkpoints   variance of a single checkpoint around the local trend (`trend_noise`), mean over runs; of
+                  several runs, around the trend of the run minus the mean of the arm
     runs          S², variance between runs: seeds, checkpoints and the runs' own changes of examples
     seeds         S² - U - C, at least 0, with U, what examples add to S², and C, that of checkpoints / w
 
@@ -30,7 +31,7 @@ from ebbtide.statistics.runs.contrasts import noise_of_runs
 from ebbtide.statistics.runs.curves import Curve, Unit
 from ebbtide.statistics.runs.differences import Difference, Part, detectable_shift, median_of_variance
 from ebbtide.statistics.runs.pairs import NotComparable, arm_of, pair_of
-from ebbtide.statistics.runs.trend_noise import checkpoint_noise
+from ebbtide.statistics.runs.trend_noise import LONG, checkpoint_noise, is_long, trend_window
 from ebbtide.statistics.runs.units import curves_of_units
 
 PARTS = ("examples", "checkpoints", "seeds", "runs")
@@ -121,17 +122,22 @@ def _components(
         return {"runs": len(runs), "note": str(error)}
     alpha, count = settings["alpha"], len(arm.tokens)
     at = np.arange(max(count - settings["last"], 0), count)
-    noise = [checkpoint_noise(arm.tokens, values, arm.covariance, at) for values in arm.values]
+    curves, covariance = arm.own_curves
+    noise = [checkpoint_noise(arm.tokens, values, covariance, at) for values in curves]
     of_mean = noise_of_runs(arm, at)
+    window = arm.tokens[trend_window(arm.tokens, at)]
+    df = len(window) - 2  # of the line
     of_examples = float(arm.covariance[np.ix_(at, at)].mean())
     found = {
         "examples": sd_interval(of_examples, min(curve.df for curve in runs), alpha),
-        "checkpoints": sd_interval(of_mean * len(at), arm.runs * noise[0].df, alpha),
+        "checkpoints": sd_interval(of_mean * len(at), max(arm.runs - 1, 1) * df, alpha),
         "seeds": NOT_KNOWN,
         "runs": NOT_KNOWN,
     }
     detect = _detect(unit.metric, settings.get("detect", np.nan))
     needed, note = np.nan, "one run: nothing is known of seeds"
+    if is_long(window) and not np.isnan(of_mean):
+        note += f"; {LONG}"
     if arm.runs > 1:
         between = float(arm.values[:, at].mean(axis=1).var(ddof=1))
         added = float(np.nansum([arm.within[np.ix_(at, at)].mean(), of_mean]))

@@ -10,6 +10,9 @@ What checkpoints add is c, and neighbours may be alike (persistence ρ). A few c
 restricted likelihood (REML; Patterson & Thompson 1971, Biometrika 58:545) and by a prior: σ uniform, and ρ
 with density 2(1 - ρ). It has the W - 2 degrees of freedom of the line.
 
+The line holds only nearby: over a whole run, learning would count as noise. So W checkpoints span at most
+half of the tokens at their end, unless those that are averaged, or `FEWEST`, span more (`is_long`).
+
 Noise that persists for longer than W checkpoints looks like a trend and is not in c; only further runs show
 it.
 """
@@ -20,7 +23,9 @@ from functools import lru_cache
 import numpy as np
 
 FEWEST = 4  # checkpoints: a line, and two that scatter around it
-WIDTH = 24  # checkpoints of a trend, as far as a curve has them
+WIDTH = 24  # most checkpoints of a trend
+LONG_SPAN = 0.5  # share of the tokens at its end that a trend spans, above which it is not local
+LONG = "the checkpoints behind checkpoint noise span more than half of training, so learning counts as noise"
 _RHO = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 0.95])
 _SIGMA = np.linspace(0.0, 3.0, 25)  # in units of the scatter around the line
 
@@ -105,7 +110,7 @@ def _residual(
     tokens: np.ndarray, curve: np.ndarray, covariance: np.ndarray, at: np.ndarray
 ) -> tuple["_Line", np.ndarray, np.ndarray] | None:
     """Return the line, and curve (W - 2,) and covariance (W - 2, W - 2) without it; None if W is small."""
-    near = _neighbourhood(at, len(curve))
+    near = trend_window(tokens, at)
     y = curve[near]
     if len(y) < FEWEST:
         return None
@@ -116,12 +121,25 @@ def _residual(
     return line, y @ line.contrasts, examples
 
 
-def _neighbourhood(at: np.ndarray, count: int) -> slice:
-    """Return the checkpoints of the trend: `WIDTH`, or those averaged, with `at` in the middle if it can."""
-    width = min(count, max(WIDTH, int(at[-1] - at[0]) + 1))
-    middle = (at[0] + at[-1] - width + 1) / 2
-    first = int(np.clip(np.floor(middle), 0, count - width))
+def trend_window(tokens: np.ndarray, at: np.ndarray) -> slice:
+    """Return the checkpoints of the trend: `at` in the middle, if it can, and as many neighbours as are near.
+
+    Parameters as for `checkpoint_noise`. There are at most `WIDTH` that are not `is_long`, but at least `at`
+    and `FEWEST`, as far as there are any.
+    """
+    count, averaged = len(tokens), int(at[-1] - at[0]) + 1
+    middle = (at[0] + at[-1] + 1) / 2
+    least = min(count, max(FEWEST, averaged))
+    for width in range(min(count, max(WIDTH, averaged)), least - 1, -1):
+        first = int(np.clip(np.floor(middle - width / 2), 0, count - width))
+        if width == least or not is_long(tokens[first : first + width]):
+            break
     return slice(first, first + width)
+
+
+def is_long(tokens: np.ndarray) -> bool:
+    """Whether checkpoints at ascending `tokens` span so much of training that learning counts as noise."""
+    return bool(tokens[-1] - tokens[0] > LONG_SPAN * tokens[-1])
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,14 @@ def curves_of_units(
     models = set(arms["model"])
     found: Curves = {}
     seen = set()
+    trained: dict[str, bool] = {}  # model → whether any of its checkpoints has training tokens
     for trajectory in trajectories:
         if trajectory.model not in models:
             continue
         seen.add((trajectory.model, trajectory.task))
+        trained[trajectory.model] = trained.get(trajectory.model, False) or bool(
+            (trajectory.checkpoints["tokens"] > 0).any()
+        )
         for metric in trajectory.available(settings["metrics"]):
             if curve := curve_of(trajectory, metric):
                 found.setdefault(Unit(trajectory.task, "", metric), {})[trajectory.model] = curve
@@ -42,12 +46,23 @@ def curves_of_units(
     for (model, task), rows in others.groupby(["model", "task"], sort=False):
         if (model, task) in seen:
             continue
+        trained[str(model)] = trained.get(str(model), False) or bool((rows["tokens"] > 0).any())
         names = list(rows["metric"].unique())
         wanted = [name for name in settings["metrics"] if name in names] or names[:1]
         for key, curve in curves_of_means(rows[rows["metric"].isin(wanted)]).items():
             found.setdefault(Unit(str(task), "", key[2]), {})[str(model)] = curve
     tasks = dict(found)
-    notices = []
+    notices = [
+        Notice(
+            "warning",
+            "not_compared",
+            f"{model} is not compared with other runs: none of its checkpoints has known training tokens.",
+            "Set tokens_per_step in its row, or score a trained checkpoint.",
+            model=model,
+        )
+        for model, known in trained.items()
+        if not known
+    ]
     for name, suite in settings.get("suites", {}).items():
         of_models, said = _suite(name, suite, tasks, metrics, sorted(models))
         notices += said

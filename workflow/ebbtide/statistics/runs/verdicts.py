@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.metrics.direction import direction_of, is_share, sign_of
-from ebbtide.notices import counted
+from ebbtide.notices import counted, listed
 from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.runs.curves import Unit
 from ebbtide.statistics.runs.differences import Difference
@@ -49,7 +49,7 @@ class Compared:
     @property
     def seeds_missing(self) -> bool:
         """Whether the noise of seeds is not in the interval, for at least one arm."""
-        return "seeds" in self.found.source.partition("; not ")[2]
+        return any(source.startswith("seeds") for source in self.found.missing)
 
 
 def verdict_table(
@@ -136,7 +136,7 @@ def _verdict(one: Compared, p: float, equivalent: tuple[float, float], alpha: fl
 
 
 def sentence_table(last: Sequence[Compared], verdicts: pd.DataFrame) -> pd.DataFrame:
-    """One sentence per arm, size and metric of tasks, columns `SENTENCE_COLUMNS`."""
+    """One sentence per arm and size, columns `SENTENCE_COLUMNS`."""
     rows = []
     groups: dict[tuple[str, str, str], list[int]] = {}
     for i, one in enumerate(last):
@@ -172,13 +172,29 @@ def _sentence(arm: str, size: str, compared: Sequence[Compared], verdicts: pd.Da
             + (f" ({', '.join(others)})" if others else "")
         )
     head = f"{arm} {' and '.join(parts)} {where}" if parts else f"{arm} {where}"
+    head = ", ".join([head, *_early_ends(compared)])
     several = len(suites) > 1
     said = [
         f"{row['suite'] if several else 'suite'} {_number(row['difference'], row['metric'], sign=True)} "
-        f"({_number(row['low'], row['metric'])} to {_number(row['high'], row['metric'])})"
+        f"({_interval(row['low'], row['high'], row['metric'])})"
         for row in suites.to_dict("records")
     ]
     return "; ".join([head, *said, *_limits(compared, verdicts)]) + "."
+
+
+def _early_ends(compared: Sequence[Compared]) -> list[str]:
+    """Where comparisons end before some of their runs, with the size and the tasks if others do not."""
+    units: dict[tuple[str, str], list[str]] = {}
+    for one in compared:
+        for pair in one.pairs:
+            units.setdefault((pair.size if len(one.pairs) > 1 else "", pair.early_end), []).append(
+                one.unit.name
+            )
+    return [
+        f"{f'size {size} ' if size else ''}{phrase}{'' if len(of) == len(compared) else f' ({listed(of)})'}"
+        for (size, phrase), of in units.items()
+        if phrase
+    ]
 
 
 def _limits(compared: Sequence[Compared], verdicts: pd.DataFrame) -> list[str]:
@@ -203,6 +219,12 @@ def _limits(compared: Sequence[Compared], verdicts: pd.DataFrame) -> list[str]:
         ]
     told = "cannot be told from another seed"
     return [f"with {seeds}, differences below {number} {told}"]
+
+
+def _interval(low: float, high: float, metric: str) -> str:
+    if np.isnan(low):
+        return "interval unknown"
+    return f"{_number(low, metric)} to {_number(high, metric)}"
 
 
 def _number(value: float, metric: str, *, sign: bool = False) -> str:
