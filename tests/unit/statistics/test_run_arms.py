@@ -161,3 +161,32 @@ def test_models_of_one_arm_and_size_are_replicates() -> None:
         "other-1": "facts 160M",
     }
     assert not replicates(places_of([Run("a", nominal=9), Run("b", nominal=9)], {}))  # nothing says they are
+
+
+def test_named_arms_override_the_stated_ones_and_leave_others_as_they_are() -> None:
+    runs = [Run(f"{arm}{seed}", arm, seed, 100) for arm in "abcd" for seed in range(3)]
+    every = {run.model: f"{run.arm} 100" for run in runs}
+    assert replicates(places_of(runs, {})) == every
+    assert replicates(places_of(runs, {"a": ["a*"], "b": ["b*"]})) == every
+    mixed = replicates(places_of(runs, {"mine": ["a0", "b0"], "c": ["c1", "c2"]}))
+    assert {mixed[name] for name in ("a0", "b0")} == {"mine 100"}
+    assert {mixed[name] for name in ("a1", "a2")} == {"a 100"}
+    assert "c0" not in mixed and mixed["c1"] == mixed["c2"] == "c 100"  # left out of arm c by its name
+    others = [Run("C", "c", 1, 100), Run("D", "d", 2, 100), Run("a0", nominal=100), Run("b0", nominal=100)]
+    assert not replicates(places_of(others, {"a": ["a0"], "b": ["b0"]}))
+
+
+def test_seeds_that_collide_void_their_own_size_alone() -> None:
+    runs = [Run(f"{size}-{seed}", "", seed, size) for size in (70, 160) for seed in (1, 2)]
+    places = places_of([*runs, Run("160-data-1", "", 1, 160)], {})
+    assert replicates(places) == {"70-1": "70", "70-2": "70"}
+    trained = [Run("x", "", 1, 7, recipe="one"), Run("y", "", 2, 7, recipe="two")]
+    assert set(replicates(places_of([*runs, *trained], {}))) == {run.model for run in runs}
+
+
+def test_an_arm_may_be_named_like_one_of_its_models_or_like_another_model() -> None:
+    own = places_of([Run(name, "base", None, 9) for name in ("base", "base-l")], {})
+    assert [own[name].stated_arm for name in ("base", "base-l")] == ["base", "base"]
+    other = places_of([Run("base", nominal=9), Run("base-1", "base", 1, 9), Run("base-2", "base", 2, 9)], {})
+    assert set(replicates(other)) == {"base-1", "base-2"}
+    assert other["base"].stated_arm == "" and other["base"].arm != "base"

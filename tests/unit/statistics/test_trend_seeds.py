@@ -146,7 +146,7 @@ def test_a_size_with_one_run_says_that_its_seeds_are_unknown() -> None:
 
 def test_without_arms_and_replicates_new_columns_are_empty() -> None:
     trends = trends_of(run("large", RISES, 70), run("small", FALLS, 7))
-    places = {name: Place(name, name, "s", 7) for name in ("large", "small")}
+    places = {name: Place(name, name, "s", 7, alone=True) for name in ("large", "small")}
     for table in (difference_table(trends), difference_table(trends, 0.05, places)):
         [row] = table.to_dict("records")
         assert (row["smallest"], row["largest"], row["arm"]) == ("small", "large", "")

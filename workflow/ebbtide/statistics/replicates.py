@@ -4,7 +4,7 @@ Every stage that treats seeds as replicates (regression, trends, alarms, resolut
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,17 +17,24 @@ UNNAMED = "(no arm)"
 
 @dataclass(frozen=True)
 class Place:
-    """A model among the runs of a study: its arm (data mixture or recipe), and its size, also as a number."""
+    """A model among the runs of a study: its arm (data mixture or recipe), and its size, also as a number.
+
+    Attributes
+    ----------
+    alone
+        Whether nothing states its arm, so that it is an arm of its own, named like the model.
+    """
 
     model: str
     arm: str
     size: str
     parameters: int
+    alone: bool = False
 
     @property
     def stated_arm(self) -> str:
         """The arm, or "" if none was stated."""
-        return "" if self.arm in {UNNAMED, self.model} else self.arm
+        return "" if self.alone or self.arm == UNNAMED else self.arm
 
     @property
     def recipe(self) -> str:
@@ -38,27 +45,57 @@ class Place:
 def places_of(runs: Sequence[Run], named: Mapping[str, Sequence[str]]) -> dict[str, Place]:
     """Return the place of every model.
 
-    A model without an arm is an arm of its own, unless its seed is known: models with a seed and without an
-    arm are replicates. If two of one size have the same seed, or were trained here with other recipes,
-    something else differs, and none of them are.
+    A model without an arm is an arm of its own, unless its seed is known: models of one size with a seed and
+    without an arm are replicates. If two of them have the same seed, or were trained here with other recipes,
+    something else differs, and none of this size are.
 
     Parameters
     ----------
     runs
         All models, with the arms and seeds that their rows or series state.
     named
-        Arm → patterns of models (`runs.arms`); empty: the stated arms.
+        Arm → patterns of models (`runs.arms`), which override what is stated. A model that states an arm of
+        this name, but that no pattern matches, was left out of it.
     """
-    arm_of = {run.model: arm for arm, of in arms_of(runs, named, "", partial=True).items() for run in of}
-    labels = size_labels(runs)
-    seeded = [run for run in runs if run.model not in arm_of and run.seed is not None]
-    distinct = len({(run.size, run.seed) for run in seeded}) == len(seeded)
-    if distinct and len({(run.size, run.recipe) for run in seeded}) == len({run.size for run in seeded}):
-        arm_of |= {run.model: UNNAMED for run in seeded}
+    arm_of = _arms(runs, named)
+    for of_size in _seeded(runs, arm_of).values():
+        if not _doubt(of_size):
+            arm_of |= {run.model: UNNAMED for run in of_size}
+    labels, arms = size_labels(runs), set(arm_of.values())
     return {
-        run.model: Place(run.model, arm_of.get(run.model, run.model), labels[run.size], run.size)
+        run.model: Place(run.model, arm_of[run.model], labels[run.size], run.size)
+        if run.model in arm_of
+        else Place(run.model, _own_arm(run.model, arms), labels[run.size], run.size, alone=True)
         for run in runs
     }
+
+
+def _arms(runs: Sequence[Run], named: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return model → arm of the models whose arm is named or stated."""
+    chosen = arms_of(runs, named, "", partial=True) if named else {}
+    stated = {run.model: run.arm for run in runs if run.arm and run.arm not in chosen}
+    return stated | {run.model: arm for arm, of in chosen.items() for run in of}
+
+
+def _own_arm(model: str, arms: Container[str]) -> str:
+    return f"{model} {UNNAMED}" if model in arms else model
+
+
+def _seeded(runs: Sequence[Run], arm_of: Container[str]) -> dict[int, list[Run]]:
+    """Return size → models with a seed and without an arm."""
+    found: dict[int, list[Run]] = {}
+    for run in runs:
+        if run.model not in arm_of and run.seed is not None:
+            found.setdefault(run.size, []).append(run)
+    return found
+
+
+def _doubt(runs: Sequence[Run]) -> tuple[str, list[Run]] | None:
+    """Return why models of one size differ in more than their seeds, with the models that show it."""
+    counts = Counter(run.seed for run in runs)
+    if same := [run for run in runs if counts[run.seed] > 1]:
+        return "have the same seed", same
+    return ("were trained with different recipes", list(runs)) if len({r.recipe for r in runs}) > 1 else None
 
 
 def places_of_study(
@@ -78,7 +115,7 @@ def places_of_study(
 
 def replicates(places: Mapping[str, Place]) -> dict[str, str]:
     """Return model → recipe of the models that have a replicate; models of unknown size have none."""
-    known = [one for one in places.values() if one.parameters]
+    known = [one for one in places.values() if one.parameters and not one.alone]
     runs = Counter(one.recipe for one in known)
     return {one.model: one.recipe for one in known if runs[one.recipe] > 1}
 
