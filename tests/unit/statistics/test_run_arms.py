@@ -1,5 +1,6 @@
 """From a study to a comparison of runs: arms with sizes from metrics, settings in full, and doubts."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from ebbtide.errors import ConfigError
 from ebbtide.schema import check, load_schema
-from ebbtide.statistics.replicates import places_of, replicates
+from ebbtide.statistics.replicates import places_of, replicate_notices, replicates
 from ebbtide.statistics.runs.arms import comparison_of, seed_noise
 from ebbtide.statistics.runs.compare import compare_runs
 from ebbtide.statistics.runs.seeds import COLUMNS, seed_components
@@ -184,9 +185,11 @@ def test_seeds_that_collide_void_their_own_size_alone() -> None:
     assert set(replicates(places_of([*runs, *trained], {}))) == {run.model for run in runs}
 
 
-def test_an_arm_may_be_named_like_one_of_its_models_or_like_another_model() -> None:
-    own = places_of([Run(name, "base", None, 9) for name in ("base", "base-l")], {})
-    assert [own[name].stated_arm for name in ("base", "base-l")] == ["base", "base"]
-    other = places_of([Run("base", nominal=9), Run("base-1", "base", 1, 9), Run("base-2", "base", 2, 9)], {})
-    assert set(replicates(other)) == {"base-1", "base-2"}
-    assert other["base"].stated_arm == "" and other["base"].arm != "base"
+def test_a_notice_names_the_models_that_keep_others_from_being_replicates() -> None:
+    nominal = {"70-1": 70, "70-2": 70, "160-1": 160, "160-2": 160, "data-1": 160, "c-1": 9, "d-1": 9}
+    stated = [asdict(Run(name, seed=int(name[-1]), nominal=size)) for name, size in nominal.items()]
+    metrics = pd.concat([means({name: 0.5}, nominal=size) for name, size in nominal.items()])
+    [notice] = replicate_notices(metrics, stated, {})  # c-1 and d-1 have one seed: nothing is lost
+    assert "3 models of 160" in notice.detail and "160-1, data-1 have the seed of another" in notice.detail
+    assert "runs.arms" in notice.remedy and notice.count == 3
+    assert not replicate_notices(metrics, stated, {"seeds": ["160-*"], "data": ["data-*"]})

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ebbtide.notices import Notice, listed
 from ebbtide.study.arms import Run, arms_of, size_labels
 
 UNNAMED = "(no arm)"
@@ -94,7 +95,7 @@ def _doubt(runs: Sequence[Run]) -> tuple[str, list[Run]] | None:
     """Return why models of one size differ in more than their seeds, with the models that show it."""
     counts = Counter(run.seed for run in runs)
     if same := [run for run in runs if counts[run.seed] > 1]:
-        return "have the same seed", same
+        return "have the seed of another of them", same
     return ("were trained with different recipes", list(runs)) if len({r.recipe for r in runs}) > 1 else None
 
 
@@ -111,6 +112,26 @@ def places_of_study(
         As rules pass them: fields of `study.arms.Run` of the models of the grid, and the section `runs.arms`.
     """
     return places_of(with_sizes([Run(**of) for of in stated], metrics), named)
+
+
+def replicate_notices(
+    metrics: pd.DataFrame, stated: Sequence[Mapping[str, Any]], named: Mapping[str, Sequence[str]]
+) -> list[Notice]:
+    """Return one notice per size whose models have several seeds, but are no replicates; see `places_of`."""
+    runs = with_sizes([Run(**of) for of in stated], metrics)
+    labels, found = size_labels(runs), []
+    for size, of_size in _seeded(runs, _arms(runs, named)).items():
+        doubt = _doubt(of_size)
+        if doubt and len({run.seed for run in of_size}) > 1:
+            why, models = doubt
+            detail = (
+                f"The {len(of_size)} models of {labels[size]} that state a seed and no arm do not count as "
+                f"replicates, because {listed(run.model for run in models)} {why}, so that something else "
+                "differs."
+            )
+            remedy = "Set `arm` in rows of models, or runs.arms: models of one arm and size are replicates."
+            found.append(Notice("warning", "not_compared", detail, remedy, count=len(of_size)))
+    return found
 
 
 def replicates(places: Mapping[str, Place]) -> dict[str, str]:
