@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import ConfigError
+from ebbtide.exchange.specification import check_row
+from ebbtide.grid import Model
 from ebbtide.schema import check, load_schema
-from ebbtide.statistics.replicates import places_of, replicate_notices, replicates
+from ebbtide.statistics.replicates import places_of, places_of_study, replicate_notices, replicates
 from ebbtide.statistics.runs.arms import comparison_of, seed_noise
 from ebbtide.statistics.runs.compare import compare_runs
 from ebbtide.statistics.runs.seeds import COLUMNS, seed_components
-from ebbtide.study.arms import Run
+from ebbtide.study.arms import Run, imported_runs, stated_runs
 
 TOKENS = [100, 200, 300, 400]
 
@@ -193,3 +195,30 @@ def test_a_notice_names_the_models_that_keep_others_from_being_replicates() -> N
     assert "3 models of 160" in notice.detail and "160-1, data-1 have the seed of another" in notice.detail
     assert "runs.arms" in notice.remedy and notice.count == 3
     assert not replicate_notices(metrics, stated, {"seeds": ["160-*"], "data": ["data-*"]})
+
+
+def test_imported_models_of_the_catalogue_have_its_arms_and_seeds() -> None:
+    names = ["pythia-160m", *(f"pythia-160m-seed{seed}" for seed in range(1, 10))]
+    metrics = means(dict.fromkeys(names, 0.5), nominal=160_000_000, total=162_322_944)
+    assert replicates(places_of_study(metrics, [], {})) == dict.fromkeys(names, "pile 160M")
+    others = means(dict.fromkeys(names, 0.5), nominal=160_000_000, total=150_000_000)
+    assert not replicates(places_of_study(others, [], {}))  # their names alone are those of the catalogue
+    of_rows, _ = imported_runs([{"models": [{"name": "a", "arm": "x", "seed": 1}, {"name": names[2]}]}])
+    assert [(run.arm, run.seed) for run in of_rows] == [("x", 1), ("pile", 2)]
+    [named], _ = imported_runs([{"models": [{"name": names[2], "seed": 7, "parameters": {"nominal": 1}}]}])
+    assert (named.arm, named.seed) == ("", 7)
+    own = Model("a", (), arm="mine", seed=3)
+    assert [
+        (run.model, run.arm) for run in stated_runs([own], [{"models": [{"name": "a"}, {"name": "b"}]}])
+    ] == [
+        ("a", "mine"),
+        ("b", ""),
+    ]
+
+
+def test_rows_of_imports_may_state_arms_and_seeds() -> None:
+    row: dict[str, Any] = {"format": "table", "files": ["t.csv"], "metric": "accuracy"}
+    row["models"] = [{"name": "a", "arm": "x", "seed": 1}]
+    row["columns"] = {"model": "model", "task": "task", "value": "value", "step": "step"}
+    [model] = check_row(row, "imported[0]")["models"]
+    assert (model["arm"], model["seed"]) == ("x", 1)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ebbtide.notices import Notice, listed
-from ebbtide.study.arms import Run, arms_of, size_labels
+from ebbtide.study.arms import Run, arms_of, imported_run, size_labels
 
 UNNAMED = "(no arm)"
 
@@ -109,7 +109,8 @@ def places_of_study(
     metrics
         Rows of `tables.METRICS`: sizes, and imported models.
     stated, named
-        As rules pass them: fields of `study.arms.Run` of the models of the grid, and the section `runs.arms`.
+        As rules pass them: fields of `study.arms.Run` of the models of the grid and of those that rows of
+        `imported` list, and the section `runs.arms`.
     """
     return places_of(with_sizes([Run(**of) for of in stated], metrics), named)
 
@@ -142,7 +143,7 @@ def replicates(places: Mapping[str, Place]) -> dict[str, str]:
 
 
 def with_sizes(stated: Sequence[Run], metrics: pd.DataFrame) -> list[Run]:
-    """Return the models that have metrics, with their sizes: those of the grid first, then imported ones."""
+    """Return the models that have metrics, with their sizes: first the stated ones, then other imports."""
     known = {run.model: run for run in stated}
     sizes = metrics.groupby("model", sort=False)[
         ["parameters_nominal", "parameters_total", "parameters_non_embedding"]
@@ -151,5 +152,6 @@ def with_sizes(stated: Sequence[Run], metrics: pd.DataFrame) -> list[Run]:
     found = []
     for model in order:
         nominal, total, inner = (int(value) for value in sizes.loc[model].fillna(0))
-        found.append(replace(known.get(model, Run(model)), nominal=nominal, parameters=total or inner))
+        run = known.get(model) or imported_run(model, nominal, total)
+        found.append(replace(run, nominal=nominal, parameters=total or inner))
     return found
