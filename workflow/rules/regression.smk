@@ -150,6 +150,7 @@ rule example_model:
         examples=parts_of("examples", without=STUDY.averaged()),
         regression=REGRESSION,
         replicates=REPLICATES,
+        averaged=list(STUDY.averaged()),
         most_checkpoints=STUDY.config["regression"]["example_model"]["checkpoints"],
         code=CODE.script("example_model"),
     script:
