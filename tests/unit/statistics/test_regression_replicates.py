@@ -167,7 +167,7 @@ def test_a_run_with_one_checkpoint_has_no_slope() -> None:
     assert found[["df", "runs", "sizes"]].tolist() == [4, 6, 2]
     few = metrics[(metrics["parameters_total"] < 1e8) & (first | metrics["model"].str.endswith("0"))]
     found = regress(few, places=placed(few))
-    assert found["t"].isna().all()
+    assert found[["t", "df"]].isna().all(axis=None)
     assert found["note"].iloc[0] == "no regression: 2 runs with several checkpoints, 3 needed"
 
 
@@ -260,6 +260,17 @@ def test_the_largest_recipe_of_two_is_that_with_more_runs() -> None:
     found = judged(pd.concat([metrics, other]), placed(metrics, "z") | placed(other, "a"))
     assert (found["model"], found["runs"]) == ("z 1000M", 3)
     assert found["note"] == "a-m1000000000-seed0 of the same size not counted"
+
+
+def test_models_of_one_size_by_name_are_one_size() -> None:
+    """The single run with the most parameters is not the largest size."""
+    metrics = seeded()
+    other = metrics[metrics["model"] == "m1000000000-seed0"].assign(model="b")
+    places = placed(metrics, "z") | placed(other, "b")
+    counts = [f"parameters_{name}" for name in ("total", "non_embedding")]
+    found = judged(pd.concat([metrics, other.assign(**other[counts] * 1.01)]), places)
+    assert (found["model"], found["runs"]) == ("z 1000M", 3)
+    assert found["note"] == "b of the same size not counted"
 
 
 def test_the_reason_says_over_how_many_sizes() -> None:

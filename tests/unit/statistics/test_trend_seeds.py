@@ -7,7 +7,7 @@ from scipy.stats import binomtest, t
 
 from curves import drawn, trajectory
 from ebbtide.statistics.panel import Trajectory
-from ebbtide.statistics.replicates import Place
+from ebbtide.statistics.replicates import UNNAMED, Place
 from ebbtide.statistics.trends.differences import difference_table
 from ebbtide.statistics.trends.seed_curves import run_curves, seed_curve_table
 from ebbtide.statistics.trends.seeds import COLUMNS, seed_table
@@ -142,6 +142,17 @@ def test_a_size_with_one_run_says_that_its_seeds_are_unknown() -> None:
     row = difference_table(some, 0.05, left).to_dict("records")[0]
     assert (row["smallest"], row["largest"], row["runs_largest"]) == ("a 7", "a70-0", 1)
     assert "not" in row["source_of_noise"] and "seeds of a70-0" in row["source_of_noise"]
+
+
+def test_models_of_one_size_by_name_are_one_size() -> None:
+    """Two seeds with slightly different numbers of parameters are no two sizes to compare."""
+    exact = {"a-0": 160, "a-1": 165, "s-0": 7, "s-1": 8, "other": 166}
+    runs = [run(name, RISES, size, seed) for seed, (name, size) in enumerate(exact.items())]
+    places = {name: Place(name, UNNAMED, name[0], 7 if name[0] == "s" else 160) for name in exact}
+    places["other"] = Place("other", "other", "a", 160, alone=True)
+    [row] = difference_table(trends_of(*runs), 0.05, places).to_dict("records")
+    assert (row["smallest"], row["largest"], row["runs_smallest"], row["runs_largest"]) == ("s", "a", 2, 2)
+    assert difference_table(trends_of(*runs[:2]), 0.05, places).empty
 
 
 def test_without_arms_and_replicates_new_columns_are_empty() -> None:

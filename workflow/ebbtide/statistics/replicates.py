@@ -142,6 +142,21 @@ def replicates(places: Mapping[str, Place]) -> dict[str, str]:
     return {one.model: one.recipe for one in known if runs[one.recipe] > 1}
 
 
+def common_sizes(exact: Mapping[str, float], places: Mapping[str, Place]) -> dict[str, float]:
+    """Return model → the largest of the exact sizes of the models of its size; unknown ones are as they are.
+
+    Models of one size by name may have slightly different numbers of parameters. Without replicates, every
+    model keeps its own.
+    """
+    placed = {model: places[model] for model in exact if model in places and places[model].parameters}
+    if not replicates(placed):
+        return dict(exact)
+    largest: dict[str, float] = {}
+    for model, place in placed.items():
+        largest[place.size] = max(exact[model], largest.get(place.size, 0.0))
+    return {model: largest[placed[model].size] if model in placed else exact[model] for model in exact}
+
+
 def with_sizes(stated: Sequence[Run], metrics: pd.DataFrame) -> list[Run]:
     """Return the models that have metrics, with their sizes: first the stated ones, then other imports."""
     known = {run.model: run for run in stated}

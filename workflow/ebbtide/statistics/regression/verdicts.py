@@ -9,7 +9,7 @@ import pandas as pd
 from ebbtide.metrics.direction import direction_of, sign_of
 from ebbtide.notices import counted, listed
 from ebbtide.statistics.regression.design import Size
-from ebbtide.statistics.replicates import Place, replicates
+from ebbtide.statistics.replicates import Place, common_sizes, replicates
 
 NO_SIZES = "no change of the largest model: the sizes of all models are unknown"
 NO_ENDS = "no change of the largest model: it has fewer than two checkpoints with training tokens"
@@ -136,6 +136,8 @@ def _ends_of_largest(cells: pd.DataFrame, size: pd.Series, places: Mapping[str, 
     if not (size > 0).any() and cells["model"].nunique() > 1:
         return Ends("", NOTHING, NOTHING, note=NO_SIZES)
     recipes = replicates({model: places[model] for model in cells["model"].unique() if model in places})
+    of_model = common_sizes({str(m): float(n) for m, n in size.groupby(cells["model"]).max().items()}, places)
+    size = cells["model"].map(of_model)
     name_of = cells["model"].map(lambda model: recipes.get(model, model))
     runs = cells.groupby(name_of)["model"].nunique()
     name, *others = sorted(name_of[size == size.max()].unique(), key=lambda one: (-runs[one], one))
