@@ -39,6 +39,7 @@ from ebbtide.jobs.stages import show_stages
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
 from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
+from ebbtide.statistics.same_tokens import tolerance_of
 from ebbtide.study.arms import stated_runs
 from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
@@ -77,6 +78,7 @@ REPLICATES = {
     ],
     "named": STUDY.config.get("runs", {}).get("arms", {}),
 }
+TOLERANCE = tolerance_of(STUDY.config)  # of training tokens at which runs are compared
 NOTICES = []  # about this run, printed at its end
 # Priorities: all tasks first, so that one load of weights scores them.
 FREEZING, TRAINING = 1000, 10

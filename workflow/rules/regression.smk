@@ -96,6 +96,7 @@ rule regress:
     params:
         study=STUDY.name,
         regression=REGRESSION,
+        tolerance=TOLERANCE,
         replicates=REPLICATES,
         averaged=list(STUDY.averaged()),
         titles=STUDY.config["titles"],

@@ -22,6 +22,7 @@ SUMMARISED = {
             "robustness_verdicts",
             "regressions",
             "trends",
+            "seed_curves",
             "alarms",
             "not_compared",
             "flips",

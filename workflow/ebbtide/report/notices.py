@@ -24,6 +24,7 @@ from ebbtide.statistics.replicates import replicate_notices
 from ebbtide.statistics.resolution.notices import notices as of_resolution
 from ebbtide.statistics.scaling_laws.notices import notices as of_scaling_laws
 from ebbtide.statistics.scaling_trends.notices import notices as of_scaling_trends
+from ebbtide.statistics.trends.notices import curve_notices
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame
 from ebbtide.tasks.notices import text_notices
 
@@ -178,6 +179,8 @@ def of_statistics(
     if {"alarms", "not_compared", "trends"} <= set(tables):
         alarms, missing, trends = (tables[name] for name in ("alarms", "not_compared", "trends"))
         yield from alarm_notices(alarms, missing, trends, metrics, config=config, today=date.today())
+    if "seed_curves" in tables:
+        yield from curve_notices(tables["seed_curves"])
     if "flips" in tables:
         yield from of_flips(tables["flips"])
     if "forgetting" in tables:
