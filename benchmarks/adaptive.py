@@ -120,7 +120,8 @@ def _made_up(
             margins[-1] *= -1
         changed.append(((margins[-1] > 0) != (margins[-2] > 0)).mean())
         tally.add(margins[:-1], margins[-1], half_width, f"sample {seed}")
-    setting = {"accuracy": accuracy, "half_width": half_width, "change": change, "n": n}
+    setting = {"accuracy": accuracy, "spread": spread, "persistence": persistence}
+    setting |= {"half_width": half_width, "change": change, "n": n}
     return {**setting, "changed_answers": np.mean(changed), **tally.row(n)}
 
 

@@ -244,8 +244,8 @@ def other_seeds(
 
     Runs differ by `sd` in their values, independently at each checkpoint. Accuracies come in steps of 1/n, so
     that very small seed standard deviations, hence very large multiples, are rarer than by t. The second row
-    is the mean of seed_sd² (1 + 1/k) divided by the mean square of what it should be: the deviation of the
-    run from the mean of the k others, which do not contain it.
+    is the mean of seed_change_sd² (1 + 1/k) divided by the mean square of what it should be: the deviation
+    of the run from the mean of the k others, which do not contain it.
     """
     rng = np.random.default_rng([6, runs, int(1000 * sd), n, binary])
     recipes = {f"model{run}": "recipe" for run in range(runs)}
@@ -258,7 +258,7 @@ def other_seeds(
     rows = pd.DataFrame(found)
     rare = float(t.isf(0.025, runs - 2))
     squares = ((rows["change"] - rows["seed_change"]) ** 2).mean()
-    ratio = float((rows["seed_sd"].astype(float) ** 2).mean() * (1 + 1 / (runs - 1)) / squares)
+    ratio = float((rows["seed_change_sd"].astype(float) ** 2).mean() * (1 + 1 / (runs - 1)) / squares)
     setting = f"{'answers' if binary else 'continuous'}, runs {runs}, sd of seeds {sd:g}, n {n}"
     nominal = "<= 0.07" if binary else "0.03 to 0.07"
     beyond = float((rows["seed_sds"].abs() > rare).mean())

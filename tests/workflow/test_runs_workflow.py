@@ -69,7 +69,10 @@ def test_the_sentence_of_a_comparison_is_in_the_summary(study: Workspace) -> Non
     assert set(read_tsv(results / "seeds.tsv")["runs"]) == {2}
     judged = read_tsv(results / "verdicts.tsv")  # of replicates, not of a largest model
     assert set(judged["model"]) == {"base 70M"} and set(judged["runs"]) == {2}
-    assert judged["change_sd"].abs().max() < 1e-9 and judged["change"].round(6).tolist() == [0.003, 0.003]
+    assert judged["seed_change_sd"].abs().max() < 1e-9 and judged["change"].round(6).tolist() == [
+        0.003,
+        0.003,
+    ]
     proxies = read_tsv(results / "proxies.tsv")
     assert (
         list(zip(proxies["proxy"], proxies["verdict"], strict=True))

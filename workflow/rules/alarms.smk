@@ -71,6 +71,7 @@ rule alarms:
         with_groups=list(WITH_GROUPS),
         baseline=STUDY.config["alarms"]["baseline"],
         averaged=STUDY.averaged(),
+        tolerance=TOLERANCE,
         replicates=REPLICATES,
         file=STUDY.file,
         code=CODE.script("alarms"),

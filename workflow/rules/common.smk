@@ -39,7 +39,8 @@ from ebbtide.jobs.stages import show_stages
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
 from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
-from ebbtide.study.arms import runs_of
+from ebbtide.statistics.same_tokens import tolerance_of
+from ebbtide.study.arms import stated_runs
 from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
 from ebbtide.study.outputs import Outputs
@@ -72,9 +73,12 @@ FAILURES = Failures(workflow)
 STORE = STUDY.config["scoring"]["store"]
 # Which models differ only by seed (statistics/replicates.py): a parameter of every rule that asks.
 REPLICATES = {
-    "stated": [asdict(run) for run in runs_of(STUDY.models.values())],
+    "stated": [
+        asdict(run) for run in stated_runs(STUDY.models.values(), STUDY.imported)
+    ],
     "named": STUDY.config.get("runs", {}).get("arms", {}),
 }
+TOLERANCE = tolerance_of(STUDY.config)  # of training tokens at which runs are compared
 NOTICES = []  # about this run, printed at its end
 # Priorities: all tasks first, so that one load of weights scores them.
 FREEZING, TRAINING = 1000, 10

@@ -48,6 +48,7 @@ rule flips:
     params:
         examples=parts_of("examples"),  # rerun also when one is removed
         measuring={name: task.measuring for name, task in STUDY.tasks.items()},
+        tolerance=TOLERANCE,
         most=STUDY.config["flips"]["examples"],
         averaged=STUDY.averaged(),
         code=CODE.script("flips"),

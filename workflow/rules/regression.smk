@@ -96,6 +96,7 @@ rule regress:
     params:
         study=STUDY.name,
         regression=REGRESSION,
+        tolerance=TOLERANCE,
         replicates=REPLICATES,
         averaged=list(STUDY.averaged()),
         titles=STUDY.config["titles"],
@@ -150,6 +151,7 @@ rule example_model:
         examples=parts_of("examples", without=STUDY.averaged()),
         regression=REGRESSION,
         replicates=REPLICATES,
+        averaged=list(STUDY.averaged()),
         most_checkpoints=STUDY.config["regression"]["example_model"]["checkpoints"],
         code=CODE.script("example_model"),
     script:

@@ -5,7 +5,8 @@ INPUTS   the tables of the other stages, as far as the study has them
 OUTPUTS  results/{study}/summary.txt     printed at the end of every run that has anything to do
          results/{study}/outcomes.tsv    the outcome of training of every model and task, as the summary says it
          results/{study}/notices.tsv     what was defaulted, dropped, truncated, tied, duplicated, not compared, …
-RERUNS   when one of these tables, the settings under `trajectories:` or `trends:`, the grid or the code change.
+RERUNS   when one of these tables, the settings under `trajectories:` or `trends:`, the grid, arms, seeds or the code
+         change.
 """
 
 from ebbtide.study.notices import study_notices
@@ -21,6 +22,7 @@ SUMMARISED = {
             "robustness_verdicts",
             "regressions",
             "trends",
+            "seed_curves",
             "alarms",
             "not_compared",
             "flips",
@@ -89,6 +91,7 @@ rule summary:
         stated=lambda wildcards: [n.record() for n in study_notices(STUDY)],
         made=OUTPUTS.named_files(),
         named=["report/index.html", *NAMED],
+        replicates=REPLICATES,
         config={
             **{n: STUDY.config[n] for n in ("trajectories", "alarms", "trends")},
             "forgetting": STUDY.config["forgetting"],

@@ -71,6 +71,7 @@ rule trends:
     params:
         examples=parts_of("examples"),  # rerun also when one is removed
         averaged=list(STUDY.averaged()),
+        tolerance=TOLERANCE,
         replicates=REPLICATES,
         drawn={key: STUDY.config["regression"][key] for key in ("metric", "metrics")},
         metrics=STUDY.config["trajectories"]["metrics"],

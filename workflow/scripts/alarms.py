@@ -28,7 +28,9 @@ def main(job) -> None:
     single = results[~results["model"].isin(params.averaged)]  # averages are made of the other rows
     recipes = replicates(places_of_study(single, **params.replicates))
     baselines = list(read_trajectories(others))
-    table = alarms(watched, params.settings, own, baselines, levels, recipes=recipes)
+    table = alarms(
+        watched, params.settings, own, baselines, levels, recipes=recipes, tolerance=params.tolerance
+    )
     write_tsv(table, job.output.alarms)
     missing = not_compared(results, table, watched.seen, params.settings, having_examples(parts))
     write_tsv(missing, job.output.not_compared)

@@ -17,7 +17,9 @@ def main(job) -> None:
         zip(regressions["task"], regressions["metric"], strict=True),
         job.params.regression["parameters"],
     )
-    places = places_of_study(read_frame(job.input.metrics, METRICS), **job.params.replicates)
+    metrics = read_frame(job.input.metrics, METRICS)
+    metrics = metrics[~metrics["model"].isin(job.params.averaged)]  # made of the other rows
+    places = places_of_study(metrics, **job.params.replicates)
     table = example_model(tasks, checkpoints=job.params.most_checkpoints, places=places)
     write_tsv(compare(table, regressions, job.params.regression["alpha"]), job.output.table)
 

@@ -25,6 +25,7 @@ def main(job) -> None:
         by_task(frozen, [path for of in given.imported for path in numbered_tables(of, CellError)]),
         most=params.most,
         averaged=params.averaged,
+        tolerance=params.tolerance,
     )
     write_flips(tables.examples, job.output.examples)
     write_tsv(tables.pairs, job.output.pairs)

@@ -34,6 +34,7 @@ def main(job) -> None:
     if job.output.raw:
         write_tsv(raw, job.output.raw)
     judged = {"alpha": settings["alpha"], **{key: choice[key] for key in ("parameters", "places")}}
+    judged["tolerance"] = job.params.tolerance
     write_tsv(verdicts(metrics, standardised, **judged), job.output.verdicts)
     found = abilities(chosen_metrics(metrics, settings["metric"], settings["metrics"]), job.params.titles)
     table = paper_table(regressions, found, settings["alpha"])

@@ -27,6 +27,7 @@ def main(job) -> None:
         config=params.config,
         results=results,
         made=params.made,
+        replicates=params.replicates,
     )
     found = outcomes(metrics, tables.get("trends"), tables.get("alarms"), **params.judging)
     write_tsv(notices_table(notices), job.output.notices)

@@ -31,7 +31,8 @@ def main(job) -> None:
     runs = [trend for trend in trends if trend.model not in params.averaged]
     write_tsv(difference_table(runs, params.alpha, places), job.output.differences)
     write_tsv(seed_table(runs, recipes, params.alpha), job.output.seeds)
-    write_tsv(seed_curve_table(curves, recipes, params.alpha), job.output.seed_curves)
+    joined = seed_curve_table(curves, recipes, params.alpha, params.tolerance)
+    write_tsv(joined, job.output.seed_curves)
     write_tsv(lead_table(warnings), job.output.early_warning)
 
 

@@ -10,6 +10,7 @@ import pytest
 from ebbtide.statistics.alarms.alarms import alarms
 from ebbtide.statistics.alarms.lines import lines, status
 from ebbtide.statistics.alarms.not_compared import COLUMNS as MISSING
+from ebbtide.statistics.alarms.notices import without_seeds
 from ebbtide.statistics.alarms.seeds import COLUMNS, in_words
 from ebbtide.statistics.panel import Trajectory
 from simulate_alarms import SETTINGS, other_seeds, trajectory
@@ -40,14 +41,14 @@ def test_a_change_is_measured_by_those_of_the_other_seeds() -> None:
     others = np.array([0.02, -0.02, 0.04])
     assert row["seed_runs"] == "s1, s2, s3"
     assert row["seed_change"] == pytest.approx(others.mean())
-    assert row["seed_sd"] == pytest.approx(others.std(ddof=1))
+    assert row["seed_change_sd"] == pytest.approx(others.std(ddof=1))
     assert row["seed_sds"] == pytest.approx(-0.3 / others.std(ddof=1))
     assert row["note"] == ""
 
 
 def test_a_run_is_left_out_of_its_own_yardstick() -> None:
     deeper = [run("fell", (0.5, 0.7, 0.1)), *RUNS[1:]]
-    assert last(deeper)["seed_sd"] == last(RUNS)["seed_sd"]
+    assert last(deeper)["seed_change_sd"] == last(RUNS)["seed_change_sd"]
 
 
 def test_severities_do_not_depend_on_seeds() -> None:
@@ -66,18 +67,37 @@ def test_runs_without_the_checkpoint_or_the_examples_are_named() -> None:
     fewer = replace(RUNS[2], examples=np.arange(1, N + 1))
     row = last([RUNS[0], replace(RUNS[1], checkpoints=other_tokens), fewer, RUNS[3]])
     assert row["seed_runs"] == "s3" and row["seed_change"] == pytest.approx(0.04)
-    assert np.isnan(row["seed_sd"]) and np.isnan(row["seed_sds"])
-    assert row["note"] == "no seed of s1, s2: other checkpoints or examples"
+    assert np.isnan(row["seed_change_sd"]) and np.isnan(row["seed_sds"])
+    assert row["note"] == ("no seed of s1 (no checkpoint at the same training tokens), s2 (other examples)")
 
 
 def test_checkpoints_are_matched_by_tokens_and_not_by_name() -> None:
     renamed = [replace(one, checkpoints=one.checkpoints.assign(checkpoint=list("abc"))) for one in RUNS[1:]]
-    assert last([RUNS[0], *renamed])["seed_sd"] == last(RUNS)["seed_sd"]
+    assert last([RUNS[0], *renamed])["seed_change_sd"] == last(RUNS)["seed_change_sd"]
 
 
 def test_unknown_tokens_match_nothing() -> None:
     unknown = [replace(one, checkpoints=one.checkpoints.assign(tokens=0)) for one in RUNS]
     assert last(unknown)["seed_runs"] == ""
+    some = last([RUNS[0], unknown[1], *RUNS[2:]])
+    assert some["seed_runs"] == "s2, s3" and some["note"] == "no seed of s1 (unknown training tokens)"
+
+
+def test_nearly_the_same_tokens_match_within_the_tolerance() -> None:
+    near = replace(RUNS[1], checkpoints=RUNS[1].checkpoints.assign(tokens=[1000, 1999, 3002]))
+    runs = [RUNS[0], near, *RUNS[2:]]
+    assert last(runs)["seed_runs"] == "s2, s3"
+    found = last(runs, tolerance=0.001)
+    assert found["seed_change_sd"] == last(RUNS)["seed_change_sd"] and found["note"] == ""
+
+
+def test_a_notice_says_that_seeds_are_missing() -> None:
+    far = replace(RUNS[1], checkpoints=RUNS[1].checkpoints.assign(tokens=[1000, 2000, 3500]))
+    table = alarms([RUNS[0], far], SETTINGS | {"against": ["predecessor"]}, recipes=RECIPES)
+    found = list(without_seeds(table))
+    assert [(one.model, one.count) for one in found] == [("fell", 1), ("s1", 1)]
+    assert "1 of 2 comparisons" in found[0].detail and "no seed of s1 (no checkpoint" in found[0].detail
+    assert not list(without_seeds(alarms(RUNS, SETTINGS, recipes=RECIPES)))
 
 
 def test_against_a_baseline_of_another_model_all_runs_change_from_it() -> None:
@@ -95,7 +115,10 @@ def line(runs: list[Trajectory]) -> str:
 
 
 def test_the_line_of_a_drop_says_what_other_seeds_show() -> None:
-    said = "9.8 seed standard deviations (of 3 other runs, which change by +0.013 on average)"
+    said = (
+        ", the 3 other runs change by +0.013 on average; this is 9.8 of their standard deviations (5 % are "
+        "beyond 4.3 if the recipe does not change)"
+    )
     assert line(RUNS).endswith(said)
     assert line(RUNS[:2]).endswith(", the other run changes by +0.02")
     alike = [RUNS[0], RUNS[1], run("s2", (0.5, 0.6, 0.62))]

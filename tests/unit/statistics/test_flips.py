@@ -237,7 +237,9 @@ def test_other_models_count_if_they_have_the_same_training_tokens() -> None:
         trajectory("a-mean2", [[1, 1, 0], [0, 0, 1]], [100, 200]),
     ]
     rows = [("e0", "lost"), ("e1", "lost"), ("e2", "gained")]
-    found = with_other_models(flips(rows), models, {"a-mean2": "a"})
+    exact = with_other_models(flips(rows), models, {"a-mean2": "a"})
+    assert exact["other_models"].tolist() == [1, 1, 1]
+    found = with_other_models(flips(rows), models, {"a-mean2": "a"}, 0.02)
     assert found["other_models"].tolist() == [2, 2, 2]
     assert found["also_flipped"].tolist() == [2, 0, 1]
     assert found["also_in"].tolist() == ["b, c", "", "b"]

@@ -126,7 +126,7 @@ def test_a_study_without_replicates_has_the_tables_it_had() -> None:
     pd.testing.assert_frame_equal(robustness(metrics, places=places), robustness(metrics))
     judged = verdicts(metrics, without)
     pd.testing.assert_frame_equal(verdicts(metrics, without, places=places), judged)
-    assert judged[["runs", "change_sd"]].isna().all(axis=None)
+    assert judged[["runs", "seed_change_sd"]].isna().all(axis=None)
     assert regression_notices(without, metrics) == []
 
 
@@ -167,7 +167,7 @@ def test_a_run_with_one_checkpoint_has_no_slope() -> None:
     assert found[["df", "runs", "sizes"]].tolist() == [4, 6, 2]
     few = metrics[(metrics["parameters_total"] < 1e8) & (first | metrics["model"].str.endswith("0"))]
     found = regress(few, places=placed(few))
-    assert found["t"].isna().all()
+    assert found[["t", "df"]].isna().all(axis=None)
     assert found["note"].iloc[0] == "no regression: 2 runs with several checkpoints, 3 needed"
 
 
@@ -216,9 +216,12 @@ def test_without_one_of_three_sizes_there_is_no_test() -> None:
 # --- verdicts ------------------------------------------------------------------------------
 
 
-def judged(metrics: pd.DataFrame, places: dict[str, Place] | None = None) -> pd.Series:
+def judged(
+    metrics: pd.DataFrame, places: dict[str, Place] | None = None, tolerance: float = 0.0
+) -> pd.Series:
     places = placed(metrics) if places is None else places
-    return verdicts(metrics, regress(metrics, places=places), places=places).iloc[0]
+    found = regress(metrics, places=places)
+    return verdicts(metrics, found, places=places, tolerance=tolerance).iloc[0]
 
 
 def test_the_change_is_the_mean_over_the_runs_of_the_largest_size() -> None:
@@ -230,7 +233,7 @@ def test_the_change_is_the_mean_over_the_runs_of_the_largest_size() -> None:
     assert (found["first"], found["last"]) == pytest.approx(tuple(curves.iloc[[0, -1]].mean(axis=1)))
     changes = curves.iloc[-1] - curves.iloc[0]
     assert found["change"] == pytest.approx(changes.mean())
-    assert found["change_sd"] == pytest.approx(changes.std())
+    assert found["seed_change_sd"] == pytest.approx(changes.std())
     assert (found["runs"], found["verdict"]) == (3, "ebbs")
     assert (found["first_checkpoint"], found["last_checkpoint"]) == ("t1048576", "t33554432")
 
@@ -246,6 +249,9 @@ def test_runs_are_compared_at_the_checkpoints_they_have_in_common() -> None:
     apart = metrics.copy()
     seed = apart["model"].str[-1].astype(int)
     apart["tokens"] += seed * (apart["parameters_total"] == 10**9)
+    near, same = judged(apart, tolerance=1e-5), judged(metrics)
+    for name in ("change", "seed_change_sd", "runs", "last_checkpoint"):
+        assert near[name] == same[name]
     none = judged(apart)
     assert (none["model"], none["verdict"]) == ("", "undecided")
     assert none["note"].endswith(
@@ -262,6 +268,17 @@ def test_the_largest_recipe_of_two_is_that_with_more_runs() -> None:
     assert found["note"] == "a-m1000000000-seed0 of the same size not counted"
 
 
+def test_models_of_one_size_by_name_are_one_size() -> None:
+    """The single run with the most parameters is not the largest size."""
+    metrics = seeded()
+    other = metrics[metrics["model"] == "m1000000000-seed0"].assign(model="b")
+    places = placed(metrics, "z") | placed(other, "b")
+    counts = [f"parameters_{name}" for name in ("total", "non_embedding")]
+    found = judged(pd.concat([metrics, other.assign(**other[counts] * 1.01)]), places)
+    assert (found["model"], found["runs"]) == ("z 1000M", 3)
+    assert found["note"] == "b of the same size not counted"
+
+
 def test_the_reason_says_over_how_many_sizes() -> None:
     assert judged(seeded())["why"] == (
         "the slope over tokens is not significant at regression.alpha 0.05 with 12 runs of 4 sizes"
@@ -273,7 +290,7 @@ def test_the_reason_says_over_how_many_sizes() -> None:
     assert found["why"] == (
         "over all models the metric gets better with training, but the largest size ends worse than it "
         f"began: 100000M, mean of 3 runs ({found['first']:.3g} → -0.5; sd of the change over runs "
-        f"{found['change_sd']:.2g})"
+        f"{found['seed_change_sd']:.2g})"
     )
 
 

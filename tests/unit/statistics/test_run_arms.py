@@ -1,17 +1,20 @@
 """From a study to a comparison of runs: arms with sizes from metrics, settings in full, and doubts."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from ebbtide.errors import ConfigError
+from ebbtide.exchange.specification import check_row
+from ebbtide.grid import Model
 from ebbtide.schema import check, load_schema
-from ebbtide.statistics.replicates import places_of, replicates
+from ebbtide.statistics.replicates import places_of, places_of_study, replicate_notices, replicates
 from ebbtide.statistics.runs.arms import comparison_of, seed_noise
 from ebbtide.statistics.runs.compare import compare_runs
 from ebbtide.statistics.runs.seeds import COLUMNS, seed_components
-from ebbtide.study.arms import Run
+from ebbtide.study.arms import Run, imported_runs, stated_runs
 
 TOKENS = [100, 200, 300, 400]
 
@@ -173,3 +176,61 @@ def test_models_of_one_arm_and_size_are_replicates() -> None:
         "other-1": "facts 160M",
     }
     assert not replicates(places_of([Run("a", nominal=9), Run("b", nominal=9)], {}))  # nothing says they are
+
+
+def test_named_arms_override_the_stated_ones_and_leave_others_as_they_are() -> None:
+    runs = [Run(f"{arm}{seed}", arm, seed, 100) for arm in "abcd" for seed in range(3)]
+    every = {run.model: f"{run.arm} 100" for run in runs}
+    assert replicates(places_of(runs, {})) == every
+    assert replicates(places_of(runs, {"a": ["a*"], "b": ["b*"]})) == every
+    mixed = replicates(places_of(runs, {"mine": ["a0", "b0"], "c": ["c1", "c2"]}))
+    assert {mixed[name] for name in ("a0", "b0")} == {"mine 100"}
+    assert {mixed[name] for name in ("a1", "a2")} == {"a 100"}
+    assert "c0" not in mixed and mixed["c1"] == mixed["c2"] == "c 100"  # left out of arm c by its name
+    others = [Run("C", "c", 1, 100), Run("D", "d", 2, 100), Run("a0", nominal=100), Run("b0", nominal=100)]
+    assert not replicates(places_of(others, {"a": ["a0"], "b": ["b0"]}))
+
+
+def test_seeds_that_collide_void_their_own_size_alone() -> None:
+    runs = [Run(f"{size}-{seed}", "", seed, size) for size in (70, 160) for seed in (1, 2)]
+    places = places_of([*runs, Run("160-data-1", "", 1, 160)], {})
+    assert replicates(places) == {"70-1": "70", "70-2": "70"}
+    trained = [Run("x", "", 1, 7, recipe="one"), Run("y", "", 2, 7, recipe="two")]
+    assert set(replicates(places_of([*runs, *trained], {}))) == {run.model for run in runs}
+
+
+def test_a_notice_names_the_models_that_keep_others_from_being_replicates() -> None:
+    nominal = {"70-1": 70, "70-2": 70, "160-1": 160, "160-2": 160, "data-1": 160, "c-1": 9, "d-1": 9}
+    stated = [asdict(Run(name, seed=int(name[-1]), nominal=size)) for name, size in nominal.items()]
+    metrics = pd.concat([means({name: 0.5}, nominal=size) for name, size in nominal.items()])
+    [notice] = replicate_notices(metrics, stated, {})  # c-1 and d-1 have one seed: nothing is lost
+    assert "3 models of 160" in notice.detail and "160-1, data-1 have the seed of another" in notice.detail
+    assert "runs.arms" in notice.remedy and notice.count == 3
+    assert not replicate_notices(metrics, stated, {"seeds": ["160-*"], "data": ["data-*"]})
+
+
+def test_imported_models_of_the_catalogue_have_its_arms_and_seeds() -> None:
+    names = ["pythia-160m", *(f"pythia-160m-seed{seed}" for seed in range(1, 10))]
+    metrics = means(dict.fromkeys(names, 0.5), nominal=160_000_000, total=162_322_944)
+    assert replicates(places_of_study(metrics, [], {})) == dict.fromkeys(names, "pile 160M")
+    others = means(dict.fromkeys(names, 0.5), nominal=160_000_000, total=150_000_000)
+    assert not replicates(places_of_study(others, [], {}))  # their names alone are those of the catalogue
+    of_rows, _ = imported_runs([{"models": [{"name": "a", "arm": "x", "seed": 1}, {"name": names[2]}]}])
+    assert [(run.arm, run.seed) for run in of_rows] == [("x", 1), ("pile", 2)]
+    [named], _ = imported_runs([{"models": [{"name": names[2], "seed": 7, "parameters": {"nominal": 1}}]}])
+    assert (named.arm, named.seed) == ("", 7)
+    own = Model("a", (), arm="mine", seed=3)
+    assert [
+        (run.model, run.arm) for run in stated_runs([own], [{"models": [{"name": "a"}, {"name": "b"}]}])
+    ] == [
+        ("a", "mine"),
+        ("b", ""),
+    ]
+
+
+def test_rows_of_imports_may_state_arms_and_seeds() -> None:
+    row: dict[str, Any] = {"format": "table", "files": ["t.csv"], "metric": "accuracy"}
+    row["models"] = [{"name": "a", "arm": "x", "seed": 1}]
+    row["columns"] = {"model": "model", "task": "task", "value": "value", "step": "step"}
+    [model] = check_row(row, "imported[0]")["models"]
+    assert (model["arm"], model["seed"]) == ("x", 1)

@@ -7,8 +7,9 @@ from scipy.stats import binomtest, t
 
 from curves import drawn, trajectory
 from ebbtide.statistics.panel import Trajectory
-from ebbtide.statistics.replicates import Place
+from ebbtide.statistics.replicates import UNNAMED, Place
 from ebbtide.statistics.trends.differences import difference_table
+from ebbtide.statistics.trends.notices import curve_notices
 from ebbtide.statistics.trends.seed_curves import run_curves, seed_curve_table
 from ebbtide.statistics.trends.seeds import COLUMNS, seed_table
 from ebbtide.statistics.trends.trends import MetricTrend, metric_trends
@@ -144,9 +145,20 @@ def test_a_size_with_one_run_says_that_its_seeds_are_unknown() -> None:
     assert "not" in row["source_of_noise"] and "seeds of a70-0" in row["source_of_noise"]
 
 
+def test_models_of_one_size_by_name_are_one_size() -> None:
+    """Two seeds with slightly different numbers of parameters are no two sizes to compare."""
+    exact = {"a-0": 160, "a-1": 165, "s-0": 7, "s-1": 8, "other": 166}
+    runs = [run(name, RISES, size, seed) for seed, (name, size) in enumerate(exact.items())]
+    places = {name: Place(name, UNNAMED, name[0], 7 if name[0] == "s" else 160) for name in exact}
+    places["other"] = Place("other", "other", "a", 160, alone=True)
+    [row] = difference_table(trends_of(*runs), 0.05, places).to_dict("records")
+    assert (row["smallest"], row["largest"], row["runs_smallest"], row["runs_largest"]) == ("s", "a", 2, 2)
+    assert difference_table(trends_of(*runs[:2]), 0.05, places).empty
+
+
 def test_without_arms_and_replicates_new_columns_are_empty() -> None:
     trends = trends_of(run("large", RISES, 70), run("small", FALLS, 7))
-    places = {name: Place(name, name, "s", 7) for name in ("large", "small")}
+    places = {name: Place(name, name, "s", 7, alone=True) for name in ("large", "small")}
     for table in (difference_table(trends), difference_table(trends, 0.05, places)):
         [row] = table.to_dict("records")
         assert (row["smallest"], row["largest"], row["arm"]) == ("small", "large", "")
@@ -157,10 +169,10 @@ def test_without_arms_and_replicates_new_columns_are_empty() -> None:
 # --- curves ------------------------------------------------------------------------------------
 
 
-def curves(*runs: Trajectory) -> pd.DataFrame:
+def curves(*runs: Trajectory, tolerance: float = 0.0) -> pd.DataFrame:
     recipes = {one.model: "a" for one in runs}
     found = [curve for one in runs for curve in run_curves(one, recipes, ["accuracy"])]
-    return seed_curve_table(found, recipes)
+    return seed_curve_table(found, recipes, tolerance=tolerance)
 
 
 def test_the_curve_of_a_recipe_is_the_mean_at_common_tokens() -> None:
@@ -179,5 +191,16 @@ def test_the_curve_of_a_recipe_is_the_mean_at_common_tokens() -> None:
     assert (table["high"] >= table["high_seeds"]).all()
 
 
-def test_runs_on_other_examples_have_no_common_curve() -> None:
-    assert curves(run("m0"), trajectory(drawn(RISES, N - 1), "m1")).empty
+def test_runs_without_a_common_curve_say_why() -> None:
+    [row] = curves(run("m0"), trajectory(drawn(RISES, N - 1), "m1")).to_dict("records")
+    assert np.isnan(row["tokens"]) and np.isnan(row["value"]) and row["models"] == "m0, m1"
+    assert row["note"] == "the runs were not scored on the same examples"
+    off = trajectory(drawn(RISES, N, 1), "m1", tokens=1024 * 2 ** np.arange(T) + 1)
+    apart = curves(run("m0"), off)
+    assert apart["note"].tolist() == ["the runs have no checkpoint at the same training tokens"]
+    [notice] = curve_notices(apart)
+    assert "The 2 runs of a have no common curve on" in notice.detail and notice.detail.endswith("tokens.")
+    near = curves(run("m0"), off, tolerance=0.001)
+    assert near["tokens"].tolist() == [1024 * 2**i for i in range(T)] and (near["note"] == "").all()
+    assert not list(curve_notices(near))
+    assert curves(run("m0"))["note"].tolist() == ["only m0 has examples with this metric"]

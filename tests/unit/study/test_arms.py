@@ -1,5 +1,6 @@
 """Arms of a comparison of runs: from rows, series and patterns to a table, and what is refused."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.schema import check, load_schema, read_yaml
 from ebbtide.sources import file_digest
+from ebbtide.statistics.replicates import places_of, replicates
 from ebbtide.study.arms import (
     Run,
     are_compared,
@@ -154,25 +156,30 @@ def test_a_borrowed_seed_variance_is_that_of_a_metric_or_suite_of_the_section() 
 
 
 def test_the_catalogue_states_arms_and_seeds() -> None:
-    """DataDecide states its data mixtures, PolyPythias its seeds."""
+    """DataDecide states its data mixtures, Parc its architectures; a row states another arm."""
+    [dclm] = published("datadecide", "datadecide-dclm-baseline-4M")
+    assert dclm.arm == "dclm-baseline"
+    assert {model.arm for model in published("parc")} == {"pythia", "mamba", "rwkv"}
+    [named] = published("pythia_seeds", "pythia-70m-seed3", arm="mine")
+    assert (named.arm, named.seed) == ("mine", 3)
+
+
+def test_pythia_and_its_other_seeds_are_replicates() -> None:
+    """Those that vary only the order of the data, or only the initial weights, are arms of their own."""
+    models = [*published("pythia"), *published("pythia_seeds"), *published("parc")]
+    runs = [Run(m.name, m.arm, m.seed, m.nominal) for m in models]
+    counts = Counter(replicates(places_of(runs, {})).values())
+    ten = {f"pile {size}": 10 for size in ("14M", "31M", "70M", "160M", "410M")}
+    parts = {"pile data-seed 160M": 3, "pile weight-seed 160M": 3}
+    assert counts == ten | parts | {"pythia 160M": 6, "mamba 130M": 6, "rwkv 169M": 6}
+    assert len({(run.arm, run.nominal, run.seed) for run in runs}) == len(runs)
+
+
+def published(name: str, *models: str, **more: str) -> list[HubModel]:
     row = {"sizes": "all", "steps": "all", "stages": ["pretraining"], "format": "safetensors"}
-    found: dict[str, HubModel] = {}
-    for name in ("datadecide", "pythia_seeds"):
-        series, _ = read_series(CATALOGUE / f"{name}.yaml")
-        models = series_models(
-            series, list(series["models"]), {**row, "remote_code": False}, name, "models[0]"
-        )
-        found |= {model.name: model for model in models}
-    assert found["datadecide-dclm-baseline-4M"].arm == "dclm-baseline"
-    assert (found["pythia-70m-seed3"].arm, found["pythia-70m-seed3"].seed) == ("", 3)
-    named = series_models(
-        read_series(CATALOGUE / "pythia_seeds.yaml")[0],
-        ["pythia-70m-seed3"],
-        {**row, "remote_code": False, "arm": "pile"},
-        "pythia_seeds",
-        "models[0]",
-    )
-    assert named[0].arm == "pile"
+    series, _ = read_series(CATALOGUE / f"{name}.yaml")
+    wanted = list(models or series["models"])
+    return series_models(series, wanted, {**row, "remote_code": False, **more}, name, "models[0]")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Models of the catalogue of series (workflow/series): sizes, steps and training tokens by name."""
+"""Models of the catalogue of series (workflow/series): sizes, steps, training tokens, arms, seeds by name."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,6 +24,8 @@ class Published:
         Repository; empty if every step has its own (`repos`).
     parameters
         Counts `total, non_embedding, active, nominal`, as far as they are known.
+    arm, seed
+        As the series states them; "" and None if it does not.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Published:
     repos: Mapping[int, str]
     parameters: Mapping[str, int]
     stages: tuple[Stage, ...]
+    arm: str = ""
+    seed: int | None = None
 
     def at(self, revision: str, repository: str = "") -> tuple[Stage, int] | None:
         """The stage and the step of a revision; None if the series has no such revision."""
@@ -94,7 +98,9 @@ def _read(file: Path) -> Iterator[Published]:
                 "non_embedding": found.non_embedding,
                 "active": found.active_non_embedding,
             }
-        yield Published(name, file.stem, model.repo, model.repos or {}, sizes, model.stages)
+        yield Published(
+            name, file.stem, model.repo, model.repos or {}, sizes, model.stages, model.arm, model.seed
+        )
 
 
 def size_in_name(name: str) -> int:

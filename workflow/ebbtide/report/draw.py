@@ -76,7 +76,8 @@ class Figures:
         rows, options = self._drawn
         seeds = None
         if "seed_curves" in self._tables:  # only studies with examples have it
-            seeds = ability_rows(self._tsv("seed_curves"), self._abilities)
+            table = self._tsv("seed_curves")
+            seeds = ability_rows(table[table["tokens"].notna()], self._abilities)  # others have no curve
         return plot_curves(rows, dropped=dropped, seeds=seeds, **options)
 
     def paper(self) -> p9.ggplot:

@@ -20,9 +20,11 @@ from ebbtide.statistics.alarms.notices import alarm_notices
 from ebbtide.statistics.flips.notices import notices as of_flips
 from ebbtide.statistics.forgetting.notices import notices as of_forgetting
 from ebbtide.statistics.regression.notices import regression_notices
+from ebbtide.statistics.replicates import replicate_notices
 from ebbtide.statistics.resolution.notices import notices as of_resolution
 from ebbtide.statistics.scaling_laws.notices import notices as of_scaling_laws
 from ebbtide.statistics.scaling_trends.notices import notices as of_scaling_trends
+from ebbtide.statistics.trends.notices import curve_notices
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame
 from ebbtide.tasks.notices import text_notices
 
@@ -129,6 +131,7 @@ def collected(
     config: Mapping[str, Mapping[str, Any]],
     results: str | Path,
     made: Iterable[str],
+    replicates: Mapping[str, Any],
 ) -> list[Notice]:
     """Return all notices of a study, merged, worst first.
 
@@ -148,8 +151,11 @@ def collected(
         Sections `trajectories`, `alarms`, `trends`, `regression` and `forgetting` of the study.
     results, made
         Directory of results, and the files in it that the study makes.
+    replicates
+        `stated` and `named` of `statistics.replicates.replicate_notices`.
     """
     found = [*from_records(stated), *of_parts(parts), *of_leftovers(results, made), *of_requests(requests)]
+    found += replicate_notices(metrics, **replicates)
     return merged([*found, *of_statistics(metrics, tables, config)])
 
 
@@ -173,6 +179,8 @@ def of_statistics(
     if {"alarms", "not_compared", "trends"} <= set(tables):
         alarms, missing, trends = (tables[name] for name in ("alarms", "not_compared", "trends"))
         yield from alarm_notices(alarms, missing, trends, metrics, config=config, today=date.today())
+    if "seed_curves" in tables:
+        yield from curve_notices(tables["seed_curves"])
     if "flips" in tables:
         yield from of_flips(tables["flips"])
     if "forgetting" in tables:

@@ -5,12 +5,13 @@ size are replicates. Arms are compared within a size.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import ConfigError, nearest
+from ebbtide.exchange.published import published
 from ebbtide.files import digest
 from ebbtide.grid import Model
 from ebbtide.notices import listed
@@ -88,10 +89,28 @@ def imported_runs(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Run], bool]:
         complete &= "models" in row
         for model in row.get("models", ()):
             sizes = model.get("parameters", {})
-            found[model["name"]] = Run(
-                model["name"], nominal=sizes.get("nominal", 0), parameters=sizes.get("total", 0)
-            )
+            run = imported_run(model["name"], sizes.get("nominal", 0), sizes.get("total", 0))
+            found[run.model] = replace(run, arm=model.get("arm", run.arm), seed=model.get("seed", run.seed))
     return list(found.values()), not complete
+
+
+def imported_run(name: str, nominal: int, parameters: int) -> Run:
+    """Return an imported model, with the arm and seed of the catalogue of series if it is in there.
+
+    It is not if a size that is known (not 0) is another one.
+    """
+    known = published(name)
+    sizes = {"nominal": nominal, "total": parameters}
+    if known is None or any(size and size != known.parameters.get(key, size) for key, size in sizes.items()):
+        return Run(name, nominal=nominal, parameters=parameters)
+    return Run(name, known.arm, known.seed, nominal, parameters)
+
+
+def stated_runs(models: Iterable[Model], imported: Iterable[Mapping[str, Any]]) -> list[Run]:
+    """Return the models of a grid, then those that only rows of `imported` list."""
+    runs = runs_of(models)
+    own = {run.model for run in runs}
+    return [*runs, *(run for run in imported_runs(imported)[0] if run.model not in own)]
 
 
 def arms_of(

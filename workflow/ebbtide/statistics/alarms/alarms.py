@@ -21,7 +21,7 @@ COLUMNS = (
     *("model", "task", "metric", "group", "checkpoint", "step", "tokens", "against", "reference"),
     *("value", "reference_value", "change", "low", "high", "n", "discordant", "p", "p_adjusted", "effect"),
     *("severity", "allowed", "allowed_until", "minimum_detectable_drop"),
-    *("seed_runs", "seed_change", "seed_sd", "seed_sds", "note"),
+    *("seed_runs", "seed_change", "seed_change_sd", "seed_sds", "note"),
 )
 
 
@@ -33,6 +33,7 @@ def alarms(
     levels: Mapping[str, pd.DataFrame] | None = None,
     *,
     recipes: Mapping[str, str] | None = None,
+    tolerance: float = 0.0,
 ) -> pd.DataFrame:
     """Compare checkpoints on the same examples.
 
@@ -52,6 +53,8 @@ def alarms(
         Task → levels of its groups by example (`by_group.read_levels`).
     recipes
         Model → recipe of the models that have a replicate (`replicates.replicates`).
+    tolerance
+        Largest difference of training tokens at which these are compared, as a share of them.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def alarms(
     group
         Empty. After these rows follow, for each alarm of a task with groups, its parts: the same comparison
         in the examples of `NAME=LEVEL`, without severity and outside the family.
-    seed_runs, seed_change, seed_sd, seed_sds
+    seed_runs, seed_change, seed_change_sd, seed_sds
         What other runs of the recipe show over the same tokens (see `seeds`). No severity depends on them.
     allowed, allowed_until
         Reason and last day of the entry of `alarms.allow` that matches an alarm.
@@ -84,7 +87,7 @@ def alarms(
     """
     found: list[pd.DataFrame] = []
     broken_down: list[dict[Any, Any]] = []
-    seeds = OtherSeeds(recipes or {})
+    seeds = OtherSeeds(recipes or {}, tolerance)
     for trajectory in trajectories:
         seeds.add(trajectory, settings["metrics"])
         compared = list(_compare_all(trajectory, settings, (baselines or {}).get(trajectory.model), others))

@@ -11,6 +11,7 @@ from ebbtide.metrics.direction import is_share
 from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.alarms.allow import in_words, matches
 from ebbtide.statistics.alarms.not_compared import ONLY_BASELINE, has_own_notice
+from ebbtide.statistics.alarms.seeds import MISSING_SEEDS
 
 _UNTESTED = ("nothing is tested", "no trend", "too few examples")  # in notes of trends that were not tested
 
@@ -44,6 +45,7 @@ def alarm_notices(
         *_blunt(alarms, config["trends"]["equivalence_margin"]),
         *_untested(trends, missing),
         *_without_early_warning(metrics, trends),
+        *without_seeds(alarms),
     ]
 
 
@@ -128,6 +130,23 @@ def _blunt(alarms: pd.DataFrame, margin: float) -> Iterator[Notice]:
         )
         remedy = "Use more examples, or judge by the intervals in alarms.tsv."
         yield Notice("note", "low_power", detail, remedy, task=_only(tasks), count=int(blunt.sum()))
+
+
+def without_seeds(alarms: pd.DataFrame) -> Iterator[Notice]:
+    """Comparisons that some run of the same recipe says nothing about."""
+    alarms = alarms[alarms["group"] == ""]
+    noted = alarms[alarms["note"].str.contains(f"{MISSING_SEEDS} ", regex=False, na=False)]
+    for model, rows in noted.groupby("model", sort=False):
+        note = next(one for one in rows["note"].iloc[0].split("; ") if one.startswith(MISSING_SEEDS))
+        of = int((alarms["model"] == model).sum())
+        yield Notice(
+            "note",
+            "not_compared",
+            f"{len(rows)} of {of} comparisons are put beside fewer seeds than its recipe has: {note}.",
+            "Score the runs at the same checkpoints and on the same examples, or set runs.tolerance.",
+            model=str(model),
+            count=len(rows),
+        )
 
 
 def _untested(trends: pd.DataFrame, missing: pd.DataFrame) -> Iterator[Notice]:

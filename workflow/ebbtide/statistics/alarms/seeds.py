@@ -1,9 +1,10 @@
 """What other seeds show over the same checkpoints: a yardstick for the change of one run.
 
 A run changes by d between a reference and a checkpoint. The other k runs of its recipe change by d_j between
-their checkpoints with the same training tokens, on the same examples:
+their checkpoints with the same training tokens (`same_tokens`), on the same examples:
 
-    seed_change = mean of d_j      seed_sd² = Σ_j (d_j - seed_change)² / (k - 1)      seed_sds = d / seed_sd
+    seed_change = mean of d_j            seed_change_sd² = Σ_j (d_j - seed_change)² / (k - 1)
+    seed_sds = d / seed_change_sd
 
 The question is whether another seed would have shown this drop. So the standard deviation is that of the
 *change*: how far runs are apart in their values cancels within a run. Nothing is subtracted from it. It
@@ -15,7 +16,7 @@ deviations from the mean of all (1.15 of three).
 other seeds change as well. If the recipe does not change, seed_sds has the t distribution with k - 1 degrees
 of freedom: 5 % are beyond 12.7 with k = 2, 4.3 with k = 3, 2.4 with k = 8. That holds for a comparison chosen
 in advance. Alarms, and references that are the best so far, are chosen because the change is large. With
-k = 1 there is no `seed_sd`.
+k = 1 there is no `seed_change_sd`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,22 +25,42 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as t_distribution
 
 from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.same_tokens import nearest
 
-COLUMNS = ("seed_runs", "seed_change", "seed_sd", "seed_sds")
-_NONE: Mapping[str, object] = {"seed_runs": "", "seed_change": np.nan, "seed_sd": np.nan, "seed_sds": np.nan}
+COLUMNS = ("seed_runs", "seed_change", "seed_change_sd", "seed_sds")
+_NONE: Mapping[str, object] = {
+    "seed_runs": "",
+    "seed_change": np.nan,
+    "seed_change_sd": np.nan,
+    "seed_sds": np.nan,
+}
 _ROUNDING = 1e-12
+MISSING_SEEDS = "no seed of"  # begins the note about runs that cannot be compared
+_UNKNOWN = "unknown training tokens"
+_EXAMPLES = "other examples"
+_CHECKPOINTS = "no checkpoint at the same training tokens"
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Means of a metric of one run: checkpoint → training tokens (NaN if unknown), tokens → mean."""
+    """Means of a metric of one run at K checkpoints of known training tokens, ascending.
+
+    Attributes
+    ----------
+    tokens_of
+        Checkpoint → its training tokens; NaN if unknown.
+    tokens, means
+        (K,) each.
+    """
 
     model: str
     examples: np.ndarray
-    tokens: Mapping[str, float]
-    means: Mapping[float, float]
+    tokens_of: Mapping[str, float]
+    tokens: np.ndarray
+    means: np.ndarray
 
 
 class OtherSeeds:
@@ -49,10 +70,12 @@ class OtherSeeds:
     ----------
     recipes
         Model → recipe (`replicates.replicates`).
+    tolerance
+        Largest difference of training tokens that count as the same, as a share of them.
     """
 
-    def __init__(self, recipes: Mapping[str, str]) -> None:
-        self._recipes = recipes
+    def __init__(self, recipes: Mapping[str, str], tolerance: float = 0.0) -> None:
+        self._recipes, self._tolerance = recipes, tolerance
         self._runs: dict[tuple[str, str, str], list[_Run]] = {}
 
     def add(self, trajectory: Trajectory, metrics: Sequence[str]) -> None:
@@ -68,10 +91,10 @@ class OtherSeeds:
             if not counts.any():
                 continue
             means = trajectory.values[metric][:, counts].mean(axis=1)
-            # Of several checkpoints with the same tokens, the first counts.
-            of_tokens = dict(zip(tokens[known][::-1], means[known][::-1], strict=True))
             of_names = dict(zip(of["checkpoint"], tokens, strict=True))
-            run = _Run(trajectory.model, trajectory.examples[counts], of_names, of_tokens)
+            distinct, first = np.unique(tokens[known], return_index=True)
+            own = trajectory.examples[counts]
+            run = _Run(trajectory.model, own, of_names, distinct, means[known][first])
             self._runs.setdefault((recipe, trajectory.task, metric), []).append(run)
 
     def compared(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -93,28 +116,37 @@ class OtherSeeds:
         own = [run for run in runs if run.model == row["model"]]
         if not own:
             return {**_NONE, "missing": ""}
-        changes, missing = {}, []
+        changes: dict[str, float] = {}
+        missing: dict[str, list[str]] = {}
         for run in runs:
             # A baseline may be a checkpoint of another run of the recipe, which shows nothing of itself.
             if run is own[0] or str(row["reference"]).startswith(f"{run.model}/"):
                 continue
-            change = _change(own[0], run, row)
-            if np.isnan(change):
-                missing.append(run.model)
+            change = _change(own[0], run, row, self._tolerance)
+            if isinstance(change, str):
+                missing.setdefault(change, []).append(run.model)
             else:
                 changes[run.model] = change
-        note = f"no seed of {', '.join(missing)}: other checkpoints or examples" if missing else ""
+        reasons = ", ".join(f"{', '.join(models)} ({why})" for why, models in missing.items())
+        note = f"{MISSING_SEEDS} {reasons}" if missing else ""
         return {**_summary(row["change"], changes), "missing": note}
 
 
-def _change(own: _Run, other: _Run, row: Mapping[Any, Any]) -> float:
-    """Return the change of another run over the tokens of a comparison; NaN if it cannot be compared."""
+def _change(own: _Run, other: _Run, row: Mapping[Any, Any], tolerance: float) -> float | str:
+    """Return the change of another run over the tokens of a comparison, or why there is none."""
     if not np.array_equal(own.examples, other.examples):
-        return np.nan
-    new = other.means.get(own.tokens.get(row["checkpoint"], np.nan), np.nan)
-    if row["against"] == "baseline" and row["reference"] not in own.tokens:
-        return new - float(row["reference_value"])  # of another model: the same for all runs
-    return new - other.means.get(own.tokens.get(row["reference"], np.nan), np.nan)
+        return _EXAMPLES
+    from_other = row["against"] == "baseline" and row["reference"] not in own.tokens_of
+    names = [row["checkpoint"]] if from_other else [row["checkpoint"], row["reference"]]
+    tokens = np.array([own.tokens_of.get(name, np.nan) for name in names])
+    if np.isnan(tokens).any() or not len(other.tokens):
+        return _UNKNOWN
+    at = nearest(tokens, other.tokens, tolerance)
+    if (at < 0).any():
+        return _CHECKPOINTS
+    # The baseline of another model is the same for all runs.
+    reference = row["reference_value"] if from_other else other.means[at[1]]
+    return float(other.means[at[0]] - reference)
 
 
 def _summary(change: float, of_others: Mapping[str, float]) -> dict[str, object]:
@@ -126,7 +158,7 @@ def _summary(change: float, of_others: Mapping[str, float]) -> dict[str, object]
     return {
         "seed_runs": ", ".join(of_others),
         "seed_change": float(changes.mean()),
-        "seed_sd": sd,
+        "seed_change_sd": sd,
         "seed_sds": change / sd if sd > 0 else np.nan,
     }
 
@@ -140,7 +172,8 @@ def in_words(alarm: Mapping[Any, Any]) -> str:
         return f"the other run changes by {change}"
     if np.isnan(alarm["seed_sds"]):
         return f"all {count} other runs change by {change}"
+    rare = t_distribution.ppf(0.975, count - 1)
     return (
-        f"{abs(alarm['seed_sds']):.2g} seed standard deviations (of {count} other runs, which change by "
-        f"{change} on average)"
+        f"the {count} other runs change by {change} on average; this is {abs(alarm['seed_sds']):.2g} of "
+        f"their standard deviations (5 % are beyond {rare:.3g} if the recipe does not change)"
     )

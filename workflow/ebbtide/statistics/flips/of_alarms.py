@@ -25,6 +25,7 @@ def flips_of_alarms(
     *,
     most: int | None,
     averaged: Mapping[str, str],
+    tolerance: float = 0.0,
 ) -> FlipTables:
     """Return the examples that changed in the pairs of checkpoints that have an alarm.
 
@@ -42,6 +43,8 @@ def flips_of_alarms(
         See `flip_tables`.
     averaged
         Model of averages → model whose checkpoints it averages.
+    tolerance
+        See `with_other_models`.
 
     Raises `CellError` for a file that is missing, damaged, or of another state than the alarms.
     """
@@ -51,7 +54,9 @@ def flips_of_alarms(
     pairs = pairs_of_alarms(alarms, places)
     source = _Source(scored, imported, cells)
     tables = flip_tables(pairs, source, texts_by_task(requests), most)
-    examples = with_other_models(tables.examples, read_trajectories([*scored, *imported]), averaged)
+    examples = with_other_models(
+        tables.examples, read_trajectories([*scored, *imported]), averaged, tolerance
+    )
     return tables._replace(examples=examples)
 
 

@@ -22,6 +22,7 @@ from ebbtide.statistics.flips.of_alarms import by_task, texts_by_task
 from ebbtide.statistics.flips.others import nearest_checkpoint, with_other_models
 from ebbtide.statistics.flips.tables import PLACES, FlipTables, flip_tables, with_tokens
 from ebbtide.statistics.panel import Trajectory
+from ebbtide.statistics.same_tokens import tolerance_of
 from ebbtide.study.checks import check_checkpoints
 from ebbtide.study.study import Study
 
@@ -109,7 +110,10 @@ def flips_between(
     )
     others = list(_other_models(study, cells, frame))
     return Flips(
-        found._replace(examples=with_other_models(found.examples, others, study.averaged())), left_out
+        found._replace(
+            examples=with_other_models(found.examples, others, study.averaged(), tolerance_of(study.config))
+        ),
+        left_out,
     )
 
 
@@ -182,7 +186,10 @@ def _other_models(study: Study, cells: Cells, pairs: pd.DataFrame) -> Iterator[T
     for model, own in places.groupby("model", sort=False):
         if model == first["model"]:
             continue
-        old, new = (nearest_checkpoint(own, first[end]) for end in ("from_tokens", "to_tokens"))
+        old, new = (
+            nearest_checkpoint(own, first[end], tolerance_of(study.config))
+            for end in ("from_tokens", "to_tokens")
+        )
         if old is None or new is None or old == new:
             continue
         checkpoints = own.iloc[[old, new]].reset_index(drop=True)

@@ -11,17 +11,19 @@ from ebbtide.statistics.flips.answers import is_right_or_wrong
 from ebbtide.statistics.flips.changes import GAINED, LOST
 from ebbtide.statistics.flips.on_disk import PAIR
 from ebbtide.statistics.panel import Trajectory
-
-TOLERANCE = 0.02  # share by which training tokens may differ to count as the same
+from ebbtide.statistics.same_tokens import nearest
 
 
 def with_other_models(
-    examples: pd.DataFrame, trajectories: Iterable[Trajectory], related: Mapping[str, str] | None = None
+    examples: pd.DataFrame,
+    trajectories: Iterable[Trajectory],
+    related: Mapping[str, str] | None = None,
+    tolerance: float = 0.0,
 ) -> pd.DataFrame:
     """Count the other models in which the same example flipped in the same direction.
 
     Another model is comparable if it has a checkpoint with the training tokens of `from` and one with those
-    of `to`, each within `TOLERANCE`; the nearest counts. Averages of checkpoints are not other models.
+    of `to`, each within `tolerance`; the nearest counts. Averages of checkpoints are not other models.
 
     Parameters
     ----------
@@ -31,6 +33,8 @@ def with_other_models(
         All models and tasks of the study; read once.
     related
         Model of averages → model whose checkpoints it averages.
+    tolerance
+        Largest difference of training tokens that count as the same, as a share of them (`same_tokens`).
 
     Returns
     -------
@@ -48,7 +52,7 @@ def with_other_models(
         index = pd.Index([str(name) for name in trajectory.examples])
         for pair in pairs.get(trajectory.task, ()):
             own = {pair["model"], related.get(pair["model"], pair["model"])}
-            changed = None if trajectory.model in own else _change(trajectory, pair)
+            changed = None if trajectory.model in own else _change(trajectory, pair, tolerance)
             if changed is None:
                 continue
             at = index.get_indexer(pair["example"])
@@ -83,12 +87,13 @@ def _pairs(examples: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     return pairs
 
 
-def _change(trajectory: Trajectory, pair: Mapping[str, Any]) -> np.ndarray | None:
+def _change(trajectory: Trajectory, pair: Mapping[str, Any], tolerance: float) -> np.ndarray | None:
     """Return the change of every example, -1, 0 or 1; None if the model is not comparable."""
     if pair["metric"] not in trajectory.values:
         return None
     before, after = (
-        nearest_checkpoint(trajectory.checkpoints, pair[end]) for end in ("from_tokens", "to_tokens")
+        nearest_checkpoint(trajectory.checkpoints, pair[end], tolerance)
+        for end in ("from_tokens", "to_tokens")
     )
     if before is None or after is None or before == after:
         return None
@@ -97,13 +102,13 @@ def _change(trajectory: Trajectory, pair: Mapping[str, Any]) -> np.ndarray | Non
     return change
 
 
-def nearest_checkpoint(checkpoints: pd.DataFrame, tokens: int) -> int | None:
-    """Return the position of the checkpoint with these training tokens, within `TOLERANCE`, or None.
+def nearest_checkpoint(checkpoints: pd.DataFrame, tokens: int, tolerance: float) -> int | None:
+    """Return the position of the checkpoint with these training tokens, within the tolerance, or None.
 
     `checkpoints` has `step` and `tokens`; 0 tokens is the untrained one (step 0).
     """
     own, steps = (checkpoints[name].to_numpy(float) for name in ("tokens", "step"))
     own = np.where((own == 0) & (steps > 0), np.inf, own)  # trained on an unknown number of tokens
-    distance = np.abs(own - tokens)
-    nearest = int(distance.argmin())
-    return nearest if distance[nearest] <= TOLERANCE * tokens else None
+    order = np.argsort(own, kind="stable")
+    [found] = nearest(np.array([tokens], dtype=float), own[order], tolerance)
+    return int(order[found]) if found >= 0 else None

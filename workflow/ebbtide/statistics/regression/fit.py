@@ -93,7 +93,7 @@ def _regress_task(
     note = reason_for_no_regression(rows, ability.metric, parameters)
     units = units_of_cells(cells["model"], cells["tokens"].to_numpy(dtype=float), places)
     estimates: dict[str, Any] = {name: np.full(3, np.nan) for name in ("estimate", "stderr", "t", "p")}
-    estimates["df"] = max(len(cells) - COEFFICIENTS, 0)
+    estimates["df"] = max(len(cells) - COEFFICIENTS, 0) if units is None else np.nan
     if not note:
         y, design = response_and_design(
             cells["value"].to_numpy(dtype=float), predictors_of(cells, parameters), form

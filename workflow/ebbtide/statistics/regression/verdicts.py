@@ -9,7 +9,8 @@ import pandas as pd
 from ebbtide.metrics.direction import direction_of, sign_of
 from ebbtide.notices import counted, listed
 from ebbtide.statistics.regression.design import Size
-from ebbtide.statistics.replicates import Place, replicates
+from ebbtide.statistics.replicates import Place, common_sizes, replicates
+from ebbtide.statistics.same_tokens import common
 
 NO_SIZES = "no change of the largest model: the sizes of all models are unknown"
 NO_ENDS = "no change of the largest model: it has fewer than two checkpoints with training tokens"
@@ -27,7 +28,7 @@ class Ends(NamedTuple):
         `checkpoint` and `value`.
     runs
         Number of runs; 0: a model without replicates.
-    change_sd
+    seed_change_sd
         Standard deviation of the change over runs; NaN for one.
     note
         Why there is no change, or which runs are left out.
@@ -37,7 +38,7 @@ class Ends(NamedTuple):
     first: dict[str, Any]
     last: dict[str, Any]
     runs: int = 0
-    change_sd: float = np.nan
+    seed_change_sd: float = np.nan
     note: str = ""
 
     @property
@@ -48,7 +49,7 @@ class Ends(NamedTuple):
     def __str__(self) -> str:
         """Name and values in words; empty without a change."""
         of = f", mean of {counted(self.runs, 'run')}" if self.runs else ""
-        sd = f"; sd of the change over runs {self.change_sd:.2g}" if self.runs > 1 else ""
+        sd = f"; sd of the change over runs {self.seed_change_sd:.2g}" if self.runs > 1 else ""
         values = f"{self.first['value']:.3g} → {self.last['value']:.3g}"
         return f"{self.model}{of} ({values}{sd})" if self.model else ""
 
@@ -63,16 +64,18 @@ def verdicts(
     parameters: Size = "non_embedding",
     alpha: float = 0.05,
     places: Mapping[str, Place] | None = None,
+    tolerance: float = 0.0,
 ) -> pd.DataFrame:
     """Return the verdict on each task: one row per task and metric.
 
     `regressions` must be in the standardised form; in the raw form, the slope over tokens is that at N = 1.
-    `places` says which models differ only by seed, as for `regress`.
+    `places` says which models differ only by seed, as for `regress`. Checkpoints of replicates are the same
+    if their training tokens differ by at most the share `tolerance` (`same_tokens`).
 
     decreased
         The largest model is strictly worse at its last checkpoint than at its first trained one. Of
         replicates, the mean counts, at the first and last checkpoint that all runs of the largest size have.
-    runs, change_sd
+    runs, seed_change_sd
         Number of these replicates, and the standard deviation of their changes; empty without.
     consistent
         The interaction has t < 0 and adjusted p < `alpha`: larger models lose more with training. Both rules
@@ -92,7 +95,7 @@ def verdicts(
         sign = sign_of(str(metric))
         term = terms.set_index("term")
         cells = rows[(rows["task"] == task) & (rows["metric"] == metric)]
-        ends = _ends_of_largest(cells, cells[f"parameters_{parameters}"], places)
+        ends = _ends_of_largest(cells, cells[f"parameters_{parameters}"], places, tolerance)
         decreased = sign * ends.change < 0
         tokens: Any = term.loc["tokens"]
         interaction: Any = term.loc["interaction"]
@@ -109,7 +112,7 @@ def verdicts(
                 "last": ends.last["value"],
                 "change": ends.change,
                 "runs": ends.runs or pd.NA,
-                "change_sd": ends.change_sd,
+                "seed_change_sd": ends.seed_change_sd,
                 "decreased": decreased,
                 "tokens_t": tokens["t"],
                 "tokens_p_adjusted": tokens["p_adjusted"],
@@ -125,7 +128,9 @@ def verdicts(
     return table.astype({"runs": "Int64"}) if out else table
 
 
-def _ends_of_largest(cells: pd.DataFrame, size: pd.Series, places: Mapping[str, Place]) -> Ends:
+def _ends_of_largest(
+    cells: pd.DataFrame, size: pd.Series, places: Mapping[str, Place], tolerance: float
+) -> Ends:
     """Return the largest model, or the replicates of the largest size, with first and last checkpoint.
 
     Of several, that with the most runs is taken, then the first by name. There is none if it has one
@@ -136,13 +141,15 @@ def _ends_of_largest(cells: pd.DataFrame, size: pd.Series, places: Mapping[str, 
     if not (size > 0).any() and cells["model"].nunique() > 1:
         return Ends("", NOTHING, NOTHING, note=NO_SIZES)
     recipes = replicates({model: places[model] for model in cells["model"].unique() if model in places})
+    of_model = common_sizes({str(m): float(n) for m, n in size.groupby(cells["model"]).max().items()}, places)
+    size = cells["model"].map(of_model)
     name_of = cells["model"].map(lambda model: recipes.get(model, model))
     runs = cells.groupby(name_of)["model"].nunique()
     name, *others = sorted(name_of[size == size.max()].unique(), key=lambda one: (-runs[one], one))
     largest = cells[name_of == name].sort_values("tokens")
     tied = f"{listed(others)} of the same size not counted" if recipes and others else ""
     if name in recipes.values():
-        ends = _mean_ends(name, largest)
+        ends = _mean_ends(name, largest, tolerance)
     elif len(largest) < 2:
         ends = Ends("", NOTHING, NOTHING, note=NO_ENDS)
     else:
@@ -150,30 +157,30 @@ def _ends_of_largest(cells: pd.DataFrame, size: pd.Series, places: Mapping[str, 
     return ends._replace(note="; ".join(filter(None, (ends.note, tied))))
 
 
-def _mean_ends(name: str, cells: pd.DataFrame) -> Ends:
+def _mean_ends(name: str, cells: pd.DataFrame, tolerance: float) -> Ends:
     """Return the means of replicates at the first and last tokens that all of them have.
 
-    Runs with one checkpoint are left out, and counted in the note.
+    Runs with one checkpoint are left out, and counted in the note. `cells` are in the order of tokens.
     """
-    values = cells.pivot_table(index="tokens", columns="model", values="value", aggfunc="last")
-    several = values.columns[values.notna().sum() > 1]
-    alone = len(values.columns) - len(several)
-    common = values[several].dropna().sort_index()
-    if not len(several) or len(common) < 2:
-        return Ends("", NOTHING, NOTHING, note=NO_COMMON_ENDS.format(runs=len(values.columns)))
+    known = cells.dropna(subset="value").drop_duplicates(["model", "tokens"], keep="last")
+    runs = [rows for _, rows in known.groupby("model")]
+    several = [rows for rows in runs if len(rows) > 1]
+    of = common([rows["tokens"].to_numpy(dtype=float) for rows in several], tolerance) if several else None
+    if of is None or of.shape[1] < 2:
+        return Ends("", NOTHING, NOTHING, note=NO_COMMON_ENDS.format(runs=cells["model"].nunique()))
     first, last = (
-        {
-            "checkpoint": ", ".join(
-                cells.loc[(cells["tokens"] == at) & cells["model"].isin(several), "checkpoint"].unique()
-            ),
-            "value": float(common.loc[at].mean()),
-        }
-        for at in (common.index[0], common.index[-1])
+        pd.DataFrame([rows.iloc[at] for rows, at in zip(several, of[:, end], strict=True)]) for end in (0, -1)
     )
-    note = f"{alone} of {len(values.columns)} runs of {name} have one checkpoint and are left out" * (
-        alone > 0
-    )
-    return Ends(name, first, last, len(several), float((common.iloc[-1] - common.iloc[0]).std()), note)
+    changes = last["value"].to_numpy(dtype=float) - first["value"].to_numpy(dtype=float)
+    alone, count = len(runs) - len(several), len(runs)
+    note = f"{alone} of {count} runs of {name} have one checkpoint and are left out" if alone else ""
+    sd = float(changes.std(ddof=1)) if len(several) > 1 else np.nan
+    return Ends(name, _mean_of(first), _mean_of(last), len(several), sd, note)
+
+
+def _mean_of(cells: pd.DataFrame) -> dict[str, Any]:
+    names = ", ".join(cells["checkpoint"].unique())
+    return {"checkpoint": names, "value": float(cells["value"].mean())}
 
 
 def _verdict(decreased: bool, consistent: bool) -> str:

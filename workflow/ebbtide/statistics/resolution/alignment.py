@@ -13,7 +13,7 @@ import pandas as pd
 
 from ebbtide.statistics.panel import trained_in_order
 from ebbtide.statistics.replicates import Place
-from ebbtide.statistics.runs.pairs import nearest
+from ebbtide.statistics.same_tokens import nearest
 
 Stops = Mapping[tuple[str, str, str], float]  # (model, task, metric) → tokens (or steps) at the end
 

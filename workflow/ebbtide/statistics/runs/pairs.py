@@ -9,6 +9,7 @@ import numpy as np
 from ebbtide.notices import listed
 from ebbtide.statistics.runs.curves import Curve
 from ebbtide.statistics.runs.trend_noise import FEWEST, is_long, trend_window
+from ebbtide.statistics.same_tokens import common
 from ebbtide.study.arms import short_number
 
 
@@ -188,12 +189,10 @@ def _same_examples(curves: Sequence[Curve]) -> tuple[list[Curve], str]:
 
 def _aligned(curves: Sequence[Curve], tolerance: float) -> np.ndarray:
     """Return the indices (runs, K) of the common checkpoints."""
-    rows = np.stack([nearest(curves[0].tokens, curve.tokens, tolerance) for curve in curves])
-    common = (rows >= 0).all(axis=0)
-    if not common.any():
+    rows = common([curve.tokens for curve in curves], tolerance)
+    if not rows.size:
         raise NotComparable("the runs have no checkpoint at the same training tokens")
-    found: np.ndarray = rows[:, common]
-    return found
+    return rows
 
 
 def _arm(name: str, curves: Sequence[Curve], rows: np.ndarray) -> Arm:
@@ -206,16 +205,3 @@ def _arm(name: str, curves: Sequence[Curve], rows: np.ndarray) -> Arm:
         own = (influence - mean for influence in influences)
         within = sum((one @ one.T for one in own), np.zeros_like(within)) / (len(curves) - 1)
     return Arm(name, tokens, values, mean, within)
-
-
-def nearest(base: np.ndarray, tokens: np.ndarray, tolerance: float) -> np.ndarray:
-    """Return the index of the checkpoint nearest to each of `base`, or -1 if none is within the tolerance."""
-    right = np.clip(np.searchsorted(tokens, base), 1, max(len(tokens) - 1, 1))
-    left = right - 1
-    right = np.minimum(right, len(tokens) - 1)
-    nearest = np.where(np.abs(tokens[left] - base) <= np.abs(tokens[right] - base), left, right)
-    distance = np.abs(tokens[nearest] - base)
-    order = np.lexsort((distance, nearest))  # of several that share a checkpoint, the nearest is first
-    repeated = np.zeros(len(base), dtype=bool)
-    repeated[order[1:]] = nearest[order[1:]] == nearest[order[:-1]]
-    return np.where((distance <= tolerance * base) & ~repeated, nearest, -1)

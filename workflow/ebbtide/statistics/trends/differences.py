@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.statistics.multiplicity import adjusted
-from ebbtide.statistics.replicates import Place, replicates
+from ebbtide.statistics.replicates import Place, common_sizes, replicates
 from ebbtide.statistics.runs.pairs import NotComparable
 from ebbtide.statistics.trends.seeds import size_difference
 from ebbtide.statistics.trends.trends import MetricTrend, slope_of
@@ -23,10 +23,10 @@ def difference_table(
 ) -> pd.DataFrame:
     """Slope of the largest minus that of the smallest size, per task, metric and arm; columns `COLUMNS`.
 
-    A size is one model, or the mean over the runs of a recipe: then the error includes seeds, and
-    `source_of_noise` says which noise it contains. Two single models share their bootstrap draws, so the
-    interval is that of the paired difference. Models of unknown size are ignored; tasks with a single size
-    have no row.
+    A size is one model, or the mean over the runs of the recipe that has the most: then the error includes
+    seeds, and `source_of_noise` says which noise it contains. Two single models share their bootstrap draws,
+    so the interval is that of the paired difference. Models of unknown size are ignored; tasks with a single
+    size have no row.
 
     Parameters
     ----------
@@ -44,17 +44,22 @@ def difference_table(
             groups.setdefault((one.task, one.metric, arm), []).append(one)
     rows = []
     for (task, metric, arm), models in groups.items():
-        ordered = sorted(models, key=lambda one: (one.parameters, one.model))
-        if ordered[0].parameters == ordered[-1].parameters:
+        sizes = common_sizes({one.model: one.parameters for one in models}, places)
+        if len(set(sizes.values())) < 2:
             continue
-        small, large = (_size(end, ordered, recipes) for end in (ordered[0], ordered[-1]))
+        ordered = sorted(models, key=lambda one: one.model)
+        ends = [
+            [one for one in ordered if sizes[one.model] == size]
+            for size in (min(sizes.values()), max(sizes.values()))
+        ]
+        small, large = _of_most_runs(ends[0], recipes), _of_most_runs(ends[1][::-1], recipes)
         rows.append(
             {
                 "task": task,
                 "metric": metric,
                 "smallest": small[0],
                 "largest": large[0],
-                "n": len(ordered[0].examples),
+                "n": len(small[1][0].examples),
                 "slope_smallest": _mean(small[1]),
                 "slope_largest": _mean(large[1]),
                 "arm": arm,
@@ -69,10 +74,13 @@ def difference_table(
 _Size = tuple[str, list[MetricTrend]]  # name of a size, and its runs
 
 
-def _size(end: MetricTrend, models: Sequence[MetricTrend], recipes: Mapping[str, str]) -> _Size:
-    recipe = recipes.get(end.model)
-    runs = [one for one in models if recipe and recipes.get(one.model) == recipe]
-    return (str(recipe), runs) if len(runs) > 1 else (end.model, [end])
+def _of_most_runs(models: Sequence[MetricTrend], recipes: Mapping[str, str]) -> _Size:
+    """Of models of one size, return the recipe with the most runs, or else the first model."""
+    runs: dict[str, list[MetricTrend]] = {}
+    for one in models:
+        runs.setdefault(recipes.get(one.model, one.model), []).append(one)
+    name = max(runs, key=lambda one: len(runs[one]))
+    return name if len(runs[name]) > 1 else runs[name][0].model, sorted(runs[name], key=lambda one: one.model)
 
 
 def _of_models(small: _Size, large: _Size, alpha: float) -> dict[str, object]:

@@ -11,11 +11,13 @@ import pandas as pd
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.runs.curves import Curve, curve_of
 from ebbtide.statistics.runs.pairs import NotComparable, arm_of
+from ebbtide.statistics.same_tokens import common
 from ebbtide.statistics.trends.recipe_mean import recipe_mean
 
 COLUMNS = (
     *("recipe", "task", "metric", "tokens", "runs", "models", "n", "value", "low", "high"),
     *("low_seeds", "high_seeds", "low_examples", "high_examples", "sd_runs"),
+    "note",
 )
 ENDS = ("low", "high")
 RunCurve = tuple[str, str, int, Curve]  # task, metric, number of examples
@@ -33,12 +35,14 @@ def run_curves(
 
 
 def seed_curve_table(
-    curves: Sequence[RunCurve], recipes: Mapping[str, str], alpha: float = 0.05
+    curves: Sequence[RunCurve], recipes: Mapping[str, str], alpha: float = 0.05, tolerance: float = 0.0
 ) -> pd.DataFrame:
     """Return one row per recipe, task, metric and common checkpoint, columns `COLUMNS`.
 
-    Recipes whose runs have no common tokens, or other examples, have no rows. Intervals at 1 - alpha are
-    those of `recipe_mean`: of other seeds on these examples, of these runs on other examples, and of both.
+    Tokens are common if they differ by at most the share `tolerance` (`same_tokens`); `tokens` are those of
+    the first run. A recipe whose runs have no common tokens, or other examples, has one row without numbers,
+    whose `note` says so. Intervals at 1 - alpha are those of `recipe_mean`: of other seeds on these examples,
+    of these runs on other examples, and of both.
     """
     groups: dict[tuple[str, str, str], list[Curve]] = {}
     examples: dict[tuple[str, str, str], int] = {}
@@ -46,33 +50,32 @@ def seed_curve_table(
         key = (recipes[curve.model], task, metric)
         groups.setdefault(key, []).append(curve)
         examples[key] = n
-    rows = [
-        row for key, runs in groups.items() if len(runs) > 1 for row in _rows(key, runs, examples[key], alpha)
-    ]
+    rows = [row for key, runs in groups.items() for row in _rows(key, runs, examples[key], alpha, tolerance)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _rows(
-    key: tuple[str, str, str], runs: Sequence[Curve], n: int, alpha: float
+    key: tuple[str, str, str], runs: Sequence[Curve], n: int, alpha: float, tolerance: float
 ) -> Iterator[dict[str, object]]:
-    recipe, task, metric = key
+    place = dict(zip(("recipe", "task", "metric"), key, strict=True))
+    names = ", ".join(curve.model for curve in runs)
     try:
-        arm = arm_of(recipe, runs, 0.0)
-    except NotComparable:
+        if len(runs) < 2:
+            raise NotComparable(f"only {names} has examples with this metric")
+        arm = arm_of(key[0], runs, tolerance)
+    except NotComparable as error:
+        yield place | {"runs": len(runs), "models": names, "n": n, "note": str(error)}
         return
     df = min(curve.df for curve in runs)
-    names = ", ".join(curve.model for curve in runs)
-    for at, tokens in enumerate(arm.tokens):
+    first = common([curve.tokens for curve in runs], tolerance)[0]
+    for at, tokens in enumerate(runs[0].tokens[first]):
         mean = recipe_mean(arm, at, df)
         ends = zip(
             ("", "_seeds", "_examples"),
             (mean.interval(alpha), mean.over_seeds(alpha), mean.over_examples(alpha)),
             strict=True,
         )
-        yield {
-            "recipe": recipe,
-            "task": task,
-            "metric": metric,
+        yield place | {
             "tokens": tokens,
             "runs": arm.runs,
             "models": names,
@@ -80,4 +83,5 @@ def _rows(
             "value": mean.value,
             **{f"{end}{name}": value for name, two in ends for end, value in zip(ENDS, two, strict=True)},
             "sd_runs": float(np.sqrt(mean.between)),
+            "note": "",
         }
