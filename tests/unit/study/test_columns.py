@@ -16,6 +16,7 @@ from ebbtide.exchange import tidy
 from ebbtide.metrics.calibration import reliability_table
 from ebbtide.notices import COLUMNS as NOTICES
 from ebbtide.report import outcomes
+from ebbtide.report.cost.tables import COST, PROVENANCE
 from ebbtide.scoring.documents import LOSSES
 from ebbtide.statistics.alarms import alarms, not_compared
 from ebbtide.statistics.flips.changes import GROUPS
@@ -78,6 +79,8 @@ WRITTEN = {
     "exponents.tsv": laws.EXPONENTS,
     "tradeoff.tsv": laws.TRADEOFF,
     "curves.tsv": laws.CURVES,
+    "provenance.tsv": PROVENANCE,
+    "cost.tsv": COST,
     "outcomes.tsv": outcomes.COLUMNS,
     "notices.tsv": NOTICES,
     "examples.parquet": tidy.SCHEMA.names,
