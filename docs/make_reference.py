@@ -92,10 +92,13 @@ def _columns(table: Table) -> Iterator[str]:
     key = f" Key: {', '.join(f'`{name}`' for name in table.key)}." if table.key else ""
     yield from (f"One row is {_escaped(table.row)}.{key}", "")
     if table.like:
-        yield f"The columns are those of [`{table.like}`](#{section_of(table.like)})."
+        more = ", and these" if table.own else ""
+        yield from (f"The columns are those of [`{table.like}`](#{section_of(table.like)}){more}.", "")
+    columns = table.columns[-table.own :] if table.own else () if table.like else table.columns
+    if not columns:
         return
     yield from ("| column | description | unit | missing |", "|---|---|---|---|")
-    for column in table.columns:
+    for column in columns:
         about = _escaped(column.about) + (" (in some files)" if column.optional else "")
         yield f"| `{column.name}` | {about} | {_escaped(column.unit)} | {_escaped(column.missing)} |"
 

@@ -29,7 +29,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, by its file in `results/{study}` or its whole path; `like` has another one's columns."""
+    """A table, by its file in `results/{study}` or its whole path.
+
+    `columns` begin with those of `like`, another table; the last `own` of them are its own.
+    """
 
     stage: str
     file: str
@@ -37,6 +40,7 @@ class Table:
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     like: str = ""
+    own: int = 0
 
     def difference(self, names: Sequence[str]) -> str:
         """Return the first difference of the columns of a file from those described; empty without any."""
@@ -74,8 +78,12 @@ def documented_tables() -> list[Table]:
 
 def _with_likes(tables: Mapping[str, Table]) -> Iterator[Table]:
     for table in tables.values():
-        other = tables[table.like] if table.like else table
-        yield replace(table, row=table.row or other.row, key=table.key or other.key, columns=other.columns)
+        if other := tables.get(table.like):
+            columns = (*other.columns, *table.columns)
+            row, key = table.row or other.row, table.key or other.key
+            yield replace(table, row=row, key=key, columns=columns, own=len(table.columns))
+        else:
+            yield table
 
 
 def _as_mapping(of: Any) -> dict[str, Any]:
