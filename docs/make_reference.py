@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference/ from the schemas of YAML files and the help of the commands.
+"""Write the pages of docs/reference/: keys of YAML files, columns of tables, help of the commands.
 
     make reference
 
@@ -18,6 +18,8 @@ import yaml
 from ebbtide.cli import VERBS
 from ebbtide.cli import main as run_verb
 from ebbtide.schema import load_schema
+from ebbtide.study.columns import Table, documented_tables
+from ebbtide.study.outputs import section_of
 
 Schema = Mapping[str, Any]
 
@@ -55,8 +57,50 @@ def pages() -> dict[str, str]:
         schema = load_schema(name)
         lines = [f"# {title}", "", about, "", *_table(schema, schema), *_sections(schema, schema, "")]
         found[f"{page}.md"] = "\n".join(lines).rstrip() + "\n" + MADE
+    found["tables.md"] = _tables()
     found["commands.md"] = _commands()
     return found
+
+
+ABOUT_TABLES = """# Tables
+
+The columns of every table, by stage. [Outputs](../outputs.md) says what a study has.
+
+* A value that is unknown or undefined is missing: null in Parquet, an empty field in TSV and CSV, never 0.
+  The column *missing* says when; without an entry, there always is a value.
+* `inf` is a number without bound, as described.
+* Values, changes and slopes are those of the metric as it is: an increase of a loss is a deterioration. The
+  unit *of the metric* is in [metrics](../metrics.md).
+* Intervals are at 1 − alpha. Captions in the report have the tests and their assumptions.
+* `{…}` in the name of a column stands for several columns. Columns *in some files* depend on the task or on
+  the study.
+"""
+
+
+def _tables() -> str:
+    lines, stage = [ABOUT_TABLES], ""
+    for table in documented_tables():
+        if table.stage != stage:
+            stage = table.stage
+            lines += [f"## {stage}", ""]
+        lines += [f"### `{table.file}`", "", *_columns(table), ""]
+    return "\n".join(lines).rstrip() + "\n" + MADE
+
+
+def _columns(table: Table) -> Iterator[str]:
+    """Yield the text of the section of a table."""
+    key = f" Key: {', '.join(f'`{name}`' for name in table.key)}." if table.key else ""
+    yield from (f"One row is {_escaped(table.row)}.{key}", "")
+    if table.like:
+        more = ", and these" if table.own else ""
+        yield from (f"The columns are those of [`{table.like}`](#{section_of(table.like)}){more}.", "")
+    columns = table.columns[-table.own :] if table.own else () if table.like else table.columns
+    if not columns:
+        return
+    yield from ("| column | description | unit | missing |", "|---|---|---|---|")
+    for column in columns:
+        about = _escaped(column.about) + (" (in some files)" if column.optional else "")
+        yield f"| `{column.name}` | {about} | {_escaped(column.unit)} | {_escaped(column.missing)} |"
 
 
 def _table(schema: Schema, root: Schema) -> Iterator[str]:

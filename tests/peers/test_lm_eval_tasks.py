@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from ebbtide.errors import CellError, TaskError
-from ebbtide.scoring.documents import score_documents
+from ebbtide.scoring.documents import DOCUMENTS, score_documents
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.rolling import rolling_windows
 from ebbtide.scoring.scorer import Scorer
-from ebbtide.tables import DOCUMENTS, REQUESTS, write_parquet
+from ebbtide.tables import REQUESTS, write_parquet
 from ebbtide.tasks.lm_eval.freeze import requests_of
 from ebbtide.tasks.lm_eval.results import results_of
 from real_models import smollm2

@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.errors import CellError
+from ebbtide.scoring.documents import DOCUMENTS, LOSSES
 from ebbtide.tables import (
     CELL,
-    DOCUMENTS,
     FOOTER,
-    LOSSES,
     METRICS,
     REQUESTS,
     TOKENS,

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import tiny
+from described import undescribed
 from ebbtide.tables import CELL, METRICS, read_footer
 from lm_eval_files import curve_lines, write_run
 from workspace import ROOT, Workspace
@@ -198,6 +199,7 @@ def test_export_for_other_tools(study: Workspace) -> None:
     examples = pd.read_parquet(out / "examples.parquet")
     assert set(examples["task"]) == set(NAMES)
     assert len(pd.read_csv(out / "metrics.csv")) == len(metrics(study))
+    assert not undescribed(study.path / "results/kinds") and not undescribed(out)
     bins = pd.read_csv(out / "reliability.csv")
     assert set(bins["task"]) == {"choices", "yes_or_no.cloze", "yes_or_no.choice"}
 
@@ -264,6 +266,7 @@ def test_a_study_of_imported_results_alone(study: Workspace, tmp_path: Path) -> 
     assert "questions" in set(tables["example_model"]["task"])
     notices = read_footer(tmp_path / "results/old/metrics.parquet", METRICS)["notices"]
     assert any("tables of published numbers are means" in notice["detail"] for notice in notices)
+    assert not undescribed(tmp_path / "results/old")
     assert workspace.planned() == {}
 
 
@@ -283,6 +286,7 @@ def test_a_study_of_losses_alone_is_whole(study: Workspace, tmp_path: Path) -> N
     assert "documents" in (tmp_path / "results/losses/summary.txt").read_text()
     regressions = pd.read_csv(tmp_path / "results/losses/regressions.tsv", sep="\t")
     assert set(regressions["metric"]) == {"loss"}
+    assert not undescribed(tmp_path / "results/losses")
     assert set(regressions["note"]) == {
         "no regression: one model size only, but the regression is over sizes; see summary.txt for the trend "
         "of each model"

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from described import problems_of, undescribed
 from workspace import ROOT, Workspace
 
+CELLS = "results/scores/{model}/{checkpoint}/{task}.parquet"
+REQUESTS, PREVIEW = "resources/tasks/{task}.parquet", "resources/tasks/{task}.preview.tsv"
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
 
 
@@ -25,7 +28,7 @@ def test_a_run_makes_what_is_registered_and_nothing_else(finished_study) -> None
     """Tables of a stage that no rule file registers would be made, and listed nowhere."""
     page = (ROOT / "docs/outputs.md").read_text()
     listed = set()
-    for path in re.findall(r"\| `results/\{study\}/([^`]*)`", page):
+    for path in re.findall(r"\| \[?`results/\{study\}/([^`]*)`", page):
         alternatives = re.search(r"\{(pdf,png)\}", path)
         listed |= {path.replace("{pdf,png}", form) for form in ("pdf", "png")} if alternatives else {path}
     results = finished_study.path / "results/small"
@@ -35,6 +38,13 @@ def test_a_run_makes_what_is_registered_and_nothing_else(finished_study) -> None
     made = {name for name in made if not (name.startswith(parts) or Path(name).name.startswith("."))}
     assert made <= listed
     assert {"alarms.tsv", "figures/heat.png", "table.tex"} <= made
+
+
+def test_the_tables_of_a_run_are_as_described(finished_study) -> None:
+    assert not undescribed(finished_study.path / "results/small")
+    for name in (CELLS, REQUESTS, PREVIEW):
+        files = list(finished_study.path.glob(re.sub(r"\{.*?\}", "*", name)))
+        assert files and not [problem for file in files for problem in problems_of(file, name)]
 
 
 def test_reading_the_workflow_writes_a_small_cache_only(study) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from described import undescribed
 from ebbtide.tables import read_tsv
 from workspace import Workspace
 
@@ -67,6 +68,7 @@ def test_the_sentence_of_a_comparison_is_in_the_summary(study: Workspace) -> Non
     assert "note     defaulted: Arms are compared with base, the first." in summary
     assert (results / "figures/run_matrix.png").read_bytes().startswith(b"\x89PNG")
     assert set(read_tsv(results / "seeds.tsv")["runs"]) == {2}
+    assert not undescribed(results)
     judged = read_tsv(results / "verdicts.tsv")  # of replicates, not of a largest model
     assert set(judged["model"]) == {"base 70M"} and set(judged["runs"]) == {2}
     assert judged["seed_change_sd"].abs().max() < 1e-9 and judged["change"].round(6).tolist() == [

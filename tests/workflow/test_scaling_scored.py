@@ -1,11 +1,13 @@
 """Scaling laws on runs scored here: the table of runs, the words at the end, the checks of the config."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from described import undescribed
 from ebbtide.errors import ConfigError, ScalingError
 from ebbtide.figures.scaling import (
     plot_error_of_loss,
@@ -29,6 +31,7 @@ from ebbtide.statistics.scaling_laws.subset import chance_of_errors
 from ebbtide.statistics.scaling_laws.summary import Source, summarise
 from ebbtide.statistics.scaling_laws.trends import CURVES, curves, exponents, tradeoff
 from ebbtide.study.load import read_study
+from ebbtide.tables import write_tsv
 from workspace import Workspace, write_small_study
 
 SIZES = {"d8": 5224, "d16": 15264, "d32": 42816, "d64": 184768}
@@ -255,7 +258,7 @@ def test_a_solved_task_is_said_and_the_bounded_law_predicts_it(solved_sets: list
     assert 4 * of_sigmoid["sigma"].iloc[0] < of_error["sigma"].iloc[0]
 
 
-def test_every_table_says_which_predictions_are_impossible(solved_sets: list[TrainSet]):
+def test_every_table_says_which_predictions_are_impossible(solved_sets: list[TrainSet], tmp_path: Path):
     lines = curves(solved_sets, ["err_avg"])
     below = lines["value"] < 0
     assert below.any() and (lines.loc[below, "law"] == "error").all()
@@ -272,6 +275,16 @@ def test_every_table_says_which_predictions_are_impossible(solved_sets: list[Tra
     [sigmoid] = tried[(tried["group"] == "law") & (tried["model"] == "d64-m20")].iloc[-1:].to_dict("records")
     assert (sigmoid["quantity"], sigmoid["note"]) == ("err_avg", "") and sigmoid["predicted"] > 0
     assert tried.loc[tried["predicted"] < 0, "note"].str.contains("outside 0 to 1").all()
+    written = {"predictions": predictions(solved_sets), "fits": fits_table(solved_sets)}
+    written |= {
+        "curves": lines,
+        "tradeoff": traded,
+        "sensitivity": tried,
+        "exponents": exponents(solved_sets),
+    }
+    for name, table in written.items():
+        write_tsv(table, tmp_path / f"{name}.tsv")
+    assert not undescribed(tmp_path)
 
 
 def test_the_words_compare_both_laws_of_the_error(solved_sets: list[TrainSet]):

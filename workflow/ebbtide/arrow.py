@@ -37,7 +37,7 @@ def digests(table: pa.Table) -> tuple[str, dict[str, str]]:
     return whole.hexdigest(), of_columns
 
 
-def array_of(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
+def array_of(values: Sequence[Any] | npt.NDArray[Any], type_: pa.DataType) -> pa.Array:
     """Convert Python values, none of them missing, to an Arrow array of text, numbers or booleans.
 
     Raises `TypeError` for values that cannot be converted without loss.
@@ -93,9 +93,72 @@ def arrow_of(columns: Columns) -> pa.Table:
 def floats_of(values: npt.NDArray[Any]) -> pa.Array:
     """Convert floats to Arrow, where NaN is missing, as it is when a data frame is converted."""
     plain = np.ascontiguousarray(values, dtype=np.float64)
-    missing = np.isnan(plain)
+    return masked(array_of(plain, pa.float64()), np.isnan(plain))
+
+
+def masked(array: pa.Array, missing: npt.NDArray[np.bool_]) -> pa.Array:
+    """Return an array without missing values with those of `missing` masked."""
     valid = _bits_of(~missing) if missing.any() else None
-    return pa.Array.from_buffers(pa.float64(), len(plain), [valid, pa.py_buffer(plain)])
+    return pa.Array.from_buffers(array.type, len(array), [valid, *array.buffers()[1:]])
+
+
+def filled(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column of whole numbers in which missing ones are 0."""
+    parts = []
+    for chunk in column.chunks:
+        valid, values = chunk.buffers()
+        found = np.frombuffer(values, np.int64)[chunk.offset : chunk.offset + len(chunk)]
+        parts.append(np.where(_flags(valid, chunk), found, 0) if chunk.null_count else found)
+    return array_of(np.concatenate(parts), pa.int64())
+
+
+def unknown_counts(columns: "Mapping[str, Any] | pd.DataFrame") -> dict[str, npt.NDArray[np.bool_]]:
+    """Return where counts of a table are unknown, by column. They are 0 in memory and missing on disk.
+
+    Training tokens are also 0 at step 0, which is untrained, and examples where a value is undefined. A table
+    without steps or without values is not judged in these columns.
+    """
+    found = {}
+    for name in map(str, columns):
+        if name.startswith("parameters"):
+            known = np.ones(len(columns[name]), dtype=bool)
+        elif name == "tokens" and "step" in columns:
+            known = np.asarray(columns["step"], dtype=float) > 0
+        elif name == "n" and "value" in columns:
+            known = ~np.isnan(np.asarray(columns["value"], dtype=float))
+        else:
+            continue
+        found[name] = known & (np.asarray(columns[name], dtype=float) == 0)
+    return found
+
+
+def with_missing_counts(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table for readers outside Ebbtide, in which unknown counts are missing."""
+    masks = {name: missing for name, missing in unknown_counts(frame).items() if missing.any()}
+    return frame.assign(**{name: frame[name].astype("Int64").mask(where) for name, where in masks.items()})
+
+
+def metrics_on_disk(table: pa.Table) -> pa.Table:
+    """Mask unknown counts of a table of metrics, and add `group`: of `accuracy[part=1]` it is `part=1`."""
+    names = [name for name in table.column_names if _is_number(table.schema.field(name).type)]
+    counts = {name: numbers(table.column(name)) for name in names}
+    for name, missing in unknown_counts(counts).items():
+        column = masked(array_of(counts[name], pa.int64()), missing)
+        table = table.set_column(table.column_names.index(name), name, column)
+    groups = [metric.partition("[")[2].removesuffix("]") for metric in table.column("metric").to_pylist()]
+    column = masked(
+        array_of(groups, pa.large_string()), np.array([not group for group in groups], dtype=bool)
+    )
+    return table.add_column(table.column_names.index("metric") + 1, "group", column)
+
+
+def metrics_in_memory(table: pa.Table) -> pa.Table:
+    """Undo `metrics_on_disk`; a table of an earlier version is unchanged."""
+    for name in unknown_counts(dict.fromkeys(table.column_names, ())):
+        column = table.column(name)
+        if column.null_count and pa.types.is_int64(column.type):
+            table = table.set_column(table.column_names.index(name), name, filled(column))
+    return table.drop_columns(["group"]) if "group" in table.column_names else table
 
 
 def lengths(column: pa.ChunkedArray) -> list[str]:
@@ -252,6 +315,10 @@ def _numpy_type(type_: pa.DataType) -> np.dtype[Any]:
         return np.dtype(bool)
     kind = "f" if pa.types.is_floating(type_) else "i" if pa.types.is_signed_integer(type_) else "u"
     return np.dtype(f"{kind}{type_.bit_width // 8}")
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
 
 
 def _is_plain(type_: pa.DataType) -> bool:

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebbtide.arrow import MANY, array_of, converted, digests, first_repeat
+from ebbtide.arrow import (
+    MANY,
+    array_of,
+    converted,
+    digests,
+    first_repeat,
+    metrics_in_memory,
+    metrics_on_disk,
+    unknown_counts,
+    with_missing_counts,
+)
 from ebbtide.errors import CellError, first_line
 from ebbtide.files import atomic, canonical_json, kind_in_place
 from ebbtide.texts import from_sheets, write_sheet
@@ -36,10 +46,11 @@ TEXTS = (
 
 @dataclass(frozen=True)
 class Schema:
-    """Required columns of a table (name → allowed Arrow types) and the columns that identify a row.
+    """Required columns of a table (name → allowed Arrow types), and `key`, those that identify a row.
 
     `optional` columns are absent in files of earlier versions. `remedy` is for a file that cannot be used,
     `missing` for one that does not exist. Some columns of `partial` tables can be read without the others.
+    `on_disk` converts a table before it is written, `in_memory` after it was read.
     """
 
     kind: str
@@ -49,6 +60,8 @@ class Schema:
     missing: str = "run snakemake to make it"
     optional: Mapping[str, tuple[pa.DataType, ...]] = field(default_factory=dict)
     partial: bool = False
+    on_disk: Callable[[pa.Table], pa.Table] | None = None
+    in_memory: Callable[[pa.Table], pa.Table] | None = None
 
 
 TEXT = (pa.string(), pa.large_string())
@@ -107,29 +120,6 @@ TOKENS = Schema(
     missing="score the requests again, with --per-token",
 )
 
-DOCUMENTS = Schema(
-    kind="documents",
-    columns={"document": TEXT + INTEGER, "text": TEXT},
-    key=("document",),
-    remedy="give a Parquet file with one row per document and the columns document and text",
-    missing="correct the path",
-)
-
-LOSSES = Schema(
-    kind="losses",
-    columns={
-        "document": TEXT + INTEGER,
-        "loglikelihood": REAL,  # nats, summed over the document
-        "tokens": INTEGER,
-        "bytes": INTEGER,
-        "words": INTEGER,
-        "windows": INTEGER,  # pieces that were scored separately, as the document exceeds the window
-    },
-    key=("document",),
-    remedy="delete the file and score the documents again",
-    missing="score the documents again",
-)
-
 METRICS = Schema(
     kind="metrics",
     columns={
@@ -151,6 +141,8 @@ METRICS = Schema(
     },
     key=("model", "checkpoint", "task", "metric"),
     remedy="delete the file and run snakemake",
+    on_disk=metrics_on_disk,
+    in_memory=metrics_in_memory,
 )
 
 EXAMPLES = Schema(
@@ -204,6 +196,7 @@ def write_parquet(
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
     _check_columns(table, schema, str(path))
+    table = schema.on_disk(table) if schema.on_disk else table
     sha256, of_columns = digests(table)
     record = {"kind": schema.kind, "content_sha256": sha256, **(footer or {})}
     if schema.partial:
@@ -253,16 +246,17 @@ def read_parquet(
     if wanted and known is not None:
         columns = {name: types for name, types in schema.columns.items() if wanted(name)}
         schema = replace(schema, columns=columns, key=())
+    stored, table = table, schema.in_memory(table) if schema.in_memory else table
     _check_columns(table, schema, str(path), remedy)
     expected = known or {"": (record or {}).get("content_sha256")}
-    found = {} if record is None else digests(table)[1] if known else {"": content_sha256(table)}
+    found = {} if record is None else digests(stored)[1] if known else {"": content_sha256(stored)}
     for name, sha256 in found.items():
         if sha256 != expected.get(name):
             what = f"the column {name!r} has" if name else "the rows have"
             raise CellError(
                 f"{path}: {what} the sha256 {sha256}, the footer has {expected.get(name)}{remedy}."
             )
-    return table.select(names)
+    return table.select([name for name in names if name in table.column_names])
 
 
 def read_frame(path: str | Path, schema: Schema) -> "pd.DataFrame":
@@ -271,21 +265,27 @@ def read_frame(path: str | Path, schema: Schema) -> "pd.DataFrame":
 
 
 def write_tsv(frame: "pd.DataFrame", path: str | Path) -> None:
-    """Write a small table as TSV, atomically, without formulas; missing values are empty, 10 digits."""
+    """Write a small table as TSV, atomically, without formulas; missing values are empty, 10 digits.
+
+    Unknown counts are missing, too (`arrow.unknown_counts`).
+    """
     with atomic(path) as temporary:
-        write_sheet(frame, temporary, "\t", "%.10g")
+        write_sheet(with_missing_counts(frame), temporary, "\t", "%.10g")
 
 
 def read_tsv(path: str | Path) -> "pd.DataFrame":
     """Read a table of `write_tsv`. Only an empty field is missing: a task may be called `NA` or `7`.
 
-    An empty field is an empty text in a column of `TEXTS`, and NaN in any other.
+    An empty field is an empty text in a column of `TEXTS`, 0 in an unknown count, and NaN in any other.
     """
     import pandas as pd
 
-    types = dict.fromkeys(TEXTS, str)
-    table = pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=[""])
-    return from_sheets(table.fillna({name: "" for name in TEXTS if name in table}))
+    table = pd.read_csv(
+        path, sep="\t", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""]
+    )
+    counts = [name for name in unknown_counts(table) if table[name].isna().any()]
+    table = table.fillna({name: "" for name in TEXTS if name in table} | dict.fromkeys(counts, 0))
+    return from_sheets(table.astype(dict.fromkeys(counts, "int64")))
 
 
 def _opened(path: str | Path, schema: Schema) -> pq.ParquetFile:
@@ -315,10 +315,9 @@ def _record(metadata: dict[bytes, bytes], path: str | Path, schema: Schema) -> d
 
 def _converted(table: pa.Table, schema: Schema) -> pa.Table:
     """Convert the columns of a schema to the types that it allows, where this is possible without loss."""
-    for name, types in schema.columns.items():
-        if name in table.column_names:
-            column = converted(table.column(name), types)
-            table = table.set_column(table.column_names.index(name), name, column)
+    for index, name in enumerate(table.column_names):
+        if types := schema.columns.get(name):
+            table = table.set_column(index, name, converted(table.column(name), types))
     return table
 
 

@@ -19,12 +19,12 @@ from ebbtide.corpus.words import VOCABULARY
 from ebbtide.errors import CheckpointError, ConfigError, ScoringError
 from ebbtide.logs import log
 from ebbtide.scoring import memory
-from ebbtide.scoring.documents import score_documents
+from ebbtide.scoring.documents import LOSSES, score_documents
 from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.rescore import largest_difference
 from ebbtide.scoring.scorer import Scorer
-from ebbtide.tables import CELL, LOSSES, TOKENS, read_footer, read_frame
+from ebbtide.tables import CELL, TOKENS, read_footer, read_frame
 from scoring_reference import plain
 
 SETTINGS = {"encoding": "harness", "bos": "tokenizer", "truncation": "left", "max_length": None}

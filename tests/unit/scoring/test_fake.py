@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import tiny
 from ebbtide.errors import ConfigError, ScoringError
-from ebbtide.scoring.documents import score_documents
+from ebbtide.scoring.documents import DOCUMENTS, LOSSES, score_documents
 from ebbtide.scoring.encoding import ENCODINGS, encode
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.fake import FakeScorer
 from ebbtide.scoring.scorer import BACKENDS, Scorer
-from ebbtide.tables import CELL, DOCUMENTS, LOSSES, read_footer
+from ebbtide.tables import CELL, read_footer
 from scoring_reference import score_rolling
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)

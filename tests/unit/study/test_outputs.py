@@ -35,7 +35,8 @@ def test_the_page_lists_everything_with_its_condition() -> None:
         "## alarms",
         "## laws",
     ]
-    assert "| `results/{study}/alarms.tsv` | drops | cells scored |" in page
-    assert "| `results/{study}/fits.tsv` | fits | section `laws:` |" in page
+    table = "| [`results/{study}/alarms.tsv`](reference/tables.md#alarmstsv) | drops | cells scored |"
+    assert table in page
+    assert "| [`results/{study}/fits.tsv`](reference/tables.md#fitstsv) | fits | section `laws:` |" in page
     assert "| `results/{study}/figures/alarms.{pdf,png}` | drops, drawn | all |" in page
     assert "results/mine" not in page

@@ -59,6 +59,7 @@ class ExamplesOnDisk:
             known |= {names[name]: found[name] for name in new}
         clusters = examples["cluster"].map(names).fillna(examples["cluster"])
         renamed = examples.assign(example=examples["example"].map(names), cluster=clusters)
+        renamed = renamed[[*EXAMPLES.columns, *(name for name in renamed if name not in EXAMPLES.columns)]]
         place = cell.checkpoint.columns()
         path = numbered_table(self._examples, self._cells)
         write_parquet(renamed, path, EXAMPLES, {"place": place, "requests": {cell.task: texts_record(found)}})

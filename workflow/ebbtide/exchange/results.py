@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 
+from ebbtide.arrow import metrics_on_disk
 from ebbtide.cells.cell import read_cell
 from ebbtide.cells.validity import check_rows
 from ebbtide.exchange.export import Exported, export_checkpoint
@@ -63,7 +65,8 @@ def export_results(metrics: str | Path, cells: Sequence[CellFiles], to: Path) ->
     Raises `CellError` for a table or cell that is missing, damaged, or not the one expected.
     """
     table = read_frame(metrics, METRICS)
-    write_metrics_csv(table, to / "metrics.csv")
+    stored = metrics_on_disk(pa.Table.from_pandas(table, preserve_index=False))
+    write_metrics_csv(stored.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), to / "metrics.csv")
     tasks = list(dict.fromkeys(cell.task for cell in cells))
     by_task = sorted(cells, key=lambda cell: tasks.index(cell.task))  # requests are read once for each task
     examples = write_examples(read_examples([vars(cell) for cell in by_task]), to / "examples.parquet")

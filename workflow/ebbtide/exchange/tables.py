@@ -77,7 +77,7 @@ def table_rows(table: pd.DataFrame, given: Specification, source: str) -> tuple[
         metric=metric.map(renamed) if "metric" in columns else renamed[str(metric)],
         value=_numbers(rows, columns["value"], source, gaps=False),
         stderr=_numbers(rows, columns["stderr"], source) if "stderr" in columns else np.nan,
-        n=_counts(rows, columns["n"], source) if "n" in columns else 0,
+        n=_counts(rows, columns["n"], source, gaps=True) if "n" in columns else 0,
         source="imported",
     )
     guessed = [given.chance(t, m) for t, m in zip(frame["task"], frame["metric"], strict=True)]
@@ -110,7 +110,7 @@ def _checkpoint_columns(
     resolved = [known[key].row.columns() for key in zip(model, when, strict=True)]
     columns_of = {name: [row[name] for row in resolved] for name in resolved[0]}
     if "tokens" in columns:
-        columns_of["tokens"] = list(_counts(rows, columns["tokens"], source))
+        columns_of["tokens"] = list(_counts(rows, columns["tokens"], source, gaps=True))
     return columns_of, list(known.values())
 
 
@@ -133,9 +133,10 @@ def _numbers(rows: pd.DataFrame, column: str, source: str, *, gaps: bool = True)
     return found
 
 
-def _counts(rows: pd.DataFrame, column: str, source: str) -> "np.ndarray[Any, Any]":
-    """A column of whole numbers of at least 0. Raises `CellError` naming the row."""
-    found = _numbers(rows, column, source, gaps=False)
+def _counts(rows: pd.DataFrame, column: str, source: str, *, gaps: bool = False) -> "np.ndarray[Any, Any]":
+    """A column of whole numbers of at least 0; with `gaps`, an empty one is 0. Raises `CellError`."""
+    found = _numbers(rows, column, source, gaps=gaps)
+    found = np.nan_to_num(found) if gaps else found
     wrong = (found < 0) | (found != np.floor(found))
     if wrong.any():
         row = rows[wrong].iloc[0]

@@ -59,6 +59,8 @@ def examples_of(of: Mapping[str, Any], cell: pa.Table, requests: pa.Table) -> pa
         raise CellError(
             f"{of['model']}/{of['checkpoint']}/{of['task']}: cell and requests have different rows."
         )
+    if of["tokens"] == 0 and of["step"] > 0:
+        of = {**of, "tokens": None}  # unknown
     columns = {}
     for field in SCHEMA:
         source = "tokens" if field.name == "continuation_tokens" else field.name

@@ -12,11 +12,11 @@ from ebbtide.checkpoints.weight_files import weight_files
 from ebbtide.errors import ScoringError
 from ebbtide.jobs.checked import write_checked_cell
 from ebbtide.logs import log
-from ebbtide.scoring.documents import score_documents
+from ebbtide.scoring.documents import LOSSES, score_documents
 from ebbtide.scoring.engine import import_backend, load_scorer, score_requests
 from ebbtide.scoring.scorer import FAKE, Scorer, backend_identity
 from ebbtide.scoring.version import SCORING_VERSION
-from ebbtide.tables import LOSSES, TOKENS, write_parquet
+from ebbtide.tables import TOKENS, write_parquet
 
 
 def score_requests_file(
@@ -100,7 +100,7 @@ def score_documents_file(
     max_length: int | None = None,
     offload: bool = False,
 ) -> Mapping[str, Any]:
-    """Compute the loss of every document and write the table (`tables.LOSSES`); return its footer."""
+    """Compute the loss of every document and write the table (`documents.LOSSES`); return its footer."""
     directory, scorer = _load(model, dtype, backend, threads, offload=offload)
     losses = score_documents(scorer, documents, context=context, max_length=max_length)
     weights, tokenizer = identities(directory)

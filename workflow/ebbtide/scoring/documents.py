@@ -21,8 +21,31 @@ from ebbtide.scoring.engine import Scored, provenance, sums, window_of
 from ebbtide.scoring.peak import peak_memory, reset_peak
 from ebbtide.scoring.rolling import bits_per_byte, loss, perplexity
 from ebbtide.scoring.scorer import Counters, Scorer
-from ebbtide.tables import CELL, DOCUMENTS, LOSSES, content_sha256, read_parquet, table_of
+from ebbtide.tables import CELL, INTEGER, REAL, TEXT, Schema, content_sha256, read_parquet, table_of
 from ebbtide.texts import json_lines, read_text, suffix_of
+
+DOCUMENTS = Schema(
+    kind="documents",
+    columns={"document": TEXT + INTEGER, "text": TEXT},
+    key=("document",),
+    remedy="give a Parquet file with one row per document and the columns document and text",
+    missing="correct the path",
+)
+
+LOSSES = Schema(
+    kind="losses",
+    columns={
+        "document": TEXT + INTEGER,
+        "loglikelihood": REAL,  # nats, summed over the document
+        "tokens": INTEGER,
+        "bytes": INTEGER,
+        "words": INTEGER,
+        "windows": INTEGER,  # pieces that were scored separately, as the document exceeds the window
+    },
+    key=("document",),
+    remedy="delete the file and score the documents again",
+    missing="score the documents again",
+)
 
 
 @dataclass(frozen=True)

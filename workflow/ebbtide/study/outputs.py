@@ -4,6 +4,7 @@
 is named once.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,12 +142,25 @@ class Outputs:
         return _HEADER + "".join(
             f"\n## {stage}\n\n| file | contains | studies |\n|---|---|---|\n"
             + "".join(
-                f"| `{o.path}` | {o.description} | {o.condition or 'all'} |\n"
+                f"| {_linked(o.path)} | {o.description} | {o.condition or 'all'} |\n"
                 for o in self._outputs
                 if o.stage == stage
             )
             for stage in stages
         )
+
+
+def section_of(file: str) -> str:
+    """Return the anchor of a table in reference/tables.md, made of its heading as Markdown does."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", file).lower())
+
+
+def _linked(path: str) -> str:
+    """Return a path for the page; that of a table leads to its columns."""
+    file = path.removeprefix("results/{study}/")
+    if file.endswith((".tsv", ".parquet")) or file == "imported/examples":
+        return f"[`{path}`](reference/tables.md#{section_of(file)})"
+    return f"`{path}`"
 
 
 def _constant(targets: tuple[str, ...]) -> Callable[[], tuple[str, ...]]:
@@ -156,7 +170,7 @@ def _constant(targets: tuple[str, ...]) -> Callable[[], tuple[str, ...]]:
 _HEADER = """# Outputs
 
 The results of a study and the tasks and checkpoints it uses, by stage. `{study}` is the name of the study.
-Paths never contain timestamps.
+Paths never contain timestamps. Tables lead to their [columns](reference/tables.md).
 
 In TSV and CSV files, a text that a spreadsheet would run as a formula (`=1+1`, `@SUM(A1)`) has an apostrophe
 before it. Ebbtide removes it when it reads such a file; numbers such as -0.5 are unchanged.

@@ -28,8 +28,8 @@ def scale_points(
 
     A model is represented by its last checkpoint, or its last one with at most `tokens` training tokens.
     Compute is C = 6 N D FLOPs, with N parameters and D training tokens. A model that cannot be compared has a
-    row as well, with `flops` NaN and the reason in `note`. If a task has none of the wanted metrics, its
-    `metric` is empty.
+    row as well, with `flops` NaN and the reason in `note`; unknown tokens are NaN. If a task has none of the
+    wanted metrics, its `metric` is empty.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def scale_points(
     D = rows["tokens"].fillna(0).astype(float)
     late = (np.inf if tokens is None else tokens) < D
     table = rows.assign(
-        tokens=D,
+        tokens=D.where((D > 0) | (rows["step"] <= 0)),
         parameters=sizes,
         flops=compute(sizes, D).where((sizes > 0) & (D > 0) & ~late & rows["value"].notna()),
         note=np.select(
@@ -95,7 +95,7 @@ def _without_metric(metrics: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFram
         named = [(m, f"it has no {m}, only {has}") for m in lacking]
         if not common[str(task)]:
             named = [("", f"no metric {' or '.join(wanted)} (scaling_trends.metrics); the task has {has}")]
-        last = of.iloc[-1]
+        last = of.assign(tokens=of["tokens"].where((of["tokens"] > 0) | (of["step"] <= 0))).iloc[-1]
         place = {name: last[name] for name in ("model", "checkpoint", "tokens", "task", "n", "source")}
         rows += [{**place, "metric": metric, "note": note} for metric, note in named]
     columns = ["model", "checkpoint", "tokens", "task", "n", "source", "metric", "note"]
