@@ -87,7 +87,7 @@ rule summary:
         tables=list(SUMMARISED),
         tasks=list(STUDY.tasks),
         stated=lambda wildcards: [n.record() for n in study_notices(STUDY)],
-        made=OUTPUTS.named_files(),
+        made=[*OUTPUTS.named_files(), *BY_NAME],
         named=["report/index.html", *NAMED],
         config={
             **{n: STUDY.config[n] for n in ("trajectories", "alarms", "trends")},

@@ -245,7 +245,7 @@ def suites_of(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def size_labels(runs: Iterable[Run]) -> dict[int, str]:
     """Return the label of each size, with three digits (70M, 15.3K), or all if these are not enough."""
     sizes = {run.size for run in runs}
-    short = {size: _short(size) if size else UNKNOWN for size in sizes}
+    short = {size: short_count(size) if size else UNKNOWN for size in sizes}
     several = {label for label in short.values() if list(short.values()).count(label) > 1}
     return {size: f"{size:,}" if label in several else label for size, label in short.items()}
 
@@ -276,7 +276,7 @@ def _stated(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return arms
 
 
-def _short(number: int) -> str:
+def short_count(number: int) -> str:
     """A number with three digits: 70M, 1.4B, 15.3K."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if number >= size:
