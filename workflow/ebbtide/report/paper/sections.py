@@ -88,13 +88,17 @@ def _changes(outcomes: pd.DataFrame, sizes: pd.Series) -> dict[str, Any]:
     rows = []
     for (task, metric), of in outcomes.groupby(["task", "metric"], sort=False):
         by_model = {str(row["model"]): row for row in of.to_dict("records")}
-        cells = [
-            number(by_model[model]["last"] - by_model[model]["first"], 2) if model in by_model else UNKNOWN
-            for model in shown
-        ]
+        cells = [_change(by_model.get(model)) for model in shown]
         said = [str(by_model[model]["outcome"]) if model in by_model else "" for model in shown]
         rows.append({"task": str(task), "metric": str(metric), "cells": cells, "outcomes": said})
     return {"models": shown, "left_out": len(models) - len(shown), "rows": rows}
+
+
+def _change(row: Mapping[Any, Any] | None) -> str:
+    """Return last minus first; a dash for a model without the task, or with one checkpoint."""
+    if row is None or row["first_checkpoint"] == row["last_checkpoint"]:
+        return UNKNOWN
+    return number(row["last"] - row["first"], 2)
 
 
 def _regression(

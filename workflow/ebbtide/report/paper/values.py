@@ -85,7 +85,7 @@ def paper_values(content: Content) -> dict[str, Any]:
         "models": _models(metrics, sizes),
         "tasks": _tasks(metrics, chosen, names),
         "settings": {name: config[name] for name in config if name not in ("paper", "titles")},
-        "answer": answer(titled["outcomes"], titled.get("alarms")),
+        "answer": answer(titled["outcomes"], titled.get("alarms"), titled.get("run_sentences")),
         "sections": sections,
         "limits": _limits(tables.get("notices")),
         "values": {
