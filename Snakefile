@@ -7,6 +7,8 @@
 #   snakemake lock --cores 1                                          pin checkpoints from the hub; needs a network
 #   snakemake audit --cores 1                                         check the metadata of these checkpoints
 #   snakemake check_alarms --cores 1                                  report regression alarms, with an exit status
+#   snakemake paper --cores 1                                         a short paper of the study, as PDF
+#   snakemake bundle --cores 1                                        one archive, to rebuild all of it elsewhere
 #
 # Paths of results, without timestamps (docs/outputs.md lists them all):
 #
@@ -48,6 +50,7 @@ include: "workflow/rules/provenance.smk"
 include: "workflow/rules/summary.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/paper.smk"
 
 
 rule all:

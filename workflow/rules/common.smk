@@ -38,7 +38,9 @@ from ebbtide.jobs.snakemake_internals import (
 from ebbtide.jobs.stages import show_stages
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
+from ebbtide.report.bundle.contents import bundle_contents
 from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
+from ebbtide.report.paper.build import template_files
 from ebbtide.statistics.same_tokens import tolerance_of
 from ebbtide.study.arms import stated_runs
 from ebbtide.study.checks import check_checkpoints, problem_of
@@ -79,6 +81,11 @@ REPLICATES = {
     "named": STUDY.config.get("runs", {}).get("arms", {}),
 }
 TOLERANCE = tolerance_of(STUDY.config)  # of training tokens at which runs are compared
+# Files of targets that are run by name: `rule all` does not make them, but they belong to the study.
+BY_NAME = [
+    f"{RESULTS}/{name}"
+    for name in ("values.toml", "values.tex", "paper.pdf", "bundle.zip")
+]
 NOTICES = []  # about this run, printed at its end
 # Priorities: all tasks first, so that one load of weights scores them.
 FREEZING, TRAINING = 1000, 10
@@ -219,6 +226,41 @@ def cells_of_windows(wildcards):
 def parts_of(table, without=()):
     """Return a function for inputs and params: `metrics` or `examples` of all checkpoints but of some models."""
     return lambda wildcards: require_checkpoints() or STUDY.parts(table, without)
+
+
+def paper_template(wildcards):
+    """Return the template and the files beside it, for a study that has results."""
+    if not STUDY.has_metrics():
+        fail(
+            f"{STUDY.file}: nothing is scored or imported, so there is no paper to write."
+        )
+    where = f"{STUDY.file}: paper.template"
+    try:
+        return template_files(STUDY.config["paper"]["template"], where)
+    except EbbtideError as error:
+        fail(error)
+
+
+@cache
+def bundled():
+    """Return what the bundle contains."""
+    require_checkpoints()
+    template = STUDY.config["paper"]["template"]
+    try:
+        return bundle_contents(
+            STUDY,
+            config,
+            cells=[
+                CELL.format(model=c.model, checkpoint=c.name, task=task)
+                for c in STUDY.checkpoints()
+                for task in STUDY.tasks
+            ],
+            imported=IMPORTED_FILES,
+            testbed=TESTBED if HAS_TESTBED else "",
+            template=paper_template(None) if template else (),
+        )
+    except EbbtideError as error:
+        fail(error)
 
 
 onstart:

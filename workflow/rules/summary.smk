@@ -89,7 +89,7 @@ rule summary:
         tables=list(SUMMARISED),
         tasks=list(STUDY.tasks),
         stated=lambda wildcards: [n.record() for n in study_notices(STUDY)],
-        made=OUTPUTS.named_files(),
+        made=[*OUTPUTS.named_files(), *BY_NAME],
         named=["report/index.html", *NAMED],
         replicates=REPLICATES,
         config={

@@ -203,3 +203,4 @@ def test_the_table_marks_what_is_significant_and_says_what_has_no_regression() -
     assert r"A \& B\_1 & " in tex
     assert r"\multicolumn{3}{l}{no regression: the metric is 0.25 in every cell}" in tex
     assert tex.count("{") == tex.count("}")
+    assert all(tex.count(rule) == 1 for rule in (r"\toprule", r"\midrule", r"\bottomrule"))

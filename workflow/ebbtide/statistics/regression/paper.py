@@ -130,8 +130,8 @@ def as_text(table: pd.DataFrame, sentences: Sequence[str]) -> str:
 
 
 def as_tex(table: pd.DataFrame, sentences: Sequence[str], label: str) -> str:
-    """Return a LaTeX table without extra packages; significant effects are bold. `label` is for \\ref."""
-    lines = [" & ".join(HEADINGS) + r" \\", r"\hline"]
+    """Return a LaTeX table for the package booktabs; significant effects are bold. `label` is for \\ref."""
+    lines = [" & ".join(HEADINGS) + r" \\", r"\midrule"]
     for row in table.to_dict("records"):
         name = for_tex(str(row["task"]))
         if not row["tokens"]:
@@ -143,7 +143,15 @@ def as_tex(table: pd.DataFrame, sentences: Sequence[str], label: str) -> str:
     return "\n".join(
         [
             *(r"\begin{table}", r"\centering", rf"\caption{{{text}}}", rf"\label{{tab:{label}}}"),
-            *(r"\begin{tabular}{llll}", r"\hline", *lines, r"\hline", r"\end{tabular}", r"\end{table}", ""),
+            *(
+                r"\begin{tabular}{llll}",
+                r"\toprule",
+                *lines,
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ),
         ]
     )
 

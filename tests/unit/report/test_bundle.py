@@ -1,0 +1,138 @@
+"""Bundles: equal contents make equal bytes, every file is checked, and nothing is unpacked outside."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ebbtide.cli import main
+from ebbtide.errors import ConfigError, SourceError
+from ebbtide.files import file_sha256
+from ebbtide.report.bundle.archive import CHECKSUMS, CRATE, unpack, write_bundle
+from ebbtide.report.bundle.contents import Contents, bundle_contents
+from ebbtide.study.load import read_study
+from workspace import ROOT
+
+CONFIG = {"study": "toy", "tasks": []}
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.chdir(tmp_path)
+    Path("testbed/deep").mkdir(parents=True)
+    Path("testbed/deep/one.json").write_text("{}")
+    Path("testbed/.snakemake_timestamp").touch()
+    Path("cell.parquet").write_bytes(bytes(range(256)))
+    return {"results/scores/cell.parquet": "cell.parquet", "resources/testbed": "testbed"}
+
+
+def test_equal_contents_make_equal_bytes(files: dict[str, str]) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, "2026-01-31")
+    Path("cell.parquet").touch()
+    write_bundle("two.zip", dict(reversed(files.items())), "toy", CONFIG, "2026-01-31")
+    assert Path("one.zip").read_bytes() == Path("two.zip").read_bytes()
+
+
+def test_what_is_packed_is_unpacked(files: dict[str, str]) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    Path("new").mkdir()
+    assert unpack("one.zip", "new") == 6
+    assert Path("new/results/scores/cell.parquet").read_bytes() == bytes(range(256))
+    assert Path("new/resources/testbed/deep/one.json").read_text() == "{}"
+    listed = dict(reversed(line.split("  ")) for line in Path(f"new/{CHECKSUMS}").read_text().splitlines())
+    made = {p.relative_to("new").as_posix() for p in Path("new").rglob("*") if p.is_file()}
+    assert made == {*listed, CHECKSUMS}
+    assert all(file_sha256(f"new/{name}") == digest for name, digest in listed.items())
+
+
+def test_the_metadata_is_a_crate_that_its_library_reads(files: dict[str, str]) -> None:
+    from rocrate.rocrate import ROCrate
+
+    write_bundle("one.zip", files, "toy", CONFIG, "2026-01-31")
+    unpack("one.zip", "new")
+    crate = ROCrate("new")
+    cell = crate.dereference("results/scores/cell.parquet")
+    assert cell["sha256"] == file_sha256("cell.parquet")
+    assert cell["contentSize"] == 256
+    root = next(e for e in json.loads(Path("new", CRATE).read_text())["@graph"] if e["@id"] == "./")
+    assert root["datePublished"] == "2026-01-31"
+    assert "toy" in root["name"]
+
+
+def changed(source: str, target: str, change: dict[str, bytes | None]) -> None:
+    """Copy an archive with other content of some files; None leaves one out."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        contents = {name: old.read(name) for name in old.namelist()} | change
+        for name, content in contents.items():
+            if content is not None:
+                new.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"results/scores/cell.parquet": b"other"}, "cell.parquet is damaged: sha256"),
+        ({"results/scores/cell.parquet": None}, "does not have the files that its checksums.sha256 lists"),
+        ({"added": b""}, "does not have the files .*1 difference: added"),
+        ({"../outside": b""}, "would be outside of the directory"),
+        ({"/outside": b""}, "would be outside of the directory"),
+        ({"study.yaml": None}, "is not a bundle of a study"),
+    ],
+)
+def test_damage_is_refused_and_leaves_nothing(
+    files: dict[str, str], change: dict[str, bytes | None], message: str
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    changed("one.zip", "bad.zip", change)
+    before = {path for path in Path.cwd().rglob("*")}
+    with pytest.raises(SourceError, match=message):
+        unpack("bad.zip", "new")
+    assert {path for path in Path.cwd().rglob("*")} == before
+
+
+def test_the_verb_refuses_what_it_cannot_use(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    assert main(["unbundle", "one.zip", "--to", "testbed"]) == 2
+    assert "testbed is not an empty directory" in capsys.readouterr().err
+    assert main(["unbundle", "cell.parquet", "--to", "new"]) == 2
+    assert "cell.parquet cannot be unpacked" in capsys.readouterr().err
+    assert main(["unbundle", "one.zip", "--to", "new"]) == 0
+    assert "6 files unpacked" in capsys.readouterr().out
+
+
+def test_files_outside_are_an_error_that_names_the_key(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = Contents()
+    made.add(tmp_path / "inside/a", "key")
+    assert made.files == {"inside/a": str(tmp_path / "inside/a")}
+    for path in ("../a", "/elsewhere/a"):
+        with pytest.raises(ConfigError, match=rf"config.yaml: imported: {path} is outside"):
+            made.add(path, "config.yaml: imported")
+
+
+def test_definitions_of_the_catalogues_are_copied_with_what_they_include(tmp_path: Path, monkeypatch) -> None:
+    """Another checkout may have other definitions; and the bundled ones have the same identities."""
+    monkeypatch.chdir(tmp_path)
+    config = {"study": "s", "models": [{"series": "ladder"}], "tasks": ["memo_trap"]}
+    Path("config.yaml").write_text(json.dumps(config))
+    study = read_study("config.yaml")
+    made = bundle_contents(study, {**config, "mirrors": ["x"]}, cells=[], imported=[])
+    assert made.config["tasks"] == ["definitions/tasks/memo_trap.yaml"]
+    assert made.config["models"] == [{"series": "definitions/series/ladder.yaml"}]
+    assert "mirrors" not in made.config
+    assert config["tasks"] == ["memo_trap"]  # what was given is unchanged
+    assert "definitions/tasks/_toy_language.yaml" in made.files
+    assert made.files["environment/cpu.txt"] == str(ROOT / "envs/cpu.txt")
+    new = tmp_path / "new"
+    for name, path in made.files.items():
+        if name.startswith("definitions"):
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(Path(path).read_bytes())
+    monkeypatch.chdir(new)
+    Path("study.yaml").write_text(json.dumps(made.config))
+    again = read_study("study.yaml")
+    assert again.tasks["memo_trap"].identity == study.tasks["memo_trap"].identity
+    assert [c.weights for c in again.checkpoints()] == [c.weights for c in study.checkpoints()]

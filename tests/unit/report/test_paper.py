@@ -1,0 +1,165 @@
+"""The paper: values equal tables, hostile texts stay texts, equal inputs make equal bytes."""
+
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ebbtide.errors import ConfigError
+from ebbtide.notices import Notice, notices_table
+from ebbtide.report.outcomes import outcomes
+from ebbtide.report.paper.build import MOST_FILES, TEMPLATE, compile_paper, template_files
+from ebbtide.report.paper.values import Content, paper_values
+from ebbtide.report.paper.writing import as_macros, as_toml
+from ebbtide.schema import check, load_schema
+from ebbtide.statistics.regression import regress, verdicts
+
+HOSTILE = '#panic("run") $x$ *bold* \\end{document} "quoted" <b> @nobody [a] // \x07\x7f ü'
+
+
+def metrics(models: int = 3) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            **{"model": f"m{m}", "checkpoint": f"step{s}", "step": s, "tokens": s * 1_000_000},
+            **{"task": task, "metric": "accuracy", "stderr": 0.02, "n": 12_345, "chance": 0.5},
+            **{"value": 0.5 + sign * 0.03 * m * i + 0.002 * rng.random(), "source": "scored"},
+            **{
+                f"parameters_{name}": 10 ** (5 + m)
+                for name in ("non_embedding", "total", "active", "nominal")
+            },
+        }
+        for m in range(1, models + 1)
+        for i, s in enumerate((1, 2, 4, 8))
+        for task, sign in (("up", 1), ("down", -1))
+    ]
+    return pd.DataFrame(rows)
+
+
+def content(**config: Any) -> Content:
+    settings = check({"study": "toy", **config}, load_schema("config"), lambda key: "config.yaml")
+    table = metrics()
+    regressions = regress(table, parameters="non_embedding")
+    notices = [Notice("note", "tied", "3 of 9 answers are tied.", model="m1")]
+    tables = {
+        "outcomes": outcomes(table, None, None, followed=["accuracy"]),
+        "regressions": regressions,
+        "verdicts": verdicts(table, regressions),
+        "notices": notices_table(notices),
+    }
+    return Content("toy", settings, table, tables, {}, "0.1")
+
+
+def files(tmp_path: Path, values: dict[str, Any]) -> dict[str, str | Path]:
+    (tmp_path / "values.toml").write_text(as_toml(values))
+    return {"values.toml": tmp_path / "values.toml"}
+
+
+def test_values_are_those_of_the_tables() -> None:
+    given = content()
+    values = paper_values(given)
+    assert values["grid"]["cells"] == values["grid"]["scored"] == 24
+    assert (values["grid"]["smallest"], values["grid"]["largest"]) == ("1M", "100M")
+    row = given.tables["verdicts"].set_index("task").loc["down"]
+    found = values["values"]["verdicts"]["down"]["accuracy"]
+    assert found["change"] == row["change"] < 0
+    assert found["verdict"] == row["verdict"]
+    regression = values["sections"]["regression"]
+    assert regression["tests"] == given.tables["regressions"]["t"].notna().sum() == 6
+    assert [r["task"] for r in regression["rows"]] == ["Up", "Down"]
+    [kind] = values["limits"]["kinds"]
+    assert (kind["kind"], kind["notices"], kind["about"]) == ("tied", 1, "m1")
+    assert "alarms" not in values["sections"]  # the study has none
+
+
+def test_toml_is_read_back(tmp_path: Path) -> None:
+    values = {
+        "text": HOSTILE,
+        "none": None,
+        "number": np.float64(0.1234567),
+        "whole": 3.0,
+        "count": np.int64(7),
+        "flag": np.bool_(True),
+        "nested": {"a key.with dots": {"x": 1}, "list": [["a", "b"], []], "empty": []},
+        "rows": [{"a": 1, "deep": {"b": [True]}}, {"a": 2}],
+        "unknown": float("nan"),
+    }
+    found = tomllib.loads(as_toml(values))
+    assert np.isnan(found.pop("unknown"))
+    assert found == {
+        **{k: v for k, v in values.items() if k not in ("none", "unknown")},
+        "number": 0.123457,
+        "count": 7,
+        "flag": True,
+    }
+    assert isinstance(found["whole"], float)
+
+
+def test_macros_have_the_keys_of_the_toml() -> None:
+    macros = as_macros({"grid": {"cells": 704}, "a b": {"x_1": -1.5e-20, "text": "50 % & more"}, "rows": [1]})
+    assert r"\csname ebbtide@grid.cells\endcsname{\ensuremath{704}}" in macros
+    assert r"\csname ebbtide@a-b.x_1\endcsname{\ensuremath{-1.5\times 10^{-20}}}" in macros
+    assert r"\csname ebbtide@a-b.text\endcsname{50 \% \& more}" in macros
+    assert "rows" not in macros
+    assert macros.count("{") == macros.count("}")
+
+
+def test_the_paper_is_the_same_file_twice_whatever_the_texts(tmp_path: Path) -> None:
+    paper = {"title": HOSTILE, "question": HOSTILE, "authors": [HOSTILE, "B"]}
+    values = paper_values(content(paper=paper, titles={"up": HOSTILE}))
+    study = files(tmp_path, values)
+    one, two = (compile_paper(template_files(None, "paper.template"), study) for _ in range(2))
+    assert one.startswith(b"%PDF")
+    assert one == two
+
+
+def test_another_number_is_another_paper(tmp_path: Path) -> None:
+    values = paper_values(content())
+    one = compile_paper(template_files(None, ""), files(tmp_path, values))
+    values["grid"]["cells"] += 1
+    assert compile_paper(template_files(None, ""), files(tmp_path, values)) != one
+
+
+def test_made_up_numbers_are_said(tmp_path: Path) -> None:
+    values = paper_values(content())
+    real = compile_paper(template_files(None, ""), files(tmp_path, values))
+    values["grid"]["fake"] = values["grid"]["scored"]
+    fake = compile_paper(template_files(None, ""), files(tmp_path, values))
+    assert len(fake) != len(real)
+
+
+def test_a_copied_template_is_used_with_the_files_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(TEMPLATE.parent, "mine")
+    Path("mine/.hidden").touch()
+    found = template_files("mine/paper.typ", "paper.template")
+    assert found[0] == Path("mine/paper.typ")
+    assert {path.name for path in found} == {"paper.typ", "ebbtide.typ", "references.bib"}
+    study = files(tmp_path, paper_values(content()))
+    assert compile_paper(found, study) == compile_paper(template_files(None, ""), study)
+    Path("mine/paper.typ").write_text('#let v = toml("study/values.toml")\n#v.no_such_key\n')
+    with pytest.raises(ConfigError, match=r"mine: paper.typ, line 2, column \d+: .*no_such_key") as error:
+        compile_paper(found, study)
+    assert "\n" not in str(error.value)
+
+
+def test_templates_without_a_directory_of_their_own_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"found 'no\.typ', which is no file with the suffix"):
+        template_files("no.typ", "config.yaml: paper.template")
+    Path("here.typ").touch()
+    with pytest.raises(ConfigError, match="allowed: a directory of its own"):
+        template_files("here.typ", "config.yaml: paper.template")
+    Path("mine").mkdir()
+    for number in range(MOST_FILES + 1):
+        Path(f"mine/{number}.typ").touch()
+    with pytest.raises(ConfigError, match=f"has {MOST_FILES + 1} files; allowed: {MOST_FILES}"):
+        template_files("mine/0.typ", "config.yaml: paper.template")

@@ -1,0 +1,167 @@
+"""Write the archive of a bundle, equal bytes for equal contents, and unpack it after a check of each file."""
+
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ebbtide import __version__
+from ebbtide.errors import SourceError
+from ebbtide.files import atomic, file_sha256
+from ebbtide.notices import counted, listed
+from ebbtide.report.bundle.contents import STUDY_FILE
+
+CHECKSUMS = "checksums.sha256"
+CRATE = "ro-crate-metadata.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member: the first that an archive can have
+_BLOCK = 1 << 20
+_README = """The bundle of the study {study}, made by Ebbtide {version}.
+
+It has the cells, the frozen requests, the study and what these name, but no weights. From it, every table,
+every figure, the report and the paper are made again, without a GPU and without a network:
+
+    ebbtide unbundle bundle.zip --to DIR
+    snakemake --snakefile EBBTIDE/Snakefile --directory DIR --configfile DIR/study.yaml --cores all all paper
+
+environment/cpu.txt has tested versions of packages, for `pip install -c`. `sha256sum -c {checksums}` checks
+the files.
+"""
+
+
+def write_bundle(
+    to: str | Path, files: Mapping[str, str], study: str, config: Mapping[str, Any], date: str | None
+) -> None:
+    """Write a bundle: files in the order of their names, uncompressed, without dates.
+
+    Parameters
+    ----------
+    files
+        Name in the bundle → file, or directory whose files are added below the name.
+    study
+        Name of the study.
+    config
+        Its configuration, the file `study.yaml` in the bundle.
+    date
+        Date of publication for the metadata (RO-Crate); None is unknown, and left out.
+    """
+    import yaml
+
+    texts = {
+        STUDY_FILE: yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
+        "README.txt": _README.format(study=study, version=__version__, checksums=CHECKSUMS),
+    }
+    members = dict(_files(files))
+    digests = {name: file_sha256(path) for name, path in members.items()}
+    digests |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    sizes = {name: path.stat().st_size for name, path in members.items()}
+    sizes |= {name: len(text.encode()) for name, text in texts.items()}
+    texts[CRATE] = _crate(study, digests, sizes, date)
+    digests[CRATE] = hashlib.sha256(texts[CRATE].encode()).hexdigest()
+    texts[CHECKSUMS] = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+    with atomic(to) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name in sorted({*members, *texts}):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.external_attr = 0o644 << 16
+            if name in texts:
+                archive.writestr(info, texts[name])
+                continue
+            info.file_size = sizes[name]
+            with members[name].open("rb") as source, archive.open(info, "w") as target:
+                shutil.copyfileobj(source, target, _BLOCK)
+
+
+def unpack(bundle: str | Path, to: str | Path) -> int:
+    """Unpack a bundle into a directory that is empty or does not exist; return the number of files.
+
+    Raises
+    ------
+    SourceError
+        The file is no bundle, a file in it is damaged, missing, not listed or would be outside of the
+        directory, or the directory has files. Nothing is left in the directory then.
+    """
+    target = Path(to)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise SourceError(f"--to: {target} is not an empty directory; choose another.")
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(bundle) as archive:
+            expected = _checked_names(archive, bundle)
+            for name in expected:
+                _extract(archive, name, part / name, expected[name], bundle)
+            (part / CHECKSUMS).write_bytes(archive.read(CHECKSUMS))
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise SourceError(f"{bundle} cannot be unpacked ({error}).") from error
+    except SourceError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    if target.exists():
+        target.rmdir()
+    part.replace(target)
+    return len(expected) + 1
+
+
+def _checked_names(archive: zipfile.ZipFile, bundle: str | Path) -> dict[str, str]:
+    """Return the name and sha256 of every file but the list, which must be all files of the archive."""
+    names = archive.namelist()
+    if CHECKSUMS not in names or STUDY_FILE not in names:
+        raise SourceError(f"{bundle} is not a bundle of a study: it has no {CHECKSUMS} and {STUDY_FILE}.")
+    lines = archive.read(CHECKSUMS).decode("utf-8", "replace").splitlines()
+    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    outside = [
+        n for n in names if PurePosixPath(n).is_absolute() or ".." in PurePosixPath(n).parts or "\\" in n
+    ]
+    if outside:
+        raise SourceError(f"{bundle} is refused: {listed(outside)} would be outside of the directory.")
+    if len(names) != len(set(names)) or {*names} != {*expected, CHECKSUMS}:
+        different = sorted({*names} ^ {*expected, CHECKSUMS})
+        raise SourceError(
+            f"{bundle} does not have the files that its {CHECKSUMS} lists ({counted(different, 'difference')}"
+            f"{f': {listed(different)}' if different else ''}); copy it again."
+        )
+    return expected
+
+
+def _extract(archive: zipfile.ZipFile, name: str, target: Path, digest: str, bundle: str | Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(name) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, _BLOCK)
+    if (found := file_sha256(target)) != digest:
+        raise SourceError(f"{bundle}: {name} is damaged: sha256 {found}, expected {digest}; copy it again.")
+
+
+def _files(files: Mapping[str, str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for name, path in files.items():
+        if Path(path).is_dir():
+            below = sorted(inner for inner in Path(path).rglob("*") if inner.is_file())
+            found |= {f"{name}/{inner.relative_to(path).as_posix()}": inner for inner in below}
+        else:
+            found[name] = Path(path)
+    # Marks of Snakemake in directories that it made.
+    return {name: path for name, path in found.items() if path.name != ".snakemake_timestamp"}
+
+
+def _crate(study: str, digests: Mapping[str, str], sizes: Mapping[str, int], date: str | None) -> str:
+    """Return the metadata of the bundle in the form of RO-Crate."""
+    from rocrate.model.file import File
+    from rocrate.rocrate import ROCrate
+
+    crate = ROCrate()
+    crate.name = f"Ebbtide study {study}"
+    crate.description = "Cells, frozen requests and configuration of a study of language-model checkpoints."
+    for name in sorted(digests):
+        properties = {"contentSize": sizes[name], "sha256": digests[name]}
+        crate.add(File(crate, dest_path=name, properties=properties))
+    software = {"@type": "SoftwareApplication", "name": "Ebbtide", "softwareVersion": __version__}
+    crate.add_jsonld({"@id": "#ebbtide", **software})
+    content = crate.metadata.generate()
+    root = next(entity for entity in content["@graph"] if entity["@id"] == "./")
+    root.pop("datePublished", None)  # the library's is the time of this run
+    if date is not None:
+        root["datePublished"] = date
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
