@@ -24,13 +24,19 @@ OUTPUTS.tables(
 )
 OUTPUTS.figures(
     "alarms",
-    {
-        "alarms": "alarms along training",
-        "changes": "changes from checkpoint to checkpoint",
-    },
+    {"alarms": "alarms along training"},
     shows=["alarms.tsv"],
     when=STUDY.has_examples(),
-    condition="cells scored, or samples imported",
+    lacking=STUDY.lacks_training(),
+    condition="as alarms.tsv, with two trained checkpoints of a model",
+)
+OUTPUTS.figures(
+    "alarms",
+    {"changes": "changes from checkpoint to checkpoint"},
+    shows=["alarms.tsv"],
+    when=STUDY.has_examples() and "predecessor" in STUDY.config["alarms"]["against"],
+    lacking=STUDY.lacks_training(),
+    condition="the same, with `predecessor` in `alarms.against`",
 )
 WITH_GROUPS = {
     n: task for n, task in STUDY.tasks.items() if task.definition.get("groups")

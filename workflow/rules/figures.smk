@@ -6,7 +6,8 @@ OUTPUTS  results/{study}/figures/{figure}.{pdf,png}
 RERUNS   when the tables, the titles, the settings that figures use, the dropped checkpoints or the code change. One job
          draws all figures of a stage, because importing the drawing library takes as long as drawing one.
 
-Stages register their own figures, and the tables that these show.
+Stages register their own figures, and the tables that these show. Figures that a study cannot have, as is known before
+anything runs, are not registered: a notice gives the reason. What only the tables tell is drawn as a sentence.
 """
 
 for stage, figures in OUTPUTS.figures_by_stage().items():
@@ -37,6 +38,7 @@ for stage, figures in OUTPUTS.figures_by_stage().items():
             alpha=STUDY.config["trajectories"]["alpha"],
             runs=RUNS,
             scaling_laws=SCALING_LAWS,
+            share_y=STUDY.config["figures"]["share_y"],
             dropped=STUDY.dropped(),
             code=CODE.script("plot"),
         script:

@@ -29,7 +29,8 @@ OUTPUTS.figures(
     {"forgetting": "share of forgotten examples, and the share expected from noise"},
     shows=["forgetting.tsv", "forgetting_curves.tsv"],
     when=STUDY.has_examples(),
-    condition="cells scored, or samples imported",
+    lacking=STUDY.lacks_training(),
+    condition="as the table, with two trained checkpoints of a model",
 )
 
 

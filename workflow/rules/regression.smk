@@ -49,7 +49,8 @@ OUTPUTS.figures(
     {"robustness": "the interaction term of every regression under every choice"},
     shows=["robustness.tsv"],
     when=STUDY.has_metrics(),
-    condition="anything scored or imported",
+    lacking=STUDY.lacks_sizes(),
+    condition="two models",
 )
 
 

@@ -24,7 +24,8 @@ OUTPUTS.figures(
     {"resolution": "tasks by signal-to-noise ratio"},
     shows=["resolution.tsv"],
     when=STUDY.has_metrics(),
-    condition="anything scored or imported",
+    lacking=STUDY.lacks_sizes() or STUDY.lacks_training(),
+    condition="two models, one with two trained checkpoints",
 )
 
 

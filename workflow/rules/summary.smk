@@ -88,7 +88,9 @@ rule summary:
     params:
         tables=list(SUMMARISED),
         tasks=list(STUDY.tasks),
-        stated=lambda wildcards: [n.record() for n in study_notices(STUDY)],
+        stated=lambda wildcards: [
+            n.record() for n in [*study_notices(STUDY), *OUTPUTS.notices()]
+        ],
         made=[*OUTPUTS.named_files(), *BY_NAME],
         named=["report/index.html", *NAMED],
         replicates=REPLICATES,

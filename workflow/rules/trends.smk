@@ -32,7 +32,8 @@ OUTPUTS.figures(
     },
     shows=["trends.tsv", "early_warning.tsv", "metrics.parquet"],
     when=STUDY.has_examples(),
-    condition="cells scored, or samples imported",
+    lacking=STUDY.lacks_training(),
+    condition="as the table, with two trained checkpoints of a model",
 )
 
 

@@ -258,12 +258,12 @@ def test_long_series_keep_all_of_the_line_and_some_points():
 @pytest.mark.parametrize(
     ("steps", "ticks"),
     [
-        ((16, 1024), ["30K", "100K", "300K", "1M"]),
-        ((2_000, 300_000_000), ["10M", "100M", "1B", "10B", "100B"]),
-        ((100, 300), ["102K", "307K"]),
+        ((16, 1024), ["16.4K", "50K", "100K", "200K", "500K", "1.05M"]),
+        ((2_000, 300_000_000), ["2.05M", "10M", "100M", "1B", "10B", "307B"]),
+        ((100, 300), ["102K", "200K", "307K"]),
     ],
 )
-def test_ticks_are_round_numbers_of_tokens(steps, ticks):
+def test_ticks_are_the_ends_and_round_numbers_of_tokens(steps, ticks):
     figure = draw(plot_curves(make({"one": 888}, {"memo_trap": 0.5}, steps)))
 
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ticks
@@ -370,8 +370,20 @@ def test_one_metric_is_named_once(plot):
     assert not any("ccuracy" in word for word in text)
 
 
+def test_each_panel_shows_the_range_of_its_own_values_unless_asked():
+    """A change of a few points is not a flat line beside a task that goes from 0 to 1."""
+    metrics = make(tasks={"large": 0.1, "small": 0.25})
+    metrics["value"] = np.where(metrics["task"] == "large", 0.1 + metrics["step"] / 1200, 0.25)
+    metrics["value"] += 0.02 * (metrics["step"] == 1024)
+    dropped = pd.DataFrame({"model": ["ladder-d8"], "tokens": [65536]})
+    for options, widest in (({}, 0.3), ({"share_y": True}, 2.0)):
+        large, small = draw(plot_curves(metrics, dropped=dropped, **options)).axes
+        assert np.ptp(small.get_ylim()) < widest
+        assert (np.ptp(large.get_ylim()) == pytest.approx(np.ptp(small.get_ylim()))) == bool(options)
+
+
 def test_panels_of_one_metric_share_their_axis_and_others_do_not():
-    memo_trap, fact_qa, documents, text, odds, _ = draw(plot_curves(mixed())).axes
+    memo_trap, fact_qa, documents, text, odds, _ = draw(plot_curves(mixed(), share_y=True)).axes
     assert memo_trap.get_ylim() == pytest.approx(fact_qa.get_ylim())
     assert memo_trap.get_ylim()[1] < 1.2
     assert documents.get_ylim()[0] > 2 and text.get_ylim()[1] > 300
@@ -486,7 +498,11 @@ def test_every_metric_has_its_own_scale_of_colours():
     metrics = mixed()
     metrics.loc[metrics.task == "fact_qa", "chance"] = np.nan
     figure = draw(plot_heat(metrics))
-    last = {word.partition("\n")[0]: word.rpartition("\n")[2] for word in words(figure) if "±" in word}
+    last = {
+        word.partition("\n")[0]: word[word.rindex("from ") :].replace("\n", " ")
+        for word in words(figure)
+        if "±" in word
+    }
     assert last == {
         "Memo trap": "from chance: ±0.15",
         "Fact QA": "from the first checkpoint: ±0.15",

@@ -55,6 +55,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, p9.ggplo
             "regression": {"metric": None, "metrics": {}, "parameters": "non_embedding", "alpha": 0.05},
             "alpha": 0.05,
             "scaling_laws": {},
+            "share_y": False,
             "dropped": [],
         },
         [str(tmp_path / f"{name}.png") for name in names],

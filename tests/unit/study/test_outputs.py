@@ -40,3 +40,14 @@ def test_the_page_lists_everything_with_its_condition() -> None:
     assert "| [`results/{study}/fits.tsv`](reference/tables.md#fitstsv) | fits | section `laws:` |" in page
     assert "| `results/{study}/figures/alarms.{pdf,png}` | drops, drawn | all |" in page
     assert "results/mine" not in page
+
+
+def test_figures_that_a_study_cannot_have_are_not_made_and_a_notice_gives_the_reason() -> None:
+    outputs = Outputs("results/mine")
+    outputs.figures("trends", {"trends": "slopes"}, shows=["trends.tsv"], lacking="no model has two")
+    outputs.figures("alarms", {"alarms": "drops"}, shows=["alarms.tsv"], lacking="no model has two")
+    outputs.figures("laws", {"laws": "laws"}, shows=["fits.tsv"], when=False, lacking="no model has two")
+    assert outputs.targets() == [] and outputs.figures_by_stage() == {}
+    (notice,) = outputs.notices()
+    assert notice.detail == "No model has two, so these figures are not drawn: trends, alarms."
+    assert "figures/trends" in outputs.page()

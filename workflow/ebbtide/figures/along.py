@@ -6,8 +6,8 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import labeller, metric_labels, strip_width, wrapped
-from ebbtide.figures.theme import PAGE_CM, POINTS, compact
+from ebbtide.figures.frame import labeller, metric_labels, panel_columns, panel_title, panel_width
+from ebbtide.figures.theme import PAGE_CM, POINTS, compact, text_cm
 
 TICKS = 8  # labels under one panel across the page
 
@@ -26,9 +26,11 @@ def lay_out(comparisons: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.D
     order = dict.fromkeys(_keys(comparisons))  # of checkpoints of which neither is known, that of the table
     positions = {key: i for i, key in enumerate(sorted(order, key=lambda key: key[:2]))}
     labels, name = metric_labels(comparisons), labeller(titles)
-    width = strip_width(_columns(len(positions), len(comparisons[["task", "metric"]].drop_duplicates())))
+    columns = _columns(len(positions), len(comparisons[["task", "metric"]].drop_duplicates()))
+    names_cm = max(text_cm(str(model), POINTS - 1) for model in comparisons["model"].unique())
+    width = panel_width(columns, PAGE_CM, names_cm + 0.2)
     panels = [
-        wrapped(name(task), width) + (f"\n{wrapped(labels[metric], width)}" if len(labels) > 1 else "")
+        panel_title(name(task), labels[metric] if len(labels) > 1 else "", width)
         for task, metric in zip(comparisons["task"], comparisons["metric"], strict=True)
     ]
     return comparisons.assign(
@@ -102,7 +104,7 @@ def small_names(rows: pd.DataFrame) -> p9.theme:
 
 
 def _columns(positions: int, panels: int) -> int:
-    return min(panels, 3 if positions <= 16 else 2 if positions <= 40 else 1)
+    return panel_columns(panels, 3 if positions <= 16 else 2 if positions <= 40 else 1)
 
 
 def _keys(rows: pd.DataFrame) -> list[tuple[int, int, str]]:

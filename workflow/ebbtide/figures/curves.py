@@ -14,9 +14,9 @@ from ebbtide.figures.frame import (
     lines_of,
     panel_columns,
     panel_titles,
+    panel_width,
     prune,
     shared_label,
-    strip_width,
 )
 from ebbtide.figures.recipes import NOTE, with_recipes
 from ebbtide.figures.theme import GREY, PAGE_CM, footnote, palette, shapes, theme_paper
@@ -33,14 +33,14 @@ def plot_curves(
     titles: Mapping[str, str] | None = None,
     dropped: pd.DataFrame | None = None,
     seeds: pd.DataFrame | None = None,
+    share_y: bool = False,
 ) -> p9.ggplot:
     """Draw metrics along training, a line per model and a panel per task.
 
     The axis is that of `training_axis`: tokens, steps, or the order of the checkpoints. A dashed line marks
     the chance level, a white dot the best checkpoint of each line (the first of equals). The line connects
     all checkpoints; of a long series, only evenly spaced ones have a point. Bands (bars for single
-    checkpoints) are 95 % intervals, value ± z·stderr, clipped to 0 and 1 for shares. Panels of one metric
-    share their y axis.
+    checkpoints) are 95 % intervals, value ± z·stderr, clipped to 0 and 1 for shares.
 
     Parameters
     ----------
@@ -57,6 +57,9 @@ def plot_curves(
     seeds
         Rows of seed_curves.tsv: runs that differ only by seed become one line, their mean, with a band over
         examples, dotted lines for the interval over seeds, and a thin line for each run.
+    share_y
+        Whether panels of one metric share their y axis. Otherwise, each panel shows the range of its own
+        values, so that small changes are visible beside large ones.
 
     Raises
     ------
@@ -82,25 +85,25 @@ def plot_curves(
     marked = pd.concat([_spread(line, axis.logarithmic) for _, line in rows.groupby(one_line, observed=True)])
     spread = len(marked) < len(rows)
     marked = rows.loc[marked.index.union(best.index)]
-    excluded = _excluded(dropped, rows)
     chance = rows.loc[rows["chance"].notna(), ["task", "chance"]].drop_duplicates()
 
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
     several = rows["metric"].nunique() > 1
+    excluded = _excluded(dropped, rows, "metric" if share_y else "task")
     columns = panel_columns(len(tasks), 3)
-    strips = panel_titles(rows, titles, strip_width(columns))
     width = PAGE_CM if columns > 1 else 11.0
+    panel_cm = panel_width(columns, width, own=several or not share_y)
+    strips = panel_titles(rows, titles, panel_cm)
     keys = key_columns(list(sizes), width)
     key, key_title = p9.guide_legend(ncol=keys), SIZE_TITLES[parameters]
     band = p9.aes("x", ymin="low", ymax="high", group="band", fill="size")
-    bar = p9.aes(ymin="low", ymax="high", group="band")
     layers: list[object] = []
     # plotnine warns about a layer without rows.
     if not chance.empty:
         layers.append(
             p9.geom_hline(p9.aes(yintercept="chance"), chance, linetype="dashed", color=GREY, size=0.4)
         )
-    if several:
+    if several and share_y:
         layers.append(p9.geom_blank(p9.aes("x", "y"), _reach_of_metric(rows), inherit_aes=False))
     if together.any():
         # Not inheriting leaves the bands without outlines, which would read as lines.
@@ -110,7 +113,11 @@ def plot_curves(
             )
         )
     if not together.all():
-        layers.append(p9.geom_linerange(bar, known[~together], size=0.5, show_legend=False))
+        layers.append(
+            p9.geom_linerange(
+                p9.aes(ymin="low", ymax="high", group="band"), known[~together], size=0.5, show_legend=False
+            )
+        )
     layers += _seed_layers(rows, lines, runs)
     if not lines.empty:
         layers.append(p9.geom_line(data=lines, size=0.35 if spread else 0.6))
@@ -130,9 +137,9 @@ def plot_curves(
             "task",
             ncol=columns,
             labeller=lambda task: strips[task],
-            scales="free_y" if several else "fixed",
+            scales="free_y" if several or not share_y else "fixed",
         )
-        + axis.scale(rows["x"])
+        + axis.scale(rows["x"], panel_cm)
         + p9.scale_color_manual(palette(len(sizes)), name=key_title, guide=key)
         + p9.scale_fill_manual(palette(len(sizes)), name=key_title, guide=key)
         + p9.scale_shape_manual(shapes(len(sizes)), name=key_title, guide=key)
@@ -176,28 +183,29 @@ def _best(lines: pd.DataFrame) -> pd.DataFrame:
 
 def _reach_of_metric(rows: pd.DataFrame) -> pd.DataFrame:
     """Lowest and highest value of the metric of every task, so that panels of one metric share an axis."""
-    low, high = _ends_of_metric(rows)
+    low, high = _ends(rows, "metric")
     panels = rows.drop_duplicates("task")[["task", "metric", "x"]]
     return pd.concat([panels.assign(y=panels["metric"].map(end)) for end in (low, high)])
 
 
-def _ends_of_metric(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Lowest and highest place that is drawn, by metric."""
-    low = rows[["value", "low", "low_seeds", "chance"]].min(axis=1).groupby(rows["metric"]).min()
-    high = rows[["value", "high", "high_seeds", "chance"]].max(axis=1).groupby(rows["metric"]).max()
+def _ends(rows: pd.DataFrame, of: str) -> tuple[pd.Series, pd.Series]:
+    """Lowest and highest place that is drawn, by `of`: metric or task."""
+    by = rows[of].astype(str)
+    low = rows[["value", "low", "low_seeds", "chance"]].min(axis=1).groupby(by).min()
+    high = rows[["value", "high", "high_seeds", "chance"]].max(axis=1).groupby(by).max()
     return low, high
 
 
-def _excluded(dropped: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
-    """`dropped` at the bottom of the panels, with the line that each belongs to; only of models drawn."""
+def _excluded(dropped: pd.DataFrame | None, rows: pd.DataFrame, of: str) -> pd.DataFrame:
+    """`dropped` of the models drawn, with their lines, at the bottom of panels that share an axis by `of`."""
     if dropped is None or dropped.empty or not (rows["tokens"] > 0).any():
         return rows.iloc[:0]
     sizes = rows.drop_duplicates("model").set_index("model")["size"]
     kept = dropped[dropped["model"].isin(sizes.index) & (dropped["tokens"] > 0)]
     kept = kept.assign(size=kept["model"].map(sizes), x=kept["tokens"])
-    low, high = _ends_of_metric(rows)
+    low, high = _ends(rows, of)
     panels = rows.drop_duplicates("task")[["task", "metric"]]
-    bottom = panels["metric"].map(low - 0.04 * (high - low))
+    bottom = panels[of].astype(str).map(low - 0.04 * (high - low))
     return kept.merge(panels.assign(bottom=bottom)[["task", "bottom"]], how="cross")
 
 

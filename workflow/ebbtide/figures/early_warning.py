@@ -6,8 +6,9 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import labeller, panel_columns
-from ebbtide.figures.theme import GREY, PAGE_CM, compact, footnote, theme_paper
+from ebbtide.figures.frame import labeller, panel_columns, panel_width
+from ebbtide.figures.theme import GREY, PAGE_CM, compact, footnote, theme_paper, wrapped
+from ebbtide.figures.training_axis import token_ticks
 from ebbtide.titles import title
 
 PANELS = 12
@@ -38,16 +39,18 @@ def plot_early_warning(
     falling = tested.drop_duplicates(["model", "task"])
     largest = falling.nlargest(PANELS, "fall", keep="first")
     marks = _marks(tested.merge(largest[["model", "task"]]))
-    marks["panel"] = _panels(marks, titles)
+    columns = panel_columns(len(largest), 3)
+    width = PAGE_CM if columns > 1 else 11.0
+    panel_cm = panel_width(columns, width)
+    marks["panel"] = _panels(marks, titles, panel_cm)
     curves = _curves(metrics, marks)
     known = [name for name in LOOKS if name in set(marks["signal"])]
     for frame in (curves, marks):
         frame["signal"] = pd.Categorical(frame["signal"], known, ordered=True)
-    columns = panel_columns(len(largest), 3)
+    lines = max(str(panel).count("\n") for panel in marks["panel"].unique())
     rows = -(-len(largest) // columns)
     looks = [LOOKS[name] for name in known]
     labels = [title(name) for name in known]
-    width = PAGE_CM if columns > 1 else 11.0
     drawn = f"Drawn: the {len(largest)} largest of {len(falling)} falls; early_warning.tsv has all."
     note, note_cm = footnote(drawn if len(falling) > len(largest) else "", width)
     return (
@@ -60,12 +63,16 @@ def plot_early_warning(
         )
         + p9.facet_wrap("panel", ncol=columns, scales="free_x")
         + p9.coord_cartesian(ylim=(-0.15, 1.15))
-        + p9.scale_x_log10(labels=lambda ticks: [compact(tick) for tick in ticks])
+        + p9.scale_x_log10(
+            breaks=lambda ends: token_ticks(ends[0], ends[1], panel_cm, with_ends=False),
+            minor_breaks=[],
+            labels=lambda ticks: [compact(tick) for tick in ticks],
+        )
         + p9.scale_color_manual([look[0] for look in looks], name="", labels=labels)
         + p9.scale_linetype_manual([look[1] for look in looks], name="", labels=labels)
         + p9.scale_shape_manual([look[2] for look in looks], name="", labels=labels)
         + p9.labs(x="Training tokens (log scale)", y="Value between minimum (0) and peak (1)")
-        + theme_paper(width, rows * (4.7 if columns > 1 else 6.5) + 1.8 + note_cm)
+        + theme_paper(width, rows * ((4.7 if columns > 1 else 6.5) + 0.3 * lines) + 1.8 + note_cm)
         + p9.theme(
             legend_title=p9.element_blank(),
             panel_grid_major=p9.element_blank(),
@@ -97,8 +104,9 @@ def _marks(tested: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame.set_axis(names, axis=1) for frame in (outcome, signals)], ignore_index=True)
 
 
-def _panels(marks: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.Categorical:
+def _panels(marks: pd.DataFrame, titles: Mapping[str, str] | None, panel_cm: float) -> pd.Categorical:
     named = marks["task"].map(labeller(titles)) + ": " + marks["model"]
+    named = named.map(lambda name: wrapped(name, panel_cm, bold=True))
     return pd.Categorical(named, named.unique(), ordered=True)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import SIZE_TITLES, key_columns, lines_of, panel_columns, panel_titles, strip_width
+from ebbtide.figures.frame import SIZE_TITLES, key_columns, lines_of, panel_columns, panel_titles, panel_width
 from ebbtide.figures.theme import PAGE_CM, compact, footnote, palette, shapes, theme_paper
 from ebbtide.figures.training_axis import on_training_axis
 
@@ -20,6 +20,8 @@ def plot_forgetting(
     summary: pd.DataFrame,
     parameters: str = "non_embedding",
     titles: Mapping[str, str] | None = None,
+    *,
+    share_y: bool = False,
 ) -> p9.ggplot:
     """Draw the share of forgotten examples (learned, and wrong now), a colour per model, a panel per task.
 
@@ -35,6 +37,8 @@ def plot_forgetting(
         The count that orders models.
     titles
         Titles of panels by task.
+    share_y
+        Whether panels share their y axis.
 
     Raises
     ------
@@ -70,16 +74,23 @@ def plot_forgetting(
         p9.geom_line(p9.aes(y="forgotten_expected", linetype=f"'{CHANCE}'"), size=0.5),
         p9.geom_line(p9.aes(y="forgotten", linetype=f"'{FOUND}'"), size=0.6),
     ]
-    strips = panel_titles(rows, titles, strip_width(columns))
+    panel_cm = panel_width(columns, width, own=not share_y)
+    strips = panel_titles(rows, titles, panel_cm)
     note, note_cm = footnote(axis.left_out, width)
-    panel_cm = 3.4 + 0.3 * lines_of(strips)
-    height = -(-len(tasks) // columns) * panel_cm + 3.3 + 0.45 * -(-len(names) // keys) + note_cm
+    height = (
+        -(-len(tasks) // columns) * (3.4 + 0.3 * lines_of(strips))
+        + 3.3
+        + 0.45 * -(-len(names) // keys)
+        + note_cm
+    )
     return (
         p9.ggplot(rows, p9.aes("x", color="size", shape="size", fill="size", group="size"))
         + lines
         + p9.geom_point(p9.aes(y="forgotten"), marked, size=1.7, stroke=0)
-        + p9.facet_wrap("task", ncol=columns, labeller=lambda task: strips[task])
-        + axis.scale(rows["x"])
+        + p9.facet_wrap(
+            "task", ncol=columns, labeller=lambda task: strips[task], scales="fixed" if share_y else "free_y"
+        )
+        + axis.scale(rows["x"], panel_cm)
         + p9.scale_y_continuous(labels=lambda ticks: [f"{100 * tick:.3g} %" for tick in ticks])
         + p9.expand_limits(y=0)
         + p9.scale_color_manual(palette(len(names)), name=SIZE_TITLES[parameters], guide=key)

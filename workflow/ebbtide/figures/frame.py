@@ -1,12 +1,11 @@
 """The rows of a figure: models by size, tasks in the study's order, and what their metrics are called."""
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.theme import POINTS, compact
+from ebbtide.figures.theme import POINTS, compact, text_cm, wrapped
 from ebbtide.titles import Ability, title
 
 REALS = ("step", "tokens", "value", "stderr", "chance")
@@ -60,27 +59,29 @@ def metric_label(metric: str, unit: str, direction: str) -> str:
     return f"{name} ({', '.join(words)})" if words else name
 
 
-def strip_width(columns: int) -> int:
-    """Characters per line of the titles of panels, so many side by side."""
-    return {1: 56, 2: 44}.get(columns, 33)
+def panel_width(columns: int, width_cm: float, labels_cm: float = 0.8, *, own: bool = False) -> float:
+    """Width in cm of a panel, which its title must fit.
 
-
-def panel_titles(rows: pd.DataFrame, titles: Mapping[str, str] | None, width: int) -> dict[str, str]:
-    """Task → title of its panel; if there are several metrics, with the label of its own below.
-
-    Lines have at most `width` characters, see `strip_width`.
+    `labels_cm` is that of the labels of the y axis, which the panels of a row share unless they have their
+    `own`.
     """
+    axes = labels_cm * (columns if own else 1)
+    return (width_cm - 0.8 - axes - 0.3 * (columns - 1)) / columns
+
+
+def panel_titles(rows: pd.DataFrame, titles: Mapping[str, str] | None, width_cm: float) -> dict[str, str]:
+    """Task → title of its panel, `width_cm` wide; of several metrics, with the label of its own below."""
     labels, name = metric_labels(rows), labeller(titles)
     pairs = rows[["task", "metric"]].drop_duplicates("task").itertuples(index=False)
-    if len(labels) < 2:
-        return {task: wrapped(name(task), width) for task, _ in pairs}
-    return {task: f"{wrapped(name(task), width)}\n{wrapped(labels[metric], width)}" for task, metric in pairs}
+    return {
+        task: panel_title(name(task), labels[metric] if len(labels) > 1 else "", width_cm)
+        for task, metric in pairs
+    }
 
 
-def wrapped(text: str, width: int) -> str:
-    """`text` in lines of at most `width` characters; the label of a metric breaks before its bracket."""
-    parts = [text] if len(text) <= width else text.replace(" (", "\n(", 1).split("\n")
-    return "\n".join(line for part in parts for line in textwrap.wrap(part, width))
+def panel_title(name: str, label: str, width_cm: float) -> str:
+    """A name with the label of a metric below, if any, in lines of at most `width_cm`."""
+    return "\n".join(wrapped(part, width_cm, bold=True) for part in (name, label) if part)
 
 
 def lines_of(titles: Mapping[str, str]) -> int:
@@ -134,8 +135,8 @@ def panel_columns(tasks: int, most: int) -> int:
 
 def key_columns(names: Sequence[str], width_cm: float) -> int:
     """Keys of a legend side by side, so that none is cut off."""
-    key_cm = 1.0 + max(len(name) for name in names) * POINTS * 0.02
-    return max(1, min(len(names), int(width_cm // key_cm)))
+    key_cm = 0.95 + max(text_cm(name, POINTS - 0.5) for name in names)
+    return max(1, min(len(names), int((width_cm - 0.4) // key_cm)))
 
 
 def _size(model: str, parameters: float) -> str:

@@ -1,7 +1,7 @@
 """A heat map of models by checkpoints, a panel per task, coloured by the difference from chance."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 import plotnine as p9
@@ -14,15 +14,17 @@ from ebbtide.figures.frame import (
     panel_columns,
     panel_titles,
     shared_label,
-    strip_width,
 )
-from ebbtide.figures.theme import PAGE_CM, POINTS, compact, theme_paper
+from ebbtide.figures.theme import PAGE_CM, POINTS, compact, text_cm, theme_paper, wrapped
 
 # Orange is worse, blue is better: distinguishable with colour blindness.
 COLOURS = ("#a6500a", "#e9a35c", "#f7f7f7", "#7fb2d9", "#1f5fa6")
 UNKNOWN = "#c8c8c8"  # no cell; not the colour of no difference
 CHANCE, FIRST = "from chance", "from the first checkpoint"
 TILES_ACROSS = 27  # per page; narrower tiles are too small for their value
+TILE_CM = 0.48  # of the narrowest tile with its value
+LEGEND_CM = 14.0  # the colour bar with its title
+NARROWEST_CM = 3.2  # panel, which has a title
 TICKS_ACROSS = 32  # checkpoint names per page, rotated
 
 
@@ -45,7 +47,11 @@ def plot_heat(
     names = _checkpoint_names(rows)
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
     written = len(names) <= TILES_ACROSS
-    columns = panel_columns(len(tasks), max(1, TILES_ACROSS // max(len(names), 6)) if written else 2)
+    beside = 1.0 + max(text_cm(size, POINTS - 1) for size in sizes)
+    most = int((PAGE_CM - beside) // max(TILE_CM * len(names), NARROWEST_CM)) if written else 2
+    columns = panel_columns(len(tasks), max(1, most))
+    room = (PAGE_CM - beside) / columns - 0.3
+    panel_cm = min(room, max(0.6 * len(names), NARROWEST_CM)) if written else room
     scales = rows.drop_duplicates(["metric", "reference"])
     one = len(scales) == 1
     rows = rows.assign(
@@ -56,7 +62,7 @@ def plot_heat(
     )
     ticks = list(names)[:: -(-len(names) * columns // TICKS_ACROSS)]
     values = p9.geom_text(p9.aes(label="text", color="ink"), size=POINTS - 2, show_legend=False)
-    strips = _strips(rows, panel_titles(rows, titles, strip_width(columns)), one)
+    strips = _strips(rows, panel_titles(rows, titles, panel_cm), one, panel_cm)
     across = f"difference {scales['reference'].iloc[0]}" if one else "difference, on the scale of each panel"
     return (
         p9.ggplot(rows, p9.aes("column", "size"))
@@ -75,7 +81,7 @@ def plot_heat(
             name=f"{shared_label(rows)}\n{across}",
         )
         + p9.labs(x=_axis_title(rows), y="Model")
-        + theme_paper(*_extent(strips, sizes, names, columns))
+        + theme_paper(*_extent(strips, len(sizes), names, columns, beside + columns * (panel_cm + 0.3)))
         + theme_tiles()
         + p9.theme(axis_text_x=p9.element_text(rotation=90, ha="center", va="top"))
     )
@@ -93,12 +99,14 @@ def _with_difference(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(reference=reference, difference=difference, reach=reach, shade=turned / reach)
 
 
-def _strips(rows: pd.DataFrame, titles: Mapping[str, str], one: bool) -> dict[str, str]:
+def _strips(rows: pd.DataFrame, titles: Mapping[str, str], one: bool, width_cm: float) -> dict[str, str]:
     """Task → panel title: of several scales, with what its colours are and where they end."""
     panels = rows.drop_duplicates("task")
     parts = zip(*(panels[key] for key in ("task", "reference", "reach")), strict=True)
     return {
-        task: titles[task] if one else f"{titles[task]}\n{reference}: ±{reach:.3g}"
+        task: titles[task]
+        if one
+        else f"{titles[task]}\n{wrapped(f'{reference}: ±{reach:.3g}', width_cm, bold=True)}"
         for task, reference, reach in parts
     }
 
@@ -167,20 +175,11 @@ def _ink(shade: float) -> str:
 
 
 def _extent(
-    strips: Mapping[str, str], sizes: pd.Index, names: dict[str, str], columns: int
+    strips: Mapping[str, str], sizes: int, names: dict[str, str], columns: int, across: float
 ) -> tuple[float, float]:
     """Width and height in cm: tiles, panel titles, axis names, colour bar."""
-    letter = 0.13
-    beside = 1.0 + letter * _longest(sizes)
-    below = 2.4 + letter * _longest(names.values())
+    below = 2.6 + max(text_cm(name, POINTS - 1) for name in names.values())
     tile = 0.45 if len(names) <= TILES_ACROSS else 0.34
-    lines = [line for strip in strips.values() for line in strip.split("\n")]
-    panel = max(0.6 * len(names), 2.4, 0.14 * _longest(lines))
     rows = -(-len(strips) // columns)
-    across = max(columns * panel, 11.0)  # room for the colour bar
-    high = max(len(sizes), 2) * tile + 0.4 + 0.3 * lines_of(strips)
-    return min(PAGE_CM, beside + across), rows * high + below
-
-
-def _longest(words: Iterable[str]) -> int:
-    return max(len(word) for word in words)
+    high = max(sizes, 2) * tile + 0.4 + 0.3 * lines_of(strips)
+    return min(PAGE_CM, max(across, LEGEND_CM)), rows * high + below

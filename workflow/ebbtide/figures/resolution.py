@@ -7,10 +7,11 @@ import plotnine as p9
 
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import key_columns, labeller, metric_label
-from ebbtide.figures.theme import PAGE_CM, footnote, palette, theme_paper
+from ebbtide.figures.theme import PAGE_CM, POINTS, footnote, palette, theme_paper, wrapped
 
 # Beginning of the verdict → its shape, from the best to the worst.
 SHAPES = {"use": "o", "use averaged": "^", "watch by proxy": "D", "cannot tell": "x"}
+NAMES_CM = 5.0  # of tasks beside the ratios
 LEAST, MOST = 0.1, 1000.0  # the axis; intervals may reach 0
 
 
@@ -30,6 +31,7 @@ def plot_resolution(
     several = rows.groupby("task")["metric"].transform("nunique") > 1
     labels = [metric_label(*row) for row in rows[["metric", "unit", "direction"]].itertuples(index=False)]
     rows.loc[several, "row"] += ": " + pd.Series(labels, rows.index)[several]
+    rows["row"] = rows["row"].map(lambda row: wrapped(row, NAMES_CM, POINTS - 1))
     order = rows.groupby("row")["snr_within"].max().sort_values().index
     sizes = list(dict.fromkeys(resolution["size"].astype(str)))
     rows = rows.assign(
@@ -59,9 +61,14 @@ def plot_resolution(
             palette(len(sizes)),
             limits=sizes,
             name="Size (parameters)",
-            guide=p9.guide_legend(ncol=key_columns(sizes, PAGE_CM / 2)),
+            guide=p9.guide_legend(ncol=key_columns(sizes, PAGE_CM / 2 - 1)),
         )
-        + p9.scale_shape_manual({kind: SHAPES[kind] for kind in kinds}, limits=kinds, name="Verdict")
+        + p9.scale_shape_manual(
+            {kind: SHAPES[kind] for kind in kinds},
+            limits=kinds,
+            name="Verdict",
+            guide=p9.guide_legend(ncol=key_columns(kinds, PAGE_CM / 2 - 1)),
+        )
         + p9.labs(x="", y="Signal-to-noise ratio (log scale)")
         + theme_paper(PAGE_CM, max(height, 5.0))
         + note

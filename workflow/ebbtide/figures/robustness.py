@@ -1,6 +1,5 @@
 """The interaction of every regression under every analysis choice: a row per choice, a panel per task."""
 
-import textwrap
 from collections.abc import Mapping
 from statistics import NormalDist
 
@@ -9,13 +8,12 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import panel_columns
-from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, theme_paper
+from ebbtide.figures.frame import panel_columns, panel_width
+from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, text_cm, theme_paper, wrapped
 from ebbtide.titles import title
 
 GROUP_GAP = 0.6  # rows between groups of choices
 ROW_CM = 0.26
-TITLE_WIDTH = 24  # characters per line of a panel title
 SHADE = "#e4e4e4"
 COLOURS = {"the same as the base": "#1f5fa6", "another": "#a6500a"}
 LARGEST_Z = 37.0  # of the smallest p that a float represents
@@ -43,7 +41,10 @@ def plot_robustness(
     several = rows.groupby("task", sort=False)["metric"].transform("nunique") > 1
     names = rows["task"].map(lambda task: (titles or {}).get(task, title(task)))
     panel = names + ("-" + rows["metric"].map(title)).where(several, "")
-    panel = panel.map(lambda name: textwrap.fill(name, TITLE_WIDTH))
+    columns = panel_columns(panel.nunique(), 4)
+    beside = max(text_cm(choice, POINTS - 1.5) for choice in positions)
+    panel_cm = panel_width(columns, PAGE_CM, beside)
+    panel = panel.map(lambda name: wrapped(name, panel_cm, bold=True))
     rows = rows.assign(
         z=signed_z(rows["t"], rows["p_adjusted"]),
         position=rows["choice"].map(positions),
@@ -52,7 +53,6 @@ def plot_robustness(
     )
     base = rows[rows["group"] == "base"]
     panels = rows["panel"].nunique()
-    columns = panel_columns(panels, 4)
     low, high = min(positions.values()) - 0.7, max(positions.values()) + 0.7
     zone = pd.DataFrame({"from_": [-critical], "to": [critical], "low": [low], "high": [high]})
     return (
@@ -79,7 +79,7 @@ def plot_robustness(
             expand=(0, 0),
         )
         + p9.labs(x="Interaction of size and training: sign(t) · z of the adjusted p", y="")
-        + theme_paper(PAGE_CM, _height(panels, columns, high - low))
+        + theme_paper(PAGE_CM, _height(panels, columns, high - low, panel.str.count("\n").max() + 1))
         + p9.theme(
             axis_text_y=p9.element_text(size=POINTS - 1.5),
             axis_ticks_major_y=p9.element_blank(),
@@ -120,6 +120,6 @@ def _ticks(limits: tuple[float, float]) -> list[float]:
     return [float(v) for v in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]
 
 
-def _height(panels: int, columns: int, rows: float) -> float:
+def _height(panels: int, columns: int, rows: float, lines: int) -> float:
     """Height in cm: panels with their titles and x axes, title of the axis, legend."""
-    return -(-panels // columns) * (rows * ROW_CM + 1.0) + 1.6
+    return -(-panels // columns) * (rows * ROW_CM + 0.7 + 0.3 * lines) + 1.6

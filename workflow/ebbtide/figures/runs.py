@@ -7,8 +7,19 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import labeller, lines_of, panel_columns, strip_width, wrapped
-from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, footnote, palette, shapes, theme_paper
+from ebbtide.figures.frame import key_columns, labeller, lines_of, panel_columns, panel_width
+from ebbtide.figures.theme import (
+    GREY,
+    PAGE_CM,
+    POINTS,
+    compact,
+    footnote,
+    palette,
+    shapes,
+    text_cm,
+    theme_paper,
+    wrapped,
+)
 from ebbtide.titles import title
 
 # Evidence of a tile → its colour and that of its number; as in other figures, blue is better, orange worse.
@@ -21,6 +32,8 @@ EVIDENCE = {
     "loses, p ≤ 0.001": ("#a6500a", "white"),
 }
 STRONG = 0.001
+NAMES_CM = 4.0  # of tasks beside the matrix
+TILE_CM = 1.3  # of the narrowest tile with its number and mark
 MOST_BANDS = 3  # lines with bands per panel; with more, they are thin and only the largest size has one
 ALL_SIZES = "all"
 MARKS = {"wins": " ▲", "loses": " ▼", "equivalent": " ≈"}  # the verdict without colour
@@ -38,7 +51,9 @@ def plot_run_matrix(verdicts: pd.DataFrame, titles: Mapping[str, str] | None = N
         raise FigureError("run_verdicts.tsv: no row; no task is known for runs of two arms of one size.")
     several = verdicts["metric"].nunique() > 1
     rows = verdicts.assign(
-        row=_names(verdicts, titles, several),
+        row=_names(verdicts, titles, several).map(
+            lambda name: "\n".join(wrapped(part, NAMES_CM, POINTS - 1) for part in name.split("\n"))
+        ),
         evidence=[_evidence(v, p) for v, p in zip(verdicts["verdict"], verdicts["p_adjusted"], strict=True)],
         text=[
             f"{_number(value, share)}{MARKS.get(verdict, '')}"
@@ -57,12 +72,14 @@ def plot_run_matrix(verdicts: pd.DataFrame, titles: Mapping[str, str] | None = N
         panel=pd.Categorical(rows["panel"], panels, ordered=True),
     )
     legend = list(EVIDENCE)
-    beside = 0.6 + 0.12 * max(len(line) for name in downwards for line in name.split("\n"))
-    tile = min(2.4, max(1.5, (PAGE_CM - beside) / (len(sizes) * len(panels))))
+    beside = 1.2 + max(text_cm(name, POINTS - 1) for name in downwards)
+    tile = min(2.4, max(TILE_CM, (PAGE_CM - beside) / (len(sizes) * len(panels))))
     columns = max(1, min(len(panels), int((PAGE_CM - beside) / (tile * len(sizes)))))
     width = min(PAGE_CM, max(14.0, beside + columns * tile * len(sizes)))
     note, note_cm = footnote(_note(rows), width)
-    height = -(-len(panels) // columns) * (0.9 + 0.45 * len(downwards)) + 2.6 + note_cm
+    keys = key_columns(legend, width)
+    lines = sum(0.2 + 0.28 * (name.count("\n") + 1) for name in downwards)
+    height = -(-len(panels) // columns) * (0.9 + lines) + 2.2 + 0.4 * -(-len(legend) // keys) + note_cm
     return (
         p9.ggplot(rows, p9.aes("size", "row"))
         + p9.geom_tile(p9.aes(fill="evidence"), color="#e0e0e0", size=0.4)
@@ -77,7 +94,7 @@ def plot_run_matrix(verdicts: pd.DataFrame, titles: Mapping[str, str] | None = N
         + p9.labs(x="Size (parameters)", y="Task or suite")
         + theme_paper(width, height)
         + p9.theme(panel_grid_major=p9.element_blank(), legend_key=p9.element_rect(color="#b0b0b0"))
-        + p9.guides(fill=p9.guide_legend(nrow=1))
+        + p9.guides(fill=p9.guide_legend(ncol=keys))
         + note
     )
 
@@ -103,8 +120,10 @@ def plot_run_curves(
     sizes = list(dict.fromkeys(rows["size"]))
     scale = np.where(rows["is_share"], 100.0, 1.0)
     columns = panel_columns(len(rows[["arm", "task", "suite", "metric"]].drop_duplicates()), 3)
+    width = PAGE_CM if columns > 1 else 12.0
+    panel_cm = panel_width(columns, width, own=True)
     names = _names(rows, titles, several).map(
-        lambda name: wrapped(name.replace("\n", " "), strip_width(columns))
+        lambda name: wrapped(name.replace("\n", " "), panel_cm, bold=True)
     )
     if len(arms) > 1:
         names = names + "\n" + rows["arm"] + " − " + rows["reference"]
@@ -116,7 +135,6 @@ def plot_run_curves(
     panels = list(rows["panel"].cat.categories)
     banded = rows[rows["low"].notna() & rows["size"].isin(sizes if len(sizes) <= MOST_BANDS else sizes[-1:])]
     unit = "points" if rows["is_share"].all() else "points for shares, else units of the metric"
-    width = PAGE_CM if columns > 1 else 12.0
     note, note_cm = footnote(
         f"Bands: {100 * (1 - alpha):g} % intervals of single checkpoints"
         f"{f', only of {sizes[-1]}' if len(sizes) > MOST_BANDS else ''}. {_sources(rows)}{_direction(rows)}",

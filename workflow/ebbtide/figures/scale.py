@@ -8,8 +8,8 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import SIZE_TITLES, labeller, metric_labels, panel_columns
-from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, powers_of_ten, theme_paper
+from ebbtide.figures.frame import SIZE_TITLES, labeller, metric_labels, panel_columns, panel_width
+from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, powers_of_ten, theme_paper, wrapped
 
 Z = 1.96
 SHARE_LIMITS = (-0.02, 1.02)  # of the y axis for shares, as in the Inverse Scaling Prize
@@ -35,11 +35,13 @@ def plot_scale(
     metric: str,
     parameters: str = "non_embedding",
     titles: Mapping[str, str] | None = None,
+    *,
+    share_y: bool = False,
 ) -> p9.ggplot:
     """Draw `metric` against training FLOPs, with shapes by the class of the curve.
 
     The line goes through the mean of models of equal compute. The y axis is logarithmic where lower values
-    are better (losses), and from 0 to 1 for shares.
+    are better (losses).
 
     Parameters
     ----------
@@ -51,32 +53,39 @@ def plot_scale(
         The parameter count in the compute, for the axis title.
     titles
         Titles of panels by task.
+    share_y
+        Whether the y axis of shares goes from 0 to 1 in all panels. Otherwise, each panel shows the range of
+        its own values.
 
     Raises
     ------
     FigureError
         No model of known compute has a value of `metric`.
     """
-    rows = _with_factors(_rows_of(points, metric), trends[trends["metric"] == metric], titles)
+    rows = _rows_of(points, metric)
+    columns = panel_columns(rows["asked"].nunique(), 3)
+    width = PAGE_CM if columns > 1 else 11.0
+    panel_cm = panel_width(columns, width, own=not share_y)
+    rows = _with_factors(rows, trends[trends["metric"] == metric], titles, panel_cm)
     share = bool(rows["is_share"].all())
     logarithmic = not share and bool(rows["lower_is_better"].all() and (rows["value"] > 0).all())
     rows["low"], rows["high"] = _interval(rows, share=share, logarithmic=logarithmic)
     panels = len(rows["panel"].cat.categories)
-    columns = panel_columns(panels, 3)
-    height = -(-panels // columns) * (4.2 if columns > 1 else 6.5) + 3.0
+    lines = max(str(panel).count("\n") for panel in rows["panel"].cat.categories)
+    height = -(-panels // columns) * ((4.2 if columns > 1 else 6.5) + 0.3 * lines) + 3.0
     plot = (
         p9.ggplot(rows, p9.aes("flops", "value", color="series"))
         + _layers(rows)
-        + p9.facet_wrap("panel", ncol=columns, scales="fixed" if share else "free_y")
+        + p9.facet_wrap("panel", ncol=columns, scales="fixed" if share and share_y else "free_y")
         + _scales(rows)
         + p9.labs(x=_compute(parameters), y=_axis(metric_labels(rows)[metric], logarithmic))
-        + theme_paper(PAGE_CM if columns > 1 else 11.0, height)
+        + theme_paper(width, height)
         + p9.theme(legend_box="horizontal", legend_key_width=18, legend_text=p9.element_text(size=POINTS - 1))
         + p9.guides(
             color=p9.guide_legend(nrow=2), shape=p9.guide_legend(nrow=2), linetype=p9.guide_legend(nrow=2)
         )
     )
-    if share:
+    if share and share_y:
         return plot + p9.scale_y_continuous(expand=(0, 0)) + p9.coord_cartesian(ylim=SHARE_LIMITS)
     return (
         plot + p9.scale_y_log10(labels=lambda ticks: [f"{tick:g}" for tick in ticks]) if logarithmic else plot
@@ -98,14 +107,20 @@ def _rows_of(points: pd.DataFrame, metric: str) -> pd.DataFrame:
     return rows
 
 
-def _with_factors(rows: pd.DataFrame, trends: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.DataFrame:
+def _with_factors(
+    rows: pd.DataFrame, trends: pd.DataFrame, titles: Mapping[str, str] | None, panel_cm: float
+) -> pd.DataFrame:
     """Add what the figure tells apart, with levels in the order of legends and panels.
 
     These are panel, series, prompt, the class of the curve (of `trends`), and the curve itself.
     """
     keys = ["series", "asked", "shots"]
     rows = rows.merge(trends.rename(columns={"task": "asked"})[[*keys, "class"]], on=keys, how="left")
-    name = labeller(titles)
+    given = labeller(titles)
+
+    def name(task: str) -> str:
+        return wrapped(given(task), panel_cm, bold=True)
+
     asked = list(rows["asked"].unique())
     panels = [name(task) for task in dict.fromkeys([*(t for t in titles or {} if t in asked), *asked])]
     rows["panel"] = pd.Categorical(rows["asked"].map(name), panels, ordered=True)
@@ -134,9 +149,16 @@ def _layers(rows: pd.DataFrame) -> list[Any]:
     return [
         p9.geom_hline(p9.aes(yintercept="chance"), chance, linetype="dotted", color=GREY, size=0.6),
         p9.geom_linerange(p9.aes(ymin="low", ymax="high"), rows[rows["low"].notna()], size=0.4),
-        p9.geom_line(p9.aes(linetype="prompt", group="curve"), lines.reset_index(), size=0.6),
+        *_lines(lines.reset_index()),
         p9.geom_point(p9.aes(shape="class", fill="series"), size=1.9, stroke=0.2),
     ]
+
+
+def _lines(means: pd.DataFrame) -> list[Any]:
+    """Return the lines of the curves; none of a curve with one point."""
+    several = means.groupby(["panel", "curve"], observed=True)["flops"].transform("size") > 1
+    line = p9.aes(linetype="prompt", group="curve")
+    return [p9.geom_line(line, means[several], size=0.6)] if several.any() else []
 
 
 def _scales(rows: pd.DataFrame) -> list[Any]:

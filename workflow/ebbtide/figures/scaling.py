@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
+from ebbtide.figures.frame import key_columns
 from ebbtide.figures.theme import PAGE_CM, palette, powers_of_ten, sentence, shapes, theme_paper
 from ebbtide.titles import title
 
@@ -95,7 +96,7 @@ def plot_error_of_loss(predictions: pd.DataFrame, curves: pd.DataFrame, quantity
         + p9.geom_line(p9.aes(y="value", group="line", linetype="form"), lines, size=0.5)
         + p9.geom_point(size=1.5, stroke=0, alpha=0.8)
         + p9.facet_wrap("panel", ncol=2, scales="free_y")
-        + p9.scale_color_manual(LINE_COLOURS[: len(sets)], name="Train set", labels=list(map(title, sets)))
+        + p9.scale_color_manual(_colours(len(sets)), name="Train set", labels=list(map(title, sets)))
         + p9.scale_shape_manual(shapes(len(sets)), name="Train set", labels=list(map(title, sets)))
         + p9.scale_linetype_manual(LINES_OF_LAWS, name="Law")
         + p9.labs(x=f"{_name(quantity)} (nats per token)", y="Average top-1 error")
@@ -158,6 +159,7 @@ def plot_tradeoff(tradeoff: pd.DataFrame) -> p9.ggplot:
         train_set=table["train_set"].map(title),
     )
     runs = sorted(table["run"].unique())
+    key = p9.guide_legend(ncol=key_columns(runs, PAGE_CM / 2 - 0.5))  # colours, and shapes beside them
     own, others = table[table["published"]], table[~table["published"]]
     return (
         p9.ggplot(others, p9.aes("fit_compute", "percent", color="run"))
@@ -166,8 +168,8 @@ def plot_tradeoff(tradeoff: pd.DataFrame) -> p9.ggplot:
         + p9.facet_grid("panel", "train_set")
         + p9.scale_x_log10(labels=powers_of_ten)
         + p9.scale_y_log10(labels=lambda ticks: [f"{tick:g} %" for tick in ticks])
-        + p9.scale_color_manual(LINE_COLOURS[: len(runs)], name="Predicted run")
-        + p9.scale_shape_manual(shapes(len(runs)), name="Predicted run")
+        + p9.scale_color_manual(_colours(len(runs)), name="Predicted run", guide=key)
+        + p9.scale_shape_manual(shapes(len(runs)), name="Predicted run", guide=key)
         + p9.labs(x="Compute of the runs in the fit (FLOPs)", y="Relative error")
         + theme_paper(PAGE_CM, 12.0)
     )
@@ -256,6 +258,10 @@ def _name(quantity: str, names: Mapping[str, str] = NAMES) -> str:
     if kind == "loss" and of.endswith("_loss"):  # the task's own name may end in loss
         return title(of)
     return f"{'Loss on' if kind == 'loss' else 'Error on'} {title(of)}"
+
+
+def _colours(count: int) -> list[str]:
+    return list(LINE_COLOURS[:count]) if count <= len(LINE_COLOURS) else palette(count)
 
 
 def _size(parameters: float) -> str:

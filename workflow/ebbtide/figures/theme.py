@@ -1,13 +1,18 @@
 """What all figures share: theme, colours, shapes, number formats, and how they are saved."""
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import plotnine as p9
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 
 from ebbtide.errors import FigureError
 from ebbtide.files import atomic
@@ -18,6 +23,7 @@ POINTS = 7.0  # size of most text: readable when printed at the width drawn
 DPI = 300
 PAGE_CM = 17.0  # text width of an A4 page
 CM_PER_INCH = 2.54
+CM_PER_POINT = CM_PER_INCH / 72
 GREY = "#5a5a5a"
 
 # Metadata to leave out, by format: with dates and versions, equal figures would be different files.
@@ -27,6 +33,8 @@ METADATA: dict[str, dict[str, None]] = {
 }
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+_PATHS = TextToPath()
 
 # Filled shapes, distinguishable without colour; as many as a model family usually has sizes.
 SHAPES = ("o", "s", "^", "D", "v", "P", "*", "X", "<", "p", ">", "h")
@@ -63,12 +71,44 @@ def theme_paper(width_cm: float = PAGE_CM, height_cm: float = 10.0) -> p9.theme:
     )
 
 
+@lru_cache(maxsize=4096)
+def text_cm(text: str, points: float = POINTS, *, bold: bool = False) -> float:
+    """The width of a text in cm, that of its longest line."""
+    font = FontProperties(family=FONT, size=points, weight="bold" if bold else "normal")
+    lines = text.split("\n")
+    return max(_PATHS.get_text_width_height_descent(line, font, False)[0] for line in lines) * CM_PER_POINT
+
+
+@lru_cache(maxsize=4096)  # titles are made row by row
+def wrapped(text: str, width_cm: float, points: float = POINTS, *, bold: bool = False) -> str:
+    """`text` in lines of at most `width_cm`; a bracket gets its own line, and words that do not fit break."""
+
+    def fits(line: str) -> bool:
+        return text_cm(line, points, bold=bold) <= width_cm
+
+    lines: list[str] = []
+    for part in [text] if fits(text) else text.replace(" (", "\n(", 1).split("\n"):
+        line = ""
+        for word in part.split():
+            if fits(joined := f"{line} {word}".strip()):
+                line = joined
+                continue
+            lines += [line] if line else []
+            line = word
+            while len(line) > 1 and not fits(line):
+                most = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or fits(line[:n]))
+                lines.append(line[:most])
+                line = line[most:]
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def footnote(text: str, width_cm: float) -> tuple[list[p9.labs], float]:
     """A note below a figure, wrapped to its width, and its height in cm; nothing without a text."""
     if not text:
         return [], 0.0
-    wrapped = textwrap.wrap(text, int(width_cm / (0.0165 * POINTS)))
-    return [p9.labs(caption="\n".join(wrapped))], 0.3 + 0.3 * len(wrapped)
+    note = wrapped(text, width_cm - 0.4, POINTS - 1)
+    return [p9.labs(caption=note)], 0.6 + 0.3 * note.count("\n")
 
 
 def save(
@@ -82,17 +122,22 @@ def save(
     path = Path(path)
     if path.suffix not in METADATA:
         raise FigureError(f"{path}: found suffix {path.suffix!r}, allowed: {', '.join(METADATA)}.")
+    # Every file needs its own drawing: plotnine fixes the scale of a colour bar at the first rendering.
     width, height = (inches * CM_PER_INCH for inches in plot.theme.getp("figure_size"))
     size = ((width_cm or width) / CM_PER_INCH, (height_cm or height) / CM_PER_INCH)
+    with drawn(plot + p9.theme(figure_size=size)) as figure, atomic(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, metadata=METADATA[path.suffix])
+
+
+@contextmanager
+def drawn(plot: p9.ggplot) -> Iterator[Figure]:
+    """The figure of a plot, drawn with the settings of `save`, whatever the user's are."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(plot.theme.rcParams)
         mpl.rcParams["text.parse_math"] = False  # titles and names are texts, also with dollar signs
         mpl.rcParams["pdf.fonttype"] = 42  # TrueType: journals refuse matplotlib's default, Type 3
-        # Every file needs its own drawing: plotnine fixes the scale of a colour bar at the first rendering.
-        figure = (plot + p9.theme(figure_size=size)).draw()
-        with atomic(path) as temporary:
-            figure.savefig(temporary, dpi=DPI, metadata=METADATA[path.suffix])
+        yield plot.draw()
 
 
 def write(draw: Callable[[], p9.ggplot], paths: Iterable[str | Path]) -> None:

@@ -1,15 +1,16 @@
 """The axis of training: tokens where they are known, else steps, else the order of the checkpoints."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.figures.theme import compact
+from ebbtide.figures.theme import POINTS, compact, text_cm
 
 MOST_NAMES = 8  # checkpoint names below one panel
+LABEL_GAP_CM = 0.3  # between labels of ticks
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,17 @@ class TrainingAxis:
     names: dict[float, str]
     left_out: str = ""
 
-    def scale(self, x: pd.Series) -> p9.scale_x_continuous:
-        """The scale of the axis, with round ticks within the range of `x`."""
+    def scale(self, x: pd.Series, panel_cm: float, points: float = POINTS - 1) -> p9.scale_x_continuous:
+        """The scale of the axis in a panel of this width: the ends of `x` and round numbers between them."""
         if self.logarithmic:
-            ticks, minor = _ticks(x)
             return p9.scale_x_log10(
-                breaks=ticks, minor_breaks=minor, labels=lambda ticks: [compact(tick) for tick in ticks]
+                breaks=token_ticks(x.min(), x.max(), panel_cm, points),
+                minor_breaks=_minor(x.min(), x.max()),
+                labels=lambda ticks: [compact(tick) for tick in ticks],
             )
-        shown = list(self.names)[:: -(-len(self.names) // MOST_NAMES)]
+        longest = max(text_cm(name, points) for name in self.names.values())
+        most = max(1, min(MOST_NAMES, int(0.85 * panel_cm // (longest + LABEL_GAP_CM))))
+        shown = list(self.names)[:: -(-len(self.names) // most)]
         return p9.scale_x_continuous(
             breaks=shown, minor_breaks=[], labels=[self.names[place] for place in shown], expand=(0.08, 0.3)
         )
@@ -72,18 +76,34 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _ticks(places: pd.Series) -> tuple[list[float], list[float]]:
-    """Labelled and minor ticks within the range of `places`; a single checkpoint is labelled itself."""
-    low, high = places.min(), places.max()
+def token_ticks(
+    low: float, high: float, panel_cm: float, points: float = POINTS - 1, *, with_ends: bool = True
+) -> list[float]:
+    """Ticks of a logarithmic axis: its ends, unless left out, and the most round numbers whose labels fit."""
+    if low == high:
+        return [low]
+    cm_per_decade = 0.9 * panel_cm / np.log10(high / low)
+
+    def apart(one: float, other: float) -> bool:
+        labels_cm = (text_cm(compact(one), points) + text_cm(compact(other), points)) / 2
+        return bool(abs(np.log10(other / one)) * cm_per_decade >= labels_cm + LABEL_GAP_CM)
+
+    ends = ([low, high] if apart(low, high) else [high]) if with_ends else []
     first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
-    decades = np.log10(high / low)
+    found: list[list[float]] = []
+    for digits, stride in (((1, 2, 5), 1), ((1, 3), 1), *(((1,), stride) for stride in range(1, 20))):
+        for phase in range(stride):
+            powers = range(first + phase, last + 1, stride)
+            inner = [x for power in powers for digit in digits if low < (x := digit * 10.0**power) < high]
+            if all(apart(one, other) for one, other in pairwise(inner)):
+                found.append([tick for tick in inner if all(apart(tick, end) for end in ends)])
+        if found:
+            break
+    return sorted([*ends, *max(found, key=len)]) or [high]
 
-    def within(digits: Iterable[int], stride: int = 1) -> list[float]:
-        ticks = (digit * 10.0**power for power in range(first, last + 1, stride) for digit in digits)
-        return [tick for tick in ticks if low <= tick <= high]
 
-    if decades < 0.75:
-        return sorted({low, high}), []
-    if decades < 2.5:
-        return within((1, 2, 5) if decades < 1.2 else (1, 3)), within(range(1, 10))
-    return within((1,), stride=max(1, round(decades / 4))), within((1,))
+def _minor(low: float, high: float) -> list[float]:
+    """Powers of ten within the range, and all their multiples where the range is short."""
+    digits = range(1, 10) if high < low * 10**2.5 else (1,)
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    return [tick for power in powers for digit in digits if low <= (tick := digit * 10.0**power) <= high]

@@ -4,16 +4,18 @@ from collections.abc import Mapping
 
 import pandas as pd
 import plotnine as p9
+from mizani.breaks import breaks_extended
 
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import (
+    key_columns,
     labeller,
     metric_labels,
     panel_columns,
-    strip_width,
-    wrapped,
+    panel_title,
+    panel_width,
 )
-from ebbtide.figures.theme import GREY, PAGE_CM, compact, footnote, theme_paper
+from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, footnote, text_cm, theme_paper
 
 # Colours of Okabe & Ito (2008), distinguishable with colour blindness; the shapes are without colour.
 LOOKS = {
@@ -48,18 +50,24 @@ def plot_trends(
     labels, name = metric_labels(rows), labeller(titles)
     one_metric = len(labels) == 1
     columns = panel_columns(len(rows[["task", "metric"]].drop_duplicates()), 3)
-    strip = strip_width(columns) - 4 * (columns > 1)  # the names of models take some room
-    named = rows["task"].map(lambda task: wrapped(name(task), strip))
-    if not one_metric:
-        named += "\n" + rows["metric"].map(lambda metric: wrapped(labels[metric], strip))
-    rows["panel"] = pd.Categorical(named, named.unique(), ordered=True)
+    width = PAGE_CM if columns > 1 else 12.5
     rows["row"], models = _rows(rows)
+    names_cm = max(text_cm(model, POINTS - 1) for model in rows["row"].cat.categories)
+    panel_cm = panel_width(columns, width, names_cm + 0.2)
+    named = pd.Series(
+        [
+            panel_title(name(task), "" if one_metric else labels[metric], panel_cm)
+            for task, metric in zip(rows["task"], rows["metric"], strict=True)
+        ],
+        rows.index,
+    )
+    rows["panel"] = pd.Categorical(named, named.unique(), ordered=True)
     outcomes = [name for name in LOOKS if name in set(rows["ability"])]
     rows["ability"] = pd.Categorical(rows["ability"], outcomes, ordered=True)
     panels = list(rows["panel"].cat.categories)
     looks = [LOOKS[name] for name in outcomes]
     across = next(iter(labels.values())) if one_metric else "Metric of the panel"
-    width = PAGE_CM if columns > 1 else 12.5
+    keys = key_columns(outcomes, width)
     note, note_cm = footnote(
         f"Bars: {100 * (1 - alpha):g} % interval of the slope over all checkpoints, for each curve alone. "
         "Colour: significant rises and falls between any two checkpoints, tested for all curves together. So "
@@ -68,7 +76,12 @@ def plot_trends(
         width,
     )
     lines = max(panel.count("\n") for panel in panels) + 1
-    height = -(-len(panels) // columns) * (0.8 + 0.3 * lines + 0.36 * max(models, 2)) + 2.0 + note_cm
+    height = (
+        -(-len(panels) // columns) * (0.8 + 0.3 * lines + 0.36 * max(models, 2))
+        + 1.6
+        + 0.4 * -(-len(outcomes) // keys)
+        + note_cm
+    )
     return (
         p9.ggplot(rows, p9.aes("slope", "row", color="ability", shape="ability"))
         + p9.geom_vline(xintercept=0, linetype="dashed", color=GREY, size=0.4)
@@ -77,12 +90,16 @@ def plot_trends(
         )
         + p9.geom_point(size=1.9)
         + p9.facet_wrap("panel", ncol=columns, scales="fixed" if one_metric else "free_x")
-        + p9.scale_x_continuous(labels=lambda ticks: [f"{tick:.2g}" for tick in ticks])
+        + p9.scale_x_continuous(
+            breaks=breaks_extended(max(3, min(5, int(panel_cm // 1.2)))),
+            labels=lambda ticks: [f"{tick:.2g}" for tick in ticks],
+            expand=(0.09, 0),
+        )
         + p9.scale_color_manual([colour for _, colour in looks], name="With training, the model")
         + p9.scale_shape_manual([shape for shape, _ in looks], name="With training, the model")
         + p9.labs(x=f"{across}: change per tenfold of training tokens", y="Model")
         + theme_paper(width, height)
-        + p9.guides(color=p9.guide_legend(nrow=1), shape=p9.guide_legend(nrow=1))
+        + p9.guides(color=p9.guide_legend(ncol=keys), shape=p9.guide_legend(ncol=keys))
         + note
     )
 

@@ -43,7 +43,8 @@ def draw_figures(
     tables
         Name → file of the tables that the study has.
     settings
-        `titles`, `regression`, `alpha`, `runs`, `scaling_laws`, `dropped`: see `rules/figures.smk`.
+        `titles`, `regression`, `alpha`, `runs`, `scaling_laws`, `share_y`, `dropped`: see
+        `rules/figures.smk`.
     outputs
         Files; those of a figure are named after it.
     """
@@ -78,7 +79,7 @@ class Figures:
         if "seed_curves" in self._tables:  # only studies with examples have it
             table = self._tsv("seed_curves")
             seeds = ability_rows(table[table["tokens"].notna()], self._abilities)  # others have no curve
-        return plot_curves(rows, dropped=dropped, seeds=seeds, **options)
+        return plot_curves(rows, dropped=dropped, seeds=seeds, share_y=self._settings["share_y"], **options)
 
     def paper(self) -> p9.ggplot:
         """Metrics along training in the form of the paper."""
@@ -113,7 +114,13 @@ class Figures:
     def forgetting(self) -> p9.ggplot:
         """The share of forgotten examples over training."""
         curves, summary = with_properties(self._tsv("forgetting_curves")), self._tsv("forgetting")
-        return plot_forgetting(curves, summary, self._regression["parameters"], self._titles)
+        return plot_forgetting(
+            curves,
+            summary,
+            self._regression["parameters"],
+            self._titles,
+            share_y=self._settings["share_y"],
+        )
 
     def resolution(self) -> p9.ggplot:
         """Tasks by signal-to-noise ratio."""
@@ -133,7 +140,8 @@ class Figures:
         """A metric over training compute."""
         points, trends = self._tsv("scale_points"), self._tsv("scale_trends")
         parameters = self._regression["parameters"]
-        return plot_scale(with_properties(points), trends, metric, parameters, self._titles)
+        share_y = self._settings["share_y"]
+        return plot_scale(with_properties(points), trends, metric, parameters, self._titles, share_y=share_y)
 
     def scaling_laws(self) -> p9.ggplot:
         """The laws of the loss, for the train set with the largest held-out runs."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ebbtide.notices import Notice
+
 FORMATS = ("pdf", "png")  # of every figure, for print and for screens
 
 
@@ -37,6 +39,7 @@ class Outputs:
         self._results = results
         self._outputs: list[Output] = []
         self._figures: dict[str, list[str]] = {}  # stage → names
+        self._not_drawn: dict[str, list[str]] = {}  # reason → names
         self._figure_tables: dict[str, dict[str, str]] = {}  # stage → name of a table → its file
 
     def files(
@@ -78,6 +81,7 @@ class Outputs:
         *,
         shows: Iterable[str],
         when: bool = True,
+        lacking: str = "",
         condition: str = "",
     ) -> None:
         """Register figures by their names without suffix.
@@ -88,7 +92,12 @@ class Outputs:
             Files of the tables from which the figures are drawn, in the results directory.
         when, condition
             See `tables`.
+        lacking
+            Why this study cannot have the figures, in words: they are not drawn; see `notices`.
         """
+        if when and lacking:
+            self._not_drawn.setdefault(lacking, []).extend(figures)
+        when = when and not lacking
         for name, description in figures.items():
             path = f"results/{{study}}/figures/{name}.{{{','.join(FORMATS)}}}"
             targets = tuple(self.figure(name, form) for form in FORMATS) if when else ()
@@ -101,6 +110,19 @@ class Outputs:
     def figure(self, name: str, form: str) -> str:
         """Return the path of a figure in one format."""
         return f"{self._results}/figures/{name}.{form}"
+
+    def notices(self) -> list[Notice]:
+        """Return a notice for each reason why figures are not drawn."""
+        return [
+            Notice(
+                "note",
+                "not_compared",
+                f"{reason[:1].upper()}{reason[1:]}, so these figures are not drawn: {', '.join(names)}.",
+                "Add checkpoints, or models of other sizes.",
+                count=len(names),
+            )
+            for reason, names in self._not_drawn.items()
+        ]
 
     def pictures(self) -> dict[str, str]:
         """Return the PNG file of each figure of this study, by its name."""

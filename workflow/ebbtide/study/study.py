@@ -97,6 +97,19 @@ class Study:
         """Whether results per example exist: of scored cells, or of imported samples."""
         return self.has_metrics() and (self.has_samples() or any(True for _ in self.checkpoints()))
 
+    def lacks_training(self) -> str:
+        """Return why nothing can be compared along training, in words; empty if something may be.
+
+        Of imported results, the checkpoints are known only later.
+        """
+        if self.imported or any(_trained(model) > 1 for model in self.models.values()):
+            return ""
+        return "no model has two trained checkpoints"
+
+    def lacks_sizes(self) -> str:
+        """Return why no model can be compared with another, in words; empty if one may be."""
+        return "" if self.imported or len(self.models) > 1 else "there is only one model"
+
     def has_samples(self) -> bool:
         """Whether samples of another tool are imported; other imported results are means."""
         return any(row["format"] == "lm_eval_samples" for row in self.imported)
@@ -189,3 +202,9 @@ class Study:
     def _expected_digests(self) -> dict[tuple[str, str], str]:
         """Digests of `expected` by model and name of the checkpoint, as far as they were asked for."""
         return {}
+
+
+def _trained(model: Model) -> int:
+    """Return the number of checkpoints that statistics compare: the trained ones, or all if none is known."""
+    trained = sum(c.step > 0 or c.tokens > 0 for c in model.checkpoints)
+    return trained or len(model.checkpoints)
