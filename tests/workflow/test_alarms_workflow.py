@@ -119,7 +119,7 @@ def test_other_settings_rerun_the_comparison_alone(study):
     with study.edited("config.yaml") as config:
         config["alarms"] = {"baseline": "small-d8/step16", "family": "checkpoint"}
     planned = study.planned()
-    assert planned == {"alarms": 1, "flips": 1, "plot_alarms": 1, "summary": 1}
+    assert planned == {"alarms": 1, "flips": 1, "plot_alarms": 1, "summary": 1, "report_page": 1}
     study.run()
     table = pd.read_csv(study.path / "results/small/alarms.tsv", sep="\t")
     baseline = table[table["against"] == "baseline"]
