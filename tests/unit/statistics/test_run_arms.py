@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,10 +11,12 @@ from ebbtide.errors import ConfigError
 from ebbtide.exchange.specification import check_row
 from ebbtide.grid import Model
 from ebbtide.schema import check, load_schema
+from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.replicates import places_of, places_of_study, replicate_notices, replicates
 from ebbtide.statistics.runs.arms import comparison_of, seed_noise
 from ebbtide.statistics.runs.compare import compare_runs
 from ebbtide.statistics.runs.seeds import COLUMNS, seed_components
+from ebbtide.statistics.runs.units import curves_of_units
 from ebbtide.study.arms import Run, imported_runs, stated_runs
 
 TOKENS = [100, 200, 300, 400]
@@ -234,3 +237,34 @@ def test_rows_of_imports_may_state_arms_and_seeds() -> None:
     row["columns"] = {"model": "model", "task": "task", "value": "value", "step": "step"}
     [model] = check_row(row, "imported[0]")["models"]
     assert (model["arm"], model["seed"]) == ("x", 1)
+
+
+def test_a_metric_without_values_by_example_is_named_and_a_suite_may_have_its_own() -> None:
+    values = {name: np.linspace(0.2, 0.8, 4)[:, None] + np.zeros((4, 6)) for name in ("accuracy", "margin")}
+    trajectories = [
+        Trajectory(
+            model,
+            task,
+            pd.DataFrame({"checkpoint": [f"step{t}" for t in TOKENS], "step": TOKENS, "tokens": TOKENS}),
+            {"total": 1, "non_embedding": 1, "active": 1, "nominal": 1},
+            np.array([f"e{i}" for i in range(6)]),
+            np.arange(6),
+            values,
+        )
+        for model in ("a", "b")
+        for task in ("one", "two")
+    ]
+    of = settings(
+        metrics=["accuracy", "brier"], suites={"both": {"tasks": ["one", "two"], "metric": "margin"}}
+    )
+    of["suites"] = {"both": {"tasks": ["one", "two"], "metric": "margin"}}
+    arms = pd.DataFrame({"model": ["a", "b"], "arm": ["a", "b"], "size": "1"})
+    none = pd.DataFrame(columns=["model", "task", "metric", "chance", "tokens"])
+    found, notices = curves_of_units(trajectories, none, arms, of)
+    assert {(unit.task, unit.suite, unit.metric) for unit in found} == {
+        ("one", "", "accuracy"),
+        ("two", "", "accuracy"),
+        ("", "both", "margin"),
+    }
+    (said,) = [notice.detail for notice in notices if "brier" in notice.detail]
+    assert said == "Runs are not compared by brier on one, two, where single examples have no values of it."

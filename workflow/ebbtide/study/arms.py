@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown size"
 TWO_ARMS = "two arms to compare, or one with two runs of a size, whose noise seeds.tsv then has"
 COLUMNS = ("model", "arm", "size", "parameters", "seed")
+SEED_COLUMNS = ("task", "suite", "metric", "size", "runs", "sd_seeds")  # of seeds.tsv, that others need
+MOST_SD = 0.5  # of a share: half of the runs at 0, half at 1
 
 
 @dataclass(frozen=True)
@@ -237,9 +239,6 @@ def check_runs(
     others, partial = imported_runs(imported)
     known_runs = runs_of(models)
     runs = [*known_runs, *(run for run in others if run.model not in {r.model for r in known_runs})]
-    table = (settings["seed_sd"] or {}).get("table")
-    if table is not None and not Path(table).is_file():
-        raise ConfigError(f"{where}.seed_sd.table: {table} is not a file; run the study that makes it first.")
     _check_seed_sd(settings, imported, where)
     arms = arms_of(runs, settings["arms"], where, partial=partial)
     names = list(settings["arms"] or arms)
@@ -261,7 +260,25 @@ def check_runs(
 
 def _check_seed_sd(settings: Mapping[str, Any], imported: Sequence[Mapping[str, Any]], where: str) -> None:
     """Raise `ConfigError` if `seed_sd` gives a number for a metric or suite that is not compared."""
+    table = (settings["seed_sd"] or {}).get("table")
+    if table is not None:
+        if not Path(table).is_file():
+            raise ConfigError(
+                f"{where}.seed_sd.table: {table} is not a file; run the study that makes it first."
+            )
+        with Path(table).open(encoding="utf-8", errors="replace") as lines:
+            columns = lines.readline(10_000).rstrip("\r\n").split("\t")
+        if missing := sorted({*SEED_COLUMNS} - {*columns}):
+            raise ConfigError(
+                f"{where}.seed_sd.table: found {table} without {', '.join(missing)}; allowed: seeds.tsv of a "
+                "study with a section runs."
+            )
     given = (settings["seed_sd"] or {}).get("sd")
+    if isinstance(given, (int, float)) and given > MOST_SD:
+        raise ConfigError(
+            f"{where}.seed_sd.sd: found {given:g}; allowed: at most {MOST_SD}, because a number applies to "
+            "shares from 0 to 1. Give points as 0.012, and other metrics by name (sd: {margin: 0.3})."
+        )
     if not isinstance(given, Mapping):
         return
     allowed = [*settings["metrics"], *settings["suites"]]

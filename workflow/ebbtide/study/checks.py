@@ -192,7 +192,7 @@ def check_trajectories(config: Mapping[str, Any], file_of: Callable[[str], str])
     file_of
         Function from a top-level key to the file that contains it.
     """
-    _check_metrics(config["trajectories"]["metrics"], file_of)
+    _check_metrics(config["trajectories"]["metrics"], f"{file_of('trajectories')}: trajectories.metrics")
     alarms = config["alarms"]
     moderate, severe = alarms["effects"]["moderate"], alarms["effects"]["severe"]
     if moderate > severe:
@@ -207,16 +207,25 @@ def check_trajectories(config: Mapping[str, Any], file_of: Callable[[str], str])
         )
 
 
-def _check_metrics(watched: list[str], file_of: Callable[[str], str]) -> None:
-    if watched == ["accuracy"]:
+def check_run_metrics(runs: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` for a metric of the section `runs` that does not exist; imports may have others."""
+    suites = [of["metric"] for of in runs["suites"].values() if isinstance(of, Mapping) and "metric" in of]
+    named = {"metrics": [*runs["metrics"], *suites]}
+    named |= {key: list(runs[key]) for key in ("margin", "detect") if isinstance(runs[key], Mapping)}
+    for key, names in named.items():
+        own = [name.partition("[")[0] for name in names if not name.startswith("lm_eval_")]
+        _check_metrics(own, f"{where}.{key}")
+
+
+def _check_metrics(watched: list[str], where: str) -> None:
+    if set(watched) <= {"accuracy"}:
         return  # the common case: importing the metrics takes a second, and every job reads the study
     from ebbtide.metrics import METRICS
 
     for name in watched:
         if name not in METRICS:
             raise ConfigError(
-                f"{file_of('trajectories')}: trajectories.metrics: found {name!r}; "
-                f"allowed: {', '.join(METRICS)}{nearest(name, list(METRICS)) or '.'}"
+                f"{where}: found {name!r}; allowed: {', '.join(METRICS)}{nearest(name, list(METRICS)) or '.'}"
             )
 
 

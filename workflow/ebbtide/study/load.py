@@ -24,6 +24,7 @@ from ebbtide.study.arms import check_runs
 from ebbtide.study.checks import (
     apply_results_choice,
     check_checkpoints,
+    check_run_metrics,
     check_scaling,
     check_trajectories,
     check_worlds,
@@ -171,6 +172,8 @@ def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
         if "runs" in settings:
             where = f"{file_of('runs')}: runs"
             check_runs(settings["runs"], models.values(), tasks, study.imported, where)
+            if not study.imported:  # imports may have other metrics
+                check_run_metrics(settings["runs"], where)
     if uses_results and not settings["replace_results"]:
         check_claim(study.name, study.claim, file_of("study"))
     # With rows from a hub the caller checks, because locking and auditing must remain possible.

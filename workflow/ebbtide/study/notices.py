@@ -32,10 +32,30 @@ def study_notices(study: Study) -> list[Notice]:
             f"sizes or runs, resolution or forgetting: {listed(averaged)}."
         )
         found.append(Notice("note", "not_compared", detail, count=len(averaged)))
+    found += _of_followed(study.config["trajectories"]["metrics"])
     if study.imported:
         detail = "Nobody has audited the weights behind imported results."
         found.append(Notice("note", "not_audited", detail, count=len(study.imported)))
     return [*found, *hub_notices(study.hub, study.lock)] if study.hub else found
+
+
+def _of_followed(metrics: list[str]) -> Iterator[Notice]:
+    """Name the metrics of `trajectories.metrics` that no table of examples has."""
+    if metrics == ["accuracy"]:
+        return  # the common case: importing the metrics takes a second
+    from ebbtide.metrics import METRICS
+    from ebbtide.metrics.of_cell import is_followed
+
+    if left := [name for name in metrics if name in METRICS and not is_followed(METRICS[name])]:
+        yield Notice(
+            "warning",
+            "not_compared",
+            f"Alarms, trends and forgetting do not follow {listed(left)}, because single examples have no value "
+            "of it.",
+            f"Followed can be {listed([m.name for m in METRICS.values() if is_followed(m)], 20)} "
+            "(trajectories.metrics).",
+            count=len(left),
+        )
 
 
 def _of_precision(checkpoints: list[Checkpoint]) -> Iterator[Notice]:

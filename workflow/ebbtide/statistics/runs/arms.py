@@ -10,6 +10,7 @@ from ebbtide.errors import ConfigError
 from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.replicates import with_sizes
 from ebbtide.study.arms import (
+    SEED_COLUMNS,
     UNKNOWN,
     Run,
     arms_of,
@@ -75,8 +76,7 @@ def seed_noise(table: pd.DataFrame) -> pd.DataFrame:
     are named like tasks. Estimates of 0 are left out: a noise below the other noise is not known to be 0.
     Columns `task, metric, size, sd, df`. Raises `ConfigError` for another table.
     """
-    columns = {"task", "suite", "metric", "size", "runs", "sd_seeds"}
-    if missing := columns - set(table):
+    if missing := set(SEED_COLUMNS) - set(table):
         raise ConfigError(
             f"{WHERE}.seed_sd.table: found a table without {', '.join(sorted(missing))}; allowed: seeds.tsv "
             "of a study with a section runs."

@@ -29,7 +29,11 @@ def curves_of_units(
         `metrics` and `suites`.
     """
     models = set(arms["model"])
-    found: Curves = {}
+    suites = settings.get("suites", {})
+    of_suites = {(task, suite["metric"]) for suite in suites.values() for task in suite["tasks"]}
+    tasks: Curves = {}  # also what only suites need
+    compared: set[Unit] = set()
+    lacking: dict[str, dict[str, list[str]]] = {}  # metric → task without it → those that it has
     seen = set()
     trained: dict[str, bool] = {}  # model → whether any of its checkpoints has training tokens
     for trajectory in trajectories:
@@ -39,9 +43,14 @@ def curves_of_units(
         trained[trajectory.model] = trained.get(trajectory.model, False) or bool(
             (trajectory.checkpoints["tokens"] > 0).any()
         )
-        for metric in trajectory.available(settings["metrics"]):
+        available = trajectory.available(settings["metrics"])
+        compared |= {Unit(trajectory.task, "", metric) for metric in available}
+        for metric in set(settings["metrics"]) - set(trajectory.values):
+            lacking.setdefault(metric, {})[trajectory.task] = list(trajectory.values)
+        others_of = [m for task, m in of_suites if task == trajectory.task and m in trajectory.values]
+        for metric in dict.fromkeys([*available, *others_of]):
             if curve := curve_of(trajectory, metric):
-                found.setdefault(Unit(trajectory.task, "", metric), {})[trajectory.model] = curve
+                tasks.setdefault(Unit(trajectory.task, "", metric), {})[trajectory.model] = curve
     others = metrics[metrics["model"].isin(models)]
     for (model, task), rows in others.groupby(["model", "task"], sort=False):
         if (model, task) in seen:
@@ -49,26 +58,42 @@ def curves_of_units(
         trained[str(model)] = trained.get(str(model), False) or bool((rows["tokens"] > 0).any())
         names = list(rows["metric"].unique())
         wanted = [name for name in settings["metrics"] if name in names] or names[:1]
+        compared |= {Unit(str(task), "", metric) for metric in wanted}
+        wanted += [metric for of, metric in of_suites if of == task]
         for key, curve in curves_of_means(rows[rows["metric"].isin(wanted)]).items():
-            found.setdefault(Unit(str(task), "", key[2]), {})[str(model)] = curve
-    tasks = dict(found)
+            tasks.setdefault(Unit(str(task), "", key[2]), {})[str(model)] = curve
+    found = {unit: of for unit, of in tasks.items() if unit in compared}
     notices = [
-        Notice(
-            "warning",
-            "not_compared",
-            f"{model} is not compared with other runs: none of its checkpoints has known training tokens.",
-            "Set tokens_per_step in its row, or score a trained checkpoint.",
-            model=model,
-        )
-        for model, known in trained.items()
-        if not known
+        *(_lacking(metric, of) for metric, of in lacking.items()),
+        *(_without_tokens(model) for model, known in trained.items() if not known),
     ]
-    for name, suite in settings.get("suites", {}).items():
+    for name, suite in suites.items():
         of_models, said = _suite(name, suite, tasks, metrics, sorted(models))
         notices += said
         if of_models:
             found[Unit("", name, suite["metric"])] = of_models
     return found, notices
+
+
+def _lacking(metric: str, tasks: Mapping[str, list[str]]) -> Notice:
+    names = dict.fromkeys(name for of in tasks.values() for name in of)
+    return Notice(
+        "note",
+        "not_compared",
+        f"Runs are not compared by {metric} on {listed(tasks)}, where single examples have no values of it.",
+        f"Metrics with values by example: {listed(names, 8)} (runs.metrics).",
+        count=len(tasks),
+    )
+
+
+def _without_tokens(model: str) -> Notice:
+    return Notice(
+        "warning",
+        "not_compared",
+        f"{model} is not compared with other runs: none of its checkpoints has known training tokens.",
+        "Set tokens_per_step in its row, or score a trained checkpoint.",
+        model=model,
+    )
 
 
 def _suite(
@@ -80,13 +105,19 @@ def _suite(
     for model in models:
         lacking = [unit.task for unit in units if model not in tasks.get(unit, {})]
         if lacking:
+            scored = {unit.task for unit, of in tasks.items() if model in of}
+            remedy = (
+                f"Set a metric with values by example (runs.suites.{name}.metric)"
+                if scored.issuperset(lacking)
+                else f"Score these tasks, or remove them from runs.suites.{name}.tasks"
+            )
             notices.append(
                 Notice(
                     "warning",
                     "not_compared",
                     f"Suite {name} has no value for {model}, which lacks {suite['metric']} on "
                     f"{listed(lacking)}.",
-                    f"Score these tasks, or remove them from runs.suites.{name}.tasks.",
+                    f"{remedy}.",
                     model=model,
                     count=len(lacking),
                 )

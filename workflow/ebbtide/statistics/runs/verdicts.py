@@ -206,6 +206,7 @@ def _limits(compared: Sequence[Compared], verdicts: pd.DataFrame) -> list[str]:
     if known.empty:
         return ["no noise is known, so no difference can be told from chance"]
     number = _number(float(known.median()), metric)
+    number += f" in {metric}" if of["metric"].nunique() > 1 else ""
     pairs = [pair for one in compared for pair in one.pairs]
     runs = sorted({arm.runs for pair in pairs for arm in (pair.arm, pair.reference)})
     if runs == [1]:
