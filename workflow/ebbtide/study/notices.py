@@ -50,8 +50,8 @@ def _of_followed(metrics: list[str]) -> Iterator[Notice]:
         yield Notice(
             "warning",
             "not_compared",
-            f"Alarms, trends and forgetting do not follow {listed(left)}, because single examples have no value "
-            "of it.",
+            f"Alarms, trends and forgetting do not follow {listed(left)}, because single examples have no "
+            "value of it.",
             f"Followed can be {listed([m.name for m in METRICS.values() if is_followed(m)], 20)} "
             "(trajectories.metrics).",
             count=len(left),
