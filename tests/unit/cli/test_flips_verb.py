@@ -102,7 +102,19 @@ ERRORS = [
     ("--model a --from 1 --to stp2", "did you mean 'step2'"),
     ("--model a --from 1 --to step1", "found a/step1 for both"),
     (f"{PAIR} --task u", "--task: found 'u', which is not a task of s.yaml; allowed: t."),
+    (f"{PAIR} --metric acuracy", "TaskError: --metric: found 'acuracy'; allowed for t: accuracy, "),
     (f"{PAIR} --metric acuracy", "did you mean 'accuracy'"),
+    (f"{PAIR} --metric ties", "'ties', of which neither a higher nor a lower value is better; allowed"),
+    (f"{PAIR} --metric majority_baseline", "of which neither a higher nor a lower value is better"),
+    (
+        f"{PAIR} --metric calibration_error",
+        "'calibration_error', whose value of an example depends on the other examples; allowed for t: acc",
+    ),
+    (f"{PAIR} --metric perplexity", "'perplexity', which is not a metric of the kind choice; allowed"),
+    (
+        f"{PAIR} --metric accuracy_pmi",
+        "'accuracy_pmi', which needs unconditional, which neither the requests nor the cell",
+    ),
 ]
 
 
