@@ -105,9 +105,14 @@ def test_a_study_says_what_it_found_and_what_it_left_out(capsys: pytest.CaptureF
         shutil.copy(file, Path("runs/a") / file.name)
     Path("runs/a/step3").mkdir()
     shutil.copy("last/config.json", "runs/a/step3")
+    Path("runs/a/step4").mkdir()
     shown = init(capsys, "runs", "--to", "mine.yaml")
     text = Path("mine.yaml").read_text()
-    for reason in ("runs/a/step3 has no safetensors", "runs/a has weights, but no step in its path"):
+    for reason in (
+        "runs/a/step3 has no safetensors",
+        "runs/a/step4 has no config.json",
+        "runs/a has weights, but no step in its path",
+    ):
         assert f"  not in the study: {reason}\n" in shown
         assert f"  # Not here: {reason}\n" in text
     assert "  # 2 checkpoints, step 1 to 2, 0.0 MB each" in text

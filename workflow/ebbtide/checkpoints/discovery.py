@@ -49,9 +49,10 @@ def rows_on_disk(root: str | Path) -> list[FoundRow]:
     """
     root = Path(root)
     groups: dict[str, dict[int, Path]] = {}
-    empty = []
+    empty, bare = [], []
     for directory in _directories(root, DEPTH):
         if not (directory / "config.json").is_file():
+            bare.append(directory)
             continue
         if not has_weight_files(directory):
             empty.append(directory)
@@ -61,12 +62,14 @@ def rows_on_disk(root: str | Path) -> list[FoundRow]:
         groups.setdefault(pattern, {})[step] = directory
     # A Trainer saves its last weights beside its checkpoints.
     parents = {str(Path(pattern).parent) for pattern in groups if "{step}" in pattern}
+    bare = [directory for directory in bare if _pattern_of_path(root, directory)[0] in groups]
     left_out = [f"{directory} has no safetensors" for directory in empty]
+    left_out += [f"{directory} has no config.json" for directory in bare]
     left_out += [
         f"{pattern} has weights, but no step in its path" for pattern in groups if pattern in parents
     ]
     names: set[str] = set()
-    gaps = {_pattern_of_path(root, directory)[0] for directory in empty}
+    gaps = {_pattern_of_path(root, directory)[0] for directory in (*empty, *bare)}
     runs = {pattern: found for pattern, found in groups.items() if pattern not in parents}
     rows = [_disk_row(root, p, found, names, listed=p in gaps) for p, found in runs.items()]
     if not rows:
@@ -238,8 +241,8 @@ def row_of_repository(repo: str, revisions: Iterable[str]) -> FoundRow:
         re.sub(r"[^A-Za-z0-9_.-]+", "-", repo.rpartition("/")[2]).lstrip("-_."), "hub", set()
     )
     if not groups:
-        values = {"name": name, "repo": repo, "revision": "main"}
-        return FoundRow(values, "no branch with a step in its name", renamed=renamed)
+        main = {"name": name, "repo": repo, "revision": "main"}
+        return FoundRow(main, "no branch with a step in its name", renamed=renamed)
     pattern, steps = max(groups.items(), key=lambda item: len(item[1]))
     others = [f"{p} ({counted(s, 'step')})" for p, s in groups.items() if p != pattern]
     values = {"name": name, "repo": repo, "revision": pattern, "steps": "log2", "tokens_per_step": 0}
