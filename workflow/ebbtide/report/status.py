@@ -275,7 +275,7 @@ def _unlocked(study: Study) -> Iterator[str]:
 def _imports(study: Study) -> Iterator[str]:
     """The rows of imported results."""
     for number, row in enumerate(study.imported):
-        place = row.get("source") or row.get("path") or ""
+        place = row.get("source") or listed(row.get("files", ()))
         models = [model["name"] for model in row.get("models", ())]
         of = f", models {listed(models)}" if models else ""
         yield f"imported[{number}]: {row['format']}{f' from {place}' if place else ''}{of}."

@@ -77,15 +77,16 @@ def flips_between(
         )
     for task in tasks:
         if task not in study.tasks:
+            hint = " Give the study before the options." if Path(task).suffix in (".yaml", ".yml") else ""
             raise ConfigError(
                 f"--task: found {task!r}, which is not a task of {study.file}; allowed: "
-                f"{listed(study.tasks, _LISTED)}{nearest(task, list(study.tasks)) or '.'}"
+                f"{listed(study.tasks, _LISTED)}{nearest(task, list(study.tasks)) or '.'}{hint}"
             )
     cells = cells_of(study)
     pairs: list[dict[str, str]] = []
     left_out: list[str] = []
     errors: list[CellError | TaskError] = []
-    for task in tasks or study.tasks:
+    for task in dict.fromkeys(tasks or study.tasks):
         try:
             read = [cells.examples(of.model, of.name, task) for of in (old, new)]
             metrics = _metrics(study, task, read[0], metric)
