@@ -91,6 +91,33 @@ def test_a_score_alone_leases_a_gpu_too(
         assert os.environ["CUDA_VISIBLE_DEVICES"] == ("GPU-b" if leased else "")
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])  # found as the verb ends, and while it prints
+def test_a_reader_that_ends_first_is_no_error(lines: int) -> None:
+    code = f"""import sys
+from ebbtide import cli
+from ebbtide.cli import status
+status._status = lambda options: print("a\\n" * {lines})
+sys.exit(cli.main(["status"]))"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=buffered, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_broken_pipe_elsewhere_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: argparse.Namespace) -> None:
+        raise BrokenPipeError("of a worker")
+
+    monkeypatch.setattr("ebbtide.cli.status._status", fail)
+    assert cli.main(["status"]) == 2
+    assert capsys.readouterr().err == "BrokenPipeError: of a worker.\n"
+
+
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of every verb."""
     found = [a for a in cli.parser_of()._actions if isinstance(a, argparse._SubParsersAction)]

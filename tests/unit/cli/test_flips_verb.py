@@ -50,6 +50,12 @@ def test_planted_flips_are_listed_with_exact_numbers(capsys: pytest.CaptureFixtu
     assert lost[0]["group_country"] == "France" and lost[0]["choices"] == [" yes", f" no{EVIL}"]
 
 
+def test_a_task_can_be_named_several_times(capsys: pytest.CaptureFixture[str]) -> None:
+    scored_study()
+    assert run(f"{PAIR} --task t t --task t --json") == 0
+    assert len(json.loads(capsys.readouterr().out)["pairs"]) == 1
+
+
 def test_on_the_terminal_nothing_is_too_long_or_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,8 +107,21 @@ ERRORS = [
     ),
     ("--model a --from 1 --to stp2", "did you mean 'step2'"),
     ("--model a --from 1 --to step1", "found a/step1 for both"),
+    (f"{PAIR} --task t s.yaml", "allowed: t. Give the study before the options."),
     (f"{PAIR} --task u", "--task: found 'u', which is not a task of s.yaml; allowed: t."),
+    (f"{PAIR} --metric acuracy", "TaskError: --metric: found 'acuracy'; allowed for t: accuracy, "),
     (f"{PAIR} --metric acuracy", "did you mean 'accuracy'"),
+    (f"{PAIR} --metric ties", "'ties', of which neither a higher nor a lower value is better; allowed"),
+    (f"{PAIR} --metric majority_baseline", "of which neither a higher nor a lower value is better"),
+    (
+        f"{PAIR} --metric calibration_error",
+        "'calibration_error', whose value of an example depends on the other examples; allowed for t: acc",
+    ),
+    (f"{PAIR} --metric perplexity", "'perplexity', which is not a metric of the kind choice; allowed"),
+    (
+        f"{PAIR} --metric accuracy_pmi",
+        "'accuracy_pmi', which needs unconditional, which neither the requests nor the cell",
+    ),
 ]
 
 

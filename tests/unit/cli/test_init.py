@@ -10,6 +10,7 @@ import pytest
 import tiny
 from ebbtide import cli
 from ebbtide.checkpoints.discovery import row_of_repository, series_names, series_of_repository
+from ebbtide.checkpoints.hub.fetched import Fetched, write_fetched
 from ebbtide.errors import CheckpointError
 from ebbtide.study.load import read_study
 
@@ -44,7 +45,8 @@ def grid(file: str) -> dict[str, list[str]]:
         (["runs/step1-tokens4M", "runs/step2-tokens8M"], {"runs": ["step1", "step2"]}),
         (["runs/1000", "runs/2000"], {"runs": ["step1000", "step2000"]}),
         (["runs/run-1/step5", "runs/run-2/step5"], {"run-1": ["step5"], "run-2": ["step5"]}),
-        (["runs/pythia-70m", "runs/pythia-160m"], {"pythia-70m": ["main"], "pythia-160m": ["main"]}),
+        (["runs/mine-70m", "runs/mine-160m"], {"mine-70m": ["main"], "mine-160m": ["main"]}),
+        (["runs/pythia-70m", "runs/mine"], {"pythia-70m-disk": ["main"], "mine": ["main"]}),
         (["runs/x y/step1", "runs/x-y/step1"], {"x-y": ["step1"], "x-y-2": ["step1"]}),
         (["runs/it's: #1/step1"], {"it-s-1": ["step1"]}),
     ],
@@ -59,15 +61,58 @@ def test_runs_are_found_by_the_steps_in_their_paths(
     assert "snakemake lock" not in shown
 
 
+def test_a_name_that_another_model_has_is_not_used(capsys: pytest.CaptureFixture[str]) -> None:
+    """The cells of two models of one name would replace each other in results/scores."""
+    checkpoints("runs/a/step1", "runs/ladder-d8/step1", "runs/b/step1")
+    for taken in ("a", "a-disk"):
+        Path("results/scores", taken).mkdir(parents=True)
+    shown = init(capsys, "runs")
+    assert list(grid("studies/runs.yaml")) == ["a-disk-2", "b", "ladder-d8-disk"]
+    reasons = (
+        "named a-disk-2, because results/scores/a has cells of a model a",
+        "named ladder-d8-disk, because the series ladder has a model ladder-d8",
+    )
+    for reason in reasons:
+        assert f"  {reason}\n" in shown
+        assert f"  # {reason}\n" in Path("studies/runs.yaml").read_text()
+    assert row_of_repository("owner/a", ["main"]).values["name"] == "a-hub"
+
+
+def test_checkpoints_that_ebbtide_made_are_those_of_a_series(capsys: pytest.CaptureFixture[str]) -> None:
+    directory = Path("resources/checkpoints/ladder-d8/step16")
+    checkpoints(str(directory))
+    (directory / "checkpoint.json").write_text(json.dumps({"of": "another program"}))
+    init(capsys, "resources/checkpoints", "--to", "other.yaml")
+    (directory / "checkpoint.json").write_text(json.dumps({"weights": "0", "files": {"config.json": "0"}}))
+    shown = init(capsys, str(directory.parent), status=2)
+    assert shown == (
+        f"ConfigError: {directory}: found a checkpoint that Ebbtide trained or averaged (model ladder-d8 of "
+        "the series ladder); allowed: checkpoints of other programs. For a study of the series, run: ebbtide "
+        "init ladder\n"
+    )
+    (directory / "checkpoint.json").unlink()
+    fetched = Fetched("EleutherAI/pythia-70m", "step1", "0", "safetensors", "0", "0", False, "float16", 1, {})
+    write_fetched(fetched, directory)
+    shown = init(capsys, str(directory), status=2)
+    assert "that Ebbtide fetched (EleutherAI/pythia-70m, model pythia-70m of the series pythia); all" in shown
+    assert shown.endswith("run: ebbtide init pythia\n")
+    assert not Path("studies").exists()
+
+
 def test_a_study_says_what_it_found_and_what_it_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints("runs/a/step1", "runs/a/step2", "last")
     for file in Path("last").iterdir():
         shutil.copy(file, Path("runs/a") / file.name)
     Path("runs/a/step3").mkdir()
     shutil.copy("last/config.json", "runs/a/step3")
+    Path("runs/a/step4").mkdir()
     shown = init(capsys, "runs", "--to", "mine.yaml")
     text = Path("mine.yaml").read_text()
-    for reason in ("runs/a/step3 has no safetensors", "runs/a has weights, but no step in its path"):
+    for reason in (
+        "runs/a/step3 has no safetensors",
+        "runs/a/step4 has no config.json",
+        "runs/a has weights, but no step in its path",
+    ):
         assert f"  not in the study: {reason}\n" in shown
         assert f"  # Not here: {reason}\n" in text
     assert "  # 2 checkpoints, step 1 to 2, 0.0 MB each" in text

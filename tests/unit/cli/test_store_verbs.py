@@ -115,6 +115,38 @@ def test_verify_finds_names_and_renames_damage(study: Study, capsys: pytest.Capt
     assert capsys.readouterr().out == "7 files checked, 7 good.\n"
 
 
+def test_whole_cells_of_another_definition_are_not_called_damaged(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another study with a model of this name replaced them in the results; the store has both."""
+    first, second = study.checkpoints()
+    copies = [Path(cell_path(checkpoint, "t1")) for checkpoint in (first, second)]
+    for copy, checkpoint in zip(copies, (first, second), strict=True):
+        shutil.copy(stored(study, checkpoint, "t2"), copy)
+    assert run("verify", "s.yaml", "--move") == 2
+    out, error = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[:2] == [
+        "8 files checked, 6 good.",
+        "2 files in the results: whole cells, but of another definition of the model, task or scoring, by "
+        "another study or an earlier run",
+    ]
+    assert lines[2].startswith(f"  {copies[0]}: task is '") and len(lines) == 4
+    assert error == (
+        "CellError: 2 of 8 files are cells of another definition; none is damaged. To have those of this "
+        "study in the results, run it again, which copies them from the store: snakemake --cores all "
+        "--configfile s.yaml\n"
+    )
+    assert all(copy.exists() for copy in copies)
+    stored(study, second, "t1").unlink()
+    assert run("verify", "s.yaml") == 2
+    assert "which copies 1 of them from the store and scores 1: snakemake" in capsys.readouterr().err
+
+    flip(copies[0], 100)
+    assert run("verify", "s.yaml") == 2
+    assert "1 of 7 files are damaged. Rename" in capsys.readouterr().err
+
+
 def test_the_remedies_of_verify_are_commands_for_what_was_checked(
     study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

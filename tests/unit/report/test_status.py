@@ -11,6 +11,7 @@ import tiny
 from ebbtide import cli
 from ebbtide.cells import store
 from ebbtide.cells.cell import write_cell
+from ebbtide.files import file_sha256
 from ebbtide.jobs.leads import cell_path
 from ebbtide.logs import duration
 from ebbtide.report import status as status_module
@@ -79,7 +80,8 @@ def test_a_study_without_cells_says_what_to_run(study: Study, capsys: pytest.Cap
     assert shown[1] == "0 of 6 cells are in the results, 6 missing."
     assert "Unknown tokens: m: no cell of some task is done with the same tokenizer." in shown
     assert shown[-1] == "To make what is missing, run: snakemake --cores all --configfile s.yaml"
-    assert "No run has finished: results/s/summary.txt does not exist." in shown
+    assert "Summary: missing, results/s/summary.txt does not exist." in shown
+    assert "Report page: missing, results/s/report/index.html does not exist." in shown
 
 
 def test_missing_cells_with_reasons_and_costs(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,11 +127,54 @@ def test_a_finished_study_is_two_lines_and_its_summary(
         Path(part).parent.mkdir(parents=True, exist_ok=True)
         Path(part).touch()
     Path("results/s/summary.txt").touch()
+    shown = asked(capsys)  # as after the job of the page was killed
+    assert shown[-2:] == [
+        "Report page: missing, results/s/report/index.html does not exist.",
+        "To make what is missing, run: snakemake --cores all --configfile s.yaml",
+    ]
+    Path("results/s/report").mkdir()
+    Path("results/s/report/index.html").touch()
     shown = asked(capsys)
     assert shown[1] == "6 of 6 cells are in the results."
     assert shown[3] == "Metrics: of 3 of 3 checkpoints."
     assert shown[4].startswith("Summary: results/s/summary.txt, written 2")
-    assert len(shown) == 5
+    assert shown[5].startswith("Report page: results/s/report/index.html, written 2")
+    assert len(shown) == 6
+
+
+def test_a_study_that_is_not_locked_names_its_other_rows_and_the_command(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        Path("s.yaml").read_text().replace("models:\n", "models:\n- {series: pythia, sizes: [pythia-70m]}\n")
+    )
+    Path("s.yaml").write_text(text)
+    shown = asked(capsys)
+    assert shown[0] == "Study s (s.yaml): models: 2, checkpoints: 3, tasks: 2."
+    assert shown[1].startswith("Not locked: pythia-70m")
+    assert shown[2:] == [
+        "Without a lock: m (3 checkpoints). Their cells are counted once all models are locked.",
+        "To lock, run: snakemake lock --cores 1 --configfile s.yaml",
+    ]
+
+
+def test_a_study_of_imports_names_them_and_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("t.tsv").write_text("model\tstep\ttask\tvalue\na\t1\tt\t0.5\n")
+    row: dict[str, Any] = {
+        "format": "table",
+        "source": "t.tsv",
+        "sha256": file_sha256("t.tsv"),
+        "metric": "accuracy",
+        "models": [{"name": "a"}],
+    }
+    row["columns"] = {name: name for name in ("model", "step", "task", "value")}
+    Path("s.yaml").write_text(yaml.safe_dump({"study": "s", "models": [], "tasks": [], "imported": [row]}))
+    shown = asked(capsys)
+    assert shown[1:3] == ["No cell is scored here.", "imported[0]: table from t.tsv, models a."]
+    assert shown[-1] == "To make what is missing, run: snakemake --cores all --configfile s.yaml"
 
 
 def test_failures_before_and_after_scoring_are_named(

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import CellError
+from ebbtide.metrics import METRICS
 from ebbtide.metrics.of_cell import example_rows, examples_of
 from ebbtide.statistics.alarms.alarms import COLUMNS as ALARMS
-from ebbtide.statistics.flips.answers import Answers, answers_of, answers_of_table
+from ebbtide.statistics.flips.answers import Answers, answers_of, answers_of_table, incomparable
 from ebbtide.statistics.flips.changes import by_group, changes, counts, in_words, largest
 from ebbtide.statistics.flips.notices import notices
 from ebbtide.statistics.flips.on_disk import EXAMPLES, read_flips, write_flips
@@ -354,3 +355,12 @@ def test_texts_of_long_contexts_keep_their_end(tmp_path: Path) -> None:
     [row] = read_texts([tmp_path / "t.parquet"]).to_dict("records")
     assert row["prompt"].endswith("xEND") and len(row["prompt"]) == 2000 and row["characters_before"] == 1003
     assert (row["choices"], row["right"], row["group_part"]) == ([" a", " b"], [1], "P")
+
+
+def test_examples_are_compared_only_by_metrics_with_a_better_end_and_a_value_of_their_own() -> None:
+    refused = {name for name, metric in METRICS.items() if incomparable(metric)}
+    assert refused == {
+        *("ties", "majority_baseline", "calibration_error", "log_odds", "absolute_log_odds"),
+        *("expected_rating", "bias", "item_mean_baseline", "rmse"),
+        *("sequence_perplexity", "perplexity", "byte_perplexity"),
+    }

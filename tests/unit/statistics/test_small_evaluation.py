@@ -12,7 +12,7 @@ import pytest
 import tiny
 from adaptive import _made_up as made_up
 from ebbtide import cli
-from ebbtide.cells.cell import check_cell
+from ebbtide.cells.cell import check_cell, write_cell
 from ebbtide.errors import CellError
 from ebbtide.jobs.score_files import score_requests_file
 from ebbtide.metrics.of_cell import per_example
@@ -157,6 +157,13 @@ def test_an_estimate_is_not_a_cell(run: Path) -> None:
     ("changes", "message"),
     [
         ({"model": "step1"}, "has the weights of .*1.parquet, which has the answers to all examples"),
+        (
+            {"model": "trained", "cells": ("0", "own")},
+            "has the weights of .*own.parquet, which has",
+        ),
+        ({"model": "wide"}, "wide has [0-9,]+ parameters, but .*2.parquet is of a model with [0-9,]+; name"),
+        ({"cells": ("0", "1", "0")}, "0.parquet and .*0.parquet have the same weights; name each"),
+        ({"cells": ("wide", "1")}, "wide.parquet is of a model with [0-9,]+ parameters, but .*1.parquet of"),
         ({"cells": ("0",)}, "--cells: found 1, allowed: cells of 2 or more checkpoints"),
         ({"cells": ("0", "other")}, "other.parquet: its requests are .*name cells of this task only"),
         ({"cells": ("long", "1")}, "max_length is 40 in .*long.parquet, but None in the last"),
@@ -168,6 +175,16 @@ def test_what_cannot_be_estimated_is_refused_before_scoring(
 ) -> None:
     tiny.requests(run / "two.parquet")
     score_requests_file(str(run / "step0"), run / "two.parquet", run / "other.parquet", RULES, backend="fake")
+    trained, wide = (tiny.hollow_checkpoint(run / name, 9) for name in ("trained", "wide"))
+    (trained / "checkpoint.json").write_text(json.dumps({"weights": "abc", "files": {"config.json": "0"}}))
+    config = json.loads((wide / "config.json").read_text())
+    (wide / "config.json").write_text(json.dumps({**config, "hidden_size": 32}))
+    for name in ("trained", "wide"):
+        score_requests_file(
+            str(run / name), run / "t.parquet", run / f"{name}.parquet", RULES, backend="fake"
+        )
+    rows, footer = check_cell(run / "trained.parquet")  # as a study that trains it writes it
+    write_cell(rows, run / "own.parquet", {**footer["identity"], "weights": "trained:abc"}, footer)
     longer = {**RULES, "max_length": 40}
     score_requests_file(str(run / "step0"), run / "t.parquet", run / "long.parquet", longer, backend="fake")
     assert estimated(run, **changes) == 2
@@ -179,6 +196,19 @@ def test_the_inputs_are_not_overwritten(run: Path, capsys: pytest.CaptureFixture
     assert estimated(run, "--to", str(run / "0.parquet")) == 2
     assert "which is one of the inputs" in capsys.readouterr().err
     check_cell(run / "0.parquet")
+
+
+def test_a_directory_is_refused_before_cells_are_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert estimated(run, "--to", str(run / "step0"), cells=("none",)) == 2
+    assert "step0, which is a directory; give the name of a file." in capsys.readouterr().err
+
+
+def test_cells_of_several_models_of_one_size_are_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k, model in enumerate(("a", "b")):
+        (run / f"scores/{model}/step1").mkdir(parents=True)
+        (run / f"{k}.parquet").rename(run / f"scores/{model}/step1/t.parquet")
+    assert estimated(run, cells=("scores/a/step1/t", "scores/b/step1/t")) == 0
+    assert "--cells: found cells of the models a, b; the sample is" in capsys.readouterr().err
 
 
 def test_a_task_without_accuracy_is_refused(run: Path) -> None:

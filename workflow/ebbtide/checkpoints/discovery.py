@@ -3,19 +3,24 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ebbtide.checkpoints.configuration import configuration
+from ebbtide.checkpoints.hub.fetched import is_fetched, read_fetched
 from ebbtide.checkpoints.precision import dtype_of
 from ebbtide.checkpoints.series import CATALOGUE, read_series
 from ebbtide.checkpoints.weight_files import has_weight_files
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.files import read_json
 from ebbtide.notices import counted, listed
+from ebbtide.training.record import read_made
 
 DEPTH = 4  # levels of directories below the one that is searched
+SCORED = Path("results/scores")  # of every model that was scored in this directory, a directory
 # How trainers and authors name a step: a word and a number, or a number alone.
 _WORD = r"steps?|iter(?:ation)?s?|checkpoints?|ckpts?|batch|updates?"
 _STEP = re.compile(
@@ -25,37 +30,46 @@ _STEP = re.compile(
 
 @dataclass(frozen=True)
 class FoundRow:
-    """A row of `models:`, what was found in words, and what is not in the row, with the reason."""
+    """A row of `models:`, what was found in words, and what is not in the row, with the reason.
+
+    `renamed` says why the model does not have the name of its directory or repository; empty if it has.
+    """
 
     values: Mapping[str, Any]
     found: str
     left_out: tuple[str, ...] = ()
+    renamed: str = ""
 
 
 def rows_on_disk(root: str | Path) -> list[FoundRow]:
     """Return a row for each run at or below a directory: checkpoints whose paths differ by the step only.
 
-    A checkpoint without a step in its path is a model of its own. Raises `ConfigError` if there is none.
+    A checkpoint without a step in its path is a model of its own. Raises `ConfigError` if there is none, and
+    for checkpoints that Ebbtide trained, averaged or fetched.
     """
     root = Path(root)
     groups: dict[str, dict[int, Path]] = {}
-    empty = []
+    empty, bare = [], []
     for directory in _directories(root, DEPTH):
         if not (directory / "config.json").is_file():
+            bare.append(directory)
             continue
         if not has_weight_files(directory):
             empty.append(directory)
             continue
+        _check_not_made_here(directory)
         pattern, step = _pattern_of_path(root, directory)
         groups.setdefault(pattern, {})[step] = directory
     # A Trainer saves its last weights beside its checkpoints.
     parents = {str(Path(pattern).parent) for pattern in groups if "{step}" in pattern}
+    bare = [directory for directory in bare if _pattern_of_path(root, directory)[0] in groups]
     left_out = [f"{directory} has no safetensors" for directory in empty]
+    left_out += [f"{directory} has no config.json" for directory in bare]
     left_out += [
         f"{pattern} has weights, but no step in its path" for pattern in groups if pattern in parents
     ]
     names: set[str] = set()
-    gaps = {_pattern_of_path(root, directory)[0] for directory in empty}
+    gaps = {_pattern_of_path(root, directory)[0] for directory in (*empty, *bare)}
     runs = {pattern: found for pattern, found in groups.items() if pattern not in parents}
     rows = [_disk_row(root, p, found, names, listed=p in gaps) for p, found in runs.items()]
     if not rows:
@@ -64,7 +78,7 @@ def rows_on_disk(root: str | Path) -> list[FoundRow]:
             f"{root}: found no checkpoint{reason}; allowed: a directory that has config.json and safetensors "
             f"itself, or at most {DEPTH} levels below it, a series, or a hub repository as owner/name."
         )
-    return [*rows[:-1], FoundRow(rows[-1].values, rows[-1].found, tuple(left_out))]
+    return [*rows[:-1], replace(rows[-1], left_out=tuple(left_out))]
 
 
 def _directories(directory: Path, depth: int) -> Iterator[Path]:
@@ -107,7 +121,8 @@ def _disk_row(
     root: Path, pattern: str, found: Mapping[int, Path], names: set[str], *, listed: bool
 ) -> FoundRow:
     """The row of a pattern; `listed` if not all directories that match it are checkpoints."""
-    row: dict[str, Any] = {"name": _free_name(pattern, root, names), "path": pattern}
+    name, renamed = _free_name(pattern, root, names)
+    row: dict[str, Any] = {"name": name, "path": pattern}
     directories = list(found.values())
     words = counted(directories, "checkpoint")
     if "{step}" in pattern:
@@ -118,20 +133,72 @@ def _disk_row(
         row["tokenizer"] = str(tokenizer)
     size = sum(path.stat().st_size for path in directories[-1].glob("*.safetensors"))
     shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-    return FoundRow(row, f"{words}, {shown} each, {_dtype(directories[-1])}")
+    return FoundRow(row, f"{words}, {shown} each, {_dtype(directories[-1])}", renamed=renamed)
 
 
-def _free_name(pattern: str, root: Path, names: set[str]) -> str:
-    """A name for the model of a pattern: what its path has before the step; not one of `names`."""
+def _check_not_made_here(directory: Path) -> None:
+    """Raise `ConfigError` for a checkpoint that Ebbtide fetched, trained or averaged: a series has it."""
+    how = "trained or averaged"
+    if is_fetched(directory):
+        how = "fetched"
+        repo = read_fetched(directory).repo
+        found = series_of_repository(repo)
+        whose = (
+            f"{repo}, {f'model {found[1]} of the series {found[0]}' if found else 'a repository of the hub'}"
+        )
+        remedy = f"ebbtide init {found[0] if found else repo}"
+    else:
+        try:
+            read_made(directory)
+        except CheckpointError:  # there is no record, or it is a file of another program
+            return
+        model = directory.absolute().parent.name
+        series = _series_of_model(model)
+        whose = f"model {model} of {f'the series {series}' if series else 'a series of your own'}"
+        remedy = f"ebbtide init {series or 'SERIES'}"
+    raise ConfigError(
+        f"{directory}: found a checkpoint that Ebbtide {how} ({whose}); allowed: checkpoints of other "
+        f"programs. For a study of the series, run: {remedy}"
+    )
+
+
+def _free_name(pattern: str, root: Path, names: set[str]) -> tuple[str, str]:
+    """A name for the model of a pattern: what its path has before the step; not one of `names`.
+
+    Also return why it is another one; empty if it is not.
+    """
     below = Path(pattern).relative_to(root).parts
     parts = [part for part in below if "{step}" not in part]
     name = "-".join(parts) if parts else root.resolve().name
     if not parts and _step_in(name, "*"):  # a checkpoint itself
         name = root.resolve().parent.name
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).lstrip("-_.") or "model"
-    free = next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(names) + 3))) if n not in names)
+    return _unused(name, "disk", names)
+
+
+def _unused(name: str, suffix: str, names: set[str]) -> tuple[str, str]:
+    """Return a name that no other model has, and why it is another one than `name`; empty if it is not.
+
+    The cells of two models of one name would replace each other in `results/scores/`. The name is added to
+    `names`, those that are taken in this study.
+    """
+    reason = _taken(name)
+    base = f"{name}-{suffix}" if reason else name
+    free = base
+    for number in count(2):
+        if free not in names and not _taken(free):
+            break
+        free = f"{base}-{number}"
     names.add(free)
-    return free
+    return free, f"named {free}, because {reason}" if reason else ""
+
+
+def _taken(name: str) -> str:
+    """Say what has this name of a model already; empty for nothing."""
+    if os.path.lexists(SCORED / name):
+        return f"{SCORED / name} has cells of a model {name}"
+    series = _series_of_model(name)
+    return f"the series {series} has a model {name}" if series else ""
 
 
 def _tokens_per_step(found: Mapping[int, Path]) -> int:
@@ -170,13 +237,17 @@ def row_of_repository(repo: str, revisions: Iterable[str]) -> FoundRow:
     for revision in revisions:
         if found := _step_in(revision, any_text="{any}"):
             groups.setdefault(found[0], set()).add(found[1])
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", repo.rpartition("/")[2]).lstrip("-_.")
+    name, renamed = _unused(
+        re.sub(r"[^A-Za-z0-9_.-]+", "-", repo.rpartition("/")[2]).lstrip("-_."), "hub", set()
+    )
     if not groups:
-        return FoundRow({"name": name, "repo": repo, "revision": "main"}, "no branch with a step in its name")
+        main = {"name": name, "repo": repo, "revision": "main"}
+        return FoundRow(main, "no branch with a step in its name", renamed=renamed)
     pattern, steps = max(groups.items(), key=lambda item: len(item[1]))
     others = [f"{p} ({counted(s, 'step')})" for p, s in groups.items() if p != pattern]
     values = {"name": name, "repo": repo, "revision": pattern, "steps": "log2", "tokens_per_step": 0}
-    return FoundRow(values, f"{counted(steps, 'step')}, {min(steps)} to {max(steps)}", tuple(others))
+    words = f"{counted(steps, 'step')}, {min(steps)} to {max(steps)}"
+    return FoundRow(values, words, tuple(others), renamed)
 
 
 def row_of_series(name: str, model: str | None = None) -> FoundRow:
@@ -209,3 +280,14 @@ def series_of_repository(repo: str) -> tuple[str, str] | None:
             if own.get("repo") == repo or repo in (own.get("repos") or {}).values():
                 return name, model
     return None
+
+
+def _series_of_model(model: str) -> str:
+    """The series of the catalogue that has a model of this name; empty if none has."""
+    return _series_by_model().get(model, "")
+
+
+@cache
+def _series_by_model() -> dict[str, str]:
+    series = {name: read_series(CATALOGUE / f"{name}.yaml")[0] for name in series_names()}
+    return {model: name for name, content in series.items() for model in content["models"]}

@@ -20,13 +20,14 @@ from pathlib import Path
 from ebbtide.checkpoints.directory import (
     directory_of,
     files_identity,
+    identities,
     identity_files,
     sampled_identity,
     tokenizer_identity,
     tokenizer_of,
 )
 from ebbtide.checkpoints.hub.digests import digest_of, kind_of
-from ebbtide.checkpoints.hub.fetched import FETCHED, check_fetched, fetched_remedy
+from ebbtide.checkpoints.hub.fetched import FETCHED, check_fetched, fetched_remedy, is_fetched, read_fetched
 from ebbtide.checkpoints.hub.lock import TOKENIZER
 from ebbtide.checkpoints.record import LOCATED, File, read_record, stamp
 from ebbtide.checkpoints.weight_files import weight_files
@@ -115,6 +116,24 @@ def check_weights(checkpoint: str | Path, weights: str, tokenizer: str, cells: s
     elif kind == "sampled":
         _check_first(directory, weights, found, Path(cells))
     return found
+
+
+def identity_of_kind(directory: Path, kind: str) -> str:
+    """Return the identity of the weights of a directory that begins with `kind`; empty if it has none.
+
+    A directory that Ebbtide trained or fetched also has the identity of any directory on disk.
+    """
+    match kind:
+        case "trained" | "averaged":
+            try:
+                return f"{kind}:{read_made(directory, kind).weights}"
+            except CheckpointError:
+                return ""
+        case "hub":
+            return read_fetched(directory).weights if is_fetched(directory) else ""
+        case "sampled":
+            return sampled_identity(directory)
+    return identities(directory)[0]
 
 
 def verify_fetched(directory: Path, weights: str, tokenizer: str) -> None:

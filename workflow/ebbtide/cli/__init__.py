@@ -1,6 +1,7 @@
 """The command line: `ebbtide VERB`, or `python -m ebbtide VERB`.
 
-Exit statuses: 0 success, 1 reserved for alarms, 2 anything that went wrong, 130 interrupted.
+Exit statuses: 0 success, 1 reserved for alarms, 2 anything that went wrong, 130 interrupted, 141 if the
+reader of the output, such as `head`, ended first.
 
 A lean module: only the verb that is called is imported and parsed, and it imports what it needs, because a
 large study starts thousands of jobs, of which most only copy a file.
@@ -8,6 +9,7 @@ large study starts thousands of jobs, of which most only copy a file.
 
 import argparse
 import os
+import select
 import sys
 import traceback
 from importlib import import_module
@@ -18,6 +20,7 @@ from ebbtide.errors import EbbtideError, nearest
 from ebbtide.logs import INTERRUPTED_LINE, lenient_stderr
 
 FAILED, INTERRUPTED = 2, 130
+CLOSED = 141  # of a program that the closed pipe of its reader ends: 128 + SIGPIPE
 NAME = "ebbtide"
 USER_VERBS = {
     "init": ("init", "write a first study for checkpoints on disk or a hub"),
@@ -79,10 +82,13 @@ def main(arguments: list[str] | None = None, *, prog: str = NAME) -> int:
 def _status_of(options: argparse.Namespace) -> int:
     try:
         options.verb(options)
+        sys.stdout.flush()  # here, because a closed pipe is else found as Python ends
     except EbbtideError as error:
         print(error, file=sys.stderr)
         return FAILED
     except OSError as error:  # no space, no permission
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return CLOSED
         print(f"{type(error).__name__}: {error}.", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -92,6 +98,20 @@ def _status_of(options: argparse.Namespace) -> int:
         traceback.print_exc()
         return FAILED
     return 0
+
+
+def _reader_left() -> bool:
+    """Whether the pipe of the output is closed, which is no error; then nothing more is written to it."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:  # not a file
+        return False
+    output = select.poll()
+    output.register(descriptor, 0)
+    is_closed = any(event & select.POLLERR for _, event in output.poll(0))
+    if is_closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # Python flushes again as it ends
+    return is_closed
 
 
 def parser_of(prog: str = NAME, verb: str = "") -> argparse.ArgumentParser:

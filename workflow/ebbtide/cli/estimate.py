@@ -65,6 +65,8 @@ def _half_width(text: str) -> float:
 def _estimate(options: argparse.Namespace) -> None:
     if any(same_file(options.to, path) for path in (*options.cells, options.requests)):
         raise ConfigError(f"--to: found {options.to}, which is one of the inputs; allowed: another file.")
+    if Path(options.to).is_dir():
+        raise ConfigError(f"--to: found {options.to}, which is a directory; give the name of a file.")
     from ebbtide.environment import quick_start
     from ebbtide.files import check_writable
     from ebbtide.jobs.gpu_jobs import leased, say_on_stderr

@@ -38,9 +38,10 @@ def add_verbs(verbs: "Verbs") -> None:
     flips.add_argument(
         "--task",
         nargs="+",
+        action="extend",
         default=[],
         metavar="TASK",
-        help="tasks (default: all that are scored at both checkpoints)",
+        help="tasks; also several times (default: all that are scored at both checkpoints)",
     )
     flips.add_argument(
         "--metric",

@@ -58,6 +58,8 @@ def _init(options: argparse.Namespace) -> None:
         raise
     for row in rows:
         print(f"{row.values.get('name') or row.values['series']}: {row.found}")
+        if row.renamed:
+            print(f"  {row.renamed}")
         for reason in row.left_out:
             print(f"  not in the study: {reason}")
     print(f"{to} is written. Read it, choose tasks, and run:")

@@ -70,9 +70,24 @@ def _verify(options: argparse.Namespace) -> None:
     if not_rescored:
         raise not_rescored
     if not result.damages:
+        if result.others:
+            raise CellError(_others(result, options))
         return
     count = f"{len({damage.path for damage in result.damages})} of {result.checked} files are damaged"
     raise CellError(f"{count}. {_remedy(options, is_store=study is None)}")
+
+
+def _others(result: "Verified", options: argparse.Namespace) -> str:
+    """The error about cells in the results that are not those of the study, with the command that helps."""
+    stored, total = result.stored, len(result.others)
+    made = f"copies {stored} of them from the store and scores {total - stored}"
+    if stored in (0, total):
+        made = "copies them from the store" if stored else "scores them"
+    command = shlex.join(["snakemake", "--cores", "all", "--configfile", *options.what])
+    return (
+        f"{total} of {result.checked} files are cells of another definition; none is damaged. To have those "
+        f"of this study in the results, run it again, which {made}: {command}"
+    )
 
 
 def _remedy(options: argparse.Namespace, *, is_store: bool) -> str:

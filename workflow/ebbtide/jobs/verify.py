@@ -16,30 +16,38 @@ from ebbtide.jobs.leads import cell_path
 from ebbtide.notices import counted
 from ebbtide.scoring.scorer import FAKE
 from ebbtide.study.study import Study
-from ebbtide.tables import REQUESTS, read_footer, read_parquet
+from ebbtide.tables import CELL, REQUESTS, read_footer, read_parquet
 
 EXAMPLES = 10  # of a cell that are rescored
 
 
 @dataclass
 class Verified:
-    """How many files were checked, what is damaged, and lines about what was rescored."""
+    """How many files were checked, what is damaged or of another definition, and lines about rescoring."""
 
     checked: int = 0
     missing: int = 0  # cells of a study that are nowhere
     damages: list[Damage] = field(default_factory=list)
+    others: list[Damage] = field(default_factory=list)  # whole cells of other definitions, in the results
+    stored: int = 0  # of these, those whose place a cell of the store takes in the next run
     rescored: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """Return the result in words, damage by kind."""
         missing = f"; {counted(self.missing, 'cell')} not scored yet" if self.missing else ""
-        good = self.checked - len({damage.path for damage in self.damages})
+        good = self.checked - len({damage.path for damage in self.damages}) - len(self.others)
         lines = [f"{counted(self.checked, 'file')} checked, {good} good{missing}."]
         for kind, meaning in KINDS.items():
             found = [damage for damage in self.damages if damage.kind == kind]
             if found:
                 lines.append(f"{kind} ({meaning}): {counted(found, 'file')}")
                 lines += [f"  {damage.path}: {damage.detail}" for damage in found]
+        if self.others:
+            lines.append(
+                f"{counted(self.others, 'file')} in the results: whole cells, but of another definition of "
+                "the model, task or scoring, by another study or an earlier run"
+            )
+            lines += [f"  {other.path}: {other.detail}" for other in self.others]
         return [*lines, *self.rescored]
 
 
@@ -62,7 +70,17 @@ def verify_study(study: Study) -> Verified:
             paths = [path for path in _places(study, checkpoint, task) if _exists(path)]
             result.checked += len(paths)
             result.missing += not paths
-            result.damages += filter(None, [inspect(path, identity, requests) for path in paths])
+            for path in paths:
+                found = inspect(path, identity, requests)
+                if found is None:
+                    continue
+                if found.kind != "identity" or path != Path(cell_path(checkpoint, task)):
+                    result.damages.append(found)  # the name of a cell in the store is its identity
+                elif damage := inspect(path, read_footer(path, CELL)["identity"]):
+                    result.damages.append(damage)
+                else:
+                    result.others.append(found)
+                    result.stored += store.is_whole(paths[0], identity)
     return result
 
 

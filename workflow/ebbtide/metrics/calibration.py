@@ -42,7 +42,7 @@ def brier(x: Examples) -> np.ndarray:
     return x.segments.sum((x.probability - _truth(x)) ** 2)
 
 
-@metric(*("choice", "binary"), unit="probability", higher_is_better=False)
+@metric(*("choice", "binary"), unit="probability", higher_is_better=False, by_example=False)
 def calibration_error(x: Examples) -> np.ndarray:
     """Expected calibration error: Σ_b n_b/n |accuracy_b - confidence_b|, over ten bins.
 

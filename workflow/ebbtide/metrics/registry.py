@@ -20,7 +20,8 @@ class Metric:
     `values`, `weights` and `chance` are functions of the examples of a cell that return one number per
     example. `chance` is the value for a model without knowledge (equal probabilities of all choices). `needs`
     lists the required columns. `main` metrics are also reported by group. `higher_is_better` is None if
-    neither is. `harness` is the name of the metric in lm-evaluation-harness.
+    neither is. `harness` is the name of the metric in lm-evaluation-harness. `by_example` is False if the
+    value of one example also depends on the others, so that single examples cannot be compared.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Metric:
     weights: Values | None
     chance: Values | None
     transform: Transform | None
+    by_example: bool = True
 
 
 METRICS: dict[str, Metric] = {}
@@ -52,13 +54,15 @@ def metric(
     weights: Values | None = None,
     chance: Values | None = None,
     transform: Transform | None = None,
+    by_example: bool = True,
 ) -> Callable[[Values], Values]:
     """Return a decorator that registers a function as the metric of its name."""
 
     def register(values: Values) -> Values:
         name = values.__name__
         METRICS[name] = Metric(
-            name, kinds, unit, higher_is_better, harness, main, needs, values, weights, chance, transform
+            *(name, kinds, unit, higher_is_better, harness, main, needs, values, weights, chance, transform),
+            by_example=by_example,
         )
         return values
 

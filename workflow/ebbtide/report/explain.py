@@ -15,10 +15,15 @@ def explain(study: Study) -> list[str]:
     """
     summary = Path("results") / study.name / "summary.txt"
     checkpoints = sum(1 for _ in study.checkpoints())
-    grid = f"models: {len(study.models)}, checkpoints: {checkpoints}, tasks: {len(study.tasks)}"
+    tasks = len(study.config["tasks"] if study.unlocked else study.tasks)
+    grid = f"models: {len(study.models)}, checkpoints: {checkpoints}, tasks: {tasks}"
     lines = [f"Study {study.name} ({study.file}): {grid}.", *_cells(study)]
     if study.unlocked:
-        return [*lines, f"Not locked: {', '.join(study.unlocked)}. Run snakemake lock --cores 1."]
+        return [
+            *lines,
+            f"Not locked: {', '.join(study.unlocked)}.",
+            f"To lock, run: snakemake lock --cores 1 --configfile {study.file}",
+        ]
     if not summary.exists():
         run = f"snakemake --cores all --configfile {study.file}"
         lines += [

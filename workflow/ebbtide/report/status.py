@@ -183,13 +183,14 @@ def lines(status: StudyStatus, *, cells: bool = False) -> list[str]:
     """The status in words. With `cells`, also a line for each missing cell."""
     study, models = status.study, status.models.values()
     checkpoints = sum(len(model.checkpoints) for model in study.models.values())
-    grid = f"models: {len(study.models)}, checkpoints: {checkpoints}, tasks: {len(study.tasks)}"
+    tasks = len(study.config["tasks"] if study.unlocked else study.tasks)
+    grid = f"models: {len(study.models)}, checkpoints: {checkpoints}, tasks: {tasks}"
     head = f"Study {study.name} ({study.file}): {grid}."
     if study.unlocked:
-        return [head, f"Not locked: {', '.join(study.unlocked)}. Run snakemake lock --cores 1."]
+        return [head, *_unlocked(study)]
     total, missing = sum(model.cells for model in models), status.missing
     if not total:
-        return [head, "No cell is scored here.", *_results(study)]
+        return [head, "No cell is scored here.", *_imports(study), *_results(study), *_command(study, status)]
     failed = sum(cell.failure is not None for cell in missing)
     outdated = sum(cell.outdated for cell in missing)
     stored = sum(model.stored for model in models)
@@ -210,8 +211,7 @@ def lines(status: StudyStatus, *, cells: bool = False) -> list[str]:
     if status.other_failures:
         out += ["", "Other failed jobs:", *by_cause(status.other_failures)]
     out += ["", *_results(study)]
-    if missing or stored or status.other_failures:
-        out.append(f"To make what is missing, run: snakemake --cores all --configfile {study.file}")
+    out += _command(study, status)
     return [*out, *(["", *(cell.line() for cell in missing)] if cells and missing else [])]
 
 
@@ -258,15 +258,52 @@ def _cost(status: StudyStatus) -> Iterator[str]:
         yield f"Weights not on disk: {counted(absent, 'checkpoint')}{gigabytes}."
 
 
+def _unlocked(study: Study) -> Iterator[str]:
+    """What the lock lacks, the rows that need none, and the command that locks."""
+    yield f"Not locked: {', '.join(study.unlocked)}."
+    fetched = {row.name for row in study.hub}
+    others = [
+        f"{name} ({counted(model.checkpoints, 'checkpoint')})"
+        for name, model in study.models.items()
+        if name not in fetched and model.checkpoints
+    ]
+    if others:
+        yield f"Without a lock: {listed(others)}. Their cells are counted once all models are locked."
+    yield f"To lock, run: snakemake lock --cores 1 --configfile {study.file}"
+
+
+def _imports(study: Study) -> Iterator[str]:
+    """The rows of imported results."""
+    for number, row in enumerate(study.imported):
+        place = row.get("source") or listed(row.get("files", ()))
+        models = [model["name"] for model in row.get("models", ())]
+        of = f", models {listed(models)}" if models else ""
+        yield f"imported[{number}]: {row['format']}{f' from {place}' if place else ''}{of}."
+
+
+def _products(study: Study) -> list[Path]:
+    """What the last jobs of a run make: the summary, and the report page if the study has metrics."""
+    results = Path("results") / study.name
+    page = [results / "report/index.html"] if study.has_metrics() else []
+    return [results / "summary.txt", *page]
+
+
+def _command(study: Study, status: StudyStatus) -> Iterator[str]:
+    """The command that makes what is missing, if anything is."""
+    is_lacking = status.missing or any(model.stored for model in status.models.values())
+    if is_lacking or status.other_failures or not all(path.exists() for path in _products(study)):
+        yield f"To make what is missing, run: snakemake --cores all --configfile {study.file}"
+
+
 def _results(study: Study) -> Iterator[str]:
     parts = study.parts("metrics")
     made = sum(Path(part).exists() for part in parts)
     if parts:
         yield f"Metrics: of {made} of {counted(parts, 'checkpoint')}."
-    summary = Path("results") / study.name / "summary.txt"
-    try:
-        written = datetime.fromtimestamp(summary.stat().st_mtime).astimezone()
-    except FileNotFoundError:
-        yield f"No run has finished: {summary} does not exist."
-    else:
-        yield f"Summary: {summary}, written {written:%Y-%m-%d %H:%M}."
+    for title, path in zip(("Summary", "Report page"), _products(study), strict=False):
+        try:
+            written = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+        except FileNotFoundError:
+            yield f"{title}: missing, {path} does not exist."
+        else:
+            yield f"{title}: {path}, written {written:%Y-%m-%d %H:%M}."

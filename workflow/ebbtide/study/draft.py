@@ -42,7 +42,8 @@ def study_text(name: str, file: str, rows: Sequence[FoundRow]) -> str:
 
 
 def _row(row: FoundRow) -> Iterator[str]:
-    for comment in (row.found, *(f"Not here: {reason}" for reason in row.left_out)):
+    renamed = [row.renamed] if row.renamed else []
+    for comment in (row.found, *renamed, *(f"Not here: {reason}" for reason in row.left_out)):
         yield from textwrap.wrap(
             one_line(comment),
             WIDTH,

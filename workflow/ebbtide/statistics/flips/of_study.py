@@ -11,12 +11,11 @@ from ebbtide.cells.store import is_whole, path_of, unusable
 from ebbtide.errors import CellError, ConfigError, TaskError, nearest
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.leads import cell_path
-from ebbtide.metrics.direction import find_metric
 from ebbtide.metrics.examples import Examples
 from ebbtide.metrics.of_cell import example_rows
-from ebbtide.metrics.registry import reported
+from ebbtide.metrics.registry import METRICS, reported
 from ebbtide.notices import listed
-from ebbtide.statistics.flips.answers import answers_of
+from ebbtide.statistics.flips.answers import answers_of, incomparable
 from ebbtide.statistics.flips.cells import Cells
 from ebbtide.statistics.flips.of_alarms import by_task, texts_by_task
 from ebbtide.statistics.flips.others import nearest_checkpoint, with_other_models
@@ -68,7 +67,7 @@ def flips_between(
     CellError
         A cell is missing or damaged.
     TaskError
-        A task does not have the metric.
+        A task does not have the metric, or examples cannot be compared by it.
     """
     if study.unlocked:
         check_checkpoints(study)
@@ -79,15 +78,16 @@ def flips_between(
         )
     for task in tasks:
         if task not in study.tasks:
+            hint = " Give the study before the options." if Path(task).suffix in (".yaml", ".yml") else ""
             raise ConfigError(
                 f"--task: found {task!r}, which is not a task of {study.file}; allowed: "
-                f"{listed(study.tasks, _LISTED)}{nearest(task, list(study.tasks)) or '.'}"
+                f"{listed(study.tasks, _LISTED)}{nearest(task, list(study.tasks)) or '.'}{hint}"
             )
     cells = cells_of(study)
     pairs: list[dict[str, str]] = []
     left_out: list[str] = []
     errors: list[CellError | TaskError] = []
-    for task in tasks or study.tasks:
+    for task in dict.fromkeys(tasks or study.tasks):
         try:
             read = [cells.examples(of.model, of.name, task) for of in (old, new)]
             metrics = _metrics(study, task, read[0], metric)
@@ -164,11 +164,31 @@ def _checkpoint(study: Study, model: str, wanted: str, option: str) -> Checkpoin
 
 def _metrics(study: Study, task: str, x: Examples, wanted: str | None) -> list[str]:
     """Return the metrics to compare: the one asked for, or those that alarms follow."""
+    allowed = [m.name for m in reported(x.kind.name, x.columns, None) if not incomparable(m)]
+    if not allowed:
+        raise TaskError(f"{task}: no metric of the kind {x.kind.name} can compare single examples.")
     if wanted is not None:
-        return [reported(x.kind.name, x.columns, [wanted])[0].name]
+        if wanted not in allowed:
+            raise TaskError(
+                f"--metric: found {wanted!r}{_why_not(x, wanted)}; allowed for {task}: {', '.join(allowed)}"
+                f"{nearest(wanted, allowed) or '.'}"
+            )
+        return [wanted]
     rows = example_rows(x, study.tasks[task].measuring)
-    found = [n for n in rows if find_metric(n) and not np.isnan(rows[n]).all()]
+    found = [name for name in rows if name in allowed and not np.isnan(rows[name]).all()]
     return [name for name in study.config["trajectories"]["metrics"] if name in found] or found[:1]
+
+
+def _why_not(x: Examples, metric: str) -> str:
+    """Why examples cannot be compared by a metric, as a clause; empty if there is no such metric."""
+    found = METRICS.get(metric)
+    if found is None:
+        return ""
+    if x.kind.name not in found.kinds:
+        return f", which is not a metric of the kind {x.kind.name}"
+    lacking = [name for name in found.needs if name not in x.columns]
+    needs = f"which needs {', '.join(lacking)}, which neither the requests nor the cell have"
+    return f", {incomparable(found) or needs}"
 
 
 def _places(study: Study) -> pd.DataFrame:

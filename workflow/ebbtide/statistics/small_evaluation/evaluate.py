@@ -16,11 +16,16 @@ import pyarrow as pa
 
 from ebbtide.arrow import array_of, columns_of
 from ebbtide.cells.cell import check_cell, written
+from ebbtide.checkpoints.configuration import configuration
 from ebbtide.checkpoints.directory import directory_of, identities
+from ebbtide.checkpoints.hub.digests import kind_of
+from ebbtide.checkpoints.verification import identity_of_kind
 from ebbtide.errors import CellError, ConfigError
 from ebbtide.files import write_text
 from ebbtide.logs import log
 from ebbtide.metrics.of_cell import example_rows, examples_of
+from ebbtide.notices import listed
+from ebbtide.parameters import count
 from ebbtide.scoring.encoded_task import encode_task
 from ebbtide.scoring.engine import load_scorer, score_task, window_of
 from ebbtide.scoring.scorer import Scorer, backend_of
@@ -46,6 +51,7 @@ class Run:
     identity: Mapping[str, Any]  # of the last cell
     cells: tuple[Mapping[str, str], ...]  # file and weights of each
     forwarded_tokens: int | None  # of the last cell, if known
+    parameters: int  # of the model, all
 
     @property
     def backend(self) -> str:
@@ -59,7 +65,8 @@ def read_run(cells: Sequence[str | Path], requests: str | Path) -> Run:
     Raises
     ------
     ConfigError
-        Fewer than two cells, or cells that were scored by different rules.
+        Fewer than two cells, two of one checkpoint, cells of models of different sizes, or cells that were
+        scored by different rules.
     CellError
         A file is missing or damaged, or a cell belongs to another task, another scoring version, or a task
         without accuracy and margin by example.
@@ -78,8 +85,11 @@ def read_run(cells: Sequence[str | Path], requests: str | Path) -> Run:
     identity = read[-1][2]["identity"]
     for path, _, footer in read:
         _check(path, footer, frozen["content_sha256"], requests, identity)
+    _check_sizes([(str(path), footer["parameters_total"]) for path, _, footer in read])
+    _say_models(cells)
     columns = [_answers(rows, table, definition, path) for path, rows, _ in read]
     margins, values = (np.stack([c[name] for c in columns]) for name in ("margin", "accuracy"))
+    _check_distinct([str(path) for path in cells], [f["identity"]["weights"] for _, _, f in read], margins)
     return Run(
         Path(requests),
         table,
@@ -90,6 +100,7 @@ def read_run(cells: Sequence[str | Path], requests: str | Path) -> Run:
         identity,
         tuple({"file": str(path), "weights": footer["identity"]["weights"]} for path, _, footer in read),
         read[-1][2].get("forwarded_tokens"),
+        read[-1][2]["parameters_total"],
     )
 
 
@@ -112,14 +123,21 @@ def estimate_file(
     Raises
     ------
     ConfigError
-        One of the cells is the cell of this checkpoint.
+        One of the cells is the cell of this checkpoint, or they are those of a model of another size.
     CheckpointError, ScoringError
         See `scoring.engine.load_scorer` and `score_requests`.
     """
     directory = directory_of(model)
     weights, tokenizer = identities(directory)
+    counted = count(configuration(directory))
+    if counted is not None and counted.total != run.parameters:
+        raise ConfigError(
+            f"--model: {model} has {counted.total:,} parameters, but {run.cells[-1]['file']} is of a model "
+            f"with {run.parameters:,}; name cells of earlier checkpoints of the same run."
+        )
+    own = {k: identity_of_kind(directory, k) for k in {kind_of(cell["weights"]) for cell in run.cells}}
     for cell in run.cells:
-        if cell["weights"] == weights:
+        if cell["weights"] in own.values():
             raise ConfigError(
                 f"--model: {model} has the weights of {cell['file']}, which has the answers to all examples."
             )
@@ -226,6 +244,39 @@ def _check(
                 f"--cells: {name} is {identity.get(name)!r} in {path}, but {last.get(name)!r} in the last; "
                 "name cells that were scored by the same rules."
             )
+
+
+def _check_sizes(found: Sequence[tuple[str, int]]) -> None:
+    """Raise `ConfigError` unless all cells, given as (file, parameters), are of models of one size."""
+    last, size = found[-1]
+    for path, parameters in found:
+        if parameters != size:
+            raise ConfigError(
+                f"--cells: {path} is of a model with {parameters:,} parameters, but {last} of one with "
+                f"{size:,}; name cells of one run."
+            )
+
+
+def _say_models(cells: Sequence[str | Path]) -> None:
+    """Warn if the cells are in the results of several models: `scores/MODEL/CHECKPOINT/TASK.parquet`."""
+    parts = [Path(path).absolute().parts for path in cells]
+    models = dict.fromkeys(of[-3] for of in parts if of[-4:-3] == ("scores",))
+    if len(models) > 1:
+        log.warning(
+            "--cells: found cells of the models %s; the sample is small only if they predict these answers",
+            listed(list(models)),
+        )
+
+
+def _check_distinct(paths: Sequence[str], weights: Sequence[str], margins: np.ndarray) -> None:
+    """Raise `ConfigError` if two cells have the same weights, or the same answers to all examples."""
+    for i, path in enumerate(paths):
+        for j in range(i):
+            if weights[i] == weights[j] or np.array_equal(margins[i], margins[j]):
+                same = "weights" if weights[i] == weights[j] else "log-likelihoods of all examples"
+                raise ConfigError(
+                    f"--cells: {paths[j]} and {path} have the same {same}; name each checkpoint once."
+                )
 
 
 def _answers(
