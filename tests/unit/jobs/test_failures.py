@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from ebbtide.jobs.failures import MOST, Failures
+from ebbtide.jobs.failures import MOST, SILENT, Failures
 from ebbtide.jobs.snakemake_internals import FailedJob
 
 SNAKEMAKE = logging.getLogger("snakemake.logging")
@@ -63,7 +63,7 @@ def test_a_submission_names_its_failed_cells_only(failures: Failures) -> None:
             "logs/6.log: Detected 1 oom_kill",
         ),
         ("srun: error: ebb: task 0: Killed\n", "logs/6.log: ebb: task 0: Killed"),
-        ("rule score:\n", "logs/6.log: failed without an error message."),
+        ("rule score:\n", f"logs/6.log: {SILENT}"),
     ],
 )
 def test_a_submission_ended_by_slurm_says_why(failures: Failures, slurm: str, said: str) -> None:
@@ -101,5 +101,5 @@ def test_equal_causes_are_one_line_and_many_causes_few(failures: Failures) -> No
 
 def test_a_log_that_is_not_visible_yet_is_named(failures: Failures) -> None:
     fail(job("bad"))
-    assert failures.lines() == ["logs/bad.log: failed without an error message."]
+    assert failures.lines() == [f"logs/bad.log: {SILENT}"]
     assert failures._jobs == [FailedJob(["bad.parquet"], ["logs/bad.log"])]

@@ -10,6 +10,8 @@ from typing import Any
 from ebbtide.jobs.snakemake_internals import FailedJob, is_quiet_about_rules, log_error, on_failed_job
 from ebbtide.logs import cause_in
 
+# A signal ends a job before it can write anything; Snakemake does not pass on the status of the process.
+SILENT = "failed without an error message; it may have been killed (SIGKILL: out of memory?)."
 MOST = 5  # causes listed at the end of a run; with Snakemake's own last lines, they fit in ten
 
 
@@ -56,7 +58,7 @@ def causes_of(job: FailedJob) -> list[tuple[str, str]]:
         return found
     logs = [*job.scheduler_logs, *job.logs]
     written = [log for log in logs if Path(log).exists()]
-    return [((written or logs or list(job.outputs))[0], "failed without an error message.")]
+    return [((written or logs or list(job.outputs))[0], SILENT)]
 
 
 def _errors(logs: Iterable[str]) -> Iterable[tuple[str, str]]:
