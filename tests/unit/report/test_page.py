@@ -1,6 +1,7 @@
 """The report page, opened in a real browser without a network."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 
 from browser import opened
+from ebbtide.errors import FigureError
+from ebbtide.figures.theme import write
 from ebbtide.report.outcomes import outcomes
 from ebbtide.report.page.answer import answer
 from ebbtide.report.page.curves import MOST_POINTS, curve_data
@@ -245,3 +248,14 @@ def test_the_cost_is_the_first_row() -> None:
     (section,) = [of for of in sections_of({"provenance": cost, "cost": cost}) if of.name == "provenance"]
     said = section.result({"provenance": cost, "cost": cost})
     assert said == ["1,200 tokens forwarded, 1.20 per unique token, 0.5 GPU-hours, 2 core-hours, 1.25 EUR."]
+
+
+def test_a_figure_that_could_not_be_drawn_is_a_sentence(tmp_path: Path) -> None:
+    def draw() -> None:
+        raise FigureError("alarms.tsv: nothing to draw.")
+
+    write(draw, [tmp_path / "alarms.png", tmp_path / "alarms.pdf"])
+    made = content()
+    page = report_page(replace(made, figures={"alarms": str(tmp_path / "alarms.png")}))
+    assert "No figure alarms: alarms.tsv: nothing to draw." in page
+    assert "data:image/png" not in page

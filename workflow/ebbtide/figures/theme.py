@@ -26,8 +26,9 @@ CM_PER_INCH = 2.54
 CM_PER_POINT = CM_PER_INCH / 72
 GREY = "#5a5a5a"
 
+WHY_EMPTY = "Description"  # key of the metadata of a PNG
 # Metadata to leave out, by format: with dates and versions, equal figures would be different files.
-METADATA: dict[str, dict[str, None]] = {
+METADATA: dict[str, dict[str, str | None]] = {
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     ".png": {"Software": None},
 }
@@ -112,9 +113,17 @@ def footnote(text: str, width_cm: float) -> tuple[list[p9.labs], float]:
 
 
 def save(
-    plot: p9.ggplot, path: str | Path, width_cm: float | None = None, height_cm: float | None = None
+    plot: p9.ggplot,
+    path: str | Path,
+    width_cm: float | None = None,
+    height_cm: float | None = None,
+    *,
+    why_empty: str = "",
 ) -> None:
     """Write `plot` atomically as PDF or PNG, by the suffix of `path`, in the plot's own size unless given.
+
+    `why_empty` is the text of a placeholder; it is kept in a PNG under `WHY_EMPTY`, for pages that show
+    figures.
 
     Fonts are embedded as TrueType. Equal plots make equal bytes: nothing depends on the clock or on the
     user's matplotlib settings. Raises `FigureError` for another suffix.
@@ -126,7 +135,8 @@ def save(
     width, height = (inches * CM_PER_INCH for inches in plot.theme.getp("figure_size"))
     size = ((width_cm or width) / CM_PER_INCH, (height_cm or height) / CM_PER_INCH)
     with drawn(plot + p9.theme(figure_size=size)) as figure, atomic(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, metadata=METADATA[path.suffix])
+        why = {WHY_EMPTY: why_empty} if why_empty and path.suffix == ".png" else {}
+        figure.savefig(temporary, dpi=DPI, metadata=METADATA[path.suffix] | why)
 
 
 @contextmanager
@@ -142,13 +152,15 @@ def drawn(plot: p9.ggplot) -> Iterator[Figure]:
 
 def write(draw: Callable[[], p9.ggplot], paths: Iterable[str | Path]) -> None:
     """Save a figure under every path; if it cannot be drawn, one that says why: the run must go on."""
+    why = ""
     try:
         plot = draw()
     except FigureError as error:
         log.warning("a placeholder with the reason: %s", error)
-        plot = sentence(error.args[0])
+        why = str(error.args[0])
+        plot = sentence(why)
     for path in paths:
-        save(plot, path)
+        save(plot, path, why_empty=why)
 
 
 def sentence(text: str) -> p9.ggplot:

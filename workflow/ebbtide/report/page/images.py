@@ -8,6 +8,14 @@ WIDTH = 1200  # pixels: sharp at the width of the page on a dense screen
 COLOURS = 96
 
 
+def why_empty(path: str | Path) -> str:
+    """Return why a figure is only a placeholder (`figures.theme.write`); empty if it is none."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return str(image.info.get("Description", ""))
+
+
 def data_uri(path: str | Path) -> str:
     """Return a PNG file as a data URI, scaled to at most `WIDTH` pixels with `COLOURS` colours."""
     from PIL import Image

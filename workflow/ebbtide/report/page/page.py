@@ -15,7 +15,7 @@ from ebbtide.notices import counted
 from ebbtide.report.page.answer import answer
 from ebbtide.report.page.curves import chart, curve_data
 from ebbtide.report.page.examples import flip_data
-from ebbtide.report.page.images import data_uri
+from ebbtide.report.page.images import data_uri, why_empty
 from ebbtide.report.page.matrix import checkpoint_changes, model_matrix
 from ebbtide.report.page.numbers import shown
 from ebbtide.report.page.sections import Section, sections_of
@@ -116,19 +116,18 @@ def _notices(notices: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def _section(section: Section, content: Content) -> dict[str, Any]:
+    files = {name: content.figures[name] for name in section.figures if name in content.figures}
+    reasons = {name: why_empty(file) for name, file in files.items()}
     return {
         "name": section.name,
         "title": section.title,
         "result": section.result(content.tables),
         "figures": [
-            {
-                "name": name,
-                "uri": data_uri(content.figures[name]),
-                "caption": content.captions.get(name, title(name)),
-            }
-            for name in section.figures
-            if name in content.figures
+            {"name": name, "uri": data_uri(file), "caption": _caption(name, content.captions)}
+            for name, file in files.items()
+            if not reasons[name]
         ],
+        "empty": [f"No figure {name}: {reason}" for name, reason in reasons.items() if reason],
         "tables": [
             _table(name, content.tables[name])
             for name in section.tables
@@ -137,6 +136,11 @@ def _section(section: Section, content: Content) -> dict[str, Any]:
         "method": section.method,
         "page": section.page,
     }
+
+
+def _caption(name: str, captions: Mapping[str, str]) -> str:
+    text = captions.get(name, title(name))
+    return text[:1].upper() + text[1:]
 
 
 def _table(name: str, rows: pd.DataFrame) -> dict[str, Any]:

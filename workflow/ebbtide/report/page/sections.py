@@ -46,9 +46,8 @@ def _alarms(tables: Tables) -> list[str]:
     counts = ", ".join(
         f"{int((worst == i).sum())} {name}" for i, name in reversed(list(enumerate(SEVERITIES)))
     )
-    return [
-        f"{counted(len(worst), 'drop')} ({counts}) in {counted(len(whole), 'comparison')} of checkpoints."
-    ]
+    alarms = f"{len(raised)} of {counted(len(whole), 'comparison')} of checkpoints raise an alarm"
+    return [f"{counted(len(worst), 'drop')} ({counts}); {alarms}."]
 
 
 def _trends(tables: Tables) -> list[str]:
