@@ -119,8 +119,10 @@ def _has_options(command: str, world: Checkout, _: object) -> None:
 
 
 def _ebbtide(command: str, world: Checkout, _: object) -> None:
-    verb, *words = shlex.split(command)[1:]
-    if PLACEHOLDER.search(command) or NEEDS_HUB.search(command) or not words:
+    verb, *words = shlex.split(command.replace("/data/", "data/"))[1:]
+    if verb == "VERB":
+        return
+    if "--model my-1b" in command or PLACEHOLDER.search(command) or NEEDS_HUB.search(command) or not words:
         help_text = world.run(f"ebbtide {verb} --help")
         assert not [w for w in words if w.startswith("--") and w not in help_text], command
         return
@@ -132,7 +134,7 @@ def _ebbtide(command: str, world: Checkout, _: object) -> None:
         world.run("ebbtide freeze --task tasks/mine.yaml --to requests.parquet")
     if "doctor" in command:
         return  # what it says depends on the machine
-    world.run(command)
+    world.run(command.replace("/data/", "data/"))
 
 
 def _snakemake(command: str, world: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
