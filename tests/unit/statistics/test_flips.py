@@ -9,9 +9,9 @@ import pytest
 
 from ebbtide.errors import CellError
 from ebbtide.metrics import METRICS
-from ebbtide.metrics.of_cell import example_rows, examples_of
+from ebbtide.metrics.of_cell import example_rows, examples_of, incomparable
 from ebbtide.statistics.alarms.alarms import COLUMNS as ALARMS
-from ebbtide.statistics.flips.answers import Answers, answers_of, answers_of_table, incomparable
+from ebbtide.statistics.flips.answers import Answers, answers_of, answers_of_table
 from ebbtide.statistics.flips.changes import by_group, changes, counts, in_words, largest
 from ebbtide.statistics.flips.notices import notices
 from ebbtide.statistics.flips.on_disk import EXAMPLES, read_flips, write_flips

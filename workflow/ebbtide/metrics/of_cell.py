@@ -12,7 +12,7 @@ from ebbtide.metrics.calibration import reliability_table
 from ebbtide.metrics.direction import is_accuracy
 from ebbtide.metrics.errors_of_means import Estimate, estimate, ratio, value_of
 from ebbtide.metrics.examples import GROUP, LEADING_SPACE, Examples, join, key_order
-from ebbtide.metrics.registry import RATIOS, Metric, needed, reported
+from ebbtide.metrics.registry import METRICS, RATIOS, Metric, needed, reported
 from ebbtide.tables import METRICS as TABLE
 from ebbtide.tasks.kinds import kind_of
 
@@ -124,6 +124,20 @@ def metrics_of(x: Examples, definition: Mapping[str, Any]) -> Columns:
 def is_followed(m: Metric) -> bool:
     """Whether a metric is in the tables of examples: a mean that is a main metric, or one of `FOLLOWED`."""
     return (m.main or m.name in FOLLOWED) and m.transform is None
+
+
+def followed_names() -> list[str]:
+    """Return the names of the metrics that tables of examples may have."""
+    return [m.name for m in METRICS.values() if is_followed(m)]
+
+
+def incomparable(metric: Metric) -> str:
+    """Say why single examples cannot get better or worse by a metric; empty if they can."""
+    if metric.higher_is_better is None:
+        return "of which neither a higher nor a lower value is better"
+    if not metric.by_example:
+        return "whose value of an example depends on the other examples"
+    return "which is a transformed mean, not a mean over examples" if metric.transform else ""
 
 
 def is_only_in_cells(m: Metric) -> bool:

@@ -43,17 +43,16 @@ def _of_followed(metrics: list[str]) -> Iterator[Notice]:
     """Name the metrics of `trajectories.metrics` that no table of examples has."""
     if metrics == ["accuracy"]:
         return  # the common case: importing the metrics takes a second
-    from ebbtide.metrics import METRICS
-    from ebbtide.metrics.of_cell import is_followed
+    from ebbtide.metrics.of_cell import followed_names
 
-    if left := [name for name in metrics if name in METRICS and not is_followed(METRICS[name])]:
+    followed = followed_names()
+    if left := [name for name in metrics if name not in followed]:
         yield Notice(
             "warning",
             "not_compared",
             f"Alarms, trends and forgetting do not follow {listed(left)}, because single examples have no "
             "value of it.",
-            f"Followed can be {listed([m.name for m in METRICS.values() if is_followed(m)], 20)} "
-            "(trajectories.metrics).",
+            f"Followed can be {listed(followed, 20)} (trajectories.metrics).",
             count=len(left),
         )
 

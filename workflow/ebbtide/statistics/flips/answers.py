@@ -9,7 +9,6 @@ from ebbtide.metrics.choice import SCORES
 from ebbtide.metrics.direction import find_metric, sign_of
 from ebbtide.metrics.examples import Examples
 from ebbtide.metrics.of_cell import example_values
-from ebbtide.metrics.registry import Metric
 from ebbtide.metrics.sequence import sequence_loss
 from ebbtide.metrics.ties import right_choices
 from ebbtide.statistics.panel import Trajectory
@@ -76,15 +75,6 @@ def is_right_or_wrong(metric: str) -> bool:
     """Whether a metric is 1 or 0 for each example, so that examples flip."""
     found = find_metric(metric)
     return found is not None and found.unit == "share"
-
-
-def incomparable(metric: Metric) -> str:
-    """Say why single examples cannot get better or worse by a metric; empty if they can."""
-    if metric.higher_is_better is None:
-        return "of which neither a higher nor a lower value is better"
-    if not metric.by_example:
-        return "whose value of an example depends on the other examples"
-    return "which is a transformed mean, not a mean over examples" if metric.transform else ""
 
 
 def answers_of(x: Examples, metric: str) -> Answers:

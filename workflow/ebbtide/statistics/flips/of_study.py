@@ -11,11 +11,12 @@ from ebbtide.cells.store import is_whole, path_of, unusable
 from ebbtide.errors import CellError, ConfigError, TaskError, nearest
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.leads import cell_path
+from ebbtide.metrics.direction import find_metric
 from ebbtide.metrics.examples import Examples
-from ebbtide.metrics.of_cell import example_rows
-from ebbtide.metrics.registry import METRICS, reported
+from ebbtide.metrics.of_cell import example_rows, incomparable
+from ebbtide.metrics.registry import reported
 from ebbtide.notices import listed
-from ebbtide.statistics.flips.answers import answers_of, incomparable
+from ebbtide.statistics.flips.answers import answers_of
 from ebbtide.statistics.flips.cells import Cells
 from ebbtide.statistics.flips.of_alarms import by_task, texts_by_task
 from ebbtide.statistics.flips.others import nearest_checkpoint, with_other_models
@@ -181,7 +182,7 @@ def _metrics(study: Study, task: str, x: Examples, wanted: str | None) -> list[s
 
 def _why_not(x: Examples, metric: str) -> str:
     """Why examples cannot be compared by a metric, as a clause; empty if there is no such metric."""
-    found = METRICS.get(metric)
+    found = find_metric(metric)
     if found is None:
         return ""
     if x.kind.name not in found.kinds:
