@@ -44,7 +44,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, p9.ggplo
     for name, frame in tables.items():
         write_tsv(frame, tmp_path / f"{name}.tsv")
     plots: dict[str, p9.ggplot] = {}
-    monkeypatch.setattr(theme, "save", lambda plot, path: plots.update({Path(path).stem: plot}))
+    monkeypatch.setattr(theme, "save", lambda plot, path, **_: plots.update({Path(path).stem: plot}))
     names = ["curves", "heat", "paper", "alarms", "changes", "trends", "early_warning", "forgetting"]
     names += ["robustness", "resolution"]
     draw_figures(
