@@ -2,12 +2,15 @@
 
 import re
 import tomllib
+from importlib.metadata import distributions
 
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from workspace import ROOT
+
+OLDEST = "3.11.0"  # requires-python
 
 
 def test_every_dependency_is_pinned_within_its_range():
@@ -20,6 +23,18 @@ def test_every_dependency_is_pinned_within_its_range():
         name = requirement.name.lower().replace("_", "-")
         assert name in pins, f"{name} is not in envs/cpu.txt; run `make lock`"
         assert requirement.specifier.contains(pins[name]), f"{name}: run `make lock`"
+
+
+def test_the_lock_installs_on_the_oldest_python_that_the_readme_names() -> None:
+    """A patch release counts as well: distributions of 2023 have 3.11.2."""
+    pins = {line.partition("==")[0] for line in (ROOT / "envs/cpu.txt").read_text().splitlines()}
+    excluded = [
+        f"{of.metadata['Name']} {of.version}: {needs}"
+        for of in distributions()
+        if of.metadata["Name"].lower().replace("_", "-") in pins
+        if (needs := of.metadata.get("Requires-Python")) and not SpecifierSet(needs).contains(OLDEST)
+    ]
+    assert not excluded
 
 
 def project():
