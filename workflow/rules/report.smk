@@ -48,6 +48,7 @@ if STUDY.has_metrics():
             figures=OUTPUTS.pictures(),
             captions=OUTPUTS.captions(),
             followed=STUDY.config["trajectories"]["metrics"],
+            alpha=STUDY.config["trajectories"]["alpha"],
             titles=STUDY.config["titles"],
             code=CODE.script("report_page"),
         script:

@@ -22,6 +22,7 @@ def main(job) -> None:
         params.captions,
         params.titles,
         read_flips(job.input.flipped[0]) if job.input.get("flipped") else None,
+        params.alpha,
     )
     directory = Path(job.output.page)
     directory.mkdir(parents=True, exist_ok=True)

@@ -153,6 +153,7 @@ def test_an_alarm_shows_the_examples_that_flipped(file: Path) -> None:
         )
         found = page.locator("#flips article")
         assert found.count() == MOST_EXAMPLES
+        assert "3 further examples changed less: ebbtide flips STUDY" in page.inner_text("#flips")
         first = found.first.inner_text()
         assert "Example e0 · lost · margin lost 3 · also in 1 of 1 other models · country: France" in first
         assert re.search(r"yes\s+\(right, chosen before\)\s+0\.75\s+0\.125", first)
@@ -209,7 +210,7 @@ def test_a_large_grid_leaves_out_what_is_not_followed_and_says_so() -> None:
     assert len(many) > MOST_POINTS
     data, sentence = curve_data(many, ["accuracy"])
     assert {curve["metric"] for curve in data["curves"]} == {"accuracy"}
-    assert sentence == "500 further metrics are in metrics.parquet only."
+    assert sentence == ["500 further metrics are in metrics.parquet only."]
 
 
 def test_texts_beyond_the_budget_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,3 +260,31 @@ def test_a_figure_that_could_not_be_drawn_is_a_sentence(tmp_path: Path) -> None:
     page = report_page(replace(made, figures={"alarms": str(tmp_path / "alarms.png")}))
     assert "No figure alarms: alarms.tsv: nothing to draw." in page
     assert "data:image/png" not in page
+
+
+def test_what_the_page_leaves_out_is_said() -> None:
+    grouped = pd.concat([metrics(), metrics().assign(metric="accuracy[country=France]")])
+    _, left = curve_data(grouped, ["accuracy"])
+    assert left == ["Metrics of single groups have no curves here; they are in metrics.parquet."]
+    examples, pairs = flips()
+    long = ["x" * 500, " no"]
+    found, _ = flip_data(examples.assign(choices=[long] * len(examples)), pairs)
+    assert found[0]["examples"][0]["choices"][0].endswith("x…")
+    notices = pd.DataFrame({"severity": "note", "kind": "dropped", "detail": [str(i) for i in range(203)]})
+    notices = notices.assign(remedy="", model="", checkpoint="", task="", count=1)
+    assert "3 more notices in notices.tsv." in report_page(content(tables={"notices": notices}))
+
+
+def test_training_compute_has_one_count_of_parameters() -> None:
+    one = metrics()
+    data, _ = curve_data(one, ["accuracy"])
+    assert data["size"] == "non-embedding parameters"
+    unknown = one.assign(
+        parameters_non_embedding=one["parameters_non_embedding"].where(one["model"] == "small", 0)
+    )
+    data, _ = curve_data(unknown, ["accuracy"])
+    assert data["size"] == "parameters"
+    assert {name: model["parameters"] for name, model in data["models"].items()} == {
+        "small": 1000,
+        "large": 10000,
+    }

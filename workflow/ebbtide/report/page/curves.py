@@ -13,13 +13,18 @@ from ebbtide.statistics.panel import in_training_order
 MOST_POINTS = 40_000  # with more, only main and followed metrics are on the page
 
 
+SIZES = {
+    "parameters_non_embedding": "non-embedding parameters",
+    "parameters_total": "parameters",
+    "parameters_nominal": "nominal parameters",
+}
 READ = {"value": "value", "low": "low (95 %)", "high": "high (95 %)"}  # numbers of the tooltip
 # 300B tokens and 1e21 FLOP: SI prefixes but for G, which readers of this field write B
 SHORT = "datum.value < 1e15 ? replace(format(datum.value, '~s'), 'G', 'B') : format(datum.value, '.0e')"
 
 
-def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """Return the curves of all models, and a sentence if some metrics are left out.
+def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the curves of all models, and sentences about what is left out.
 
     Parameters
     ----------
@@ -31,27 +36,30 @@ def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str
     Returns
     -------
     `models`: name → parameters, and names, steps and tokens of its checkpoints (arrays of length T).
+    `size`: which parameters these are, the first count that is known of all models; empty if there is none.
     `metrics`: name → unit, direction, sign and whether it is a share. `curves`: task, metric, model, values
     and standard errors (arrays of length T; null where there is no value), and chance.
     """
     whole = metrics[~metrics["metric"].str.contains("[", regex=False)]
-    left = ""
+    left = []
+    if len(whole) < len(metrics):
+        left.append("Metrics of single groups have no curves here; they are in metrics.parquet.")
     if len(whole) > MOST_POINTS:
         found = metrics_by_task(whole)
         kept = {(task, n) for task, names in found.items() for n in (main_metric(names), *followed)}
         keys = pd.MultiIndex.from_frame(whole[["task", "metric"]])
         few = whole[keys.isin(kept)]
         more = whole["metric"].nunique() - few["metric"].nunique()
-        left = f"{more} further metrics are in metrics.parquet only."
+        left.append(f"{more} further metrics are in metrics.parquet only.")
         whole = few
+    size = next((kind for kind in SIZES if (whole.groupby("model")[kind].max() > 0).all()), "")
     models: dict[str, Any] = {}
     curves = []
     for model, of_model in whole.groupby("model", sort=False):
         checkpoints = in_training_order(of_model.drop_duplicates("checkpoint"))
         index = pd.Index(checkpoints["checkpoint"])
-        sizes = of_model[["parameters_non_embedding", "parameters_total", "parameters_nominal"]].max()
         models[str(model)] = {
-            "parameters": next((int(size) for size in sizes if size > 0), 0),
+            "parameters": int(of_model[size].max()) if size else 0,
             "checkpoints": list(index),
             "steps": checkpoints["step"].astype(int).tolist(),
             "tokens": checkpoints["tokens"].astype(int).tolist(),
@@ -79,7 +87,8 @@ def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str
         for name, rows in whole.groupby("metric", sort=False)
     }
     order = sorted(models, key=lambda name: models[name]["parameters"])
-    return {"models": {name: models[name] for name in order}, "metrics": properties, "curves": curves}, left
+    data = {"models": {name: models[name] for name in order}, "size": SIZES.get(size, "")}
+    return {**data, "metrics": properties, "curves": curves}, left
 
 
 def chart(models: Sequence[str]) -> Mapping[str, Any]:

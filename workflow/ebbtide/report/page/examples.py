@@ -76,7 +76,10 @@ def _example(row: Mapping[Any, Any]) -> dict[str, Any]:
         "flip": row["flip"],
         "prompt": prompt if len(prompt) <= MOST_CHARACTERS else f"…{prompt[-MOST_CHARACTERS:]}",
         "shots": _whole(row.get("shots")),
-        "choices": [text[:MOST_CHOICE] for text in _list(row.get("choices"))],
+        "choices": [
+            text if len(text) <= MOST_CHOICE else f"{text[:MOST_CHOICE]}…"
+            for text in _list(row.get("choices"))
+        ],
         "before": [rounded(p) for p in _list(row.get("probability_before"))],
         "after": [rounded(p) for p in _list(row.get("probability_after"))],
         "said": _whole(row.get("chosen_before")),

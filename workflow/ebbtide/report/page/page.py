@@ -48,6 +48,8 @@ class Content:
         Task → title.
     flips
         Rows of flips.parquet.
+    alpha
+        Level of tests, `trajectories.alpha`.
     """
 
     study: str
@@ -58,6 +60,7 @@ class Content:
     captions: Mapping[str, str] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     flips: pd.DataFrame | None = None
+    alpha: float = 0.05
 
 
 def report_page(content: Content) -> str:
@@ -78,6 +81,7 @@ def report_page(content: Content) -> str:
     sizes = pd.Series({name: model["parameters"] for name, model in curves["models"].items()}, dtype=float)
     data = {
         "study": content.study,
+        "alpha": content.alpha,
         **curves,
         "matrix": model_matrix(outcomes, sizes),
         "changes": changes,
@@ -95,7 +99,7 @@ def report_page(content: Content) -> str:
         fake=int((content.metrics["source"] == "fake").sum()),
         answer=answer(outcomes, alarms, tables.get("run_sentences")),
         notices=_notices(tables.get("notices")),
-        left_out=[text for text in (few_curves, few_changes, few_flips) if text],
+        left_out=[text for text in (*few_curves, few_changes, few_flips, _few_notices(tables)) if text],
         sections=[_section(section, content) for section in sections_of(tables)],
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         data=Markup(_json(data)),
@@ -109,6 +113,11 @@ def _counts(metrics: pd.DataFrame) -> str:
     cells = metrics[["model", "checkpoint", "task"]].drop_duplicates()
     parts = [counted(cells[name].nunique(), name) for name in ("model", "checkpoint", "task")]
     return f"{counted(len(cells), 'cell')}: {', '.join(parts)}."
+
+
+def _few_notices(tables: Mapping[str, pd.DataFrame]) -> str:
+    more = len(tables.get("notices", ())) - MOST_NOTICES
+    return f"{counted(more, 'more notice')} in notices.tsv." if more > 0 else ""
 
 
 def _notices(notices: pd.DataFrame | None) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from ebbtide.statistics.alarms.alarms import SEVERITIES
 
 Tables = Mapping[str, pd.DataFrame]
 
+MOST_SENTENCES = 8
+
 
 @dataclass(frozen=True)
 class Section:
@@ -71,23 +73,27 @@ def _forgetting(tables: Tables) -> list[str]:
 
 def _early_warning(tables: Tables) -> list[str]:
     rows = tables["early_warning"]
-    tested = rows[rows["p_adjusted"].notna()]
-    ahead = tested[(tested["p_adjusted"] < 0.05) & (tested["lead"] > 0)]
+    tested = rows[rows["lead"].notna()]
     if tested.empty:
-        return ["Nothing is tested: no accuracy falls significantly after a signal that falls too."]
+        return [f"Nothing is tested: {listed(rows['note'].dropna().unique(), 2)}."]
+    ahead = int((tested["low"] > 0).sum())
     pairs = counted(len(tested), "pair")
-    return [f"In {len(ahead)} of {pairs} of curve and signal, the signal falls before accuracy."]
+    return [f"In {ahead} of {pairs} of falling accuracy and signal, the interval of the lead is above 0."]
 
 
 def _robustness(tables: Tables) -> list[str]:
     """Whether the interaction of size and tokens stays a loss for larger models ("consistent")."""
     rows = tables["robustness_verdicts"]
     known = rows[rows["base"].fillna("") != ""]
+    if known.empty:
+        return ["No regression could be computed."]
     words = {"consistent": "larger models lose more", "not consistent": "larger models do not lose more"}
-    return [
+    said = [
         f"{row['task']}: {words.get(row['base'], row['base'])}; the same under {row['survives']} choices."
-        for row in known.to_dict("records")[:8]
-    ] or ["No regression could be computed."]
+        for row in known.head(MOST_SENTENCES).to_dict("records")
+    ]
+    more = len(known) - len(said)
+    return [*said, *([f"{counted(more, 'more row')} in robustness_verdicts.tsv."] if more else [])]
 
 
 def _resolution(tables: Tables) -> list[str]:

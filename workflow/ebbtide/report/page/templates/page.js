@@ -70,7 +70,7 @@ function rowsOf(task, metric, axis) {
   return rows;
 }
 
-const AXES = { tokens: "training tokens", steps: "training step", compute: "training compute, 6ND (FLOP)" };
+const AXES = { tokens: "training tokens", steps: "training step", compute: "training compute, 6ND (FLOP; N: " + data.size + ")" };
 
 function axesKnown() {
   for (const option of byId("axis").options) {
@@ -83,7 +83,10 @@ async function draw() {
   const task = byId("task").value, metric = byId("metric").value, axis = byId("axis").value;
   const rows = rowsOf(task, metric, axis), of = data.metrics[metric];
   const words = [of.unit, of.direction].filter(Boolean).join(", ");
-  byId("curve-title").textContent = (data.titles[task] || task) + ": " + metric + (words ? " (" + words + ")" : "");
+  const left = data.curves.filter((curve) => curve.task === task && curve.metric === metric && chosenModels().includes(curve.model))
+    .reduce((sum, curve) => sum + curve.values.filter((value, i) => value !== null && !(place(curve.model, i, axis) > 0)).length, 0);
+  byId("curve-title").textContent = (data.titles[task] || task) + ": " + metric + (words ? " (" + words + ")" : "")
+    + (left ? ". " + left + " untrained or unplaced " + (left > 1 ? "checkpoints are" : "checkpoint is") + " not on this axis." : "");
   const spec = structuredClone(data.chart);
   spec.datasets.points = rows;
   const empty = { best: !byId("marks").checked, low: !byId("bands").checked, chance: rows.every((row) => row.chance === null) };
@@ -170,7 +173,7 @@ function overCheckpoints(model, against) {
     if (m !== model || kind !== against) continue;
     const key = task + "\u0000" + metric;
     if (!rows.has(key)) rows.set(key, { task, metric, cells: {} });
-    const clear = p !== null && p < 0.05;
+    const clear = p !== null && p < data.alpha;
     const look = severity === "severe" || severity === "moderate" ? "worse2" : severity ? "worse1" : clear && !worse ? "better" : "none";
     rows.get(key).cells[checkpoint] = { change, look, checkpoint, model, words: signed(change) + " against " + reference + (severity ? ", " + severity + " alarm" : "") + (p === null ? "" : ", adjusted p " + number(p)) };
   }
@@ -209,7 +212,8 @@ function showPair(index) {
   if (!pair) return byId("flips").replaceChildren();
   byId("pair-words").textContent = [pair.sentence, pair.groups, pair.note].filter(Boolean).join(" ");
   byId("flips").replaceChildren(...pair.examples.map((example) => flip(example, pair)));
-  if (!pair.examples.length) byId("flips").append(element("p", "The texts of this pair are not on the page: ebbtide flips STUDY --model " + pair.model + " --from " + pair.from + " --to " + pair.to + " --task " + pair.task, { class: "note" }));
+  const more = pair.lost + pair.gained - pair.examples.length;
+  if (more > 0) byId("flips").append(element("p", more + (pair.examples.length ? " further examples changed less: ebbtide flips STUDY" : " examples are not on the page: ebbtide flips STUDY") + " --model " + pair.model + " --from " + pair.from + " --to " + pair.to + " --task " + pair.task, { class: "note" }));
 }
 
 function flip(example, pair) {
