@@ -3,13 +3,11 @@
 PYTHONPATH=workflow python benchmarks/simulate_proxies.py --draws 200
 """
 
-import argparse
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 from scipy.stats import rankdata
 
 from ebbtide.statistics.replicates import Place
@@ -20,7 +18,7 @@ from ebbtide.statistics.resolution.proxies import SUPPORTED
 from ebbtide.statistics.resolution.ranks import held_out, rank_of
 from ebbtide.statistics.resolution.tables import tables_of
 from ebbtide.statistics.resolution.windows import Settings, Window, windows_of
-from simulate_resolution import ALPHA, Row, T, World, made_up
+from simulate_resolution import ALPHA, Row, T, World, made_up, print_parts
 
 
 def orders(draws: int) -> Iterator[Row]:
@@ -196,14 +194,5 @@ PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
 }
 
 
-def simulate(draws: int, parts: Sequence[str] = tuple(PARTS)) -> pd.DataFrame:
-    """All simulations: `what, setting, found, draws`."""
-    return pd.DataFrame([row for part in parts for row in PARTS[part](draws)])
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    options = parser.parse_args()
-    print(simulate(options.draws, options.parts).to_csv(sep="\t", index=False, float_format="%.3g"))
+    print_parts(__doc__, PARTS)

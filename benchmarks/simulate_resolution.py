@@ -278,14 +278,15 @@ PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
 }
 
 
-def simulate(draws: int, parts: Sequence[str] = tuple(PARTS)) -> pd.DataFrame:
-    """All simulations: `what, setting, found, draws`."""
-    return pd.DataFrame([row for part in parts for row in PARTS[part](draws)])
+def print_parts(doc: str, parts: Mapping[str, Callable[[int], Iterator[Row]]]) -> None:
+    """Run the simulations that the command line names, and print `what, setting, found, draws` as TSV."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
+    options = parser.parse_args()
+    table = pd.DataFrame([row for part in options.parts for row in parts[part](options.draws)])
+    print(table.to_csv(sep="\t", index=False, float_format="%.3g"))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    options = parser.parse_args()
-    print(simulate(options.draws, options.parts).to_csv(sep="\t", index=False, float_format="%.3g"))
+    print_parts(__doc__, PARTS)
