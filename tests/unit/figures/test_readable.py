@@ -12,6 +12,7 @@ from drawn_texts import drawn_texts, unreadable
 from ebbtide.figures import plot_curves, theme_paper
 from ebbtide.figures.theme import FONT, text_cm, wrapped
 from ebbtide.figures.training_axis import token_ticks
+from ebbtide.figures.trends import _ticks as trend_ticks
 from figure_tables import LONG, SHAPES, figures_of, figures_of_laws
 
 FIGURES = {f"{shape}-{name}": draw for shape in ("one", "mixed") for name, draw in
@@ -88,3 +89,11 @@ def test_ticks_have_the_ends_and_round_numbers_that_fit() -> None:
     for width in (1.0, 2.0, 4.0, 8.0, 16.0):
         ticks = token_ticks(low, high, width)
         assert ticks == sorted(set(ticks)) and ticks[-1] == high
+
+
+@pytest.mark.parametrize("ends", [(-0.31, 0.39), (-0.33, 0.41), (0.0, 1e-4), (-5.0, 200.0), (-0.049, 0.049)])
+@pytest.mark.parametrize("wanted", [3, 4, 5])
+def test_an_axis_of_slopes_has_a_scale(ends: tuple[float, float], wanted: int) -> None:
+    ticks = trend_ticks(ends, wanted)
+    assert len(ticks) > 1
+    assert ends[0] <= min(ticks) < max(ticks) <= ends[1]

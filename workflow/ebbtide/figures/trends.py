@@ -91,7 +91,7 @@ def plot_trends(
         + p9.geom_point(size=1.9)
         + p9.facet_wrap("panel", ncol=columns, scales="fixed" if one_metric else "free_x")
         + p9.scale_x_continuous(
-            breaks=breaks_extended(max(3, min(5, int(panel_cm // 1.2)))),
+            breaks=lambda ends: _ticks(ends, max(3, min(5, int(panel_cm // 1.2)))),
             labels=lambda ticks: [f"{tick:.2g}" for tick in ticks],
             expand=(0.09, 0),
         )
@@ -102,6 +102,16 @@ def plot_trends(
         + p9.guides(color=p9.guide_legend(ncol=keys), shape=p9.guide_legend(ncol=keys))
         + note
     )
+
+
+def _ticks(ends: tuple[float, float], wanted: int) -> list[float]:
+    """About `wanted` round numbers within the ends of an axis, and at least two: one tick is no scale."""
+    inside: list[float] = []
+    for count in range(wanted, wanted + 4):
+        inside = [tick for tick in breaks_extended(count)(ends) if ends[0] <= tick <= ends[1]]
+        if len(inside) > 1:
+            break
+    return inside
 
 
 def _why_no_slope(trends: pd.DataFrame) -> str:
