@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ebbtide.environment import share_with_jobs
+from ebbtide.environment import require_library, share_with_jobs
+from ebbtide.errors import ConfigError
 
 SEARCHED = ("PATH", "PYTHONPATH", "EBBTIDE_MIRRORS")
 
@@ -39,3 +40,9 @@ def test_a_job_that_parses_the_workflow_again_adds_nothing(monkeypatch: pytest.M
     once = [os.environ[name] for name in SEARCHED]
     share_with_jobs(["mirror"])
     assert [os.environ[name] for name in SEARCHED] == once
+
+
+def test_a_library_of_an_extra_that_is_missing_is_a_sentence() -> None:
+    require_library("json", "this test", "paper")
+    with pytest.raises(ConfigError, match=r"`snakemake paper` needs the library nowhere .* '\.\[paper\]'\."):
+        require_library("nowhere", "`snakemake paper`", "paper")

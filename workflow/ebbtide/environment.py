@@ -1,11 +1,14 @@
-"""Environment variables that jobs inherit, and faster imports."""
+"""Environment variables that jobs inherit, libraries that must be there, and faster imports."""
 
 import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+
+from ebbtide.errors import ConfigError
 
 
 def share_with_jobs(mirrors: Sequence[str]) -> None:
@@ -59,3 +62,15 @@ def _put(name: str, paths: Sequence[str], *, first: bool) -> None:
     present = [path for path in os.environ.get(name, "").split(os.pathsep) if path]
     new = [path for path in paths if path not in present]
     os.environ[name] = os.pathsep.join(new + present if first else present + new)
+
+
+def require_library(name: str, what: str, extra: str) -> None:
+    """Raise `ConfigError` unless a library is installed that belongs to an extra of Ebbtide.
+
+    `what` is what needs it, for the message. The library is not imported.
+    """
+    if find_spec(name) is None:
+        raise ConfigError(
+            f"{what} needs the library {name}, which is not installed; pip install -c envs/cpu.txt -e "
+            f"'.[{extra}]'."
+        )

@@ -16,7 +16,7 @@ sys.path.insert(0, str(PACKAGE))  # the package of this checkout
 
 from ebbtide.checkpoints.average import average_spec
 from ebbtide.code_version import CodeVersions
-from ebbtide.environment import share_with_jobs
+from ebbtide.environment import require_library, share_with_jobs
 from ebbtide.errors import EbbtideError
 from ebbtide.files import canonical_json, full_disks
 from ebbtide.jobs import cluster
@@ -236,6 +236,7 @@ def paper_template(wildcards):
         )
     where = f"{STUDY.file}: paper.template"
     try:
+        require_library("typst", "`snakemake paper`", "paper")
         return template_files(STUDY.config["paper"]["template"], where)
     except EbbtideError as error:
         fail(error)
@@ -247,6 +248,7 @@ def bundled():
     require_checkpoints()
     template = STUDY.config["paper"]["template"]
     try:
+        require_library("rocrate", "`snakemake bundle`", "paper")
         return bundle_contents(
             STUDY,
             config,
