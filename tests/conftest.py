@@ -2,13 +2,22 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
 
 import skips
 from workspace import SHARED, Workspace, write_small_study
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Take back what a verb that runs inside the test sets in the environment, such as its leased GPUs."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="session")
