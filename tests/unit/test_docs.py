@@ -1,5 +1,6 @@
 """The pages of docs/ are in step with the code, and make a site without broken links."""
 
+import ast
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import snakemake
 
 from browser import opened
 from workspace import ROOT
@@ -62,3 +64,42 @@ def test_links_of_the_readme_exist() -> None:
     for page in ("README.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
             assert (ROOT / target).exists(), f"{page}: {target}"
+
+
+def texts_of(source: str) -> list[str]:
+    """The texts of a module that may be printed: not its docstrings. Values in f-strings become …"""
+    nodes = list(ast.walk(ast.parse(source)))
+    unprinted = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = []
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in unprinted:
+            texts.append(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            texts.append("".join(str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values))
+    return texts
+
+
+def quoted_messages(page: str) -> list[str]:
+    """What is in backticks in the first column of the tables of messages."""
+    rows = re.findall(r"^\| (message[^|]*\|.*\n)((?:\|.*\n)+)", page, re.M)
+    firsts = [line.split("|")[1] for _, body in rows for line in body.splitlines()[1:]]
+    return [quoted for first in firsts for quoted in re.findall(r"`([^`]+)`", first)]
+
+
+def test_messages_are_found_and_docstrings_are_not() -> None:
+    assert texts_of('"""said"""\nprint(f"{a} is b" " or c")') == ["… is b or c", " is b or c"]
+    tables = "| message | why |\n|---|---|\n| `a …`, `b` | `c` |\n\n| d | e |\n|---|---|\n| `f` | |\n"
+    assert quoted_messages(tables) == ["a …", "b"]
+
+
+@pytest.mark.parametrize("page", ["troubleshooting", "store", "gpus"])
+def test_quoted_messages_are_printed(page: str) -> None:
+    """Each part of a quoted message is in a text of the package, or in one of Snakemake's errors."""
+    package = [file.read_text() for file in (ROOT / "workflow/ebbtide").rglob("*.py")]
+    errors = (Path(snakemake.__file__).parent / "exceptions.py").read_text()
+    texts = [text for source in (*package, errors) for text in texts_of(source)]
+    quoted = quoted_messages((ROOT / f"docs/{page}.md").read_text())
+    assert quoted
+    for message in quoted:
+        for part in (part.strip(" .:;") for part in message.split("…")):
+            assert any(part in text for text in texts), f"{page}.md quotes {message!r}: {part!r}"
