@@ -2,7 +2,7 @@
 
     python benchmarks/simulations.py
 
-Reads docs/simulations.tsv (what the `simulate_*.py` found: a rate over `draws` made-up studies, and between
+Reads docs/simulations.tsv (what the `simulate_*.py` found: a rate over `draws` simulated studies, and between
 which bounds it should lie), draws docs/simulations.png, and prints the table of docs/statistics.md.
 """
 
@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from ebbtide.figures import save, theme_paper
 
 DOCS = Path(__file__).parents[1] / "docs"
-Z = 0.95  # of the bars: what so many draws say of the rate
+Z = 0.95  # level of the intervals of rates
 
 
 def read() -> pd.DataFrame:
@@ -74,7 +74,7 @@ def plot(rows: pd.DataFrame) -> p9.ggplot:
             {"yes": "#1f5fa6", "no": "#a6500a", "biased": "#8c8c8c"}, name="Within the bounds"
         )
         + p9.scale_shape_manual({"yes": "o", "no": "D", "biased": "x"}, name="Within the bounds")
-        + p9.labs(x="", y="Rate over made-up studies; bars: what so many draws say; grey: what it should be")
+        + p9.labs(x="", y="Rate over simulated studies (bar: 95 % interval; grey: target)")
         + theme_paper(17.0, 20.0)
     )
 

@@ -8,6 +8,7 @@
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -180,7 +181,9 @@ def _value(value: object) -> str:
 
 
 def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("{{", "&#123;&#123;")
+    """Return a text for the cell of a table; names of pages become links."""
+    line = " ".join(text.split()).replace("|", "\\|").replace("{{", "&#123;&#123;")
+    return re.sub(r"\bdocs/(\w+)\.md", r"[\1](../\1.md)", line)
 
 
 def _commands() -> str:

@@ -44,5 +44,6 @@ def test_a_job_that_parses_the_workflow_again_adds_nothing(monkeypatch: pytest.M
 
 def test_a_library_of_an_extra_that_is_missing_is_a_sentence() -> None:
     require_library("json", "this test", "paper")
-    with pytest.raises(ConfigError, match=r"`snakemake paper` needs the library nowhere, .* -e '\.\[paper\]'\.$"):
+    said = r"`snakemake paper` needs the library nowhere, .* -e '\.\[paper\]'\.$"
+    with pytest.raises(ConfigError, match=said):
         require_library("nowhere", "`snakemake paper`", "paper")

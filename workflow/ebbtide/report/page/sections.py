@@ -236,7 +236,7 @@ SECTIONS = (
         ("scale_trends", "scale_points"),
         "Every model is a point at its training compute C = 6 N D; the class of each curve follows from "
         "pairwise tests.",
-        "scaling.md",
+        "statistics.md",
     ),
     Section(
         "predictions",
