@@ -1,8 +1,8 @@
 """Metrics of ratings: the expected rating, compared with the true one.
 
 r = Σ_k v_k exp(lp_k) / Σ_k exp(lp_k) over the rating tokens k with values v_k; t is the true rating. All
-metrics but `mse` have the unit of the ratings. Chance is a model that gives every rating the same probability (r = mean
-of the v_k), not one that answers at random.
+metrics but `mse` have the unit of the ratings. Chance is a model that gives every rating the same
+probability (r = mean of the v_k), not one that answers at random.
 """
 
 import numpy as np
