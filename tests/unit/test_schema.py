@@ -156,7 +156,7 @@ DEEP = levels(60, "[x]", "[{0}]")
         ("a: [1\n", "x.yaml is not valid YAML:"),
         ("[a]: 1\n", "x.yaml is not valid YAML:"),
         ("- a\n", "x.yaml: found ['a'], expected keys and values."),
-        ("", "x.yaml: found None, expected keys and values."),
+        ("", "x.yaml is empty; expected keys and values."),
         ("a: " + "[" * 50, "x.yaml: values are nested more than 50 deep (line 1)."),
         ("a: " + "[" * 1_000_000, "x.yaml: values are nested more than 50 deep (line 1)."),
         ("a:\n" + "- " * 1_000_000, "x.yaml: values are nested more than 50 deep (line 2)."),
@@ -244,3 +244,41 @@ def test_schemas_are_strict_and_describe_every_key(name: str) -> None:
         assert schema["additionalProperties"] is False, place
         for key, property_ in schema["properties"].items():
             assert "$ref" in property_ or property_.get("description") or "if" in property_, f"{place}.{key}"
+
+
+def test_an_empty_key_says_what_is_allowed_and_whether_it_may_go() -> None:
+    schema = {
+        "type": "object",
+        "required": ["study"],
+        "properties": {
+            "study": {"type": "string"},
+            "runs": {
+                "type": "object",
+                "description": "How runs are compared",
+                "properties": {"arms": {"type": "object"}, "last": {"enum": [1, 2]}},
+            },
+            "tasks": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+            "price": {"anyOf": [{"type": "number", "description": "a price"}, {"enum": ["free"]}]},
+        },
+    }
+
+    def said(document: dict[str, Any]) -> str:
+        with pytest.raises(ConfigError) as error:
+            check({"study": "s"} | document, schema, "x.yaml")
+        return str(error.value).removeprefix("ConfigError: ")
+
+    last = "Fill it or delete the line."
+    allowed = "allowed: object with keys arms, last (How runs are compared)"
+    assert said({"runs": None}) == f"x.yaml: runs: empty; {allowed}. {last}"
+    assert said({"runs": {"last": None}}) == f"x.yaml: runs.last: empty; allowed: 1, 2. {last}"
+    assert said({"study": None}) == "x.yaml: study: empty; allowed: string. Fill it."
+    assert said({"tasks": ["a", None]}) == f"x.yaml: tasks[1]: empty; allowed: string. {last}"
+    assert said({"tasks": [None]}) == "x.yaml: tasks[0]: empty; allowed: string. Fill it."
+    assert said({"price": None}).endswith("price: empty; allowed: a price or free. " + last)
+
+
+def test_every_empty_section_of_a_study_is_one_sentence() -> None:
+    schema = load_schema("config")
+    for key in schema["properties"]:
+        with pytest.raises(ConfigError, match=rf"x.yaml: {key}: empty; allowed: .*\. Fill it"):
+            check({"study": "s", "models": [{"series": "a"}], "tasks": ["t"], key: None}, schema, "x.yaml")

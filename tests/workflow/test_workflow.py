@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from ebbtide import cli
 from ebbtide.figures.theme import PAGE_CM
 from ebbtide.tables import CELL, METRICS, read_footer, read_frame, read_tsv
 from workspace import ROOT
@@ -113,6 +114,24 @@ def test_a_run_with_nothing_to_do_says_where_the_results_are(finished_study):
         assert "The results of small are up to date. Summary: results/small/summary.txt." in said
     summary = "Over training, first → last trained checkpoint"
     assert summary in run and summary not in planned
+
+
+def test_the_status_of_a_finished_study_has_all_its_stages(finished_study, monkeypatch, capsys):
+    monkeypatch.chdir(finished_study.path)
+    assert cli.main(["status", "config.yaml"]) == 0
+    stages = [line for line in capsys.readouterr().out.splitlines() if "tages" in line]
+    assert len(stages) == 1 and stages[0].startswith("Stages up to date by the times of their files (")
+    for stage in (
+        "metrics",
+        "alarms",
+        "flips",
+        "regression",
+        "resolution",
+        "trends",
+        "figures",
+        "report page",
+    ):
+        assert f" {stage}" in stages[0]
 
 
 def test_the_frozen_task_has_its_plain_name(finished_study):

@@ -7,7 +7,8 @@ schema's defaults.
 import copy
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from ebbtide.files import read_bounded
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 _SENTENCE_LENGTH = 80
+_MOST_KEYS = 8  # of a section, in a sentence
 _MERGE = "tag:yaml.org,2002:merge"
 _MOST_BYTES = 4 << 20  # of a YAML file
 _DEEPEST, _MOST_VALUES = 50, 1_000_000  # nested values of a YAML file, with aliases expanded
@@ -54,6 +56,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid YAML: {first_line(error)}.") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.args[0]}.") from None
+    if document is None:
+        raise ConfigError(f"{path} is empty; expected keys and values.")
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: found {_excerpt(document)}, expected keys and values.")
     return document
@@ -139,7 +143,7 @@ def check(
         validator.iter_errors(filled), key=lambda e: (e.validator != "additionalProperties", len(e.path))
     )
     if errors:
-        sentence = _sentence(errors[0])
+        sentence = _sentence(errors[0], partial(_is_needed, document, schema))
         file = where if isinstance(where, str) else where(re.split(r"[.\[:]", sentence)[0])
         raise ConfigError(f"{file}: {sentence}")
     return filled
@@ -226,16 +230,53 @@ def _fill_defaults(document: Any, schema: Mapping[str, Any], root: Mapping[str, 
             _fill_defaults(item, schema["items"], root)
 
 
-def _sentence(error: jsonschema.ValidationError) -> str:
+def _is_needed(document: Mapping[str, Any], schema: Mapping[str, Any], path: list[str | int]) -> bool:
+    """Whether the document would lack a key, or an entry, if the one at `path` were deleted."""
+    without = copy.deepcopy(dict(document))
+    *outer, last = path
+    inside: Any = without
+    for part in outer:
+        inside = inside[part]
+    del inside[last]
+    _fill_defaults(without, schema, schema)
+    lacking = ("required", "minItems", "minProperties")
+    return any(
+        error.validator in lacking and list(error.absolute_path) == outer
+        for error in _leaves(_Validator(schema).iter_errors(without))
+    )
+
+
+def _leaves(errors: Iterable[jsonschema.ValidationError]) -> Iterator[jsonschema.ValidationError]:
+    """Yield errors, and those in each of several allowed forms."""
+    for error in errors:
+        yield error
+        yield from _leaves(error.context or ())
+
+
+def _sentence(error: jsonschema.ValidationError, is_needed: Callable[[list[str | int]], bool]) -> str:
+    """The mistake in words; `is_needed` says whether the key at a path must be there."""
+    path = list(error.absolute_path)
+    if error.instance is None and path:
+        or_delete = "" if is_needed(path) else " or delete the line"
+        allowed = _forms(cast("dict[str, Any]", error.schema))
+        return f"{key_path(path)}: empty; allowed: {allowed}{_hint(error)}. Fill it{or_delete}."
+    # Of several allowed forms, report the mistake in the one that the value resembles.
+    meant = [e for e in error.context or () if e.validator != "const" and (e.path or e.validator != "type")]
+    if error.validator == "anyOf" and meant:
+        return _sentence(meant[0], is_needed)
+    return _mistake(error)
+
+
+def _hint(error: jsonschema.ValidationError) -> str:
+    about = cast("dict[str, Any]", error.schema).get("description", "")
+    return f" ({_on_one_line(about).rstrip('.')})" if about else ""
+
+
+def _mistake(error: jsonschema.ValidationError) -> str:
     key = key_path(list(error.absolute_path))
     value, instance = cast("Any", error.validator_value), cast("Any", error.instance)
     rule, schema = str(error.validator), cast("dict[str, Any]", error.schema)
-    about = schema.get("description", "")
-    hint = f" ({_on_one_line(about).rstrip('.')})" if about else ""
-    # Of several allowed forms, report the mistake in the one that the value resembles.
-    meant = [e for e in error.context or () if e.validator != "const" and (e.path or e.validator != "type")]
-    if rule == "anyOf" and meant:
-        return _sentence(meant[0])
+    hint = _hint(error)
     if rule == "additionalProperties":
         allowed = list(schema.get("properties", {}))
         unknown = sorted(str(k) for k in instance if k not in allowed)[0]
@@ -269,6 +310,26 @@ def _sentence(error: jsonschema.ValidationError) -> str:
             str(s.get("const", s.get("description", s.get("type", "another form")))) for s in value
         )
     return f"{found}; {texts.get(rule, error.message)}{hint}."
+
+
+def _forms(schema: Mapping[str, Any]) -> str:
+    """What a key may have, in words: its words, types, forms, or the keys of a section."""
+    if forms := schema.get("anyOf", schema.get("oneOf")):
+        return " or ".join(
+            str(
+                f.get("const")
+                or f.get("description")
+                or (_forms(f) if {"type", "enum"} & f.keys() else "another form")
+            )
+            for f in forms
+        )
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    kinds = schema.get("type", "a value")
+    text = kinds if isinstance(kinds, str) else " or ".join(kinds)
+    keys = list(schema.get("properties", {}))
+    more = ", …" if len(keys) > _MOST_KEYS else ""
+    return f"{text} with keys {', '.join(keys[:_MOST_KEYS])}{more}" if keys else str(text)
 
 
 def _allowed(word: str, allowed: list[str]) -> str:

@@ -41,6 +41,7 @@ from ebbtide.logs import share_terminal
 from ebbtide.report.bundle.contents import bundle_contents
 from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
 from ebbtide.report.paper.build import template_files
+from ebbtide.report.stages_done import record_outputs
 from ebbtide.statistics.same_tokens import tolerance_of
 from ebbtide.study.arms import stated_runs
 from ebbtide.study.checks import check_checkpoints, problem_of
@@ -269,6 +270,7 @@ onstart:
     try:
         cluster.prepare(workflow)
         NOTICES.extend(on_start(STUDY, BUDGET, workflow))
+        record_outputs(STUDY, OUTPUTS)
     except EbbtideError as error:
         fail(error)  # a full disk, or a scheduler that forgets submissions
 
@@ -279,10 +281,15 @@ onsuccess:
         sys.exit(status)
 
 
+def end_with_nothing_to_do():
+    """Print the summary, and record the outputs if an earlier version has made them."""
+    if not workflow.dryrun and Path(RESULTS).exists():
+        record_outputs(STUDY, OUTPUTS)
+    nothing_to_do(STUDY, planned_rules(workflow), dry_run=workflow.dryrun)
+
+
 if not is_job(workflow):
-    on_nothing_to_do(
-        lambda: nothing_to_do(STUDY, planned_rules(workflow), dry_run=workflow.dryrun)
-    )
+    on_nothing_to_do(end_with_nothing_to_do)
 
 
 onerror:

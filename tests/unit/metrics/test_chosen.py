@@ -5,6 +5,8 @@ import pytest
 
 from ebbtide.errors import ConfigError
 from ebbtide.metrics.chosen import chosen_metrics, drawn_metrics, main_metric
+from ebbtide.metrics.of_cell import is_followed
+from ebbtide.metrics.registry import METRICS as REGISTER
 
 
 @pytest.mark.parametrize(
@@ -17,6 +19,7 @@ from ebbtide.metrics.chosen import chosen_metrics, drawn_metrics, main_metric
         (["byte_perplexity", "perplexity"], "perplexity"),
         (["absolute_log_odds", "log_odds"], "log_odds"),
         (["rmse", "bias"], "rmse"),
+        (["coverage", "rmse", "mse"], "mse"),
         (["f1", "exact_match"], "f1"),  # neither is registered
         (["f1", "margin"], "margin"),
         (["accuracy[part=1]"], "accuracy[part=1]"),
@@ -24,6 +27,14 @@ from ebbtide.metrics.chosen import chosen_metrics, drawn_metrics, main_metric
 )
 def test_the_main_metric_is_the_first_of_the_register(found: list[str], main: str) -> None:
     assert main_metric(found) == main
+
+
+@pytest.mark.parametrize("kind", sorted({kind for m in REGISTER.values() for kind in m.kinds}))
+def test_tables_of_metrics_and_of_examples_have_the_same_main_metric(kind: str) -> None:
+    metrics = [m for m in REGISTER.values() if kind in m.kinds]
+    main = main_metric(m.name for m in metrics)
+    assert main == main_metric(m.name for m in metrics if is_followed(m))
+    assert REGISTER[main].main
 
 
 METRICS = pd.DataFrame(

@@ -329,10 +329,11 @@ def test_ratings_by_hand() -> None:
     assert found.loc["expected_rating", "value"] == pytest.approx((r + 1.5) / 2)
     assert found.loc["bias", "value"] == pytest.approx(((r - 4) + 0.5) / 2)
     assert found.loc["rmse", "value"] == pytest.approx(math.sqrt(((r - 4) ** 2 + 0.25) / 2))
+    assert found.loc["mse", "value"] == pytest.approx(((r - 4) ** 2 + 0.25) / 2)
     assert found.loc["coverage", "value"] == pytest.approx((0.5 + 0.6) / 2)
     # Uniform over 1 … 4: 2.5.
     assert found["chance"].dropna().to_dict() == pytest.approx(
-        {"expected_rating": 2.5, "bias": (-1.5 + 1.5) / 2, "rmse": 1.5}
+        {"expected_rating": 2.5, "bias": (-1.5 + 1.5) / 2, "mse": 2.25, "rmse": 1.5}
     )
 
 

@@ -1,6 +1,7 @@
 """`ebbtide status`: what it counts, names and estimates, on made-up cells."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from ebbtide.files import file_sha256
 from ebbtide.jobs.leads import cell_path
 from ebbtide.logs import duration
 from ebbtide.report import status as status_module
+from ebbtide.report.stages_done import record_outputs, record_path
 from ebbtide.report.status import SAMPLE
 from ebbtide.study.load import read_study
+from ebbtide.study.outputs import Outputs
 from ebbtide.study.study import Study
 from task_data import json_lines, put
 
@@ -128,8 +131,9 @@ def test_a_finished_study_is_two_lines_and_its_summary(
         Path(part).touch()
     Path("results/s/summary.txt").touch()
     shown = asked(capsys)  # as after the job of the page was killed
-    assert shown[-2:] == [
+    assert shown[-3:] == [
         "Report page: missing, results/s/report/index.html does not exist.",
+        "Stages: their outputs are known after the next run, which records them.",
         "To make what is missing, run: snakemake --cores all --configfile s.yaml",
     ]
     Path("results/s/report").mkdir()
@@ -139,7 +143,43 @@ def test_a_finished_study_is_two_lines_and_its_summary(
     assert shown[3] == "Metrics: of 3 of 3 checkpoints."
     assert shown[4].startswith("Summary: results/s/summary.txt, written 2")
     assert shown[5].startswith("Report page: results/s/report/index.html, written 2")
-    assert len(shown) == 6
+    assert len(shown) == 7
+
+    outputs = Outputs("results/s")
+    outputs.tables("alarms", {"alarms.tsv": "", "not_compared.tsv": ""})
+    outputs.tables("trends", {"trends.tsv": ""})
+    outputs.tables("runs", {"run_arms.tsv": ""}, when=False)
+    outputs.figures("trends", {"trends": ""}, shows=["trends.tsv"])
+    record_outputs(study, outputs)
+    parts, names = study.parts("metrics"), ["alarms.tsv", "trends.tsv", "report/index.html"]
+
+    def at(time: int, *paths: str) -> None:
+        for path in paths:
+            Path(path).parent.mkdir(exist_ok=True)
+            Path(path).touch()
+            os.utime(path, (time, time))
+
+    at(100, *parts, *(f"results/s/{name}" for name in names))
+    at(100, *(f"results/s/figures/trends.{form}" for form in ("pdf", "png")))
+    missing = "Stages with missing files: alarms (1 of 2)."
+    old = "Stages older than what they are made of: "
+    good = "Stages up to date by the times of their files (a run also compares settings and code): "
+    run = "To make what is missing, run: snakemake --cores all --configfile s.yaml"
+    assert asked(capsys)[6:] == [missing, f"{old}report page.", f"{good}trends, figures.", run]
+    at(100, "results/s/not_compared.tsv")
+    assert asked(capsys)[6:] == [f"{good}alarms, trends, figures, report page."]
+    at(200, "results/s/trends.tsv")
+    assert asked(capsys)[6:] == [f"{old}figures, report page.", f"{good}alarms, trends.", run]
+    at(300, parts[0])
+    assert asked(capsys)[6] == f"{old}alarms, trends, figures, report page."
+    at(400, *(f"results/s/{name}" for name in ("alarms.tsv", "not_compared.tsv", "trends.tsv")))
+    Path(cell_path(study.checkpoint("m", "step1"), "t1")).unlink()  # a run would make all of it again
+    assert f"{old}alarms, trends, figures, report page." in asked(capsys)
+    Path("s.yaml").write_text(Path("s.yaml").read_text() + "alarms: {fail_on: severe}\n")
+    changed = "The configuration has changed since the last run, which recorded these stages:"
+    assert changed in asked(capsys)
+    record_path("s").write_text("{")
+    assert "Stages: their outputs are known after the next run, which records them." in asked(capsys)
 
 
 def test_a_study_that_is_not_locked_names_its_other_rows_and_the_command(

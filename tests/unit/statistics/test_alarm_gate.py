@@ -1,5 +1,6 @@
 """The gate: lines for the terminal, exit statuses, allowed alarms, groups, and what was not compared."""
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -454,6 +455,11 @@ def test_the_margin_of_a_loss_is_in_standard_deviations_of_examples() -> None:
     noisy = trajectory_of(100 * rng.gamma(2, 1, (3, 300)), "loss")
     [found] = [one for one in notices(noisy) if "margin" in one]
     assert "4 of 4 comparisons of loss" in found
+    # The quotient of both numbers is the sd of examples, 100 √2 nats.
+    seen = re.search(r"above (\S+) standard deviations of examples \(median; (\S+) nats per \S+\)", found)
+    assert seen, found
+    assert float(seen[2]) / float(seen[1]) == pytest.approx(141, rel=0.15)
+    assert "equivalence_margin 0.05 standard deviations of examples" in found
     own = rng.gamma(2, 1, 300)
     sharp = trajectory_of(100 * (own + 0.01 * rng.normal(size=(3, 300))), "loss")
     assert not [one for one in notices(sharp) if "margin" in one]

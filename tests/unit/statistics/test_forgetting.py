@@ -238,7 +238,7 @@ def test_what_was_chosen_instead_is_said():
     assert said.detail == "Examples are learned and forgotten by a streak of 1, the default."
     first = tables(at_steps([1, 2, 3, 4], exact_match=np.ones((4, 2)))).summary
     assert first["note"][0].startswith(
-        "the task has no metric accuracy (trajectories.metrics): its first metric is followed"
+        "the task has no metric accuracy (trajectories.metrics): its main metric is followed"
     )
     unordered = tables(at_steps([0, 0, 0], accuracy=ONES)).summary
     assert (

@@ -5,11 +5,13 @@ import json
 import logging
 import os
 import shutil
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
+from ebbtide import cli, logs
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.logs import Progress
 from ebbtide.training import spec as recipe
@@ -331,7 +333,7 @@ def test_divergence_names_the_learning_rate(tmp_path):
         (changed(corpus__mixture={"plain": float("nan")}), r"corpus.mixture.plain: found nan"),
         (changed(corpus__mixture={"plain": "1"}), r"corpus.mixture.plain: found '1'"),
         (changed(corpus__world__proverbs=0), r"corpus.world.proverbs: found 0; allowed: at least 1"),
-        (changed(corpus=None), r"corpus: found None; allowed: object"),
+        (changed(corpus=None), r"corpus: empty; allowed: object"),
         (changed(model__heads=3), r"model.width: found 8 with 3 heads; allowed: a multiple of 6"),
         (changed(model__heads=8), r"model.width: found 8 with 8 heads; allowed: a multiple of 16"),
         (changed(model__depth=3), r"model.depth: unknown key; .*llowed: width, layers"),
@@ -386,6 +388,27 @@ def test_identity_depends_on_everything_that_moves_the_weights(monkeypatch):
     monkeypatch.setattr(recipe, "TRAINING_VERSION", 2)
     found.append(check_spec(SPEC).identity(8))
     assert len(set(found)) == len(found) == 21
+
+
+def test_the_log_of_a_training_job_gets_its_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the terminal does, less often; the rule writes stderr to the log."""
+    terminal = tmp_path / "terminal"
+    terminal.touch()
+    monkeypatch.setenv("EBBTIDE_TERMINAL", f"{socket.gethostname()}:{terminal}")
+    monkeypatch.setattr(logs, "TERMINAL_SECONDS", 0.0)
+    monkeypatch.setattr(logs, "QUIET_SECONDS", 0.0)
+    spec = json.dumps({key: value for key, value in SPEC.items() if key != "checkpoints"})
+    markers = [str(tmp_path / f"m/step{step}/trained-new.json") for step in STEPS]
+    assert cli.main(["train", "--spec", spec, "--markers", *markers]) == 0
+    *logged, last = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert logged == terminal.read_text().splitlines()
+    assert [line.partition(", loss")[0] for line in logged] == [
+        "checkpoint 2 of 4, step 16 of 40",
+        "checkpoint 3 of 4, step 32 of 40",
+    ]
+    assert last.endswith("4 checkpoints, 4 of them new")
 
 
 def test_markers_name_the_steps_and_replace_those_of_earlier_recipes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ebbtide.metrics.registry import METRICS
 def main_metric(found: Iterable[str]) -> str:
     """Return the main metric among those that a task has: of its kind, by the order of the register.
 
+    The first of each kind is a mean over examples, so that tables of metrics and of examples have the same.
     Of metrics that are not registered, the first. Raises `ValueError` if there is none.
     """
     names = _overall(dict.fromkeys(found))

@@ -1,8 +1,8 @@
 """Metrics of ratings: the expected rating, compared with the true one.
 
 r = Σ_k v_k exp(lp_k) / Σ_k exp(lp_k) over the rating tokens k with values v_k; t is the true rating. All
-metrics have the unit of the ratings. Chance is a model that gives every rating the same probability (r = mean
-of the v_k), not one that answers at random.
+metrics but `mse` have the unit of the ratings. Chance is a model that gives every rating the same
+probability (r = mean of the v_k), not one that answers at random.
 """
 
 import numpy as np
@@ -39,6 +39,17 @@ def expected_rating(x: Examples) -> np.ndarray:
     return _rating(x)
 
 
+# The first main metric of the kind, because it is a mean over examples, which statistics by example need.
+@metric("rating", unit="squared rating", higher_is_better=False, main=True, chance=_squared_error_of_null)
+def mse(x: Examples) -> np.ndarray:
+    """mean (r - t)²; per example (r - t)².
+
+    0 and above; chance: uniform probabilities. The square of `rmse`, so that both order models alike.
+    """
+    squared: np.ndarray = (_rating(x) - x.of_example("target")) ** 2
+    return squared
+
+
 @metric(
     "rating",
     unit="rating",
@@ -52,8 +63,7 @@ def rmse(x: Examples) -> np.ndarray:
 
     0 and above; chance: uniform probabilities. Source: Ganguli et al. 2022. stderr: delta method.
     """
-    squared: np.ndarray = (_rating(x) - x.of_example("target")) ** 2
-    return squared
+    return mse(x)
 
 
 @metric("rating", unit="rating", higher_is_better=None, chance=_bias_of_null)

@@ -54,7 +54,7 @@ def outcomes(
     alarms
         Rows of alarms.tsv; the minimum detectable drop is that of the last checkpoint against the best.
     followed
-        Metrics that are followed; a task with none of them has its first metric.
+        Metrics that are followed; a task with none of them has its main metric.
 
     Returns
     -------

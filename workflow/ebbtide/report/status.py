@@ -17,6 +17,7 @@ from ebbtide.jobs.leads import cell_path, names_in, stored_names
 from ebbtide.jobs.progress import in_words, running
 from ebbtide.logs import INTERRUPTED_LINE, cause_in, duration
 from ebbtide.notices import counted, listed
+from ebbtide.report.stages_done import Stage, recorded, stage_lines, stages_of, time_of
 from ebbtide.study.study import Study
 from ebbtide.tables import CELL, read_footer
 
@@ -190,7 +191,7 @@ def lines(status: StudyStatus, *, cells: bool = False) -> list[str]:
         return [head, *_unlocked(study)]
     total, missing = sum(model.cells for model in models), status.missing
     if not total:
-        return [head, "No cell is scored here.", *_imports(study), *_results(study), *_command(study, status)]
+        return [head, "No cell is scored here.", *_imports(study), *_results(study, status)]
     failed = sum(cell.failure is not None for cell in missing)
     outdated = sum(cell.outdated for cell in missing)
     stored = sum(model.stored for model in models)
@@ -210,8 +211,7 @@ def lines(status: StudyStatus, *, cells: bool = False) -> list[str]:
         out += by_cause(cell.failure for cell in missing if cell.failure)
     if status.other_failures:
         out += ["", "Other failed jobs:", *by_cause(status.other_failures)]
-    out += ["", *_results(study)]
-    out += _command(study, status)
+    out += ["", *_results(study, status)]
     return [*out, *(["", *(cell.line() for cell in missing)] if cells and missing else [])]
 
 
@@ -288,22 +288,34 @@ def _products(study: Study) -> list[Path]:
     return [results / "summary.txt", *page]
 
 
-def _command(study: Study, status: StudyStatus) -> Iterator[str]:
-    """The command that makes what is missing, if anything is."""
-    is_lacking = status.missing or any(model.stored for model in status.models.values())
+def _lacks_cells(status: StudyStatus) -> bool:
+    return bool(status.missing) or any(model.stored for model in status.models.values())
+
+
+def _results(study: Study, status: StudyStatus) -> Iterator[str]:
+    """What the stages after the cells have made, and the command for what is missing or old."""
+    parts = [time_of(part) for part in study.parts("metrics")]
+    times = [*parts, *([time_of(study.imports("metrics.parquet"))] if study.imported else [])]
+    if parts:
+        yield f"Metrics: of {len(parts) - parts.count(None)} of {counted(parts, 'checkpoint')}."
+    for title, path in zip(("Summary", "Report page"), _products(study), strict=False):
+        yield _written(title, path)
+    if (paper := Path("results") / study.name / "paper.pdf").exists():
+        yield _written("Paper", paper)
+    stages: list[Stage] = []
+    if Path("results", study.name).exists():
+        record = recorded(study)
+        lacks = _lacks_cells(status) or None in times
+        newest = None if lacks else max((time for time in times if time), default=0.0)
+        stages = stages_of(study, record, newest) if record else []
+        yield from stage_lines(stages, record)
+    is_lacking = _lacks_cells(status) or any(stage.missing or stage.old for stage in stages)
     if is_lacking or status.other_failures or not all(path.exists() for path in _products(study)):
         yield f"To make what is missing, run: snakemake --cores all --configfile {study.file}"
 
 
-def _results(study: Study) -> Iterator[str]:
-    parts = study.parts("metrics")
-    made = sum(Path(part).exists() for part in parts)
-    if parts:
-        yield f"Metrics: of {made} of {counted(parts, 'checkpoint')}."
-    for title, path in zip(("Summary", "Report page"), _products(study), strict=False):
-        try:
-            written = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
-        except FileNotFoundError:
-            yield f"{title}: missing, {path} does not exist."
-        else:
-            yield f"{title}: {path}, written {written:%Y-%m-%d %H:%M}."
+def _written(title: str, path: Path) -> str:
+    time = time_of(path)
+    if time is None:
+        return f"{title}: missing, {path} does not exist."
+    return f"{title}: {path}, written {datetime.fromtimestamp(time).astimezone():%Y-%m-%d %H:%M}."

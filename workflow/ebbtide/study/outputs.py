@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ebbtide.notices import Notice
 
@@ -153,6 +154,19 @@ class Outputs:
     def named_files(self) -> list[str]:
         """Return the tables and figures of this study, without cells and parts of tables."""
         return [target for output in self._outputs if output.is_named for target in output.targets()]
+
+    def files_by_stage(self) -> dict[str, dict[str, Any]]:
+        """Return the tables of this study, and its figures with the tables that each shows, by stage."""
+        found: dict[str, dict[str, Any]] = {}
+        for output in self._outputs:
+            if output.is_named:
+                of = found.setdefault(output.stage, {"tables": [], "figures": {}})
+                if "/figures/" in output.path:
+                    shown = list(self._figure_tables.get(output.stage, {}).values())
+                    of["figures"] |= dict.fromkeys(output.targets(), shown)
+                else:
+                    of["tables"] += output.targets()
+        return found
 
     def targets(self) -> list[str]:
         """Return all files of this study."""

@@ -111,7 +111,7 @@ def _why(  # noqa: PLR0911 (one return per reason)
         return reason, "Compare a task that Ebbtide measures itself."
     if not found.valued:
         wanted = ", ".join(settings["metrics"])
-        reason = f"no example has a value at all checkpoints ({wanted}, or the task's first metric)"
+        reason = f"no example has a value at all checkpoints ({wanted}, or the task's main metric)"
         return reason, "Set trajectories.metrics to a metric of the task."
     if len(trained) == 1:
         source = "Import" if imported else "Score"

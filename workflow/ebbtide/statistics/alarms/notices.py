@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ebbtide.metrics.direction import is_share
+from ebbtide.metrics.direction import is_share, unit_of
 from ebbtide.notices import Notice, counted, listed
 from ebbtide.statistics.alarms.allow import in_words, matches
 from ebbtide.statistics.alarms.not_compared import ONLY_BASELINE, has_own_notice
@@ -110,19 +110,26 @@ def _blunt(alarms: pd.DataFrame, margin: float) -> Iterator[Notice]:
     """Comparisons that could not have seen a change by the margin of equivalence."""
     quiet = alarms[(alarms["group"] == "") & (alarms["severity"] == "")]
     for metric, rows in quiet.groupby("metric", sort=False):
-        drop = rows["minimum_detectable_drop"].to_numpy(dtype=float)
-        unit, of = np.ones(len(rows)), ""
-        if not is_share(str(metric), rows["value"]):
+        drop, of = rows["minimum_detectable_drop"].to_numpy(dtype=float), ""  # in the unit of the metric
+        if is_share(str(metric), rows["value"]):
+            in_margins = drop  # in the unit of the margin
+        else:
             with np.errstate(divide="ignore", invalid="ignore"):
-                unit = np.abs(rows["change"].to_numpy(float) / rows["effect"].to_numpy(float))
-            of = " standard deviations"
-        blunt = np.isnan(drop) | (drop > margin * np.where(np.isfinite(unit), unit, np.inf))
+                sd = np.abs(rows["change"].to_numpy(float) / rows["effect"].to_numpy(float))
+            in_margins = drop / np.where(np.isfinite(sd) & (sd > 0), sd, np.inf)
+            of = " standard deviations of examples"
+        blunt = np.isnan(drop) | (in_margins > margin)
         if not blunt.any():
             continue
         tasks = list(dict.fromkeys(rows["task"][blunt]))
         which = f" ({listed(tasks)})" if len(tasks) > 1 else ""
-        known = drop[blunt & ~np.isnan(drop)]
-        seen = f"only drops above {np.median(known):.2g} (median)" if len(known) else "no drop of any size"
+        known = blunt & ~np.isnan(drop)
+        seen = "no drop of any size"
+        if known.any():
+            seen = f"only drops above {np.median(in_margins[known]):.2g}{of} (median"
+            if of:
+                seen += f"; {np.median(drop[known]):.2g} {unit_of(str(metric)) or 'in its own unit'}"
+            seen += ")"
         detail = (
             f"{int(blunt.sum())} of {len(rows)} comparisons of {metric} without an alarm detect {seen} with "
             f"80 % probability, more than trends.equivalence_margin {margin:g}{of}{which}: no alarm "

@@ -47,7 +47,7 @@ def forgetting_tables(
     Parameters
     ----------
     metrics
-        0/1 metrics to follow; tasks without them use their first metric.
+        0/1 metrics to follow; tasks without them use their main metric.
     parameters
         Count that sizes refer to: `total`, `non_embedding`, `active`, `nominal`.
     largest
@@ -92,7 +92,7 @@ def _of_first_metric(found: History | str, wanted: Sequence[str]) -> History | s
     missing = f"the task has no metric {' or '.join(wanted)} (trajectories.metrics)"
     if isinstance(found, str):
         return f"{found}; {missing}"
-    return replace(found, notes=(f"{missing}: its first metric is followed", *found.notes))
+    return replace(found, notes=(f"{missing}: its main metric is followed", *found.notes))
 
 
 def _without_examples(

@@ -63,7 +63,7 @@ def proxy_table(
     found
         Resolutions of all metrics of all tasks.
     targets
-        Metrics that the study follows; of a task without them, its first metric.
+        Metrics that the study follows; of a task without them, its main metric.
     least
         A proxy is supported if the interval of its rank correlation lies above this.
     """
