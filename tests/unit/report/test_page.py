@@ -442,3 +442,27 @@ def test_the_head_of_the_alarms_has_the_alarms() -> None:
     quiet = pd.concat([made.tables["alarms"].iloc[:1]] * MOST_ROWS)
     tables = dict(made.tables) | {"alarms": pd.concat([quiet, made.tables["alarms"]])}
     assert ">severe</td>" in report_page(replace(made, tables=tables))
+
+
+def test_texts_of_a_pair_are_sentences_and_its_probabilities_are_not_rounded_to_certainty(
+    tmp_path: Path,
+) -> None:
+    examples, pairs = flips()
+    extreme = examples.assign(probability_after=[[0.00002, 0.99998]] * len(examples))
+    pairs = pairs.assign(sentence="15 of 100 went from right to wrong", groups="15 of 15 in *France*")
+    made = content(tables={"flips": pairs})
+    file = tmp_path / "index.html"
+    file.write_text(report_page(replace(made, flips=extreme)), encoding="utf-8")
+    with opened(file) as (page, complaints):
+        page.select_option("#pair", "0")
+        assert page.inner_text("#pair-words") == "15 of 100 went from right to wrong. 15 of 15 in *France*."
+        first = page.locator("#flips article").first.locator("td.n").all_inner_texts()
+        assert first == ["0.75", "< 0.0001", "0.25", "> 0.9999"]
+        page.select_option("#matrix-of", "large")  # only compared with the best
+        disabled = page.eval_on_selector_all(
+            "#matrix-against option:disabled", "all => all.map(o => o.value)"
+        )
+        assert disabled == ["predecessor", "baseline"]
+        page.select_option("#axis", "compute")
+        page.wait_for_selector("#chart text:has-text('2e6')")
+        assert not complaints

@@ -20,8 +20,8 @@ SIZES = {
 }
 NAMED = {"name": "model", "checkpoint": "checkpoint", "alarm": "alarm"}
 READ = {"value": "value", "low": "low (95 %)", "high": "high (95 %)"}  # numbers of the tooltip
-# 300B tokens and 1e21 FLOP: SI prefixes but for G, which readers of this field write B
-SHORT = "datum.value < 1e15 ? replace(format(datum.value, '~s'), 'G', 'B') : format(datum.value, '.0e')"
+# 300B tokens: SI prefixes but for G, which readers of this field write B; compute has powers of ten
+SHORT = "replace(format(datum.value, '~s'), 'G', 'B')"
 
 
 def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

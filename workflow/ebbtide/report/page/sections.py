@@ -284,7 +284,7 @@ SECTIONS = (
         (),
         ("cost", "provenance", "checkpoint_audit", "result_audit"),
         "From the footers of the cells. What a new checkpoint would cost is the median of the model's "
-        "checkpoints on the device that scored last. Empty values are unknown.",
+        "checkpoints on the device that scored last. The row without a model is the study. Empty is unknown.",
         "store.md",
     ),
 )

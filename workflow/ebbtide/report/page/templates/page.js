@@ -6,6 +6,9 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const number = (value) => (value === null || value === undefined ? "" : String(Number(Number(value).toPrecision(4))));
 const signed = (value, share) => (value === null ? "" : (value > 0 ? "+" : "") + (share ? value.toFixed(3) : String(Number(value.toPrecision(3)))).replace("-", "−"));
 
+/* A probability that is not quite 0 or 1 does not read as if it were. */
+const probability = (p) => (p === null ? "" : p > 0.9999 && p < 1 ? "> 0.9999" : p > 0 && p < 0.0001 ? "< 0.0001" : number(p));
+
 function element(name, text, attributes) {
   const made = document.createElement(name);
   if (text !== undefined && text !== null) made.textContent = text;
@@ -125,7 +128,7 @@ async function draw() {
   const ranges = { color: data.lines[dark.matches ? "dark" : "light"], strokeDash: data.lines.dash, shape: data.lines.shape };
   for (const layer of spec.layer) {
     layer.encoding.x.title = AXES[axis];
-    layer.encoding.x.axis = { ...layer.encoding.x.axis, values: ticks(rows.map((row) => row.x)) };
+    layer.encoding.x.axis = { ...layer.encoding.x.axis, values: ticks(rows.map((row) => row.x)), ...(axis === "compute" ? { labelExpr: "replace(format(datum.value, '.0e'), '+', '')" } : {}) };
     if (layer.encoding.y) layer.encoding.y.title = metric;
     for (const [channel, range] of Object.entries(ranges)) {
       const encoding = layer.encoding[channel];
@@ -177,6 +180,9 @@ function tabulate(rows, metric, axis) {
 function matrix() {
   const of = byId("matrix-of").value;
   byId("against-label").hidden = of === "";
+  const select = byId("matrix-against"), known = new Set(data.changes.filter((row) => row[0] === of).map((row) => row[4]));
+  for (const option of select.options) option.disabled = !known.has(option.value);
+  if (of !== "" && !known.has(select.value)) select.value = [...select.options].find((option) => !option.disabled).value;
   const [columns, rows] = of === "" ? overTraining() : overCheckpoints(of, byId("matrix-against").value);
   const head = element("tr");
   head.append(element("th", "task", { scope: "col" }), element("th", "metric", { scope: "col" }), ...columns.map((name) => element("th", name, { scope: "col", class: "n" })));
@@ -269,7 +275,7 @@ function showPair(index) {
     byId("pair-words").textContent = START;
     return byId("flips").replaceChildren();
   }
-  byId("pair-words").textContent = [pair.sentence, pair.groups, pair.note].filter(Boolean).join(" ");
+  byId("pair-words").textContent = [pair.sentence, pair.groups, pair.note].filter(Boolean).map((text) => (/[.!?]$/.test(text) ? text : text + ".")).join(" ");
   byId("flips").replaceChildren(...pair.examples.map((example) => flip(example, pair)));
   const more = pair.lost + pair.gained - pair.examples.length;
   if (more > 0) byId("flips").append(element("p", more + (pair.examples.length ? " further examples changed less: " : " examples are not on the page: ") + command(pair.model, (pair.from_model === pair.model ? "" : pair.from_model + "/") + pair.from, pair.to, pair.task), { class: "note" }));
@@ -292,7 +298,7 @@ function flip(example, pair) {
       const row = element("tr");
       const marks = [example.right.includes(i) ? "right" : "", example.said === i ? "chosen before" : "", example.says === i ? "chosen now" : ""].filter(Boolean);
       row.append(element("td", choice + (marks.length ? "  (" + marks.join(", ") + ")" : ""), { class: example.right.includes(i) ? "gold" : "" }));
-      for (const list of [example.before, example.after]) row.append(element("td", list.length ? number(list[i]) : "", { class: "n" }));
+      for (const list of [example.before, example.after]) row.append(element("td", list.length ? probability(list[i]) : "", { class: "n" }));
       body.append(row);
     });
     table.append(top, body);
