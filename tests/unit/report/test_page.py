@@ -415,6 +415,10 @@ def test_a_model_with_one_checkpoint_shows_its_value(tmp_path: Path) -> None:
         cells = page.locator("#matrix tbody td.c button").all_inner_texts()
         assert sorted(cells) == sorted(str(round(value, 4)) for value in rows["value"])
         assert page.locator("#matrix td.better, #matrix td.worse2").count() == 0
+        assert page.locator("#matrix-of option").all_inner_texts() == ["the values, by model"]
+        assert page.input_value("#axis") == "compute"  # tokens alone do not tell models apart
+        assert "bars: 95 % over examples" in page.inner_text("#curve-words")
+        assert page.locator("#chart .mark-rule.role-mark line").count() == 4  # 2 bars, and chance
         assert not complaints
 
 
@@ -465,4 +469,19 @@ def test_texts_of_a_pair_are_sentences_and_its_probabilities_are_not_rounded_to_
         assert disabled == ["predecessor", "baseline"]
         page.select_option("#axis", "compute")
         page.wait_for_selector("#chart text:has-text('2e6')")
+        assert not complaints
+
+
+def test_what_cannot_be_judged_has_its_reason_and_no_answer(tmp_path: Path) -> None:
+    rows = metrics().assign(stderr=np.nan, n=pd.NA, chance=np.nan, source="imported")
+    found = outcomes(rows, None, None, followed=["accuracy"])
+    assert answer(found, None) == [
+        "4 curves of 4 undecided. "
+        "The reason: no standard errors (stderr or n) are known, so no change can be judged."
+    ]
+    file = tmp_path / "index.html"
+    file.write_text(report_page(replace(content(metrics=rows), tables={"outcomes": found}, flips=None)))
+    with opened(file) as (page, complaints):
+        assert page.inner_text("#curve-words") == ""
+        assert page.locator("#chart .mark-line.role-mark path").count() == 2
         assert not complaints

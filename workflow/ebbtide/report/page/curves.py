@@ -21,7 +21,7 @@ SIZES = {
 NAMED = {"name": "model", "checkpoint": "checkpoint", "alarm": "alarm"}
 READ = {"value": "value", "low": "low (95 %)", "high": "high (95 %)"}  # numbers of the tooltip
 # 300B tokens: SI prefixes but for G, which readers of this field write B; compute has powers of ten
-SHORT = "replace(format(datum.value, '~s'), 'G', 'B')"
+SHORT = "replace(format(datum.value, '.3~s'), 'G', 'B')"
 
 
 def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -126,9 +126,7 @@ def chart(names: Sequence[str]) -> Mapping[str, Any]:
     best = base.mark_line(interpolate="step-after", strokeDash=[2, 3], strokeWidth=1, opacity=0.7).encode(
         x=x, y="best:Q", color=colour
     )
-    chance = base.mark_line(strokeDash=[6, 4], strokeWidth=1, color="#808080").encode(
-        x=x, y="chance:Q", detail="name:N"
-    )
+    chance = base.mark_rule(strokeDash=[6, 4], strokeWidth=1, color="#808080").encode(y="chance:Q")
     marks = base.mark_point(filled=True, size=50, opacity=1, cursor="pointer").encode(
         x=x, y=y, color=colour, shape=shape, tooltip=tooltip
     )

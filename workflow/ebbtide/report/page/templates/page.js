@@ -126,9 +126,13 @@ async function draw() {
   spec.layer = spec.layer.filter((layer) => fields(layer) && kinds(layer));
   const drawn = new Set(rows.map((row) => row.name)), at = data.lines.names.map((name, i) => i).filter((i) => drawn.has(data.lines.names[i]));
   const ranges = { color: data.lines[dark.matches ? "dark" : "light"], strokeDash: data.lines.dash, shape: data.lines.shape };
+  const lone = models.every((model) => runs.filter((row) => row.name === model).length <= 1);
   for (const layer of spec.layer) {
-    layer.encoding.x.title = AXES[axis];
-    layer.encoding.x.axis = { ...layer.encoding.x.axis, values: ticks(rows.map((row) => row.x)), ...(axis === "compute" ? { labelExpr: "replace(format(datum.value, '.0e'), '+', '')" } : {}) };
+    if (lone && layer.mark.type === "area") layer.mark = { type: "rule", strokeWidth: 2, opacity: 0.6 };  // a band of one point has no area
+    if (layer.encoding.x) {
+      layer.encoding.x.title = AXES[axis];
+      layer.encoding.x.axis = { ...layer.encoding.x.axis, values: ticks(rows.map((row) => row.x)), ...(axis === "compute" ? { labelExpr: "replace(format(datum.value, '.0e'), '+', '')" } : {}) };
+    }
     if (layer.encoding.y) layer.encoding.y.title = metric;
     for (const [channel, range] of Object.entries(ranges)) {
       const encoding = layer.encoding[channel];
@@ -142,11 +146,12 @@ async function draw() {
   spec.background = "transparent";
   spec.config = { ...spec.config, axis: { labelColor: ink, titleColor: ink, gridColor: line, labelFontSize: 12, titleFontSize: 13 }, legend: { labelColor: ink, labelFontSize: 12 } };
   byId("chart").setAttribute("aria-label", byId("curve-title").textContent + " Lines of " + [...drawn].join(", ") + " over " + AXES[axis] + ". The table below has the values.");
-  byId("curve-words").textContent = [
+  const key = [
     rows.some((row) => row.alarm) ? "▼ an alarm" : "", rows.some((row) => row.chance !== null) ? "dashed grey: chance" : "",
     rows.some((row) => row.best !== null) ? "dotted steps: the best so far" : "", means.length ? "thick: means over seeds, with 95 % bands over seeds and examples" : "",
-    rows.some((row) => row.kind === "run" && row.low !== null) ? "bands: 95 % over examples" : "",
-  ].filter(Boolean).join("; ") + (data.changes.length ? ". Choose a point to see its examples." : ".");
+    rows.some((row) => row.kind === "run" && row.low !== null) ? (lone ? "bars" : "bands") + ": 95 % over examples" : "",
+  ].filter(Boolean).join("; ");
+  byId("curve-words").textContent = [key, data.changes.length ? "Choose a point to see its examples" : ""].filter(Boolean).map((text) => text + ".").join(" ");
   const { view } = await vegaEmbed("#chart", spec, { actions: { export: true, source: false, compiled: false, editor: false } });
   view.addEventListener("click", (_, item) => {
     if (item && item.datum && item.datum.model) showPairs(item.datum.model, task, metric, item.datum.checkpoint);
@@ -338,7 +343,9 @@ document.querySelectorAll("input.filter").forEach((input) => input.addEventListe
 
 fill(byId("task"), tasks.map((task) => [task, data.titles[task] || task]));
 fill(byId("metric"), metricsOf(tasks[0]).map((name) => [name, name]));
-fill(byId("matrix-of"), [["", "the last checkpoint with the first, by model"], ...models.filter((model) => data.changes.some((row) => row[0] === model)).map((model) => [model, "checkpoints of " + model])]);
+const single = models.every((model) => data.models[model].checkpoints.length === 1);
+if (single && models.length > 1) byId("axis").value = "compute";
+fill(byId("matrix-of"), [["", single ? "the values, by model" : "the last checkpoint with the first, by model"], ...models.filter((model) => data.changes.some((row) => row[0] === model)).map((model) => [model, "checkpoints of " + model])]);
 fill(byId("pair"), [["", "—"], ...data.flips.map((pair, index) => [String(index), nameOf(pair)])]);
 for (const model of models) {
   const label = element("label"), box = element("input", undefined, { type: "checkbox", value: model });
