@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.report.outcomes import outcomes
-from ebbtide.report.page.page import Content, report_page
+from ebbtide.report.page.page import Page, report_page
 
 CHECKPOINTS, TASKS, METRICS = 154, 12, 25
 
@@ -106,7 +106,7 @@ def main() -> None:
         "flips": pairs,
     }
     start = time.process_time()
-    page = report_page(Content("made_up", rows, tables, ["accuracy"], {}, flips=examples))
+    page = report_page(Page("made_up", rows, tables, ["accuracy"], {}, flips=examples))
     seconds = time.process_time() - start
     cells = models * CHECKPOINTS * TASKS
     print(f"{cells:,} cells, {len(rows):,} rows of metrics, {len(pairs):,} pairs with an alarm")

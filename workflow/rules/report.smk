@@ -50,6 +50,7 @@ if STUDY.has_metrics():
             followed=STUDY.config["trajectories"]["metrics"],
             alpha=STUDY.config["trajectories"]["alpha"],
             titles=STUDY.config["titles"],
+            averaged=STUDY.averaged(),
             code=CODE.script("report_page"),
         script:
             "../scripts/report_page.py"

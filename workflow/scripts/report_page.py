@@ -1,19 +1,23 @@
 """Adapter: the report page."""
 
+import os
 from pathlib import Path
 
+import ebbtide
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
-from ebbtide.report.page.page import Content, report_page
+from ebbtide.report.page.page import Page, report_page
 from ebbtide.statistics.flips.on_disk import read_flips
 from ebbtide.tables import METRICS, read_frame, read_tsv
+
+DOCS = Path(ebbtide.__file__).parents[2] / "docs"  # of a checkout
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     params = job.params
-    content = Content(
+    page = Page(
         params.study,
         read_frame(job.input.metrics, METRICS),
         {name: read_tsv(job.input[name]) for name in params.tables},
@@ -23,10 +27,12 @@ def main(job) -> None:
         params.titles,
         read_flips(job.input.flipped[0]) if job.input.get("flipped") else None,
         params.alpha,
+        params.averaged,
+        os.path.relpath(DOCS, job.output.page) if DOCS.is_dir() else "",
     )
     directory = Path(job.output.page)
     directory.mkdir(parents=True, exist_ok=True)
-    write_text(report_page(content), directory / "index.html")
+    write_text(report_page(page), directory / "index.html")
 
 
 if __name__ == "__main__":

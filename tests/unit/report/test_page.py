@@ -16,7 +16,8 @@ from ebbtide.report.outcomes import outcomes
 from ebbtide.report.page.answer import answer
 from ebbtide.report.page.curves import MOST_POINTS, curve_data
 from ebbtide.report.page.examples import MOST_EXAMPLES, flip_data
-from ebbtide.report.page.page import Content, report_page
+from ebbtide.report.page.lines import COLOURS, VIRIDIS, line_styles
+from ebbtide.report.page.page import MOST_ROWS, Page, report_page
 from ebbtide.report.page.sections import sections_of
 from ebbtide.statistics.alarms.alarms import COLUMNS as ALARM_COLUMNS
 
@@ -86,7 +87,7 @@ def flips(prompt: str = "What is it?") -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
-def content(prompt: str = "What is it?", **changes: Any) -> Content:
+def content(prompt: str = "What is it?", **changes: Any) -> Page:
     rows, of_alarms = changes.pop("metrics", metrics()), alarms()
     examples, pairs = flips(prompt)
     notices = pd.DataFrame(
@@ -98,9 +99,7 @@ def content(prompt: str = "What is it?", **changes: Any) -> Content:
         "flips": pairs,
         "notices": notices.assign(checkpoint="", task="", count=1),
     }
-    return Content(
-        "mine", rows, tables | changes.pop("tables", {}), ["accuracy"], {}, flips=examples, **changes
-    )
+    return Page("mine", rows, tables | changes.pop("tables", {}), ["accuracy"], {}, flips=examples, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -243,12 +242,25 @@ def test_a_curve_that_peaked_is_not_one_that_got_worse() -> None:
     ]
 
 
-def test_the_cost_is_the_first_row() -> None:
+def test_the_cost_is_that_of_the_study_and_of_a_new_checkpoint() -> None:
     row = {"model": "", "forwarded_tokens": 1200, "unique_tokens": 1000, "gpu_hours": 0.5, "core_hours": 2.0}
-    cost = pd.DataFrame([row | {"price": 1.25, "currency": "EUR"}, row | {"model": "small", "price": np.nan}])
-    (section,) = [of for of in sections_of({"provenance": cost, "cost": cost}) if of.name == "provenance"]
-    said = section.result({"provenance": cost, "cost": cost})
-    assert said == ["1,200 tokens forwarded, 1.20 per unique token, 0.5 GPU-hours, 2 core-hours, 1.25 EUR."]
+    row |= {"total_seconds": 7200.0, "price": 1.25, "currency": "EUR", "device": "H100"}
+    new = {
+        "new_checkpoint_total_seconds": 90.0,
+        "new_checkpoint_gpu_hours": 0.01,
+        "new_checkpoint_price": 0.5,
+    }
+    provenance = pd.DataFrame({"mfu": [0.25, np.nan, 0.35]})
+    cost = pd.DataFrame([row | new, row | {"model": "small", "price": np.nan}])
+    tables = {"provenance": provenance, "cost": cost}
+    (section,) = [of for of in sections_of(tables) if of.name == "provenance"]
+    assert section.result(tables) == [
+        "1,200 tokens forwarded, 1.20 per unique token, 2 h of jobs, 0.5 GPU-hours, 2 core-hours, 1.25 EUR.",
+        "Median model FLOP utilisation (MFU): 30 %.",
+        "One more checkpoint of every model would cost 90 s of jobs, 36 GPU-seconds, 0.5 EUR on H100.",
+    ]
+    unknown = tables | {"cost": pd.DataFrame([row])}
+    assert section.result(unknown)[-1] == "What one more checkpoint of every model would cost is unknown."
 
 
 def test_a_figure_that_could_not_be_drawn_is_a_sentence(tmp_path: Path) -> None:
@@ -288,3 +300,188 @@ def test_training_compute_has_one_count_of_parameters() -> None:
         "small": 1000,
         "large": 10000,
     }
+
+
+def seeds() -> pd.DataFrame:
+    row = {"recipe": "12K", "task": "traps", "metric": "accuracy", "models": "small, large", "runs": 2}
+    values = {"value": 0.5, "low": -0.25, "high": 0.75}
+    return pd.DataFrame([row | values | {"tokens": tokens} for tokens in TOKENS])
+
+
+def test_models_of_one_size_do_not_look_alike() -> None:
+    one_size = {f"m{i}": 1000 for i in range(10)}
+    styles = line_styles(one_size, None, {})
+    for mode in ("light", "dark"):
+        looks = zip(styles[mode], map(tuple, styles["dash"]), strict=True)
+        assert len(set(looks)) == len(one_size)
+    assert len(set(styles["light"])) == len(COLOURS["light"])
+
+
+def test_sizes_are_ordered_and_seeds_and_averages_have_the_colour_of_their_recipe() -> None:
+    sizes = {"a": 10, "b": 100, "c": 1000}
+    ordered = line_styles(sizes | {"c-averaged": 1000}, None, {"c-averaged": "c"})
+    assert ordered["light"][0] == VIRIDIS[0]
+    assert ordered["dark"][2] == VIRIDIS[-1]
+    assert ordered["light"][3] == ordered["light"][2]
+    assert ordered["dash"][3] != ordered["dash"][2]
+    of_seeds = line_styles({"small": 10, "large": 10, "other": 10}, seeds(), {})
+    assert of_seeds["names"] == ["small", "large", "other", "12K"]
+    small, large, other, mean = of_seeds["light"]
+    assert small == large == mean != other
+    assert len({tuple(dash) for dash in of_seeds["dash"][:2]}) == 2
+
+
+def test_lines_have_contrast_in_both_modes() -> None:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    ordered = line_styles({f"m{i}": 10 + i for i in range(9)}, None, {})
+    for mode, paper in {"light": "#ffffff", "dark": "#14191e"}.items():
+        for colour in (*COLOURS[mode], *ordered[mode]):
+            bright, dim = sorted((luminance(colour), luminance(paper)), reverse=True)
+            assert (bright + 0.05) / (dim + 0.05) >= 3, (mode, colour)
+
+
+def test_means_over_seeds_are_lines_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "index.html"
+    file.write_text(report_page(content(tables={"seed_curves": seeds()})), encoding="utf-8")
+    with opened(file) as (page, complaints):
+        page.select_option("#task", "traps")
+        page.eval_on_selector("#curves > details", "of => { of.open = true; }")
+        page.wait_for_function("document.querySelectorAll('#values tbody tr').length === 12")
+        rows = page.locator("#values tbody tr", has_text="mean over 2 seeds")
+        assert rows.first.locator("td").all_inner_texts()[:6] == [
+            *("12K", "mean over 2 seeds", "100", "0.5", "0", "0.75"),  # a share is not below 0
+        ]
+        assert "thick: means over seeds" in page.inner_text("#curve-words")
+        page.uncheck("#means")
+        page.wait_for_function("document.querySelectorAll('#values tbody tr').length === 8")
+        assert "thick" not in page.inner_text("#curve-words")
+        assert not complaints
+
+
+def test_the_axis_of_tokens_is_not_crowded(file: Path) -> None:
+    with opened(file) as (page, complaints):
+        assert page.evaluate("ticks([16384, 1048576])") == [2e4, 5e4, 1e5, 2e5, 5e5, 1e6]
+        assert page.evaluate("ticks([90, 110])") == [100]
+        assert page.evaluate("ticks([1e6, 1e12])") == [10.0**power for power in range(6, 13)]
+        assert page.evaluate("ticks([700])") == [700]
+        assert not complaints
+
+
+def test_no_alarm_chosen_shows_no_examples(file: Path) -> None:
+    with opened(file) as (page, complaints):
+        page.select_option("#pair", "0")
+        assert page.locator("#flips article").count() == MOST_EXAMPLES
+        page.select_option("#pair", "")
+        assert page.locator("#flips article").count() == 0
+        assert page.inner_text("#pair-words").startswith("Choose an alarm")
+        assert not complaints
+
+
+def test_blank_cells_are_last_and_words_with_digits_are_words(file: Path) -> None:
+    with opened(file) as (page, _):
+        order = page.evaluate("['300M', '1.2B', '20', '3'].sort(compare)")
+        assert order == ["1.2B", "3", "20", "300M"]
+        page.eval_on_selector_all("details", "all => all.forEach((of) => { of.open = true; })")
+        column = page.locator("#t-alarms th button").all_inner_texts().index("minimum_detectable_drop")
+        for _ in range(2):  # up, down
+            page.locator("#t-alarms th button").nth(column).click()
+            assert page.locator(f"#t-alarms tbody td:nth-child({column + 1})").last.inner_text() == ""
+
+
+def test_a_study_without_alarms_shows_no_examples(tmp_path: Path) -> None:
+    made = content()
+    tables = {name: rows for name, rows in made.tables.items() if name not in ("alarms", "flips")}
+    file = tmp_path / "index.html"
+    file.write_text(report_page(replace(made, tables=tables, flips=None)), encoding="utf-8")
+    with opened(file) as (page, complaints):
+        assert not page.is_visible("#examples")
+        assert "alarm" not in page.inner_text("#curves").replace("The values as a table", "")
+        assert page.locator("#matrix-of option").count() == 1
+        page.locator("#chart path[aria-label*='checkpoint: step800']").first.click()
+        assert not complaints
+
+
+def test_a_model_with_one_checkpoint_shows_its_value(tmp_path: Path) -> None:
+    rows = metrics().query("step == 800")
+    made = content(metrics=rows)
+    tables = {"outcomes": outcomes(rows, None, None, followed=["accuracy"])}
+    file = tmp_path / "index.html"
+    file.write_text(report_page(replace(made, tables=tables, flips=None)), encoding="utf-8")
+    with opened(file) as (page, complaints):
+        cells = page.locator("#matrix tbody td.c button").all_inner_texts()
+        assert sorted(cells) == sorted(str(round(value, 4)) for value in rows["value"])
+        assert page.locator("#matrix td.better, #matrix td.worse2").count() == 0
+        assert page.locator("#matrix-of option").all_inner_texts() == ["the values, by model"]
+        assert page.input_value("#axis") == "compute"  # tokens alone do not tell models apart
+        assert "bars: 95 % over examples" in page.inner_text("#curve-words")
+        assert page.locator("#chart .mark-rule.role-mark line").count() == 4  # 2 bars, and chance
+        assert not complaints
+
+
+def test_files_that_are_not_on_the_page_are_named(tmp_path: Path) -> None:
+    def draw() -> None:
+        raise FigureError("nothing")
+
+    write(draw, [tmp_path / "heat.png"])
+    extra = {"forgetting_curves": pd.DataFrame({"model": ["m"]}), "result_audit": pd.DataFrame({"model": []})}
+    page = report_page(replace(content(tables=extra), figures={"heat": str(tmp_path / "heat.png")}))
+    said = "Tables: forgetting_curves.tsv. Empty tables: result_audit.tsv. Figures: figures/heat.pdf."
+    assert said in page
+
+
+def test_methods_link_to_the_documentation() -> None:
+    assert '<a href="../../docs/statistics.md">docs/statistics.md</a>' in report_page(
+        replace(content(), docs="../../docs")
+    )
+    assert "<a href" in (page := report_page(content()))
+    assert "docs/statistics.md</a>" not in page
+
+
+def test_the_head_of_the_alarms_has_the_alarms() -> None:
+    made = content()
+    quiet = pd.concat([made.tables["alarms"].iloc[:1]] * MOST_ROWS)
+    tables = dict(made.tables) | {"alarms": pd.concat([quiet, made.tables["alarms"]])}
+    assert ">severe</td>" in report_page(replace(made, tables=tables))
+
+
+def test_texts_of_a_pair_are_sentences_and_its_probabilities_are_not_rounded_to_certainty(
+    tmp_path: Path,
+) -> None:
+    examples, pairs = flips()
+    extreme = examples.assign(probability_after=[[0.00002, 0.99998]] * len(examples))
+    pairs = pairs.assign(sentence="15 of 100 went from right to wrong", groups="15 of 15 in *France*")
+    made = content(tables={"flips": pairs})
+    file = tmp_path / "index.html"
+    file.write_text(report_page(replace(made, flips=extreme)), encoding="utf-8")
+    with opened(file) as (page, complaints):
+        page.select_option("#pair", "0")
+        assert page.inner_text("#pair-words") == "15 of 100 went from right to wrong. 15 of 15 in *France*."
+        first = page.locator("#flips article").first.locator("td.n").all_inner_texts()
+        assert first == ["0.75", "< 0.0001", "0.25", "> 0.9999"]
+        page.select_option("#matrix-of", "large")  # only compared with the best
+        disabled = page.eval_on_selector_all(
+            "#matrix-against option:disabled", "all => all.map(o => o.value)"
+        )
+        assert disabled == ["predecessor", "baseline"]
+        page.select_option("#axis", "compute")
+        page.wait_for_selector("#chart text:has-text('2e6')")
+        assert not complaints
+
+
+def test_what_cannot_be_judged_has_its_reason_and_no_answer(tmp_path: Path) -> None:
+    rows = metrics().assign(stderr=np.nan, n=pd.NA, chance=np.nan, source="imported")
+    found = outcomes(rows, None, None, followed=["accuracy"])
+    assert answer(found, None) == [
+        "4 curves of 4 undecided. "
+        "The reason: no standard errors (stderr or n) are known, so no change can be judged."
+    ]
+    file = tmp_path / "index.html"
+    file.write_text(report_page(replace(content(metrics=rows), tables={"outcomes": found}, flips=None)))
+    with opened(file) as (page, complaints):
+        assert page.inner_text("#curve-words") == ""
+        assert page.locator("#chart .mark-line.role-mark path").count() == 2
+        assert not complaints

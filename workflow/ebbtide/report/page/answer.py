@@ -65,7 +65,8 @@ def _not_judged(alone: pd.DataFrame) -> list[str]:
 def _direction(outcomes: pd.DataFrame, outcome: str) -> str:
     of, words = outcomes[outcomes["outcome"] == outcome], WORDS[outcome]
     if of.empty:
-        return f"No task {words} in any model." if outcome == "got worse" and len(outcomes) else ""
+        judged = outcomes["outcome"] != "undecided"  # of which nothing is known, not even this
+        return f"No task {words} in any model." if outcome == "got worse" and judged.any() else ""
     tasks: dict[str, int] = dict(of.groupby("task", sort=False)["model"].nunique())
     models: dict[str, int] = dict(outcomes.groupby("task", sort=False)["model"].nunique())
     parts = []
@@ -76,11 +77,18 @@ def _direction(outcomes: pd.DataFrame, outcome: str) -> str:
 
 
 def _undecided(outcomes: pd.DataFrame) -> str:
-    count = int((outcomes["outcome"] == "undecided").sum())
+    undecided = outcomes[outcomes["outcome"] == "undecided"]
     flat = int((outcomes["outcome"] == "no change").sum())
+    count = len(undecided)
     parts = [f"{counted(count, 'curve')} of {len(outcomes)} undecided"] if count else []
     parts += [f"{counted(flat, 'curve')} without a change"] if flat else []
-    return f"{' and '.join(parts).capitalize()}." if parts else ""
+    said = [f"{' and '.join(parts).capitalize()}."] if parts else []
+    reasons = undecided["reason"].fillna("").unique()
+    if len(reasons) == 1 and reasons[0]:
+        said.append(f"The reason: {reasons[0]}.")
+    elif len(reasons) > 1:
+        said.append("The reasons are in outcomes.tsv.")
+    return " ".join(said)
 
 
 def _alarms(alarms: pd.DataFrame) -> list[str]:

@@ -18,9 +18,10 @@ SIZES = {
     "parameters_total": "parameters",
     "parameters_nominal": "nominal parameters",
 }
+NAMED = {"name": "model", "checkpoint": "checkpoint", "alarm": "alarm"}
 READ = {"value": "value", "low": "low (95 %)", "high": "high (95 %)"}  # numbers of the tooltip
-# 300B tokens and 1e21 FLOP: SI prefixes but for G, which readers of this field write B
-SHORT = "datum.value < 1e15 ? replace(format(datum.value, '~s'), 'G', 'B') : format(datum.value, '.0e')"
+# 300B tokens: SI prefixes but for G, which readers of this field write B; compute has powers of ten
+SHORT = "replace(format(datum.value, '.3~s'), 'G', 'B')"
 
 
 def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -91,50 +92,43 @@ def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str
     return {**data, "metrics": properties, "curves": curves}, left
 
 
-def chart(models: Sequence[str]) -> Mapping[str, Any]:
-    """Return the Vega-Lite specification of curves, with empty data sets `points` and `alarms`.
+def chart(names: Sequence[str]) -> Mapping[str, Any]:
+    """Return the Vega-Lite specification of curves, with an empty data set `points`.
 
-    The script of the page fills them: `model, x, value, low, high, best, chance, checkpoint, examples`.
+    The script of the page fills it: `name, kind, x, value, low, high, best, chance, checkpoint, alarm`. It
+    also sets the colours, which depend on light or dark, and the ticks. `kind` is `run`, or `mean` for a mean
+    over seeds.
+
+    Parameters
+    ----------
+    names
+        Names of all lines: of models, and of recipes whose means are drawn.
     """
     import altair as alt
 
-    key = alt.Legend(
-        title=None,
-        orient="bottom",
-        columns=4,
-        symbolLimit=40,
-        labelLimit=220,
-        symbolOpacity=1,
-        symbolType="circle",
-    )
-    # viridis without its yellow end, which is too pale on white: sizes are ordered
-    scheme = alt.SchemeParams("viridis", extent=[0.0, 0.82])
-    colour = alt.Color("model:N", legend=key, scale=alt.Scale(domain=list(models), scheme=scheme))
-    x = alt.X(
-        "x:Q",
-        title="x",
-        scale=alt.Scale(type="log", nice=False),
-        axis=alt.Axis(labelExpr=SHORT, labelOverlap=True, labelSeparation=12),
-    )
-    y = alt.Y("value:Q", title="value", scale=alt.Scale(zero=False))
+    domain = list(names)
+    key = alt.Legend(title=None, orient="bottom", columns=4, symbolLimit=40, labelLimit=220, symbolOpacity=1)
+    colour = alt.Color("name:N", legend=key, scale=alt.Scale(domain=domain))
+    dash = alt.StrokeDash("name:N", legend=key, scale=alt.Scale(domain=domain))
+    shape = alt.Shape("name:N", legend=key, scale=alt.Scale(domain=domain))
+    x = alt.X("x:Q", title="x", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(labelExpr=SHORT))
+    y = alt.Y("value:Q", title="value", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     tooltip = [
-        *(alt.Tooltip(f"{field}:N", title=field) for field in ("model", "checkpoint", "alarm")),
+        *(alt.Tooltip(f"{field}:N", title=title) for field, title in NAMED.items()),
         *(alt.Tooltip(f"{field}:Q", format=".4~g", title=title) for field, title in READ.items()),
     ]
-    points = alt.NamedData(name="points")
-    base = alt.Chart(points)
-    band = base.mark_area(opacity=0.15).encode(
+    base = alt.Chart(alt.NamedData(name="points"))
+    band = base.mark_area(opacity=0.13).encode(
         x=x, y=alt.Y("low:Q", title="value"), y2="high:Q", color=colour
     )
-    line = base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour)
+    line = base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour, strokeDash=dash)
+    mean = base.mark_line(strokeWidth=4).encode(x=x, y=y, color=colour)
     best = base.mark_line(interpolate="step-after", strokeDash=[2, 3], strokeWidth=1, opacity=0.7).encode(
         x=x, y="best:Q", color=colour
     )
-    chance = base.mark_line(strokeDash=[6, 4], strokeWidth=1, color="#808080").encode(
-        x=x, y="chance:Q", detail="model:N"
-    )
-    marks = base.mark_point(filled=True, size=45, opacity=1, cursor="pointer").encode(
-        x=x, y=y, color=colour, tooltip=tooltip
+    chance = base.mark_rule(strokeDash=[6, 4], strokeWidth=1, color="#808080").encode(y="chance:Q")
+    marks = base.mark_point(filled=True, size=50, opacity=1, cursor="pointer").encode(
+        x=x, y=y, color=colour, shape=shape, tooltip=tooltip
     )
     alarms = (
         base.mark_point(
@@ -149,7 +143,15 @@ def chart(models: Sequence[str]) -> Mapping[str, Any]:
         .encode(x=x, y=y, tooltip=tooltip)
         .transform_filter("datum.alarm != ''")
     )
-    layered = alt.layer(chance, band, best, line, marks, alarms).properties(width="container", height=360)
+    layered = alt.layer(
+        chance,
+        band,
+        best,
+        mean.transform_filter("datum.kind == 'mean'"),
+        line.transform_filter("datum.kind == 'run'"),
+        marks,
+        alarms,
+    ).properties(width="container", height=360)
     spec: dict[str, Any] = layered.configure_view(stroke=None).to_dict(validate=False)
     spec["datasets"] = {"points": []}
     return spec

@@ -1,5 +1,6 @@
 """Matrices of changes: task × model over training, and task × checkpoint within each model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,20 +24,23 @@ def model_matrix(outcomes: pd.DataFrame, sizes: pd.Series) -> dict[str, Any]:
     Returns
     -------
     `models` in the order of size; `rows` of `task`, `metric` and `cells` by model: `change` is last minus
-    first, `outcome` its evidence in words.
+    first, missing for a model with one checkpoint; `outcome` is its evidence in words.
     """
+
+    def alone(row: Mapping[Any, Any]) -> bool:
+        return bool(row["first_checkpoint"] == row["last_checkpoint"])
+
     order = sizes.reindex(outcomes["model"].unique()).fillna(0).sort_values(kind="stable")
     rows = []
     for (task, metric), of in outcomes.groupby(["task", "metric"], sort=False):
         cells = {
             str(row["model"]): {
-                "change": rounded(row["last"] - row["first"]),
+                "change": None if alone(row) else rounded(row["last"] - row["first"]),
                 "first": rounded(row["first"]),
                 "last": rounded(row["last"]),
                 "outcome": row["outcome"],
             }
             for row in of.to_dict("records")
-            if row["first_checkpoint"] != row["last_checkpoint"]
         }
         rows.append({"task": str(task), "metric": str(metric), "cells": cells})
     return {"models": [str(model) for model in order.index], "rows": rows}

@@ -1,6 +1,7 @@
 """The report page: tables and figures of a study in one self-contained HTML file, with the answer first."""
 
 import base64
+import fnmatch
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,11 @@ from ebbtide.report.page.answer import answer
 from ebbtide.report.page.curves import chart, curve_data
 from ebbtide.report.page.examples import flip_data
 from ebbtide.report.page.images import data_uri, why_empty
+from ebbtide.report.page.lines import line_styles, mean_curves
 from ebbtide.report.page.matrix import checkpoint_changes, model_matrix
 from ebbtide.report.page.numbers import shown
 from ebbtide.report.page.sections import Section, sections_of
+from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.titles import title
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -27,7 +30,7 @@ MOST_NOTICES = 200
 
 
 @dataclass(frozen=True)
-class Content:
+class Page:
     """What a page is made of.
 
     Attributes
@@ -50,6 +53,10 @@ class Content:
         Rows of flips.parquet.
     alpha
         Level of tests, `trajectories.alpha`.
+    averaged
+        Model whose checkpoints are averages → the model that they average.
+    docs
+        Where the documentation is, relative to the page; empty if it is not on this machine.
     """
 
     study: str
@@ -61,9 +68,11 @@ class Content:
     titles: Mapping[str, str] = field(default_factory=dict)
     flips: pd.DataFrame | None = None
     alpha: float = 0.05
+    averaged: Mapping[str, str] = field(default_factory=dict)
+    docs: str = ""
 
 
-def report_page(content: Content) -> str:
+def report_page(page: Page) -> str:
     """Return the page.
 
     All texts are escaped. The content security policy allows the scripts of the page alone, by their hashes;
@@ -73,34 +82,45 @@ def report_page(content: Content) -> str:
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
-    tables = content.tables
+    tables = page.tables
     outcomes, alarms = tables["outcomes"], tables.get("alarms")
-    curves, few_curves = curve_data(content.metrics, content.followed)
+    curves, few_curves = curve_data(page.metrics, page.followed)
     changes, few_changes = checkpoint_changes(alarms)
-    flips, few_flips = flip_data(content.flips, tables.get("flips"))
+    flips, few_flips = flip_data(page.flips, tables.get("flips"))
     sizes = pd.Series({name: model["parameters"] for name, model in curves["models"].items()}, dtype=float)
+    seeds = tables.get("seed_curves")
+    lines = line_styles(
+        {name: model["parameters"] for name, model in curves["models"].items()}, seeds, page.averaged
+    )
     data = {
-        "study": content.study,
-        "alpha": content.alpha,
+        "study": page.study,
+        "alpha": page.alpha,
         **curves,
         "matrix": model_matrix(outcomes, sizes),
         "changes": changes,
         "flips": flips,
-        "main": drawn_metrics(content.metrics),
-        "titles": {task: content.titles.get(task, title(task)) for task in content.metrics["task"].unique()},
-        "chart": chart(list(curves["models"])),
+        "main": drawn_metrics(page.metrics),
+        "titles": {task: page.titles.get(task, title(task)) for task in page.metrics["task"].unique()},
+        "lines": lines,
+        "means": mean_curves(seeds, curves["models"]),
+        "chart": chart(lines["names"]),
     }
+    sections = sections_of(tables)
     runtime = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     return environment.get_template("page.html.jinja").render(
-        study=content.study,
-        counts=_counts(content.metrics),
-        fake=int((content.metrics["source"] == "fake").sum()),
+        study=page.study,
+        counts=_counts(page.metrics),
+        fake=int((page.metrics["source"] == "fake").sum()),
         answer=answer(outcomes, alarms, tables.get("run_sentences")),
         notices=_notices(tables.get("notices")),
         left_out=[text for text in (*few_curves, few_changes, few_flips, _few_notices(tables)) if text],
-        sections=[_section(section, content) for section in sections_of(tables)],
+        sections=[_section(section, page) for section in sections],
+        outcomes=_table("outcomes", outcomes),
+        files=_not_shown(sections, page),
+        alpha=page.alpha,
+        docs=page.docs,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         data=Markup(_json(data)),
         runtime=Markup(runtime.replace("</script", "<\\/script")),
@@ -124,27 +144,46 @@ def _notices(notices: pd.DataFrame | None) -> list[dict[str, Any]]:
     return [] if notices is None else notices.fillna("").to_dict("records")[:MOST_NOTICES]  # type: ignore[return-value]
 
 
-def _section(section: Section, content: Content) -> dict[str, Any]:
-    files = {name: content.figures[name] for name in section.figures if name in content.figures}
+def _section(section: Section, page: Page) -> dict[str, Any]:
+    files = {name: page.figures[name] for name in _figures(section, page)}
     reasons = {name: why_empty(file) for name, file in files.items()}
     return {
         "name": section.name,
         "title": section.title,
-        "result": section.result(content.tables),
+        "result": section.result(page.tables),
         "figures": [
-            {"name": name, "uri": data_uri(file), "caption": _caption(name, content.captions)}
+            {"name": name, "uri": data_uri(file), "caption": _caption(name, page.captions)}
             for name, file in files.items()
             if not reasons[name]
         ],
         "empty": [f"No figure {name}: {reason}" for name, reason in reasons.items() if reason],
         "tables": [
-            _table(name, content.tables[name])
+            _table(name, page.tables[name])
             for name in section.tables
-            if name in content.tables and len(content.tables[name])
+            if name in page.tables and len(page.tables[name])
         ],
         "method": section.method,
         "page": section.page,
     }
+
+
+def _figures(section: Section, page: Page) -> list[str]:
+    """Return the figures of the study that match the section's patterns, in their order."""
+    return [name for pattern in section.figures for name in fnmatch.filter(page.figures, pattern)]
+
+
+def _not_shown(sections: Sequence[Section], page: Page) -> str:
+    """Return a sentence for each kind of file of the study that is on no part of the page."""
+    drawn = {name for section in sections for name in _figures(section, page)}
+    shown_in = {"outcomes", "notices", *(name for section in sections for name in section.tables)}
+    rest = [name for name in page.tables if name not in shown_in]
+    kinds = {
+        "Tables": [f"{name}.tsv" for name in rest if len(page.tables[name])],
+        "Empty tables": [f"{name}.tsv" for name, rows in page.tables.items() if rows.empty],
+        "Figures": [f"figures/{name}.pdf" for name in page.figures if name not in drawn],
+    }
+    parts = [f"{kind}: {', '.join(names)}." for kind, names in kinds.items() if names]
+    return " ".join([f"In results/{page.study}: metrics.parquet, with all values.", *parts])
 
 
 def _caption(name: str, captions: Mapping[str, str]) -> str:
@@ -154,6 +193,9 @@ def _caption(name: str, captions: Mapping[str, str]) -> str:
 
 def _table(name: str, rows: pd.DataFrame) -> dict[str, Any]:
     """Return the head of a table as texts; columns that are empty throughout are left out."""
+    if "severity" in rows and name == "alarms":  # alarms first: a head without one would hide them
+        rank = rows["severity"].map({severity: -i for i, severity in enumerate(SEVERITIES)}).fillna(1)
+        rows = rows.loc[rank.sort_values(kind="stable").index]
     head = rows.head(MOST_ROWS)
     columns = [column for column in rows if (rows[column].notna() & (rows[column] != "")).any()]
     return {

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from ebbtide.statistics.alarms.alarms import SEVERITIES
 Tables = Mapping[str, pd.DataFrame]
 
 MOST_SENTENCES = 8
+HOUR = 3600  # seconds
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Section:
     result
         Function from the tables of the study to sentences of result; the first table must exist.
     figures, tables
-        Names without suffix, as far as the study has them.
+        Names without suffix, of figures also patterns, as far as the study has them.
     method
         Two or three sentences.
     page
@@ -103,7 +105,7 @@ def _resolution(tables: Tables) -> list[str]:
         for verdict, of in rows.groupby("verdict", sort=False)
         if len(of)
     ]
-    return [f"At the largest size. {'; '.join(parts)}."] if parts else []
+    return [f"At the largest size: {'; '.join(parts)}."] if parts else []
 
 
 def _proxies(tables: Tables) -> list[str]:
@@ -132,18 +134,45 @@ def _scaling_trends(tables: Tables) -> list[str]:
 
 
 def _provenance(tables: Tables) -> list[str]:
+    """What the scores cost, on what, and what one more checkpoint would."""
     if "cost" not in tables or tables["cost"].empty:
         return []
-    whole = tables["cost"].iloc[0]
+    whole = tables["cost"].iloc[0].to_dict()
     parts = []
     if pd.notna(whole["unique_tokens"]) and whole["unique_tokens"] > 0:
         ratio = whole["forwarded_tokens"] / whole["unique_tokens"]
         parts.append(f"{whole['forwarded_tokens']:,.0f} tokens forwarded, {ratio:.2f} per unique token")
-    for column, unit in (("gpu_hours", "GPU-hours"), ("core_hours", "core-hours"), ("price", "")):
-        value = whole.get(column)
-        if pd.notna(value) and value > 0:
-            parts.append(f"{value:.3g} {unit or whole['currency']}")
-    return [f"{', '.join(parts)}."] if parts else []
+    parts += _amounts(whole, "")
+    found = [f"{', '.join(parts)}."] if parts else []
+    mfu = tables["provenance"]["mfu"].dropna() if "mfu" in tables["provenance"] else pd.Series(dtype=float)
+    if len(mfu):
+        found.append(f"Median model FLOP utilisation (MFU): {100 * mfu.median():.3g} %.")
+    device = f" on {whole['device']}" if isinstance(whole.get("device"), str) and whole["device"] else ""
+    new = _amounts(whole, "new_checkpoint_")
+    if new:
+        found.append(f"One more checkpoint of every model would cost {', '.join(new)}{device}.")
+    elif parts:
+        found.append("What one more checkpoint of every model would cost is unknown.")
+    return found
+
+
+def _amounts(row: Mapping[Any, Any], prefix: str) -> list[str]:
+    """Return time and price in words, as far as they are known; short times in seconds."""
+    found = []
+    known = {n: row.get(prefix + n) for n in ("total_seconds", "gpu_hours", "core_hours", "price")}
+    for name, value in known.items():
+        if value is None or pd.isna(value) or value <= 0:
+            continue
+        if name == "price":
+            found.append(f"{value:.3g} {row['currency']}")
+        elif name == "total_seconds":
+            found.append(f"{value:.3g} s of jobs" if value < HOUR else f"{value / HOUR:.3g} h of jobs")
+        else:
+            unit = name.removesuffix("_hours").replace("gpu", "GPU")
+            found.append(
+                f"{value:.3g} {unit}-hours" if value >= 0.1 else f"{value * HOUR:.3g} {unit}-seconds"
+            )
+    return found
 
 
 SECTIONS = (
@@ -152,7 +181,7 @@ SECTIONS = (
         "Runs compared",
         lambda tables: run_lines(tables["run_sentences"]),
         ("run_matrix", "run_curves"),
-        ("run_verdicts", "seeds", "run_arms"),
+        ("run_verdicts", "run_differences", "seeds", "run_arms"),
         "Arms are compared at equal training tokens and size, over their last checkpoints. The interval "
         "joins the noise of examples, checkpoints and seeds; p is adjusted over the family.",
         "runs.md",
@@ -162,7 +191,7 @@ SECTIONS = (
         "Alarms",
         _alarms,
         ("alarms", "changes"),
-        ("alarms", "flips", "not_compared"),
+        ("alarms", "flips", "flip_groups", "not_compared"),
         "Each checkpoint is compared with the previous one, the best so far and a baseline, on the same "
         "examples: McNemar's mid-p test for right and wrong, a permutation test for other metrics. p is "
         "adjusted by Benjamini–Hochberg.",
@@ -173,7 +202,7 @@ SECTIONS = (
         "Trends",
         _trends,
         ("trends",),
-        ("trends", "trend_differences", "trend_seeds"),
+        ("trends", "trend_differences", "trend_seeds", "seed_curves"),
         "Slopes are over log10 training tokens, with intervals by resampling examples. A class needs a "
         "significant rise or fall among all pairs of checkpoints, controlled together.",
         "statistics.md",
@@ -201,9 +230,9 @@ SECTIONS = (
     Section(
         "verdicts",
         "Regression on size and training tokens",
-        lambda tables: verdict_lines(tables["verdicts"], tables.get("robustness_verdicts")),
+        lambda tables: verdict_lines(tables["verdicts"], tables.get("robustness_verdicts"))[1:],  # title
         ("paper",),
-        ("verdicts", "regressions", "example_model"),
+        ("verdicts", "regressions", "regressions_raw", "example_model"),
         "Per task, z(metric) ~ z(log10 N) × z(log10 D) by least squares. An ability ebbs if its slope "
         "over tokens is negative and significant and the largest model ended lower.",
         "statistics.md",
@@ -232,7 +261,7 @@ SECTIONS = (
         "scale_trends",
         "Scaling trends",
         _scaling_trends,
-        (),
+        ("scale_*",),
         ("scale_trends", "scale_points"),
         "Every model is a point at its training compute C = 6 N D; the class of each curve follows from "
         "pairwise tests.",
@@ -242,8 +271,8 @@ SECTIONS = (
         "predictions",
         "Scaling laws",
         _scaling_laws,
-        (),
-        ("predictions", "fits", "sensitivity"),
+        ("scaling_*",),
+        ("predictions", "fits", "exponents", "sensitivity", "tradeoff", "configurations"),
         "Laws of loss and downstream error are fitted to small runs and checked on larger ones; "
         "parameters that the runs do not identify are named.",
         "scaling.md",
@@ -253,9 +282,9 @@ SECTIONS = (
         "Provenance and cost",
         _provenance,
         (),
-        ("cost", "provenance"),
+        ("cost", "provenance", "checkpoint_audit", "result_audit"),
         "From the footers of the cells. What a new checkpoint would cost is the median of the model's "
-        "checkpoints on the device that scored last. Empty values are unknown.",
+        "checkpoints on the device that scored last. The row without a model is the study. Empty is unknown.",
         "store.md",
     ),
 )

@@ -6,6 +6,9 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const number = (value) => (value === null || value === undefined ? "" : String(Number(Number(value).toPrecision(4))));
 const signed = (value, share) => (value === null ? "" : (value > 0 ? "+" : "") + (share ? value.toFixed(3) : String(Number(value.toPrecision(3)))).replace("-", "−"));
 
+/* A probability that is not quite 0 or 1 does not read as if it were. */
+const probability = (p) => (p === null ? "" : p > 0.9999 && p < 1 ? "> 0.9999" : p > 0 && p < 0.0001 ? "< 0.0001" : number(p));
+
 function element(name, text, attributes) {
   const made = document.createElement(name);
   if (text !== undefined && text !== null) made.textContent = text;
@@ -59,15 +62,39 @@ function rowsOf(task, metric, axis) {
       const reach = curve.stderrs[index] === null ? null : 1.959964 * curve.stderrs[index];
       const end = (v) => (of.share ? Math.min(1, Math.max(0, v)) : v);
       rows.push({
-        model: curve.model, checkpoint, x, value, chance: curve.chance,
-        low: reach === null || !byId("bands").checked ? null : end(value - reach),
-        high: reach === null || !byId("bands").checked ? null : end(value + reach),
-        best: byId("marks").checked ? best : null,
+        name: curve.model, kind: "run", model: curve.model, checkpoint, x, value, chance: curve.chance,
+        low: reach === null ? null : end(value - reach), high: reach === null ? null : end(value + reach),
+        best,
         alarm: alarms.get(curve.model + "\u0000" + checkpoint) || "",
       });
     });
   }
   return rows;
+}
+
+function meansOf(task, metric, axis) {
+  const wanted = new Set(chosenModels()), rows = [];
+  for (const mean of data.means) {
+    if (!byId("means").checked || mean.task !== task || mean.metric !== metric || !mean.models.every((model) => wanted.has(model))) continue;
+    mean.tokens.forEach((tokens, i) => {
+      const x = { tokens, steps: mean.steps[i], compute: 6 * mean.parameters * tokens }[axis];
+      const end = (v) => (data.metrics[metric].share ? Math.min(1, Math.max(0, v)) : v);
+      if (x > 0) rows.push({ name: mean.recipe, kind: "mean", checkpoint: "mean over " + mean.models.length + " seeds", x, value: mean.value[i], low: mean.low[i] === null ? null : end(mean.low[i]), high: mean.high[i] === null ? null : end(mean.high[i]), best: null, chance: null, alarm: "" });
+    });
+  }
+  return rows;
+}
+
+/* Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, or the powers alone where these are many. */
+function ticks(values) {
+  const low = Math.min(...values), high = Math.max(...values), found = [];
+  const decades = Math.log10(high / low), steps = decades < 0.7 ? [1, 1.5, 2, 3, 4, 5, 6, 8] : decades < 3.5 ? [1, 2, 5] : [1];
+  const stride = steps.length > 1 ? 1 : Math.ceil(decades / 10);
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += stride) {
+    for (const step of steps) found.push(Number((step + "e" + power)));
+  }
+  const within = found.filter((tick) => tick >= low && tick <= high);
+  return within.length ? within : [low];
 }
 
 const AXES = { tokens: "training tokens", steps: "training step", compute: "training compute, 6ND (FLOP; N: " + data.size + ")" };
@@ -81,7 +108,12 @@ function axesKnown() {
 
 async function draw() {
   const task = byId("task").value, metric = byId("metric").value, axis = byId("axis").value;
-  const rows = rowsOf(task, metric, axis), of = data.metrics[metric];
+  const runs = rowsOf(task, metric, axis), means = meansOf(task, metric, axis), of = data.metrics[metric];
+  const averaged = new Set(data.means.filter((mean) => means.some((row) => row.name === mean.recipe)).flatMap((mean) => mean.models));
+  const rows = [...runs, ...means].map((row) => ({
+    ...row, best: byId("marks").checked ? row.best : null,
+    ...(byId("bands").checked && !averaged.has(row.name) ? {} : { low: null, high: null }),
+  }));
   const words = [of.unit, of.direction].filter(Boolean).join(", ");
   const left = data.curves.filter((curve) => curve.task === task && curve.metric === metric && chosenModels().includes(curve.model))
     .reduce((sum, curve) => sum + curve.values.filter((value, i) => value !== null && !(place(curve.model, i, axis) > 0)).length, 0);
@@ -89,19 +121,40 @@ async function draw() {
     + (left ? ". " + left + " untrained or unplaced " + (left > 1 ? "checkpoints are" : "checkpoint is") + " not on this axis." : "");
   const spec = structuredClone(data.chart);
   spec.datasets.points = rows;
-  const empty = { best: !byId("marks").checked, low: !byId("bands").checked, chance: rows.every((row) => row.chance === null) };
-  spec.layer = spec.layer.filter((layer) => !empty[layer.encoding.y?.field] && (!layer.transform || rows.some((row) => row.alarm)));
+  const fields = (layer) => rows.some((row) => row[layer.encoding.y?.field] !== null);
+  const kinds = (layer) => !layer.transform || rows.some((row) => (layer.transform[0].filter.includes("alarm") ? row.alarm : layer.transform[0].filter.includes(row.kind)));
+  spec.layer = spec.layer.filter((layer) => fields(layer) && kinds(layer));
+  const drawn = new Set(rows.map((row) => row.name)), at = data.lines.names.map((name, i) => i).filter((i) => drawn.has(data.lines.names[i]));
+  const ranges = { color: data.lines[dark.matches ? "dark" : "light"], strokeDash: data.lines.dash, shape: data.lines.shape };
+  const lone = models.every((model) => runs.filter((row) => row.name === model).length <= 1);
   for (const layer of spec.layer) {
-    layer.encoding.x.title = AXES[axis];
+    if (lone && layer.mark.type === "area") layer.mark = { type: "rule", strokeWidth: 2, opacity: 0.6 };  // a band of one point has no area
+    if (layer.encoding.x) {
+      layer.encoding.x.title = AXES[axis];
+      layer.encoding.x.axis = { ...layer.encoding.x.axis, values: ticks(rows.map((row) => row.x)), ...(axis === "compute" ? { labelExpr: "replace(format(datum.value, '.0e'), '+', '')" } : {}) };
+    }
     if (layer.encoding.y) layer.encoding.y.title = metric;
+    for (const [channel, range] of Object.entries(ranges)) {
+      const encoding = layer.encoding[channel];
+      if (encoding?.scale) encoding.scale = { domain: at.map((i) => data.lines.names[i]), range: at.map((i) => range[i]) };
+      if (encoding?.legend) encoding.legend.columns = Math.max(1, Math.floor(byId("chart").clientWidth / 230));
+    }
+    if (means.length && layer.mark.type === "line" && layer.transform?.[0].filter.includes("run")) layer.mark = { ...layer.mark, strokeWidth: 1, opacity: 0.75 };
   }
   const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
   const line = getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
   spec.background = "transparent";
   spec.config = { ...spec.config, axis: { labelColor: ink, titleColor: ink, gridColor: line, labelFontSize: 12, titleFontSize: 13 }, legend: { labelColor: ink, labelFontSize: 12 } };
+  byId("chart").setAttribute("aria-label", byId("curve-title").textContent + " Lines of " + [...drawn].join(", ") + " over " + AXES[axis] + ". The table below has the values.");
+  const key = [
+    rows.some((row) => row.alarm) ? "▼ an alarm" : "", rows.some((row) => row.chance !== null) ? "dashed grey: chance" : "",
+    rows.some((row) => row.best !== null) ? "dotted steps: the best so far" : "", means.length ? "thick: means over seeds, with 95 % bands over seeds and examples" : "",
+    rows.some((row) => row.kind === "run" && row.low !== null) ? (lone ? "bars" : "bands") + ": 95 % over examples" : "",
+  ].filter(Boolean).join("; ");
+  byId("curve-words").textContent = [key, data.changes.length ? "Choose a point to see its examples" : ""].filter(Boolean).map((text) => text + ".").join(" ");
   const { view } = await vegaEmbed("#chart", spec, { actions: { export: true, source: false, compiled: false, editor: false } });
   view.addEventListener("click", (_, item) => {
-    if (item && item.datum && item.datum.checkpoint) showPairs(item.datum.model, task, metric, item.datum.checkpoint);
+    if (item && item.datum && item.datum.model) showPairs(item.datum.model, task, metric, item.datum.checkpoint);
   });
   tabulate(rows, metric, axis);
 }
@@ -116,7 +169,7 @@ function tabulate(rows, metric, axis) {
   const body = element("tbody");
   for (const row of rows) {
     const line = element("tr");
-    for (const value of [row.model, row.checkpoint]) line.append(element("td", value));
+    for (const value of [row.name, row.checkpoint]) line.append(element("td", value));
     for (const value of [row.x, row.value, row.low, row.high, row.chance]) line.append(element("td", number(value), { class: "n" }));
     line.append(element("td", row.alarm));
     body.append(line);
@@ -132,6 +185,9 @@ function tabulate(rows, metric, axis) {
 function matrix() {
   const of = byId("matrix-of").value;
   byId("against-label").hidden = of === "";
+  const select = byId("matrix-against"), known = new Set(data.changes.filter((row) => row[0] === of).map((row) => row[4]));
+  for (const option of select.options) option.disabled = !known.has(option.value);
+  if (of !== "" && !known.has(select.value)) select.value = [...select.options].find((option) => !option.disabled).value;
   const [columns, rows] = of === "" ? overTraining() : overCheckpoints(of, byId("matrix-against").value);
   const head = element("tr");
   head.append(element("th", "task", { scope: "col" }), element("th", "metric", { scope: "col" }), ...columns.map((name) => element("th", name, { scope: "col", class: "n" })));
@@ -142,7 +198,7 @@ function matrix() {
     for (const column of columns) {
       const cell = row.cells[column], td = element("td", undefined, { class: "c " + (cell ? cell.look : "none") });
       if (cell) {
-        const button = element("button", signed(cell.change, data.metrics[row.metric]?.share), { type: "button", title: cell.words, "aria-label": row.task + ", " + column + ": " + cell.words });
+        const button = element("button", cell.change === null ? number(cell.last) : signed(cell.change, data.metrics[row.metric]?.share), { type: "button", title: cell.words, "aria-label": row.task + ", " + column + ": " + cell.words });
         button.addEventListener("click", () => choose(row.task, row.metric, cell));
         td.append(button);
       }
@@ -161,7 +217,7 @@ function overTraining() {
   const rows = data.matrix.rows.map((row) => ({
     task: row.task, metric: row.metric,
     cells: Object.fromEntries(Object.entries(row.cells).map(([model, cell]) => [model, {
-      ...cell, look: LOOKS[cell.outcome] || "none", words: cell.outcome + ", " + number(cell.first) + " → " + number(cell.last),
+      ...cell, look: LOOKS[cell.outcome] || "none", words: cell.change === null ? "value of the only checkpoint" : cell.outcome + ", " + number(cell.first) + " → " + number(cell.last),
     }])),
   }));
   return [data.matrix.models, rows];
@@ -175,7 +231,7 @@ function overCheckpoints(model, against) {
     if (!rows.has(key)) rows.set(key, { task, metric, cells: {} });
     const clear = p !== null && p < data.alpha;
     const look = severity === "severe" || severity === "moderate" ? "worse2" : severity ? "worse1" : clear && !worse ? "better" : "none";
-    rows.get(key).cells[checkpoint] = { change, look, checkpoint, model, words: signed(change) + " against " + reference + (severity ? ", " + severity + " alarm" : "") + (p === null ? "" : ", adjusted p " + number(p)) };
+    rows.get(key).cells[checkpoint] = { change, look, checkpoint, reference, model, words: signed(change) + " against " + reference + (severity ? ", " + severity + " alarm" : "") + (p === null ? "" : ", adjusted p " + number(p)) };
   }
   const names = data.models[model].checkpoints.filter((name) => [...rows.values()].some((row) => row.cells[name]));
   return [names, [...rows.values()]];
@@ -186,7 +242,7 @@ function choose(task, metric, cell) {
   fill(byId("metric"), metricsOf(task).map((name) => [name, name]));
   byId("metric").value = metric;
   draw();
-  if (cell.checkpoint) showPairs(cell.model, task, metric, cell.checkpoint);
+  if (cell.checkpoint) showPairs(cell.model, task, metric, cell.checkpoint, cell.reference);
   byId("curves").scrollIntoView({ behavior: "auto" });
 }
 
@@ -194,26 +250,40 @@ function choose(task, metric, cell) {
 
 const nameOf = (pair) => pair.task + ", " + pair.model + ": " + pair.from + " → " + pair.to + " (" + pair.metric + ", " + pair.lost + " lost, " + pair.gained + " gained)";
 
-function showPairs(model, task, metric, checkpoint) {
-  const index = data.flips.findIndex((pair) => pair.model === model && pair.task === task && pair.metric === metric && pair.to === checkpoint);
+/* The examples of a checkpoint's alarm: against this reference, or else its most severe one. */
+function showPairs(model, task, metric, checkpoint, reference) {
+  if (!data.changes.length) return;
+  const found = data.flips.map((pair, index) => [pair, index]).filter(([pair]) => pair.model === model && pair.task === task && pair.metric === metric && pair.to === checkpoint);
+  const [, index] = found.find(([pair]) => pair.from === reference) || found[0] || [null, -1];
   if (index >= 0) {
     byId("pair").value = String(index);
     showPair(index);
   } else {
-    const of = data.models[model].checkpoints, before = of[of.indexOf(checkpoint) - 1] || checkpoint;
+    const of = data.models[model].checkpoints, before = reference || of[of.indexOf(checkpoint) - 1];
     byId("pair").value = "";
-    byId("pair-words").textContent = "No alarm at " + checkpoint + " of " + model + " on " + task + ". The examples that changed: ebbtide flips STUDY --model " + model + " --from " + before + " --to " + checkpoint + " --task " + task;
+    byId("pair-words").textContent = before
+      ? "No alarm at " + checkpoint + " of " + model + " on " + task + ". The examples that changed: " + command(model, before, checkpoint, task)
+      : checkpoint + " is the first checkpoint of " + model + ": nothing changed before it.";
     byId("flips").replaceChildren();
   }
 }
 
+const START = data.flips.length ? byId("pair-words").textContent : "No alarm, so no examples are listed here. A point of a curve shows the command that lists them.";
+
+function command(model, from, to, task) {
+  return "ebbtide flips STUDY --model " + model + " --from " + from + " --to " + to + " --task " + task + " (STUDY: its configuration file)";
+}
+
 function showPair(index) {
   const pair = data.flips[index];
-  if (!pair) return byId("flips").replaceChildren();
-  byId("pair-words").textContent = [pair.sentence, pair.groups, pair.note].filter(Boolean).join(" ");
+  if (!pair) {
+    byId("pair-words").textContent = START;
+    return byId("flips").replaceChildren();
+  }
+  byId("pair-words").textContent = [pair.sentence, pair.groups, pair.note].filter(Boolean).map((text) => (/[.!?]$/.test(text) ? text : text + ".")).join(" ");
   byId("flips").replaceChildren(...pair.examples.map((example) => flip(example, pair)));
   const more = pair.lost + pair.gained - pair.examples.length;
-  if (more > 0) byId("flips").append(element("p", more + (pair.examples.length ? " further examples changed less: ebbtide flips STUDY" : " examples are not on the page: ebbtide flips STUDY") + " --model " + pair.model + " --from " + pair.from + " --to " + pair.to + " --task " + pair.task, { class: "note" }));
+  if (more > 0) byId("flips").append(element("p", more + (pair.examples.length ? " further examples changed less: " : " examples are not on the page: ") + command(pair.model, (pair.from_model === pair.model ? "" : pair.from_model + "/") + pair.from, pair.to, pair.task), { class: "note" }));
 }
 
 function flip(example, pair) {
@@ -233,7 +303,7 @@ function flip(example, pair) {
       const row = element("tr");
       const marks = [example.right.includes(i) ? "right" : "", example.said === i ? "chosen before" : "", example.says === i ? "chosen now" : ""].filter(Boolean);
       row.append(element("td", choice + (marks.length ? "  (" + marks.join(", ") + ")" : ""), { class: example.right.includes(i) ? "gold" : "" }));
-      for (const list of [example.before, example.after]) row.append(element("td", list.length ? number(list[i]) : "", { class: "n" }));
+      for (const list of [example.before, example.after]) row.append(element("td", list.length ? probability(list[i]) : "", { class: "n" }));
       body.append(row);
     });
     table.append(top, body);
@@ -248,7 +318,7 @@ function flip(example, pair) {
 
 const order = new Intl.Collator("en", { numeric: true });
 function compare(a, b) {
-  const [x, y] = [parseFloat(a), parseFloat(b)];
+  const [x, y] = [Number(a), Number(b)];
   return Number.isNaN(x) || Number.isNaN(y) ? order.compare(a, b) : x - y;
 }
 
@@ -258,7 +328,8 @@ function sortable(table) {
     const up = head.getAttribute("aria-sort") !== "ascending", body = table.tBodies[0];
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    body.append(...[...body.rows].sort((a, b) => (up ? 1 : -1) * compare(a.cells[column].textContent, b.cells[column].textContent)));
+    const text = (row) => row.cells[column].textContent, blank = (row) => text(row) === "";  // which are last
+    body.append(...[...body.rows].sort((a, b) => blank(a) - blank(b) || (up ? 1 : -1) * compare(text(a), text(b))));
   }));
 }
 
@@ -272,7 +343,9 @@ document.querySelectorAll("input.filter").forEach((input) => input.addEventListe
 
 fill(byId("task"), tasks.map((task) => [task, data.titles[task] || task]));
 fill(byId("metric"), metricsOf(tasks[0]).map((name) => [name, name]));
-fill(byId("matrix-of"), [["", "the last checkpoint with the first, by model"], ...models.filter((model) => data.changes.some((row) => row[0] === model)).map((model) => [model, "checkpoints of " + model])]);
+const single = models.every((model) => data.models[model].checkpoints.length === 1);
+if (single && models.length > 1) byId("axis").value = "compute";
+fill(byId("matrix-of"), [["", single ? "the values, by model" : "the last checkpoint with the first, by model"], ...models.filter((model) => data.changes.some((row) => row[0] === model)).map((model) => [model, "checkpoints of " + model])]);
 fill(byId("pair"), [["", "—"], ...data.flips.map((pair, index) => [String(index), nameOf(pair)])]);
 for (const model of models) {
   const label = element("label"), box = element("input", undefined, { type: "checkbox", value: model });
@@ -281,11 +354,14 @@ for (const model of models) {
   byId("models").append(label);
 }
 byId("task").addEventListener("input", () => { fill(byId("metric"), metricsOf(byId("task").value).map((name) => [name, name])); draw(); });
-for (const id of ["metric", "axis", "bands", "marks", "models"]) byId(id).addEventListener("input", draw);
+for (const id of ["metric", "axis", "bands", "marks", "means", "models"]) byId(id).addEventListener("input", draw);
 for (const id of ["matrix-of", "matrix-against"]) byId(id).addEventListener("input", matrix);
-byId("pair").addEventListener("input", () => showPair(Number(byId("pair").value)));
+byId("pair").addEventListener("input", () => showPair(byId("pair").value));
 dark.addEventListener("change", draw);
-byId("examples").hidden = !data.flips.length && !data.changes.length;
+byId("means-label").hidden = !data.means.length;
+byId("examples").hidden = !data.changes.length;
+byId("pair-label").hidden = !data.flips.length;
+byId("pair-words").textContent = START;
 axesKnown();
 matrix();
 draw();
