@@ -12,8 +12,11 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[tuple[Any, list[str]]]:
-    """Yield the page of a file, and what it complained about; skips the test without Chromium."""
+def opened(file: Path, *, chart: bool = True) -> Iterator[tuple[Any, list[str]]]:
+    """Yield the page of a file, and what it complained about; skips the test without Chromium.
+
+    With `chart`, its chart is drawn before.
+    """
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip("no Chromium: install the package chromium")
@@ -28,6 +31,7 @@ def opened(file: Path) -> Iterator[tuple[Any, list[str]]]:
         page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: request.url.startswith("http") and complaints.append(request.url))
         page.goto(file.as_uri())
-        page.wait_for_selector("#chart .marks")
+        if chart:
+            page.wait_for_selector("#chart .marks")
         yield page, complaints
         browser.close()

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
+from ebbtide.metrics.table import read_metrics
 from ebbtide.report.page.page import Content, report_page
 from ebbtide.statistics.flips.on_disk import read_flips
-from ebbtide.tables import METRICS, read_frame, read_tsv
+from ebbtide.tables import read_tsv
 
 
 def main(job) -> None:
@@ -15,7 +16,7 @@ def main(job) -> None:
     params = job.params
     content = Content(
         params.study,
-        read_frame(job.input.metrics, METRICS),
+        read_metrics(job.input.metrics),
         {name: read_tsv(job.input[name]) for name in params.tables},
         params.followed,
         params.figures,
