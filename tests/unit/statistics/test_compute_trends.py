@@ -133,9 +133,12 @@ def test_notices_count_what_is_left_out(models: pd.DataFrame, settings: dict[str
         ("dropped", 160),
         ("dropped", 4),
     }
-    (moved,) = [n for n in said if n.severity == "warning"]
+    outside, moved = [n for n in said if n.severity == "warning"]
     assert "rule 'no industry': with 3 robustness iterations, the share on 2017-03-01 is 0.01" in moved.detail
     assert "without them 0.33" in moved.detail
+    assert outside.kind == "out_of_range"
+    assert outside.count == (~academia["share"].between(-5e-4, 1 + 5e-4)).sum()
+    assert "by at most 0.196 (rule 'no industry', 3 robustness iterations, 2010-03-01)" in outside.detail
     (unsure,) = [n for n in said if "confident" in n.detail]
     assert unsure.count == 255 - 69
 

@@ -10,6 +10,7 @@ from ebbtide.statistics.compute_trends.academia import collapsed
 from ebbtide.statistics.compute_trends.models import NO_COMPUTE, NO_DATE, NO_SECTOR, used
 from ebbtide.statistics.compute_trends.timeline import unexpected
 
+ROUNDING = 5e-4  # of printed shares
 IN_TREND = "in no line, doubling time or share"
 REMEDIES = {
     NO_COMPUTE: "The trends are those of models whose compute is known.",
@@ -32,6 +33,7 @@ def notices(tables: Mapping[str, pd.DataFrame]) -> Iterator[Notice]:
     if tables["academia"].empty:
         detail = "There are too few models for a share of academia, so academia.tsv is empty."
         yield Notice("note", "not_compared", detail, "Widen compute_trends.since and before.")
+    yield from _impossible(tables["academia"])
     for curve in collapsed(tables["academia"]):
         yield _moved(curve)
     yield from _timeline(tables["timeline"].fillna({"reason": ""}))
@@ -63,6 +65,18 @@ def _uncertain(rows: pd.DataFrame) -> Iterator[Notice]:
     if unsure:
         detail = f"The compute of {unsure} of {len(rows)} models is not a confident estimate ({words})."
         yield Notice("note", "suspicious", detail, "Intervals do not contain this error.", count=unsure)
+
+
+def _impossible(academia: pd.DataFrame) -> Iterator[Notice]:
+    out = academia[~academia["share"].between(-ROUNDING, 1 + ROUNDING)]
+    if len(out):
+        worst = out.iloc[int((out["share"] - 0.5).abs().to_numpy().argmax())]
+        detail = (
+            f"academia.tsv: {len(out)} of {len(academia)} shares are outside of 0 to 1, by at most "
+            f"{abs(worst['share'] - 0.5) - 0.5:.3f} (rule {worst['rule']!r}, {worst['iterations']} "
+            f"robustness iterations, {worst['date']}); the local lines of LOWESS know no limits."
+        )
+        yield Notice("warning", "out_of_range", detail, "Read them as 0 or 1.", count=len(out))
 
 
 def _moved(curve: Mapping[Any, Any]) -> Notice:
