@@ -28,7 +28,7 @@ class ConfigError(EbbtideError):
 
 
 class SourceError(EbbtideError):
-    """A pinned source is missing or does not match its hash."""
+    """A pinned source is missing, does not match its hash, or is not the table that is read from it."""
 
 
 class CheckpointError(EbbtideError):

@@ -122,11 +122,11 @@ class Source:
                 raise ValueError(f"{self.text}: a local path has no URL")
 
 
-def check_local(source: Source, where: str) -> None:
+def check_content(source: Source, where: str, remedy: str) -> None:
     """Raise `ConfigError` for a local file whose content is no longer that of its sha256.
 
     A copy with the old content may have been fetched and used before, so the change would go unnoticed. A
-    file that does not exist is not checked: the copy is what was pinned.
+    file that does not exist is not checked: the copy is what was pinned. `remedy` ends the sentence.
     """
     found = next((path for path in source.candidates if path.is_file()), None) if source.sha256 else None
     if found is None:
@@ -134,8 +134,7 @@ def check_local(source: Source, where: str) -> None:
     if (sha256 := file_digest(found)) != source.sha256:
         raise ConfigError(
             f"{where}: {source.path} has sha256 {sha256}, expected {source.sha256}: it has changed since it "
-            "was pinned; restore it, or remove sha256 and rows from the source, run `ebbtide pin "
-            "TASK.yaml --to NEW.yaml` and use NEW.yaml."
+            f"was pinned; {remedy}"
         )
 
 

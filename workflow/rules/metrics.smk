@@ -104,7 +104,7 @@ rule measure:
 
 
 rule fetch_imported:
-    """Fetch a pinned file of imported results and check its sha256."""
+    """Fetch a pinned file of imported results, or a table of models, and check its sha256."""
     output:
         table="resources/sources/{sha256}/{file}",
     log:
@@ -130,7 +130,9 @@ rule import_results:
     input:
         files=IMPORTED_FILES,
         # Ancient: their hashes are in their names.
-        sources=[ancient(source.fetched) for source in STUDY.sources().values()],
+        sources=[
+            ancient(source.fetched) for source in STUDY.imported_sources().values()
+        ],
         # Examples with the same texts as those of a frozen task have their names.
         frozen=[
             ancient(task.frozen)

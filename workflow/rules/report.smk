@@ -10,8 +10,8 @@ OUTPUTS.files(
     "report",
     "results/{study}/report/index.html",
     "the report page: one self-contained file, also part of `snakemake --report`",
-    lambda: [f"{RESULTS}/report"] if STUDY.has_metrics() else [],
-    "anything scored or imported",
+    lambda: [f"{RESULTS}/report"] if STUDY.has_page() else [],
+    "anything scored or imported, or `compute_trends:`",
 )
 
 
@@ -19,13 +19,13 @@ localrules:
     report_page,
 
 
-if STUDY.has_metrics():
+if STUDY.has_page():
 
     rule report_page:
         """Write the report page."""
         input:
             **OUTPUTS.tables_of_study(),
-            metrics=METRICS,
+            metrics=[METRICS] if STUDY.has_metrics() else [],
             flipped=(
                 [f"{RESULTS}/flips.parquet"]
                 if f"{RESULTS}/flips.parquet" in OUTPUTS.named_files()

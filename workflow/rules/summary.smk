@@ -31,6 +31,7 @@ SUMMARISED = {
         *("result_audit", "checkpoint_audit", "scale_points", "predictions"),
         *("resolution", "proxies"),
         *("run_sentences", "run_notices"),
+        *("compute_models", "compute_trends", "academia", "timeline"),
     )
 }
 OUTPUTS.tables(
@@ -40,8 +41,8 @@ OUTPUTS.tables(
         "outcomes.tsv": "the outcome of training of every model and task, with its evidence",
         "notices.tsv": "what was defaulted, dropped, truncated, tied, duplicated, reused or not compared",
     },
-    when=STUDY.has_metrics(),
-    condition="anything scored or imported",
+    when=STUDY.has_page(),
+    condition="anything scored or imported, or `compute_trends:`",
 )
 # Named at the end of the summary, as far as the study has them.
 NAMED = [
@@ -50,9 +51,13 @@ NAMED = [
         "figures/curves.pdf",
         "figures/trends.pdf",
         "figures/run_matrix.pdf",
+        "figures/compute_trends.pdf",
         *(
             f"{t}.tsv"
-            for t in ("trends", "alarms", "verdicts", "run_verdicts", "notices")
+            for t in (
+                *("trends", "alarms", "verdicts", "run_verdicts"),
+                *("compute_trends", "notices"),
+            )
         ),
     )
     if f"{RESULTS}/{name}" in OUTPUTS.named_files()
@@ -67,7 +72,7 @@ rule summary:
     """Write the outcomes of training, the verdicts and the notices of all stages in words."""
     input:
         **SUMMARISED,
-        metrics=METRICS,
+        metrics=[METRICS] if STUDY.has_metrics() else [],
         parts=parts_of("metrics"),
         requests=[ancient(task.frozen) for task in STUDY.tasks.values()],
     output:

@@ -6,9 +6,10 @@ from pathlib import Path
 import ebbtide
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
+from ebbtide.metrics.table import read_metrics
 from ebbtide.report.page.page import Page, report_page
 from ebbtide.statistics.flips.on_disk import read_flips
-from ebbtide.tables import METRICS, read_frame, read_tsv
+from ebbtide.tables import read_tsv
 
 DOCS = Path(ebbtide.__file__).parents[2] / "docs"  # of a checkout
 
@@ -19,7 +20,7 @@ def main(job) -> None:
     params = job.params
     page = Page(
         params.study,
-        read_frame(job.input.metrics, METRICS),
+        read_metrics(job.input.metrics),
         {name: read_tsv(job.input[name]) for name in params.tables},
         params.followed,
         params.figures,

@@ -4,23 +4,24 @@ from pathlib import Path
 
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
+from ebbtide.metrics.table import read_metrics
 from ebbtide.notices import notices_table
 from ebbtide.report.notices import collected
 from ebbtide.report.outcomes import outcomes
 from ebbtide.report.summary import summarise
-from ebbtide.tables import METRICS, read_frame, read_tsv, write_tsv
+from ebbtide.tables import read_tsv, write_tsv
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     params, results = job.params, Path(job.output.summary).parent
-    metrics = read_frame(job.input.metrics, METRICS)
+    metrics = read_metrics(job.input.metrics)
     tables = {name: read_tsv(job.input[name]) for name in params.tables}
     frozen = dict(zip(params.tasks, job.input.requests, strict=True))
     notices = collected(
         stated=params.stated,
-        parts=[*job.input.parts, job.input.metrics],  # the latter has those of imports
+        parts=[*job.input.parts, *job.input.metrics],  # the latter has those of imports
         requests=frozen,
         metrics=metrics,
         tables=tables,
@@ -36,11 +37,13 @@ def main(job) -> None:
     text = summarise(
         metrics,
         found,
-        tables["verdicts"],
+        tables.get("verdicts"),
         notices,
         files,
-        robustness=tables["robustness_verdicts"],
+        robustness=tables.get("robustness_verdicts"),
         runs=tables.get("run_sentences"),
+        compute=tables.get("compute_trends"),
+        academia=tables.get("academia"),
     )
     write_text(text, job.output.summary)
 

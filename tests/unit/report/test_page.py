@@ -12,6 +12,7 @@ import pytest
 from browser import opened
 from ebbtide.errors import FigureError
 from ebbtide.figures.theme import write
+from ebbtide.metrics.table import read_metrics
 from ebbtide.report.outcomes import outcomes
 from ebbtide.report.page.answer import answer
 from ebbtide.report.page.curves import MOST_POINTS, curve_data
@@ -189,6 +190,43 @@ def test_texts_of_tasks_do_not_run(tmp_path: Path) -> None:
         page.wait_for_timeout(300)
         assert not complaints
         assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
+
+
+def test_a_study_without_models_has_its_section_and_no_empty_controls(tmp_path: Path) -> None:
+    row = {
+        "sector": "(all)",
+        "n": 12,
+        "first_date": "2012-01-01",
+        "last_date": "2021-01-01",
+        "slope": 0.6,
+    }
+    row |= {
+        "doubling_months": 6.0,
+        "doubling_months_low": 5.0,
+        "doubling_months_high": 7.0,
+        "confidence_level": 0.9,
+    }
+    row |= {"factor_per_decade": 1e6, "factor_per_decade_low": 1e5, "factor_per_decade_high": 1e7, "note": ""}
+    share = {"date": "2012-01-01", "rule": "first listed", "share": 0.25, "iterations": 0}
+    none = read_metrics([])
+    tables = {
+        "outcomes": outcomes(none, None, None, followed=["accuracy"]),
+        "compute_trends": pd.DataFrame([row]),
+        "academia": pd.DataFrame([share]),
+    }
+    file = tmp_path / "index.html"
+    file.write_text(report_page(Page("mine", none, tables, ["accuracy"], {})), encoding="utf-8")
+    with opened(file, ready="main") as (page, complaints):
+        sentence = (
+            "All models (12 models, 2012-01-01 to 2021-01-01): training compute doubles every 6.0 months"
+        )
+        assert page.locator("#answer li").inner_text().startswith(sentence)
+        assert page.locator("#compute_trends .result").count() == 2
+        assert not page.locator("#curves, #changes, #examples, select").count()
+        page.eval_on_selector_all("details", "all => all.forEach((of) => { of.open = true; })")
+        page.fill("input.filter[data-table=t-academia]", "nowhere")
+        assert not page.locator("#t-academia tbody tr:visible").count()
+        assert not complaints
 
 
 def test_tables_sort_and_filter(file: Path) -> None:

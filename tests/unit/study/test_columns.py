@@ -19,6 +19,7 @@ from ebbtide.report import outcomes
 from ebbtide.report.cost.tables import COST, PROVENANCE
 from ebbtide.scoring.documents import LOSSES
 from ebbtide.statistics.alarms import alarms, not_compared
+from ebbtide.statistics.compute_trends import academia, growth, models, timeline
 from ebbtide.statistics.flips.changes import GROUPS
 from ebbtide.statistics.flips.on_disk import EXAMPLES, PAIR
 from ebbtide.statistics.flips.tables import SUMMARY as FLIPS
@@ -74,6 +75,10 @@ WRITTEN = {
     "run_notices.tsv": NOTICES,
     "scale_points.tsv": points.POINTS,
     "scale_trends.tsv": scale_trends.COLUMNS,
+    "compute_models.tsv": models.COLUMNS,
+    "compute_trends.tsv": growth.COLUMNS,
+    "academia.tsv": academia.COLUMNS,
+    "timeline.tsv": timeline.COLUMNS,
     "runs.parquet": RUNS.columns,
     "fits.tsv": overtraining.FITS,
     "exponents.tsv": laws.EXPONENTS,

@@ -10,6 +10,7 @@ import plotnine as p9
 from ebbtide.figures import scaling
 from ebbtide.figures.alarms import plot_alarms
 from ebbtide.figures.changes import plot_changes
+from ebbtide.figures.compute_trends import plot_academia, plot_compute, plot_timeline
 from ebbtide.figures.curves import plot_curves
 from ebbtide.figures.early_warning import plot_early_warning
 from ebbtide.figures.forgetting import plot_forgetting
@@ -142,6 +143,18 @@ class Figures:
         parameters = self._regression["parameters"]
         share_y = self._settings["share_y"]
         return plot_scale(with_properties(points), trends, metric, parameters, self._titles, share_y=share_y)
+
+    def compute_trends(self) -> p9.ggplot:
+        """Training compute over time."""
+        return plot_compute(self._tsv("compute_models"), self._tsv("compute_trends"))
+
+    def academia(self) -> p9.ggplot:
+        """The share of academia over time."""
+        return plot_academia(self._tsv("academia"))
+
+    def timeline(self) -> p9.ggplot:
+        """Large models by day of publication."""
+        return plot_timeline(self._tsv("timeline"))
 
     def scaling_laws(self) -> p9.ggplot:
         """The laws of the loss, for the train set with the largest held-out runs."""

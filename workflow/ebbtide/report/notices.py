@@ -17,6 +17,7 @@ import pandas as pd
 from ebbtide.metrics.notices import checkpoint_notices
 from ebbtide.notices import Notice, from_records, listed, worst_first
 from ebbtide.statistics.alarms.notices import alarm_notices
+from ebbtide.statistics.compute_trends.notices import notices as of_compute_trends
 from ebbtide.statistics.flips.notices import notices as of_flips
 from ebbtide.statistics.forgetting.notices import notices as of_forgetting
 from ebbtide.statistics.regression.notices import regression_notices
@@ -156,6 +157,8 @@ def collected(
     """
     found = [*from_records(stated), *of_parts(parts), *of_leftovers(results, made), *of_requests(requests)]
     found += replicate_notices(metrics, **replicates)
+    if "compute_trends" in tables:
+        found += of_compute_trends(tables)
     return merged([*found, *of_statistics(metrics, tables, config)])
 
 

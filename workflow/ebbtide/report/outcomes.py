@@ -63,6 +63,8 @@ def outcomes(
     checkpoints. `evidence` names the clearest change in the direction of the outcome,
     `reason` says why a row is undecided.
     """
+    if metrics.empty:  # a study without models
+        return pd.DataFrame(columns=list(COLUMNS))
     judged = _judged(metrics, trends, followed, alpha, equivalence_margin)
     curves = {key: rows for key, rows in metrics.groupby(list(KEY), sort=False)}
     drops = _detectable(alarms)

@@ -284,7 +284,7 @@ def _imports(study: Study) -> Iterator[str]:
 def _products(study: Study) -> list[Path]:
     """What the last jobs of a run make: the summary, and the report page if the study has metrics."""
     results = Path("results") / study.name
-    page = [results / "report/index.html"] if study.has_metrics() else []
+    page = [results / "report/index.html"] if study.has_page() else []
     return [results / "summary.txt", *page]
 
 

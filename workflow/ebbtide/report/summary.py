@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ebbtide.notices import Notice, counted, worst_first
+from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
 from ebbtide.statistics.regression.design import NO_REGRESSION
 
 TERMINAL_LINES = 25  # of each section; the file has all
@@ -16,19 +17,21 @@ HEADING = "Over training, first → last trained checkpoint"
 def summarise(
     metrics: pd.DataFrame,
     outcomes: pd.DataFrame,
-    verdicts: pd.DataFrame,
+    verdicts: pd.DataFrame | None,
     notices: Sequence[Notice],
     files: Sequence[str],
     *,
     robustness: pd.DataFrame | None = None,
     runs: pd.DataFrame | None = None,
+    compute: pd.DataFrame | None = None,
+    academia: pd.DataFrame | None = None,
 ) -> str:
     """Return the summary as text: sections of lines, separated by blank lines.
 
     Parameters
     ----------
     metrics
-        Rows of `tables.METRICS`.
+        Rows of `tables.METRICS`; none in a study without models.
     outcomes
         See `report.outcomes`.
     verdicts
@@ -41,12 +44,15 @@ def summarise(
         Rows of robustness_verdicts.tsv: under how many other choices of the analysis each verdict holds.
     runs
         Rows of run_sentences.tsv, if the study compares runs.
+    compute, academia
+        Rows of compute_trends.tsv and academia.tsv, if the study has a table of models.
     """
     sections = [
-        _grid(metrics),
+        _grid(metrics) if len(metrics) or compute is None else [],
         _outcome_lines(outcomes),
         verdict_lines(verdicts, robustness),
         run_lines(runs),
+        compute_lines(compute, academia),
         notice_lines(notices),
         [f"Files: {', '.join(files)}."] if files else [],
     ]
@@ -137,6 +143,14 @@ def run_lines(runs: pd.DataFrame | None) -> list[str]:
     return [f"Runs compared with {references}, over their last checkpoints", *runs["sentence"]]
 
 
+def compute_lines(compute: pd.DataFrame | None, academia: pd.DataFrame | None) -> list[str]:
+    """Return a heading, the growth of training compute by sector, and the share of academia; or none."""
+    if compute is None or academia is None:
+        return []
+    sentences = [*growth_sentences(compute), *share_sentences(academia)]
+    return ["Training compute of published models, with confidence intervals", *sentences]
+
+
 def _number(value: float) -> str:
     return "unknown" if pd.isna(value) else f"{value:.3g}"
 
@@ -147,13 +161,13 @@ def _survival(robustness: pd.DataFrame | None) -> Mapping[tuple[str, str], str]:
     return {(row["task"], row["metric"]): f" ({row['survives']} choices)" for row in rows if row["survives"]}
 
 
-def verdict_lines(verdicts: pd.DataFrame, robustness: pd.DataFrame | None = None) -> list[str]:
+def verdict_lines(verdicts: pd.DataFrame | None, robustness: pd.DataFrame | None = None) -> list[str]:
     """Return the verdicts of the regressions, by verdict; for those undecided, also the reason.
 
     Why a task has no regression is among the notices.
     """
     survival = _survival(robustness)
-    if verdicts.empty:
+    if verdicts is None or verdicts.empty:
         return []
     several = set(verdicts.loc[verdicts["task"].duplicated(), "task"])
     names = [

@@ -8,19 +8,20 @@ from typing import Any
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Model
 
+WITH_DAYS = ("alarms", "compute_trends")
+
 
 def with_dates_as_text(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration with the days of `alarms.allow` as ISO texts, which YAML reads as dates."""
-    alarms = config.get("alarms")
-    if not isinstance(alarms, Mapping) or not isinstance(alarms.get("allow"), list):
-        return dict(config)
-    allow = [
-        {k: v.isoformat() if isinstance(v, date) else v for k, v in entry.items()}
-        if isinstance(entry, Mapping)
-        else entry
-        for entry in alarms["allow"]
-    ]
-    return {**config, "alarms": {**alarms, "allow": allow}}
+    """Return the configuration with the days of sections that have any as ISO texts; YAML reads dates."""
+    return {**config, **{name: _as_text(config[name]) for name in WITH_DAYS if name in config}}
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_text(of) for key, of in value.items()}
+    if isinstance(value, list):
+        return [_as_text(of) for of in value]
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def check_allow(

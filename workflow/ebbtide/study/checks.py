@@ -1,6 +1,7 @@
 """Checks of a study beyond its schema, made before anything costly runs."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,15 @@ from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.schema import relative
 from ebbtide.scoring.scorer import FAKE
-from ebbtide.sources import CHECKOUT
+from ebbtide.sources import CHECKOUT, Source, check_content
 
 if TYPE_CHECKING:
     from ebbtide.study.study import Study
     from ebbtide.tasks.definition import Task
 
+
+# Sections that make a study without models and tasks.
+WITHOUT_MODELS = ("scaling_laws", "compute_trends")
 
 RENAMED = {
     "scale": "scaling_trends",
@@ -254,6 +258,30 @@ def check_scaling(
                 )
 
 
+def check_compute_trends(section: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` for a source without one content, a day that does not exist, or ends out of order.
+
+    `section` is valid by its schema; `where` is its file and key.
+    """
+    source = Source.parse(section["source"], section["sha256"], f"{where}.source")
+    check_content(source, f"{where}.source", f"restore it, or set {where}.sha256 to the new one.")
+    for key in ("since", "before"):
+        try:
+            date.fromisoformat(section[key])
+        except ValueError:
+            raise ConfigError(
+                f"{where}.{key}: found {section[key]!r}, but there is no such day; allowed: a day as "
+                "2022-02-15."
+            ) from None
+    sizes = section["timeline"]["parameters"]
+    for key, low, high in (
+        ("since and before", section["since"], section["before"]),
+        ("timeline.parameters", *sizes),
+    ):
+        if low >= high:
+            raise ConfigError(f"{where}.{key}: found {low} and {high}; allowed: the first below the second.")
+
+
 def apply_results_choice(checked: dict[str, Any], results: str, file_of: Callable[[str], str]) -> None:
     """Remove the models and tasks, or the imported rows, that `results` excludes; some must be left."""
     if results == "imported":
@@ -266,8 +294,8 @@ def apply_results_choice(checked: dict[str, Any], results: str, file_of: Callabl
     if results == "scored":
         checked["imported"] = []
     for key in ("models", "tasks"):
-        if not checked[key] and not checked["imported"] and "scaling_laws" not in checked:
-            other = "" if results == "scored" else ", or rows of imported, or scaling_laws"
+        if not checked[key] and not checked["imported"] and not {*WITHOUT_MODELS} & checked.keys():
+            other = "" if results == "scored" else f", or rows of imported, or {' or '.join(WITHOUT_MODELS)}"
             raise ConfigError(f"{file_of(key)}: {key}: found none; allowed: at least one{other}.")
 
 

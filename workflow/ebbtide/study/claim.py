@@ -14,7 +14,14 @@ from ebbtide.files import read_json
 from ebbtide.schema import read_yaml, relative
 
 CLAIM = ".study.json"
-_GRID = {"study", "models", "tasks", "imported", "scaling_laws"}  # keys of the files that have a claim
+_GRID = {
+    "study",
+    "models",
+    "tasks",
+    "imported",
+    "scaling_laws",
+    "compute_trends",
+}  # keys of the files that have a claim
 
 
 def claim_path(study: str) -> Path:

@@ -24,6 +24,7 @@ from ebbtide.study.arms import check_runs
 from ebbtide.study.checks import (
     apply_results_choice,
     check_checkpoints,
+    check_compute_trends,
     check_run_metrics,
     check_scaling,
     check_trajectories,
@@ -117,6 +118,8 @@ def _settings(config: Mapping[str, Any], results: str | None, file_of: FileOf) -
     mirrors(settings["mirrors"])
     apply_results_choice(settings, results or settings["results"], file_of)
     check_trajectories(settings, file_of)
+    if "compute_trends" in settings:
+        check_compute_trends(settings["compute_trends"], f"{file_of('compute_trends')}: compute_trends")
     find_published(settings["regression"], file_of("regression"))
     return settings
 

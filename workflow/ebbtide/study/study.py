@@ -77,10 +77,22 @@ class Study:
         trained = [[c for c in of if c.step > 0 or c.tokens > 0] or of for of in own]
         return [checkpoint for of in trained for checkpoint in of[-count:]]
 
-    def sources(self) -> dict[str, Source]:
+    def imported_sources(self) -> dict[str, Source]:
         """Return the pinned files of imported results, by sha256."""
         found = (source_of(row, f"imported[{i}]") for i, row in enumerate(self.imported))
         return {str(s.sha256): s for s in found if s is not None}
+
+    def table_of_models(self) -> Source | None:
+        """Return the pinned table of `compute_trends`, if the study has one."""
+        if "compute_trends" not in self.config:
+            return None
+        table = self.config["compute_trends"]
+        return Source.parse(table["source"], table["sha256"], "compute_trends.source")
+
+    def sources(self) -> dict[str, Source]:
+        """Return all pinned files but those of tasks, by sha256."""
+        table = self.table_of_models()
+        return self.imported_sources() | ({str(table.sha256): table} if table else {})
 
     def dropped(self) -> list[list[Any]]:
         """Return [model, checkpoint, training tokens] of each checkpoint that the audit drops."""
@@ -155,6 +167,10 @@ class Study:
     def has_metrics(self) -> bool:
         """Whether anything is scored or imported; a study of a testbed alone has no table of metrics."""
         return bool((self.models and self.tasks) or self.imported)
+
+    def has_page(self) -> bool:
+        """Whether there is something to summarise and to show on a page: metrics, or a table of models."""
+        return self.has_metrics() or "compute_trends" in self.config
 
     def identity(self, checkpoint: Checkpoint, task: str) -> Identity:
         """Return the identity of a cell: a flat dictionary of everything that determines its numbers."""

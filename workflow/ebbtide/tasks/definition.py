@@ -11,7 +11,7 @@ from ebbtide.corpus import DOCUMENTS, HELD_OUT, TOY_TASKS
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.files import digest
 from ebbtide.schema import catalogue_file, check, check_name, is_file, load_schema, read_yaml, relative
-from ebbtide.sources import Source, check_local
+from ebbtide.sources import Source, check_content
 from ebbtide.tasks.few_shot import check_few_shot, with_prefix
 from ebbtide.tasks.formats import check_formats, in_formats
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
@@ -159,7 +159,12 @@ def _task_of(name: str, definition: dict[str, Any], path: Path) -> Task:
         return task
     pinned = Source.parse(source["file"], source["sha256"], f"{path}: source.file")
     check_name(Path(pinned.path).name, f"{path}: source.file")
-    check_local(pinned, f"{path}: source.sha256")
+    check_content(
+        pinned,
+        f"{path}: source.sha256",
+        "restore it, or remove sha256 and rows from the source, run `ebbtide pin TASK.yaml --to NEW.yaml` "
+        "and use NEW.yaml.",
+    )
     return Task(name, path, with_prefix(definition, path), pinned)
 
 

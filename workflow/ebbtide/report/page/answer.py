@@ -4,6 +4,7 @@ import pandas as pd
 
 from ebbtide.metrics.direction import is_share
 from ebbtide.notices import counted, listed
+from ebbtide.statistics.compute_trends.sentences import growth_sentences
 
 # Outcomes → what a sentence says of them, the most important first.
 WORDS = {
@@ -21,7 +22,10 @@ MOST_TASKS = 6
 
 
 def answer(
-    outcomes: pd.DataFrame, alarms: pd.DataFrame | None, runs: pd.DataFrame | None = None
+    outcomes: pd.DataFrame,
+    alarms: pd.DataFrame | None,
+    runs: pd.DataFrame | None = None,
+    compute: pd.DataFrame | None = None,
 ) -> list[str]:
     """Return a few sentences, the most important first.
 
@@ -33,6 +37,8 @@ def answer(
         Rows of alarms.tsv; None if the study has no examples.
     runs
         Rows of run_sentences.tsv; None if the study compares no runs.
+    compute
+        Rows of compute_trends.tsv; None if the study has no table of models.
     """
     alone = outcomes["first_checkpoint"] == outcomes["last_checkpoint"]
     found = [
@@ -41,6 +47,7 @@ def answer(
         *(_direction(outcomes[~alone], outcome) for outcome in WORDS),
         _undecided(outcomes[~alone]),
         *(_alarms(alarms) if alarms is not None and len(alarms) else []),
+        *(growth_sentences(compute) if compute is not None else []),
     ]
     return [sentence for sentence in found if sentence]
 

@@ -38,7 +38,7 @@ class Page:
     study
         Name of the study.
     metrics
-        Rows of `tables.METRICS`.
+        Rows of `tables.METRICS`; without any, the page has no curves, changes and examples.
     tables
         Name of a table without suffix → its rows, for those that the study has.
     followed
@@ -111,9 +111,10 @@ def report_page(page: Page) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     return environment.get_template("page.html.jinja").render(
         study=page.study,
-        counts=_counts(page.metrics),
+        counts=_counts(page.metrics) if len(page.metrics) else "A study without models.",
+        curves=bool(curves["curves"]),
         fake=int((page.metrics["source"] == "fake").sum()),
-        answer=answer(outcomes, alarms, tables.get("run_sentences")),
+        answer=answer(outcomes, alarms, tables.get("run_sentences"), tables.get("compute_trends")),
         notices=_notices(tables.get("notices")),
         left_out=[text for text in (*few_curves, few_changes, few_flips, _few_notices(tables)) if text],
         sections=[_section(section, page) for section in sections],

@@ -9,6 +9,7 @@ import pandas as pd
 from ebbtide.notices import counted, listed
 from ebbtide.report.summary import run_lines, verdict_lines
 from ebbtide.statistics.alarms.alarms import SEVERITIES
+from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -126,6 +127,10 @@ def _proxies(tables: Tables) -> list[str]:
 def _scaling_laws(tables: Tables) -> list[str]:
     rows = tables["predictions"]
     return [f"{counted(len(rows), 'prediction')} of larger runs."]
+
+
+def _compute_trends(tables: Tables) -> list[str]:
+    return [*growth_sentences(tables["compute_trends"]), *share_sentences(tables["academia"])]
 
 
 def _scaling_trends(tables: Tables) -> list[str]:
@@ -266,6 +271,17 @@ SECTIONS = (
         "Every model is a point at its training compute C = 6 N D; the class of each curve follows from "
         "pairwise tests.",
         "statistics.md",
+    ),
+    Section(
+        "compute_trends",
+        "Compute trends",
+        _compute_trends,
+        ("compute_trends", "academia", "timeline"),
+        ("compute_trends", "timeline", "academia", "compute_models"),
+        "log10 FLOP over the day of publication by least squares, with errors for unequal variances (HC3); "
+        "models are taken as independent. The share is LOWESS of a 0/1 response, with and without robustness "
+        "iterations.",
+        "compute.md",
     ),
     Section(
         "predictions",

@@ -339,29 +339,33 @@ document.querySelectorAll("input.filter").forEach((input) => input.addEventListe
   for (const row of byId(input.dataset.table).tBodies[0].rows) row.hidden = !row.textContent.toLowerCase().includes(words);
 }));
 
-/* Start */
+/* Start: a study without models has nothing to choose */
 
-fill(byId("task"), tasks.map((task) => [task, data.titles[task] || task]));
-fill(byId("metric"), metricsOf(tasks[0]).map((name) => [name, name]));
-const single = models.every((model) => data.models[model].checkpoints.length === 1);
-if (single && models.length > 1) byId("axis").value = "compute";
-fill(byId("matrix-of"), [["", single ? "the values, by model" : "the last checkpoint with the first, by model"], ...models.filter((model) => data.changes.some((row) => row[0] === model)).map((model) => [model, "checkpoints of " + model])]);
-fill(byId("pair"), [["", "—"], ...data.flips.map((pair, index) => [String(index), nameOf(pair)])]);
-for (const model of models) {
-  const label = element("label"), box = element("input", undefined, { type: "checkbox", value: model });
-  box.checked = true;
-  label.append(box, " " + model);
-  byId("models").append(label);
+function start() {
+  fill(byId("task"), tasks.map((task) => [task, data.titles[task] || task]));
+  fill(byId("metric"), metricsOf(tasks[0]).map((name) => [name, name]));
+  const single = models.every((model) => data.models[model].checkpoints.length === 1);
+  if (single && models.length > 1) byId("axis").value = "compute";
+  fill(byId("matrix-of"), [["", single ? "the values, by model" : "the last checkpoint with the first, by model"], ...models.filter((model) => data.changes.some((row) => row[0] === model)).map((model) => [model, "checkpoints of " + model])]);
+  fill(byId("pair"), [["", "—"], ...data.flips.map((pair, index) => [String(index), nameOf(pair)])]);
+  for (const model of models) {
+    const label = element("label"), box = element("input", undefined, { type: "checkbox", value: model });
+    box.checked = true;
+    label.append(box, " " + model);
+    byId("models").append(label);
+  }
+  byId("task").addEventListener("input", () => { fill(byId("metric"), metricsOf(byId("task").value).map((name) => [name, name])); draw(); });
+  for (const id of ["metric", "axis", "bands", "marks", "means", "models"]) byId(id).addEventListener("input", draw);
+  for (const id of ["matrix-of", "matrix-against"]) byId(id).addEventListener("input", matrix);
+  byId("pair").addEventListener("input", () => showPair(byId("pair").value));
+  dark.addEventListener("change", draw);
+  byId("means-label").hidden = !data.means.length;
+  byId("examples").hidden = !data.changes.length;
+  byId("pair-label").hidden = !data.flips.length;
+  byId("pair-words").textContent = START;
+  axesKnown();
+  matrix();
+  draw();
 }
-byId("task").addEventListener("input", () => { fill(byId("metric"), metricsOf(byId("task").value).map((name) => [name, name])); draw(); });
-for (const id of ["metric", "axis", "bands", "marks", "means", "models"]) byId(id).addEventListener("input", draw);
-for (const id of ["matrix-of", "matrix-against"]) byId(id).addEventListener("input", matrix);
-byId("pair").addEventListener("input", () => showPair(byId("pair").value));
-dark.addEventListener("change", draw);
-byId("means-label").hidden = !data.means.length;
-byId("examples").hidden = !data.changes.length;
-byId("pair-label").hidden = !data.flips.length;
-byId("pair-words").textContent = START;
-axesKnown();
-matrix();
-draw();
+
+if (tasks.length) start();
