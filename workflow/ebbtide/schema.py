@@ -344,4 +344,4 @@ def _excerpt(value: Any) -> str:
 
 
 def _on_one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text.replace('in "<unicode string>", ', "at ").split())

@@ -1,6 +1,7 @@
 """The command line, as a user without a workflow meets it."""
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
@@ -354,3 +355,52 @@ def test_other_shells_know_the_verbs(shell: str, capsys: pytest.CaptureFixture[s
     assert cli.main(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert all(verb in script for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["status", "nosuch.yaml"], "nosuch.yaml does not exist; name the YAML file of the study."),
+        (
+            ["explain", "studies/mini.yaml"],
+            "studies/mini.yaml does not exist; did you mean studies/mine.yaml?",
+        ),
+        (["status", "directory"], "directory cannot be read: it is a directory, not a regular file."),
+        (["status", "empty.yaml"], "empty.yaml is empty; expected keys and values."),
+        (["status", "broken.yaml"], "at line 2, column 1."),
+        (["verify", "directory"], "verify: directory has no cell; expected a cell store "),
+        (["unbundle", "empty.yaml", "--to", "x"], "expected a file of `snakemake bundle`."),
+    ],
+    ids=itertools.count(),
+)
+def test_odd_arguments_are_one_sentence(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for directory in ("directory", "studies"):
+        Path(directory).mkdir()
+    for name, text in (("empty.yaml", ""), ("broken.yaml", "a: [1\n"), ("studies/mine.yaml", "study: s")):
+        Path(name).write_text(text)
+    assert cli.main(arguments) == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert sentence in said and "<unicode" not in said
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_an_encoding_without_a_character_and_a_closed_output_are_no_errors(closed: bool) -> None:
+    code = (
+        "import sys; from types import SimpleNamespace as Some; from ebbtide import cli\n"
+        "options = Some(verb=lambda _: print('2 \\xd7 3 \\u2192 \\udcff'))\n"
+        "cli.parser_of = lambda *_: Some(parse_args=lambda _: options)\n"
+        "sys.exit(cli.main(['status']))"
+    )
+    command = [sys.executable, "-c", code]
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command] if closed else command
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if closed else "2 \\xd7 3 \\u2192 \\udcff\n")

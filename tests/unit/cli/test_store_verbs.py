@@ -308,7 +308,7 @@ def test_gc_stops_at_a_study_that_cannot_be_loaded(capsys: pytest.CaptureFixture
     Path("broken.yaml").write_text("study: broken\nmodles: []\n")
     for file, sentence in (
         ("broken.yaml", "modles: unknown key"),
-        ("none.yaml", "none.yaml does not exist."),
+        ("none.yaml", "none.yaml does not exist"),
     ):
         assert run("gc", "cells", "half.yaml", file, "--delete") == 2
         assert sentence in capsys.readouterr().err

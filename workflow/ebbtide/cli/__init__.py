@@ -8,11 +8,13 @@ large study starts thousands of jobs, of which most only copy a file.
 """
 
 import argparse
+import io
 import os
 import select
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ebbtide import __version__
@@ -75,8 +77,17 @@ def main(arguments: list[str] | None = None, *, prog: str = NAME) -> int:
     options = parser_of(prog, verb).parse_args(arguments or [verb])
     if not getattr(options, "network", False):
         os.environ["HF_HUB_OFFLINE"] = "1"
+    _print_any_text()
     with lenient_stderr():
         return _status_of(options)
+
+
+def _print_any_text() -> None:
+    """Let stdout take every text: escape what its encoding lacks, and ignore all if it is closed."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (open until Python ends)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _status_of(options: argparse.Namespace) -> int:

@@ -56,6 +56,11 @@ def _verify(options: argparse.Namespace) -> None:
                 "study."
             )
         result = verify_store(options.what[0])
+        if not result.checked:
+            raise ConfigError(
+                f"verify: {options.what[0]} has no cell; expected a cell store (scoring.store of a study), "
+                "or the YAML file of a study."
+            )
     else:
         study = read_study(*options.what)
         result = verify_study(study)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -268,9 +269,18 @@ def read_study(*files: str | Path, results: str | None = None, uses_results: boo
     See `load_study` for `results` and `uses_results`.
     """
     config: dict[str, Any] = {}
-    for file in files:
+    for file in map(Path, files):
+        if not file.exists():
+            raise ConfigError(f"{file} does not exist; {_instead_of(file)}")
         config = _merged(config, read_yaml(file))
     return load_study(config, files, results, uses_results=uses_results)
+
+
+def _instead_of(file: Path) -> str:
+    """The file with the most similar name, beside `file` or in studies/; or what is expected."""
+    known = {path.stem: path for folder in (Path("studies"), file.parent) for path in folder.glob("*.yaml")}
+    close = get_close_matches(file.stem, known, n=1)
+    return f"did you mean {known[close[0]]}?" if close else "name the YAML file of the study."
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

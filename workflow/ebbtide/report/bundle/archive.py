@@ -95,7 +95,9 @@ def unpack(bundle: str | Path, to: str | Path) -> int:
             (part / CHECKSUMS).write_bytes(archive.read(CHECKSUMS))
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise SourceError(f"{bundle} cannot be unpacked ({error}).") from error
+        raise SourceError(
+            f"{bundle} cannot be unpacked ({error}); expected a file of `snakemake bundle`."
+        ) from error
     except SourceError:
         shutil.rmtree(part, ignore_errors=True)
         raise
