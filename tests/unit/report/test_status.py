@@ -50,11 +50,13 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     return write_study([1, 2, 3])
 
 
-def make(study: Study, step: int, task: str, *, published: bool = True, identity: Any = None) -> Path:
+def make(
+    study: Study, step: int, task: str, *, published: bool = True, identity: Any = None, **record: Any
+) -> Path:
     """Write a cell to the results or the store; a token takes 1 ms."""
     checkpoint = study.checkpoint("m", f"step{step}")
     identity = identity or study.identity(checkpoint, task)
-    counters = {"unique_tokens": TOKENS[task], "seconds": TOKENS[task] / 1000}
+    counters = {"unique_tokens": TOKENS[task], "seconds": TOKENS[task] / 1000, **record}
     footer = {"requests": 4, "requests_sha256": "0", "parameters_total": 3, "parameters_non_embedding": 2}
     path = Path(cell_path(checkpoint, task)) if published else store.path_of("cells", identity)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,30 @@ def test_a_study_without_cells_says_what_to_run(study: Study, capsys: pytest.Cap
     assert shown[-1] == "To make what is missing, run: snakemake --cores all --configfile s.yaml"
     assert "Summary: missing, results/s/summary.txt does not exist." in shown
     assert "Report page: missing, results/s/report/index.html does not exist." in shown
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"gpus": 2}, " That is 0.00444 GPU-hours, 40.00 EUR."),  # 2 × 8 s
+        ({"gpus": 0}, ""),
+        ({}, ""),  # a cell of an earlier version
+    ],
+)
+def test_a_price_is_said_where_gpus_scored(
+    record: dict,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = write_study([1, 2, 3], cost={"gpu_hour": 9000, "currency": "EUR"})
+    for task in TOKENS:
+        make(study, 1, task, **record)
+    [line] = [line for line in asked(capsys) if line.startswith("Cost: ")]
+    end = "about 8 s of one job after loading weights, by the recorded rates of cells that are done."
+    assert line == f"Cost: 8,000 tokens, {end}{words}"
 
 
 def test_missing_cells_with_reasons_and_costs(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

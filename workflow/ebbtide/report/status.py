@@ -3,6 +3,7 @@
 Everything is read from files, without Snakemake and without its lock, so that it can be asked during a run.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -58,6 +59,7 @@ class Cost:
 
     tokens: int | None = None
     seconds: float | None = None
+    gpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,11 @@ def _costs(models: Mapping[str, ModelStatus]) -> dict[str, Cost]:
     """The cost of the missing cells of each model that lacks some, by the footers of cells that are done."""
 
     @cache
-    def counters(path: Path) -> tuple[int, float] | None:
+    def counters(path: Path) -> tuple[int, float, float] | None:
         try:
             footer = read_footer(path, CELL)
-            return int(footer["unique_tokens"]), float(footer["seconds"])
+            seconds = float(footer["seconds"])
+            return int(footer["unique_tokens"]), seconds, seconds * footer.get("gpus", math.nan)
         except (CellError, KeyError):  # removed meanwhile, or imported
             return None
 
@@ -154,8 +157,10 @@ def _costs(models: Mapping[str, ModelStatus]) -> dict[str, Cost]:
         step = max(1, len(model.sample) // SAMPLE)
         sample = [found for found in map(counters, model.sample[::step]) if found]
         unique = sum(found[0] for found in sample)
-        rate = sum(found[1] for found in sample) / unique if unique else None
-        costs[name] = Cost(tokens, None if rate is None or tokens is None else rate * tokens)
+        if tokens is None or not unique:
+            costs[name] = Cost(tokens)
+        else:
+            costs[name] = Cost(tokens, *(sum(found[i] for found in sample) / unique * tokens for i in (1, 2)))
     return costs
 
 
@@ -244,7 +249,7 @@ def _cost(status: StudyStatus) -> Iterator[str]:
         tokens, seconds = sum(c.tokens or 0 for c in known), sum(c.seconds or 0.0 for c in known)
         yield (
             f"Cost: {tokens:,} tokens, about {duration(seconds)} of one job after loading weights, by the "
-            "recorded rates of cells that are done."
+            f"recorded rates of cells that are done.{_price(status.study, known)}"
         )
     if unknown := [name for name, cost in costs.items() if cost.tokens is None]:
         yield f"Unknown tokens: {listed(unknown)}: no cell of some task is done with the same tokenizer."
@@ -256,6 +261,15 @@ def _cost(status: StudyStatus) -> Iterator[str]:
         size = sum(checkpoint.size_bytes for checkpoint in absent) / 1e9
         gigabytes = f", {size:,.1f} GB" if size >= 0.05 else ""
         yield f"Weights not on disk: {counted(absent, 'checkpoint')}{gigabytes}."
+
+
+def _price(study: Study, costs: Sequence[Cost]) -> str:
+    """GPU-hours and price of the missing cells as a sentence, if the study has a price and GPUs scored."""
+    price = study.config.get("cost")
+    hours = sum(cost.gpu_seconds or 0.0 for cost in costs) / 3600
+    if not price or not hours > 0:  # NaN: old cells do not tell their GPUs
+        return ""
+    return f" That is {hours:,.3g} GPU-hours, {hours * price['gpu_hour']:,.2f} {price['currency']}."
 
 
 def _unlocked(study: Study) -> Iterator[str]:
