@@ -14,12 +14,13 @@ from ebbtide.figures.theme import drawn
 from ebbtide.schema import read_yaml
 from ebbtide.sources import Source
 from ebbtide.statistics.compute_trends.academia import collapsed, shares
-from ebbtide.statistics.compute_trends.growth import growth
-from ebbtide.statistics.compute_trends.models import COLUMNS, READ, read_models, used
+from ebbtide.statistics.compute_trends.growth import MONTHS, growth
+from ebbtide.statistics.compute_trends.models import READ, read_models, used
 from ebbtide.statistics.compute_trends.notices import notices
 from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
 from ebbtide.statistics.compute_trends.timeline import timeline
 from ebbtide.study.load import read_study
+from simulate_compute_trends import DOUBLING, covers, made_up
 from workspace import ROOT
 
 STUDY = ROOT / "studies/predictability_compute.yaml"
@@ -143,33 +144,16 @@ def test_notices_count_what_is_left_out(models: pd.DataFrame, settings: dict[str
     assert unsure.count == 255 - 69
 
 
-def simulated(rng: np.random.Generator, n: int, slope: float) -> pd.DataFrame:
-    """Models over ten years whose compute grows by `slope` decades a year; their spread grows threefold."""
-    days = np.sort(rng.integers(0, 3652, n))
-    spread = 0.7 + 1.4 * days / 3652
-    decades = 16 + slope * days / 365.25 + spread * rng.standard_normal(n)
-    dates = pd.Timestamp("2012-01-01") + pd.to_timedelta(days, unit="D")
-    rows = pd.DataFrame({"date": dates.strftime("%Y-%m-%d"), "flops": 10**decades})
-    return rows.assign(sector="Industry", categories="Industry", model="m", reason="").reindex(
-        columns=list(COLUMNS), fill_value=""
-    )
-
-
 @pytest.mark.parametrize("n", [12, 100])
 def test_the_interval_of_the_doubling_time_covers_it(n: int) -> None:
     rng = np.random.default_rng(n)
-    months = 6.0
-    slope = 12 * np.log10(2) / months
-    rows = [growth(simulated(rng, n, slope)).iloc[0] for _ in range(400)]
-    low = np.array([row["doubling_months_low"] for row in rows], dtype=float)
-    high = np.array([row["doubling_months_high"] for row in rows], dtype=float)
-    covered = np.mean((low <= months) & (months <= np.where(np.isnan(high), np.inf, high)))
+    covered = np.mean([covers(made_up(rng, n, MONTHS / DOUBLING)) for _ in range(400)])
     assert covered == pytest.approx(0.95, abs=0.033)  # three standard errors
 
 
 def test_without_growth_a_doubling_time_has_an_end_as_often_as_stated() -> None:
     rng = np.random.default_rng(1)
-    ends = [growth(simulated(rng, 30, 0.0)).iloc[0]["doubling_months_high"] for _ in range(400)]
+    ends = [growth(made_up(rng, 30, 0.0)).iloc[0]["doubling_months_high"] for _ in range(400)]
     assert np.mean(pd.notna(ends)) == pytest.approx(0.025, abs=0.024)
 
 
