@@ -45,12 +45,14 @@ PAPER_CONFIG = {
 
 
 localrules:
-    paper_values,
-    paper,
     bundle,
 
 
 if STUDY.has_metrics():
+
+    localrules:
+        paper_values,
+        paper,
 
     rule paper_values:
         """Write every number of the paper, from the tables."""

@@ -222,7 +222,8 @@ def test_a_study_without_models_has_its_section_and_no_empty_controls(tmp_path: 
         )
         assert page.locator("#answer li").inner_text().startswith(sentence)
         assert page.locator("#compute_trends .result").count() == 2
-        assert not page.locator("#curves, #changes, #examples, select").count()
+        assert not page.locator("#curves, #changes, #examples, #t-outcomes, select").count()
+        assert page.locator("#files p").inner_text() == "In results/mine: Empty tables: outcomes.tsv."
         page.eval_on_selector_all("details", "all => all.forEach((of) => { of.open = true; })")
         page.fill("input.filter[data-table=t-academia]", "nowhere")
         assert not page.locator("#t-academia tbody tr:visible").count()

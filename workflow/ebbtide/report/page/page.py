@@ -184,7 +184,8 @@ def _not_shown(sections: Sequence[Section], page: Page) -> str:
         "Figures": [f"figures/{name}.pdf" for name in page.figures if name not in drawn],
     }
     parts = [f"{kind}: {', '.join(names)}." for kind, names in kinds.items() if names]
-    return " ".join([f"In results/{page.study}: metrics.parquet, with all values.", *parts])
+    values = ["metrics.parquet, with all values."] if len(page.metrics) else []
+    return f"In results/{page.study}: {' '.join([*values, *parts])}"
 
 
 def _caption(name: str, captions: Mapping[str, str]) -> str:
