@@ -363,6 +363,9 @@ def test_sizes_are_ordered_and_seeds_and_averages_have_the_colour_of_their_recip
     assert ordered["dark"][2] == VIRIDIS[-1]
     assert ordered["light"][3] == ordered["light"][2]
     assert ordered["dash"][3] != ordered["dash"][2]
+    two_mixtures = line_styles(sizes | {"a2": 10, "b2": 100, "c2": 1000}, None, {})
+    assert two_mixtures["light"][:3] == two_mixtures["light"][3:] == ordered["light"][:3]
+    assert all(a != b for a, b in zip(two_mixtures["dash"][:3], two_mixtures["dash"][3:], strict=True))
     of_seeds = line_styles({"small": 10, "large": 10, "other": 10}, seeds(), {})
     assert of_seeds["names"] == ["small", "large", "other", "12K"]
     small, large, other, mean = of_seeds["light"]

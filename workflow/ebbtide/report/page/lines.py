@@ -17,6 +17,7 @@ COLOURS = {
 ORDERED = {"light": (0.0, 0.58), "dark": (0.4, 1.0)}
 VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
 DASHES = ([1, 0], [7, 3], [2, 2], [10, 3, 2, 3], [5, 2, 1, 2, 1, 2], [14, 4])
+FEWEST_ORDERED = 3  # sizes; the order of two says little
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-right")  # ▼ is an alarm
 
 
@@ -25,9 +26,9 @@ def line_styles(
 ) -> dict[str, Any]:
     """Return `names`, and for each of these names a colour per mode, a dash and a shape.
 
-    Runs of one recipe, and averages of a model's checkpoints, have one colour: dashes and shapes tell them
-    apart. Colours are ordered if every group has a size of its own. The names of recipes with several runs,
-    whose means are drawn, come last.
+    Runs of one recipe, and averages of a model's checkpoints, have one colour. Of three sizes or more, each
+    has a colour, in their order; else each recipe has one. Dashes and shapes tell lines of one colour apart.
+    The names of recipes with several runs, whose means are drawn, come last.
 
     Parameters
     ----------
@@ -42,21 +43,33 @@ def line_styles(
     group = {model: recipe.get(of := averaged.get(model, model), of) for model in models}
     groups = list(dict.fromkeys(group.values()))
     sizes = [max(size for model, size in models.items() if group[model] == name) for name in groups]
-    ordered = len(set(sizes)) == len(sizes) and min(sizes, default=0) > 0
+    distinct = sorted(set(sizes))
+    ordered = len(distinct) >= FEWEST_ORDERED and distinct[0] > 0
     names = [*models, *dict.fromkeys(recipe.values())]
     at = [groups.index(group.get(name, name)) for name in names]
-    members: dict[int, int] = {}  # of each group so far
-    dashes, shapes = [], []
+    count = len(distinct) if ordered else len(COLOURS["light"])
+    colour_of = [distinct.index(size) if ordered else i % count for i, size in enumerate(sizes)]
+    lines: dict[int, int] = {}  # of each colour so far
+    first: dict[int, int] = {}  # of each group; a mean looks as its first run
+    members = []
     for name, of_group in zip(names, at, strict=True):
-        member = members.get(of_group, 0) if name in group else 0
-        members[of_group] = member + 1
-        repeated = 0 if ordered else of_group // len(COLOURS["light"])
-        dashes.append(DASHES[(member + repeated) % len(DASHES)])
-        shapes.append(SHAPES[(of_group + member) % len(SHAPES)])
-    found: dict[str, Any] = {"names": names, "dash": dashes, "shape": shapes}
+        if name in group:
+            members.append(lines.get(colour_of[of_group], 0))
+            lines[colour_of[of_group]] = members[-1] + 1
+            first.setdefault(of_group, members[-1])
+        else:
+            members.append(first[of_group])
+    found: dict[str, Any] = {
+        "names": names,
+        "dash": [DASHES[member % len(DASHES)] for member in members],
+        "shape": [
+            SHAPES[(colour_of[of_group] + member) % len(SHAPES)]
+            for of_group, member in zip(at, members, strict=True)
+        ],
+    }
     for mode, colours in COLOURS.items():
-        chosen = _ordered(len(groups), *ORDERED[mode]) if ordered else colours
-        found[mode] = [chosen[of_group % len(chosen)] for of_group in at]
+        chosen = _ordered(count, *ORDERED[mode]) if ordered else colours
+        found[mode] = [chosen[colour_of[of_group]] for of_group in at]
     return found
 
 
