@@ -269,7 +269,7 @@ def test_a_comparison_of_runs_is_the_first_answer() -> None:
     said = ["b leads on 1 of 2 tasks at 70M; …", "b leads on 2 of 2 tasks over all sizes; …"]
     first, more, *_ = answer(found, None, pd.DataFrame({"sentence": said}))
     assert first == said[1]
-    assert more == "1 more sentence about single sizes below."
+    assert more == "Section Runs compared has 1 more sentence, about single sizes."
 
 
 def test_a_curve_that_peaked_is_not_one_that_got_worse() -> None:

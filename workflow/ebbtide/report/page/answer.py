@@ -59,7 +59,8 @@ def _runs(runs: pd.DataFrame | None) -> list[str]:
     over_all = runs[runs["sentence"].str.contains("over all sizes", regex=False)]
     kept = (over_all if len(over_all) else runs)["sentence"].head(MOST_RUNS)
     more = len(runs) - len(kept)
-    return [*kept, *([f"{counted(more, 'more sentence')} about single sizes below."] if more else [])]
+    rest = f"Section Runs compared has {counted(more, 'more sentence')}, about single sizes."
+    return [*kept, *([rest] if more else [])]
 
 
 def _not_judged(alone: pd.DataFrame) -> list[str]:
