@@ -54,6 +54,16 @@ def lock(workspace: Workspace, *arguments: str, check: bool = True) -> str:
     return workspace.snakemake("--cores", "1", "lock", *arguments, check=check).stdout
 
 
+def short_grace(workspace: Workspace) -> None:
+    """Let weights go a second after a cell has failed.
+
+    They wait for tasks as briefly, so these are frozen before.
+    """
+    tasks = [Path(task).stem for task in workspace.read_yaml("config.yaml")["tasks"]]
+    workspace.run(*(f"resources/tasks/{task}.parquet" for task in tasks))
+    workspace.env["EBBTIDE_GRACE"] = "1"
+
+
 def fetched(workspace: Workspace) -> list[str]:
     """The checkpoints whose fetched weights are on disk."""
     return sorted(p.parent.name for p in (workspace.path / "resources/checkpoints").glob("*/*/hub-*"))

@@ -79,7 +79,7 @@ def test_a_parent_that_cannot_be_fetched_and_a_killed_run(tmp_path: Path, hub: F
     suite.lock(workspace)
     content = f"/content/{repo.file('step1', 'model.safetensors').sha256}/"
     hub.corrupt(content, times=2)  # a fetch tries twice
-    workspace.env["EBBTIDE_GRACE"] = "1"
+    suite.short_grace(workspace)
     done = workspace.snakemake("--cores", "2", "--keep-going", "metrics", check=False)
     assert done.returncode != 0
     log = next(workspace.path.glob("logs/fetch_checkpoint/tiny-1m/step1-*.log")).read_text()

@@ -110,7 +110,7 @@ def test_a_failing_checkpoint_makes_room_for_others(tmp_path: Path, hub: FakeHub
     weights = {"keep": "none", "disk_gb": 1.2 * size / 1e9, "parallel_downloads": 1}
     workspace = suite.study(tmp_path / "study", hub, weights=weights)
     suite.lock(workspace)
-    workspace.env["EBBTIDE_GRACE"] = "1"
+    suite.short_grace(workspace)
     done = workspace.snakemake("--cores", "2", "--keep-going", "metrics", check=False)
     assert done.returncode != 0
     assert sorted({p.parent.name for p in workspace.cells()}) == ["step0", "step16", "step32", "step8"]
