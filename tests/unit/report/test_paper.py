@@ -163,3 +163,10 @@ def test_templates_without_a_directory_of_their_own_are_refused(
         Path(f"mine/{number}.typ").touch()
     with pytest.raises(ConfigError, match=f"has {MOST_FILES + 1} files; allowed: {MOST_FILES}"):
         template_files("mine/0.typ", "config.yaml: paper.template")
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x7f", "\x85", "\ud83d"])
+def test_keys_of_macros_have_no_characters_that_a_tex_file_may_not_contain(character: str) -> None:
+    macros = as_macros({"tasks": {f"a{character}b": 1}})
+    assert r"\csname ebbtide@tasks.a-b\endcsname" in macros
+    macros.encode()

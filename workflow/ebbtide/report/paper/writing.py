@@ -97,8 +97,8 @@ def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Va
 
 
 def _tex_key(key: str) -> str:
-    """A key without the characters that have a meaning for TeX in a name."""
-    return re.sub(r"[\\{}%#~^&$\s]", "-", key)
+    """A key without the characters that have a meaning for TeX in a name, or that no TeX file may contain."""
+    return re.sub(r"[\\{}%#~^&$\s\x00-\x1f\x7f-\x9f\ud800-\udfff]", "-", key)
 
 
 def _tex(value: Value) -> str:
