@@ -39,6 +39,7 @@ for stage, figures in OUTPUTS.figures_by_stage().items():
             runs=RUNS,
             scaling_laws=SCALING_LAWS,
             share_y=STUDY.config["figures"]["share_y"],
+            curves_width=STUDY.config["figures"]["curves_width"],
             dropped=STUDY.dropped(),
             code=CODE.script("plot"),
         script:

@@ -3,14 +3,16 @@
 import warnings
 from collections.abc import Callable, Iterator
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import plotnine as p9
 import pytest
 from matplotlib.font_manager import findfont
+from matplotlib.text import Text
 
 from drawn_texts import drawn_texts, unreadable
 from ebbtide.figures import plot_curves, theme_paper
-from ebbtide.figures.theme import FONT, text_cm, wrapped
+from ebbtide.figures.theme import FONT, drawn, text_cm, wrapped
 from ebbtide.figures.training_axis import token_ticks
 from ebbtide.figures.trends import _ticks as trend_ticks
 from figure_tables import LONG, SHAPES, figures_of, figures_of_laws
@@ -43,6 +45,17 @@ def test_sixteen_models_and_twelve_tasks_with_long_names_fit(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(figures_of(SHAPES["many"]).keys() - MANY.keys()))
 def test_every_checkpoint_of_sixteen_models_fits(name: str) -> None:
     assert unreadable(figures_of(SHAPES["many"])[name]()) == []
+
+
+@pytest.mark.parametrize("shape", ["one", "mixed", "many"])
+def test_curves_can_be_read_in_one_column(shape: str) -> None:
+    plot = plot_curves(SHAPES[shape].grid(), one_column=True)
+    assert unreadable(plot) == []
+    with drawn(plot) as figure:
+        sizes = [t.get_fontsize() for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+        assert figure.get_figwidth() * 2.54 == pytest.approx(8.5)
+    plt.close(figure)
+    assert min(sizes) >= 6
 
 
 def legend_of(count: int) -> Callable[[], p9.ggplot]:

@@ -8,7 +8,7 @@ import plotnine as p9
 import pytest
 
 from ebbtide.figures import theme
-from ebbtide.report.draw import draw_figures
+from ebbtide.report.draw import Figures, draw_figures
 from ebbtide.statistics.alarms.alarms import COLUMNS as ALARMS
 from ebbtide.statistics.forgetting.forgetting import CURVES
 from ebbtide.statistics.regression import regress, robustness
@@ -56,6 +56,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, p9.ggplo
             "alpha": 0.05,
             "scaling_laws": {},
             "share_y": False,
+            "curves_width": "page",
             "dropped": [],
         },
         [str(tmp_path / f"{name}.png") for name in names],
@@ -93,3 +94,13 @@ def test_a_study_of_imported_losses_has_its_curves(drawn: dict[str, p9.ggplot]) 
         assert drawn[name].data["value"].tolist() == [3.0, 2.5, 2.0]
     assert drawn["heat"].data["difference"].tolist() == [0.0, -0.5, -1.0]
     assert regress(losses())["note"].unique().tolist() == [ONE_SIZE]
+
+
+@pytest.mark.parametrize(("width", "cm"), [("column", 8.5), ("page", 11.0)])
+def test_curves_have_the_width_that_the_study_sets(tmp_path: Path, width: str, cm: float) -> None:
+    write_parquet(losses(), tmp_path / "metrics.parquet", METRICS)
+    regression = {"metric": None, "metrics": {}, "parameters": "non_embedding", "alpha": 0.05}
+    settings = {"titles": {}, "regression": regression, "share_y": False, "dropped": []}
+    tables = {"metrics": str(tmp_path / "metrics.parquet")}
+    plot = Figures(tables, settings | {"curves_width": width}).curves()
+    assert plot.theme.getp("figure_size")[0] * theme.CM_PER_INCH == pytest.approx(cm)

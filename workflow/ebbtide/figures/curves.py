@@ -19,7 +19,7 @@ from ebbtide.figures.frame import (
     shared_label,
 )
 from ebbtide.figures.recipes import NOTE, with_recipes
-from ebbtide.figures.theme import GREY, PAGE_CM, footnote, palette, shapes, theme_paper
+from ebbtide.figures.theme import COLUMN_CM, GREY, PAGE_CM, footnote, palette, shapes, theme_paper, wrapped
 from ebbtide.figures.training_axis import on_training_axis
 
 Z = NormalDist().inv_cdf(0.975)  # standard errors of a normal interval with a coverage of 95 %
@@ -34,6 +34,7 @@ def plot_curves(
     dropped: pd.DataFrame | None = None,
     seeds: pd.DataFrame | None = None,
     share_y: bool = False,
+    one_column: bool = False,
 ) -> p9.ggplot:
     """Draw metrics along training, a line per model and a panel per task.
 
@@ -60,6 +61,9 @@ def plot_curves(
     share_y
         Whether panels of one metric share their y axis. Otherwise, each panel shows the range of its own
         values, so that small changes are visible beside large ones.
+    one_column
+        Whether the figure is as wide as one column of a journal, with at most two panels side by side,
+        instead of a page. Texts have the same size in points.
 
     Raises
     ------
@@ -90,8 +94,7 @@ def plot_curves(
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
     several = rows["metric"].nunique() > 1
     excluded = _excluded(dropped, rows, "metric" if share_y else "task")
-    columns = panel_columns(len(tasks), 3)
-    width = PAGE_CM if columns > 1 else 11.0
+    columns, width, panel_height = _layout(len(tasks), one_column)
     panel_cm = panel_width(columns, width, own=several or not share_y)
     strips = panel_titles(rows, titles, panel_cm)
     keys = key_columns(list(sizes), width)
@@ -129,7 +132,8 @@ def plot_curves(
     if not excluded.empty:
         layers.append(p9.geom_point(p9.aes(y="bottom"), excluded, shape="x", size=1.5, show_legend=False))
     note, note_cm = footnote(" ".join(filter(None, (NOTE if len(runs) else "", axis.left_out))), width)
-    height = _height(len(tasks), columns, -(-len(sizes) // keys), lines_of(strips)) + note_cm
+    x_title = wrapped(axis.title, width - 1.5)
+    height = _height(len(tasks), columns, panel_height, -(-len(sizes) // keys), lines_of(strips)) + note_cm
     return (
         p9.ggplot(rows, p9.aes("x", "value", color="size", fill="size", shape="size", group="size"))
         + layers
@@ -143,7 +147,7 @@ def plot_curves(
         + p9.scale_color_manual(palette(len(sizes)), name=key_title, guide=key)
         + p9.scale_fill_manual(palette(len(sizes)), name=key_title, guide=key)
         + p9.scale_shape_manual(shapes(len(sizes)), name=key_title, guide=key)
-        + p9.labs(x=axis.title, y=shared_label(rows))
+        + p9.labs(x=x_title, y=wrapped(shared_label(rows), height - 2.5))
         + theme_paper(width, height)
         + note
     )
@@ -230,7 +234,14 @@ def _spread(line: pd.DataFrame, logarithmic: bool) -> pd.DataFrame:
     return line.iloc[np.unique(np.abs(x[:, None] - wanted).argmin(axis=0))]  # (rows, wanted)
 
 
-def _height(tasks: int, columns: int, key_rows: int, strip: int) -> float:
+def _layout(tasks: int, one_column: bool) -> tuple[int, float, float]:
+    """Panels side by side, and the width of the figure and the height of a panel in cm."""
+    columns = panel_columns(tasks, 2 if one_column else 3)
+    if one_column:
+        return columns, COLUMN_CM, 3.4
+    return columns, PAGE_CM if columns > 1 else 11.0, {1: 6.5, 2: 5.5}.get(columns, 4.2)
+
+
+def _height(tasks: int, columns: int, panel: float, key_rows: int, strip: int) -> float:
     """Height in cm: panels with their titles, the x axis, the legend."""
-    panel = {1: 6.5, 2: 5.5}.get(columns, 4.2)
     return -(-tasks // columns) * (panel + 0.2 + 0.3 * strip) + 1.0 + 0.6 + 0.45 * key_rows

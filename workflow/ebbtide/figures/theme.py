@@ -22,6 +22,7 @@ FONT = "DejaVu Sans"  # ships with matplotlib, so figures are the same on every 
 POINTS = 7.0  # size of most text: readable when printed at the width drawn
 DPI = 300
 PAGE_CM = 17.0  # text width of an A4 page
+COLUMN_CM = 8.5  # one of two columns of a journal
 CM_PER_INCH = 2.54
 CM_PER_POINT = CM_PER_INCH / 72
 GREY = "#5a5a5a"

@@ -44,8 +44,8 @@ def draw_figures(
     tables
         Name → file of the tables that the study has.
     settings
-        `titles`, `regression`, `alpha`, `runs`, `scaling_laws`, `share_y`, `dropped`: see
-        `rules/figures.smk`.
+        `titles`, `regression`, `alpha`, `runs`, `scaling_laws`, `share_y`, `curves_width`,
+        `dropped`: see `rules/figures.smk`.
     outputs
         Files; those of a figure are named after it.
     """
@@ -80,7 +80,14 @@ class Figures:
         if "seed_curves" in self._tables:  # only studies with examples have it
             table = self._tsv("seed_curves")
             seeds = ability_rows(table[table["tokens"].notna()], self._abilities)  # others have no curve
-        return plot_curves(rows, dropped=dropped, seeds=seeds, share_y=self._settings["share_y"], **options)
+        return plot_curves(
+            rows,
+            dropped=dropped,
+            seeds=seeds,
+            share_y=self._settings["share_y"],
+            one_column=self._settings["curves_width"] == "column",
+            **options,
+        )
 
     def paper(self) -> p9.ggplot:
         """Metrics along training in the form of the paper."""
