@@ -170,3 +170,9 @@ def test_keys_of_macros_have_no_characters_that_a_tex_file_may_not_contain(chara
     macros = as_macros({"tasks": {f"a{character}b": 1}})
     assert r"\csname ebbtide@tasks.a-b\endcsname" in macros
     macros.encode()
+
+
+def test_no_macro_replaces_another_whose_key_differs_in_odd_characters() -> None:
+    macros = as_macros({"tasks": {"a b": 1, "a#b": 2}})
+    assert r"ebbtide@tasks.a-b\endcsname{\ensuremath{1}}" in macros
+    assert r"ebbtide@tasks.a-b-2\endcsname{\ensuremath{2}}" in macros

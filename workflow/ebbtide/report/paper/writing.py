@@ -26,11 +26,15 @@ def as_toml(values: Mapping[str, Any]) -> str:
 def as_macros(values: Mapping[str, Any]) -> str:
     """Return single values as LaTeX macros, for `\\ebbtide{KEY}`; a key is the path in the TOML.
 
-    Lists are left out: their rows are those of tables.
+    Characters that TeX does not allow in a key become `-`; of keys that are then equal, the second ends in
+    `-2`. Lists are left out: their rows are those of tables.
     """
-    lines = [
-        rf"\expandafter\def\csname ebbtide@{key}\endcsname{{{_tex(value)}}}" for key, value in _leaves(values)
-    ]
+    seen: dict[str, int] = {}
+    lines = []
+    for key, value in _leaves(values):
+        seen[key] = seen.get(key, 0) + 1
+        name = key if seen[key] == 1 else f"{key}-{seen[key]}"
+        lines.append(rf"\expandafter\def\csname ebbtide@{name}\endcsname{{{_tex(value)}}}")
     return _TEX_HEADER + "\n".join(lines) + "\n\\makeatother\n"
 
 
