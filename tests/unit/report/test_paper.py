@@ -1,5 +1,6 @@
 """The paper: values equal tables, hostile texts stay texts, equal inputs make equal bytes."""
 
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -176,3 +177,9 @@ def test_no_macro_replaces_another_whose_key_differs_in_odd_characters() -> None
     macros = as_macros({"tasks": {"a b": 1, "a#b": 2}})
     assert r"ebbtide@tasks.a-b\endcsname{\ensuremath{1}}" in macros
     assert r"ebbtide@tasks.a-b-2\endcsname{\ensuremath{2}}" in macros
+
+
+def test_no_semicolon_of_a_sentence_ends_code() -> None:
+    """After code, Typst takes a semicolon for its end and prints none."""
+    for file in TEMPLATE.parent.glob("*.typ"):
+        assert not re.findall(r"(?:#[\w.-]+|\));|\];", file.read_text(encoding="utf-8")), file
