@@ -1,6 +1,8 @@
 """Bundles: equal contents make equal bytes, every file is checked, and nothing is unpacked outside."""
 
+import hashlib
 import json
+import stat
 import zipfile
 from pathlib import Path
 
@@ -89,6 +91,92 @@ def test_damage_is_refused_and_leaves_nothing(
     with pytest.raises(SourceError, match=message):
         unpack("bad.zip", "new")
     assert {path for path in Path.cwd().rglob("*")} == before
+
+
+def as_listed(source: str, target: str, added: dict[str, bytes], links: tuple[str, ...] = ()) -> None:
+    """Add files with their checksums, as someone who made a bundle to do harm; some of them are links."""
+    with zipfile.ZipFile(source) as old:
+        contents = {name: old.read(name) for name in old.namelist() if name != CHECKSUMS} | added
+    lines = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
+    with zipfile.ZipFile(target, "w") as new:
+        for name, content in {**contents, CHECKSUMS: "".join(lines).encode()}.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = ((stat.S_IFLNK if name in links else stat.S_IFREG) | 0o644) << 16
+            new.writestr(info, content)
+
+
+@pytest.mark.parametrize(
+    ("added", "links", "message"),
+    [
+        ({"../outside": b""}, (), "../outside would be outside of the directory"),
+        ({"results/../../outside": b""}, (), "results/../../outside would be outside of the directory"),
+        ({"/outside": b""}, (), "/outside would be outside of the directory"),
+        ({"C:\\outside": b""}, (), "would be outside of the directory"),
+        ({"link": b"/", "link/outside": b""}, ("link",), "'link' is a link, a directory, or no plain name"),
+        ({"link": b"../outside"}, ("link",), "'link' is a link, a directory, or no plain name"),
+        ({"folder/": b""}, (), "'folder/' is a link, a directory, or no plain name"),
+        ({"./study.yaml": b""}, (), "'./study.yaml' is a link, a directory, or no plain name"),
+        ({"": b""}, (), "'' is a link, a directory, or no plain name"),
+        ({"a": b"", "a/b": b""}, (), "cannot be unpacked ([Errno 17] File exists: "),
+    ],
+)
+def test_hostile_names_are_refused_although_their_checksums_are_right(
+    files: dict[str, str],
+    added: dict[str, bytes],
+    links: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    as_listed("one.zip", "good.zip", {"more": b""})
+    assert unpack("good.zip", "good") == 7  # what is refused below is not the way in which it was made
+    as_listed("one.zip", "bad.zip", added, links)
+    before = set(Path.cwd().rglob("*"))
+    assert main(["unbundle", "bad.zip", "--to", "new"]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert set(Path.cwd().rglob("*")) == before
+    assert unpack("one.zip", "new") == 6  # and nothing is in the way of the next
+
+
+def damaged(data: bytes, how: str) -> bytes:
+    found = bytearray(data)
+    header, entry = found.find(b"PK\x03\x04"), found.find(b"PK\x01\x02")
+    if how == "one byte of a cell":
+        found[found.find(bytes(range(256))) + 100] ^= 1
+    elif how == "encrypted":
+        found[header + 6] |= 1
+        found[entry + 8] |= 1
+    elif how == "unknown compression":
+        found[header + 8] = found[entry + 10] = 99
+    elif how.startswith("cut"):
+        del found[len(found) * int(how.split()[1]) // 100 :]
+    return bytes(found)
+
+
+@pytest.mark.parametrize(
+    "how", ["one byte of a cell", "encrypted", "unknown compression", "cut 0", "cut 50", "cut 99"]
+)
+def test_a_damaged_archive_is_one_sentence_and_leaves_nothing(
+    files: dict[str, str], how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    Path("bad.zip").write_bytes(damaged(Path("one.zip").read_bytes(), how))
+    before = set(Path.cwd().rglob("*"))
+    assert main(["unbundle", "bad.zip", "--to", "new"]) == 2
+    said = capsys.readouterr().err
+    assert "bad.zip cannot be unpacked (" in said and said.count("\n") == 1
+    assert ".part" not in said  # a directory that the user never named
+    assert set(Path.cwd().rglob("*")) == before
+
+
+def test_what_a_killed_run_left_is_replaced_and_never_written_through(files: dict[str, str]) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    Path("elsewhere").mkdir()
+    Path(".new.part").symlink_to("elsewhere")
+    assert unpack("one.zip", "new") == 6
+    assert not Path("new").is_symlink()
+    assert not list(Path("elsewhere").iterdir())
 
 
 def test_the_verb_refuses_what_it_cannot_use(

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -79,32 +81,42 @@ def unpack(bundle: str | Path, to: str | Path) -> int:
     Raises
     ------
     SourceError
-        The file is no bundle, a file in it is damaged, missing, not listed or would be outside of the
-        directory, or the directory has files. Nothing is left in the directory then.
+        The file is no bundle, a file in it is damaged, missing, not listed, no regular file, or would be
+        outside of the directory, or the directory has files. Nothing is left in the directory then.
     """
     target = Path(to)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise SourceError(f"--to: {target} is not an empty directory; choose another.")
     part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    _remove(part)
     try:
         with zipfile.ZipFile(bundle) as archive:
             expected = _checked_names(archive, bundle)
             for name in expected:
                 _extract(archive, name, part / name, expected[name], bundle)
             (part / CHECKSUMS).write_bytes(archive.read(CHECKSUMS))
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        shutil.rmtree(part, ignore_errors=True)
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: encrypted, or compressed by an unknown method; ValueError: nonsense in the directory
+        _remove(part)
+        reason = str(error).replace(f"{part}/", "") or type(error).__name__
         raise SourceError(
-            f"{bundle} cannot be unpacked ({error}); expected a file of `snakemake bundle`."
+            f"{bundle} cannot be unpacked ({reason}); expected a file of `snakemake bundle`."
         ) from error
     except SourceError:
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
         raise
     if target.exists():
         target.rmdir()
     part.replace(target)
     return len(expected) + 1
+
+
+def _remove(part: Path) -> None:
+    """Remove what a killed run left. A link is removed itself: nothing is written through it."""
+    if part.is_symlink() or part.is_file():
+        part.unlink()
+    elif part.exists():
+        shutil.rmtree(part)
 
 
 def _checked_names(archive: zipfile.ZipFile, bundle: str | Path) -> dict[str, str]:
@@ -119,6 +131,11 @@ def _checked_names(archive: zipfile.ZipFile, bundle: str | Path) -> dict[str, st
     ]
     if outside:
         raise SourceError(f"{bundle} is refused: {listed(outside)} would be outside of the directory.")
+    odd = [info.filename for info in archive.infolist() if not _is_plain(info)]
+    if odd:
+        raise SourceError(
+            f"{bundle} is refused: {listed(map(repr, odd))} is a link, a directory, or no plain name of a file."
+        )
     if len(names) != len(set(names)) or {*names} != {*expected, CHECKSUMS}:
         different = sorted({*names} ^ {*expected, CHECKSUMS})
         raise SourceError(
@@ -126,6 +143,13 @@ def _checked_names(archive: zipfile.ZipFile, bundle: str | Path) -> dict[str, st
             f"{f': {listed(different)}' if different else ''}); copy it again."
         )
     return expected
+
+
+def _is_plain(info: zipfile.ZipInfo) -> bool:
+    """Return whether a member is a regular file whose name has one spelling."""
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    name = PurePosixPath(info.filename)
+    return kind in (0, stat.S_IFREG) and name.parts != () and name.as_posix() == info.filename
 
 
 def _extract(archive: zipfile.ZipFile, name: str, target: Path, digest: str, bundle: str | Path) -> None:
