@@ -25,6 +25,7 @@ KINDS = {
     "defaulted": "a value that was not given, and what was used instead",
     "not_audited": "weights or results that no audit has seen",
     "reused": "results of an older run that are shown as they are",
+    "unused": "names in the configuration, or files beside the results, that the study does not use",
 }
 
 

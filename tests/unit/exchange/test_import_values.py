@@ -252,3 +252,23 @@ def test_names_of_tasks_are_no_paths() -> None:
     row = {"format": "lm_eval_results", "files": ["x"], "tasks": {"t": "../t"}}
     with pytest.raises(ConfigError, match=r"tasks\.t: found '\.\./t'"):
         import_metrics(row)
+
+
+def test_an_entry_that_rows_share_has_an_effect_if_one_of_them_uses_it(tmp_path: Path) -> None:
+    """Rows of one YAML anchor repeat each other's entries."""
+    shared = {"chance": {"t": 0.25, "typo": 0.5}, "n": {"t": 100}, "percent": []}
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    one, other = results(folders[0], {"acc,none": 0.45}), results(folders[1], {"acc,none": 0.45})
+    rows = [{**one, **shared}, {**other, **shared, "tasks": {"t": "u"}}]
+    found = [n for n in import_results(rows).notices if n.kind == "unused"]
+    assert [(n.detail, n.count) for n in found] == [
+        (
+            "imported[0].chance: found 'typo', which no imported result has, so it has no effect; "
+            "imported: t, u.",
+            2,
+        )
+    ]
+    rows[1]["chance"] = {"t": 0.5}  # another value, which only this row has
+    assert any(n.detail.startswith("imported[1].chance: found 't'") for n in import_results(rows).notices)

@@ -73,6 +73,6 @@ def test_files_of_an_older_run_are_named(tmp_path: Path):
         (tmp_path / name).touch()
     made = [f"{tmp_path}/trends.tsv", f"{tmp_path}/figures/new.pdf"]
     [notice] = of_leftovers(tmp_path, made)
-    assert notice.kind == "reused" and notice.count == 2
+    assert notice.kind == "unused" and notice.count == 2
     assert "2 files that this study does not make (old.tsv, figures/old.pdf)" in notice.detail
     assert not of_leftovers(tmp_path, [*made, f"{tmp_path}/old.tsv", f"{tmp_path}/figures/old.pdf"])

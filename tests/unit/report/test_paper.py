@@ -3,6 +3,7 @@
 import re
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def test_values_are_those_of_the_tables() -> None:
     [kind] = values["limits"]["kinds"]
     assert (kind["kind"], kind["notices"], kind["about"]) == ("tied", 1, "m1")
     assert "alarms" not in values["sections"]  # the study has none
+
+
+def test_what_the_study_does_not_use_is_no_limit_of_its_numbers() -> None:
+    given = content()
+    unused = Notice("warning", "unused", "imported[0].chance: found 'typo', which has no effect.")
+    more = notices_table([unused, Notice("note", "tied", "3 of 9 answers are tied.")])
+    limits = paper_values(replace(given, tables={**given.tables, "notices": more}))["limits"]
+    assert [kind["kind"] for kind in limits["kinds"]] == ["tied"]
+    assert (limits["warnings"], limits["notes"]) == (0, 1)
 
 
 def test_toml_is_read_back(tmp_path: Path) -> None:

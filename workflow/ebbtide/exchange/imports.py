@@ -64,11 +64,14 @@ def import_results(
     """
     found: list[Found] = []
     notices: list[Notice] = []
+    read: list[tuple[Specification, list[Found]]] = []
     for number, row in enumerate(rows):
         given = specification(row, where.format(number))
         of_row = list(_READERS[given.checked["format"]](given, notices, sink))
         notices += notices_about.of_row(given, of_row)
         found += of_row
+        read.append((given, of_row))
+    notices += notices_about.without_effect(read)
     if not found:
         return Imported(pd.DataFrame(columns=[*METRICS.columns, "file"]), notices)
     metrics, recognised = merged(found)

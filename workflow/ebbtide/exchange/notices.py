@@ -140,29 +140,50 @@ def other_accuracy(cell: ImportedCell, rows: pd.DataFrame, results: Results) -> 
     ]
 
 
-def of_row(given: Specification, found: Sequence[Found]) -> list[Notice]:
-    """Return the notices of one row of `imported`: keys without effect, and percentages that are shares."""
-    rows = pd.concat([one.rows for one in found]) if found else pd.DataFrame(columns=list(METRICS.columns))
-    metrics = {str(metric).partition("[")[0] for metric in rows["metric"]}
-    tasks = set(map(str, rows["task"]))
-    named = {
-        "percent": (given.checked["percent"], metrics),
-        "metrics": (given.checked["metrics"].values(), metrics | set(map(str, rows["metric"]))),
-        "chance": (given.checked["chance"], tasks),
-        "n": (given.checked["n"], tasks),
-    }
-    notices = [
+def without_effect(read: Iterable[tuple[Specification, Sequence[Found]]]) -> list[Notice]:
+    """Return the notices of names in the rows of `imported` that no result has, one per entry.
+
+    Rows of one anchor share entries, such as the chance of a task that only one of them imports. So an entry
+    has an effect if any row with the same entry has its name.
+    """
+    places: dict[tuple[str, str, str], list[str]] = {}
+    known: dict[tuple[str, str, str], set[str]] = {}
+    for given, found in read:
+        rows = _rows(found)
+        tasks, named = set(map(str, rows["task"])), set(map(str, rows["metric"]))
+        metrics = {name.partition("[")[0] for name in named}
+        checked = given.checked
+        for key, entries, of in (
+            ("percent", [(name, "") for name in checked["percent"]], metrics),
+            ("metrics", [(name, file) for file, name in checked["metrics"].items()], metrics | named),
+            ("chance", checked["chance"].items(), tasks),
+            ("n", checked["n"].items(), tasks),
+        ):
+            for name, value in entries:
+                entry = (key, str(name), str(value))
+                places.setdefault(entry, []).append(given.where)
+                known.setdefault(entry, set()).update(of)
+    return [
         Notice(
             "warning",
-            "suspicious",
-            f"{given.where}.{key}: found {name!r}, which no imported result has, so it has no effect; "
-            f"imported: {listed(sorted(known))}.",
+            "unused",
+            f"{where[0]}.{key}: found {name!r}, which no imported result has, so it has no effect; "
+            f"imported: {listed(sorted(known[key, name, value]))}.",
             "Correct the name, or remove it.",
+            count=len(where),
         )
-        for key, (names, known) in named.items()
-        for name in names
-        if name not in known
+        for (key, name, value), where in places.items()
+        if name not in known[key, name, value]
     ]
+
+
+def _rows(found: Sequence[Found]) -> pd.DataFrame:
+    return pd.concat([one.rows for one in found]) if found else pd.DataFrame(columns=list(METRICS.columns))
+
+
+def of_row(given: Specification, found: Sequence[Found]) -> list[Notice]:
+    """Return the notices of one row of `imported`: percentages that are shares."""
+    rows, notices = _rows(found), []
     base = rows["metric"].astype(str).str.partition("[")[0]
     for metric in given.checked["percent"]:
         of_metric = rows[base == metric]

@@ -79,7 +79,7 @@ def of_leftovers(results: str | Path, made: Iterable[str]) -> list[Notice]:
         f"{directory} has {len(left)} {'file' if few else 'files'} that this study does not make ({names}); "
         f"{'it is' if few else 'they are'} from an older run with other settings."
     )
-    return [Notice("warning", "reused", detail, "Delete what you do not need.", count=len(left))]
+    return [Notice("warning", "unused", detail, "Delete what you do not need.", count=len(left))]
 
 
 def merged(notices: Iterable[Notice]) -> list[Notice]:

@@ -134,7 +134,8 @@ def _checked_names(archive: zipfile.ZipFile, bundle: str | Path) -> dict[str, st
     odd = [info.filename for info in archive.infolist() if not _is_plain(info)]
     if odd:
         raise SourceError(
-            f"{bundle} is refused: {listed(map(repr, odd))} is a link, a directory, or no plain name of a file."
+            f"{bundle} is refused: {listed(map(repr, odd))} is a link, a directory, or no plain name of a "
+            "file."
         )
     if len(names) != len(set(names)) or {*names} != {*expected, CHECKSUMS}:
         different = sorted({*names} ^ {*expected, CHECKSUMS})

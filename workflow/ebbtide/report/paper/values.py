@@ -171,8 +171,12 @@ def _tasks(
 
 
 def _limits(notices: pd.DataFrame | None) -> dict[str, Any]:
-    """Return the notices by severity and kind, with the first of each as an example."""
+    """Return the notices by severity and kind, with the first of each as an example.
+
+    What the study does not use is no limit of its numbers, and left out.
+    """
     rows = pd.DataFrame(columns=["severity", "kind", "detail"]) if notices is None else notices
+    rows = rows[rows["kind"] != "unused"]
     kinds = [
         {
             "severity": severity,

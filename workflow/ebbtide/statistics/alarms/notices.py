@@ -91,9 +91,8 @@ def _stale(alarms: pd.DataFrame, allow: Sequence[Mapping[str, Any]], today: date
         if entry["until"] and entry["until"] < today.isoformat():
             counts = f"and {counted(found, 'alarm')} count again" if found else "and it matches no alarm"
             detail = f"{name} expired on {entry['until']}, {counts}."
-            yield Notice(
-                "warning", "suspicious", detail, "Remove the entry, or set until to a later day.", **of
-            )
+            kind = "suspicious" if found else "unused"
+            yield Notice("warning", kind, detail, "Remove the entry, or set until to a later day.", **of)
         elif not found:
             models, tasks = set(alarms["model"]), set(alarms["task"])
             why = "there is no such alarm"
@@ -102,7 +101,7 @@ def _stale(alarms: pd.DataFrame, allow: Sequence[Mapping[str, Any]], today: date
             elif entry["task"] not in tasks:
                 why = f"no task {entry['task']} was compared"
             yield Notice(
-                "note", "suspicious", f"{name} matches nothing: {why}.", "Correct or remove the entry.", **of
+                "note", "unused", f"{name} matches nothing: {why}.", "Correct or remove the entry.", **of
             )
 
 
