@@ -104,6 +104,7 @@ rule bundle:
         study=STUDY.name,
         names=lambda wildcards: list(bundled().files),
         config=lambda wildcards: bundled().config,
+        cells=lambda wildcards: bundled().cells,
         date=STUDY.config["paper"]["date"],
         code=CODE.script("bundle"),
     script:

@@ -1,7 +1,8 @@
 """Adapter: the bundle of a study."""
 
-from ebbtide.logs import log, log_to
+from ebbtide.logs import log_to
 from ebbtide.report.bundle.archive import write_bundle
+from ebbtide.report.bundle.contents import newest_day
 
 
 def main(job) -> None:
@@ -9,9 +10,14 @@ def main(job) -> None:
     log_to(job.log[0])
     params = job.params
     files = dict(zip(params.names, job.input, strict=True))
-    if params.date is None:
-        log.warning("paper.date is not set, so the metadata has no date of publication")
-    write_bundle(job.output.bundle, files, params.study, params.config, params.date)
+    write_bundle(
+        job.output.bundle,
+        files,
+        params.study,
+        params.config,
+        params.date,
+        scored=None if params.date else newest_day(params.cells),
+    )
 
 
 if __name__ == "__main__":

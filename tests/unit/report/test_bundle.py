@@ -6,13 +6,15 @@ import stat
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from ebbtide.cells.cell import write_cell
 from ebbtide.cli import main
 from ebbtide.errors import ConfigError, SourceError
 from ebbtide.files import file_sha256
 from ebbtide.report.bundle.archive import CHECKSUMS, CRATE, unpack, write_bundle
-from ebbtide.report.bundle.contents import Contents, bundle_contents
+from ebbtide.report.bundle.contents import Contents, bundle_contents, newest_day
 from ebbtide.study.load import read_study
 from workspace import ROOT
 
@@ -60,6 +62,40 @@ def test_the_metadata_is_a_crate_that_its_library_reads(files: dict[str, str]) -
     root = next(e for e in json.loads(Path("new", CRATE).read_text())["@graph"] if e["@id"] == "./")
     assert root["datePublished"] == "2026-01-31"
     assert "toy" in root["name"]
+
+
+@pytest.mark.parametrize(
+    ("date", "scored", "published", "said"),
+    [
+        ("2026-01-31", None, "2026-01-31", None),
+        ("2026-01-31", "2025-12-24", "2026-01-31", None),
+        (None, "2025-12-24", "2025-12-24", "the date of publication is the day of its newest cell."),
+        (None, None, None, "the date of publication is unknown, as no cell has a day."),
+    ],
+)
+def test_the_metadata_says_which_date_it_has(
+    files: dict[str, str], date: str | None, scored: str | None, published: str | None, said: str | None
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, date, scored=scored)
+    unpack("one.zip", "new")
+    root = next(e for e in json.loads(Path("new", CRATE).read_text())["@graph"] if e["@id"] == "./")
+    assert root.get("datePublished") == published
+    assert root["description"].endswith(said or "checkpoints.")
+
+
+def test_the_newest_day_is_that_of_the_footers_not_of_the_files(tmp_path: Path) -> None:
+    row = {
+        **{"example": 0, "choice": 0, "loglikelihood": -1.0, "tokens": 1, "bytes": 1, "characters": 1},
+        **{"greedy": True, "first_token_loglikelihood": -1.0, "context_tokens": 1, "truncated": False},
+    }
+    cells = []
+    for number, day in enumerate(("2026-01-30", "2026-01-31", None)):
+        footer = {"written": {"time": f"{day}T23:59:59+00:00"}} if day else {}
+        cells.append(tmp_path / f"{number}.parquet")
+        write_cell(pd.DataFrame([row]), cells[-1], {"task": "a"}, footer)
+    assert newest_day(reversed(cells)) == "2026-01-31"
+    assert newest_day(cells[2:]) is None
+    assert newest_day([]) is None
 
 
 def changed(source: str, target: str, change: dict[str, bytes | None]) -> None:

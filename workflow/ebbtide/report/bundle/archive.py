@@ -34,7 +34,13 @@ the files.
 
 
 def write_bundle(
-    to: str | Path, files: Mapping[str, str], study: str, config: Mapping[str, Any], date: str | None
+    to: str | Path,
+    files: Mapping[str, str],
+    study: str,
+    config: Mapping[str, Any],
+    date: str | None,
+    *,
+    scored: str | None = None,
 ) -> None:
     """Write a bundle: files in the order of their names, uncompressed, without dates.
 
@@ -47,7 +53,10 @@ def write_bundle(
     config
         Its configuration, the file `study.yaml` in the bundle.
     date
-        Date of publication for the metadata (RO-Crate); None is unknown, and left out.
+        Date of publication for the metadata (RO-Crate), `paper.date`; None is not set.
+    scored
+        Day of the newest cell, which stands for it then. If both are None, the metadata has no date. The
+        description in the metadata says which it is.
     """
     import yaml
 
@@ -60,7 +69,7 @@ def write_bundle(
     digests |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     sizes = {name: path.stat().st_size for name, path in members.items()}
     sizes |= {name: len(text.encode()) for name, text in texts.items()}
-    texts[CRATE] = _crate(study, digests, sizes, date)
+    texts[CRATE] = _crate(study, digests, sizes, date, scored)
     digests[CRATE] = hashlib.sha256(texts[CRATE].encode()).hexdigest()
     texts[CHECKSUMS] = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
     with atomic(to) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -173,14 +182,24 @@ def _files(files: Mapping[str, str]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if path.name != ".snakemake_timestamp"}
 
 
-def _crate(study: str, digests: Mapping[str, str], sizes: Mapping[str, int], date: str | None) -> str:
+def _crate(
+    study: str,
+    digests: Mapping[str, str],
+    sizes: Mapping[str, int],
+    date: str | None,
+    scored: str | None,
+) -> str:
     """Return the metadata of the bundle in the form of RO-Crate."""
     from rocrate.model.file import File
     from rocrate.rocrate import ROCrate
 
     crate = ROCrate()
     crate.name = f"Ebbtide study {study}"
-    crate.description = "Cells, frozen requests and configuration of a study of language-model checkpoints."
+    about = "Cells, frozen requests and configuration of a study of language-model checkpoints."
+    if date is None:
+        instead = "is the day of its newest cell" if scored else "is unknown, as no cell has a day"
+        about += f" Its paper.date is not set: the date of publication {instead}."
+    crate.description = about
     for name in sorted(digests):
         properties = {"contentSize": sizes[name], "sha256": digests[name]}
         crate.add(File(crate, dest_path=name, properties=properties))
@@ -189,6 +208,6 @@ def _crate(study: str, digests: Mapping[str, str], sizes: Mapping[str, int], dat
     content = crate.metadata.generate()
     root = next(entity for entity in content["@graph"] if entity["@id"] == "./")
     root.pop("datePublished", None)  # the library's is the time of this run
-    if date is not None:
-        root["datePublished"] = date
+    if date or scored:
+        root["datePublished"] = date or scored
     return json.dumps(content, indent=1, sort_keys=True) + "\n"

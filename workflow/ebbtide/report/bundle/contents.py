@@ -18,6 +18,7 @@ from ebbtide.grid import CHECKPOINTS
 from ebbtide.schema import catalogue_file, read_yaml
 from ebbtide.sources import CHECKOUT
 from ebbtide.study.study import Study
+from ebbtide.tables import CELL, read_footer
 from ebbtide.tasks.definition import CATALOGUE as TASKS
 from ebbtide.tasks.definition import definition_file
 
@@ -29,9 +30,10 @@ _LEFT_OUT = ("mirrors", "replace_results", "recompute")
 
 @dataclass
 class Contents:
-    """Files by their name in the bundle, and the configuration of the study in it."""
+    """Files by their name in the bundle, those that are cells, and the configuration of the study in it."""
 
     files: dict[str, str] = field(default_factory=dict)
+    cells: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
 
     def add(self, path: str | Path, key: str, name: str | Path | None = None) -> None:
@@ -48,6 +50,15 @@ class Contents:
                 "path; copy it below the working directory, and use the relative path."
             )
         self.files[PurePosixPath(place).as_posix()] = str(path)
+
+
+def newest_day(cells: Iterable[str | Path]) -> str | None:
+    """Return the day (UTC) on which the last of these cells was scored, as 2026-12-31; None is unknown.
+
+    It follows from the bytes of the cells, so that equal cells make equal bundles. Raises `CellError`.
+    """
+    times = (read_footer(cell, CELL).get("written", {}).get("time") for cell in cells)
+    return max((time[:10] for time in times if time), default=None)
 
 
 def bundle_contents(
@@ -79,7 +90,10 @@ def bundle_contents(
     ConfigError
         A file is outside of the working directory.
     """
-    made = Contents(config=_plain({key: value for key, value in config.items() if key not in _LEFT_OUT}))
+    cells = list(cells)
+    made = Contents(
+        cells=cells, config=_plain({key: value for key, value in config.items() if key not in _LEFT_OUT})
+    )
     made.config.get("scoring", {}).pop("store", None)
     for cell in cells:
         made.add(cell, "results")
