@@ -1,7 +1,9 @@
 """The paper: values equal tables, hostile texts stay texts, equal inputs make equal bytes."""
 
+import itertools
 import re
 import shutil
+import subprocess
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +25,11 @@ from ebbtide.statistics.regression import regress, verdicts
 HOSTILE = '#panic("run") $x$ *bold* \\end{document} "quoted" <b> @nobody [a] // \x07\x7f ü'
 
 
-def metrics(models: int = 3) -> pd.DataFrame:
+def metrics(models: int = 3, name: str = "m") -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = [
         {
-            **{"model": f"m{m}", "checkpoint": f"step{s}", "step": s, "tokens": s * 1_000_000},
+            **{"model": f"{name}{m}", "checkpoint": f"step{s}", "step": s, "tokens": s * 1_000_000},
             **{"task": task, "metric": "accuracy", "stderr": 0.02, "n": 12_345, "chance": 0.5},
             **{"value": 0.5 + sign * 0.03 * m * i + 0.002 * rng.random(), "source": "scored"},
             **{
@@ -42,9 +44,9 @@ def metrics(models: int = 3) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def content(**config: Any) -> Content:
+def content(table: pd.DataFrame | None = None, **config: Any) -> Content:
     settings = check({"study": "toy", **config}, load_schema("config"), lambda key: "config.yaml")
-    table = metrics()
+    table = metrics() if table is None else table
     regressions = regress(table, parameters="non_embedding")
     notices = [Notice("note", "tied", "3 of 9 answers are tied.", model="m1")]
     tables = {
@@ -193,3 +195,63 @@ def test_no_semicolon_of_a_sentence_ends_code() -> None:
     """After code, Typst takes a semicolon for its end and prints none."""
     for file in TEMPLATE.parent.glob("*.typ"):
         assert not re.findall(r"(?:#[\w.-]+|\));|\];", file.read_text(encoding="utf-8")), file
+
+
+WORD = re.compile(r'<word xMin="([\d.-]+)" yMin="([\d.-]+)" xMax="([\d.-]+)" yMax="([\d.-]+)">(.*?)</word>')
+CM = 72 / 2.54
+
+
+def pages(pdf: bytes, tmp_path: Path) -> list[list[tuple[float, float, float, float, str]]]:
+    """Return the words of every page with their boxes in points, from the upper left."""
+    tool = shutil.which("pdftotext")
+    if tool is None:
+        pytest.skip("pdftotext (poppler-utils) is not installed")
+    (tmp_path / "paper.pdf").write_bytes(pdf)
+    made = subprocess.run(
+        [tool, "-bbox", str(tmp_path / "paper.pdf"), "-"], check=True, capture_output=True, text=True
+    )
+    return [
+        [(*map(float, found[:4]), found[4]) for found in WORD.findall(page)]  # type: ignore[misc]
+        for page in made.stdout.split("<page ")[1:]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "figure_cm"),
+    [
+        (3, "m", 10),
+        (9, "base-d16-data_mix_two/seed", 24),
+        (8, "OrganisationOfManyModels/a_long.name_without_a_hyphen_", 24),
+    ],
+)
+def test_no_page_is_empty_and_no_text_is_outside_of_the_margins(
+    models: int, name: str, figure_cm: float, tmp_path: Path
+) -> None:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    given = content(metrics(models, name), titles={"up": "A task whose title is rather long, as some are"})
+    study = files(tmp_path, paper_values(replace(given, figures={"paper": "x"})))
+    figure = Figure(figsize=(figure_cm / 2.54, 20 / 2.54))
+    figure.text(0, 0, "left")
+    figure.text(1, 1, "right", ha="right", va="top")
+    with mpl.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(tmp_path / "paper.figure.pdf", format="pdf")
+    study["figures/paper.pdf"] = tmp_path / "paper.figure.pdf"
+    found = pages(compile_paper(template_files(None, ""), study), tmp_path)
+    assert len(found) >= 3
+    texts = [text for words in found for *_, text in words]
+    assert "left" in texts and "right" in texts and "Bibliography" in texts
+    for number, words in enumerate(found, 1):
+        below = (29.7 - 2.2) * CM
+        body = [word for word in words if word[1] < below]
+        assert [word[4] for word in words if word[1] >= below] == [str(number)]
+        assert len(body) > 10, f"page {number} has only {body}"
+        for left, top, right, bottom, text in body:  # a hyphen at the end of a line hangs out by 2 points
+            assert 2 * CM - 1 <= left < right <= (21 - 2) * CM + 3, f"page {number}: {text}"
+            assert 2.2 * CM - 6 <= top < bottom <= below + 6, f"page {number}: {text}"
+        long = [word for word in body if len(word[4]) > 2]
+        for one, other in itertools.combinations(long, 2):
+            wide = min(one[2], other[2]) - max(one[0], other[0])
+            high = min(one[3], other[3]) - max(one[1], other[1])
+            assert wide < 1 or high < 3, f"page {number}: {one[4]} is printed over {other[4]}"
