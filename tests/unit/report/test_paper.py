@@ -16,6 +16,7 @@ import pytest
 from ebbtide.errors import ConfigError
 from ebbtide.notices import Notice, notices_table
 from ebbtide.report.outcomes import outcomes
+from ebbtide.report.paper import sheets
 from ebbtide.report.paper.build import MOST_FILES, TEMPLATE, compile_paper, template_files
 from ebbtide.report.paper.values import Content, paper_values
 from ebbtide.report.paper.writing import as_macros, as_toml
@@ -195,6 +196,39 @@ def test_no_semicolon_of_a_sentence_ends_code() -> None:
     """After code, Typst takes a semicolon for its end and prints none."""
     for file in TEMPLATE.parent.glob("*.typ"):
         assert not re.findall(r"(?:#[\w.-]+|\));|\];", file.read_text(encoding="utf-8")), file
+
+
+def test_numbers_are_printed_as_in_print() -> None:
+    assert [sheets.number(x, 2) for x in (9.6e-05, -1.2e12, -0.25, 0, None)] == [
+        "9.6 × 10⁻⁵",
+        "−1.2 × 10¹²",
+        "−0.25",
+        "0",
+        "–",
+    ]
+
+
+def test_examples_of_limits_have_no_key_of_the_configuration() -> None:
+    given = content()
+    stated = notices_table([Notice("note", "defaulted", "imported[0]: inferred for 64 checkpoints: step.")])
+    [kind] = paper_values(replace(given, tables={**given.tables, "notices": stated}))["limits"]["kinds"]
+    assert kind["example"] == "Inferred for 64 checkpoints: step."
+
+
+def test_a_figure_that_would_be_a_sentence_is_left_to_the_text() -> None:
+    given = replace(content(), figures={"early_warning": "falling accuracy"})
+    for lead, drawn in ((np.nan, []), (0.1, ["early_warning"])):
+        row = {"model": "m1", "task": "up", "lead": lead, "low": lead, "note": "accuracy does not fall"}
+        tables = {**given.tables, "early_warning": pd.DataFrame([row])}
+        section = paper_values(replace(given, tables=tables))["sections"]["early_warning"]
+        assert [figure["name"] for figure in section["figures"]] == drawn
+
+
+@pytest.mark.parametrize("bos", ["tokenizer", "always", "never"])
+@pytest.mark.parametrize("encoding", ["harness", "joint", "separate"])
+def test_the_method_has_words_for_every_setting_of_scoring(encoding: str, bos: str, tmp_path: Path) -> None:
+    values = paper_values(content(scoring={"encoding": encoding, "bos": bos}))
+    compile_paper(template_files(None, ""), files(tmp_path, values))
 
 
 WORD = re.compile(r'<word xMin="([\d.-]+)" yMin="([\d.-]+)" xMax="([\d.-]+)" yMax="([\d.-]+)">(.*?)</word>')

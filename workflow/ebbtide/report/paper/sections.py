@@ -51,6 +51,8 @@ def section_values(
         values["regression"] = _regression(regressions, found, config["regression"])
     for section in sections_of(tables):
         names = [*section.figures, *_FURTHER_FIGURES.get(section.name, ())]
+        if section.name in _DRAWN and not _DRAWN[section.name](tables):
+            names = []
         result = RESULTS.get(section.name, section.result)
         values[section.name] = {
             "title": section.title,
@@ -69,6 +71,10 @@ def section_values(
 
 # Captions of figures that the register describes by another one.
 CAPTIONS = {"paper": "metrics over training tokens, a panel per task and metric, a line per model"}
+# Sections whose figure has nothing but a sentence for some tables; the text of the section says the same.
+_DRAWN: Mapping[str, Callable[[Tables], bool]] = {
+    "early_warning": lambda tables: bool(tables["early_warning"]["lead"].notna().any()),
+}
 # Figures whose names are known only when a study is read, by the beginning of their names.
 _FURTHER_FIGURES = {
     "scale_trends": ("scale_",),

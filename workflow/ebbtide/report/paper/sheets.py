@@ -12,6 +12,7 @@ from ebbtide.titles import title
 Tables = Mapping[str, pd.DataFrame]
 MOST_ROWS = 24  # of a table in print
 UNKNOWN = "–"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,12 @@ class Sheet:
 
 
 def number(value: object, digits: int = 3) -> str:
-    """Return a number as it is printed, with a true minus sign; a dash if it is unknown."""
+    """Return a number as it is printed, with a true minus sign and powers of ten; a dash if it is unknown."""
     if value is None or value == "" or pd.isna(value):  # type: ignore[call-overload]
         return UNKNOWN
-    return f"{float(value):.{digits}g}".replace("-", "−")  # type: ignore[arg-type]
+    mantissa, _, exponent = f"{float(value):.{digits}g}".partition("e")  # type: ignore[arg-type]
+    power = f" × 10{str(int(exponent)).translate(_RAISED)}" if exponent else ""
+    return mantissa.replace("-", "−") + power
 
 
 def p_value(value: object) -> str:

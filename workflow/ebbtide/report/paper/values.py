@@ -1,5 +1,6 @@
 """The values of a paper: every number, setting, table and sentence that its text prints, from the tables."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,7 +184,7 @@ def _limits(notices: pd.DataFrame | None) -> dict[str, Any]:
             "kind": str(kind).replace("_", " "),
             "meaning": KINDS.get(str(kind), str(kind)),
             "notices": len(of),
-            "example": str(of["detail"].iloc[0]),
+            "example": _example(str(of["detail"].iloc[0])),
             "about": _about(of.iloc[0]),
         }
         for severity in SEVERITIES
@@ -195,6 +196,12 @@ def _limits(notices: pd.DataFrame | None) -> dict[str, Any]:
         "counts": counted(len(rows), "notice"),
         "kinds": kinds,
     }
+
+
+def _example(detail: str) -> str:
+    """Return a notice without the key of the configuration at its beginning: a paper has no such file."""
+    words = re.sub(r"^\w+\[\d+\](\.\w+)*: ", "", detail)
+    return words[:1].upper() + words[1:]
 
 
 def _about(notice: "pd.Series[Any]") -> str:
