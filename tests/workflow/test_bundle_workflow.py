@@ -9,6 +9,8 @@ import pytest
 
 import tiny
 from ebbtide.cli import main
+from ebbtide.report.bundle.archive import CRATE
+from ebbtide.report.bundle.contents import newest_day
 from workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -53,6 +55,9 @@ def test_another_directory_makes_the_same_tables_without_scoring(
     there.command = lambda: Workspace.command(there, "study.yaml")  # type: ignore[method-assign]
     assert not main(["unbundle", str(archive), "--to", str(there.path)])
     assert not (there.path / "models").exists()
+    crate = json.loads((there.path / CRATE).read_text())["@graph"]
+    [published] = [entity["datePublished"] for entity in crate if entity["@id"] == "./"]
+    assert published == newest_day(there.path.glob("results/scores/tiny/*/a.parquet"))
     kept = tmp_path / "kept"
     shutil.move(workspace.path, kept)  # with weights, data and store: nothing is left to score with
     shutil.rmtree(tmp_path / "store")
