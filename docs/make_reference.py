@@ -21,6 +21,7 @@ from ebbtide.cli import main as run_verb
 from ebbtide.schema import load_schema
 from ebbtide.study.columns import Table, documented_tables
 from ebbtide.study.outputs import section_of
+from ebbtide.tasks.prepare import PREPARATIONS
 
 Schema = Mapping[str, Any]
 
@@ -57,6 +58,8 @@ def pages() -> dict[str, str]:
     for page, (name, title, about) in PAGES.items():
         schema = load_schema(name)
         lines = [f"# {title}", "", about, "", *_table(schema, schema), *_sections(schema, schema, "")]
+        if page == "task":
+            lines += _preparations()
         found[f"{page}.md"] = "\n".join(lines).rstrip() + "\n" + MADE
     found["tables.md"] = _tables()
     found["commands.md"] = _commands()
@@ -126,6 +129,15 @@ def _sections(schema: Schema, root: Schema, path: str) -> Iterator[str]:
             yield from (f"{level} `{where}`" + (f" with {keys}" if len(forms) > 1 and keys else ""), "")
             yield from _table(form, root)
             yield from _sections(form, root, where)
+
+
+def _preparations() -> Iterator[str]:
+    """Yield a section with the arguments of every function of `source.prepare`."""
+    for one in PREPARATIONS.values():
+        yield from (f"## `source.prepare` with `function: {one.name}`", "")
+        yield from (f"Makes {one.description}. Version {one.version}.", "")
+        arguments = {"properties": one.arguments, "required": one.required}
+        yield from _table(arguments, arguments)
 
 
 def _objects(key: Schema, root: Schema) -> Iterator[Schema]:

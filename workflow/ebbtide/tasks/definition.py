@@ -16,6 +16,7 @@ from ebbtide.tasks.few_shot import check_few_shot, with_prefix
 from ebbtide.tasks.formats import check_formats, in_formats
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
 from ebbtide.tasks.local_data import check_unchanged, with_contents
+from ebbtide.tasks.prepare import identity_of, with_arguments, with_preparations
 from ebbtide.tasks.render import check_template, was_changed
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -60,6 +61,7 @@ class Task:
     def identity(self) -> str:
         """Digest of everything that determines the requests: not titles or the location of the data."""
         source = {k: v for k, v in self.definition["source"].items() if k not in LOCATION_KEYS}
+        source |= identity_of(source)
         settings = {
             key: self.definition[key]
             for key, default in REQUEST_KEYS.items()
@@ -86,6 +88,8 @@ class Task:
         source = self.definition["source"]
         if "dataset" in source:
             return f"{source['dataset']} ({source['split']})"
+        if "prepare" in source:
+            return f"{self.data} ({source['prepare']['function']})"
         return str(self.data or source.get("path", "source.examples"))
 
     @property
@@ -137,9 +141,14 @@ def load_task(name: str, where: str, called: str | None = None) -> Task:
 
 def tasks_of(raw: Mapping[str, Any], path: Path) -> list[Task]:
     """Check a definition and return its tasks; `path` is the file it came from. Raises `ConfigError`."""
-    definition = check(raw, task_schema(), str(path))
+    definition = check_definition(raw, path)
     check_formats(definition, kind_of(definition), path)
     return [_task_of(name, one, path) for name, one in in_formats(path.stem, definition)]
+
+
+def check_definition(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Check a definition against its schemas, and return it with the defaults. Raises `ConfigError`."""
+    return with_arguments(check(raw, task_schema(), str(path)), str(path))
 
 
 def _task_of(name: str, definition: dict[str, Any], path: Path) -> Task:
@@ -213,13 +222,13 @@ def read_definition(path: Path, including: tuple[Path, ...] = ()) -> dict[str, A
 
 
 def task_schema() -> dict[str, Any]:
-    """Return the schema of definitions, including the registered kinds."""
-    return with_kinds(_schema_file())
+    """Return the schema of definitions, including the registered kinds and preparations."""
+    return with_preparations(with_kinds(_schema_file()))
 
 
 @lru_cache(maxsize=1)
 def _schema_file() -> dict[str, Any]:
-    """Read the schema without the kinds, once for all tasks of a study."""
+    """Read the schema as in its file, once for all tasks of a study."""
     return load_schema("task")
 
 

@@ -14,8 +14,10 @@ from ebbtide.tasks.few_shot import Shot, Shots
 from ebbtide.tasks.formats import in_format
 from ebbtide.tasks.kinds import Example, Request
 from ebbtide.tasks.local_data import contents_of_source
+from ebbtide.tasks.prepare import identity_of as prepared_by
+from ebbtide.tasks.prepare import rows_of
 from ebbtide.tasks.render import BadRow, Row, fields_read, literal_of, text_of
-from ebbtide.tasks.rows import Rows, begins_with_mark, read_rows
+from ebbtide.tasks.rows import Rows, begins_with_mark
 from ebbtide.tasks.texts import text_digests, texts_record
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
     record["texts"] = texts_record(text_digests(requests))
     if task.data is not None and begins_with_mark(Path(task.data)):
         record["byte_order_mark"] = "removed"
+    record |= prepared_by(task.definition["source"])
     if missing := missing_cells(task):
         record["missing_cells"] = {"rows": len(missing), "first": missing[0]}
     if "path" in task.definition["source"]:
@@ -74,12 +77,14 @@ def missing_cells(task: Task) -> list[str]:
 
     Such a file has only texts: an empty cell is an empty text. One text per row.
     """
-    if task.data is None or task.definition["source"]["format"] not in ("csv", "tsv"):
+    source = task.definition["source"]
+    format_ = source.get("prepare", source).get("format")
+    if task.data is None or format_ not in ("csv", "tsv"):
         return []
     read = fields_read(text for _, text in texts_of(task.definition))
     return [
         f"row {number}, column {name}: {row[name]!r}"
-        for number, row in enumerate(read_rows(Path(task.data), task.definition["source"]), start=1)
+        for number, row in enumerate(rows_of(Path(task.data), source, f"{task.file}: source"), start=1)
         for name in [n for n in row if n in read and row[n] is not None and row[n].strip() in _MISSING][:1]
     ]
 
@@ -119,7 +124,7 @@ def _rows(task: Task) -> Rows:
     source = task.definition["source"]
     if task.data is None:
         return pinned_rows(source, f"{task.file}: source")
-    rows = read_rows(Path(task.data), source)
+    rows = rows_of(Path(task.data), source, f"{task.file}: source")
     expected = source.get("rows")
     if expected is not None and len(rows) != expected:
         raise TaskError(

@@ -13,18 +13,18 @@ import yaml
 
 from ebbtide.errors import ConfigError, SourceError, TaskError, first_line
 from ebbtide.files import file_sha256, write_text
-from ebbtide.schema import check
 from ebbtide.sources import Source, fetch, hub_endpoint, hub_token
 from ebbtide.tasks.dataset_rows import dataset_rows, rows_sha256
 from ebbtide.tasks.definition import (
     COMMIT,
+    check_definition,
     check_streaming,
     definition_file,
     read_definition,
-    task_schema,
     tasks_of,
 )
-from ebbtide.tasks.rows import format_of, read_rows
+from ebbtide.tasks.prepare import rows_of
+from ebbtide.tasks.rows import format_of
 from ebbtide.transport import Transport
 
 _ANY = "0" * 64
@@ -48,9 +48,13 @@ def pin(name: str, to: Path, mirrors: list[Path], transport: Transport | None = 
         raise ConfigError(f"{path}: source.toy: a generated task has no data to pin.")
     where = f"{path}: source"
     if "dataset" in source or "path" in source:
-        source = _pinned_rows(check(definition, task_schema(), str(path))["source"], where)
+        source = _pinned_rows(check_definition(definition, path)["source"], where)
     elif "file" in source:
-        source = _pinned_file(source, where, mirrors, transport)
+        if "prepare" not in source:
+            source.setdefault("format", format_of(str(source["file"])))
+        any_content = {**definition, "source": {**source, "sha256": source.get("sha256", _ANY)}}
+        checked = check_definition(any_content, path)["source"]
+        source = _pinned_file(source, checked, where, mirrors, transport)
     else:
         raise ConfigError(f"{where}: found none of file, dataset and path; there is nothing to pin.")
     pinned = {**definition, "source": source}
@@ -96,14 +100,17 @@ def _commit(dataset: str, revision: str | None, where: str) -> str:
 
 
 def _pinned_file(
-    source: dict[str, Any], where: str, mirrors: list[Path], transport: Transport | None
+    source: dict[str, Any],
+    checked: dict[str, Any],
+    where: str,
+    mirrors: list[Path],
+    transport: Transport | None,
 ) -> dict[str, Any]:
-    """Add sha256 and number of rows to a source of one file."""
-    source.setdefault("format", format_of(str(source["file"])))
+    """Add sha256 and number of rows to a source of one file; `checked` has its defaults."""
     with TemporaryDirectory() as directory:
         file = Path(directory) / f"data{Path(str(source['file'])).suffix}"
         source["sha256"] = _fetched(source, file, where, mirrors, transport)
-        rows = len(read_rows(file, source))
+        rows = len(rows_of(file, checked, where))
     if source.get("rows", rows) != rows:
         raise TaskError(f"{where}.rows: found {source['rows']}, but {source['file']} has {rows} rows.")
     return {**source, "rows": rows}

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ebbtide.files import digest
-from ebbtide.schema import check
-from ebbtide.tasks.definition import CATALOGUE, REQUEST_KEYS, Task, read_definition, task_schema
+from ebbtide.tasks.definition import CATALOGUE, REQUEST_KEYS, Task, check_definition, read_definition
 
 NONE = "0"  # no shots
 
@@ -40,7 +39,7 @@ def shots_of(tasks: Mapping[str, Task], others: Iterable[str] = ()) -> dict[str,
         file = CATALOGUE / f"{name}.yaml"
         # Only checked against the schema: files that scoring would need may be missing.
         if name not in defined and file.is_file():
-            defined[name] = check(read_definition(file), task_schema(), str(file))
+            defined[name] = check_definition(read_definition(file), file)
     shots = {name: _shots(definition) for name, definition in defined.items()}
     groups: dict[str, list[str]] = {}
     for name, definition in defined.items():

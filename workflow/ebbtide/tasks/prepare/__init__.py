@@ -1,0 +1,32 @@
+"""Preparations of data, one module each. Importing this package registers them.
+
+preparation   rows
+sample        some rows of a file, drawn at random
+
+A definition names one in `source.prepare`, in place of `source.format`, for data whose rows are not examples
+as they are: several tables to join, a sample to draw, columns that must not go further. Rows of a preparation
+are like those of a file: fields and templates read them.
+"""
+
+from ebbtide.tasks.prepare import (  # noqa: F401
+    sample,
+)
+from ebbtide.tasks.prepare.preparation import (
+    PREPARATIONS,
+    Preparation,
+    identity_of,
+    register,
+    rows_of,
+    with_arguments,
+    with_preparations,
+)
+
+__all__ = [
+    "PREPARATIONS",
+    "Preparation",
+    "identity_of",
+    "register",
+    "rows_of",
+    "with_arguments",
+    "with_preparations",
+]
