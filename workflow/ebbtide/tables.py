@@ -78,6 +78,7 @@ REQUESTS = Schema(
         "continuation": TEXT,
     },
     key=("example", "choice"),
+    optional={"parts": (pa.list_(pa.int64()),)},  # of a context: where each begins (`scoring.fitting`)
     remedy="if it is a frozen task, delete the file and run snakemake",
     missing="correct the path; if it is a frozen task, run snakemake to make it",
     partial=True,  # metrics need no texts
@@ -100,6 +101,7 @@ CELL = Schema(
     key=("example", "choice"),
     remedy="delete the file and run snakemake (for many: ebbtide verify STUDY --move)",
     optional={
+        "parts": INTEGER,  # of the context that were kept, for requests with parts
         "border_token": FLAG,  # a token spans the end of the context and the beginning of the continuation
     },
 )
@@ -340,7 +342,6 @@ def _check_columns(table: pa.Table, schema: Schema, where: str, remedy: str = ""
                 f"{where}: column {name!r} has {gaps} missing values, the first in row {first}"
                 f"{remedy or '; fill them, or drop these rows'}."
             )
-
     if not schema.key:
         return
     if (repeated := first_repeat(table, schema.key)) is not None:

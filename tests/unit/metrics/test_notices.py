@@ -157,6 +157,36 @@ def test_contexts_and_borders_are_counted_and_the_first_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("parts", "detail"),
+    [
+        (
+            {"kept_least": 96, "kept_median": 118, "kept_most": 131, "of": 500, "left_out": 812},
+            "812 of 1000 prompts lost the last of their parts (kept: 96 to 131, 118 in the median; the "
+            "longest has 500), because all of them would exceed the window of 2,048 tokens.",
+        ),
+        (
+            {
+                "kept_least": 24,
+                "kept_median": 24,
+                "kept_most": 24,
+                "of": 50,
+                "left_out": 1000,
+                "shared": True,
+            },
+            "The first 24 of 50 few-shot examples were used in every prompt, because more would exceed the "
+            "window of 2,048 tokens.",
+        ),
+        ({"kept_least": 9, "kept_median": 9, "kept_most": 9, "of": 9, "left_out": 0}, None),
+    ],
+)
+def test_parts_of_prompts_that_were_left_out_are_said(parts: dict[str, Any], detail: str | None) -> None:
+    rows, requests = cell([[-1.0, -2.0], [-2.0, -1.0]], [0, 0])
+    parts = {"shared": False, "examples": 1000, **parts}
+    notices = found(rows, requests, {"model_window": 2048, "parts": parts})
+    assert [n.detail for n in notices if n.kind == "truncated"] == ([detail] if detail else [])
+
+
+@pytest.mark.parametrize(
     ("footer", "kind", "detail"),
     [
         ({"source": "fake"}, "suspicious", "The log-likelihoods are made up and do not measure a model"),

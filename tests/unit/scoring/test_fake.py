@@ -78,7 +78,7 @@ def test_rows_are_those_of_any_cell(encoding: str, tmp_path: Path) -> None:
     requests = tiny.requests(tmp_path / "task.parquet")
     scored = score_requests(fake(), requests, encoding=encoding, per_token=True)
     rows, tokens = scored.rows.to_pandas(), scored.tokens.to_pandas()
-    assert list(rows.columns) == [*CELL.columns, *CELL.optional]
+    assert list(rows.columns) == [*CELL.columns, "border_token"]
     assert rows["tokens"].tolist() == rows["bytes"].tolist() == [len(row[3]) for row in tiny.ROWS]
     assert (rows["loglikelihood"] < 0).all()
     assert (rows["loglikelihood"] <= rows["first_token_loglikelihood"]).all()

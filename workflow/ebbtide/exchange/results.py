@@ -16,6 +16,7 @@ from ebbtide.exchange.export import Exported, export_checkpoint
 from ebbtide.exchange.specification import PARAMETERS, CheckpointRow
 from ebbtide.exchange.tidy import read_examples, write_examples, write_metrics_csv
 from ebbtide.metrics import reliability
+from ebbtide.scoring.fitting import PARTS, with_kept
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame
 from ebbtide.tasks.definition import METRIC_KEYS
 
@@ -94,6 +95,9 @@ def _exported(cells: Sequence[CellFiles], metrics: pd.DataFrame) -> Iterator[Exp
         own = metrics[metrics["task"] == cell.task]
         requests = read_frame(cell.requests, REQUESTS)
         check_rows(rows, requests, cell.cell)
+        if PARTS in requests:  # the prompts that the model read
+            kept = zip(requests["context"], requests.pop(PARTS), rows[PARTS].to_pylist(), strict=True)
+            requests = requests.assign(context=[with_kept(*of_row) for of_row in kept])
         definition |= cell.measuring
         yield Exported(cell.task, rows.to_pandas(), requests, own, definition, footer, cell.version)
 

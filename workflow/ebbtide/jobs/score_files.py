@@ -117,6 +117,11 @@ def _warn(footer: Mapping[str, Any], max_length: int | None) -> None:
         )
     if count := footer["truncated"]:
         log.warning("%d of %d contexts exceed the window and lost the beginning", count, footer["requests"])
+    if (parts := footer.get("parts")) and parts["left_out"]:
+        log.warning(
+            "%d of %d prompts lost the last of their parts, to fit the window; %d to %d of %d were kept",
+            *(parts[name] for name in ("left_out", "examples", "kept_least", "kept_most", "of")),
+        )
     if count := footer["border_tokens"]:
         log.warning(
             "in %d of %d requests a token spans the border of context and continuation (column border_token)",

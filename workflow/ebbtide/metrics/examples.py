@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     Table: TypeAlias = pa.Table | pd.DataFrame | Mapping[str, np.ndarray]
 
 GROUP = "group_"
-TEXTS = ("context", "continuation")  # of requests; of them, metrics need only the following
+# Of requests: texts, of which metrics need only the following, and where their parts begin.
+TEXTS = ("context", "continuation", "parts")
 LEADING_SPACE = "leading_space"  # whether the continuation begins with a space
 
 _KEYS = ["example", "choice"]
@@ -38,7 +39,7 @@ def without_texts(requests: "Table") -> Columns:
             kept[LEADING_SPACE] = first_bytes(requests.column("continuation")) == ord(" ")
         return kept
     kept = columns_of(requests)
-    texts, _ = kept.pop("continuation", None), kept.pop("context", None)
+    texts, *_ = (kept.pop(name, None) for name in ("continuation", "context", "parts"))
     if texts is not None:
         kept[LEADING_SPACE] = np.array([str(text).startswith(" ") for text in texts], dtype=bool)
     return kept

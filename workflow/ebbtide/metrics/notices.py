@@ -142,6 +142,7 @@ def _of_rows(rows: Columns, footer: Mapping[str, Any]) -> Iterator[dict[str, Any
             "remedy": "Use fewer shots or shorter prompts, or set scoring.truncation to refuse.",
             "count": int(truncated.sum()),
         }
+    yield from _parts(footer, window=identity.get("max_length") or footer.get("model_window"))
     if "border_token" in rows and (spans := rows["border_token"].astype(bool)).any():
         joint = identity.get("encoding") == "joint"
         scored = "the end of the context is scored, too"
@@ -162,6 +163,28 @@ def _of_rows(rows: Columns, footer: Mapping[str, Any]) -> Iterator[dict[str, Any
             "detail": f"{_count(empty, 'document')} had no tokens and did not count ({_first(rows, empty)}).",
             "count": int(empty.sum()),
         }
+
+
+def _parts(footer: Mapping[str, Any], window: int | None) -> Iterator[dict[str, Any]]:
+    """What was left out of prompts that have parts (`scoring.fitting`)."""
+    parts = footer.get("parts")
+    if not parts or not parts["left_out"]:
+        return
+    least, most = parts["kept_least"], parts["kept_most"]
+    if parts["shared"]:
+        used = f"The first {most} of {parts['of']} few-shot examples were used in every prompt, because more"
+    else:
+        kept = f"{least} to {most}, {parts['kept_median']} in the median" if least < most else f"{most}"
+        used = (
+            f"{parts['left_out']} of {parts['examples']} prompts lost the last of their parts (kept: {kept}; "
+            f"the longest has {parts['of']}), because all of them"
+        )
+    yield {
+        "severity": "note",
+        "kind": "truncated",
+        "detail": f"{used} would exceed the window of {window or 0:,} tokens.",
+        "count": parts["left_out"],
+    }
 
 
 def _ties(x: Examples, definition: Mapping[str, Any], footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

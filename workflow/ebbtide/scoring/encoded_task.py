@@ -11,6 +11,7 @@ from ebbtide.arrow import key_codes
 from ebbtide.errors import ScoringError
 from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.encoding import encode
+from ebbtide.scoring.fitting import PARTS, fit
 from ebbtide.scoring.rolling import count_bytes, count_words, rolling_windows
 from ebbtide.tables import content_sha256
 
@@ -49,23 +50,19 @@ def encode_task(
 ) -> EncodedTask:
     """Encode a table of requests (columns `example, choice, context, continuation`) from the file `source`.
 
-    Rules are those of `ebbtide.scoring.encoding`. Raises `ScoringError` for an empty table, or a request that
-    cannot be encoded.
+    Of contexts with parts (column `parts`), as many are kept as fit (`scoring.fitting`). Rules are those of
+    `ebbtide.scoring.encoding`. Raises `ScoringError` for an empty table, or a request that cannot be encoded.
     """
     if not len(table):
         raise ScoringError(f"{source} contains no requests.")
     columns = {name: table.column(name).to_pylist() for name in ("context", "continuation")}
-    requests = encode(
-        scorer.tokenizer,
-        columns["context"],
-        columns["continuation"],
-        row_names(table, source),
-        encoding=encoding,
-        bos=bos,
-        truncation=truncation,
-        window=window,
-        vocabulary=scorer.vocabulary,
-    )
+    names = row_names(table, source)
+    rules: dict[str, Any] = {"encoding": encoding, "bos": bos, "truncation": truncation, "window": window}
+    rules["vocabulary"] = scorer.vocabulary
+    fitted = fit(scorer.tokenizer, table, names, **rules) if PARTS in table.column_names else None
+    if fitted is not None:
+        columns["context"] = fitted.contexts
+    requests = encode(scorer.tokenizer, columns["context"], columns["continuation"], names, **rules)
     rows = {
         "tokens": requests.scored,
         "bytes": _counts(count_bytes(text) for text in columns["continuation"]),
@@ -81,6 +78,8 @@ def encode_task(
         "border_tokens": int(requests.border.sum()),
         "equal_first_tokens": _equal_first_tokens(table, requests),
     }
+    if fitted is not None:
+        rows[PARTS], facts[PARTS] = fitted.kept, fitted.facts
     return EncodedTask(requests, rows, facts)
 
 

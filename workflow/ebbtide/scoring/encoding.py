@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ENCODINGS = ("harness", "joint", "separate")
 BOS = ("tokenizer", "always", "never")
 TRUNCATIONS = ("left", "refuse")
+NO_LIMIT = 1 << 40  # tokens: a window that every text fits
 
 Pair = tuple[list[int], list[int], bool]  # context tokens, scored tokens, whether a token spans the border
 Starts = Callable[[str], list[int]]  # tokens to prepend to a text
@@ -143,7 +144,7 @@ def _harness(
     heads = [context[:cut] for context, cut in zip(kept, cuts, strict=True)]
     alone = [context[cut:] for context, cut in zip(kept, cuts, strict=True)]
     whole = [text[cut:] for text, cut in zip(texts, cuts, strict=True)]
-    ids = _by_text(tokenizer.ids, [*heads, *alone, *whole], [*names, *names, *names])
+    ids = by_text(tokenizer.ids, [*heads, *alone, *whole], [*names, *names, *names])
     pairs = []
     for i, context in enumerate(contexts):
         head, rest = ids[heads[i]], ids[whole[i]]
@@ -165,9 +166,9 @@ def _joint(
 ) -> list[Pair]:
     texts = [context + continuation for context, continuation in zip(contexts, continuations, strict=True)]
     cuts = [tokenizer.cut(text, len(context)) for text, context in zip(texts, contexts, strict=True)]
-    ids = _by_text(tokenizer.ids, [text[:cut] for text, cut in zip(texts, cuts, strict=True)], names)
+    ids = by_text(tokenizer.ids, [text[:cut] for text, cut in zip(texts, cuts, strict=True)], names)
     tails = [text[cut:] for text, cut in zip(texts, cuts, strict=True)]
-    encodings = _by_text(tokenizer.encodings, tails, names)
+    encodings = by_text(tokenizer.encodings, tails, names)
     pairs = []
     for text, context, cut, tail in zip(texts, contexts, cuts, tails, strict=True):
         encoding, rest = encodings[tail], encodings[tail].ids
@@ -188,7 +189,7 @@ def _separate(
     names: Sequence[str],
     starts: Starts,
 ) -> list[Pair]:
-    ids = _by_text(tokenizer.ids, [*contexts, *continuations], [*names, *names])
+    ids = by_text(tokenizer.ids, [*contexts, *continuations], [*names, *names])
     return [
         ([*starts(context or continuation), *ids[context]], ids[continuation], False)
         for context, continuation in zip(contexts, continuations, strict=True)
@@ -223,7 +224,7 @@ def _with_start(tokenizer: "Tokenizer", scored: list[int]) -> tuple[list[int], l
     return ([start], scored[1:]) if scored[:1] == [start] else ([start], scored)
 
 
-def _by_text(
+def by_text(
     work: Callable[[Sequence[str]], list[Any]], texts: Sequence[str], names: Sequence[str]
 ) -> dict[str, Any]:
     """Map each text to the result of `work`; equal texts are encoded once."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ebbtide.checkpoints.configuration import configuration, context_window
 from ebbtide.scoring.encoding import encode
 from ebbtide.scoring.exact import in_float64, load_exact
+from ebbtide.scoring.fitting import PARTS, with_kept
 from ebbtide.scoring.padded import score_padded
 from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.tokenizer import load_tokenizer
@@ -68,9 +69,10 @@ def largest_difference(
     drawn = set(random.Random(0).sample(distinct, min(examples, len(distinct))))
     chosen = [row for row, name in enumerate(names) if name in drawn]
     texts = {name: table.column(name).to_pylist() for name in ("context", "continuation")}
+    contexts = _as_scored(texts["context"], table, rows)
     encoded = encode(
         load_tokenizer(directory, tokenizer),
-        [texts["context"][row] for row in chosen],
+        [contexts[row] for row in chosen],
         [texts["continuation"][row] for row in chosen],
         [f"{requests}: example {names[row]}" for row in chosen],
         encoding=encoding,
@@ -94,6 +96,14 @@ def largest_difference(
         "worst": f"example {names[chosen[worst]]}, choice {choice}",
         "beyond_rounding": _beyond_rounding(differences, exact, dtype),
     }
+
+
+def _as_scored(contexts: list[str], table: pa.Table, rows: pa.Table) -> list[str]:
+    """The contexts that the cell was scored with: those of the requests, with the parts that were kept."""
+    if PARTS not in table.column_names:
+        return contexts
+    offsets, kept = table.column(PARTS).to_pylist(), rows.column(PARTS).to_pylist()
+    return [with_kept(*of_row) for of_row in zip(contexts, offsets, kept, strict=True)]
 
 
 def _beyond_rounding(differences: Sequence[float], exact: Sequence[float], dtype: str) -> int:

@@ -16,6 +16,7 @@ from ebbtide.tasks.few_shot import check_few_shot, with_prefix
 from ebbtide.tasks.formats import check_formats, in_formats
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
 from ebbtide.tasks.local_data import check_unchanged, with_contents
+from ebbtide.tasks.parts import check_fit
 from ebbtide.tasks.prepare import identity_of, with_arguments, with_preparations
 from ebbtide.tasks.render import check_template, was_changed
 
@@ -39,6 +40,7 @@ REQUEST_KEYS: dict[str, Any] = {
     "format": "cloze",
     "drop_bad_rows": False,
     "groups": {},
+    "fit": None,
 }
 # Keys that change the metrics. Only `kind` and `delimiter` also change the requests.
 METRIC_KEYS = ("kind", "delimiter", "invert", "cluster", "metrics", "chance")
@@ -254,6 +256,7 @@ def _check_generated(definition: Mapping[str, Any], path: Path) -> None:
         )
     if "few_shot" in definition:
         check_few_shot(kind_of({}), definition["few_shot"], path)
+        check_fit(definition, kind_of({}), path)
         if "k" not in definition["few_shot"]:
             raise ConfigError(f"{path}: few_shot: a generated task (source.toy) can only have k.")
 
@@ -314,6 +317,7 @@ def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
         )
     if "few_shot" in definition:
         check_few_shot(kind, definition["few_shot"], path)
+    check_fit(definition, kind, path)
 
 
 def texts_of(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

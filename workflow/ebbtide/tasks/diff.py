@@ -109,10 +109,16 @@ def described(difference: Difference, show: int = 5) -> list[str]:
 def _examples(requests: "pd.DataFrame", columns: list[str]) -> dict[str, list[list[Any]]]:
     """Return the requests of each example as rows of values, without the id."""
     examples: dict[str, list[list[Any]]] = {}
-    values = requests[columns].astype(object).to_numpy().tolist()
+    plain = {name: [_plain(value) for value in requests[name]] for name in columns}
+    values = [list(row) for row in zip(*plain.values(), strict=True)]
     for example, row in zip(requests["example"].astype(str), values, strict=True):
         examples.setdefault(example, []).append(row)
     return examples
+
+
+def _plain(value: Any) -> Any:
+    """A value of a column as Python's own; a list (of offsets) is an array in a frame."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _change(example: str, before: list[list[Any]], after: list[list[Any]], columns: list[str]) -> Change:

@@ -35,8 +35,8 @@ class Shots:
         self._with = Counter(shot.prompt for shot in self._pool)
         self._k, self._separator, self._seed = k, separator, seed
 
-    def before(self, prompt: str) -> str:
-        """Return the text before `prompt`: the shots, each followed by the separator.
+    def before(self, prompt: str) -> list[str]:
+        """Return the texts before `prompt`: the shots, each followed by the separator.
 
         Raises `BadRow` if there are fewer than k other examples.
         """
@@ -49,7 +49,7 @@ class Shots:
             shot = draw.pick(self._pool)
             if shot.prompt != prompt:
                 drawn[shot] = None
-        return "".join(shot.text + self._separator for shot in drawn)
+        return [shot.text + self._separator for shot in drawn]
 
 
 def check_few_shot(kind: Kind, few_shot: Mapping[str, Any], path: Path) -> None:

@@ -14,6 +14,7 @@ from ebbtide.tasks.few_shot import Shot, Shots
 from ebbtide.tasks.formats import in_format
 from ebbtide.tasks.kinds import Example, Request
 from ebbtide.tasks.local_data import contents_of_source
+from ebbtide.tasks.parts import PARTS, offsets_of, with_parts
 from ebbtide.tasks.prepare import identity_of as prepared_by
 from ebbtide.tasks.prepare import rows_of
 from ebbtide.tasks.render import BadRow, Row, fields_read, literal_of, text_of
@@ -42,6 +43,8 @@ def freeze(task: Task) -> "pd.DataFrame":
         The value of a choice, and the true value of the example.
     group_{name}
         The example's level of each group.
+    parts
+        Where each part of the context that may be left out begins, and the last ends (`scoring.fitting`).
 
     Raises `TaskError`, naming file and row, for data from which no requests can be made.
     """
@@ -184,6 +187,8 @@ def _example_of(task: Task) -> Callable[[Row], tuple[Example, dict[str, str]]]:
     """Return a function from a row to its requests and its level of each group. It raises `BadRow`."""
     definition = task.definition
     make = in_format(task.kind.maker(definition["fields"], definition.get("delimiter", "")), definition)
+    if "fit" in definition:
+        make = with_parts(make, definition["fit"])
     groups = {name: text_of(spec) for name, spec in definition.get("groups", {}).items()}
     alone = literal_of(definition["unconditional"]) if "unconditional" in definition else None
 
@@ -198,7 +203,15 @@ def _example_of(task: Task) -> Callable[[Row], tuple[Example, dict[str, str]]]:
 
 
 def _with_unconditional(example: Example, context: str) -> Example:
-    again = tuple(replace(request, context=context, role="unconditional") for request in example.requests)
+    again = tuple(
+        replace(
+            request,
+            context=context,
+            role="unconditional",
+            extra={**request.extra, PARTS: [0]} if PARTS in request.extra else request.extra,
+        )
+        for request in example.requests
+    )
     return replace(example, requests=example.requests + again)
 
 
@@ -207,28 +220,38 @@ def _after_shots(requests: "pd.DataFrame", task: Task) -> "pd.DataFrame":
     right = requests[requests["gold"]]
     pool = [Shot(c, c + word) for c, word in zip(right["context"], right["continuation"], strict=True)]
     before = _before(pool, task)
-    return requests.assign(context=[before(context) + context for context in requests["context"]])
+    shots = [before(context) for context in requests["context"]]
+    contexts = ["".join(texts) + own for texts, own in zip(shots, requests["context"], strict=True)]
+    after = requests.assign(context=contexts)
+    if _fits_shots(task):
+        after[PARTS] = list(map(offsets_of, shots))
+    return after
 
 
-def _shots(examples: Sequence[Example], task: Task) -> Callable[[str], str]:
-    """Return a function from a prompt to the few-shot text before it."""
+def _fits_shots(task: Task) -> bool:
+    """Whether few-shot examples may be left out where a window is too small for all."""
+    return bool((task.definition.get("few_shot") or {}).get("fit"))
+
+
+def _shots(examples: Sequence[Example], task: Task) -> Callable[[str], list[str]]:
+    """Return a function from a prompt to the few-shot texts before it."""
     texts = [(e.prompt, e.asked or e.prompt, e.answer) for e in examples]
     return _before(
         [Shot(prompt, asked + answer) for prompt, asked, answer in texts if answer is not None], task
     )
 
 
-def _before(pool: Sequence[Shot], task: Task) -> Callable[[str], str]:
+def _before(pool: Sequence[Shot], task: Task) -> Callable[[str], list[str]]:
     few_shot = task.definition.get("few_shot")
     if few_shot is None:
-        return lambda prompt: ""
+        return lambda prompt: []
     separator = few_shot["separator"]
     if "prefix" in few_shot:
-        prefix = few_shot["prefix"] + separator
+        prefix = [few_shot["prefix"] + separator]
         return lambda prompt: prefix
     shots = Shots(pool, few_shot["k"], separator, few_shot["seed"])
 
-    def before(prompt: str) -> str:
+    def before(prompt: str) -> list[str]:
         try:
             return shots.before(prompt)
         except BadRow as error:
@@ -238,17 +261,20 @@ def _before(pool: Sequence[Shot], task: Task) -> Callable[[str], str]:
 
 
 def _row(  # noqa: PLR0917  (the parts of one row)
-    example: str, choice: int, request: Request, shots: str, task: Task, levels: Mapping[str, str]
+    example: str, choice: int, request: Request, shots: list[str], task: Task, levels: Mapping[str, str]
 ) -> dict[str, Any]:
     """Build one row of the table. All rows of a task have the same columns."""
+    if request.role == "unconditional":  # which few-shot examples do not precede
+        shots = []
     row: dict[str, Any] = {
         "example": example,
         "choice": choice,
-        # Few-shot examples do not precede an unconditional request.
-        "context": request.context if request.role == "unconditional" else shots + request.context,
+        "context": "".join(shots) + request.context,
         "continuation": request.continuation,
         "gold": request.gold,
     }
     if task.kind.roles or "unconditional" in task.definition:
         row |= {"role": request.role, "of": request.of}
+    if _fits_shots(task):
+        row[PARTS] = offsets_of(shots)
     return {**row, **request.extra, **levels}

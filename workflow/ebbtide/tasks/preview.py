@@ -17,7 +17,6 @@ MAX_CHARACTERS = 2000  # of a context (its end) and of a continuation (its begin
 
 # These characters would break a TSV file.
 _VISIBLE = str.maketrans({"\n": "⏎", "\t": "⇥", "\r": "␍"})
-_NO_LIMIT = 1 << 40  # tokens
 
 
 def preview(
@@ -62,7 +61,7 @@ def _load(directory: str | Path) -> "Tokenizer":
 
 
 def _tokens(pairs: Sequence[tuple[str, str]], tokenizer: "Tokenizer") -> Iterator[str]:
-    from ebbtide.scoring.encoding import encode
+    from ebbtide.scoring.encoding import NO_LIMIT, encode
 
     encoded = encode(
         tokenizer,
@@ -72,8 +71,8 @@ def _tokens(pairs: Sequence[tuple[str, str]], tokenizer: "Tokenizer") -> Iterato
         encoding="harness",
         bos="tokenizer",
         truncation="left",
-        window=_NO_LIMIT,
-        vocabulary=_NO_LIMIT,
+        window=NO_LIMIT,
+        vocabulary=NO_LIMIT,
     )
     for request in encoded:
         texts = [tokenizer.backend.decode([token], skip_special_tokens=False) for token in request.tokens]
