@@ -35,8 +35,9 @@ def freeze(task: Task) -> "pd.DataFrame":
     `gold` is true for a right choice, or its weight. Some tasks have further columns:
 
     role, of
-        The role: `choice` (after the prompt), `other` (the same choices after the other prompt of log odds)
-        or `unconditional`; and the choice that the row refers to. Rows of other roles are numbered K, K+1, …
+        The role: `choice` (after the prompt), `other` (the same choices after the other prompt of log odds),
+        `stop` (after the completion of a sequence) or `unconditional`; and the choice that the row refers to.
+        Rows of other roles are numbered K, K+1, …
     best
         1: the right answer of MC1, 0: a wrong answer of MC1, -1: not a choice of MC1.
     value, target
@@ -273,7 +274,7 @@ def _row(  # noqa: PLR0917  (the parts of one row)
         "continuation": request.continuation,
         "gold": request.gold,
     }
-    if task.kind.roles or "unconditional" in task.definition:
+    if task.kind.has_roles(task.definition):
         row |= {"role": request.role, "of": request.of}
     if _fits_shots(task):
         row[PARTS] = offsets_of(shots)
