@@ -126,13 +126,13 @@ def freeze_counting(task: Task) -> tuple["pd.DataFrame", list[str]]:
 def _rows(task: Task) -> Rows:
     """Return the rows of the task's data. Raises `TaskError` if their number differs from the definition."""
     source = task.definition["source"]
-    if task.data is None:
+    if task.data is None and "prepare" not in source:
         return pinned_rows(source, f"{task.file}: source")
-    rows = rows_of(Path(task.data), source, f"{task.file}: source")
+    rows = rows_of(Path(task.data or ""), source, f"{task.file}: source")
     expected = source.get("rows")
     if expected is not None and len(rows) != expected:
         raise TaskError(
-            f"{task.file}: source.rows: found {len(rows)} rows in {task.data}, expected {expected}."
+            f"{task.file}: source.rows: found {len(rows)} rows in {task.origin}, expected {expected}."
         )
     return rows
 
