@@ -16,9 +16,7 @@ def sums(path: Path, arguments: Arguments, where: str) -> Rows:
     del path
     below, count = 10 ** arguments["digits"], arguments["count"]
     if count > below**2:
-        raise TaskError(
-            f"{where}.count: found {count}; there are {below**2} sums of {arguments['digits']} digits."
-        )
+        raise TaskError(f"{where}.count: found {count}; there are only {below**2} such sums.")
     draw = Draw("addition", arguments["digits"], arguments["seed"])
     if 2 * count > below**2:
         pairs = [divmod(number, below) for number in draw.shuffled(range(below**2))[:count]]
