@@ -41,7 +41,10 @@ TASKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
             for n in range(4)
         ],
     ),
-    "sequences": ({"kind": "sequence"}, [{"prompt": f"ab {n}", "completion": " ab cd"} for n in range(4)]),
+    "sequences": (
+        {"kind": "sequence", "fields": {"stop": " ."}},
+        [{"prompt": f"ab {n}", "completion": " ab cd"} for n in range(4)],
+    ),
     "ratings": (
         {"kind": "rating", "fields": {"choices": [" 1", " 2", " 3"], "target": "stars"}},
         [{"prompt": f"ab {n} a", "stars": 1 + n % 3} for n in range(6)],
@@ -66,9 +69,9 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Three checkpoints on disk and every kind of task, run once."""
+    """Four checkpoints on disk and every kind of task, run once."""
     workspace = Workspace(tmp_path_factory.mktemp("kinds"))
-    for step in (1, 2, 3):
+    for step in (1, 2, 3, 4):
         directory = workspace.path / f"models/step{step}"
         made = tiny.model("gpt_neox", vocabulary=tiny.BPE_VOCABULARY)
         with torch.no_grad():
@@ -96,11 +99,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         {
             "study": "kinds",
             "models": [
-                {"name": "tiny", "path": "models/step{step}", "steps": [1, 2, 3], "tokens_per_step": 100}
+                {"name": "tiny", "path": "models/step{step}", "steps": [1, 2, 3, 4], "tokens_per_step": 100}
             ],
             "tasks": [f"tasks/{name}.yaml" for name in TASKS],
             "imported": [imported],
             "scoring": {"dtype": "float32"},
+            "abrupt": {},
         },
     )
     done = subprocess.run(
@@ -128,7 +132,7 @@ def test_every_kind_has_its_metrics(study: Workspace) -> None:
             *("gold_bits_per_byte", "gold_bits_per_byte_without_space", "gold_rank"),
         },
         "odds": {"log_odds", "absolute_log_odds"},
-        "sequences": {"sequence_loss", "greedy_accuracy"},
+        "sequences": {"sequence_loss", "greedy_accuracy", "greedy_exact_match"},
         "ratings": {"expected_rating", "rmse"},
         "yes_or_no.cloze": {"accuracy", "false_positive_rate[race=x]"},
         "yes_or_no.choice": {"accuracy", "false_positive_rate[race=x]"},
@@ -136,6 +140,23 @@ def test_every_kind_has_its_metrics(study: Workspace) -> None:
     }
     for task, names in expected.items():
         assert names <= scored[task], (task, names - scored[task])
+
+
+def test_right_answers_and_log_probabilities_are_compared_over_training(study: Workspace) -> None:
+    rows = pd.read_csv(study.path / "results/kinds/abrupt.tsv", sep="\t")
+    assert set(rows["over"]) == {"tokens"}  # one model, so no sizes, and no figure of them
+    assert set(rows.groupby("task")["metric"].agg(tuple)) == {
+        ("accuracy", "gold_bits_per_byte"),
+        ("greedy_exact_match", "sequence_loss"),
+    }
+    assert (rows["points"] == 4).all() and rows["verdict"].notna().all()
+    points = pd.read_csv(study.path / "results/kinds/abrupt_points.tsv", sep="\t")
+    measured = metrics(study).set_index(["model", "task", "checkpoint", "metric"])["value"]
+    for row in points.to_dict("records"):
+        sign = 1 if row["form"] == "outcome" else -1
+        expected = sign * measured[row["model"], row["task"], row["label"], row["metric"]]
+        assert row["value"] == pytest.approx(expected, rel=1e-6)
+    assert not (study.path / "results/kinds/figures/abrupt.png").exists()
 
 
 def test_a_definition_in_two_formats_is_asked_twice(study: Workspace) -> None:
@@ -177,7 +198,7 @@ def test_a_change_of_what_is_measured_scores_nothing(study: Workspace) -> None:
     try:
         planned = study.planned()
         assert "score" not in planned and "freeze" not in planned
-        assert planned["measure"] == 3
+        assert planned["measure"] == 4
     finally:
         (study.path / "tasks/choices.yaml").write_text(before)
     assert study.planned() == {}

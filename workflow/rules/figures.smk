@@ -41,6 +41,7 @@ for stage, figures in OUTPUTS.figures_by_stage().items():
             share_y=STUDY.config["figures"]["share_y"],
             curves_width=STUDY.config["figures"]["curves_width"],
             dropped=STUDY.dropped(),
+            published_points=STUDY.published_points(),
             code=CODE.script("plot"),
         script:
             "../scripts/plot.py"

@@ -94,7 +94,7 @@ def test_half_a_pair_is_refused() -> None:
         values([row for row in pmi_rows() if row["choice"] != 1])
     with pytest.raises(CellError, match="two rows of the role unconditional for choice 0"):
         values([*pmi_rows(), {**pmi_rows()[2], "choice": 9}])
-    with pytest.raises(CellError, match="role: found 'chioce', allowed: choice, unconditional, other"):
+    with pytest.raises(CellError, match="role: found 'chioce', allowed: choice, unconditional, stop, other"):
         values([{**row, "role": "chioce"} for row in choices("a", [-1.0, -2.0], 0)])
 
 

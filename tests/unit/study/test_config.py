@@ -269,7 +269,7 @@ def test_the_nearest_name_comes_before_the_long_list(workspace):
     assert sentence.startswith(
         "ConfigError: config.yaml: tasks[0]: found 'memo_trip'; did you mean 'memo_trap' or "
     )
-    assert "? Allowed: arithmetic, " in sentence
+    assert "? Allowed: addition_1_digits, " in sentence
     assert sentence.endswith(", or the path of a YAML file.")
 
 

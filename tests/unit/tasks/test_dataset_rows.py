@@ -121,7 +121,7 @@ def test_local_data_that_was_edited_after_freezing_is_noticed_and_a_new_date_is_
 def test_nested_columns_and_missing_values_are_as_in_a_file() -> None:
     keys = {"fields": {"prompt": "{{ about.note }}"}, "groups": {"share": "{{ about.share }}"}}
     task = pinned(folder(), {**keys, "drop_bad_rows": True}, split="train")
-    requests, dropped = freeze_counting(task)
+    requests, dropped, _ = freeze_counting(task)
     assert (requests["context"].unique().tolist(), len(dropped)) == (["x"], 4)
     assert requests["group_share"].unique().tolist() == ["0.0"]
     with pytest.raises(TaskError, match=r"folder: row 2: \{\{ about\.note \}\} must be a text, found None"):

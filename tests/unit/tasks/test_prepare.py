@@ -141,3 +141,40 @@ def test_a_prepared_source_is_pinned_with_the_number_of_its_rows() -> None:
 def test_two_preparations_of_one_name() -> None:
     with pytest.raises(ValueError, match="there is already a preparation 'sample'"):
         register(PREPARATIONS["sample"])
+
+
+def sums(**arguments: Any) -> Task:
+    source = {"prepare": {"function": "addition", **arguments}}
+    fields = {"prompt": "context", "stop": "\n"}
+    definition = {"title": "Sums", "kind": "sequence", "source": source, "fields": fields}
+    Path("sums.yaml").write_text(yaml.safe_dump(definition))
+    return load_task("sums.yaml", WHERE)
+
+
+def test_sums_are_right_different_and_the_same_every_time() -> None:
+    requests = freeze(sums(digits=2, count=500))
+    asked = requests[requests["role"] == "choice"]
+    assert asked["context"].nunique() == 500
+    for context, answer in zip(asked["context"], asked["continuation"], strict=True):
+        one, other = context.removeprefix("Q: What is ").removesuffix("?\n\nA:").split(" plus ")
+        assert answer == f" {int(one) + int(other)}"
+    assert (asked["context"].iloc[0], sums(digits=2, count=500).data) == ("Q: What is 54 plus 8?\n\nA:", None)
+    assert sums(digits=2, count=500).identity != sums(digits=2, count=500, seed=1).identity
+    assert freeze(sums(digits=1, count=100))["context"].nunique() == 200  # all; and after each, its stop
+    stops = requests[requests["role"] == "stop"]
+    assert set(stops["continuation"]) == {"\n"}
+    with pytest.raises(TaskError, match=r"prepare.count: found 101; there are only 100 such sums"):
+        freeze(sums(digits=1, count=101))
+
+
+def test_a_preparation_says_whether_it_needs_a_file() -> None:
+    source = {
+        **put(json_lines(ROWS), "data.jsonl"),
+        "prepare": {"function": "addition", "digits": 1, "count": 1},
+    }
+    Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": source}))
+    with pytest.raises(ConfigError, match=r"source.file: found; preparation 'addition' needs no file"):
+        load_task("mine.yaml", WHERE)
+    Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": {"prepare": SAMPLE}}))
+    with pytest.raises(ConfigError, match=r"source.file: missing; preparation 'sample' needs a file"):
+        load_task("mine.yaml", WHERE)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from ebbtide.errors import TaskError
 from ebbtide.tasks.few_shot import Shot, Shots
-from ebbtide.tasks.freezing import freeze
+from ebbtide.tasks.freezing import freeze, frozen
+from ebbtide.tasks.notices import text_notices
+from ebbtide.tasks.render import BadRow
 from task_data import define
 
 SEPARATOR = "\n\n\n"
@@ -69,6 +71,30 @@ def test_every_other_example_is_drawn_as_often() -> None:
             counts[text] += 1
     assert counts.pop("Q0 a") == 0
     assert all(180 < count < 300 for count in counts.values())  # 240 expected; four standard errors
+
+
+def test_the_same_shots_precede_all_prompts_and_are_not_asked() -> None:
+    pool = [Shot(f"Q{n}", f"Q{n} a") for n in range(6)] + [Shot("Q0", "Q0 b")]
+    for seed in range(20):
+        shots = Shots(pool, 2, SEPARATOR, seed, same=True)
+        before = [shots.before(shot.prompt) for shot in pool]
+        assert all(one == before[0] for one in before)
+        drawn = texts("".join(before[0]))
+        assert len(set(drawn)) == 2
+        asked = {shot.prompt for shot in pool if shots.is_asked(shot.prompt)}
+        assert asked == {shot.prompt for shot in pool} - {text[:2] for text in drawn}
+    assert len({tuple(Shots(pool, 2, SEPARATOR, seed, same=True).before("")) for seed in range(20)}) > 5
+    with pytest.raises(BadRow, match=r"few_shot\.k is 6, but there are only 6 different prompts"):
+        Shots(pool, 6, SEPARATOR, 0, same=True)
+
+
+def test_examples_that_are_shots_are_counted() -> None:
+    task = define([*EXAMPLES, EXAMPLES[0]], few_shot={"k": 2, "same": True})
+    requests, footer = frozen(task)
+    [first] = {context.rsplit(SEPARATOR, 1)[0] for context in requests["context"]}
+    assert footer["shots_not_asked"] == len(EXAMPLES) + 1 - requests["example"].nunique() in (2, 3)
+    assert "few_shot.same" in " ".join(notice.detail for notice in text_notices(requests, footer))
+    assert first.count(SEPARATOR) == 1
 
 
 def test_frozen_shots_carry_the_right_answers() -> None:

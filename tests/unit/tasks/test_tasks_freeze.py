@@ -75,7 +75,7 @@ def test_bad_row_is_named_with_its_number_and_text(mistake: str) -> None:
 def test_bad_rows_are_dropped_by_choice_and_counted(mistake: str) -> None:
     bad, _ = BAD_ROWS[mistake]
     task = define([GOOD, bad, GOOD], drop_bad_rows=True)
-    requests, dropped = freeze_counting(task)
+    requests, dropped, _ = freeze_counting(task)
     assert list(requests["example"].unique()) == ["0", "2"]
     [reason] = dropped
     record = footer(task, len(requests), 2, dropped)
@@ -324,7 +324,7 @@ def test_documents_of_a_table() -> None:
     task = define(
         [{"body": "One."}, {"body": ""}], kind="rolling", fields={"text": "body"}, drop_bad_rows=True
     )
-    requests, dropped = freeze_counting(task)
+    requests, dropped, _ = freeze_counting(task)
     assert (list(requests["continuation"]), dropped) == (["One."], ["row 2: the document is empty"])
 
 
@@ -375,7 +375,7 @@ def test_what_is_frozen_can_be_written_and_read(kind: str) -> None:
     row = {**GOOD, "other_prompt": "Two", "target": 1}
     fields = {"rating": {"choices": [" 1", " 2"]}}.get(kind, {})
     task = define([row, row], kind=kind, fields=fields, groups={"part": "prompt"}, drop_bad_rows=True)
-    requests, dropped = freeze_counting(task)
+    requests, dropped, _ = freeze_counting(task)
     write_parquet(requests, "frozen.parquet", REQUESTS, footer(task, len(requests), 2, dropped))
     record = read_footer("frozen.parquet", REQUESTS)
     assert (record["dropped"], record["definition"]["kind"]) == (0, kind)

@@ -140,7 +140,7 @@ def test_a_missing_value_is_refused_as_null_is_and_can_be_dropped(missing: str, 
         b'"???"', MISSING[missing].encode()
     )
     assert message(lines, **keys).endswith(f"data.jsonl: row 2: {what} must be a text, found {found}.")
-    requests, [reason] = freeze_counting(define(lines, **keys, drop_bad_rows=True))
+    requests, [reason], _ = freeze_counting(define(lines, **keys, drop_bad_rows=True))
     assert requests["example"].unique().tolist() == ["0"]
     assert reason == f"row 2: {what} must be a text, found {found}"
 

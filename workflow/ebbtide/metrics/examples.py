@@ -1,12 +1,13 @@
 """A cell joined with its frozen requests, checked, as arrays.
 
 A row of another role than `choice` refers to one of the choices (`of`). Its log-likelihood becomes a column
-of that choice, named after the role: `unconditional`, `other`. The remaining rows are the choices. The kind
-of the task defines what its rows must have (`ebbtide.tasks.kinds`).
+of that choice, named after the role: `unconditional`, `other`, `stop`. The remaining rows are the choices.
+The kind of the task defines what its rows must have (`ebbtide.tasks.kinds`).
 """
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 from ebbtide.arrow import Columns, columns_of, first_bytes
 from ebbtide.errors import CellError, TaskError
 from ebbtide.metrics.segments import Segments
-from ebbtide.tasks.kinds import KINDS, kind_of
+from ebbtide.tasks.kinds import KINDS, Kind, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -272,11 +273,14 @@ class Examples:
 
 
 def _choices(joined: Columns) -> Columns:
-    """Return the rows of role `choice`, with the log-likelihoods of other roles as columns."""
+    """Return the rows of role `choice`, with other roles as columns.
+
+    These are the log-likelihood (`ROLE`), and whether it is greedy (`ROLE_greedy`) if that is known.
+    """
     if "role" not in joined:
         return joined
     of_role = joined["role"]
-    roles = list(dict.fromkeys(["unconditional", *(role for kind in KINDS.values() for role in kind.roles)]))
+    roles = list(dict.fromkeys(["unconditional", *chain.from_iterable(map(_roles, KINDS.values()))]))
     unknown = sorted(set(of_role.tolist()) - {"choice", *roles})
     if unknown:
         raise CellError(f"role: found {unknown[0]!r}, allowed: choice, {', '.join(roles)}.")
@@ -288,7 +292,7 @@ def _choices(joined: Columns) -> Columns:
         if not in_role.any():
             continue
         partners = _key_list(joined["example"][in_role], of[in_role])
-        found = dict(zip(partners, joined["loglikelihood"][in_role].astype(float).tolist(), strict=True))
+        found = dict(zip(partners, np.flatnonzero(in_role).tolist(), strict=True))
         if len(found) < len(partners):
             example, choice = next(key for i, key in enumerate(partners) if key in partners[:i])
             raise CellError(f"example {example} has two rows of the role {role} for choice {choice}.")
@@ -296,8 +300,15 @@ def _choices(joined: Columns) -> Columns:
             if alone := [key for key in own if key not in others]:
                 example, choice = alone[0]
                 raise CellError(f"example {example}, choice {choice} has no row of the role {lacks}.")
-        rows[role] = np.array([found[key] for key in keys])
+        places = np.array([found[key] for key in keys])
+        rows[role] = joined["loglikelihood"][places].astype(float)
+        if "greedy" in joined:
+            rows[f"{role}_greedy"] = joined["greedy"][places]
     return rows
+
+
+def _roles(kind: Kind) -> tuple[str, ...]:
+    return (*kind.roles, *kind.field_roles.values())
 
 
 def _key_list(examples: np.ndarray, choices: np.ndarray) -> list[tuple[Any, int]]:

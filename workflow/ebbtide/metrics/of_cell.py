@@ -28,6 +28,7 @@ MAX_RATIO_LEVELS = 6  # of a group whose ratios are reported
 FOLLOWED = (
     *("accuracy_per_character", "accuracy_per_byte", "accuracy_per_token", "accuracy_pmi"),
     *("margin", "coverage", "choice_probability", "classification_loss", "gold_bits_per_byte"),
+    *("greedy_accuracy", "greedy_exact_match"),
 )
 
 

@@ -64,3 +64,16 @@ def greedy_accuracy(x: Examples) -> np.ndarray:
     """
     greedy: np.ndarray = ((x.column("greedy") > 0) != x.invert).astype(float)
     return greedy
+
+
+@metric("sequence", unit="share", higher_is_better=True, needs=("greedy", "stop_greedy"))
+def greedy_exact_match(x: Examples) -> np.ndarray:
+    """1[greedy generation would give exactly the completion]: it is greedy, and the model then stops.
+
+    Share, 0 to 1, without generating: every token of the completion is the most probable one, and so is,
+    after it, a token that begins with the field `stop` or ends the text. Needs the field `stop`. Differs from
+    generation only if the model writes the same text in other tokens than the tokenizer.
+    """
+    exact = (x.column("greedy") > 0) & (x.column("stop_greedy") > 0)
+    found: np.ndarray = (exact != x.invert).astype(float)
+    return found

@@ -8,6 +8,7 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.figures import scaling
+from ebbtide.figures.abrupt import plot_abrupt
 from ebbtide.figures.alarms import plot_alarms
 from ebbtide.figures.changes import plot_changes
 from ebbtide.figures.compute_trends import plot_academia, plot_compute, plot_timeline
@@ -44,8 +45,8 @@ def draw_figures(
     tables
         Name → file of the tables that the study has.
     settings
-        `titles`, `regression`, `alpha`, `runs`, `scaling_laws`, `share_y`, `curves_width`,
-        `dropped`: see `rules/figures.smk`.
+        `titles`, `regression`, `alpha`, `runs`, `scaling_laws`, `share_y`, `curves_width`, `dropped`,
+        `published_points`: see `rules/figures.smk`.
     outputs
         Files; those of a figure are named after it.
     """
@@ -114,6 +115,11 @@ class Figures:
     def trends(self) -> p9.ggplot:
         """Slopes with their intervals."""
         return plot_trends(with_properties(self._tsv("trends")), self._settings["alpha"], self._titles)
+
+    def abrupt(self) -> p9.ggplot:
+        """Right answers and log-probabilities over sizes."""
+        published = pd.DataFrame(self._settings["published_points"])
+        return plot_abrupt(self._tsv("abrupt"), self._tsv("abrupt_points"), published, self._titles)
 
     def early_warning(self) -> p9.ggplot:
         """Falling accuracy and the signals that may fall before it."""

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from ebbtide.files import atomic, canonical_json, digest
 from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.encoded_task import EncodedTask
+from ebbtide.scoring.stops import Stops
 from ebbtide.scoring.trie import Trie
 
 # Increment by hand when the same texts get other arrays, or the file another form.
@@ -30,6 +31,7 @@ Key = Mapping[str, Any]  # everything that determines the arrays
 
 _RECORD = "ebbtide"  # the entry of the header: key, facts and digest
 _REQUESTS = ("tokens", "bounds", "context", "truncated", "border")
+_STOPS = tuple(field.name for field in fields(Stops))
 _TRIE = tuple(field.name for field in fields(Trie))
 
 
@@ -50,6 +52,8 @@ def write_encoded(task: EncodedTask, path: str | Path, key: Key) -> None:
     arrays = {name: getattr(task.requests, name) for name in _REQUESTS}
     arrays |= {f"trie.{name}": getattr(trie, name) for name in _TRIE}
     arrays |= {f"row.{name}": values for name, values in task.rows.items()}
+    if task.stops is not None:
+        arrays |= {f"stops.{name}": getattr(task.stops, name) for name in _STOPS}
     arrays = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
     record: dict[str, Any] = {"key": dict(key), "facts": dict(task.facts)}
     record["sha256"] = _sha256(record, arrays)
@@ -84,7 +88,9 @@ def read_encoded(path: str | Path, key: Key) -> EncodedTask:
     trie = Trie(**{name: arrays[f"trie.{name}"] for name in _TRIE})
     requests = Requests(**{name: arrays[name] for name in _REQUESTS}, stored_trie=trie)
     rows = {name.removeprefix("row."): values for name, values in arrays.items() if name.startswith("row.")}
-    return EncodedTask(requests, rows, record["facts"])
+    given = "stops.rows" in arrays
+    stops = Stops(**{name: arrays[f"stops.{name}"] for name in _STOPS}) if given else None
+    return EncodedTask(requests, rows, record["facts"], stops)
 
 
 def _sha256(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

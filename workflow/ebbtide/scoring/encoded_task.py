@@ -13,6 +13,7 @@ from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.encoding import encode
 from ebbtide.scoring.fitting import PARTS, fit
 from ebbtide.scoring.rolling import count_bytes, count_words, rolling_windows
+from ebbtide.scoring.stops import Stops, stops_of
 from ebbtide.tables import content_sha256
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ class EncodedTask:
         Columns of the cell that need no scores, by name: an array (R,) each.
     facts
         Footer entries that need no scores.
+    stops
+        Which requests ask whether the model stops; None if none does.
     """
 
     requests: Requests
     rows: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
+    stops: Stops | None = None
 
 
 def encode_task(
@@ -80,7 +84,8 @@ def encode_task(
     }
     if fitted is not None:
         rows[PARTS], facts[PARTS] = fitted.kept, fitted.facts
-    return EncodedTask(requests, rows, facts)
+    stops = stops_of(table, requests, scorer.tokenizer, scorer.vocabulary, source)
+    return EncodedTask(requests, rows, facts, stops)
 
 
 def encode_documents(

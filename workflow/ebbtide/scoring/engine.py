@@ -186,7 +186,8 @@ def score_task(
     reset_peak(scorer.device)
     counters = Counters(report=report)
     record = scorer.record()  # before scoring, because what fails later loses the scores
-    scores = scorer.score(task.requests, ranks=per_token, counters=counters)
+    wanted = {"ranks": per_token, "best": task.stops is not None}
+    scores = scorer.score(task.requests, **wanted, counters=counters)
     rows = _rows(task, scores, keys, source)
     footer = {
         **task.facts,
@@ -244,10 +245,11 @@ def _rows(task: EncodedTask, scores: Scores, keys: pa.Table, source: str | Path)
             f"{row_names(keys.slice(row, 1), source)[0]}: the log-likelihood is {loglikelihood[row]}; "
             "score in a wider dtype, or check the weights."
         )
+    greedy = np.logical_and.reduceat(scores.greedy, first)
     values = {
         **task.rows,
         "loglikelihood": loglikelihood,
-        "greedy": np.logical_and.reduceat(scores.greedy, first),
+        "greedy": greedy if task.stops is None else task.stops.greedy(scores, greedy),
         "first_token_loglikelihood": scores.loglikelihood[first],
     }
     names = [name for name in (*CELL.columns, *CELL.optional) if name in values]

@@ -45,11 +45,24 @@ class FakeScorer:
     window_key: str | None = FAKE
     device: str = "none"
 
-    def score(self, requests: Requests, *, ranks: bool = False, counters: Counters | None = None) -> Scores:
+    def score(
+        self,
+        requests: Requests,
+        *,
+        ranks: bool = False,
+        best: bool = False,
+        counters: Counters | None = None,
+    ) -> Scores:
         """See `Scorer`. There are no forward passes to count."""
         values = np.array([value for request in requests for value in self._score(request)])
-        greedy = values > GREEDY
-        return Scores(requests.scored_bounds, values, greedy, np.where(greedy, 1, 2) if ranks else None)
+        greedy, tokens = values > GREEDY, requests.continuations.astype(np.int64)
+        return Scores(
+            requests.scored_bounds,
+            values,
+            greedy,
+            np.where(greedy, 1, 2) if ranks else None,
+            np.where(greedy, tokens, (tokens + 1) % self.vocabulary) if best else None,
+        )
 
     def _score(self, request: Encoded) -> Iterator[float]:
         state = hashlib.blake2b(self.weights.encode(), digest_size=8)

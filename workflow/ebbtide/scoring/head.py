@@ -41,9 +41,12 @@ class Targets:
     loglikelihood: Tensor  # (T,) float64, nats
     greedy: Tensor  # (T,) whether the target is the argmax
     rank: Tensor | None  # (T,) 1 + the number of more likely tokens
+    best: Tensor | None  # (T,) the argmax
 
 
-def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *, ranks: bool) -> Targets:
+def score_targets(
+    hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *, ranks: bool, best: bool = False
+) -> Targets:
     """Score `target[t]` after the hidden state `hidden[row[t]]`.
 
     Parameters
@@ -54,18 +57,23 @@ def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *
         (T,) each.
     ranks
         Whether to compute ranks, for which the logits are computed a second time.
+    best
+        Whether to also return the argmax after each hidden state.
     """
     count = len(hidden)
     normaliser = hidden.new_full((count,), -torch.inf, dtype=torch.float64)
-    best = hidden.new_full((count,), -torch.inf, dtype=torch.float64)
+    most = hidden.new_full((count,), -torch.inf, dtype=torch.float64)
+    argmax = torch.zeros(count, dtype=torch.long, device=hidden.device) if best else None
     value = torch.zeros(len(target), dtype=torch.float64, device=hidden.device)
     greedy = torch.zeros(len(target), dtype=torch.bool, device=hidden.device)
     for first, part in slices(hidden):
         logits = _wide(part)
         highest = logits.amax(dim=1)
         normaliser = torch.logaddexp(normaliser, _logsumexp(logits, highest))
-        better = highest > best  # the first of equal logits wins, in this slice or an earlier one
-        best = torch.where(better, highest.double(), best)
+        better = highest > most  # the first of equal logits wins, in this slice or an earlier one
+        most = torch.where(better, highest.double(), most)
+        if argmax is not None:
+            argmax = torch.where(better, first + logits.argmax(dim=1), argmax)
         greedy &= ~better[row]
         here = ((target >= first) & (target < first + logits.shape[1])).nonzero()[:, 0]
         for some in torch.split(here, len(hidden)):  # a node may have thousands of targets
@@ -73,7 +81,7 @@ def score_targets(hidden: Tensor, row: Tensor, target: Tensor, slices: Slices, *
             value[some] = own.gather(1, column[:, None])[:, 0].double()
             greedy[some] = better[row[some]] & (own.argmax(dim=1) == column)
     rank = _ranks(hidden, row, value, slices) if ranks else None
-    return Targets(value - normaliser[row], greedy, rank)
+    return Targets(value - normaliser[row], greedy, rank, None if argmax is None else argmax[row])
 
 
 def _ranks(hidden: Tensor, row: Tensor, value: Tensor, slices: Slices) -> Tensor:

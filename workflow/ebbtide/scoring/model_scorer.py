@@ -88,15 +88,22 @@ class ModelScorer:
             return "sdpa"
         return str(getattr(self.model.config, "_attn_implementation", "unknown"))
 
-    def score(self, requests: Requests, *, ranks: bool = False, counters: Counters | None = None) -> Scores:
+    def score(
+        self,
+        requests: Requests,
+        *,
+        ranks: bool = False,
+        best: bool = False,
+        counters: Counters | None = None,
+    ) -> Scores:
         """See `Scorer`."""
         counters = counters if counters is not None else Counters()
         if self.body is None:
             batch = 1 if self.alone else BATCH_TOKENS
-            return score_padded(self.model, requests, counters, batch_tokens=batch, ranks=ranks)
+            return score_padded(self.model, requests, counters, batch_tokens=batch, ranks=ranks, best=best)
         body = self.body
         chunk = chunk_size(body.preferred_tokens, body.bytes_per_token(requests.deepest), body.device)
-        return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks)
+        return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks, best=best)
 
     def record(self) -> dict[str, Any]:
         """See `Scorer`."""

@@ -49,6 +49,7 @@ class Scores(Sequence[TokenScores]):
     loglikelihood: "np.ndarray"  # (T,) float64, nats
     greedy: "np.ndarray"  # (T,) whether the token is the model's argmax
     rank: "np.ndarray | None" = None  # (T,) 1 + the number of more likely tokens, if requested
+    best: "np.ndarray | None" = None  # (T,) the model's argmax, if requested
 
     def __len__(self) -> int:
         """Number of requests."""
@@ -121,11 +122,18 @@ class Scorer(Protocol):
     def device(self) -> str:
         """Device of the computation."""
 
-    def score(self, requests: "Requests", *, ranks: bool = False, counters: Counters | None = None) -> Scores:
+    def score(
+        self,
+        requests: "Requests",
+        *,
+        ranks: bool = False,
+        best: bool = False,
+        counters: Counters | None = None,
+    ) -> Scores:
         """Log-likelihood (nats) of every continuation token of every request, in order.
 
-        `ranks` also computes the rank of each token, which takes longer. Raises `ScoringError` if not even
-        one token fits in memory.
+        `ranks` also computes the rank of each token, which takes longer, and `best` the model's argmax in its
+        place. Raises `ScoringError` if not even one token fits in memory.
         """
 
     def record(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def score_trie(
     *,
     chunk: int,
     ranks: bool = False,
+    best: bool = False,
 ) -> Scores:
     """Log-likelihood of every continuation token of every request.
 
@@ -40,7 +41,7 @@ def score_trie(
     trie = requests.trie
     counters.unique += len(trie)
     body.start()
-    walk = _Walk(body, trie, ranks)
+    walk = _Walk(body, trie, ranks=ranks, best=best)
     start = 0
     while start < len(trie) or walk.waiting:
         left = len(trie) - start
@@ -74,8 +75,8 @@ def score_trie(
 class _Walk:
     """State of the walk: the path to the current node, hidden states waiting for the head, scores so far."""
 
-    def __init__(self, body: Body, trie: Trie, ranks: bool) -> None:
-        self._body, self._trie, self._ranks = body, trie, ranks
+    def __init__(self, body: Body, trie: Trie, *, ranks: bool, best: bool) -> None:
+        self._body, self._trie, self._wanted = body, trie, {"ranks": ranks, "best": best}
         self._past = np.zeros(0, dtype=np.int64)  # (P,) nodes of the path in the cache
         self._hidden: list[torch.Tensor] = []  # (k, d) each, of nodes not yet scored
         self._nodes: list[np.ndarray] = []  # (k,) each: which nodes
@@ -106,7 +107,7 @@ class _Walk:
         with torch.inference_mode():
             hidden = torch.cat(self._hidden)
             row, target = on_device(arrays, hidden.device)
-            self._found.append(score_targets(hidden, row, target, self._body.logits, ranks=self._ranks))
+            self._found.append(score_targets(hidden, row, target, self._body.logits, **self._wanted))
         self._hidden.clear()
         self._nodes.clear()
 
@@ -121,9 +122,11 @@ class _Walk:
             return ordered
 
         ranks = [found.rank for found in self._found if found.rank is not None]
+        best = [found.best for found in self._found if found.best is not None]
         return Scores(
             requests.scored_bounds,
             in_order([found.loglikelihood for found in self._found]),
             in_order([found.greedy for found in self._found]),
             in_order(ranks) if ranks else None,
+            in_order(best) if best else None,
         )

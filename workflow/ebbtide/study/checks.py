@@ -299,16 +299,16 @@ def apply_results_choice(checked: dict[str, Any], results: str, file_of: Callabl
             raise ConfigError(f"{file_of(key)}: {key}: found none; allowed: at least one{other}.")
 
 
-def find_published(regression: dict[str, Any], file: str) -> None:
-    """Resolve the path of the published values, in the working directory or in the checkout."""
-    if regression["published"] is None:
+def find_published(section: dict[str, Any], where: str) -> None:
+    """Resolve the path of published values, in the working directory or in the checkout; `where` names it."""
+    if section["published"] is None:
         return
-    candidates = [base / regression["published"] for base in (Path.cwd(), CHECKOUT)]
+    candidates = [base / section["published"] for base in (Path.cwd(), CHECKOUT)]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
         tried = " and ".join(str(path) for path in dict.fromkeys(candidates))
-        raise ConfigError(f"{file}: regression.published: there is no such file (looked for {tried}).")
-    regression["published"] = str(relative(found))
+        raise ConfigError(f"{where}.published: there is no such file (looked for {tried}).")
+    section["published"] = str(relative(found))
 
 
 def check_worlds(models: Mapping[str, Model], tasks: "Mapping[str, Task]") -> None:

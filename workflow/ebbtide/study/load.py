@@ -34,6 +34,7 @@ from ebbtide.study.checks import (
     refuse_old_names,
 )
 from ebbtide.study.claim import check_claim, claim_of
+from ebbtide.study.published_points import read_points
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_tasks
 
@@ -121,7 +122,10 @@ def _settings(config: Mapping[str, Any], results: str | None, file_of: FileOf) -
     check_trajectories(settings, file_of)
     if "compute_trends" in settings:
         check_compute_trends(settings["compute_trends"], f"{file_of('compute_trends')}: compute_trends")
-    find_published(settings["regression"], file_of("regression"))
+    find_published(settings["regression"], f"{file_of('regression')}: regression")
+    if "abrupt" in settings:
+        find_published(settings["abrupt"], f"{file_of('abrupt')}: abrupt")
+        read_points(settings["abrupt"]["published"])
     return settings
 
 

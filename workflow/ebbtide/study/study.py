@@ -17,6 +17,7 @@ from ebbtide.grid import Checkpoint, Model
 from ebbtide.scoring.scorer import backend_identity
 from ebbtide.scoring.version import SCORING_VERSION
 from ebbtide.sources import Source
+from ebbtide.study.published_points import read_points
 from ebbtide.tasks.definition import Task
 
 
@@ -81,6 +82,10 @@ class Study:
         """Return the pinned files of imported results, by sha256."""
         found = (source_of(row, f"imported[{i}]") for i, row in enumerate(self.imported))
         return {str(s.sha256): s for s in found if s is not None}
+
+    def published_points(self) -> list[dict[str, Any]]:
+        """Return the published values that figure `abrupt` shows beside the measured ones."""
+        return read_points(self.config.get("abrupt", {}).get("published"))
 
     def table_of_models(self) -> Source | None:
         """Return the pinned table of `compute_trends`, if the study has one."""

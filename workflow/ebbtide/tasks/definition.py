@@ -91,7 +91,8 @@ class Task:
         if "dataset" in source:
             return f"{source['dataset']} ({source['split']})"
         if "prepare" in source:
-            return f"{self.data} ({source['prepare']['function']})"
+            made = source["prepare"]["function"]
+            return f"{self.data} ({made})" if self.data else f"source.prepare ({made})"
         return str(self.data or source.get("path", "source.examples"))
 
     @property
@@ -162,6 +163,8 @@ def _task_of(name: str, definition: dict[str, Any], path: Path) -> Task:
         _check_generated(definition, path)
         return Task(name, path, with_contents(definition, path), None)
     _check_requests(definition, path)
+    if "file" not in source and "prepare" in source:
+        return Task(name, path, with_prefix(definition, path), None)
     if "file" not in source:
         _check_pinned(source, path)
         task = Task(name, path, with_prefix(definition, path), None)

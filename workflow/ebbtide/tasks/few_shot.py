@@ -3,6 +3,9 @@
 Shots are drawn without replacement from the distinct examples of the task, except those with the same prompt.
 A shot is a prompt followed by its answer, and a separator follows each shot. The draw depends on the seed,
 the prompt and the set of examples, but not on the order or the repetition of rows in the file.
+
+With `same`, one draw precedes all prompts, as in Ganguli et al. (2022). Examples with the prompt of a shot
+are then not asked, because their answer stands above them.
 """
 
 import hashlib
@@ -28,18 +31,37 @@ class Shot:
 
 
 class Shots:
-    """The pool of examples from which shots are drawn."""
+    """The pool of examples from which shots are drawn, for each prompt, or once for all (`same`)."""
 
-    def __init__(self, shots: Sequence[Shot], k: int, separator: str, seed: int) -> None:
+    def __init__(
+        self, shots: Sequence[Shot], k: int, separator: str, seed: int, *, same: bool = False
+    ) -> None:
         self._pool = sorted(set(shots))
         self._with = Counter(shot.prompt for shot in self._pool)
         self._k, self._separator, self._seed = k, separator, seed
+        self._same = self._for_all() if same else None
 
     def before(self, prompt: str) -> list[str]:
         """Return the texts before `prompt`: the shots, each followed by the separator.
 
         Raises `BadRow` if there are fewer than k other examples.
         """
+        drawn = self._drawn(prompt) if self._same is None else self._same
+        return [shot.text + self._separator for shot in drawn]
+
+    def is_asked(self, prompt: str) -> bool:
+        """Whether a prompt is asked: not if it is one of the shots that precede all."""
+        return self._same is None or all(shot.prompt != prompt for shot in self._same)
+
+    def _for_all(self) -> list[Shot]:
+        if len(self._with) <= self._k:
+            raise BadRow(
+                f"few_shot.k is {self._k}, but there are only {len(self._with)} different prompts, of which "
+                "one at least must be asked"
+            )
+        return Draw("few-shot", self._seed, "same").shuffled(self._pool)[: self._k]
+
+    def _drawn(self, prompt: str) -> dict[Shot, None]:
         others = len(self._pool) - self._with[prompt]
         if others < self._k:
             raise BadRow(f"few_shot.k is {self._k}, but there are only {others} other examples to draw from")
@@ -49,7 +71,7 @@ class Shots:
             shot = draw.pick(self._pool)
             if shot.prompt != prompt:
                 drawn[shot] = None
-        return [shot.text + self._separator for shot in drawn]
+        return drawn
 
 
 def check_few_shot(kind: Kind, few_shot: Mapping[str, Any], path: Path) -> None:
@@ -58,6 +80,8 @@ def check_few_shot(kind: Kind, few_shot: Mapping[str, Any], path: Path) -> None:
     if len(ways) != 1:
         found = " and ".join(ways) or "none of them"
         raise ConfigError(f"{path}: few_shot: found {found}; allowed: one of k, prefix, prefix_file.")
+    if "same" in few_shot and ways != ["k"]:
+        raise ConfigError(f"{path}: few_shot.same: only with few_shot.k.")
     if "prefix_sha256" in few_shot and ways != ["prefix_file"]:
         raise ConfigError(f"{path}: few_shot.prefix_sha256: only with few_shot.prefix_file.")
     if not kind.few_shot:

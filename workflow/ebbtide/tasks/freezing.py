@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ebbtide.corpus import World
 from ebbtide.errors import TaskError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MISSING = ("", "nan", "NaN", "NA", "N/A", "<NA>", "None", "null", "NULL")
+Before: TypeAlias = tuple[Callable[[str], list[str]], Callable[[str], bool]]
 SHOWN = 10  # dropped rows whose reason is in the footer
 
 
@@ -35,8 +36,9 @@ def freeze(task: Task) -> "pd.DataFrame":
     `gold` is true for a right choice, or its weight. Some tasks have further columns:
 
     role, of
-        The role: `choice` (after the prompt), `other` (the same choices after the other prompt of log odds)
-        or `unconditional`; and the choice that the row refers to. Rows of other roles are numbered K, K+1, …
+        The role: `choice` (after the prompt), `other` (the same choices after the other prompt of log odds),
+        `stop` (after the completion of a sequence) or `unconditional`; and the choice that the row refers to.
+        Rows of other roles are numbered K, K+1, …
     best
         1: the right answer of MC1, 0: a wrong answer of MC1, -1: not a choice of MC1.
     value, target
@@ -48,7 +50,7 @@ def freeze(task: Task) -> "pd.DataFrame":
 
     Raises `TaskError`, naming file and row, for data from which no requests can be made.
     """
-    return freeze_counting(task)[0]
+    return freeze_counting(task).requests
 
 
 def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
@@ -62,8 +64,10 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
             "definition": {**task.definition, "kind": record["kind"]},
             "lm_eval": record,
         }
-    requests, dropped = freeze_counting(task)
+    requests, dropped, not_asked = freeze_counting(task)
     record = footer(task, len(requests), requests["example"].nunique(), dropped)
+    if (task.definition.get("few_shot") or {}).get("same"):
+        record["shots_not_asked"] = not_asked
     record["texts"] = texts_record(text_digests(requests))
     if task.data is not None and begins_with_mark(Path(task.data)):
         record["byte_order_mark"] = "removed"
@@ -106,32 +110,42 @@ def _lm_eval_requests(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
     return requests, record
 
 
-def freeze_counting(task: Task) -> tuple["pd.DataFrame", list[str]]:
-    """Return the requests, and why rows were dropped because of `drop_bad_rows: true`, one text per row."""
+class Frozen(NamedTuple):
+    """Requests, why rows were dropped (`drop_bad_rows: true`), and examples that are shots of all others."""
+
+    requests: "pd.DataFrame"
+    dropped: list[str]
+    not_asked: int
+
+
+def freeze_counting(task: Task) -> Frozen:
+    """Return the requests of a task, and what was left out."""
     from ebbtide.corpus import HELD_OUT, held_out_requests, toy_requests
 
     source = task.definition["source"]
     if "lm_eval" in source:
-        return _lm_eval_requests(task)[0], []
+        return Frozen(_lm_eval_requests(task)[0], [], 0)
     if "toy" in source:
         world = World(**source["world"])
         if source["toy"] == HELD_OUT:
-            return held_out_requests(world, source["mixture"], source["examples"], source["seed"]), []
+            texts = held_out_requests(world, source["mixture"], source["examples"], source["seed"])
+            return Frozen(texts, [], 0)
         requests = toy_requests(source["toy"], world, source["examples"], source["seed"])
-        return _after_shots(requests, task), []
+        after = _after_shots(requests, task)
+        return Frozen(after, [], requests["example"].nunique() - after["example"].nunique())
     return _requests(_rows(task), task)
 
 
 def _rows(task: Task) -> Rows:
     """Return the rows of the task's data. Raises `TaskError` if their number differs from the definition."""
     source = task.definition["source"]
-    if task.data is None:
+    if task.data is None and "prepare" not in source:
         return pinned_rows(source, f"{task.file}: source")
-    rows = rows_of(Path(task.data), source, f"{task.file}: source")
+    rows = rows_of(Path(task.data or ""), source, f"{task.file}: source")
     expected = source.get("rows")
     if expected is not None and len(rows) != expected:
         raise TaskError(
-            f"{task.file}: source.rows: found {len(rows)} rows in {task.data}, expected {expected}."
+            f"{task.file}: source.rows: found {len(rows)} rows in {task.origin}, expected {expected}."
         )
     return rows
 
@@ -154,7 +168,7 @@ def footer(task: Task, rows: int, examples: int, dropped: Sequence[str] = ()) ->
     return record
 
 
-def _requests(rows: list[dict[str, Any]], task: Task) -> tuple["pd.DataFrame", list[str]]:
+def _requests(rows: list[dict[str, Any]], task: Task) -> Frozen:
     import pandas as pd
 
     example_of = _example_of(task)
@@ -171,16 +185,19 @@ def _requests(rows: list[dict[str, Any]], task: Task) -> tuple["pd.DataFrame", l
             dropped.append(problem)
     if not examples:
         raise TaskError(f"{task.origin} has no {'usable ' if dropped else ''}rows.")
-    before = _shots([example for _, example, _ in examples], task)
+    before, is_asked = _shots([example for _, example, _ in examples], task)
     columns: dict[str, list[Any]] = {}
     for name, example, levels in examples:
+        if not is_asked(example.prompt):
+            continue
         shots = before(example.prompt)
         for choice, request in enumerate(example.requests):
             for column, value in _row(name, choice, request, shots, task, levels).items():
                 columns.setdefault(column, []).append(value)
     if not all(isinstance(weight, bool) for weight in columns["gold"]):
         columns["gold"] = [float(weight) for weight in columns["gold"]]
-    return pd.DataFrame(columns), dropped
+    requests = pd.DataFrame(columns)
+    return Frozen(requests, dropped, len(examples) - requests["example"].nunique())
 
 
 def _example_of(task: Task) -> Callable[[Row], tuple[Example, dict[str, str]]]:
@@ -219,10 +236,11 @@ def _after_shots(requests: "pd.DataFrame", task: Task) -> "pd.DataFrame":
     """Add the few-shot examples of a generated task, if its definition has any."""
     right = requests[requests["gold"]]
     pool = [Shot(c, c + word) for c, word in zip(right["context"], right["continuation"], strict=True)]
-    before = _before(pool, task)
-    shots = [before(context) for context in requests["context"]]
-    contexts = ["".join(texts) + own for texts, own in zip(shots, requests["context"], strict=True)]
-    after = requests.assign(context=contexts)
+    before, is_asked = _before(pool, task)
+    asked = requests[[is_asked(context) for context in requests["context"]]].reset_index(drop=True)
+    shots = [before(context) for context in asked["context"]]
+    contexts = ["".join(texts) + own for texts, own in zip(shots, asked["context"], strict=True)]
+    after = asked.assign(context=contexts)
     if _fits_shots(task):
         after[PARTS] = list(map(offsets_of, shots))
     return after
@@ -233,31 +251,38 @@ def _fits_shots(task: Task) -> bool:
     return bool((task.definition.get("few_shot") or {}).get("fit"))
 
 
-def _shots(examples: Sequence[Example], task: Task) -> Callable[[str], list[str]]:
-    """Return a function from a prompt to the few-shot texts before it."""
+def _shots(examples: Sequence[Example], task: Task) -> Before:
+    """Return functions from a prompt to the few-shot texts before it, and to whether it is asked."""
     texts = [(e.prompt, e.asked or e.prompt, e.answer) for e in examples]
     return _before(
         [Shot(prompt, asked + answer) for prompt, asked, answer in texts if answer is not None], task
     )
 
 
-def _before(pool: Sequence[Shot], task: Task) -> Callable[[str], list[str]]:
+def _before(pool: Sequence[Shot], task: Task) -> Before:
     few_shot = task.definition.get("few_shot")
     if few_shot is None:
-        return lambda prompt: []
+        return lambda prompt: [], lambda prompt: True
     separator = few_shot["separator"]
     if "prefix" in few_shot:
         prefix = [few_shot["prefix"] + separator]
-        return lambda prompt: prefix
-    shots = Shots(pool, few_shot["k"], separator, few_shot["seed"])
+        return lambda prompt: prefix, lambda prompt: True
+
+    def refused(error: BadRow) -> TaskError:
+        return TaskError(f"{task.file}: {error} in {task.origin}.")
+
+    try:
+        shots = Shots(pool, few_shot["k"], separator, few_shot["seed"], same=few_shot.get("same", False))
+    except BadRow as error:
+        raise refused(error) from None
 
     def before(prompt: str) -> list[str]:
         try:
             return shots.before(prompt)
         except BadRow as error:
-            raise TaskError(f"{task.file}: {error} in {task.origin}.") from None
+            raise refused(error) from None
 
-    return before
+    return before, shots.is_asked
 
 
 def _row(  # noqa: PLR0917  (the parts of one row)
@@ -273,7 +298,7 @@ def _row(  # noqa: PLR0917  (the parts of one row)
         "continuation": request.continuation,
         "gold": request.gold,
     }
-    if task.kind.roles or "unconditional" in task.definition:
+    if task.kind.has_roles(task.definition):
         row |= {"role": request.role, "of": request.of}
     if _fits_shots(task):
         row[PARTS] = offsets_of(shots)

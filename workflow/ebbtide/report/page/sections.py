@@ -8,6 +8,7 @@ import pandas as pd
 
 from ebbtide.notices import counted, listed
 from ebbtide.report.summary import run_lines, verdict_lines
+from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
 
@@ -271,6 +272,16 @@ SECTIONS = (
         "Every model is a point at its training compute C = 6 N D; the class of each curve follows from "
         "pairwise tests.",
         "statistics.md",
+    ),
+    Section(
+        "abrupt",
+        "Abrupt abilities",
+        lambda tables: verdict_sentences(tables["abrupt"]),
+        ("abrupt",),
+        ("abrupt", "abrupt_points"),
+        "The curve of right answers is compared with that of their log-probability, on the same examples: "
+        "widths of both, and how much the log-probability has changed before right answers begin.",
+        "abrupt.md",
     ),
     Section(
         "compute_trends",

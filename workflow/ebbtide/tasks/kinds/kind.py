@@ -73,6 +73,8 @@ class Kind:
         Requests of the role `choice` per example; None where it varies.
     roles
         Further roles, each with one request per choice (see `freezing.freeze`).
+    field_roles
+        Further roles that an example has if the definition has a field: the field → its role.
     columns
         Columns of numbers that the requests have, finite in each row.
     example_columns
@@ -92,12 +94,18 @@ class Kind:
     needs: Literal["loglikelihoods", "losses"] = "loglikelihoods"
     rows: int | None = None
     roles: tuple[str, ...] = ()
+    field_roles: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     example_columns: tuple[str, ...] = ()
     unconditional: bool = False
     few_shot: bool = True
     formats: bool = False
     invertible: bool = True
+
+    def has_roles(self, definition: Mapping[str, Any]) -> bool:
+        """Whether a task of this kind has requests of further roles."""
+        given = definition.get("fields", {})
+        return bool(self.roles) or "unconditional" in definition or any(f in given for f in self.field_roles)
 
     def check_fields(self, fields: Mapping[str, Any], where: str) -> None:
         """Raise `ConfigError` for fields that the kind does not have, lacks, or that do not fit together."""

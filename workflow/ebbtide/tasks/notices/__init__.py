@@ -35,7 +35,7 @@ def text_notices(
     ----------
     requests, footer
         The table and the footer of a frozen task. Of the footer, `task`, `definition`, `dropped`,
-        `dropped_rows`, `byte_order_mark` and `missing_cells` are read; all may be missing.
+        `dropped_rows`, `shots_not_asked`, `byte_order_mark` and `missing_cells` are read; all may be missing.
     tokenizer
         With one, tokens across the border of context and continuation are counted, and choices that start
         alike are compared by their first token instead of their first word.
@@ -69,6 +69,16 @@ def _reading(footer: Mapping[str, Any]) -> Iterator[Finding]:
                 f"{dropped} of {total} rows were dropped (drop_bad_rows){first}.",
                 "Correct the rows, or check that the rest is still a fair sample.",
                 count=dropped,
+            )
+        )
+    if shots := int(footer.get("shots_not_asked", 0)):
+        yield Finding(
+            Notice(
+                "note",
+                "dropped",
+                f"{shots} examples are not asked, because they are, or have the prompt of, the few-shot "
+                "examples before all others (few_shot.same).",
+                count=shots,
             )
         )
     if footer.get("byte_order_mark"):

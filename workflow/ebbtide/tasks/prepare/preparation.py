@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ebbtide.errors import TaskError, nearest
+from ebbtide.errors import ConfigError, TaskError, nearest
 from ebbtide.schema import check
 from ebbtide.tasks.rows import Rows, read_rows
 
@@ -26,6 +26,8 @@ class Preparation:
         Function of the data file, the arguments (with their defaults) and the file and key that name them. It
         returns the rows, which are equal on every machine: random choices come from `corpus.draw.Draw`. It
         raises `TaskError`.
+    reads_file
+        Whether the rows are made from a file; if not, `rows` gets the path "".
     arguments, required
         JSON schema of each argument; those that a definition must have. A default does not enter the
         identity, so a new argument whose default changes nothing leaves the identities of tasks as they are.
@@ -37,6 +39,7 @@ class Preparation:
     rows: Callable[[Path, Arguments, str], Rows]
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     required: tuple[str, ...] = ()
+    reads_file: bool = True
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -102,6 +105,9 @@ def with_arguments(definition: dict[str, Any], where: str) -> dict[str, Any]:
     if "prepare" not in source:
         return definition
     preparation = PREPARATIONS[source["prepare"]["function"]]
+    if ("file" in source) != preparation.reads_file:
+        found, needs = ("found", "no file") if "file" in source else ("missing", "a file")
+        raise ConfigError(f"{where}: source.file: {found}; preparation {preparation.name!r} needs {needs}.")
     # Nested, so that a message names the whole key.
     nested = {"source": {"prepare": source["prepare"]}}
     schema = {"properties": {"source": {"properties": {"prepare": preparation.schema}}}}
