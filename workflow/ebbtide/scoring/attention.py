@@ -63,6 +63,11 @@ class Cache:
         buffer[1, self.length : stop] = value
         return buffer
 
+    def read(self, slots: Tensor) -> list[Tensor]:
+        """Copies of the keys and values in these slots, per layer: (2, key_value_heads, n, h)."""
+        index = slots.to(self._decoder.embedding.device)
+        return [buffer[:, index].transpose(1, 2).contiguous() for buffer in self._buffers]
+
     def keep(self, slots: Tensor) -> None:
         """Keep only these slots, in this order, as the new path."""
         kept = [

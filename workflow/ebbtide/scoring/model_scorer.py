@@ -1,7 +1,7 @@
 """The `Scorer` of checkpoints with weights: our decoder for supported families, else transformers."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -13,12 +13,16 @@ import torch
 from ebbtide.checkpoints.configuration import configuration, context_window, window_key
 from ebbtide.checkpoints.load import count_parameters, load_model
 from ebbtide.checkpoints.weight_files import weight_files
+from ebbtide.errors import ScoringError
 from ebbtide.logs import log
 from ebbtide.parameters import count
 from ebbtide.scoring.body import Body, NativeBody
 from ebbtide.scoring.device import device_name
 from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.families import Unsupported, build
+from ebbtide.scoring.generation.decoding import Decoding, Samples
+from ebbtide.scoring.generation.ends import Ends
+from ebbtide.scoring.generation.native import generate_native
 from ebbtide.scoring.memory import check_all_devices, chunk_size, fits_one_device
 from ebbtide.scoring.padded import score_padded
 from ebbtide.scoring.scorer import Counters, Scores
@@ -104,6 +108,25 @@ class ModelScorer:
         body = self.body
         chunk = chunk_size(body.preferred_tokens, body.bytes_per_token(requests.deepest), body.device)
         return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks, best=best)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        *,
+        keys: Sequence[bytes],
+        eos: frozenset[int],
+        numbers: Sequence[int] | None = None,
+        counters: Counters | None = None,
+    ) -> Samples:
+        """See `Scorer`."""
+        counters = counters if counters is not None else Counters()
+        numbers = range(decoding.samples) if numbers is None else numbers
+        ends = Ends(self.tokenizer, decoding, eos)
+        given: dict[str, Any] = {"keys": keys, "numbers": numbers, "counters": counters}
+        if isinstance(self.body, NativeBody):
+            return generate_native(self.body, prompts, decoding, ends, **given)
+        raise ScoringError("texts are generated with the models that have a decoder in Ebbtide only.")
 
     def record(self) -> dict[str, Any]:
         """See `Scorer`."""
