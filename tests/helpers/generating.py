@@ -1,15 +1,15 @@
 """What tests of generation share: prompts, a tokenizer that spells ids, our decoder in any batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from ebbtide.scoring.body import NativeBody
-from ebbtide.scoring.generation.decoding import Decoding, Samples
+from ebbtide.scoring.generation.decoding import Decoding, Samples, generation_key
 from ebbtide.scoring.generation.ends import Ends
-from ebbtide.scoring.generation.loop import generate
+from ebbtide.scoring.generation.loop import Rows, generate
 from ebbtide.scoring.generation.native import NativeRows
 from ebbtide.scoring.scorer import Counters
 
@@ -32,24 +32,28 @@ class Spelled:
 
 def keys_of(prompts: Sequence[Any]) -> list[bytes]:
     """A key for each prompt, by its tokens."""
-    return [repr(list(prompt)).encode()[:16].ljust(16) for prompt in prompts]
+    return [generation_key("cell", repr(list(prompt))) for prompt in prompts]
+
+
+def of_decoder(body: NativeBody, *, shared: bool = True) -> Callable[[int], Rows]:
+    """What makes rows of our decoder."""
+    return lambda capacity: NativeRows(body, capacity, shared=shared)
 
 
 def generated(
-    body: NativeBody,
+    rows: Callable[[int], Rows],
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     *,
     batch: int = 64,
     chunk: int = 512,
-    shared: bool = True,
     numbers: Sequence[int] | None = None,
     eos: frozenset[int] = frozenset(),
     counters: Counters | None = None,
 ) -> Samples:
-    """Samples by our decoder."""
+    """Samples in batches of a size; the key of a prompt follows from its tokens."""
     return generate(
-        lambda capacity: NativeRows(body, capacity, shared=shared),
+        rows,
         prompts,
         decoding,
         Ends(Spelled(), decoding, eos),  # type: ignore[arg-type]

@@ -131,8 +131,14 @@ class Attention:
 
 
 def _capped(cap: float, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Attention with scores soft-capped to ± cap (Gemma 2); softmax in float32, as in the published model."""
+    """Attention with scores soft-capped to ± cap (Gemma 2)."""
     repeats = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
     scores = cap * torch.tanh(query @ key.transpose(2, 3) / cap) + bias
-    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ value
+    return softmax(scores) @ value
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last dimension, computed in float32 (as by published models) or wider."""
+    wide = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    return torch.softmax(scores, dim=-1, dtype=wide).to(scores.dtype)

@@ -13,7 +13,6 @@ import torch
 from ebbtide.checkpoints.configuration import configuration, context_window, window_key
 from ebbtide.checkpoints.load import count_parameters, load_model
 from ebbtide.checkpoints.weight_files import weight_files
-from ebbtide.errors import ScoringError
 from ebbtide.logs import log
 from ebbtide.parameters import count
 from ebbtide.scoring.body import Body, NativeBody
@@ -126,7 +125,9 @@ class ModelScorer:
         given: dict[str, Any] = {"keys": keys, "numbers": numbers, "counters": counters}
         if isinstance(self.body, NativeBody):
             return generate_native(self.body, prompts, decoding, ends, **given)
-        raise ScoringError("texts are generated with the models that have a decoder in Ebbtide only.")
+        from ebbtide.scoring.generation.hugging_face import generate_transformers
+
+        return generate_transformers(self.model, prompts, decoding, ends, **given)
 
     def record(self) -> dict[str, Any]:
         """See `Scorer`."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ebbtide.scoring.attention import Heads
+from ebbtide.scoring.attention import Heads, softmax
 from ebbtide.scoring.generation.prefill import Segment
 
 GROWTH = 32  # own tokens for which memory is reserved at a time
@@ -113,8 +113,7 @@ class RowAttention:
         if (cap := decoder.attention_softcap) is not None:
             scores = cap * torch.tanh(scores / cap)
         scores += self._bias(window)
-        wide = torch.float64 if scores.dtype == torch.float64 else torch.float32
-        weights = torch.softmax(scores, dim=-1, dtype=wide).to(query.dtype)
+        weights = softmax(scores)
 
         output: Tensor = weights[..., self._gap :] @ own_values
         for segment, rows in self._groups:

@@ -36,8 +36,10 @@ class Prefilled:
 class Rows(Protocol):
     """Sequences of a batch, one per row, and the keys and values of their tokens."""
 
+    passes: list[int]  # number of tokens of each forward pass so far, with padding and repeated ones
+
     def prefill(self, prompts: Sequence[Prompt], chunk: int) -> Iterator[tuple[int, list[Prefilled]]]:
-        """Forward different prompts, about `chunk` tokens at a time: tokens forwarded, prompts complete."""
+        """Forward different prompts, about `chunk` tokens at a time: tokens done, and prompts complete."""
 
     def enter(self, state: Any, count: int) -> None:
         """Append this many rows that continue a prompt."""
@@ -130,6 +132,12 @@ class _Run:
 
     def attempt(self, rows: Rows, distinct: dict[Prompt, list[int]], batch: int, chunk: int) -> None:
         """Generate what is not done. On failure, finished samples are kept."""
+        try:
+            self._attempt(rows, distinct, batch, chunk)
+        finally:
+            self.counters.forwarded += sum(rows.passes)
+
+    def _attempt(self, rows: Rows, distinct: dict[Prompt, list[int]], batch: int, chunk: int) -> None:
         begun = 0  # tokens of prompts
         cells = {
             prompt: deque((i, n) for i in indices for n in self.numbers if (i, n) not in self.done)
@@ -146,7 +154,7 @@ class _Run:
                     if found is None:
                         break
                     begun += found[0]
-                    self._count(found[0], begun, live)
+                    self._count(rows, begun, live)
                     waiting.extend(_Waiting(one, cells[left[one.prompt]]) for one in found[1])
                     continue
                 live += self._begin(rows, waiting[0], batch - len(live))
@@ -155,7 +163,7 @@ class _Run:
             if not live:
                 return
             self._advance(rows, live)
-            self._count(len(live), begun, live)
+            self._count(rows, begun, live)
             going = self._finish(live)
             rows.keep(going)
             live = [live[row] for row in going]
@@ -198,13 +206,13 @@ class _Run:
                 self.done[one.prompt, one.number] = sample
         return _filled(going)
 
-    def _count(self, forwarded: int, begun: int, live: Sequence[_Sequence]) -> None:
+    def _count(self, rows: Rows, begun: int, live: Sequence[_Sequence]) -> None:
         """Note a forward pass after `begun` tokens of prompts; finished samples count as long ones."""
-        self.counters.forwarded += forwarded
         longest = self.decoding.max_tokens
         tokens = longest * len(self.done) + sum(len(sequence.tokens) for sequence in live)
         most = longest * len(self.noise) * len(self.numbers)
-        self.counters.done(min(begun, self.prompt_tokens) + tokens, forwarded, self.prompt_tokens + most)
+        begun = min(begun, self.prompt_tokens)
+        self.counters.done(begun + tokens, rows.passes[-1], self.prompt_tokens + most)
 
 
 def _filled(going: Sequence[bool]) -> list[int]:

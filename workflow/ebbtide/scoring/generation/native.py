@@ -40,12 +40,14 @@ class NativeRows:
     def __init__(self, body: NativeBody, capacity: int, *, shared: bool) -> None:
         self._body, self._shared = body, shared
         self._cache = RowCache(body.decoder, capacity)
+        self.passes: list[int] = []
 
     def prefill(self, prompts: Sequence[Prompt], chunk: int) -> Iterator[tuple[int, list[Prefilled]]]:
         """See `loop.Rows`."""
         if not prompts:
             return
         for count, indices, hidden, segments in prefill(self._body.decoder, prompt_trie(prompts), chunk):
+            self.passes.append(count)
             states: list[State] = [(own, None) if self._shared else (own[:-1], own[-1]) for own in segments]
             logits = [row for block in self._logits(hidden) for row in block]
             yield count, [Prefilled(*one) for one in zip(indices.tolist(), logits, states, strict=True)]
@@ -58,6 +60,7 @@ class NativeRows:
     def forward(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
         """See `loop.Rows`."""
         decoder, cache = self._body.decoder, self._cache
+        self.passes.append(len(tokens))
         with torch.inference_mode():
             attention = RowAttention(decoder, cache)
             token = torch.from_numpy(tokens).to(decoder.embedding.device)
