@@ -23,9 +23,11 @@ SLACK = 1e-9  # relative; rounding of a comparison that may only keep too many
 def choose(logits: np.ndarray, decoding: Decoding, bits: Bits) -> tuple[int, float]:
     """The next token, and its log-likelihood (nats) at temperature 1 without truncation.
 
-    `logits` is (V,) of one sequence, finite or -inf.
+    `logits` are (V,) of one sequence. If some are not a number or infinite, so is the log-likelihood.
     """
     highest = logits.max()
+    if not math.isfinite(highest):
+        return 0, math.nan
     normaliser = float(highest) + math.log(float(np.exp(logits - highest).sum()))
     token = int(logits.argmax()) if decoding.greedy else _sample(logits, highest, decoding, bits)
     return token, float(logits[token]) - normaliser

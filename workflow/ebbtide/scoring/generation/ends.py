@@ -26,7 +26,7 @@ def end_tokens(directory: str | Path, tokenizer: "Tokenizer") -> frozenset[int]:
         path = Path(directory) / "config.json"
         listed = configuration(directory).get(KEY)
     own = [tokenizer.eos] if listed is None else listed if isinstance(listed, list) else [listed]
-    if not all(isinstance(token, int) and token >= 0 for token in own if token is not None):
+    if not all(type(token) is int and token >= 0 for token in own if token is not None):
         raise CheckpointError(f"{path}: {KEY}: found {listed!r}, allowed: a token id or a list of them.")
     return frozenset(token for token in [*own, tokenizer.eos] if token is not None)
 
