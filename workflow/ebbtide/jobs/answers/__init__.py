@@ -6,9 +6,10 @@ from typing import Any
 from ebbtide.jobs.answers.answers import Answers, Asked, Prepared, Report
 from ebbtide.jobs.answers.loglikelihoods import LOGLIKELIHOODS
 from ebbtide.jobs.answers.losses import LOSSES
+from ebbtide.jobs.answers.samples import SAMPLED_TEXTS
 from ebbtide.tasks.kinds import kind_of
 
-ANSWERS = {"loglikelihoods": LOGLIKELIHOODS, "losses": LOSSES}
+ANSWERS = {"loglikelihoods": LOGLIKELIHOODS, "losses": LOSSES, "samples": SAMPLED_TEXTS}
 
 __all__ = ["ANSWERS", "Answers", "Asked", "Prepared", "Report", "answers_of"]
 
