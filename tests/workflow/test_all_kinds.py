@@ -58,6 +58,17 @@ TASKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         },
         [{"prompt": f"ab {n}", "truth": n % 2, "race": "xy"[n // 4]} for n in range(8)],
     ),
+    "texts": (
+        {
+            "kind": "generation",
+            "fields": {"target": "answers"},
+            "few_shot": {"k": 1},
+            "decoding": {"max_tokens": 6, "samples": 5, "temperature": 1.0, "top_p": 0.9},
+            "texts": {"filters": [{"function": "regex", "regex_pattern": "[a-z]"}]},
+            "groups": {"part": "part"},
+        },
+        [{"prompt": f"ab {n}", "answers": ["a", "b"], "part": "ab"[n // 3]} for n in range(6)],
+    ),
     "documents": ({"kind": "rolling"}, [{"text": "ab cd " * (20 + n)} for n in range(3)]),
 }
 NAMES = [
@@ -136,6 +147,7 @@ def test_every_kind_has_its_metrics(study: Workspace) -> None:
         "ratings": {"expected_rating", "rmse"},
         "yes_or_no.cloze": {"accuracy", "false_positive_rate[race=x]"},
         "yes_or_no.choice": {"accuracy", "false_positive_rate[race=x]"},
+        "texts": {"exact_match", "exact_match[part=a]", "pass_at_5", "sample_loss", "ended_by_length"},
         "documents": {"loss", "bits_per_byte", "perplexity"},
     }
     for task, names in expected.items():
