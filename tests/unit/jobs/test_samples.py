@@ -17,11 +17,13 @@ from ebbtide.cells.cell import check_cell, read_cell, write_cell
 from ebbtide.cells.inspection import Requests, inspect
 from ebbtide.cells.samples import SAMPLES, per_row, with_choices
 from ebbtide.checkpoints.directory import identities
-from ebbtide.errors import CellError, ScoringError
+from ebbtide.errors import CellError, ScoringError, TaskError
 from ebbtide.jobs import worker
 from ebbtide.jobs.encoded_tasks import EncodedTasks
+from ebbtide.jobs.freeze_task import freeze_task
 from ebbtide.jobs.loaded import Loaded
 from ebbtide.jobs.progress import CellProgress
+from ebbtide.jobs.score_files import score_requests_file
 from ebbtide.logs import Progress
 from ebbtide.metrics import measured
 from ebbtide.metrics.measure import measure_cell
@@ -177,6 +179,31 @@ def test_prompts_that_exceed_the_window_are_cut_or_refused() -> None:
     asked["identity"]["truncation"] = "refuse"
     with pytest.raises(ScoringError, match=r"example 0: the prompt has 13 tokens"):
         score(asked)
+
+
+def test_a_task_of_prompts_is_not_scored_as_requests() -> None:
+    asked = job()
+    with pytest.raises(ScoringError, match=r"\.parquet: a task of kind generation has prompts without"):
+        score_requests_file("checkpoint-fake-0", asked["requests"], "cell.parquet", {}, backend="fake")
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"metrics": ["pass_at_5"]}, "pass_at_5 needs 5 samples, but decoding.samples is 4."),
+        (
+            {"metrics": ["exact_match"], "fields": {}},
+            "exact_match compares samples with fields.target, which is missing.",
+        ),
+        ({"metrics": ["accuracy"]}, "found 'accuracy'; allowed for the kind generation: exact_match,"),
+    ],
+)
+def test_metrics_that_the_samples_will_not_have_stop_the_freeze(keys: dict[str, Any], sentence: str) -> None:
+    define(ROWS, **{**KEYS, **keys})
+    with pytest.raises(TaskError) as error:
+        freeze_task("mine.yaml", "frozen.parquet")
+    assert f"mine.yaml: metrics: {sentence}" in str(error.value)
+    assert not Path("frozen.parquet").exists()
 
 
 # ---- damage

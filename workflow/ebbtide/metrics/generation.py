@@ -4,17 +4,44 @@ The value of an example is computed from its samples, and a metric is the mean o
 prompt are not independent, so standard errors are those of examples, or of the clusters that the task names.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import comb
+from typing import Any
 
 import numpy as np
 
 from ebbtide.cells.samples import ENDED, SCORE
+from ebbtide.errors import TaskError
 from ebbtide.metrics.examples import ANSWERS, Examples
-from ebbtide.metrics.registry import Values, metric
+from ebbtide.metrics.registry import METRICS, Values, metric
 from ebbtide.tasks.generation.classifiers import CLASSIFIERS
+from ebbtide.tasks.kinds import kind_of
 
 PASS_AT = (1, 2, 5, 10, 25, 50, 100)
+
+
+def check_measured(definition: Mapping[str, Any], where: str) -> None:
+    """Raise `TaskError` for a metric of samples that the definition does not measure; `where` is its file.
+
+    The metrics must be those of the definition's kind.
+    """
+    if kind_of(definition).needs != "samples":
+        return
+    samples = definition["decoding"]["samples"]
+    classifiers = definition.get("texts", {}).get("classifiers", ())
+    for name in definition.get("metrics", ()):
+        for column in METRICS[name].needs:
+            if column == "exact" and "target" not in definition["fields"]:
+                raise TaskError(
+                    f"{where}: metrics: {name} compares samples with fields.target, which is missing."
+                )
+            of = column.removeprefix(ANSWERS).removeprefix(SCORE)
+            if column.startswith(ANSWERS) and int(of) > samples:
+                raise TaskError(
+                    f"{where}: metrics: {name} needs {of} samples, but decoding.samples is {samples}."
+                )
+            if column.startswith(SCORE) and of not in classifiers:
+                raise TaskError(f"{where}: metrics: {name} needs {of} among texts.classifiers.")
 
 
 def _zero(x: Examples) -> np.ndarray:
