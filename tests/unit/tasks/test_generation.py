@@ -99,6 +99,14 @@ def task(**keys: Any) -> Any:
             "few_shot.k: the answers of few-shot examples are fields.target, which is missing.",
         ),
         ({"chat_template": "mine"}, "chat_template"),
+        (
+            {"fit": "parts", "fields": {"prompt": "{{ parts }}"}},
+            "fit: kind 'generation' cannot leave out parts; remove the key.",
+        ),
+        (
+            {"few_shot": {"k": 1, "fit": True}},
+            "few_shot.fit: kind 'generation' cannot leave out parts; remove the key.",
+        ),
         ({"invert": True, "kind": "generations"}, "kind"),
     ],
 )

@@ -327,10 +327,6 @@ def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
         )
     if "few_shot" in definition:
         check_few_shot(kind, definition["few_shot"], path)
-        if "k" in definition["few_shot"] and kind.needs == "samples" and "target" not in definition["fields"]:
-            raise ConfigError(
-                f"{path}: few_shot.k: the answers of few-shot examples are fields.target, which is missing."
-            )
     check_fit(definition, kind, path)
     check_generation(definition, kind, path)
 

@@ -36,6 +36,10 @@ def check_generation(definition: Mapping[str, Any], kind: Kind, path: Path) -> N
         decoding = decoding_of(definition)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.args[0]}") from None
+    if "k" in definition.get("few_shot", {}) and "target" not in definition["fields"]:
+        raise ConfigError(
+            f"{path}: few_shot.k: the answers of few-shot examples are fields.target, which is missing."
+        )
     for key, section in (("fit", definition), ("few_shot.fit", definition.get("few_shot", {}))):
         if "fit" in section:
             raise ConfigError(f"{path}: {key}: kind {kind.name!r} cannot leave out parts; remove the key.")
