@@ -80,9 +80,9 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Four checkpoints on disk and every kind of task, run once."""
+    """Five checkpoints on disk, four in the study, and every kind of task, run once."""
     workspace = Workspace(tmp_path_factory.mktemp("kinds"))
-    for step in (1, 2, 3, 4):
+    for step in (1, 2, 3, 4, 5):  # the last is not in the study
         directory = workspace.path / f"models/step{step}"
         made = tiny.model("gpt_neox", vocabulary=tiny.BPE_VOCABULARY)
         with torch.no_grad():
@@ -216,6 +216,25 @@ def test_a_change_of_what_is_measured_scores_nothing(study: Workspace) -> None:
     assert study.planned() == {}
 
 
+def test_another_decoding_scores_its_column_and_a_checkpoint_its_cells(study: Workspace) -> None:
+    files = ("tasks/texts.yaml", "config.yaml")
+    before = {name: (study.path / name).read_text() for name in files}
+    try:
+        with study.edited("tasks/texts.yaml") as task:
+            task["decoding"]["seed"] = 1
+        planned = study.planned()
+        assert planned["score"] == 4 and planned["freeze"] == 1
+        (study.path / "tasks/texts.yaml").write_text(before["tasks/texts.yaml"])
+        with study.edited("config.yaml") as config:
+            config["models"][0]["steps"] = [1, 2, 3, 4, 5]
+        planned = study.planned()
+        assert planned["score"] == len(NAMES) and "freeze" not in planned
+    finally:
+        for name, text in before.items():
+            (study.path / name).write_text(text)
+    assert study.planned() == {}
+
+
 def test_the_preview_marks_the_border(study: Workspace) -> None:
     text = (study.path / "resources/tasks/choices.preview.tsv").read_text()
     assert len(text.splitlines()) > 5
@@ -227,8 +246,12 @@ def test_export_for_other_tools(study: Workspace) -> None:
     done = subprocess.run(call, cwd=study.path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     out = study.path / "exported"
-    assert len(list(out.glob("*/results_*.json"))) == 3
-    assert len(list(out.glob("*/samples_*.jsonl"))) == 3 * len(NAMES)
+    assert len(list(out.glob("*/results_*.json"))) == 4
+    assert len(list(out.glob("*/samples_*.jsonl"))) == 4 * len(NAMES)
+    generated = [json.loads(line) for line in (out / "tiny__step2/samples_texts_step2.jsonl").open()]
+    assert [line["resps"] for line in generated] == [[[None] * 5]] * 6, "texts are not kept"
+    assert generated[0]["target"] == "a" and generated[0]["arguments"]["gen_args_0"]["arg_1"]["top_p"] == 0.9
+    assert all(0 <= line["exact_match"] <= 1 for line in generated)
     examples = pd.read_parquet(out / "examples.parquet")
     assert set(examples["task"]) == set(NAMES)
     assert len(pd.read_csv(out / "metrics.csv")) == len(metrics(study))

@@ -4,8 +4,9 @@
     {to}/{model}__{checkpoint}/samples_{task}_{checkpoint}.jsonl    one line per example
 
 File names contain the checkpoint instead of the date, so equal results make equal bytes. What lm-eval's
-format lacks is stored in `ebbtide` blocks, so importing the files again loses nothing. Metrics that are NaN
-are omitted, because JSON has no NaN. Generated texts that the cells do not keep are null.
+format lacks is stored in `ebbtide` blocks, so importing the files again loses nothing, but for
+tasks of kind generation, of which only metrics come back. Metrics that are NaN are omitted, because JSON has
+no NaN. Generated texts that the cells do not keep are null.
 """
 
 import hashlib
@@ -122,7 +123,7 @@ def _sample(
         target = doc["targets"][0] if doc["targets"] else ""
         arguments: list[list[Any]] = [[rows[0]["context"], _until(cell)]]
         texts = [row.get("text") for row in rows]
-        answers: list[Any] = texts
+        answers: list[Any] = [texts]
         responses = [texts]
     else:
         doc |= {"choices": [row["continuation"] for row in rows], OWN: own}
