@@ -12,6 +12,7 @@ from ebbtide.checkpoints.load import load_model
 from ebbtide.logs import log
 from ebbtide.scoring.body import NativeBody
 from ebbtide.scoring.encoded import Encoded, Requests
+from ebbtide.scoring.generation import prefill
 from ebbtide.scoring.generation.decoding import Decoding, Samples
 from ebbtide.scoring.generation.hugging_face import CachedRows, UncachedRows, rows_of
 from ebbtide.scoring.generation.loop import Rows
@@ -85,13 +86,24 @@ def test_samples_do_not_depend_on_the_batch(name: str, saved: Callable[[str], Pa
             assert found.tokens == expected[SAMPLED.samples * index + number].tokens
 
 
+@pytest.mark.parametrize("shortest", [1, 3])
+def test_samples_do_not_depend_on_the_segments(
+    shortest: int, body: NativeBody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts in as many parts as they have branches."""
+    expected = generated(of_decoder(body), PROMPTS, SAMPLED)
+    monkeypatch.setattr(prefill, "SHORTEST", shortest)
+    for shared in (True, False):
+        same(generated(of_decoder(body, shared=shared), PROMPTS, SAMPLED, batch=20, chunk=9), expected)
+
+
 def test_single_precision_differs_by_ties_only(saved: Callable[[str], Path]) -> None:
     """A tie is broken by rounding once in about a million tokens; none is among these."""
     decoder, _ = native(saved("llama"), "float32")
-    decoding = Decoding(max_tokens=20, samples=20, temperature=1.0, top_p=0.9)
+    decoding = Decoding(max_tokens=10, samples=8, temperature=1.0, top_p=0.9)
     samples = [
         generated(of_decoder(decoder), PROMPTS, decoding, batch=batch, chunk=chunk)
-        for batch, chunk in ((64, 512), (1, 11), (7, 64))
+        for batch, chunk in ((64, 512), (3, 11), (7, 64))
     ]
     different = sum(
         a.tokens != b.tokens for other in samples[1:] for a, b in zip(samples[0], other, strict=True)

@@ -130,7 +130,7 @@ def test_of_equal_tokens_the_lowest_id_is_taken() -> None:
 def test_frequencies_are_those_of_the_softmax(settings: dict[str, float], vocabulary: int) -> None:
     rng = np.random.Generator(np.random.PCG64(0))
     row = rng.normal(scale=3.0, size=vocabulary).astype(np.float32)
-    decoding, noise, count = sampling(**settings), Noise(KEY, 0), 4000
+    decoding, noise, count = sampling(**settings), Noise(KEY, 0), 2000
     drawn = Counter(
         choose(row, decoding, lambda: noise.bits(n, 0, vocabulary))[0]  # noqa: B023
         for n in range(count)
