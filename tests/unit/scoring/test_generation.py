@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from ebbtide.scoring.generation.loop import Rows
 from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
 from generating import PROMPTS, generated, greedy_tokens, of_decoder
-from scoring_reference import native
+from scoring_reference import native, plain
 
 GREEDY = Decoding(max_tokens=12)
 SAMPLED = Decoding(max_tokens=9, samples=5, temperature=0.9, top_p=0.9)
@@ -154,6 +155,24 @@ def test_log_likelihoods_are_those_of_scoring(name: str, saved: Callable[[str], 
     ]
     scores = score_trie(decoder, Requests.of(requests), Counters(), chunk=512)
     assert found.loglikelihood == pytest.approx(scores.loglikelihood, abs=ROUGH.get(name, 1e-10))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_sixteen_bits_are_as_near_as_transformers(
+    name: str, dtype: str, saved: Callable[[str], Path]
+) -> None:
+    """Both have the same rounded weights, so that only the rounding on the way counts."""
+    found = generated(of_decoder(native(saved(name), dtype)[0]), PROMPTS, SAMPLED)
+    requests = [
+        Encoded((*PROMPTS[row // 5], *sample.tokens), len(PROMPTS[row // 5]), truncated=False)
+        for row, sample in enumerate(found)
+    ]
+    model = load_model(saved(name), dtype)
+    theirs = np.concatenate([plain(model, request) for request in requests])
+    exact = np.concatenate([plain(model.double(), request) for request in requests])
+    errors = [float(np.sqrt(np.mean((values - exact) ** 2))) for values in (found.loglikelihood, theirs)]
+    assert 0 < errors[0] < 1.5 * errors[1]
 
 
 # Back ends.
