@@ -190,7 +190,7 @@ class _Run:
 
     def _append(self, sequence: _Sequence, logits: np.ndarray) -> None:
         noise, place = self.noise[sequence.prompt], (sequence.number, len(sequence.tokens))
-        token, value = choose(logits, self.decoding, lambda: noise.bits(*place, len(logits)))
+        token, value = choose(logits, self.decoding, lambda count: noise.bits(*place, count))
         if not np.isfinite(value):
             raise ScoringError(
                 f"prompt {sequence.prompt}: the log-likelihood of new token {place[1]} is {value}; generate "
