@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> None:
     methods: dict[str, Callable[[], object]] = {"Ebbtide": ours}
     methods |= {f"{size}": lambda size=size: theirs(size) for size in options.batch_sizes}  # type: ignore[misc]
     seconds, _ = interleave(methods, options.repeats, time.process_time, lambda: 0.0)
-    table = _table(seconds, options, counters[-1])
+    table = compared(seconds, options, counters[-1])
     print(describe())
     print(table.to_string(index=False))
     write_tsv(table.assign(machine=describe()), options.to)
@@ -112,7 +112,9 @@ def peer(model: Any, prompts: Sequence[list[int]], decoding: Decoding, size: int
     return count
 
 
-def _table(seconds: dict[str, list[float]], options: argparse.Namespace, counters: Counters) -> pd.DataFrame:
+def compared(
+    seconds: dict[str, list[float]], options: argparse.Namespace, counters: Counters
+) -> pd.DataFrame:
     """One row per side and batch size; ratios over the rounds."""
     tokens = options.prompts * options.samples * options.tokens
     median = {name: statistics.median(times) for name, times in seconds.items()}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,13 +13,14 @@ from ebbtide.checkpoints.load import load_model
 from ebbtide.logs import log
 from ebbtide.scoring.body import NativeBody
 from ebbtide.scoring.encoded import Encoded, Requests
+from ebbtide.scoring.generation import prefill
 from ebbtide.scoring.generation.decoding import Decoding, Samples
 from ebbtide.scoring.generation.hugging_face import CachedRows, UncachedRows, rows_of
 from ebbtide.scoring.generation.loop import Rows
 from ebbtide.scoring.scorer import Counters
 from ebbtide.scoring.walk import score_trie
 from generating import PROMPTS, generated, greedy_tokens, of_decoder
-from scoring_reference import native
+from scoring_reference import native, plain
 
 GREEDY = Decoding(max_tokens=12)
 SAMPLED = Decoding(max_tokens=9, samples=5, temperature=0.9, top_p=0.9)
@@ -85,13 +87,24 @@ def test_samples_do_not_depend_on_the_batch(name: str, saved: Callable[[str], Pa
             assert found.tokens == expected[SAMPLED.samples * index + number].tokens
 
 
+@pytest.mark.parametrize("shortest", [1, 3])
+def test_samples_do_not_depend_on_the_segments(
+    shortest: int, body: NativeBody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts in as many parts as they have branches."""
+    expected = generated(of_decoder(body), PROMPTS, SAMPLED)
+    monkeypatch.setattr(prefill, "SHORTEST", shortest)
+    for shared in (True, False):
+        same(generated(of_decoder(body, shared=shared), PROMPTS, SAMPLED, batch=20, chunk=9), expected)
+
+
 def test_single_precision_differs_by_ties_only(saved: Callable[[str], Path]) -> None:
     """A tie is broken by rounding once in about a million tokens; none is among these."""
     decoder, _ = native(saved("llama"), "float32")
-    decoding = Decoding(max_tokens=20, samples=20, temperature=1.0, top_p=0.9)
+    decoding = Decoding(max_tokens=10, samples=8, temperature=1.0, top_p=0.9)
     samples = [
         generated(of_decoder(decoder), PROMPTS, decoding, batch=batch, chunk=chunk)
-        for batch, chunk in ((64, 512), (1, 11), (7, 64))
+        for batch, chunk in ((64, 512), (3, 11), (7, 64))
     ]
     different = sum(
         a.tokens != b.tokens for other in samples[1:] for a, b in zip(samples[0], other, strict=True)
@@ -142,6 +155,24 @@ def test_log_likelihoods_are_those_of_scoring(name: str, saved: Callable[[str], 
     ]
     scores = score_trie(decoder, Requests.of(requests), Counters(), chunk=512)
     assert found.loglikelihood == pytest.approx(scores.loglikelihood, abs=ROUGH.get(name, 1e-10))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_sixteen_bits_are_as_near_as_transformers(
+    name: str, dtype: str, saved: Callable[[str], Path]
+) -> None:
+    """Both have the same rounded weights, so that only the rounding on the way counts."""
+    found = generated(of_decoder(native(saved(name), dtype)[0]), PROMPTS, SAMPLED)
+    requests = [
+        Encoded((*PROMPTS[row // 5], *sample.tokens), len(PROMPTS[row // 5]), truncated=False)
+        for row, sample in enumerate(found)
+    ]
+    model = load_model(saved(name), dtype)
+    theirs = np.concatenate([plain(model, request) for request in requests])
+    exact = np.concatenate([plain(model.double(), request) for request in requests])
+    errors = [float(np.sqrt(np.mean((values - exact) ** 2))) for values in (found.loglikelihood, theirs)]
+    assert 0 < errors[0] < 1.5 * errors[1]
 
 
 # Back ends.

@@ -283,6 +283,11 @@ def test_logits_that_are_not_finite_are_a_sentence(body: NativeBody) -> None:
         generated(lambda n: Undefined(body, n, shared=True), PROMPTS, SAMPLED)
 
 
+def test_a_prompt_without_tokens_is_a_sentence(body: NativeBody) -> None:
+    with pytest.raises(ScoringError, match=r"prompt 1 has no tokens\."):
+        generated(of_decoder(body), [[1], []], SAMPLED)
+
+
 # Scorers of checkpoints.
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ebbtide.scoring.generation.decoding import Decoding
 from ebbtide.scoring.generation.noise import gumbels
 
-Bits = Callable[[], np.ndarray]  # random bits (V,) of the place of the token
+Bits = Callable[[int], np.ndarray]  # n → random bits (n,) of the first n tokens, at this place of a sample
 
 FIRST_DEPTH = 4.0  # nats below the most likely token; of English texts, most of the probability is above
 NEXT_DEPTH = 2.0
@@ -35,9 +35,9 @@ def choose(logits: np.ndarray, decoding: Decoding, bits: Bits) -> tuple[int, flo
 
 def _sample(logits: np.ndarray, highest: np.floating, decoding: Decoding, bits: Bits) -> int:
     if decoding.top_k == 0 and decoding.top_p == 1:
-        return _sample_all(logits, highest, decoding.temperature, bits())
+        return _sample_all(logits, highest, decoding.temperature, bits(len(logits)))
     kept = kept_tokens(logits, highest, decoding)
-    return _winner(kept, logits, highest, decoding.temperature, bits())
+    return _winner(kept, logits, highest, decoding.temperature, bits(int(kept.max()) + 1))
 
 
 def kept_tokens(logits: np.ndarray, highest: np.floating, decoding: Decoding) -> np.ndarray:

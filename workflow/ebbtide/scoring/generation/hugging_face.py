@@ -76,7 +76,8 @@ class CachedRows:
             )
             self._kept = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
             self._lengths = [length + 1 for length in self._lengths]
-            yield in_numpy(output.logits[:, -1])
+            logits = in_numpy(output.logits[:, -1])
+        yield logits
 
     def keep(self, rows: Sequence[int]) -> None:
         """See `loop.Rows`."""
@@ -169,8 +170,8 @@ def _padded_prompts(
             named = {"past_key_values": _cache_of([]), "use_cache": True} if cached else {"use_cache": False}
             output = model(fed.to(device), logits_to_keep=longest - shortest + 1, **named)
             last = torch.tensor([len(texts[index]) - longest - 1 for index in some])
-            logits = output.logits[torch.arange(len(some)), last]
-        yield some, in_numpy(logits), output.past_key_values if cached else None
+            logits = in_numpy(output.logits[torch.arange(len(some)), last])
+        yield some, logits, output.past_key_values if cached else None
 
 
 def _cache_of(kept: Kept) -> Any:

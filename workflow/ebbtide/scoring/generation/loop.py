@@ -67,12 +67,15 @@ def generate(
 
     `rows` makes the rows of a batch of a size, which is at most `batch`; `chunk` is the largest number of
     tokens of prompts that are forwarded together. When memory runs out, both are halved, finished samples are
-    kept, and the others start again. Raises `ScoringError` if a single row does not fit.
+    kept, and the others start again. Raises `ScoringError` if a single row does not fit, or for a prompt
+    without tokens.
     """
     distinct: dict[Prompt, list[int]] = {}
     for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise ScoringError(f"prompt {index} has no tokens.")
         distinct.setdefault(tuple(prompt), []).append(index)
-    noise = [Noise(key, decoding.seed) for key in keys]
+    noise = [Noise(key, decoding.seed) for _, key in zip(prompts, keys, strict=True)]
     run = _Run(decoding, ends, noise, list(numbers), counters, len(prompt_trie([*distinct])))
     counters.unique += run.prompt_tokens
     while run.left:
@@ -187,7 +190,7 @@ class _Run:
 
     def _append(self, sequence: _Sequence, logits: np.ndarray) -> None:
         noise, place = self.noise[sequence.prompt], (sequence.number, len(sequence.tokens))
-        token, value = choose(logits, self.decoding, lambda: noise.bits(*place, len(logits)))
+        token, value = choose(logits, self.decoding, lambda count: noise.bits(*place, count))
         if not np.isfinite(value):
             raise ScoringError(
                 f"prompt {sequence.prompt}: the log-likelihood of new token {place[1]} is {value}; generate "

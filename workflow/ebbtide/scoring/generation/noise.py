@@ -27,10 +27,10 @@ class Noise:
         mixed = hashlib.sha256(key + seed.to_bytes(8, "little")).digest()[:16]
         self._key = np.frombuffer(mixed, dtype="<u8").astype(np.uint64)
 
-    def bits(self, sample: int, position: int, vocabulary: int) -> np.ndarray:
-        """Random bits (V,) uint64 of all tokens at a position of a sample."""
+    def bits(self, sample: int, position: int, count: int) -> np.ndarray:
+        """Random bits (n,) uint64 of the first n = `count` tokens at a position of a sample."""
         counter = np.array([0, position, sample, 0], dtype=np.uint64)
-        bits: np.ndarray = np.random.Philox(key=self._key, counter=counter).random_raw(vocabulary)
+        bits: np.ndarray = np.random.Philox(key=self._key, counter=counter).random_raw(count)
         return bits
 
 
