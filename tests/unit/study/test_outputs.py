@@ -50,4 +50,5 @@ def test_figures_that_a_study_cannot_have_are_not_made_and_a_notice_gives_the_re
     assert outputs.targets() == [] and outputs.figures_by_stage() == {}
     (notice,) = outputs.notices()
     assert notice.detail == "No model has two, so these figures are not drawn: trends, alarms."
+    assert outputs.not_drawn() == {"trends": "no model has two", "alarms": "no model has two"}
     assert "figures/trends" in outputs.page()
