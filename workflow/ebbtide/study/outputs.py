@@ -117,20 +117,16 @@ class Outputs:
         return dict(self._not_drawn)
 
     def notices(self) -> list[Notice]:
-        """Return a notice for each reason why figures are not drawn."""
+        """Return a notice with the reasons why figures are not drawn, if there are such figures."""
         by_reason: dict[str, list[str]] = {}
         for name, reason in self._not_drawn.items():
             by_reason.setdefault(reason, []).append(name)
-        return [
-            Notice(
-                "note",
-                "not_compared",
-                f"{reason[:1].upper()}{reason[1:]}, so these figures are not drawn: {', '.join(names)}.",
-                "Add the checkpoints, models or tasks that they need.",
-                count=len(names),
-            )
-            for reason, names in by_reason.items()
-        ]
+        if not by_reason:
+            return []
+        parts = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+        detail = f"These figures are not drawn: {'; '.join(parts)}."
+        remedy = "Add the checkpoints, models or tasks that they need."
+        return [Notice("note", "not_compared", detail, remedy, count=len(self._not_drawn))]
 
     def pictures(self) -> dict[str, str]:
         """Return the PNG file of each figure of this study, by its name."""
