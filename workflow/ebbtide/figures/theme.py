@@ -159,12 +159,12 @@ def write(draw: Callable[[], p9.ggplot], paths: Iterable[str | Path]) -> None:
     except FigureError as error:
         log.warning("a placeholder with the reason: %s", error)
         why = str(error.args[0])
-        plot = sentence(why)
+        plot = _sentence(why)
     for path in paths:
         save(plot, path, why_empty=why)
 
 
-def sentence(text: str) -> p9.ggplot:
+def _sentence(text: str) -> p9.ggplot:
     """A figure that consists of a sentence, in place of one that cannot be drawn."""
     wrapped = "\n".join(textwrap.wrap(text, 80))
     label = pd.DataFrame({"x": [0.0], "y": [0.0], "text": [wrapped]})
