@@ -126,7 +126,7 @@ def test_a_line_per_model_in_every_panel():
 
 
 def test_the_legend_lists_models_by_size_with_their_counts():
-    text = words(draw(plot_curves(make())))
+    text = words(draw(plot_curves(make(), one_column=True)))  # too narrow for names at the ends
 
     assert [word for word in text if word in LABELS] == LABELS
     assert "Model (non-embedding parameters)" in text
@@ -142,7 +142,7 @@ def test_colour_and_shape_follow_size():
 
 def test_equal_parameter_counts_are_ordered_by_name_and_unknown_ones_come_last():
     models = {"twin-b": 888, "twin-a": 888, "nobody": 0}
-    text = words(draw(plot_curves(make(models))))
+    text = words(draw(plot_curves(make(models), one_column=True)))
 
     assert [word for word in text if word.startswith(("twin", "nobody"))] == [
         "twin-a (888)",
@@ -152,7 +152,7 @@ def test_equal_parameter_counts_are_ordered_by_name_and_unknown_ones_come_last()
 
 
 def test_chance_is_a_dashed_line_in_its_own_panel():
-    panels = draw(plot_curves(make())).axes
+    panels = draw(plot_curves(make(), one_column=True)).axes
 
     for panel, chance in zip(panels, TASKS.values(), strict=True):
         lying = segments(panel, vertical=False)
@@ -164,7 +164,7 @@ def test_chance_is_a_dashed_line_in_its_own_panel():
 def test_no_chance_line_where_chance_is_unknown():
     metrics = make()
     metrics.loc[metrics.task == "fact_qa", "chance"] = np.nan
-    known, unknown = draw(plot_curves(metrics)).axes
+    known, unknown = draw(plot_curves(metrics, one_column=True)).axes
 
     assert len(segments(known, vertical=False)) == 1
     assert segments(unknown, vertical=False) == []
@@ -234,7 +234,8 @@ def test_checkpoints_without_tokens_are_left_out():
     assert all(np.isfinite(points(panel)).all() for panel in figure.axes)
     assert len(points(figure.axes[0])) == len(LADDER) * 3
     note = "Not on this axis: pretrained (training tokens unknown; set tokens_per_step)."
-    assert [word for word in words(figure) if "pretrained" in word] == [note]
+    (word,) = [word for word in words(figure) if "pretrained" in word]
+    assert " ".join(word.split()).endswith(note)
 
 
 def test_a_task_that_a_model_lacks():
@@ -317,7 +318,7 @@ def test_models_that_are_not_on_the_axis_are_named():
     unknown = make({"no-tokens": 10**6, "none-either": 10**7}).assign(tokens=0)
     text = words(draw(plot_curves(pd.concat([make(), unknown]))))
     note = "Not on this axis: no-tokens, none-either (training tokens unknown; set tokens_per_step)."
-    assert note in [word.replace("\n", " ") for word in text]
+    assert any(note in " ".join(word.split()) for word in text)
     assert not any("Not on this axis" in word for word in words(draw(plot_curves(make()))))
 
 

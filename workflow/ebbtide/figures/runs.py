@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import plotnine as p9
+from mizani.breaks import breaks_extended
 
 from ebbtide.errors import FigureError
+from ebbtide.figures.end_labels import end_labels
 from ebbtide.figures.frame import key_columns, labeller, lines_of, panel_columns, panel_width
 from ebbtide.figures.theme import (
+    EXPAND,
     GREY,
     PAGE_CM,
     POINTS,
@@ -34,6 +37,8 @@ EVIDENCE = {
 STRONG = 0.001
 NAMES_CM = 4.0  # of tasks beside the matrix
 TILE_CM = 1.3  # of the narrowest tile with its number and mark
+PANEL_CM = 3.0  # height of a panel of differences over training
+ENDS = ["low", "high"]
 MOST_BANDS = 3  # lines with bands per panel; with more, they are thin and only the largest size has one
 ALL_SIZES = "all"
 MARKS = {"wins": " ▲", "loses": " ▼", "equivalent": " ≈"}  # the verdict without colour
@@ -105,7 +110,7 @@ def plot_run_curves(
     """Draw the rows of scope `point` of run_differences.tsv over training tokens, with their intervals.
 
     `differences` has the columns of `metrics.direction.with_properties`. There is a panel per arm, task and
-    metric, and a line per size.
+    metric, and a line per size, with its name at its end if all names fit, else in a legend.
 
     Raises `FigureError` when no row has a difference.
     """
@@ -135,30 +140,51 @@ def plot_run_curves(
     panels = list(rows["panel"].cat.categories)
     banded = rows[rows["low"].notna() & rows["size"].isin(sizes if len(sizes) <= MOST_BANDS else sizes[-1:])]
     unit = "points" if rows["is_share"].all() else "points for shares, else units of the metric"
+    drawn = pd.concat([rows.set_index("panel")["difference"], *(banded.set_index("panel")[e] for e in ENDS)])
+    drawn = drawn.groupby(level=0, observed=True)
+    named = end_labels(
+        rows.assign(x=rows["tokens"], y=rows["difference"]),
+        "panel",
+        pd.DataFrame({"low": drawn.min().clip(upper=0), "high": drawn.max().clip(lower=0)}),
+        rows["tokens"],
+        (panel_cm, PANEL_CM),
+    )
     note, note_cm = footnote(
-        f"Bands: {100 * (1 - alpha):g} % intervals of single checkpoints"
+        f"{named.note('Size (parameters)')} Bands: {100 * (1 - alpha):g} % intervals of single checkpoints"
         f"{f', only of {sizes[-1]}' if len(sizes) > MOST_BANDS else ''}. {_sources(rows)}{_direction(rows)}",
         width,
     )
     lines = lines_of({panel: panel for panel in panels})
-    height = -(-len(panels) // columns) * (3.2 + 0.3 * lines) + 2.4 + note_cm
+    height = -(-len(panels) // columns) * (PANEL_CM + 0.2 + 0.3 * lines) + (1.2 if named else 2.4) + note_cm
     crowded = len(sizes) > MOST_BANDS
+    key = None if named else p9.guide_legend()
     sign = f"{arms[0]} − {rows['reference'].iloc[0]}" if len(arms) == 1 else "arm − reference"
     return (
         p9.ggplot(rows, p9.aes("tokens", "difference", color="size", fill="size", shape="size", group="size"))
         + p9.geom_hline(yintercept=0, linetype="dashed", color=GREY, size=0.4)
         + p9.geom_ribbon(p9.aes(ymin="low", ymax="high"), banded, alpha=0.15, color="none", show_legend=False)
         + p9.geom_line(size=0.35 if crowded else 0.5)
+        + named.leaders
         + p9.geom_point(size=0.8 if crowded else 1.3)
+        + named.names
         + p9.facet_wrap("panel", ncol=columns, scales="free_y")
-        + p9.scale_x_continuous(labels=lambda ticks: [compact(tick) if tick else "0" for tick in ticks])
-        + p9.scale_color_manual(palette(len(sizes)), name="Size (parameters)")
-        + p9.scale_fill_manual(palette(len(sizes)), name="Size (parameters)")
-        + p9.scale_shape_manual(shapes(len(sizes)), name="Size (parameters)")
+        + p9.scale_x_continuous(
+            labels=lambda ticks: [compact(tick) if tick else "0" for tick in ticks],
+            breaks=_token_breaks(rows["tokens"].min(), rows["tokens"].max()),
+            expand=(EXPAND, 0, named.right, 0),
+        )
+        + p9.scale_color_manual(palette(len(sizes)), name="Size (parameters)", guide=key)
+        + p9.scale_fill_manual(palette(len(sizes)), name="Size (parameters)", guide=key)
+        + p9.scale_shape_manual(shapes(len(sizes)), name="Size (parameters)", guide=key)
         + p9.labs(x="Training tokens", y=f"Difference {sign} ({unit})")
         + theme_paper(width, height)
         + note
     )
+
+
+def _token_breaks(first: float, last: float) -> list[float]:
+    """Round numbers of tokens between checkpoints: none in the room for names behind the last one."""
+    return [tick for tick in breaks_extended(5)((first, last)) if first <= tick <= last] or [last]
 
 
 def _names(rows: pd.DataFrame, titles: Mapping[str, str] | None, several: bool) -> pd.Series:

@@ -26,6 +26,7 @@ COLUMN_CM = 8.5  # one of two columns of a journal
 CM_PER_INCH = 2.54
 CM_PER_POINT = CM_PER_INCH / 72
 GREY = "#5a5a5a"
+EXPAND = 0.05  # plotnine's room at each end of an axis, as a share of its range
 
 WHY_EMPTY = "Description"  # key of the metadata of a PNG
 # Metadata to leave out, by format: with dates and versions, equal figures would be different files.
