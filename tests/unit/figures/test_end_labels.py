@@ -12,7 +12,7 @@ from ebbtide.figures import plot_curves
 from ebbtide.figures.end_labels import FARTHEST_CM
 from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.figures.runs import plot_run_curves
-from ebbtide.figures.theme import drawn
+from ebbtide.figures.theme import COLUMN_CM, PAGE_CM, drawn
 from figure_tables import SHAPES, differences, shares
 
 TITLE = "Model (non-embedding parameters)"
@@ -32,10 +32,10 @@ def test_lines_are_named_in_every_panel_and_the_note_says_what_the_names_are() -
     assert unreadable(plot_curves(GRID)) == []
 
 
-@pytest.mark.parametrize("one_column", [False, True])
-def test_names_are_beside_the_ends_of_their_lines_and_inside_the_panel(one_column: bool) -> None:
+@pytest.mark.parametrize("width_cm", [PAGE_CM, COLUMN_CM])
+def test_names_are_beside_the_ends_of_their_lines_and_inside_the_panel(width_cm: float) -> None:
     last = ONE[ONE["step"] == ONE["step"].max()].set_index("model")["value"]
-    with drawn(plot_curves(ONE, one_column=one_column)) as figure:
+    with drawn(plot_curves(ONE, width_cm=width_cm)) as figure:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         (panel,) = figure.axes

@@ -13,14 +13,13 @@ from ebbtide.figures.frame import (
     choose,
     key_columns,
     lines_of,
-    panel_columns,
+    panel_grid,
     panel_titles,
-    panel_width,
     prune,
     shared_label,
 )
 from ebbtide.figures.recipes import NOTE, with_recipes
-from ebbtide.figures.theme import COLUMN_CM, GREY, PAGE_CM, footnote, palette, shapes, theme_paper, wrapped
+from ebbtide.figures.theme import GREY, PAGE_CM, footnote, line_looks, theme_paper, wrapped
 from ebbtide.figures.training_axis import on_training_axis
 
 Z = NormalDist().inv_cdf(0.975)  # standard errors of a normal interval with a coverage of 95 %
@@ -35,7 +34,7 @@ def plot_curves(
     dropped: pd.DataFrame | None = None,
     seeds: pd.DataFrame | None = None,
     share_y: bool = False,
-    one_column: bool = False,
+    width_cm: float = PAGE_CM,
 ) -> p9.ggplot:
     """Draw metrics along training, a line per model and a panel per task.
 
@@ -63,9 +62,8 @@ def plot_curves(
     share_y
         Whether panels of one metric share their y axis. Otherwise, each panel shows the range of its own
         values, so that small changes are visible beside large ones.
-    one_column
-        Whether the figure is as wide as one column of a journal, with at most two panels side by side,
-        instead of a page. Texts have the same size in points.
+    width_cm
+        `PAGE_CM` or `COLUMN_CM`; see `frame.panel_grid`.
 
     Raises
     ------
@@ -91,17 +89,18 @@ def plot_curves(
 
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
     several = rows["metric"].nunique() > 1
-    excluded = _excluded(dropped, rows, "metric" if share_y else "task")
-    columns, width, panel_height = _layout(len(tasks), one_column)
-    panel_cm = panel_width(columns, width, own=several or not share_y)
-    strips = panel_titles(rows, titles, panel_cm)
+    shared = "metric" if share_y else "task"
+    excluded = _excluded(dropped, rows, shared)
+    grid = panel_grid(len(tasks), width_cm, own=several or not share_y)
+    width = grid.width_cm
+    strips = panel_titles(rows, titles, grid.panel_cm)
     keys, key_title = key_columns(list(sizes), width), SIZE_TITLES[parameters]
-    named = EndLabels()
-    if axis.logarithmic:
-        reach = _reach(rows, runs, excluded, "metric" if share_y else "task")
-        all_x = pd.concat([rows["x"], excluded["x"], runs["tokens"].astype(float)])
-        ends = rows.assign(y=rows["value"])
-        named = end_labels(ends, "task", reach, all_x, (panel_cm, panel_height), logarithmic=True)
+    title_cm, others_cm = 0.2 + 0.3 * lines_of(strips), 1.6 + 0.45 * -(-len(sizes) // keys)
+    wanted_cm = 3.4 if grid.one_column else {1: 6.5, 2: 5.5}.get(grid.columns, 4.2)
+    panel_height = grid.panel_height(wanted_cm, title_cm, others_cm + 0.9)  # with a note of two lines
+    panel = (grid.panel_cm, panel_height)
+    named = _named(rows, runs, excluded, shared, panel) if axis.logarithmic else EndLabels()
+    looks = line_looks(rows.groupby("size", observed=True)[f"parameters_{parameters}"].max().tolist())
     key = None if named else p9.guide_legend(ncol=keys)
     layers: list[object] = []
     # plotnine warns about a layer without rows.
@@ -113,7 +112,9 @@ def plot_curves(
         layers.append(p9.geom_blank(p9.aes("x", "y"), _reach_of_metric(rows), inherit_aes=False))
     layers += [*_interval_layers(rows), *_seed_layers(rows, lines, runs), *named.leaders]
     if not lines.empty:
-        layers.append(p9.geom_line(data=lines, size=0.35 if len(some) < len(rows) else 0.6))
+        layers.append(
+            p9.geom_line(p9.aes(linetype="size"), lines, size=0.35 if len(some) < len(rows) else 0.6)
+        )
     layers.append(p9.geom_point(data=marked, size=1.9, stroke=0))
     if not best.empty:
         layers.append(
@@ -125,25 +126,38 @@ def plot_curves(
     notes = (named.note(key_title), NOTE if len(runs) else "", axis.left_out)
     note, note_cm = footnote(" ".join(filter(None, notes)), width)
     x_title = wrapped(axis.title, width - 1.5)
-    key_rows = 0 if named else -(-len(sizes) // keys)
-    height = _height(len(tasks), columns, panel_height, key_rows, lines_of(strips)) + note_cm
+    height = grid.deep * (panel_height + title_cm) + (1.0 if named else others_cm) + note_cm
     return (
         p9.ggplot(rows, p9.aes("x", "value", color="size", fill="size", shape="size", group="size"))
         + layers
         + p9.facet_wrap(
             "task",
-            ncol=columns,
+            ncol=grid.columns,
             labeller=lambda task: strips[task],
             scales="free_y" if several or not share_y else "fixed",
         )
-        + axis.scale(rows["x"], named.share * panel_cm, right=named.right)
-        + p9.scale_color_manual(palette(len(sizes)), name=key_title, guide=key)
-        + p9.scale_fill_manual(palette(len(sizes)), name=key_title, guide=key)
-        + p9.scale_shape_manual(shapes(len(sizes)), name=key_title, guide=key)
+        + axis.scale(rows["x"], named.share * grid.panel_cm, right=named.right)
+        + p9.scale_color_manual(looks.colours, name=key_title, guide=key)
+        + p9.scale_fill_manual(looks.colours, name=key_title, guide=key)
+        + p9.scale_shape_manual(looks.shapes, name=key_title, guide=key)
+        + p9.scale_linetype_manual(looks.dashes, name=key_title, guide=key)
         + p9.labs(x=x_title, y=wrapped(shared_label(rows), height - 2.5))
         + theme_paper(width, height)
         + note
     )
+
+
+def _named(
+    rows: pd.DataFrame,
+    runs: pd.DataFrame,
+    excluded: pd.DataFrame,
+    of: str,
+    panel_cm: tuple[float, float],
+) -> EndLabels:
+    """Names at the ends of lines in panels that share an axis by `of`."""
+    reach = _reach(rows, runs, excluded, of)
+    all_x = pd.concat([rows["x"], excluded["x"], runs["tokens"].astype(float)])
+    return end_labels(rows.assign(y=rows["value"]), "task", reach, all_x, panel_cm, logarithmic=True)
 
 
 def _interval_layers(rows: pd.DataFrame) -> list[object]:
@@ -256,17 +270,3 @@ def _spread(line: pd.DataFrame, logarithmic: bool) -> pd.DataFrame:
     x = np.log(x) if logarithmic else x
     wanted = np.linspace(x[0], x[-1], POINTS_PER_LINE)
     return line.iloc[np.unique(np.abs(x[:, None] - wanted).argmin(axis=0))]  # (rows, wanted)
-
-
-def _layout(tasks: int, one_column: bool) -> tuple[int, float, float]:
-    """Panels side by side, and the width of the figure and the height of a panel in cm."""
-    columns = panel_columns(tasks, 2 if one_column else 3)
-    if one_column:
-        return columns, COLUMN_CM, 3.4
-    return columns, PAGE_CM if columns > 1 else 11.0, {1: 6.5, 2: 5.5}.get(columns, 4.2)
-
-
-def _height(tasks: int, columns: int, panel: float, key_rows: int, strip: int) -> float:
-    """Height in cm: panels with their titles, the x axis, the legend if there is one."""
-    key = 0.6 + 0.45 * key_rows if key_rows else 0.0
-    return -(-tasks // columns) * (panel + 0.2 + 0.3 * strip) + 1.0 + key
