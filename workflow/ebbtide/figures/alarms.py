@@ -57,7 +57,7 @@ def plot_alarms(
     drawn = pd.concat([marks, rows], ignore_index=True)
     drawn["kind"] = pd.Categorical(drawn["kind"], kinds, ordered=True)
     drawn = drawn.sort_values("kind", kind="stable")
-    keys = key_columns(kinds, grid.panels_cm)
+    keys = key_columns(kinds, grid.keys_cm)
     key = p9.guide_legend(ncol=keys, override_aes={"size": [SIZES[kind] for kind in kinds]})
     return (
         p9.ggplot(drawn, p9.aes("position", "model", color="kind", shape="kind", size="size"))

@@ -11,7 +11,7 @@ from ebbtide.figures.theme import PAGE_CM, PAGE_HEIGHT_CM, POINTS, compact, text
 
 TICK_CM = 1.0  # from one label of a checkpoint to the next
 LOWEST_ROW_CM = 0.24  # of a model, whose name must fit
-OTHERS_CM = 3.5  # below the panels
+TITLE_CM, OTHERS_CM = 1.0, 3.2  # above a panel, and below all
 COLUMN_OF_CHECKPOINT_CM = 0.15  # at least; of 16 models, dots are then as wide as high
 
 
@@ -99,7 +99,8 @@ def extent(rows: pd.DataFrame, grid: Grid, row_cm: float, below_cm: float) -> tu
 
 def row_height(rows: pd.DataFrame, grid: Grid) -> float:
     """Height of one row in cm: less where there are many, so that the figure fits its page."""
-    return max(LOWEST_ROW_CM, min(0.42, 18.0 / (grid.deep * rows["model"].nunique())))
+    room = (PAGE_HEIGHT_CM - OTHERS_CM) / grid.deep - TITLE_CM
+    return max(LOWEST_ROW_CM, min(0.42, room / rows["model"].nunique()))
 
 
 def theme_along() -> p9.theme:
@@ -113,7 +114,7 @@ def theme_along() -> p9.theme:
 def _most(checkpoints: int, panels: int, models: int) -> int:
     """Panels side by side: the fewer, the more checkpoints there are, unless the figure is then too high."""
     wanted = 3 if checkpoints <= 16 else 2 if checkpoints <= 40 else 1
-    panel_cm = max(models, 2) * LOWEST_ROW_CM + 1.0
+    panel_cm = max(models, 2) * LOWEST_ROW_CM + TITLE_CM
     for most in range(wanted, 3):
         if -(-panels // panel_columns(panels, most)) * panel_cm + OTHERS_CM <= PAGE_HEIGHT_CM:
             return most

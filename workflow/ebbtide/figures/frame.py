@@ -87,8 +87,13 @@ class Grid:
 
     @property
     def panels_cm(self) -> float:
-        """Width of all panels of a row, above which titles of axes and legends are centred."""
+        """Width of all panels of a row, below which titles of axes are centred."""
         return self.columns * self.panel_cm + 0.3 * (self.columns - 1)
+
+    @property
+    def keys_cm(self) -> float:
+        """Width for the keys of a legend, which is centred below the panels, not below names beside them."""
+        return self.panels_cm + 0.8
 
     def panel_height(self, wanted_cm: float, title_cm: float, others_cm: float) -> float:
         """Height of a panel: what is wanted, or less if the figure would be higher than a page.

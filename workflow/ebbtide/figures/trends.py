@@ -83,7 +83,7 @@ def plot_trends(
     parts = [f"{across}:", "change per tenfold of training tokens"]
     one_line = text_cm(" ".join(parts)) <= grid.panels_cm
     x_title = (" " if one_line else "\n").join(wrapped(part, grid.panels_cm) for part in parts)
-    keys = key_columns(outcomes, grid.panels_cm)
+    keys = key_columns(outcomes, grid.keys_cm)
     note, note_cm = footnote(
         f"Bars: {100 * (1 - alpha):g} % interval of the slope over all checkpoints, for each curve alone. "
         "Colour: significant rises and falls between any two checkpoints, tested for all curves together. So "
