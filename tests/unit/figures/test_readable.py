@@ -34,7 +34,7 @@ FIGURES = {f"{shape}-{name}": draw for shape in ("one", "mixed") for name, draw 
            figures_of(SHAPES[shape]).items()} | figures_of_laws()  # fmt: skip
 COLUMN = {
     f"{shape}-{name}": draw
-    for shape, names in {"one": FITTED, "demo": FITTED, "mixed": ["curves"], "many": ["curves"]}.items()
+    for shape, names in {"one": FITTED, "demo": FITTED, "mixed": ["curves"]}.items()
     for name, draw in figures_of(SHAPES[shape], COLUMN_CM).items()
     if name in names
 }
@@ -43,8 +43,8 @@ MANY = {
 }
 
 
-# Five tiles side by side, long names of choices, and more than a page high: as wide as on a page.
-WIDE = {"demo-run_matrix": 15.0, "demo-robustness": PAGE_CM, "many-curves": PAGE_CM}
+# Five tiles side by side, and long names of choices: as wide as on a page.
+WIDE = {"demo-run_matrix": 15.0, "demo-robustness": PAGE_CM}
 
 
 @pytest.fixture(autouse=True)
