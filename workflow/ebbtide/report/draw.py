@@ -120,7 +120,8 @@ class Figures:
     def abrupt(self) -> p9.ggplot:
         """Right answers and log-probabilities over sizes."""
         published = pd.DataFrame(self._settings["published_points"])
-        return plot_abrupt(self._tsv("abrupt"), self._tsv("abrupt_points"), published, self._titles)
+        verdicts, points = self._tsv("abrupt"), self._tsv("abrupt_points")
+        return self._fitted(plot_abrupt, verdicts, points, published, self._titles)
 
     def early_warning(self) -> p9.ggplot:
         """Falling accuracy and the signals that may fall before it."""
