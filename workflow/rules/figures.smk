@@ -40,7 +40,7 @@ for stage, figures in OUTPUTS.figures_by_stage().items():
             runs=RUNS,
             scaling_laws=SCALING_LAWS,
             share_y=STUDY.config["figures"]["share_y"],
-            curves_width=STUDY.config["figures"]["curves_width"],
+            width=STUDY.config["figures"]["width"],
             dropped=STUDY.dropped(),
             published_points=STUDY.published_points(),
             code=CODE.script("plot"),
