@@ -59,6 +59,7 @@ if STUDY.has_metrics():
         input:
             **OUTPUTS.tables_of_study(),
             metrics=METRICS,
+            figures=list(OUTPUTS.pictures().values()),  # they say if they are placeholders
         output:
             toml=f"{RESULTS}/values.toml",
             tex=f"{RESULTS}/values.tex",
@@ -69,6 +70,8 @@ if STUDY.has_metrics():
             study=STUDY.name,
             tables=list(OUTPUTS.tables_of_study()),
             captions=OUTPUTS.captions(),
+            figures=OUTPUTS.pictures(),
+            lacking=OUTPUTS.not_drawn(),
             config=PAPER_CONFIG,
             code=CODE.script("paper_values"),
         script:

@@ -30,6 +30,7 @@ def main(job) -> None:
         params.alpha,
         params.averaged,
         os.path.relpath(DOCS, job.output.page) if DOCS.is_dir() else "",
+        params.lacking,
     )
     directory = Path(job.output.page)
     directory.mkdir(parents=True, exist_ok=True)

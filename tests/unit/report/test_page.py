@@ -311,6 +311,10 @@ def test_a_figure_that_could_not_be_drawn_is_a_sentence(tmp_path: Path) -> None:
     page = report_page(replace(made, figures={"alarms": str(tmp_path / "alarms.png")}))
     assert "No figure alarms: alarms.tsv: nothing to draw." in page
     assert "data:image/png" not in page
+    lacking = {"alarms": "no model has two trained checkpoints", "heat": "nothing"}
+    page = report_page(replace(made, figures={}, lacking=lacking))
+    section = page.partition('<section id="alarms"')[2].partition("</section>")[0]
+    assert '<p class="note">No figure alarms: no model has two trained checkpoints.</p>' in section
 
 
 def test_what_the_page_leaves_out_is_said() -> None:

@@ -215,13 +215,18 @@ def test_examples_of_limits_have_no_key_of_the_configuration() -> None:
     assert kind["example"] == "Inferred for 64 checkpoints: step."
 
 
-def test_a_figure_that_would_be_a_sentence_is_left_to_the_text() -> None:
+def test_a_figure_that_is_not_drawn_is_a_sentence_in_its_section(tmp_path: Path) -> None:
+    row = {"model": "m1", "task": "up", "lead": np.nan, "low": np.nan, "note": "accuracy does not fall"}
     given = replace(content(), figures={"early_warning": "falling accuracy"})
-    for lead, drawn in ((np.nan, []), (0.1, ["early_warning"])):
-        row = {"model": "m1", "task": "up", "lead": lead, "low": lead, "note": "accuracy does not fall"}
-        tables = {**given.tables, "early_warning": pd.DataFrame([row])}
-        section = paper_values(replace(given, tables=tables))["sections"]["early_warning"]
-        assert [figure["name"] for figure in section["figures"]] == drawn
+    given = replace(given, tables={**given.tables, "early_warning": pd.DataFrame([row])})
+    why = {"early_warning": "No figure early_warning: nothing falls.", "heat": "No figure heat: nothing."}
+    for not_drawn in ({}, why):
+        values = paper_values(replace(given, not_drawn=not_drawn))
+        section = values["sections"]["early_warning"]
+        assert [figure["name"] for figure in section["figures"]] == ["early_warning"][: not not_drawn]
+        assert section["not_drawn"] == [why["early_warning"]][: len(not_drawn)]
+    # The template prints the sentence; the file of the figure is not asked for.
+    assert compile_paper(template_files(None, ""), files(tmp_path, values)).startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("bos", ["tokenizer", "always", "never"])

@@ -46,6 +46,8 @@ class Content:
         Name of a figure → its caption.
     version
         Of Ebbtide.
+    not_drawn
+        Name of a figure that is not drawn → a sentence with the reason; see `page.images.not_drawn`.
     """
 
     study: str
@@ -54,6 +56,7 @@ class Content:
     tables: Tables
     figures: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+    not_drawn: Mapping[str, str] = field(default_factory=dict)
 
 
 def paper_values(content: Content) -> dict[str, Any]:
@@ -76,6 +79,7 @@ def paper_values(content: Content) -> dict[str, Any]:
         tables["regressions"],
         config=config,
         figures=content.figures,
+        not_drawn=content.not_drawn,
         sizes=sizes,
     )
     return {
