@@ -81,7 +81,7 @@ def test_a_list_of_words_is_part_of_a_task_s_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert task(WORDS).request_key != task({**WORDS, "words": ["bell"]}).request_key
+    assert task(WORDS).identity != task({**WORDS, "words": ["bell"]}).identity
 
 
 def test_profanity_has_version_and_digest_of_the_package(planted: Path) -> None:
