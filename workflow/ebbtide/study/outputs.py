@@ -211,5 +211,10 @@ Paths never contain timestamps. Tables lead to their [columns](reference/tables.
 In TSV and CSV files, a text that a spreadsheet would run as a formula (`=1+1`, `@SUM(A1)`) has an apostrophe
 before it. Ebbtide removes it when it reads such a file; numbers such as -0.5 are unchanged.
 
+A metric of some of the examples has the group and its level in its name, `accuracy[part=1]`; a metric that
+lm-eval computes behind a filter has the filter, `exact_match[filter=strict-match]`. `regression.metric`
+and `runs.metrics` take these names, and `metric == "accuracy"` selects no part of a task. In
+`metrics.parquet` the column `group` has the same (`part=1`); it is null for all examples without a filter.
+
 This page is generated from the rule files by `make outputs`.
 """

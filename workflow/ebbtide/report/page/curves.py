@@ -44,7 +44,7 @@ def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str
     whole = metrics[~metrics["metric"].str.contains("[", regex=False)]
     left = []
     if len(whole) < len(metrics):
-        left.append("Metrics of single groups have no curves here; they are in metrics.parquet.")
+        left.append("Metrics of single groups and filters have no curves here; they are in metrics.parquet.")
     if len(whole) > MOST_POINTS:
         found = metrics_by_task(whole)
         kept = {(task, n) for task, names in found.items() for n in (main_metric(names), *followed)}
