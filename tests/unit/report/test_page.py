@@ -174,6 +174,48 @@ def test_a_point_of_the_chart_shows_its_examples(file: Path) -> None:
         assert not complaints
 
 
+def ringed(page: Any) -> list[str]:
+    """The points of the chart that have a ring."""
+    ring = "#chart path[aria-roledescription=point][stroke-width='3']"
+    return page.eval_on_selector_all(ring, "all => all.map((of) => of.ariaLabel)")
+
+
+def test_the_keyboard_reaches_what_a_click_on_a_point_shows(file: Path) -> None:
+    """With real keys: from the list of tasks on, by Tab, to the list of points, and along it by arrows."""
+    with opened(file) as (page, complaints):
+        page.focus("#task")
+        page.keyboard.press("End")
+        page.wait_for_function("document.getElementById('curve-title').textContent.startsWith('Traps')")
+        page.wait_for_function("document.getElementById('point').options.length === 9")
+        passed = []
+        while (at := page.evaluate("document.activeElement.id")) != "point" and len(passed) < 20:
+            passed.append(at)
+            page.keyboard.press("Tab")
+        assert at == "point" and "metric" in passed, passed
+        assert page.eval_on_selector("#point", "of => getComputedStyle(of).outlineStyle") == "solid"
+        page.keyboard.press("End")  # large at step800, which has an alarm
+        page.wait_for_selector("#flips article")
+        assert page.locator("#flips article").count() == MOST_EXAMPLES
+        assert "15 of 100 examples went" in page.inner_text("#pair-words")
+        point = page.locator("#chart path[aria-label*='model: large; checkpoint: step800']").first
+        assert ringed(page) == [point.get_attribute("aria-label")]
+        page.keyboard.press("ArrowUp")  # step400, which has none
+        assert page.locator("#flips article").count() == 0
+        assert "--from step200 --to step400 --task traps" in page.inner_text("#pair-words")
+        page.keyboard.press("Home")
+        assert page.inner_text("#pair-words").startswith("Choose an alarm")
+        assert not ringed(page)
+        # a click and the list agree
+        point.click()
+        assert page.locator("#point option:checked").inner_text() == "step800: 0.213, alarm"
+        assert len(ringed(page)) == 1
+        page.locator("#models input").first.uncheck()  # the point stays chosen when others are not drawn
+        page.wait_for_function("document.getElementById('point').options.length === 5")
+        assert page.locator("#point option:checked").inner_text() == "step800: 0.213, alarm"
+        assert len(ringed(page)) == 1
+        assert not complaints
+
+
 def test_texts_of_tasks_do_not_run(tmp_path: Path) -> None:
     rows = metrics(tasks=("facts", HOSTILE), models=("small", HOSTILE))
     notices = pd.DataFrame([{"severity": "warning", "kind": "dropped", "detail": HOSTILE, "remedy": HOSTILE}])

@@ -110,8 +110,8 @@ async function draw() {
   const task = byId("task").value, metric = byId("metric").value, axis = byId("axis").value;
   const runs = rowsOf(task, metric, axis), means = meansOf(task, metric, axis), of = data.metrics[metric];
   const averaged = new Set(data.means.filter((mean) => means.some((row) => row.name === mean.recipe)).flatMap((mean) => mean.models));
-  const rows = [...runs, ...means].map((row) => ({
-    ...row, best: byId("marks").checked ? row.best : null,
+  const rows = [...runs, ...means].map((row, i) => ({
+    ...row, row: i, best: byId("marks").checked ? row.best : null,
     ...(byId("bands").checked && !averaged.has(row.name) ? {} : { low: null, high: null }),
   }));
   const words = [of.unit, of.direction].filter(Boolean).join(", ");
@@ -124,7 +124,7 @@ async function draw() {
   const fields = (layer) => rows.some((row) => row[layer.encoding.y?.field] !== null);
   const kinds = (layer) => !layer.transform || rows.some((row) => (layer.transform[0].filter.includes("alarm") ? row.alarm : layer.transform[0].filter.includes(row.kind)));
   spec.layer = spec.layer.filter((layer) => fields(layer) && kinds(layer));
-  const drawn = new Set(rows.map((row) => row.name)), at = data.lines.names.map((name, i) => i).filter((i) => drawn.has(data.lines.names[i]));
+  const names = new Set(rows.map((row) => row.name)), at = data.lines.names.map((name, i) => i).filter((i) => names.has(data.lines.names[i]));
   const ranges = { color: data.lines[dark.matches ? "dark" : "light"], strokeDash: data.lines.dash, shape: data.lines.shape };
   const lone = models.every((model) => runs.filter((row) => row.name === model).length <= 1);
   for (const layer of spec.layer) {
@@ -143,20 +143,52 @@ async function draw() {
   }
   const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
   const line = getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
+  for (const layer of spec.layer) if (layer.encoding.stroke) layer.encoding.stroke.condition.value = ink;
   spec.background = "transparent";
   spec.config = { ...spec.config, axis: { labelColor: ink, titleColor: ink, gridColor: line, labelFontSize: 12, titleFontSize: 13 }, legend: { labelColor: ink, labelFontSize: 12 } };
-  byId("chart").setAttribute("aria-label", byId("curve-title").textContent + " Lines of " + [...drawn].join(", ") + " over " + AXES[axis] + ". The table below has the values.");
+  byId("chart").setAttribute("aria-label", byId("curve-title").textContent + " Lines of " + [...names].join(", ") + " over " + AXES[axis] + ". The table below has the values" + (data.changes.length ? ", and the list of points leads to their examples." : "."));
   const key = [
     rows.some((row) => row.alarm) ? "▼ an alarm" : "", rows.some((row) => row.chance !== null) ? "dashed grey: chance" : "",
     rows.some((row) => row.best !== null) ? "dotted steps: the best so far" : "", means.length ? "thick: means over seeds, with 95 % bands over seeds and examples" : "",
     rows.some((row) => row.kind === "run" && row.low !== null) ? (lone ? "bars" : "bands") + ": 95 % over examples" : "",
   ].filter(Boolean).join("; ");
-  byId("curve-words").textContent = [key, data.changes.length ? "Choose a point to see its examples" : ""].filter(Boolean).map((text) => text + ".").join(" ");
+  byId("curve-words").textContent = [key, data.changes.length ? "Choose a point, here or in the list, to see its examples" : ""].filter(Boolean).map((text) => text + ".").join(" ");
   const { view } = await vegaEmbed("#chart", spec, { actions: { export: true, source: false, compiled: false, editor: false } });
   view.addEventListener("click", (_, item) => {
     if (item && item.datum && item.datum.model) showPairs(item.datum.model, task, metric, item.datum.checkpoint);
   });
+  drawn = { view, points: rows.filter((row) => row.kind === "run") };
+  listPoints();
+  mark();
   tabulate(rows, metric, axis);
+}
+
+/* Points: a list does what a click on a point does, for those without a mouse or without sight. */
+
+let drawn = { view: null, points: [] }, chosen = {};
+
+function listPoints() {
+  const groups = new Map();
+  for (const row of drawn.points) {
+    if (!groups.has(row.model)) groups.set(row.model, element("optgroup", undefined, { label: row.model }));
+    groups.get(row.model).append(element("option", row.checkpoint + ": " + number(row.value) + (row.alarm ? ", alarm" : ""), { value: row.row }));
+  }
+  byId("point").replaceChildren(element("option", "—", { value: "" }), ...groups.values());
+}
+
+/* The list and a ring in the chart show the point whose examples are shown. */
+function mark() {
+  const shown = chosen.task === byId("task").value && chosen.metric === byId("metric").value;
+  const point = drawn.points.find((row) => shown && row.model === chosen.model && row.checkpoint === chosen.checkpoint);
+  byId("point").value = point ? String(point.row) : "";
+  drawn.view?.signal("chosen", point ? point.row : -1).run();
+}
+
+function choosePoint() {
+  const point = drawn.points.find((row) => String(row.row) === byId("point").value);
+  if (point) return showPairs(point.model, byId("task").value, byId("metric").value, point.checkpoint);
+  byId("pair").value = "";
+  showPair(-1);
 }
 
 function tabulate(rows, metric, axis) {
@@ -265,6 +297,8 @@ function showPairs(model, task, metric, checkpoint, reference) {
       ? "No alarm at " + checkpoint + " of " + model + " on " + task + ". The examples that changed: " + command(model, before, checkpoint, task)
       : checkpoint + " is the first checkpoint of " + model + ": nothing changed before it.";
     byId("flips").replaceChildren();
+    chosen = { model, task, metric, checkpoint };
+    mark();
   }
 }
 
@@ -276,6 +310,8 @@ function command(model, from, to, task) {
 
 function showPair(index) {
   const pair = data.flips[index];
+  chosen = pair ? { model: pair.model, task: pair.task, metric: pair.metric, checkpoint: pair.to } : {};
+  mark();
   if (!pair) {
     byId("pair-words").textContent = START;
     return byId("flips").replaceChildren();
@@ -358,9 +394,11 @@ function start() {
   for (const id of ["metric", "axis", "bands", "marks", "means", "models"]) byId(id).addEventListener("input", draw);
   for (const id of ["matrix-of", "matrix-against"]) byId(id).addEventListener("input", matrix);
   byId("pair").addEventListener("input", () => showPair(byId("pair").value));
+  byId("point").addEventListener("input", choosePoint);
   dark.addEventListener("change", draw);
   byId("means-label").hidden = !data.means.length;
   byId("examples").hidden = !data.changes.length;
+  byId("point-label").hidden = !data.changes.length;
   byId("pair-label").hidden = !data.flips.length;
   byId("pair-words").textContent = START;
   axesKnown();
