@@ -2,7 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const models = Object.keys(data.models), tasks = [...new Set(data.curves.map((curve) => curve.task))];
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const dark = window.matchMedia("screen and (prefers-color-scheme: dark)");
 const number = (value) => (value === null || value === undefined ? "" : String(Number(Number(value).toPrecision(4))));
 const signed = (value, share) => (value === null ? "" : (value > 0 ? "+" : "") + (share ? value.toFixed(3) : String(Number(value.toPrecision(3)))).replace("-", "−"));
 
@@ -152,13 +152,13 @@ async function draw() {
     rows.some((row) => row.best !== null) ? "dotted steps: the best so far" : "", means.length ? "thick: means over seeds, with 95 % bands over seeds and examples" : "",
     rows.some((row) => row.kind === "run" && row.low !== null) ? (lone ? "bars" : "bands") + ": 95 % over examples" : "",
   ].filter(Boolean).join("; ");
-  byId("curve-words").textContent = [key, data.changes.length ? "Choose a point, here or in the list, to see its examples" : ""].filter(Boolean).map((text) => text + ".").join(" ");
+  byId("curve-words").textContent = [key, data.changes.length ? "Choose a point in the chart or in the list to see its examples" : ""].filter(Boolean).map((text) => text + ".").join(" ");
   const { view } = await vegaEmbed("#chart", spec, { actions: { export: true, source: false, compiled: false, editor: false } });
   view.addEventListener("click", (_, item) => {
     if (item && item.datum && item.datum.model) showPairs(item.datum.model, task, metric, item.datum.checkpoint);
   });
   drawn = { view, points: rows.filter((row) => row.kind === "run") };
-  listPoints();
+  fill(byId("point"), [["", "—"], ...drawn.points.map((row) => [String(row.row), row.model + ", " + row.checkpoint + ": " + number(row.value) + (row.alarm ? ", alarm" : "")])]);
   mark();
   tabulate(rows, metric, axis);
 }
@@ -166,15 +166,6 @@ async function draw() {
 /* Points: a list does what a click on a point does, for those without a mouse or without sight. */
 
 let drawn = { view: null, points: [] }, chosen = {};
-
-function listPoints() {
-  const groups = new Map();
-  for (const row of drawn.points) {
-    if (!groups.has(row.model)) groups.set(row.model, element("optgroup", undefined, { label: row.model }));
-    groups.get(row.model).append(element("option", row.checkpoint + ": " + number(row.value) + (row.alarm ? ", alarm" : ""), { value: row.row }));
-  }
-  byId("point").replaceChildren(element("option", "—", { value: "" }), ...groups.values());
-}
 
 /* The list and a ring in the chart show the point whose examples are shown. */
 function mark() {
@@ -374,6 +365,15 @@ document.querySelectorAll("input.filter").forEach((input) => input.addEventListe
   const words = input.value.toLowerCase();
   for (const row of byId(input.dataset.table).tBodies[0].rows) row.hidden = !row.textContent.toLowerCase().includes(words);
 }));
+
+/* The documentation is a link where it is beside the page, and words in a copy that was sent elsewhere */
+
+if (data.docs && decodeURI(window.location.pathname).endsWith("/" + data.place)) {
+  for (const where of document.querySelectorAll(".where")) {
+    const file = "docs/" + where.dataset.page, [before, after] = where.textContent.split(file);
+    where.replaceChildren(before, element("a", file, { href: data.docs + "/" + where.dataset.page }), after);
+  }
+}
 
 /* Start: a study without models has nothing to choose */
 
