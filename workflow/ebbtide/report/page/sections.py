@@ -64,7 +64,7 @@ def _trends(tables: Tables) -> list[str]:
 
 def _forgetting(tables: Tables) -> list[str]:
     rows = tables["forgetting"]
-    known = rows[rows["hold"].notna()]
+    known = rows[rows["streak"].notna()]
     if known.empty:
         return [f"No curve could be followed: {listed(rows['note'].dropna().unique(), 2)}."]
     forgets = known[known["verdict"] == "forgets"]
