@@ -18,7 +18,7 @@ from ebbtide.notices import Notice, notices_table
 from ebbtide.report.outcomes import outcomes
 from ebbtide.report.paper import sheets
 from ebbtide.report.paper.build import MOST_FILES, TEMPLATE, compile_paper, template_files
-from ebbtide.report.paper.values import Content, paper_values
+from ebbtide.report.paper.values import Content, _limits, paper_values
 from ebbtide.report.paper.writing import as_macros, as_toml
 from ebbtide.schema import check, load_schema
 from ebbtide.statistics.regression import regress, verdicts
@@ -294,3 +294,17 @@ def test_no_page_is_empty_and_no_text_is_outside_of_the_margins(
             wide = min(one[2], other[2]) - max(one[0], other[0])
             high = min(one[3], other[3]) - max(one[1], other[1])
             assert wide < 1 or high < 3, f"page {number}: {one[4]} is printed over {other[4]}"
+
+
+def test_examples_of_limits_have_words_for_code_names_but_not_for_files() -> None:
+    detail = "gold_rank runs against trends.equivalence_margin 0.05 on task_b, see gold_rank.tsv and task_bc."
+    row = {"severity": "note", "kind": "suspicious", "detail": detail, "count": 1}
+    row |= {"remedy": "", "model": "", "checkpoint": "", "task": "task_b"}
+    words = {"task_b": "B", "gold_rank": "gold rank", "trends.equivalence_margin": "equivalence margin"}
+    [kind] = _limits(pd.DataFrame([row]), words)["kinds"]
+    assert kind["example"] == (
+        "Gold rank runs against equivalence margin 0.05 on B, see gold_rank.tsv and task_bc."
+    )
+    assert kind["about"] == "B"
+    gone = pd.DataFrame([{**row, "kind": "reused"}])
+    assert _limits(gone, words)["kinds"] == []
