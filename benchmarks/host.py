@@ -83,7 +83,14 @@ class StubScorer:
     def __init__(self, directory: Path) -> None:
         self.tokenizer: Tokenizer = load_tokenizer(directory)
 
-    def score(self, requests: Requests, *, ranks: bool = False, counters: Counters | None = None) -> Scores:
+    def score(
+        self,
+        requests: Requests,
+        *,
+        ranks: bool = False,
+        best: bool = False,
+        counters: Counters | None = None,
+    ) -> Scores:
         """The walk with the stub, in the sizes of a GPU."""
         return score_trie(Stub(), requests, counters or Counters(), chunk=PREFERRED_TOKENS["cuda"])
 

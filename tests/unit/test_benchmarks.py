@@ -1,6 +1,7 @@
 """Parts of the benchmarks that decide what is compared."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,12 @@ import pytest
 
 import averaging
 import tiny
+from ebbtide.checkpoints.load import load_model
 from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.engine import load_scorer
+from ebbtide.scoring.generation.decoding import Decoding
 from ebbtide.scoring.scorer import Counters
+from generation import compared, peer
 from gpu import tiny as tiny_scale
 from gpu import without_sharing
 from host import StubScorer, _cell
@@ -30,6 +34,26 @@ def test_the_task_without_sharing_has_the_same_scores_and_every_token(tmp_path: 
     assert counters.forwarded == sum(len(request.fed) for request in requests) > trie_size(requests)
     for a, b in zip(found, scorer.score(requests), strict=True):
         assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-5)
+
+
+def test_both_sides_of_the_generation_benchmark_generate_the_same_number_of_tokens(tmp_path: Path) -> None:
+    directory = tiny.checkpoint(tmp_path)
+    decoding = Decoding(max_tokens=7, samples=5, temperature=1.0, top_p=0.9)
+    prompts = [[1], [2, 3, 4], [5, 6], [7, 8, 9]]
+    model = load_model(directory, "float32")
+    model.generation_config.eos_token_id = None
+    assert peer(model, prompts, decoding, 3) == 4 * 5 * 7
+    found = load_scorer(directory).generate(prompts, decoding, keys=[bytes(16)] * 4, eos=frozenset())
+    assert len(found.tokens) == 4 * 5 * 7
+    options = SimpleNamespace(prompts=4, samples=5, tokens=7)
+    counters = Counters(forwarded=20, unique=10)
+    seconds = {"Ebbtide": [1.0, 2.0, 1.0], "25": [9.0, 9.0, 9.0], "50": [3.0, 4.0, 5.0]}
+    table = compared(seconds, options, counters).set_index("side")  # type: ignore[arg-type]
+    assert table["ratio"].tolist() == [1.0, 9.0, 3.0]
+    assert table["met"].tolist() == ["", "", ""]  # a smaller task
+    whole = compared(seconds, SimpleNamespace(prompts=100, samples=5, tokens=7), counters)  # type: ignore[arg-type]
+    assert whole["met"].tolist() == ["", "", "stretch"]
+    assert table["forwarded_per_unique"].iloc[0] == 2.0
 
 
 def test_the_host_benchmark_counts_every_stage(tmp_path: Path) -> None:

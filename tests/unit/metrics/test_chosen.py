@@ -20,7 +20,7 @@ from ebbtide.metrics.registry import METRICS as REGISTER
         (["absolute_log_odds", "log_odds"], "log_odds"),
         (["rmse", "bias"], "rmse"),
         (["coverage", "rmse", "mse"], "mse"),
-        (["f1", "exact_match"], "f1"),  # neither is registered
+        (["f1", "rouge"], "f1"),  # neither is registered
         (["f1", "margin"], "margin"),
         (["accuracy[part=1]"], "accuracy[part=1]"),
     ],

@@ -46,7 +46,7 @@ def found(
 def test_a_head_of_zeros_has_accuracy_1_by_the_order_of_choices_and_says_so(tmp_path: Path) -> None:
     scorer = load_scorer(tiny.checkpoint(tmp_path / "checkpoint"))
     with torch.inference_mode():
-        scorer.body._decoder.head.weight.zero_()
+        scorer.body.decoder.head.weight.zero_()
     rows = [(str(e), c, "the old child", [" young", " tall"][c], c == 0) for e in range(20) for c in range(2)]
     path = tiny.requests(tmp_path / "task.parquet", rows)
     scored, requests = score_requests(scorer, path), pd.read_parquet(path)

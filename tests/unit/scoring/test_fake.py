@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 import tiny
 from ebbtide.errors import ConfigError, ScoringError
 from ebbtide.scoring.documents import DOCUMENTS, LOSSES, score_documents
+from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.encoding import ENCODINGS, encode
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.fake import FakeScorer
+from ebbtide.scoring.generation.decoding import Decoding
 from ebbtide.scoring.scorer import BACKENDS, Scorer
 from ebbtide.tables import CELL, read_footer
 from scoring_reference import score_rolling
@@ -129,6 +131,34 @@ def test_parameters_are_those_of_the_configuration(tmp_path: Path) -> None:
     assert {fake().record()[name] for name in counts} == {0}
 
 
+# Made-up texts.
+
+
+def test_texts_are_made_up_of_words_and_never_change() -> None:
+    scorer, decoding = fake(), Decoding(max_tokens=30, samples=3, temperature=1.0, stop=("child",))
+    prompts, eos = scorer.tokenizer.ids(["The sun", "The moon"]), frozenset({256})
+    samples = scorer.generate(prompts, decoding, keys=[b"a" * 16, b"b" * 16], eos=eos)
+    assert [samples.texts[0], samples.texts[3]] == [" house house a", " tall"]
+    assert set(samples.ended.tolist()) == {"stop", "eos", "length"}
+    assert len(set(samples.texts)) > 3
+    for row, sample in enumerate(samples):
+        text = scorer.tokenizer.backend.decode(list(sample.tokens))
+        assert text.startswith(sample.text)
+        assert (sample.tokens[-1] == 256) == (sample.ended == "eos")
+        assert "child" not in sample.text
+        assert (sample.ended == "stop") == ("child" in text)
+        scores = scorer.score(
+            Requests.of([Encoded((*prompts[row // 3], *sample.tokens), len(prompts[row // 3]), False)])
+        )
+        assert scores.loglikelihood.tolist() == list(sample.loglikelihood)
+    alone = scorer.generate(prompts[1:], decoding, keys=[b"b" * 16], eos=eos, numbers=[2])
+    assert alone[0] == samples[5]
+    greedy = [
+        scorer.generate(prompts[:1], Decoding(20), keys=[key], eos=eos)[0] for key in (b"a" * 16, b"b" * 16)
+    ]
+    assert greedy[0] == greedy[1]
+
+
 # The protocol.
 
 
@@ -137,9 +167,17 @@ def test_every_back_end_is_a_scorer(backend: str, tmp_path: Path) -> None:
     scorer = load_scorer(tiny.checkpoint(tmp_path), backend=backend)
     requests = tiny.requests(tmp_path / "task.parquet")
     names = [name for name in vars(Scorer) if not name.startswith("_")]
-    assert {"score", "record", "tokenizer", "window", "window_key", "vocabulary", "dtype", "device"} == set(
-        names
-    )
+    assert {
+        "score",
+        "generate",
+        "record",
+        "tokenizer",
+        "window",
+        "window_key",
+        "vocabulary",
+        "dtype",
+        "device",
+    } == set(names)
     assert all(hasattr(scorer, name) for name in names)
     assert isinstance(scorer, FakeScorer) == (backend == "fake")
     footer = score_requests(scorer, requests).footer

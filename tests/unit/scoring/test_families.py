@@ -483,7 +483,7 @@ def test_a_vocabulary_in_slices_gives_the_same_scores(
     monkeypatch.setattr(head, "SMALLEST_SLICE", 7)  # of 40 tokens: the last slice has 5
     monkeypatch.setitem(head.SLICE_ELEMENTS, "cpu", 1)
     model, (body, _) = load_model(saved(name), "float64"), native(saved(name))
-    firsts = [first for first, _ in body.logits(torch.zeros(1, len(body._decoder.embedding[0])).double())]
+    firsts = [first for first, _ in body.logits(torch.zeros(1, len(body.decoder.embedding[0])).double())]
     assert firsts == [0, 7, 14, 21, 28, 35]
     asked = [Encoded((1, 2, token, (token + 1) % 40), 2, False) for token in range(40)]
     for start in range(40):
@@ -526,7 +526,7 @@ class OneLayerOnly(TorchDispatchMode):
 
 def test_the_cache_keeps_all_or_nothing(saved: Callable[[str], Path]) -> None:
     body, _ = native(saved("llama"))
-    cache = Cache(body._decoder)
+    cache = Cache(body.decoder)
     cache.reserve(6)
     for layer, buffer in enumerate(cache._buffers):
         buffer.copy_(torch.arange(buffer.numel()).reshape(buffer.shape) + 1000 * layer)

@@ -248,7 +248,7 @@ def test_a_tokenizer_of_another_model_is_an_error(checkpoint: Path, tmp_path: Pa
 def test_a_log_likelihood_that_is_no_number_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     scorer = load_scorer(checkpoint)
     with torch.inference_mode():
-        scorer.body._decoder.head.weight.fill_(float("inf"))
+        scorer.body.decoder.head.weight.fill_(float("inf"))
     with pytest.raises(
         ScoringError, match=r"example 0, choice 0: the log-likelihood is [a-z-]+; score in a wider dtype"
     ):

@@ -7,5 +7,6 @@ back ends              scorer (protocol), model_scorer (with weights), fake (wit
 tokens to chunks       trie (each unique token once), chunks (tokens of one forward pass)
 chunks to scores       walk (chunk after chunk), head (hidden states → log-likelihoods), memory
 models                 families + weights → decoder + attention; hugging_face (others); body (protocol)
+new texts              generation (prompts → samples)
 entry points           engine (requests), documents, rescore; padded is the simple reference
 """

@@ -63,6 +63,11 @@ class Cache:
         buffer[1, self.length : stop] = value
         return buffer
 
+    def read(self, slots: Tensor) -> list[Tensor]:
+        """Copies of the keys and values in these slots, per layer: (2, key_value_heads, n, h)."""
+        index = slots.to(self._decoder.embedding.device)
+        return [buffer[:, index].transpose(1, 2).contiguous() for buffer in self._buffers]
+
     def keep(self, slots: Tensor) -> None:
         """Keep only these slots, in this order, as the new path."""
         kept = [
@@ -126,8 +131,14 @@ class Attention:
 
 
 def _capped(cap: float, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Attention with scores soft-capped to ± cap (Gemma 2); softmax in float32, as in the published model."""
+    """Attention with scores soft-capped to ± cap (Gemma 2)."""
     repeats = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
     scores = cap * torch.tanh(query @ key.transpose(2, 3) / cap) + bias
-    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ value
+    return softmax(scores) @ value
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last dimension, computed in float32 (as by published models) or wider."""
+    wide = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    return torch.softmax(scores, dim=-1, dtype=wide).to(scores.dtype)

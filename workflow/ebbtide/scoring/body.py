@@ -48,13 +48,13 @@ class NativeBody:
     """Our own decoder."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+        self.decoder = decoder
         self._cache = Cache(decoder)
 
     @property
     def device(self) -> torch.device:
         """See `Body`."""
-        return self._decoder.embedding.device
+        return self.decoder.embedding.device
 
     @property
     def preferred_tokens(self) -> int:
@@ -63,7 +63,7 @@ class NativeBody:
 
     def bytes_per_token(self, depth: int) -> int:
         """See `Body`: a few copies of the residual stream, the widest activations, keys and values, masks."""
-        decoder, layer = self._decoder, self._decoder.layers[0]
+        decoder, layer = self.decoder, self.decoder.layers[0]
         residual = 6 * decoder.embedding.shape[1]
         wide = 2 * len(layer.up.weight) + 4 * decoder.heads * decoder.head_dim
         kept = 2 * decoder.key_value_heads * decoder.head_dim * (len(decoder.layers) + GROUPS_PER_PATH + 1)
@@ -74,12 +74,12 @@ class NativeBody:
 
     def start(self) -> None:
         """See `Body`."""
-        self._cache = Cache(self._decoder)
+        self._cache = Cache(self.decoder)
 
     def forward(self, chunk: Chunk) -> Tensor:
         """See `Body`."""
         self._cache.reserve(len(chunk.past) + chunk.stop - chunk.start)
-        return self._decoder.forward(chunk, self._cache)
+        return self.decoder.forward(chunk, self._cache)
 
     def keep(self, slots: Tensor) -> None:
         """See `Body`."""
@@ -87,5 +87,5 @@ class NativeBody:
 
     def logits(self, hidden: Tensor) -> Iterator[tuple[int, Tensor]]:
         """See `Body`."""
-        head = self._decoder.head
-        return vocabulary_slices(hidden, head.weight, head.bias, self._decoder.final_softcap)
+        head = self.decoder.head
+        return vocabulary_slices(hidden, head.weight, head.bias, self.decoder.final_softcap)

@@ -20,6 +20,8 @@ from ebbtide.scoring.chunks import Chunk
 from ebbtide.scoring.linear import Linear
 
 Norm = Callable[[Tensor], Tensor]
+# Layer, window, queries, keys and values → output (n, heads · h), as of `Attention`.
+Attend = Callable[[int, int | None, Tensor, Tensor, Tensor], Tensor]
 
 
 def same(x: Tensor) -> Tensor:
@@ -98,7 +100,14 @@ class Decoder(Heads):
 
         The keys and values of all nodes of the chunk are written to the cache.
         """
-        token, depth = chunk.token.to(self.embedding.device), chunk.depth.to(self.embedding.device)
+        token, depth, scored = (t.to(self.embedding.device) for t in (chunk.token, chunk.depth, chunk.scored))
+        return self.states(token, depth, Attention(self, chunk, cache), scored)
+
+    def states(self, token: Tensor, depth: Tensor, attention: Attend, scored: Tensor | None = None) -> Tensor:
+        """Hidden states (n, d) of tokens (n,) after the final norm; only of the rows `scored` if given.
+
+        `depth` are positions (n,). `attention` caches the keys and values.
+        """
         x = self.embedding[token]  # (n, d)
         if self.embedding_scale is not None:  # rounded to float32 first, as in the published model
             x.mul_(torch.tensor(self.embedding_scale).to(x.dtype))
@@ -106,13 +115,11 @@ class Decoder(Heads):
             x.add_(self.positions[depth])
         x = self.embedding_norm(x)
         rotations = _Rotations(depth, x.dtype)
-        attention = Attention(self, chunk, cache)
         for number, layer in enumerate(self.layers):
             query, key, value = self._project(layer, layer.norms.attention(x))
             query, key = rotations(layer, query), rotations(layer, key)
             attended = attention(number, layer.window, query, key, value)
-            if number == len(self.layers) - 1:  # the other nodes are not needed from here on
-                scored = chunk.scored.to(x.device)
+            if number == len(self.layers) - 1 and scored is not None:  # the others are not needed any more
                 x, attended = x[scored], attended[scored]
             attended = layer.norms.attention_post(layer.out(attended))
             if self.parallel:

@@ -89,7 +89,7 @@ def encode(
         if found not in allowed:
             raise ScoringError(f"{key}: found {found!r}, allowed: {', '.join(allowed)}.")
     rule = {"harness": _harness, "joint": _joint, "separate": _separate}[encoding]
-    pairs = rule(tokenizer, contexts, continuations, names, _starts(tokenizer, bos))
+    pairs = rule(tokenizer, contexts, continuations, names, starts_of(tokenizer, bos))
     split = [pair[:2] if pair[0] else _with_start(tokenizer, pair[1]) for pair in pairs]
     given, scored = (np.array([len(part[i]) for part in split], dtype=np.int64) for i in (0, 1))
     bounds = np.cumsum([0, *(given + scored)], dtype=np.int64)
@@ -196,9 +196,9 @@ def _separate(
     ]
 
 
-def _starts(tokenizer: "Tokenizer", bos: str) -> Starts:
+def starts_of(tokenizer: "Tokenizer", bos: str) -> Starts:
     """The tokens to prepend under a `bos` policy; none to a text that begins with the start token."""
-    start = _start(tokenizer)
+    start = start_token(tokenizer)
     front = list(tokenizer.beginning)
     if bos == "never":
         front = []
@@ -210,13 +210,14 @@ def _starts(tokenizer: "Tokenizer", bos: str) -> Starts:
     return lambda text: [] if own is not None and text.startswith(own) else front
 
 
-def _start(tokenizer: "Tokenizer") -> int | None:
+def start_token(tokenizer: "Tokenizer") -> int | None:
+    """The beginning token, else the end token: what stands for an empty context."""
     return tokenizer.eos if tokenizer.bos is None else tokenizer.bos
 
 
 def _with_start(tokenizer: "Tokenizer", scored: list[int]) -> tuple[list[int], list[int]]:
     """Put the start token before scored tokens without a context."""
-    start = _start(tokenizer)
+    start = start_token(tokenizer)
     if start is None:
         raise ScoringError(
             "the tokenizer has neither a beginning nor an end token to stand for an empty context."
@@ -225,18 +226,22 @@ def _with_start(tokenizer: "Tokenizer", scored: list[int]) -> tuple[list[int], l
 
 
 def by_text(
-    work: Callable[[Sequence[str]], list[Any]], texts: Sequence[str], names: Sequence[str]
+    work: Callable[[Sequence[str]], list[Any]],
+    texts: Sequence[str],
+    names: Sequence[str],
+    hint: str = "; does the continuation begin with a space?",
 ) -> dict[str, Any]:
-    """Map each text to the result of `work`; equal texts are encoded once."""
+    """Map each text to the result of `work`; equal texts are encoded once.
+
+    Raises `ScoringError` with the name and the hint for a text that the tokenizer cannot encode.
+    """
     unique = list(dict.fromkeys(texts))
     try:
         return dict(zip(unique, work(unique), strict=True))
     except Exception as error:  # a word-level vocabulary without an unknown token raises a plain Exception
         for text, name in zip(texts, names, strict=True):
             if not _is_encodable(work, text):
-                raise ScoringError(
-                    f"{name}: {text!r} cannot be encoded ({error}); does the continuation begin with a space?"
-                ) from error
+                raise ScoringError(f"{name}: {text!r} cannot be encoded ({error}){hint or '.'}") from error
         raise
 
 

@@ -1,4 +1,4 @@
-"""A back end with made-up log-likelihoods, to test grids of any size without torch or weights.
+"""A back end with made-up log-likelihoods and texts, to test grids of any size without torch or weights.
 
 Each byte of a text is a token. Its log-likelihood is computed from a hash of the checkpoint's identity and
 the text up to it. It is negative and reproducible, and a longer continuation with the same beginning has a
@@ -24,11 +24,14 @@ from ebbtide.errors import CheckpointError
 from ebbtide.logs import log
 from ebbtide.parameters import count
 from ebbtide.scoring.encoded import Encoded, Requests
+from ebbtide.scoring.generation.decoding import Decoding, Sample, Samples
+from ebbtide.scoring.generation.ends import Ends
 from ebbtide.scoring.scorer import FAKE, Counters, Scores
 from ebbtide.scoring.tokenizer import Tokenizer
 
 WINDOW = 2**16  # tokens
 LEAST, SCALE = 0.01, 1.8  # nats; a byte has LEAST + SCALE · u², 0.61 on average, as for a small model
+WORDS = ("the", "old", "child", "is", "young", "and", "a", "tall", "house", "sees", "no", "river", "today.")
 GREEDY = -math.log(2)  # nats; a token above this has a probability above 0.5
 
 
@@ -71,6 +74,47 @@ class FakeScorer:
             state.update(_bytes([token]))
             share = (int.from_bytes(state.digest()) >> 11) / 2**53  # in [0, 1), exactly
             yield -LEAST - SCALE * share * share
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        *,
+        keys: Sequence[bytes],
+        eos: frozenset[int],
+        numbers: Sequence[int] | None = None,
+        counters: Counters | None = None,
+    ) -> Samples:
+        """See `Scorer`. A sample is made of a few words; there are no forward passes to count."""
+        ends = Ends(self.tokenizer, decoding, eos)
+        return Samples.of(
+            self._sample(
+                prompt, b"" if decoding.greedy else key + bytes(f"/{decoding.seed}/{number}", "ascii"), ends
+            )
+            for prompt, key in zip(prompts, keys, strict=True)
+            for number in (range(decoding.samples) if numbers is None else numbers)
+        )
+
+    def _sample(self, prompt: Sequence[int], label: bytes, ends: Ends) -> Sample:
+        tokens: list[int] = []
+        for token in self._made_up(prompt, label):
+            tokens.append(token)
+            [ended] = ends.reasons([tokens])
+            if ended is not None:
+                break
+        request = Encoded((*prompt, *tokens), len(prompt), truncated=False)
+        return ends.sample(tokens, tuple(self._score(request)), str(ended))
+
+    def _made_up(self, prompt: Sequence[int], label: bytes) -> Iterator[int]:
+        """Words without end, with the end token after one of four."""
+        state = hashlib.blake2b(self.weights.encode() + _bytes(prompt) + label, digest_size=8)
+        while True:
+            state.update(b"word")
+            number = int.from_bytes(state.digest())
+            [ids] = self.tokenizer.ids([f" {WORDS[number % len(WORDS)]}"])
+            yield from ids
+            if number // len(WORDS) % 4 == 0 and self.tokenizer.eos is not None:
+                yield self.tokenizer.eos
 
     def record(self) -> dict[str, Any]:
         """See `Scorer`."""

@@ -1,7 +1,7 @@
 """The `Scorer` of checkpoints with weights: our decoder for supported families, else transformers."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -19,6 +19,9 @@ from ebbtide.scoring.body import Body, NativeBody
 from ebbtide.scoring.device import device_name
 from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.families import Unsupported, build
+from ebbtide.scoring.generation.decoding import Decoding, Samples
+from ebbtide.scoring.generation.ends import Ends
+from ebbtide.scoring.generation.native import generate_native
 from ebbtide.scoring.memory import check_all_devices, chunk_size, fits_one_device
 from ebbtide.scoring.padded import score_padded
 from ebbtide.scoring.scorer import Counters, Scores
@@ -104,6 +107,27 @@ class ModelScorer:
         body = self.body
         chunk = chunk_size(body.preferred_tokens, body.bytes_per_token(requests.deepest), body.device)
         return score_trie(self.body, requests, counters, chunk=chunk, ranks=ranks, best=best)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        *,
+        keys: Sequence[bytes],
+        eos: frozenset[int],
+        numbers: Sequence[int] | None = None,
+        counters: Counters | None = None,
+    ) -> Samples:
+        """See `Scorer`."""
+        counters = counters if counters is not None else Counters()
+        numbers = range(decoding.samples) if numbers is None else numbers
+        ends = Ends(self.tokenizer, decoding, eos)
+        given: dict[str, Any] = {"keys": keys, "numbers": numbers, "counters": counters}
+        if isinstance(self.body, NativeBody):
+            return generate_native(self.body, prompts, decoding, ends, **given)
+        from ebbtide.scoring.generation.hugging_face import generate_transformers
+
+        return generate_transformers(self.model, prompts, decoding, ends, **given)
 
     def record(self) -> dict[str, Any]:
         """See `Scorer`."""

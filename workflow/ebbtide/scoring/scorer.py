@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ebbtide.scoring.encoded import Requests
+    from ebbtide.scoring.generation.decoding import Decoding, Samples
     from ebbtide.scoring.tokenizer import Tokenizer
 
 AUTO, TRANSFORMERS, FAKE = "auto", "transformers", "fake"
@@ -82,14 +83,15 @@ class Counters:
     chunk: int = 0  # largest number in one successful forward pass
     report: Callable[[int, int], None] | None = None  # gets the unique tokens done, and all, after a pass
 
-    def done(self, tokens: int, size: int) -> None:
+    def done(self, tokens: int, size: int, most: int | None = None) -> None:
         """Note a successful forward pass of `size` tokens, after which `tokens` unique ones are done.
 
-        On a GPU, the pass may still be queued.
+        `most` is the largest number of unique tokens that there can be, while it is not known. On a GPU, the
+        pass may still be queued.
         """
         self.chunk = max(self.chunk, size)
         if self.report is not None:
-            self.report(tokens, self.unique)
+            self.report(tokens, self.unique if most is None else most)
 
 
 class Scorer(Protocol):
@@ -134,6 +136,27 @@ class Scorer(Protocol):
 
         `ranks` also computes the rank of each token, which takes longer, and `best` the model's argmax in its
         place. Raises `ScoringError` if not even one token fits in memory.
+        """
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: "Decoding",
+        *,
+        keys: Sequence[bytes],
+        eos: frozenset[int],
+        numbers: Sequence[int] | None = None,
+        counters: Counters | None = None,
+    ) -> "Samples":
+        """Samples of each prompt, given by its token ids.
+
+        A sample depends on the model, its prompt, the key (16 bytes) of the prompt, its number and the
+        decoding alone, but for rounding. `numbers` are those of the samples to generate; None: all of
+        `decoding.samples`. `eos` are the tokens that end a sample (`generation.ends.end_tokens`).
+
+        The counters count tokens of prompts and samples: `unique` those that must be forwarded, with what
+        prompts share once, and of a sample all but the last. Raises `ScoringError` if not even one sequence
+        fits in memory, or if logits are not finite.
         """
 
     def record(self) -> dict[str, Any]:

@@ -151,6 +151,8 @@ def _provenance(tables: Tables) -> list[str]:
     if pd.notna(whole["unique_tokens"]) and whole["unique_tokens"] > 0:
         ratio = whole["forwarded_tokens"] / whole["unique_tokens"]
         parts.append(f"{whole['forwarded_tokens']:,.0f} tokens forwarded, {ratio:.2f} per unique token")
+    if pd.notna(whole.get("generated_tokens")):
+        parts.append(f"{whole['generated_tokens']:,.0f} tokens generated")
     parts += _amounts(whole, "")
     found = [f"{', '.join(parts)}."] if parts else []
     mfu = tables["provenance"]["mfu"].dropna() if "mfu" in tables["provenance"] else pd.Series(dtype=float)
