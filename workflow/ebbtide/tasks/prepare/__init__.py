@@ -3,6 +3,7 @@
 preparation   rows
 sample        some rows of a file, drawn at random
 addition      sums of two numbers, drawn at random, as questions and answers
+toy_cases     cases of the toy language, with a known risk
 compas        defendants, without names, and whether they were arrested again within two years
 
 A definition names one in `source.prepare`, in place of `source.format`, for data whose rows are not examples
@@ -14,6 +15,7 @@ from ebbtide.tasks.prepare import (  # noqa: F401
     addition,
     compas,
     sample,
+    toy_cases,
 )
 from ebbtide.tasks.prepare.preparation import (
     PREPARATIONS,
