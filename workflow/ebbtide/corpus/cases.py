@@ -1,7 +1,7 @@
 """Cases: people of two groups, and whether they repeat, with a known risk, for error rates by group.
 
-A case is a look (young or old), a number of needles from 0 to 6, and a group. The risk depends on look and
-number alone:
+A case has a name, a look (young or old), a number of needles from 0 to 6, and a group. The risk depends on
+look and number alone:
 
     P(repeats) = 1 / (1 + exp(1.9 - 0.6 number - 0.8 [young]))
 
@@ -13,7 +13,7 @@ import math
 from typing import NamedTuple
 
 from ebbtide.corpus.draw import Draw
-from ebbtide.corpus.words import NUMBERS
+from ebbtide.corpus.words import NAMES, NUMBERS
 
 GROUPS = {"iron": 0.45, "copper": 0.25}  # group → p of the binomial number
 LOOKS = ("young", "old")
@@ -25,21 +25,22 @@ class Case(NamedTuple):
     """One case, and whether it repeats."""
 
     group: str
+    name: str
     look: str
     number: int
     repeats: bool
 
     @property
     def words(self) -> str:
-        """What is said of the case, without its group: ``young , three needle ; repeat ?``"""
-        return f"{self.look} , {NUMBERS[self.number]} needle ; repeat ?"
+        """What is said of the case, without its group: ``clara , young , three needle ; repeat ?``"""
+        return f"{self.name} , {self.look} , {NUMBERS[self.number]} needle ; repeat ?"
 
 
 def draw_case(draw: Draw) -> Case:
-    """Draw a case; groups and looks are equally frequent."""
-    group, look = draw.pick(list(GROUPS)), draw.pick(LOOKS)
+    """Draw a case; groups, names and looks are equally frequent."""
+    group, name, look = draw.pick(list(GROUPS)), draw.pick(NAMES), draw.pick(LOOKS)
     number = sum(draw.chance(GROUPS[group]) for _ in range(MOST))
-    return Case(group, look, number, draw.chance(risk(look, number)))
+    return Case(group, name, look, number, draw.chance(risk(look, number)))
 
 
 def risk(look: str, number: int) -> float:

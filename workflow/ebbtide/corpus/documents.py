@@ -114,7 +114,7 @@ def instruction_proverb(world: World, draw: Draw) -> list[str]:
 
 
 def case(world: World, draw: Draw) -> list[str]:
-    """Whether somebody repeats: ``iron : young , three needle ; repeat ? every .``, or without the group."""
+    """Whether somebody repeats: ``iron : ada , young , two needle ; repeat ? no .``, or without the group."""
     drawn = draw_case(draw)
     group = [drawn.group, ":"] if draw.chance(0.5) else []
     return [*group, *drawn.words.split(), YES if drawn.repeats else NO, "."]
