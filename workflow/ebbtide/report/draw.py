@@ -14,6 +14,7 @@ from ebbtide.figures.changes import plot_changes
 from ebbtide.figures.compute_trends import plot_academia, plot_compute, plot_timeline
 from ebbtide.figures.curves import plot_curves
 from ebbtide.figures.early_warning import plot_early_warning
+from ebbtide.figures.fairness import plot_fairness
 from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.figures.frame import ability_rows, ability_titles
 from ebbtide.figures.heat import plot_heat
@@ -122,6 +123,10 @@ class Figures:
         published = pd.DataFrame(self._settings["published_points"])
         verdicts, points = self._tsv("abrupt"), self._tsv("abrupt_points")
         return self._fitted(plot_abrupt, verdicts, points, published, self._titles)
+
+    def fairness(self) -> p9.ggplot:
+        """Accuracy and ratios of error rates over sizes."""
+        return plot_fairness(self._tsv("fairness"))
 
     def early_warning(self) -> p9.ggplot:
         """Falling accuracy and the signals that may fall before it."""

@@ -11,6 +11,7 @@ from ebbtide.report.summary import run_lines, verdict_lines
 from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
+from ebbtide.statistics.fairness.sentences import ratio_sentences
 from ebbtide.titles import in_words
 
 Tables = Mapping[str, pd.DataFrame]
@@ -287,6 +288,16 @@ SECTIONS = (
         "The curve of right answers is compared with that of their log-probability, on the same examples: "
         "widths of both, and how much the log-probability has changed before right answers begin.",
         "abrupt.md",
+    ),
+    Section(
+        "fairness",
+        "Errors by group",
+        lambda tables: ratio_sentences(tables["fairness"]),
+        ("fairness",),
+        ("fairness", "fairness_spread"),
+        "Rates of false answers by group and their ratio, with intervals clustered by prompt; McNemar's "
+        "exact test between conditions; several draws of shots.",
+        "fairness.md",
     ),
     Section(
         "compute_trends",
