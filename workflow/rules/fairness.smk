@@ -23,7 +23,7 @@ OUTPUTS.figures(
     {"fairness": "accuracy and ratios of error rates over sizes"},
     shows=["fairness.tsv"],
     when=FAIRNESS is not None and STUDY.has_examples(),
-    lacking=STUDY.lacks_sizes(),
+    lacking=STUDY.lacks(models=2, averages=False),
     condition="section `fairness:`, two sizes",
 )
 
