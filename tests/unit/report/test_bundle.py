@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import socket
 import stat
+import threading
 import zipfile
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from ebbtide.cells.cell import write_cell
 from ebbtide.cli import main
 from ebbtide.errors import ConfigError, SourceError
 from ebbtide.files import file_sha256
+from ebbtide.report.bundle import archive
 from ebbtide.report.bundle.archive import CHECKSUMS, CRATE, unpack, write_bundle
 from ebbtide.report.bundle.contents import Contents, bundle_contents, newest_day
 from ebbtide.study.load import read_study
@@ -209,10 +212,75 @@ def test_a_damaged_archive_is_one_sentence_and_leaves_nothing(
 def test_what_a_killed_run_left_is_replaced_and_never_written_through(files: dict[str, str]) -> None:
     write_bundle("one.zip", files, "toy", CONFIG, None)
     Path("elsewhere").mkdir()
-    Path(".new.part").symlink_to("elsewhere")
+    Path(f".new.{socket.gethostname()}.part").symlink_to("elsewhere")
     assert unpack("one.zip", "new") == 6
     assert not Path("new").is_symlink()
     assert not list(Path("elsewhere").iterdir())
+
+
+def test_of_two_at_once_into_one_directory_the_second_waits_and_finds_the_files(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    second_waits, first, said = threading.Event(), threading.Lock(), []
+    extract, node_lock = archive._extract, archive.node_lock
+
+    def second() -> None:
+        with pytest.raises(SourceError) as caught:
+            unpack("one.zip", "new")
+        said.append(str(caught.value))
+
+    other = threading.Thread(target=second)
+
+    def halfway(*arguments: object) -> None:
+        extract(*arguments)
+        if first.acquire(blocking=False):  # after the first file
+            other.start()
+            assert second_waits.wait(60)
+
+    def asked(*arguments: str) -> object:
+        if threading.current_thread() is other:
+            second_waits.set()
+        return node_lock(*arguments)
+
+    monkeypatch.setattr(archive, "_extract", halfway)
+    monkeypatch.setattr(archive, "node_lock", asked)
+    assert unpack("one.zip", "new") == 6
+    other.join()
+    [sentence] = said
+    assert sentence.endswith("new is not an empty directory; choose another.")
+    assert len([path for path in Path("new").rglob("*") if path.is_file()]) == 6
+
+
+def test_what_others_put_into_the_directory_meanwhile_is_kept(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    extract = archive._extract
+
+    def meanwhile(*arguments: object) -> None:
+        extract(*arguments)
+        Path("new").mkdir(exist_ok=True)
+        Path("new/mine").write_text("mine")
+
+    monkeypatch.setattr(archive, "_extract", meanwhile)
+    before = set(Path.cwd().iterdir())
+    with pytest.raises(SourceError, match=r"new cannot be made \(Directory not empty\); choose another"):
+        unpack("one.zip", "new")
+    assert [path.name for path in Path("new").iterdir()] == ["mine"]
+    assert set(Path.cwd().iterdir()) == {*before, Path.cwd() / "new"}
+
+
+def test_an_empty_directory_may_be_behind_a_link_but_not_the_working_directory(
+    files: dict[str, str],
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    Path("behind").mkdir()
+    Path("link").symlink_to("behind")
+    assert unpack("one.zip", "link") == 6
+    assert Path("behind/study.yaml").exists() and Path("link").is_symlink()
+    with pytest.raises(SourceError, match="is the working directory, which is replaced"):
+        unpack("one.zip", ".")
 
 
 def test_the_verb_refuses_what_it_cannot_use(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import socket
 import stat
 import zipfile
 import zlib
@@ -13,6 +14,7 @@ from typing import Any
 from ebbtide import __version__
 from ebbtide.errors import SourceError
 from ebbtide.files import atomic, file_sha256
+from ebbtide.locks import node_lock
 from ebbtide.notices import counted, listed
 from ebbtide.report.bundle.contents import STUDY_FILE
 
@@ -93,10 +95,17 @@ def unpack(bundle: str | Path, to: str | Path) -> int:
         The file is no bundle, a file in it is damaged, missing, not listed, no regular file, or would be
         outside of the directory, or the directory has files. Nothing is left in the directory then.
     """
-    target = Path(to)
+    target = Path(to).resolve()
+    if target == Path.cwd():
+        raise SourceError(f"--to: {to} is the working directory, which is replaced; name a new directory.")
+    with node_lock(target.parent, target.name):  # the other of two at once waits, and finds the files
+        return _unpack(bundle, target)
+
+
+def _unpack(bundle: str | Path, target: Path) -> int:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise SourceError(f"--to: {target} is not an empty directory; choose another.")
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}.{socket.gethostname()}.part")  # the lock is that of this machine
     _remove(part)
     try:
         with zipfile.ZipFile(bundle) as archive:
@@ -114,9 +123,11 @@ def unpack(bundle: str | Path, to: str | Path) -> int:
     except SourceError:
         _remove(part)
         raise
-    if target.exists():
-        target.rmdir()
-    part.replace(target)
+    try:
+        part.replace(target)  # an empty directory is replaced, files of anyone else are not
+    except OSError as error:
+        _remove(part)
+        raise SourceError(f"--to: {target} cannot be made ({error.strerror}); choose another.") from error
     return len(expected) + 1
 
 
