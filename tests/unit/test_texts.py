@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.exchange.tables import read_table
@@ -46,6 +46,7 @@ def test_what_is_no_formula_is_written_as_it_is() -> None:
     assert for_sheets(table) is table
 
 
+@settings(deadline=None)  # it writes a file
 @given(
     texts=st.lists(
         st.one_of(st.sampled_from([*HOSTILE, *HARMLESS]), st.text("='+-@\t\r\n\"a1", max_size=6)), min_size=1
