@@ -76,6 +76,7 @@ def test_json_in_a_script_cannot_end_it() -> None:
 
 def test_one_line_of_text_and_of_tex() -> None:
     assert one_line("a\nb\t\x1b[31mred\u2028c") == "a b [31mred c"
+    assert for_tex("p < 0.05 > |x|") == (r"p \textless{} 0.05 \textgreater{} \textbar{}x\textbar{}")
     assert for_tex("A & B_1\n^2 \\input{x} ~ 5% $x$ #1") == (
         r"A \& B\_1 \textasciicircum{}2 \textbackslash{}input\{x\} \textasciitilde{} 5\% \$x\$ \#1"
     )

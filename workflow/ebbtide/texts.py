@@ -30,6 +30,8 @@ _TEX = str.maketrans(
     {
         **{c: f"\\{c}" for c in "&%$#_{}"},
         **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
+        # In the default encoding of fonts, these print other characters.
+        **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
     }
 )
 

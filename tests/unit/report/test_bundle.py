@@ -1,7 +1,9 @@
 """Bundles: equal contents make equal bytes, every file is checked, and nothing is unpacked outside."""
 
+import errno
 import hashlib
 import json
+import os
 import socket
 import stat
 import threading
@@ -13,7 +15,7 @@ import pytest
 
 from ebbtide.cells.cell import write_cell
 from ebbtide.cli import main
-from ebbtide.errors import ConfigError, SourceError
+from ebbtide.errors import ConfigError, SourceError, StorageError
 from ebbtide.files import file_sha256
 from ebbtide.report.bundle import archive
 from ebbtide.report.bundle.archive import CHECKSUMS, CRATE, unpack, write_bundle
@@ -156,7 +158,7 @@ def as_listed(source: str, target: str, added: dict[str, bytes], links: tuple[st
         ({"folder/": b""}, (), "'folder/' is a link, a directory, or no plain name"),
         ({"./study.yaml": b""}, (), "'./study.yaml' is a link, a directory, or no plain name"),
         ({"": b""}, (), "'' is a link, a directory, or no plain name"),
-        ({"a": b"", "a/b": b""}, (), "cannot be unpacked ([Errno 17] File exists: "),
+        ({"a": b"", "a/b": b""}, (), "'a' is a link, a directory, or no plain name"),
     ],
 )
 def test_hostile_names_are_refused_although_their_checksums_are_right(
@@ -269,6 +271,21 @@ def test_what_others_put_into_the_directory_meanwhile_is_kept(
         unpack("one.zip", "new")
     assert [path.name for path in Path("new").iterdir()] == ["mine"]
     assert set(Path.cwd().iterdir()) == {*before, Path.cwd() / "new"}
+
+
+def test_a_full_disk_is_not_the_fault_of_the_bundle(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", full)
+    before = set(Path.cwd().iterdir())
+    with pytest.raises(StorageError, match=r"new cannot be written: no space left .* Free some space"):
+        unpack("one.zip", "new")
+    assert set(Path.cwd().iterdir()) == before
 
 
 def test_an_empty_directory_may_be_behind_a_link_but_not_the_working_directory(

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ebbtide import __version__
-from ebbtide.errors import SourceError
-from ebbtide.files import atomic, file_sha256
+from ebbtide.errors import EbbtideError, SourceError, first_line
+from ebbtide.files import atomic, file_sha256, storage_errors
 from ebbtide.locks import node_lock
 from ebbtide.notices import counted, listed
 from ebbtide.report.bundle.contents import STUDY_FILE
@@ -108,21 +108,21 @@ def _unpack(bundle: str | Path, target: Path) -> int:
     part = target.with_name(f".{target.name}.{socket.gethostname()}.part")  # the lock is that of this machine
     _remove(part)
     try:
-        with zipfile.ZipFile(bundle) as archive:
+        with storage_errors(target, part), zipfile.ZipFile(bundle) as archive:
             expected = _checked_names(archive, bundle)
             for name in expected:
                 _extract(archive, name, part / name, expected[name], bundle)
             (part / CHECKSUMS).write_bytes(archive.read(CHECKSUMS))
+    except EbbtideError:
+        _remove(part)
+        raise
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         # RuntimeError: encrypted, or compressed by an unknown method; ValueError: nonsense in the directory
         _remove(part)
-        reason = str(error).replace(f"{part}/", "") or type(error).__name__
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise SourceError(
             f"{bundle} cannot be unpacked ({reason}); expected a file of `snakemake bundle`."
         ) from error
-    except SourceError:
-        _remove(part)
-        raise
     try:
         part.replace(target)  # an empty directory is replaced, files of anyone else are not
     except OSError as error:
@@ -151,7 +151,8 @@ def _checked_names(archive: zipfile.ZipFile, bundle: str | Path) -> dict[str, st
     ]
     if outside:
         raise SourceError(f"{bundle} is refused: {listed(outside)} would be outside of the directory.")
-    odd = [info.filename for info in archive.infolist() if not _is_plain(info)]
+    parents = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
+    odd = [i.filename for i in archive.infolist() if not _is_plain(i) or i.filename in parents]
     if odd:
         raise SourceError(
             f"{bundle} is refused: {listed(map(repr, odd))} is a link, a directory, or no plain name of a "
