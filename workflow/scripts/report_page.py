@@ -29,12 +29,10 @@ def main(job) -> None:
         read_flips(job.input.flipped[0]) if job.input.get("flipped") else None,
         params.alpha,
         params.averaged,
-        os.path.relpath(DOCS, job.output.page) if DOCS.is_dir() else "",
+        os.path.relpath(DOCS, Path(job.output.page).parent) if DOCS.is_dir() else "",
         params.lacking,
     )
-    directory = Path(job.output.page)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(report_page(page), directory / "index.html")
+    write_text(report_page(page), job.output.page)
 
 
 if __name__ == "__main__":
