@@ -14,6 +14,7 @@ from ebbtide.figures.changes import plot_changes
 from ebbtide.figures.compute_trends import plot_academia, plot_compute, plot_timeline
 from ebbtide.figures.curves import plot_curves
 from ebbtide.figures.early_warning import plot_early_warning
+from ebbtide.figures.fairness import plot_fairness
 from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.figures.frame import ability_rows, ability_titles
 from ebbtide.figures.heat import plot_heat
@@ -27,7 +28,8 @@ from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
 from ebbtide.metrics.chosen import drawn_metrics
 from ebbtide.metrics.direction import with_properties
-from ebbtide.tables import METRICS, read_frame, read_tsv
+from ebbtide.study.columns import read_described
+from ebbtide.tables import METRICS, read_frame
 from ebbtide.titles import Ability, abilities
 
 SCALE = "scale_"  # a figure per metric: scale_accuracy, …
@@ -123,6 +125,10 @@ class Figures:
         verdicts, points = self._tsv("abrupt"), self._tsv("abrupt_points")
         return self._fitted(plot_abrupt, verdicts, points, published, self._titles)
 
+    def fairness(self) -> p9.ggplot:
+        """Accuracy and ratios of error rates over sizes."""
+        return plot_fairness(self._tsv("fairness"))
+
     def early_warning(self) -> p9.ggplot:
         """Falling accuracy and the signals that may fall before it."""
         return self._fitted(plot_early_warning, self._metrics, self._tsv("early_warning"), self._titles)
@@ -217,7 +223,7 @@ class Figures:
         return f"loss_{self._settings['scaling_laws']['loss']}"
 
     def _tsv(self, name: str) -> pd.DataFrame:
-        return read_tsv(self._tables[name])
+        return read_described(self._tables[name])
 
     def _law(self, name: str) -> pd.DataFrame:
         """A table of the scaling laws, with titles for its train sets."""

@@ -220,5 +220,10 @@ results: no accuracy falls (`early_warning`), a metric is constant, or imported 
 Snakemake must know files before it runs, so that `snakemake results/{study}/figures/curves.pdf` works and a
 deleted figure is made again. The files of such a figure contain its reason; report and paper print it.
 
+A metric of some of the examples has the group and its level in its name, `accuracy[part=1]`; a metric that
+lm-eval computes behind a filter has the filter, `exact_match[filter=strict-match]`. `regression.metric`
+and `runs.metrics` take these names, and `metric == "accuracy"` selects no part of a task. In
+`metrics.parquet` the column `group` has the same (`part=1`); it is null for all examples without a filter.
+
 This page is generated from the rule files by `make outputs`.
 """
