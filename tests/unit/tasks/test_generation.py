@@ -125,6 +125,7 @@ def test_decoding_is_needed() -> None:
 
 def test_what_determines_the_samples_is_in_the_identity(classifier: Classifier) -> None:
     assert task(decoding={**DECODING, "seed": 0, "top_p": 1}).identity == task().identity, "defaults"
+    assert task(decoding={**DECODING, "temperature": 1}).identity == task().identity, "1 is 1.0"
     texts = {"classifiers": ["crosses"]}
     others = [
         {"decoding": {**DECODING, "seed": 1}},
