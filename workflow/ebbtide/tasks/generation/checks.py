@@ -67,7 +67,12 @@ def _check_texts(definition: Mapping[str, Any], samples: int, path: Path) -> Non
 
 
 def generation_identity(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a task's identity has of classifiers besides their names: versions and digests."""
+    """Return entries of a task's identity: settings of decoding, versions and digests of classifiers.
+
+    A number is the same however it is written: 1 is 1.0.
+    """
+    given = definition["decoding"]
+    numbers = {name: float(given[name]) for name in ("temperature", "top_p")}
     names = definition.get("texts", {}).get("classifiers", ())
     known = {name: [CLASSIFIERS[name].version, CLASSIFIERS[name].digest] for name in names}
-    return {"classifiers": known} if known else {}
+    return {"decoding": {**given, **numbers}, **({"classifiers": known} if known else {})}
