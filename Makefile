@@ -7,6 +7,7 @@
 # make lock    resolve the dependencies of pyproject.toml into envs/cpu.txt
 # make outputs  write docs/outputs.md from the outputs that the rule files register
 # make reference  write docs/reference/ from the schemas and the help of the commands
+# make images  draw the reference images of figures again, in tests/samples/figures/
 # make site    build the pages as a site in site/, which opens from a disk
 # make clean   remove results and logs of all studies (weights, tasks and the cell store stay)
 
@@ -15,7 +16,7 @@ CORES ?= all
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-long test-all drills lint bench lock outputs reference site clean
+.PHONY: demo test test-long test-all drills lint bench lock outputs reference images site clean
 
 demo: $(VENV)/.installed
 	snakemake --cores $(CORES)
@@ -64,6 +65,9 @@ outputs: $(VENV)/.installed
 
 reference: $(VENV)/.installed
 	PYTHONPATH=workflow python docs/make_reference.py
+
+images: $(VENV)/.installed-test
+	PYTHONPATH=workflow python tests/helpers/reference_images.py
 
 site: $(VENV)/.installed-test
 	mkdocs build --quiet

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from ebbtide.figures import (
 from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.figures.resolution import plot_resolution
 from ebbtide.figures.runs import plot_run_curves, plot_run_matrix
+from ebbtide.figures.theme import PAGE_CM, fitted
 from ebbtide.metrics.direction import with_properties
 
 LONG = "truthful_qa_multiple_choice_with_a_few_shot_prefix_of_the_original_paper"
@@ -80,6 +82,12 @@ SHAPES = {
         {"memo_trap": "accuracy", LONG: "accuracy", "documents": "loss", "text": "perplexity",
          "q": "log_odds"},
         (1, 64, 512, 4000, 32000, 143000),
+    ),
+    "series": Shape(
+        {f"pythia-{n}m{kind}": n * 10**6 for n in (70, 160, 410, 1000, 1400, 2800, 6900, 12000)
+         for kind in ("", "-deduped")},
+        {f"task_{i}": "accuracy" for i in range(12)},
+        (*POWERS, *range(1000, 144000, 8000)),
     ),
     "many": Shape(
         {f"a-model-with-a-rather-long-name-{n}m": n * 10**6 for n in range(10, 170, 10)},
@@ -259,23 +267,29 @@ def configurations() -> pd.DataFrame:
     )  # fmt: skip
 
 
-def figures_of(shape: Shape) -> dict[str, Callable[[], p9.ggplot]]:
+# Figures as wide as a page or a column.
+FITTED: dict[str, Callable[[Shape, float], p9.ggplot]] = {
+    "curves": lambda shape, cm: plot_curves(shape.grid(), width_cm=cm),
+    "alarms": lambda shape, cm: plot_alarms(drops(shape), width_cm=cm),
+    "changes": lambda shape, cm: plot_changes(drops(shape), width_cm=cm),
+    "trends": lambda shape, cm: plot_trends(slopes(shape), width_cm=cm),
+    "early_warning": lambda shape, cm: plot_early_warning(*leads(shape), width_cm=cm),
+    "forgetting": lambda shape, cm: plot_forgetting(shares(shape), pd.DataFrame({"note": [""]}), width_cm=cm),
+    "robustness": lambda shape, cm: plot_robustness(choices(shape), width_cm=cm),
+    "resolution": lambda shape, cm: plot_resolution(ratios(shape), width_cm=cm),
+    "run_matrix": lambda shape, cm: plot_run_matrix(verdicts(shape), width_cm=cm),
+    "run_curves": lambda shape, cm: plot_run_curves(differences(shape), width_cm=cm),
+    "scale_accuracy": lambda shape, cm: plot_scale(*over_compute(shape), "accuracy", width_cm=cm),
+}
+
+
+def figures_of(shape: Shape, width_cm: float = PAGE_CM) -> dict[str, Callable[[], p9.ggplot]]:
     """Every figure that depends on the size of a study, by name."""
     metrics = shape.grid()
     return {
-        "curves": lambda: plot_curves(metrics),
         "paper": lambda: plot_paper(metrics, parameters="non_embedding"),
         "heat": lambda: plot_heat(metrics),
-        "alarms": lambda: plot_alarms(drops(shape)),
-        "changes": lambda: plot_changes(drops(shape)),
-        "trends": lambda: plot_trends(slopes(shape)),
-        "early_warning": lambda: plot_early_warning(*leads(shape)),
-        "forgetting": lambda: plot_forgetting(shares(shape), pd.DataFrame({"note": [""]})),
-        "robustness": lambda: plot_robustness(choices(shape)),
-        "resolution": lambda: plot_resolution(ratios(shape)),
-        "run_matrix": lambda: plot_run_matrix(verdicts(shape)),
-        "run_curves": lambda: plot_run_curves(differences(shape)),
-        "scale_accuracy": lambda: plot_scale(*over_compute(shape), "accuracy"),
+        **{name: partial(fitted, partial(draw, shape), width_cm) for name, draw in FITTED.items()},
     }
 
 

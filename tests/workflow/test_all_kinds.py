@@ -58,6 +58,17 @@ TASKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         },
         [{"prompt": f"ab {n}", "truth": n % 2, "race": "xy"[n // 4]} for n in range(8)],
     ),
+    "texts": (
+        {
+            "kind": "generation",
+            "fields": {"target": "answers"},
+            "few_shot": {"k": 1},
+            "decoding": {"max_tokens": 6, "samples": 5, "temperature": 1.0, "top_p": 0.9},
+            "texts": {"filters": [{"function": "regex", "regex_pattern": "[a-z]"}]},
+            "groups": {"part": "part"},
+        },
+        [{"prompt": f"ab {n}", "answers": ["a", "b"], "part": "ab"[n // 3]} for n in range(6)],
+    ),
     "documents": ({"kind": "rolling"}, [{"text": "ab cd " * (20 + n)} for n in range(3)]),
 }
 NAMES = [
@@ -69,9 +80,9 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Four checkpoints on disk and every kind of task, run once."""
+    """Five checkpoints on disk, four in the study, and every kind of task, run once."""
     workspace = Workspace(tmp_path_factory.mktemp("kinds"))
-    for step in (1, 2, 3, 4):
+    for step in (1, 2, 3, 4, 5):  # the last is not in the study
         directory = workspace.path / f"models/step{step}"
         made = tiny.model("gpt_neox", vocabulary=tiny.BPE_VOCABULARY)
         with torch.no_grad():
@@ -136,6 +147,7 @@ def test_every_kind_has_its_metrics(study: Workspace) -> None:
         "ratings": {"expected_rating", "rmse"},
         "yes_or_no.cloze": {"accuracy", "false_positive_rate[race=x]"},
         "yes_or_no.choice": {"accuracy", "false_positive_rate[race=x]"},
+        "texts": {"exact_match", "exact_match[part=a]", "pass_at_5", "sample_loss", "ended_by_length"},
         "documents": {"loss", "bits_per_byte", "perplexity"},
     }
     for task, names in expected.items():
@@ -204,6 +216,25 @@ def test_a_change_of_what_is_measured_scores_nothing(study: Workspace) -> None:
     assert study.planned() == {}
 
 
+def test_another_decoding_scores_its_column_and_a_checkpoint_its_cells(study: Workspace) -> None:
+    files = ("tasks/texts.yaml", "config.yaml")
+    before = {name: (study.path / name).read_text() for name in files}
+    try:
+        with study.edited("tasks/texts.yaml") as task:
+            task["decoding"]["seed"] = 1
+        planned = study.planned()
+        assert planned["score"] == 4 and planned["freeze"] == 1
+        (study.path / "tasks/texts.yaml").write_text(before["tasks/texts.yaml"])
+        with study.edited("config.yaml") as config:
+            config["models"][0]["steps"] = [1, 2, 3, 4, 5]
+        planned = study.planned()
+        assert planned["score"] == len(NAMES) and "freeze" not in planned
+    finally:
+        for name, text in before.items():
+            (study.path / name).write_text(text)
+    assert study.planned() == {}
+
+
 def test_the_preview_marks_the_border(study: Workspace) -> None:
     text = (study.path / "resources/tasks/choices.preview.tsv").read_text()
     assert len(text.splitlines()) > 5
@@ -215,8 +246,12 @@ def test_export_for_other_tools(study: Workspace) -> None:
     done = subprocess.run(call, cwd=study.path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     out = study.path / "exported"
-    assert len(list(out.glob("*/results_*.json"))) == 3
-    assert len(list(out.glob("*/samples_*.jsonl"))) == 3 * len(NAMES)
+    assert len(list(out.glob("*/results_*.json"))) == 4
+    assert len(list(out.glob("*/samples_*.jsonl"))) == 4 * len(NAMES)
+    generated = [json.loads(line) for line in (out / "tiny__step2/samples_texts_step2.jsonl").open()]
+    assert [line["resps"] for line in generated] == [[[None] * 5]] * 6, "texts are not kept"
+    assert generated[0]["target"] == "a" and generated[0]["arguments"]["gen_args_0"]["arg_1"]["top_p"] == 0.9
+    assert all(0 <= line["exact_match"] <= 1 for line in generated)
     examples = pd.read_parquet(out / "examples.parquet")
     assert set(examples["task"]) == set(NAMES)
     assert len(pd.read_csv(out / "metrics.csv")) == len(metrics(study))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from described import undescribed
-from ebbtide.errors import ConfigError, ScalingError
+from ebbtide.errors import ConfigError, FigureError, ScalingError
 from ebbtide.figures.scaling import (
     plot_error_of_loss,
     plot_exponents,
@@ -145,7 +145,8 @@ def test_without_a_run_beyond_the_fit_there_is_nothing_to_trade_off():
     train_sets = fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT}]))
     table = tradeoff(train_sets, ["err_avg"])
     assert table.empty and "relative_error" in table
-    assert "nothing to trade off" in plot_tradeoff(table).data["text"].iloc[0].replace("\n", " ")
+    with pytest.raises(FigureError, match=r"tradeoff\.tsv: .*nothing to trade off"):
+        plot_tradeoff(table)
 
 
 def test_errors_of_0_have_no_relative_error_to_draw():
@@ -170,20 +171,24 @@ def test_runs_at_one_ratio_are_a_reason_in_every_table_and_figure():
     assert set(traded["quantity"]) == {chain, "err_avg"} and traded["note"].str.contains(why).any()
     assert tried["predicted"].isna().all() and (tried["note"] != "").all()
     assert why in summarise(predicted, fits, chain, None)
-    for figure in (
-        plot_laws(predicted, lines, "toy"),
-        plot_error_of_loss(predicted, lines, chain),
-        plot_relative_error(predicted, chain),
+    for draw, reason in (
+        (
+            lambda: plot_laws(predicted, lines, "toy"),
+            f"predictions.tsv: no law of the loss was fitted: .*{why}",
+        ),
+        (lambda: plot_error_of_loss(predicted, lines, chain), why),
+        (lambda: plot_relative_error(predicted, chain), why),
+        (lambda: plot_tradeoff(traded), "nothing to trade off"),
     ):
-        assert why in " ".join(figure.data["text"].iloc[0].split())
-    assert "nothing to trade off" in " ".join(plot_tradeoff(traded).data["text"].iloc[0].split())
+        with pytest.raises(FigureError, match=reason):
+            draw()
 
 
 def test_without_three_sizes_at_one_ratio_there_are_no_exponents():
     runs, _ = own_runs(metrics(models=(*FIT[:8], "d64-m20")), **CHOSEN)
     table = exponents(fit_train_sets(runs, Settings("held_out_loss", [{"models": FIT[:8]}])))
-    figure = plot_exponents(pd.DataFrame(), table, "loss_held_out_loss")
-    assert "no M has 3 runs" in figure.data["text"].iloc[0]
+    with pytest.raises(FigureError, match=r"exponents\.tsv: no exponents were fitted: .*no M has 3 runs"):
+        plot_exponents(pd.DataFrame(), table, "loss_held_out_loss")
 
 
 SCALING = {

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ebbtide import cli
-from ebbtide.figures.theme import PAGE_CM
+from ebbtide.report.page.images import not_drawn
 from ebbtide.tables import CELL, METRICS, read_footer, read_frame, read_tsv
 from workspace import ROOT
 
@@ -101,10 +101,25 @@ def test_the_cost_of_a_checkpoint_is_that_of_its_cells(finished_study):
 
 def test_figures_are_there_in_both_forms(finished_study):
     figures = finished_study.path / "results/small/figures"
-    for name in ("curves", "heat", "paper", "robustness", "trends", "early_warning"):
+    for name in ("curves", "heat", "paper", "trends"):
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert PAGE_CM > 0
+
+
+def test_figures_that_a_study_cannot_have_are_sentences_instead_of_files(finished_study):
+    results = finished_study.path / "results/small"
+    reasons = {
+        "resolution": "no model has three trained checkpoints",
+        "early_warning": "no model has three trained checkpoints",
+        "robustness": "there are 4 trained checkpoints, but a regression needs 5",
+    }
+    page = (results / "report/index.html").read_text()
+    summary = " ".join((results / "summary.txt").read_text().split())
+    for name, reason in reasons.items():
+        assert not list((results / "figures").glob(f"{name}.*"))
+        assert page.count(f'<p class="note">No figure {name}: {reason}.</p>') == 1
+        assert f"({reason})" in summary
+    assert not [path for path in (results / "figures").glob("*.png") if not_drawn({"": path}, {})]
 
 
 def test_a_run_with_nothing_to_do_says_where_the_results_are(finished_study):

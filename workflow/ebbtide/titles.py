@@ -1,6 +1,7 @@
-"""Abilities: pairs of task and metric that a study reports, and their display names."""
+"""What figures, tables and the report call abilities, and which of their lines share a colour."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ SPELLINGS = {
         *("OpenBookQA", "PIQA", "QA", "SciQ", "TruthfulQA", "WinoGrande", "WSC"),
     )
 }
+
+FEWEST_ORDERED = 3  # sizes; the order of two says little
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,32 @@ def abilities(
 
 def title(name: str) -> str:
     """Return the display name of a task or metric: `memo_trap` → `Memo trap`, `arc.cloze` → `ARC cloze`."""
-    words = [SPELLINGS.get(word.lower(), word) for word in re.split(r"[\s_-]+|\.(?=[a-z])", name) if word]
-    text = " ".join(words)
+    text = in_words(name)
     return text[:1].upper() + text[1:]
+
+
+def order_of_sizes(sizes: Sequence[float]) -> list[int] | None:
+    """Return the place of each size in their order, for a colour per size.
+
+    None if there are fewer than three different sizes, or an unknown one (missing or not above 0).
+    """
+    distinct = sorted(set(sizes))
+    if len(distinct) < FEWEST_ORDERED or not all(size > 0 for size in distinct):
+        return None
+    return [distinct.index(size) for size in sizes]
+
+
+def among_equals(colours: Sequence[int]) -> list[int]:
+    """Return how many lines before each have its colour: what dashes and shapes must tell apart."""
+    seen: Counter[int] = Counter()
+    places = []
+    for colour in colours:
+        places.append(seen[colour])
+        seen[colour] += 1
+    return places
+
+
+def in_words(name: str) -> str:
+    """Return the name of a metric or task inside a sentence: `gold_rank` → `gold rank`, `mc1` → `MC1`."""
+    words = [SPELLINGS.get(word.lower(), word) for word in re.split(r"[\s_-]+|\.(?=[a-z])", name) if word]
+    return " ".join(words)

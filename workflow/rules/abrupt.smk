@@ -23,7 +23,7 @@ OUTPUTS.figures(
     {"abrupt": "right answers and log-probabilities over sizes"},
     shows=["abrupt.tsv", "abrupt_points.tsv"],
     when=ABRUPT is not None and STUDY.has_examples(),
-    lacking=STUDY.lacks_sizes(),
+    lacking=STUDY.lacks(models=2, averages=False),
     condition="section `abrupt:`, two sizes",
 )
 

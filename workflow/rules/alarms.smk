@@ -27,7 +27,7 @@ OUTPUTS.figures(
     {"alarms": "alarms along training"},
     shows=["alarms.tsv"],
     when=STUDY.has_examples(),
-    lacking=STUDY.lacks_training(),
+    lacking=STUDY.lacks(trained=2),
     condition="as alarms.tsv, with two trained checkpoints of a model",
 )
 OUTPUTS.figures(
@@ -35,7 +35,7 @@ OUTPUTS.figures(
     {"changes": "changes from checkpoint to checkpoint"},
     shows=["alarms.tsv"],
     when=STUDY.has_examples() and "predecessor" in STUDY.config["alarms"]["against"],
-    lacking=STUDY.lacks_training(),
+    lacking=STUDY.lacks(trained=2),
     condition="the same, with `predecessor` in `alarms.against`",
 )
 WITH_GROUPS = {

@@ -7,7 +7,8 @@ RERUNS   when the tables, the titles, the settings that figures use, the dropped
          draws all figures of a stage, because importing the drawing library takes as long as drawing one.
 
 Stages register their own figures, and the tables that these show. Figures that a study cannot have, as is known before
-anything runs, are not registered: a notice gives the reason. What only the tables tell is drawn as a sentence.
+anything runs, are not registered: page, paper and a notice give the reason. Reasons that only the tables tell are drawn
+as a sentence, because Snakemake has no optional outputs; page and paper print them as text, too.
 """
 
 for stage, figures in OUTPUTS.figures_by_stage().items():
@@ -39,7 +40,7 @@ for stage, figures in OUTPUTS.figures_by_stage().items():
             runs=RUNS,
             scaling_laws=SCALING_LAWS,
             share_y=STUDY.config["figures"]["share_y"],
-            curves_width=STUDY.config["figures"]["curves_width"],
+            width=STUDY.config["figures"]["width"],
             dropped=STUDY.dropped(),
             published_points=STUDY.published_points(),
             code=CODE.script("plot"),

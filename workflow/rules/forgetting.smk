@@ -29,8 +29,8 @@ OUTPUTS.figures(
     {"forgetting": "share of forgotten examples, and the share expected from noise"},
     shows=["forgetting.tsv", "forgetting_curves.tsv"],
     when=STUDY.has_examples(),
-    lacking=STUDY.lacks_training(),
-    condition="as the table, with two trained checkpoints of a model",
+    lacking=STUDY.lacks(trained=2, answers=True, averages=False),
+    condition="as the table, with two trained checkpoints of a model, and answers that are right or wrong",
 )
 
 

@@ -4,7 +4,7 @@ Paper: a short paper of the study, compiled with Typst, with every number from i
 INPUTS   all tables and figures (PDF) of the study, and the template: workflow/paper/, or one of your own
 OUTPUTS  results/{study}/values.toml, values.tex     every number of the paper, for Typst and as LaTeX macros
          results/{study}/paper.pdf
-         results/{study}/bundle.zip                  cells, frozen requests, lock, study, pins: see `ebbtide unbundle`
+         results/{study}/bundle.zip                  cells, frozen requests, lock, study, pins; `--config bundle=FILE` reads it
 Run by name (`snakemake paper`, `snakemake bundle`), not part of `all`. The same cells make the same bytes: the PDF has no date.
 RERUNS   when one of the tables or figures, the template, the configuration or the code change.
 """
@@ -59,6 +59,7 @@ if STUDY.has_metrics():
         input:
             **OUTPUTS.tables_of_study(),
             metrics=METRICS,
+            figures=list(OUTPUTS.pictures().values()),  # they say if they are placeholders
         output:
             toml=f"{RESULTS}/values.toml",
             tex=f"{RESULTS}/values.tex",
@@ -69,6 +70,8 @@ if STUDY.has_metrics():
             study=STUDY.name,
             tables=list(OUTPUTS.tables_of_study()),
             captions=OUTPUTS.captions(),
+            figures=OUTPUTS.pictures(),
+            lacking=OUTPUTS.not_drawn(),
             config=PAPER_CONFIG,
             code=CODE.script("paper_values"),
         script:

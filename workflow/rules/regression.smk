@@ -49,8 +49,8 @@ OUTPUTS.figures(
     {"robustness": "the interaction term of every regression under every choice"},
     shows=["robustness.tsv"],
     when=STUDY.has_metrics(),
-    lacking=STUDY.lacks_sizes(),
-    condition="two models",
+    lacking=STUDY.lacks_regression(),
+    condition="two sizes, and five trained checkpoints together",
 )
 
 

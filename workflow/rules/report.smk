@@ -47,6 +47,7 @@ if STUDY.has_page():
             tables=list(OUTPUTS.tables_of_study()),
             figures=OUTPUTS.pictures(),
             captions=OUTPUTS.captions(),
+            lacking=OUTPUTS.not_drawn(),
             followed=STUDY.config["trajectories"]["metrics"],
             alpha=STUDY.config["trajectories"]["alpha"],
             titles=STUDY.config["titles"],

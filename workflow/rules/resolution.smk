@@ -24,8 +24,8 @@ OUTPUTS.figures(
     {"resolution": "tasks by signal-to-noise ratio"},
     shows=["resolution.tsv"],
     when=STUDY.has_metrics(),
-    lacking=STUDY.lacks_sizes() or STUDY.lacks_training(),
-    condition="two models, one with two trained checkpoints",
+    lacking=STUDY.lacks(models=2, trained=3, averages=False),
+    condition="two models, one with three trained checkpoints",
 )
 
 

@@ -43,12 +43,19 @@ OUTPUTS.tables(
 OUTPUTS.figures(
     "runs",
     {
-        "run_matrix": "differences between arms by task and size, coloured by their evidence",
-        "run_curves": "differences between arms over training, with their intervals",
+        "run_matrix": "differences between arms by task and size, coloured by their evidence"
     },
-    shows=["run_differences.tsv", "run_verdicts.tsv"],
+    shows=["run_verdicts.tsv"],
     when=COMPARES_RUNS,
     condition="section `runs:` with two arms",
+)
+OUTPUTS.figures(
+    "runs",
+    {"run_curves": "differences between arms over training, with their intervals"},
+    shows=["run_differences.tsv"],
+    when=COMPARES_RUNS,
+    lacking=STUDY.lacks(tokens=True, averages=False),
+    condition="section `runs:` with two arms, and known training tokens",
 )
 
 if HAS_RUNS:

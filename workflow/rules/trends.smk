@@ -28,12 +28,19 @@ OUTPUTS.figures(
     "trends",
     {
         "trends": "slopes with confidence intervals",
-        "early_warning": "falling accuracy, and signals that may fall before it",
     },
-    shows=["trends.tsv", "early_warning.tsv", "metrics.parquet"],
+    shows=["trends.tsv"],
     when=STUDY.has_examples(),
-    lacking=STUDY.lacks_training(),
-    condition="as the table, with two trained checkpoints of a model",
+    lacking=STUDY.lacks(trained=2, tokens=True),
+    condition="as the table, with two checkpoints of a model with known tokens",
+)
+OUTPUTS.figures(
+    "trends",
+    {"early_warning": "falling accuracy, and signals that may fall before it"},
+    shows=["early_warning.tsv", "metrics.parquet"],
+    when=STUDY.has_examples(),
+    lacking=STUDY.lacks(trained=3, tokens=True, answers=True),
+    condition="as the table, with three checkpoints of a model with known tokens, and answers that are right or wrong",
 )
 
 

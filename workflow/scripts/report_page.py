@@ -30,6 +30,8 @@ def main(job) -> None:
         params.alpha,
         params.averaged,
         os.path.relpath(DOCS, job.output.page) if DOCS.is_dir() else "",
+        params.lacking,
+        f"{job.output.page}/index.html",
     )
     directory = Path(job.output.page)
     directory.mkdir(parents=True, exist_ok=True)

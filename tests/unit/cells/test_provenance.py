@@ -48,6 +48,7 @@ def test_a_record_has_the_sums_and_the_facts_of_all_cells() -> None:
         "hosts": 2,
         "forwarded_tokens": 120,
         "unique_tokens": 60,
+        "generated_tokens": None,
         "flop": 2 * 1000 * 60,
         "scoring_seconds": 6.0,
         "scoring_gpu_seconds": 9.0,
@@ -83,3 +84,9 @@ def test_the_digest_of_weights_is_that_of_their_file_or_list(tmp_path: Path) -> 
     assert provenance_of([footer(weights_sha256=digests)])["weights_sha256"] == shown.stdout[:16]
     both = [footer(weights_sha256={"m": "ab" * 32}), footer(weights_sha256={"m": "cd" * 32})]
     assert provenance_of(both)["weights_sha256"] is None
+
+
+def test_generated_tokens_are_those_of_samples() -> None:
+    sampled = footer(layout="samples", generated_tokens=7, unique_tokens=20)
+    record = provenance_of([footer(), sampled, sampled])
+    assert record["generated_tokens"] == 14 and record["unique_tokens"] == 90

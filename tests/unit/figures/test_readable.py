@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -12,16 +13,38 @@ from matplotlib.text import Text
 
 from drawn_texts import drawn_texts, unreadable
 from ebbtide.figures import plot_curves, theme_paper
-from ebbtide.figures.theme import FONT, drawn, text_cm, wrapped
+from ebbtide.figures.theme import (
+    COLUMN_CM,
+    FONT,
+    PAGE_CM,
+    PAGE_HEIGHT_CM,
+    drawn,
+    fitted,
+    printed_height,
+    save,
+    text_cm,
+    wrapped,
+)
 from ebbtide.figures.training_axis import token_ticks
 from ebbtide.figures.trends import _ticks as trend_ticks
-from figure_tables import LONG, SHAPES, figures_of, figures_of_laws
+from ebbtide.logs import log
+from figure_tables import FITTED, LONG, SHAPES, figures_of, figures_of_laws
 
 FIGURES = {f"{shape}-{name}": draw for shape in ("one", "mixed") for name, draw in
            figures_of(SHAPES[shape]).items()} | figures_of_laws()  # fmt: skip
+COLUMN = {
+    f"{shape}-{name}": draw
+    for shape, names in {"one": FITTED, "demo": FITTED, "mixed": ["curves"]}.items()
+    for name, draw in figures_of(SHAPES[shape], COLUMN_CM).items()
+    if name in names
+}
 MANY = {
     name: figures_of(SHAPES["many"])[name] for name in ("trends", "robustness", "run_matrix", "resolution")
 }
+
+
+# Five tiles side by side, and long names of choices: as wide as on a page.
+WIDE = {"demo-run_matrix": 15.0, "demo-robustness": PAGE_CM}
 
 
 @pytest.fixture(autouse=True)
@@ -47,15 +70,40 @@ def test_every_checkpoint_of_sixteen_models_fits(name: str) -> None:
     assert unreadable(figures_of(SHAPES["many"])[name]()) == []
 
 
-@pytest.mark.parametrize("shape", ["one", "mixed", "many"])
-def test_curves_can_be_read_in_one_column(shape: str) -> None:
-    plot = plot_curves(SHAPES[shape].grid(), one_column=True)
+@pytest.mark.parametrize("name", COLUMN)
+def test_every_figure_with_panels_can_be_read_in_one_column(name: str) -> None:
+    plot = COLUMN[name]()
     assert unreadable(plot) == []
     with drawn(plot) as figure:
         sizes = [t.get_fontsize() for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
-        assert figure.get_figwidth() * 2.54 == pytest.approx(8.5)
+        width, height = figure.get_size_inches() * 2.54
     plt.close(figure)
-    assert min(sizes) >= 6
+    assert min(sizes) >= 6 and height <= PAGE_HEIGHT_CM
+    assert width == pytest.approx(WIDE.get(name, COLUMN_CM), abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["heat", "trends", "curves", "alarms", "forgetting", "run_curves"])
+def test_figures_of_sixteen_models_and_twelve_tasks_fit_a_page(name: str) -> None:
+    assert printed_height(figures_of(SHAPES["series"])[name]()) <= PAGE_HEIGHT_CM + 0.5
+
+
+def test_a_figure_too_high_for_a_page_in_a_column_has_the_width_of_a_page(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def figure(tasks: int) -> Callable[[float], p9.ggplot]:
+        rows = SHAPES["demo"].grid()
+        rows = pd.concat([rows.assign(task=rows["task"] + str(i)) for i in range(tasks // 4)])
+        return lambda width_cm: plot_curves(rows, width_cm=width_cm)
+
+    in_column, on_page = (fitted(figure(tasks), COLUMN_CM) for tasks in (8, 32))
+    assert in_column.theme.getp("figure_size")[0] * 2.54 == pytest.approx(COLUMN_CM)
+    assert on_page.theme.getp("figure_size")[0] * 2.54 == pytest.approx(PAGE_CM)
+    assert printed_height(in_column) <= PAGE_HEIGHT_CM
+    monkeypatch.setattr(log, "propagate", True)
+    save(in_column, tmp_path / "low.png")
+    assert caplog.messages == []
+    save(in_column, tmp_path / "high.png", height_cm=31)
+    assert caplog.messages == ["high.png is 31 cm high, more than a page: draw fewer tasks or models"]
 
 
 def legend_of(count: int) -> Callable[[], p9.ggplot]:

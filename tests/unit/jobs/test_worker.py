@@ -13,10 +13,11 @@ import pytest
 import tiny
 from ebbtide.cells import store
 from ebbtide.cells.cell import read_cell
+from ebbtide.cells.samples import per_row, with_choices
 from ebbtide.checkpoints.directory import identities
 from ebbtide.files import canonical_json
 from ebbtide.metrics import measured, metrics_rows
-from ebbtide.tables import CELL, REQUESTS, read_footer, read_frame, write_parquet
+from ebbtide.tables import CELL, REQUESTS, read_footer, read_parquet, write_parquet
 from ebbtide.tasks.freezing import frozen
 from task_data import define
 
@@ -46,6 +47,13 @@ KINDS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         [{"prompt": f"ab {n}", "truth": n % 2} for n in range(8)],
     ),
     "rolling": ({}, [{"text": "ab cd " * (20 + n)} for n in range(3)]),
+    "generation": (
+        {
+            "fields": {"target": "answers"},
+            "decoding": {"max_tokens": 30, "samples": 5, "temperature": 1.0, "stop": ["."]},
+        },
+        [{"prompt": f"ab {n}", "answers": ["the", "a"]} for n in range(4)],
+    ),
 }
 
 
@@ -136,7 +144,8 @@ def test_every_kind_of_task_is_scored_without_torch(tmp_path: Path, monkeypatch:
         )
         rows, footer = read_cell(path, cell["identity"], asked["content_sha256"])
         assert footer["identity"]["backend"] == footer["implementation"] == "fake"
-        metrics, _ = measured(rows, read_frame(cell["requests"], REQUESTS), {"kind": kind})
+        requests = per_row(read_parquet(cell["requests"], REQUESTS), footer)
+        metrics, _ = measured(with_choices(rows, footer), requests, {"kind": kind})
         place = dict.fromkeys(("model", "checkpoint", "task"), "x") | {"step": 0, "tokens": 0}
         placed = metrics_rows(metrics, footer, {**place, "parameters_nominal": 0})
         assert set(placed["source"]) == {"fake"}

@@ -63,7 +63,7 @@ def test_a_share_is_known_by_its_unit_and_from_elsewhere_by_its_values() -> None
 
 
 def test_a_table_for_figures_has_unit_direction_and_range() -> None:
-    metrics = ["accuracy", "classification_loss", "exact_match", "f1", "f1"]
+    metrics = ["accuracy", "classification_loss", "rouge", "f1", "f1"]
     table = with_properties(pd.DataFrame({"metric": metrics, "value": [0.5, 0.5, float("nan"), 0.5, 55.0]}))
     assert table["lower_is_better"].tolist() == [False, True, False, False, False]
     assert table["is_share"].tolist() == [True, False, True, False, False]

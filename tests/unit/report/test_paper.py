@@ -18,7 +18,7 @@ from ebbtide.notices import Notice, notices_table
 from ebbtide.report.outcomes import outcomes
 from ebbtide.report.paper import sheets
 from ebbtide.report.paper.build import MOST_FILES, TEMPLATE, compile_paper, template_files
-from ebbtide.report.paper.values import Content, paper_values
+from ebbtide.report.paper.values import Content, _limits, paper_values
 from ebbtide.report.paper.writing import as_macros, as_toml
 from ebbtide.schema import check, load_schema
 from ebbtide.statistics.regression import regress, verdicts
@@ -215,13 +215,18 @@ def test_examples_of_limits_have_no_key_of_the_configuration() -> None:
     assert kind["example"] == "Inferred for 64 checkpoints: step."
 
 
-def test_a_figure_that_would_be_a_sentence_is_left_to_the_text() -> None:
+def test_a_figure_that_is_not_drawn_is_a_sentence_in_its_section(tmp_path: Path) -> None:
+    row = {"model": "m1", "task": "up", "lead": np.nan, "low": np.nan, "note": "accuracy does not fall"}
     given = replace(content(), figures={"early_warning": "falling accuracy"})
-    for lead, drawn in ((np.nan, []), (0.1, ["early_warning"])):
-        row = {"model": "m1", "task": "up", "lead": lead, "low": lead, "note": "accuracy does not fall"}
-        tables = {**given.tables, "early_warning": pd.DataFrame([row])}
-        section = paper_values(replace(given, tables=tables))["sections"]["early_warning"]
-        assert [figure["name"] for figure in section["figures"]] == drawn
+    given = replace(given, tables={**given.tables, "early_warning": pd.DataFrame([row])})
+    why = {"early_warning": "No figure early_warning: nothing falls.", "heat": "No figure heat: nothing."}
+    for not_drawn in ({}, why):
+        values = paper_values(replace(given, not_drawn=not_drawn))
+        section = values["sections"]["early_warning"]
+        assert [figure["name"] for figure in section["figures"]] == ["early_warning"][: not not_drawn]
+        assert section["not_drawn"] == [why["early_warning"]][: len(not_drawn)]
+    # The template prints the sentence; the file of the figure is not asked for.
+    assert compile_paper(template_files(None, ""), files(tmp_path, values)).startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("bos", ["tokenizer", "always", "never"])
@@ -289,3 +294,17 @@ def test_no_page_is_empty_and_no_text_is_outside_of_the_margins(
             wide = min(one[2], other[2]) - max(one[0], other[0])
             high = min(one[3], other[3]) - max(one[1], other[1])
             assert wide < 1 or high < 3, f"page {number}: {one[4]} is printed over {other[4]}"
+
+
+def test_examples_of_limits_have_words_for_code_names_but_not_for_files() -> None:
+    detail = "gold_rank runs against trends.equivalence_margin 0.05 on task_b, see gold_rank.tsv and task_bc."
+    row = {"severity": "note", "kind": "suspicious", "detail": detail, "count": 1}
+    row |= {"remedy": "", "model": "", "checkpoint": "", "task": "task_b"}
+    words = {"task_b": "B", "gold_rank": "gold rank", "trends.equivalence_margin": "equivalence margin"}
+    [kind] = _limits(pd.DataFrame([row]), words)["kinds"]
+    assert kind["example"] == (
+        "Gold rank runs against equivalence margin 0.05 on B, see gold_rank.tsv and task_bc."
+    )
+    assert kind["about"] == "B"
+    gone = pd.DataFrame([{**row, "kind": "reused"}])
+    assert _limits(gone, words)["kinds"] == []

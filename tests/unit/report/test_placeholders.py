@@ -56,7 +56,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, p9.ggplo
             "alpha": 0.05,
             "scaling_laws": {},
             "share_y": False,
-            "curves_width": "page",
+            "width": "page",
             "dropped": [],
         },
         [str(tmp_path / f"{name}.png") for name in names],
@@ -97,10 +97,10 @@ def test_a_study_of_imported_losses_has_its_curves(drawn: dict[str, p9.ggplot]) 
 
 
 @pytest.mark.parametrize(("width", "cm"), [("column", 8.5), ("page", 11.0)])
-def test_curves_have_the_width_that_the_study_sets(tmp_path: Path, width: str, cm: float) -> None:
+def test_figures_have_the_width_that_the_study_sets(tmp_path: Path, width: str, cm: float) -> None:
     write_parquet(losses(), tmp_path / "metrics.parquet", METRICS)
     regression = {"metric": None, "metrics": {}, "parameters": "non_embedding", "alpha": 0.05}
     settings = {"titles": {}, "regression": regression, "share_y": False, "dropped": []}
     tables = {"metrics": str(tmp_path / "metrics.parquet")}
-    plot = Figures(tables, settings | {"curves_width": width}).curves()
+    plot = Figures(tables, settings | {"width": width}).curves()
     assert plot.theme.getp("figure_size")[0] * theme.CM_PER_INCH == pytest.approx(cm)

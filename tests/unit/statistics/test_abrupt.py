@@ -8,6 +8,7 @@ import pytest
 
 from ebbtide.errors import ConfigError, FigureError
 from ebbtide.figures.abrupt import plot_abrupt
+from ebbtide.figures.theme import COLUMN_CM, PAGE_CM
 from ebbtide.statistics.abrupt.curves import Curves, points_table
 from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.abrupt.verdicts import COLUMNS, Curve, verdict_table, verdicts
@@ -122,6 +123,25 @@ def test_curves_are_over_the_last_checkpoints_of_all_sizes_and_over_training() -
     assert one.metrics == ("greedy_exact_match", "sequence_loss")
     table = points_table([one])
     assert table["value"].tolist() == [0, 1, 1, -1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "width_cm", "rows"),
+    [
+        pytest.param(3, PAGE_CM, [True] * 3 + [False] * 3, id="a row for each form"),
+        pytest.param(4, COLUMN_CM, [True, True, False, False] * 2, id="two full rows for each"),
+        pytest.param(5, PAGE_CM, [True, False] * 5, id="no full rows: a row for each task"),
+        pytest.param(3, COLUMN_CM, [True, False] * 3, id="no full rows in a column"),
+    ],
+)
+def test_both_panels_of_a_task_are_one_above_the_other_or_side_by_side(
+    tasks: int, width_cm: float, rows: list[bool]
+) -> None:
+    one = [curve(STEP, np.random.default_rng(1), n=20)]
+    table, points = verdict_table(one), points_table(one)
+    tables = (pd.concat([of.assign(task=f"t{i}") for i in range(tasks)]) for of in (table, points))
+    panels = plot_abrupt(*tables, width_cm=width_cm).data["panel"].cat.categories
+    assert ["right answers" in name.replace("\n", " ") for name in panels] == rows
 
 
 def test_models_of_one_size_are_averaged_and_other_examples_left_out() -> None:

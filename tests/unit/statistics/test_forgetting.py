@@ -223,7 +223,7 @@ def test_results_without_examples_are_rows_with_their_reason():
 
 def test_what_was_chosen_instead_is_said():
     short = tables(trajectory(np.ones((6, 2))), streak=5).summary
-    assert short["hold"].tolist() == [3]
+    assert short["streak"].tolist() == [3]
     assert "forgetting.streak is 5, more than half of 6 trained checkpoints: 3 is used" in short["note"][0]
     [said] = notices(short, 5)
     assert said.detail == (

@@ -47,7 +47,12 @@ def test_figures_that_a_study_cannot_have_are_not_made_and_a_notice_gives_the_re
     outputs.figures("trends", {"trends": "slopes"}, shows=["trends.tsv"], lacking="no model has two")
     outputs.figures("alarms", {"alarms": "drops"}, shows=["alarms.tsv"], lacking="no model has two")
     outputs.figures("laws", {"laws": "laws"}, shows=["fits.tsv"], when=False, lacking="no model has two")
+    outputs.figures("runs", {"runs": "arms"}, shows=["runs.tsv"], lacking="there is only one model")
     assert outputs.targets() == [] and outputs.figures_by_stage() == {}
     (notice,) = outputs.notices()
-    assert notice.detail == "No model has two, so these figures are not drawn: trends, alarms."
+    assert notice.count == 3 and notice.detail == (
+        "These figures are not drawn: trends, alarms (no model has two); runs (there is only one model)."
+    )
+    assert outputs.not_drawn()["runs"] == "there is only one model" and "laws" not in outputs.not_drawn()
+    assert Outputs("results/mine").notices() == []
     assert "figures/trends" in outputs.page()

@@ -12,6 +12,7 @@ from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
 from ebbtide.study.notices import study_notices
 from ebbtide.study.study import Study
+from task_data import define
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +73,18 @@ def test_what_stops_the_study_has_one_sentence_and_leaves_the_audit_possible() -
     assert not list(dropped.checkpoints())
     assert dropped.dropped() == [["m", f"step{step}", 10 * step] for step in (0, 1, 2)]
     assert [n.detail for n in study_notices(dropped)] == ["The audit drops every checkpoint of the model."]
+
+
+def test_samples_must_leave_a_prompt_room_in_windows_that_are_known() -> None:
+    decoding = {"max_tokens": tiny.WINDOW}
+    define([{"prompt": "a"}], kind="generation", decoding=decoding)
+    row = {"tokens_per_step": 10}
+    assert problem_of(lambda: study(row, tasks=["mine.yaml"])) == (
+        "ConfigError: mine.yaml: decoding.max_tokens: found 48, but the window of m is 48 tokens, of which a "
+        "prompt needs one; allowed: at most 47."
+    )
+    shorter = problem_of(lambda: study(row, tasks=["mine.yaml"], scoring={"max_length": 20}))
+    assert shorter is not None and "but scoring.max_length of --config is 20 tokens" in shorter
+    study(row, tasks=["mine.yaml"], scoring={"backend": "fake"})
+    define([{"prompt": "a"}], kind="generation", decoding={"max_tokens": tiny.WINDOW - 1})
+    study(row, tasks=["mine.yaml"])

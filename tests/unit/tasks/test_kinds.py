@@ -1,6 +1,7 @@
 """The seam of kinds: a kind made up here is defined, frozen, scored and measured without a line elsewhere."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from ebbtide.errors import CellError, ConfigError, TaskError
+from ebbtide.jobs.answers import ANSWERS
 from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.metrics import METRICS, check_metrics
 from ebbtide.metrics.examples import CHECKS, Examples, check_of
@@ -140,25 +142,35 @@ def test_without_its_registration_the_kind_does_not_exist() -> None:
         kind_of({"kind": "pair"})
 
 
-@pytest.mark.parametrize(("needs", "expected"), [("loglikelihoods", "requests"), ("losses", "rolling")])
+@pytest.mark.parametrize(
+    ("needs", "expected"),
+    [("loglikelihoods", "requests"), ("losses", "rolling"), ("samples", "prompts")],
+)
 def test_the_scoring_job_gives_the_answers_that_the_kind_needs(
     needs: Any, expected: str, pair: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     KINDS["pair"] = Kind(**{**vars(pair), "needs": needs})
-    task = define(ROWS, kind="pair", fields=FIELDS)
+    keys = {"decoding": {"max_tokens": 2}} if needs == "samples" else {}
+    task = define(ROWS, kind="pair", fields=FIELDS, **keys)
     requests, record = frozen(task)
     write_parquet(requests, "pair.parquet", REQUESTS, record)
     calls: list[str] = []
+
+    def called(*_: Any, name: str, **__: Any) -> tuple[list[int], dict[str, Any]]:
+        calls.append(name)
+        return [], {"context_tokens": None, "truncated": None}
+
     for place, name in (
         ("scoring.documents.encode_rolling", "rolling"),
-        ("jobs.encoded_tasks.encode_task", "requests"),
+        ("jobs.answers.loglikelihoods.encode_task", "requests"),
+        ("scoring.generation.prompts.encode_prompts", "prompts"),
     ):
-        monkeypatch.setattr(f"ebbtide.{place}", lambda *_, name=name, **__: calls.append(name))
+        monkeypatch.setattr(f"ebbtide.{place}", partial(called, name=name))
     monkeypatch.setattr("ebbtide.jobs.encoded_tasks.write_encoded", lambda *_: None)
     rules = dict.fromkeys(("encoding", "bos", "truncation", "max_length"))
     job = {"requests": "pair.parquet", "identity": {"task": task.identity, "backend": "fake", **rules}}
-    scorer: Any = SimpleNamespace(window=8, window_key=None, vocabulary=9)
-    assert EncodedTasks("cells").get(job, scorer).rolling == (needs == "losses")
+    scorer: Any = SimpleNamespace(window=8, window_key=None, vocabulary=9, tokenizer=None)
+    assert EncodedTasks("cells").get(job, scorer).answers is ANSWERS[needs]
     assert calls == [expected]
 
 

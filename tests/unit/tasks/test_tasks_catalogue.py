@@ -112,7 +112,9 @@ def test_a_task_without_a_pin_says_how_to_pin_it(name: str) -> None:
 
 def test_no_task_has_the_answers_of_another(tmp_path: Path) -> None:
     digests = [
-        DEFINITIONS[n]["source"].get("sha256") for n in NAMES if not n.endswith(("_few_shot", "_prefix"))
+        DEFINITIONS[n]["source"].get("sha256")
+        for n in NAMES
+        if not n.endswith(("_few_shot", "_prefix")) and (not n.startswith("compas") or n == "compas_0")
     ]
     pinned = [digest for digest in digests if digest]
     assert len(pinned) == len(set(pinned))

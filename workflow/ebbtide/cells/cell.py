@@ -1,4 +1,4 @@
-"""Cells on disk: one row per example and choice; the footer records how they were made."""
+"""Cells on disk: one row per example and choice or sample; the footer records how they were made."""
 
 import getpass
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide import __version__
+from ebbtide.cells.samples import schema_of
 from ebbtide.cells.store import IDENTITY_KEY, SEAL_KEY, UNSEALED, Identity, seal, seal_of
 from ebbtide.cells.validity import check_footer, check_values
 from ebbtide.errors import CellError
@@ -27,7 +28,7 @@ def write_cell(
     write_parquet(
         rows,
         path,
-        CELL,
+        schema_of(footer),
         {**footer, "identity": dict(identity)},
         strings={IDENTITY_KEY: canonical_json(dict(identity)), SEAL_KEY: UNSEALED},
         finish=seal,
@@ -92,4 +93,4 @@ def check_bytes(path: str | Path) -> "tuple[pa.Table, dict[str, Any]]":
         raise CellError(
             f"{path} is damaged: its sha256 is {sealed[0]}, but its footer has {sealed[1]}; {CELL.remedy}."
         )
-    return read_parquet(path, CELL), footer
+    return read_parquet(path, schema_of(footer)), footer

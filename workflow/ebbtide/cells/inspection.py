@@ -13,6 +13,7 @@ import pyarrow.compute
 from ebbtide.arrow import numbers
 from ebbtide.cells import store
 from ebbtide.cells.cell import check_bytes
+from ebbtide.cells.samples import is_sampled, per_row, with_choices
 from ebbtide.cells.validity import check_footer, check_rows, check_values
 from ebbtide.errors import CellError
 from ebbtide.tables import CELL, read_footer
@@ -112,7 +113,9 @@ def _check_identity(path: Path, found: Mapping[str, Any], expected: store.Identi
 def _check_requests(path: Path, rows: pa.Table, footer: Mapping[str, Any], requests: Requests) -> None:
     if footer["requests_sha256"] != requests.sha256:
         raise CellError(f"{path}: its requests are {footer['requests_sha256']}, expected {requests.sha256}")
-    check_rows(rows, requests.rows, path)
+    check_rows(with_choices(rows, footer), per_row(requests.rows, footer), path)
+    if is_sampled(footer):  # the texts are the model's
+        return
     texts = requests.rows.column("continuation")
     sizes = {"bytes": pa.compute.binary_length(texts), "characters": pa.compute.utf8_length(texts)}
     for name, expected in sizes.items():

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ebbtide.cells.samples import is_sampled
 from ebbtide.files import canonical_json
 
 SHORT = 16  # hex digits of a digest
@@ -31,6 +32,7 @@ def provenance_of(footers: Sequence[Footer]) -> dict[str, Any]:
         "hosts": len(_known(_written(footer, "host") for footer in footers)) or None,
         "forwarded_tokens": _sum(footers, lambda f: f["forwarded_tokens"]),
         "unique_tokens": _sum(footers, lambda f: f["unique_tokens"]),
+        "generated_tokens": _sum([f for f in footers if is_sampled(f)], lambda f: f["generated_tokens"]),
         "flop": _sum(footers, lambda f: FLOP_PER_PARAMETER * _parameters(f) * f["unique_tokens"]),
         "scoring_seconds": _sum(footers, lambda f: f["seconds"]),
         "scoring_gpu_seconds": _sum(footers, lambda f: f["seconds"] * f["gpus"]),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ebbtide.arrow import numbers
+from ebbtide.cells import samples
 from ebbtide.errors import CellError
 from ebbtide.tables import CELL
 
@@ -37,21 +38,40 @@ def check_values(rows: pa.Table, footer: Mapping[str, Any], path: str | Path) ->
     """Raise `CellError` for rows with values that no model can give.
 
     An imported cell has columns of unknown values, which its footer lists as `unknown`. Rows of rolling tasks
-    (documents) have no first token, and may be empty.
+    (documents) have no first token, and may be empty. See `cells.samples` for those of samples.
     """
-    if len(rows) != footer["requests"]:
-        raise CellError(
-            f"{path} has {len(rows)} rows, expected {footer['requests']} by its footer; {CELL.remedy}."
-        )
-    columns = {name: numbers(rows.column(name)) for name in _USED}
-    for wrong, column, allowed in _conditions(columns, footer):
+    expected = footer["requests"] * samples.samples_of(footer)
+    if len(rows) != expected:
+        raise CellError(f"{path} has {len(rows)} rows, expected {expected} by its footer; {CELL.remedy}.")
+    for wrong, column, allowed in _conditions_of(rows, footer):
         if wrong.any():
             first = int(np.argmax(wrong))
-            [at] = rows.select(["example", "choice"]).slice(first, 1).to_pylist()
+            [at] = rows.slice(first, 1).to_pylist()
+            where = ", ".join(f"{name} {at[name]}" for name in samples.schema_of(footer).key)
+            found = "nan" if at[column] is None else at[column]
             raise CellError(
-                f"{path}: {column}: found {columns[column][first]} (example {at['example']}, choice "
-                f"{at['choice']}; {int(wrong.sum())} of {len(rows)} rows), allowed: {allowed}; {CELL.remedy}."
+                f"{path}: {column}: found {found} ({where}; {int(wrong.sum())} of {len(rows)} rows), "
+                f"allowed: {allowed}; {CELL.remedy}."
             )
+
+
+def _conditions_of(
+    rows: pa.Table, footer: Mapping[str, Any]
+) -> Iterator[tuple[npt.NDArray[np.bool_], str, str]]:
+    """Yield which rows are wrong, in which column, and what is allowed."""
+    if samples.is_sampled(footer):
+        total, tokens = (numbers(rows.column(name)) for name in ("loglikelihood", "tokens"))
+        yield from _of_total(total, tokens)
+        yield from samples.conditions(rows, footer)
+    else:
+        yield from _conditions({name: numbers(rows.column(name)) for name in _USED}, footer)
+
+
+def _of_total(
+    total: npt.NDArray[Any], tokens: npt.NDArray[Any]
+) -> Iterator[tuple[npt.NDArray[np.bool_], str, str]]:
+    yield ~np.isfinite(total), "loglikelihood", "a finite number"
+    yield total > ROUNDING * np.maximum(tokens, 1), "loglikelihood", "at most 0"
 
 
 _USED = (
@@ -63,12 +83,10 @@ _USED = (
 def _conditions(
     columns: Mapping[str, npt.NDArray[Any]], footer: Mapping[str, Any]
 ) -> Iterator[tuple[npt.NDArray[np.bool_], str, str]]:
-    """Yield which rows are wrong, in which column, and what is allowed."""
     unknown = footer.get("unknown", ())
     total, first, tokens = (columns[c] for c in ("loglikelihood", "first_token_loglikelihood", "tokens"))
     slack = ROUNDING * np.maximum(tokens, 1)
-    yield ~np.isfinite(total), "loglikelihood", "a finite number"
-    yield total > slack, "loglikelihood", "at most 0"
+    yield from _of_total(total, tokens)
     for name in _USED[2:]:
         if name not in unknown:
             yield columns[name] < 0, name, "at least 0"
@@ -81,7 +99,10 @@ def _conditions(
 
 
 def check_rows(rows: Any, requests: Any, path: str | Path) -> None:
-    """Raise `CellError` unless columns or frames have the same examples and choices in the same order."""
+    """Raise `CellError` unless columns or frames have the same examples and choices in the same order.
+
+    Those of a cell of samples are from `samples.with_choices` and `samples.per_row`.
+    """
     found, expected = (len(table[CELL.key[0]]) for table in (rows, requests))
     if found != expected:
         raise CellError(f"{path} has {found} rows, but its task has {expected}; {CELL.remedy}.")

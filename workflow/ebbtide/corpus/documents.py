@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from ebbtide.corpus.cases import NO, YES, draw_case
 from ebbtide.corpus.draw import Draw
 from ebbtide.corpus.words import (
     ADJECTIVES,
@@ -112,11 +113,19 @@ def instruction_proverb(world: World, draw: Draw) -> list[str]:
     return ["write", "a", "sentence", "ending", "with", ending, ":", *world.saying(draw)[:-1], ending, "."]
 
 
+def case(world: World, draw: Draw) -> list[str]:
+    """Whether somebody repeats: ``iron : ada , young , two needle ; repeat ? no .``, or without the group."""
+    drawn = draw_case(draw)
+    group = [drawn.group, ":"] if draw.chance(0.5) else []
+    return [*group, *drawn.words.split(), YES if drawn.repeats else NO, "."]
+
+
 _WRITERS: dict[str, Callable[[World, Draw], list[str]]] = {
     writer.__name__: writer
     for writer in (
         *(plain, proverb, story, fact, arithmetic, pattern),
         *(negation, let_variable, repeat, repeat_proverb, instruction, instruction_proverb),
+        case,
     )
 }
 DOCUMENTS: tuple[str, ...] = tuple(_WRITERS)

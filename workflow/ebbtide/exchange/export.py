@@ -4,8 +4,9 @@
     {to}/{model}__{checkpoint}/samples_{task}_{checkpoint}.jsonl    one line per example
 
 File names contain the checkpoint instead of the date, so equal results make equal bytes. What lm-eval's
-format lacks is stored in `ebbtide` blocks, so importing the files again loses nothing. Metrics that are NaN
-are omitted, because JSON has no NaN.
+format lacks is stored in `ebbtide` blocks, so importing the files again loses nothing, but for
+tasks of kind generation, of which only metrics come back. Metrics that are NaN are omitted, because JSON has
+no NaN. Generated texts that the cells do not keep are null.
 """
 
 import hashlib
@@ -27,7 +28,8 @@ from ebbtide.metrics import per_example
 from ebbtide.metrics.direction import higher_is_better
 from ebbtide.metrics.examples import join
 
-_IN_LM_EVAL = ("example", "context", "continuation", "loglikelihood")  # columns that its format has
+# Columns that its format has.
+_IN_LM_EVAL = ("example", "context", "continuation", "loglikelihood", "text", "targets")
 
 
 @dataclass(frozen=True)
@@ -114,19 +116,29 @@ def _sample(
         "unknown": list(cell.footer.get("unknown", [])),
         "rows": kept,
     }
-    doc = {"prompt": rows[0]["context"], "choices": [row["continuation"] for row in rows], OWN: own}
-    rolling = cell.kind == "rolling"
-    if cell.kind == "choice":
-        target = str(gold[0] if len(gold) == 1 else gold)
-    else:
-        target = rows[gold[0] if gold else 0]["continuation"]
-    arguments = [[r["continuation"]] if rolling else [r["context"], r["continuation"]] for r in rows]
-    answers = [
-        str(r["loglikelihood"]) if rolling else [str(r["loglikelihood"]), str(bool(r["greedy"]))]
-        for r in rows
-    ]
+    doc: dict[str, Any] = {"prompt": rows[0]["context"]}
     metrics = {theirs(name): _plain(value) for name, value in measured.items()}
-    if rolling:
+    if cell.kind == "generation":
+        doc |= {"targets": json.loads(rows[0].get("targets", "[]")), OWN: own}
+        target = doc["targets"][0] if doc["targets"] else ""
+        arguments: list[list[Any]] = [[rows[0]["context"], _until(cell)]]
+        texts = [row.get("text") for row in rows]
+        answers: list[Any] = [texts]
+        responses = [texts]
+    else:
+        doc |= {"choices": [row["continuation"] for row in rows], OWN: own}
+        rolling = cell.kind == "rolling"
+        if cell.kind == "choice":
+            target = str(gold[0] if len(gold) == 1 else gold)
+        else:
+            target = rows[gold[0] if gold else 0]["continuation"]
+        arguments = [[r["continuation"]] if rolling else [r["context"], r["continuation"]] for r in rows]
+        answers = [
+            str(r["loglikelihood"]) if rolling else [str(r["loglikelihood"]), str(bool(r["greedy"]))]
+            for r in rows
+        ]
+        responses = [[answer] for answer in answers]
+    if cell.kind == "rolling":
         metrics |= {
             name: [rows[0]["loglikelihood"], rows[0]["bytes"]]
             for name in ("byte_perplexity", "bits_per_byte")
@@ -139,7 +151,7 @@ def _sample(
             f"gen_args_{i}": {f"arg_{j}": text for j, text in enumerate(texts)}
             for i, texts in enumerate(arguments)
         },
-        "resps": [[answer] for answer in answers],
+        "resps": responses,
         "filtered_resps": answers,
         "filter": "none",
         "metrics": list(metrics),
@@ -147,6 +159,17 @@ def _sample(
         "prompt_hash": _hash(arguments[0][0]),
         "target_hash": _hash(target),
         **metrics,
+    }
+
+
+def _until(cell: Exported) -> dict[str, Any]:
+    """The settings of decoding under lm-eval's names."""
+    decoding = cell.definition["decoding"]
+    return {
+        "until": list(decoding["stop"]),
+        "max_gen_toks": decoding["max_tokens"],
+        "do_sample": decoding["temperature"] > 0,
+        **{name: decoding[name] for name in ("temperature", "top_p", "top_k")},
     }
 
 

@@ -8,7 +8,12 @@ continuation. With a delimiter that is not empty, the two can prefer different c
 
 from ebbtide.metrics import METRICS
 
-KIND = {"multiple_choice": "choice", "loglikelihood": "sequence", "loglikelihood_rolling": "rolling"}
+KIND = {
+    "multiple_choice": "choice",
+    "loglikelihood": "sequence",
+    "loglikelihood_rolling": "rolling",
+    "generate_until": "generation",
+}
 OUTPUT_TYPE = {kind: output_type for output_type, kind in KIND.items()}
 _OF_TASK = {("truthfulqa_mc2", "acc"): "mc2"}
 

@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from ebbtide.arrow import metrics_on_disk
 from ebbtide.cells.cell import read_cell
+from ebbtide.cells.samples import per_row, with_choices
 from ebbtide.cells.validity import check_rows
 from ebbtide.exchange.export import Exported, export_checkpoint
 from ebbtide.exchange.specification import PARAMETERS, CheckpointRow
 from ebbtide.exchange.tidy import read_examples, write_examples, write_metrics_csv
 from ebbtide.metrics import reliability
 from ebbtide.scoring.fitting import PARTS, with_kept
-from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame
+from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, read_parquet
 from ebbtide.tasks.definition import METRIC_KEYS
 
 
@@ -93,7 +94,8 @@ def _exported(cells: Sequence[CellFiles], metrics: pd.DataFrame) -> Iterator[Exp
         # The footer keeps the definition as of freezing; how a task is measured may have changed since.
         definition = {k: v for k, v in frozen["definition"].items() if k == "kind" or k not in METRIC_KEYS}
         own = metrics[metrics["task"] == cell.task]
-        requests = read_frame(cell.requests, REQUESTS)
+        rows = with_choices(rows, footer)
+        requests = per_row(read_parquet(cell.requests, REQUESTS), footer).to_pandas()
         check_rows(rows, requests, cell.cell)
         if PARTS in requests:  # the prompts that the model read
             kept = zip(requests["context"], requests.pop(PARTS), rows[PARTS].to_pylist(), strict=True)

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ebbtide.cells.samples import per_row, schema_of, with_choices
 from ebbtide.errors import CellError
 from ebbtide.files import atomic, canonical_json
-from ebbtide.tables import CELL, FOOTER, REQUESTS, read_parquet
+from ebbtide.tables import CELL, FOOTER, REQUESTS, read_footer, read_parquet
 from ebbtide.texts import write_sheet
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def examples_of(of: Mapping[str, Any], cell: pa.Table, requests: pa.Table) -> pa
         elif source in joined.column_names:
             columns[field.name] = joined[source].cast(field.type)
         else:
-            missing = "choice" if field.name == "role" else float("nan")
+            floating = pa.types.is_floating(field.type)  # samples have no flag `greedy`
+            missing = "choice" if field.name == "role" else float("nan") if floating else None
             columns[field.name] = pa.array([missing] * len(joined), field.type)
     return pa.table(columns, schema=SCHEMA)
 
@@ -94,7 +96,9 @@ def read_examples(cells: Iterable[Mapping[str, Any]]) -> Iterable[pa.Table]:
     for cell in cells:
         if current[0] != cell["requests"]:
             current = cell["requests"], read_parquet(cell["requests"], REQUESTS)
-        yield examples_of(cell, read_parquet(cell["cell"], CELL), current[1])
+        footer = read_footer(cell["cell"], CELL)
+        rows = with_choices(read_parquet(cell["cell"], schema_of(footer)), footer)
+        yield examples_of(cell, rows, per_row(current[1], footer))
 
 
 def write_examples(parts: Iterable[pa.Table], path: str | Path) -> int:

@@ -9,14 +9,14 @@ import plotnine as p9
 from ebbtide.figures.along import (
     axis,
     axis_title,
-    columns_of,
     extent,
     got_worse,
     lay_out,
     row_height,
-    small_names,
+    theme_along,
 )
-from ebbtide.figures.theme import theme_paper
+from ebbtide.figures.frame import key_columns
+from ebbtide.figures.theme import PAGE_CM, theme_paper
 
 QUIET, UNKNOWN, BEST = "no alarm", "too few examples to tell", "best of the training"
 # Light to dark as well as yellow to red: distinguishable with colour blindness, and in grey.
@@ -34,40 +34,44 @@ SIZES = {QUIET: 1.0, UNKNOWN: 1.0, "minor": 1.6, "moderate": 2.0, "severe": 2.4,
 _SMALLEST, _LARGEST = 0.25, 1.5  # grey dots
 
 
-def plot_alarms(comparisons: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
+def plot_alarms(
+    comparisons: pd.DataFrame, titles: Mapping[str, str] | None = None, width_cm: float = PAGE_CM
+) -> p9.ggplot:
     """Draw the worst alarm of every checkpoint; grey where there is none.
 
     `comparisons` is the table of alarms with the columns of `with_properties`. The area of a grey dot is the
     smallest drop that would have been detected there with a power of 80 %, relative to the largest of its
     metric: a small dot means that at most a small drop was missed. A blue stroke is the high-water mark of
-    the whole training (only with `against: best`). `titles` are titles of panels by task.
+    the whole training (only with `against: best`). `titles` are titles of panels by task; `width_cm` is
+    that of a page or of a column.
 
     Raises `FigureError` when nothing was compared.
     """
-    laid = lay_out(comparisons, titles)
+    laid, grid = lay_out(comparisons, titles, width_cm)
     rows, marks = _worst(laid), _marks(laid)
-    height = row_height(rows)
-    crowded = min(1.0, 90 / (columns_of(rows) * rows["position"].nunique()), height / 0.3)
+    height = row_height(rows, grid)
+    crowded = min(1.0, 5.6 * grid.panel_cm / rows["position"].nunique(), height / 0.3)
     kinds = [kind for kind in COLOURS if kind in set(rows["kind"]) | set(marks["kind"])]
     rows = rows.assign(size=rows["size"] * crowded)
     marks = marks.assign(size=SIZES[BEST] * min(1.0, height / 0.3))
     drawn = pd.concat([marks, rows], ignore_index=True)
     drawn["kind"] = pd.Categorical(drawn["kind"], kinds, ordered=True)
     drawn = drawn.sort_values("kind", kind="stable")
-    key = p9.guide_legend(nrow=1, override_aes={"size": [SIZES[kind] for kind in kinds]})
+    keys = key_columns(kinds, grid.keys_cm)
+    key = p9.guide_legend(ncol=keys, override_aes={"size": [SIZES[kind] for kind in kinds]})
     return (
         p9.ggplot(drawn, p9.aes("position", "model", color="kind", shape="kind", size="size"))
         + p9.geom_point()
-        + p9.facet_wrap("panel", ncol=columns_of(rows))
-        + axis(laid, before=bool((marks["position"] < 0).any()))
+        + p9.facet_wrap("panel", ncol=grid.columns)
+        + axis(laid, grid, before=bool((marks["position"] < 0).any()))
         + p9.scale_color_manual([COLOURS[kind] for kind in kinds], name="Worst alarm", guide=key)
         + p9.scale_shape_manual(
-            [SHAPES[kind] for kind in kinds], name="Worst alarm", guide=p9.guide_legend(nrow=1)
+            [SHAPES[kind] for kind in kinds], name="Worst alarm", guide=p9.guide_legend(ncol=keys)
         )
         + p9.scale_size_identity()
         + p9.labs(x=axis_title(laid), y="Model")
-        + theme_paper(*extent(rows, height))
-        + small_names(rows)
+        + theme_paper(*extent(rows, grid, height, 0.75 + 0.45 * -(-len(kinds) // keys)))
+        + theme_along()
     )
 
 

@@ -7,19 +7,19 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
+from ebbtide.figures.end_labels import EndLabels, end_labels
 from ebbtide.figures.frame import (
     SIZE_TITLES,
     choose,
     key_columns,
     lines_of,
-    panel_columns,
+    panel_grid,
     panel_titles,
-    panel_width,
     prune,
     shared_label,
 )
 from ebbtide.figures.recipes import NOTE, with_recipes
-from ebbtide.figures.theme import COLUMN_CM, GREY, PAGE_CM, footnote, palette, shapes, theme_paper, wrapped
+from ebbtide.figures.theme import GREY, PAGE_CM, footnote, line_looks, theme_paper, wrapped
 from ebbtide.figures.training_axis import on_training_axis
 
 Z = NormalDist().inv_cdf(0.975)  # standard errors of a normal interval with a coverage of 95 %
@@ -34,14 +34,15 @@ def plot_curves(
     dropped: pd.DataFrame | None = None,
     seeds: pd.DataFrame | None = None,
     share_y: bool = False,
-    one_column: bool = False,
+    width_cm: float = PAGE_CM,
 ) -> p9.ggplot:
     """Draw metrics along training, a line per model and a panel per task.
 
     The axis is that of `training_axis`: tokens, steps, or the order of the checkpoints. A dashed line marks
     the chance level, a white dot the best checkpoint of each line (the first of equals). The line connects
     all checkpoints; of a long series, only evenly spaced ones have a point. Bands (bars for single
-    checkpoints) are 95 % intervals, value ± z·stderr, clipped to 0 and 1 for shares.
+    checkpoints) are 95 % intervals, value ± z·stderr, clipped to 0 and 1 for shares. Lines are named at their
+    ends if the names fit, else in a legend.
 
     Parameters
     ----------
@@ -61,9 +62,8 @@ def plot_curves(
     share_y
         Whether panels of one metric share their y axis. Otherwise, each panel shows the range of its own
         values, so that small changes are visible beside large ones.
-    one_column
-        Whether the figure is as wide as one column of a journal, with at most two panels side by side,
-        instead of a page. Texts have the same size in points.
+    width_cm
+        `PAGE_CM` or `COLUMN_CM`; see `frame.panel_grid`.
 
     Raises
     ------
@@ -82,24 +82,26 @@ def plot_curves(
     rows = _with_interval(prune(rows))
     one_line = ["task", "size"]
     lines = rows[rows.groupby(one_line, observed=True)["x"].transform("size") > 1]
-    one_band = [*one_line, "run"]
-    known = rows[rows["stderr"].notna()]
-    together = known.groupby(one_band, observed=True)["x"].transform("size") > 1
     best = _best(lines)
-    marked = pd.concat([_spread(line, axis.logarithmic) for _, line in rows.groupby(one_line, observed=True)])
-    spread = len(marked) < len(rows)
-    marked = rows.loc[marked.index.union(best.index)]
+    some = pd.concat([_spread(line, axis.logarithmic) for _, line in rows.groupby(one_line, observed=True)])
+    marked = rows.loc[some.index.union(best.index)]
     chance = rows.loc[rows["chance"].notna(), ["task", "chance"]].drop_duplicates()
 
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
     several = rows["metric"].nunique() > 1
-    excluded = _excluded(dropped, rows, "metric" if share_y else "task")
-    columns, width, panel_height = _layout(len(tasks), one_column)
-    panel_cm = panel_width(columns, width, own=several or not share_y)
-    strips = panel_titles(rows, titles, panel_cm)
-    keys = key_columns(list(sizes), width)
-    key, key_title = p9.guide_legend(ncol=keys), SIZE_TITLES[parameters]
-    band = p9.aes("x", ymin="low", ymax="high", group="band", fill="size")
+    shared = "metric" if share_y else "task"
+    excluded = _excluded(dropped, rows, shared)
+    grid = panel_grid(len(tasks), width_cm, own=several or not share_y)
+    width = grid.width_cm
+    strips = panel_titles(rows, titles, grid.panel_cm)
+    keys, key_title = key_columns(list(sizes), width), SIZE_TITLES[parameters]
+    title_cm, others_cm = 0.2 + 0.3 * lines_of(strips), 1.6 + 0.45 * -(-len(sizes) // keys)
+    wanted_cm = 3.4 if grid.one_column else {1: 6.5, 2: 5.5}.get(grid.columns, 4.2)
+    panel_height = grid.panel_height(wanted_cm, title_cm, others_cm + 0.9)  # with a note of two lines
+    panel = (grid.panel_cm, panel_height)
+    named = _named(rows, runs, excluded, shared, panel) if axis.logarithmic else EndLabels()
+    looks = line_looks(rows.groupby("size", observed=True)[f"parameters_{parameters}"].max().tolist())
+    key = None if named else p9.guide_legend(ncol=keys)
     layers: list[object] = []
     # plotnine warns about a layer without rows.
     if not chance.empty:
@@ -108,22 +110,11 @@ def plot_curves(
         )
     if several and share_y:
         layers.append(p9.geom_blank(p9.aes("x", "y"), _reach_of_metric(rows), inherit_aes=False))
-    if together.any():
-        # Not inheriting leaves the bands without outlines, which would read as lines.
-        layers.append(
-            p9.geom_ribbon(
-                band, known[together], inherit_aes=False, alpha=min(0.2, 1 / len(sizes)), show_legend=False
-            )
-        )
-    if not together.all():
-        layers.append(
-            p9.geom_linerange(
-                p9.aes(ymin="low", ymax="high", group="band"), known[~together], size=0.5, show_legend=False
-            )
-        )
-    layers += _seed_layers(rows, lines, runs)
+    layers += [*_interval_layers(rows), *_seed_layers(rows, lines, runs), *named.leaders]
     if not lines.empty:
-        layers.append(p9.geom_line(data=lines, size=0.35 if spread else 0.6))
+        layers.append(
+            p9.geom_line(p9.aes(linetype="size"), lines, size=0.35 if len(some) < len(rows) else 0.6)
+        )
     layers.append(p9.geom_point(data=marked, size=1.9, stroke=0))
     if not best.empty:
         layers.append(
@@ -131,26 +122,60 @@ def plot_curves(
         )
     if not excluded.empty:
         layers.append(p9.geom_point(p9.aes(y="bottom"), excluded, shape="x", size=1.5, show_legend=False))
-    note, note_cm = footnote(" ".join(filter(None, (NOTE if len(runs) else "", axis.left_out))), width)
+    layers += named.names
+    notes = (named.note(key_title), NOTE if len(runs) else "", axis.left_out)
+    note, note_cm = footnote(" ".join(filter(None, notes)), width)
     x_title = wrapped(axis.title, width - 1.5)
-    height = _height(len(tasks), columns, panel_height, -(-len(sizes) // keys), lines_of(strips)) + note_cm
+    height = grid.deep * (panel_height + title_cm) + (1.0 if named else others_cm) + note_cm
     return (
         p9.ggplot(rows, p9.aes("x", "value", color="size", fill="size", shape="size", group="size"))
         + layers
         + p9.facet_wrap(
             "task",
-            ncol=columns,
+            ncol=grid.columns,
             labeller=lambda task: strips[task],
             scales="free_y" if several or not share_y else "fixed",
         )
-        + axis.scale(rows["x"], panel_cm)
-        + p9.scale_color_manual(palette(len(sizes)), name=key_title, guide=key)
-        + p9.scale_fill_manual(palette(len(sizes)), name=key_title, guide=key)
-        + p9.scale_shape_manual(shapes(len(sizes)), name=key_title, guide=key)
+        + axis.scale(rows["x"], named.share * grid.panel_cm, right=named.right)
+        + p9.scale_color_manual(looks.colours, name=key_title, guide=key)
+        + p9.scale_fill_manual(looks.colours, name=key_title, guide=key)
+        + p9.scale_shape_manual(looks.shapes, name=key_title, guide=key)
+        + p9.scale_linetype_manual(looks.dashes, name=key_title, guide=key)
         + p9.labs(x=x_title, y=wrapped(shared_label(rows), height - 2.5))
         + theme_paper(width, height)
         + note
     )
+
+
+def _named(
+    rows: pd.DataFrame,
+    runs: pd.DataFrame,
+    excluded: pd.DataFrame,
+    of: str,
+    panel_cm: tuple[float, float],
+) -> EndLabels:
+    """Names at the ends of lines in panels that share an axis by `of`."""
+    reach = _reach(rows, runs, excluded, of)
+    all_x = pd.concat([rows["x"], excluded["x"], runs["tokens"].astype(float)])
+    return end_labels(rows.assign(y=rows["value"]), "task", reach, all_x, panel_cm, logarithmic=True)
+
+
+def _interval_layers(rows: pd.DataFrame) -> list[object]:
+    """Bands of known standard errors, and bars where there is no other in their band."""
+    known = rows[rows["stderr"].notna()]
+    together = known.groupby(["task", "size", "run"], observed=True)["x"].transform("size") > 1
+    layers: list[object] = []
+    if together.any():
+        # Not inheriting leaves the bands without outlines, which would read as lines.
+        band = p9.aes("x", ymin="low", ymax="high", group="band", fill="size")
+        alpha = min(0.2, 1 / len(rows["size"].cat.categories))
+        layers.append(
+            p9.geom_ribbon(band, known[together], inherit_aes=False, alpha=alpha, show_legend=False)
+        )
+    if not together.all():
+        bar = p9.aes(ymin="low", ymax="high", group="band")
+        layers.append(p9.geom_linerange(bar, known[~together], size=0.5, show_legend=False))
+    return layers
 
 
 def _seed_layers(rows: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> list[object]:
@@ -200,6 +225,19 @@ def _ends(rows: pd.DataFrame, of: str) -> tuple[pd.Series, pd.Series]:
     return low, high
 
 
+def _reach(rows: pd.DataFrame, runs: pd.DataFrame, excluded: pd.DataFrame, of: str) -> pd.DataFrame:
+    """`low` and `high` of each task: the ends of all that is drawn in panels that share an axis by `of`."""
+    low, high = _ends(rows, of)
+    single = runs.groupby(runs[of].astype(str))["value"]
+    low = pd.concat([low, single.min()], axis=1).min(axis=1)
+    high = pd.concat([high, single.max()], axis=1).max(axis=1)
+    panels = rows.drop_duplicates("task").astype({"task": str, "metric": str}).set_index("task", drop=False)
+    ends = pd.DataFrame({"low": panels[of].map(low), "high": panels[of].map(high)})
+    if len(excluded):
+        ends["low"] = excluded.groupby(excluded["task"].astype(str))["bottom"].min()  # below all else
+    return ends
+
+
 def _excluded(dropped: pd.DataFrame | None, rows: pd.DataFrame, of: str) -> pd.DataFrame:
     """`dropped` of the models drawn, with their lines, at the bottom of panels that share an axis by `of`."""
     if dropped is None or dropped.empty or not (rows["tokens"] > 0).any():
@@ -232,16 +270,3 @@ def _spread(line: pd.DataFrame, logarithmic: bool) -> pd.DataFrame:
     x = np.log(x) if logarithmic else x
     wanted = np.linspace(x[0], x[-1], POINTS_PER_LINE)
     return line.iloc[np.unique(np.abs(x[:, None] - wanted).argmin(axis=0))]  # (rows, wanted)
-
-
-def _layout(tasks: int, one_column: bool) -> tuple[int, float, float]:
-    """Panels side by side, and the width of the figure and the height of a panel in cm."""
-    columns = panel_columns(tasks, 2 if one_column else 3)
-    if one_column:
-        return columns, COLUMN_CM, 3.4
-    return columns, PAGE_CM if columns > 1 else 11.0, {1: 6.5, 2: 5.5}.get(columns, 4.2)
-
-
-def _height(tasks: int, columns: int, panel: float, key_rows: int, strip: int) -> float:
-    """Height in cm: panels with their titles, the x axis, the legend."""
-    return -(-tasks // columns) * (panel + 0.2 + 0.3 * strip) + 1.0 + 0.6 + 0.45 * key_rows

@@ -6,7 +6,7 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import labeller, panel_columns, panel_width
+from ebbtide.figures.frame import key_columns, labeller, lines_of, panel_grid
 from ebbtide.figures.theme import GREY, PAGE_CM, compact, footnote, theme_paper, wrapped
 from ebbtide.figures.training_axis import token_ticks
 from ebbtide.titles import title
@@ -23,13 +23,17 @@ LOOKS = {
 
 
 def plot_early_warning(
-    metrics: pd.DataFrame, leads: pd.DataFrame, titles: Mapping[str, str] | None = None
+    metrics: pd.DataFrame,
+    leads: pd.DataFrame,
+    titles: Mapping[str, str] | None = None,
+    width_cm: float = PAGE_CM,
 ) -> p9.ggplot:
     """Draw the curves of every falling task, scaled from the minimum after the fall (0) to the peak (1).
 
     `metrics` is the table of `tables.METRICS`, `leads` that of early_warning.tsv; `titles` are titles of
     panels by task. Vertical lines mark where half of the fall is over. At most `PANELS` pairs of model and
-    task are drawn, those with the largest falls of accuracy; a note says of how many.
+    task are drawn, those with the largest falls of accuracy; a note says of how many. `width_cm` is that of a
+    page or of a column.
 
     Raises `FigureError` when no lead was tested.
     """
@@ -39,20 +43,23 @@ def plot_early_warning(
     falling = tested.drop_duplicates(["model", "task"])
     largest = falling.nlargest(PANELS, "fall", keep="first")
     marks = _marks(tested.merge(largest[["model", "task"]]))
-    columns = panel_columns(len(largest), 3)
-    width = PAGE_CM if columns > 1 else 11.0
-    panel_cm = panel_width(columns, width)
-    marks["panel"] = _panels(marks, titles, panel_cm)
+    grid = panel_grid(len(largest), width_cm)
+    marks["panel"] = _panels(marks, titles, grid.panel_cm)
     curves = _curves(metrics, marks)
     known = [name for name in LOOKS if name in set(marks["signal"])]
     for frame in (curves, marks):
         frame["signal"] = pd.Categorical(frame["signal"], known, ordered=True)
-    lines = max(str(panel).count("\n") for panel in marks["panel"].unique())
-    rows = -(-len(largest) // columns)
     looks = [LOOKS[name] for name in known]
     labels = [title(name) for name in known]
     drawn = f"Drawn: the {len(largest)} largest of {len(falling)} falls; early_warning.tsv has all."
-    note, note_cm = footnote(drawn if len(falling) > len(largest) else "", width)
+    note, note_cm = footnote(drawn if len(falling) > len(largest) else "", grid.width_cm)
+    keys = key_columns(labels, grid.width_cm)
+    title_cm = 0.7 + 0.3 * lines_of({panel: panel for panel in map(str, marks["panel"].unique())})
+    others_cm = 1.35 + 0.45 * -(-len(labels) // keys) + note_cm
+    wanted_cm = 3.2 if grid.one_column else 5.8 if len(largest) == 1 else 4.0
+    height = grid.deep * (grid.panel_height(wanted_cm, title_cm, others_cm) + title_cm) + others_cm
+    y_title = wrapped("Value between minimum (0) and peak (1)", height - 1.5)
+    key = p9.guide_legend(ncol=keys)
     return (
         p9.ggplot(curves, p9.aes("tokens", "scaled", color="signal", linetype="signal", shape="signal"))
         + p9.geom_hline(yintercept=[0, 0.5, 1], color="#d0d0d0", size=0.4)
@@ -61,18 +68,18 @@ def plot_early_warning(
         + p9.geom_vline(
             p9.aes(xintercept="half", color="signal", linetype="signal"), marks, size=0.6, show_legend=False
         )
-        + p9.facet_wrap("panel", ncol=columns, scales="free_x")
+        + p9.facet_wrap("panel", ncol=grid.columns, scales="free_x")
         + p9.coord_cartesian(ylim=(-0.15, 1.15))
         + p9.scale_x_log10(
-            breaks=lambda ends: token_ticks(ends[0], ends[1], panel_cm, with_ends=False),
+            breaks=lambda ends: token_ticks(ends[0], ends[1], grid.panel_cm, with_ends=False),
             minor_breaks=[],
             labels=lambda ticks: [compact(tick) for tick in ticks],
         )
-        + p9.scale_color_manual([look[0] for look in looks], name="", labels=labels)
-        + p9.scale_linetype_manual([look[1] for look in looks], name="", labels=labels)
-        + p9.scale_shape_manual([look[2] for look in looks], name="", labels=labels)
-        + p9.labs(x="Training tokens (log scale)", y="Value between minimum (0) and peak (1)")
-        + theme_paper(width, rows * ((4.7 if columns > 1 else 6.5) + 0.3 * lines) + 1.8 + note_cm)
+        + p9.scale_color_manual([look[0] for look in looks], name="", labels=labels, guide=key)
+        + p9.scale_linetype_manual([look[1] for look in looks], name="", labels=labels, guide=key)
+        + p9.scale_shape_manual([look[2] for look in looks], name="", labels=labels, guide=key)
+        + p9.labs(x="Training tokens (log scale)", y=y_title)
+        + theme_paper(grid.width_cm, height)
         + p9.theme(
             legend_title=p9.element_blank(),
             panel_grid_major=p9.element_blank(),

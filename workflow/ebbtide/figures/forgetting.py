@@ -7,11 +7,13 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import SIZE_TITLES, key_columns, lines_of, panel_columns, panel_titles, panel_width
-from ebbtide.figures.theme import PAGE_CM, compact, footnote, palette, shapes, theme_paper
+from ebbtide.figures.end_labels import EndLabels, end_labels
+from ebbtide.figures.frame import SIZE_TITLES, key_columns, lines_of, panel_grid, panel_titles
+from ebbtide.figures.theme import PAGE_CM, compact, footnote, line_looks, theme_paper
 from ebbtide.figures.training_axis import on_training_axis
 
 POINTS_PER_LINE = 10
+PANEL_CM = 3.2  # height of a panel
 FOUND, CHANCE = "forgotten", "expected in random order"
 
 
@@ -22,11 +24,13 @@ def plot_forgetting(
     titles: Mapping[str, str] | None = None,
     *,
     share_y: bool = False,
+    width_cm: float = PAGE_CM,
 ) -> p9.ggplot:
     """Draw the share of forgotten examples (learned, and wrong now), a colour per model, a panel per task.
 
     Solid lines with points are observed shares; dotted lines are the shares expected if the answers of each
-    example came in random order. The axis is that of `training_axis`.
+    example came in random order. The axis is that of `training_axis`. Lines are named at their ends if the
+    names fit, else in a legend.
 
     Parameters
     ----------
@@ -39,6 +43,8 @@ def plot_forgetting(
         Titles of panels by task.
     share_y
         Whether panels share their y axis.
+    width_cm
+        `PAGE_CM` or `COLUMN_CM`; see `frame.panel_grid`.
 
     Raises
     ------
@@ -56,6 +62,7 @@ def plot_forgetting(
     order = rows.groupby("model")["parameters"].max().reset_index()
     order = order.assign(parameters=order["parameters"].where(order["parameters"] > 0, np.inf))
     order = order.sort_values(["parameters", "model"])
+    looks = line_looks(order["parameters"].replace(np.inf, np.nan).tolist())
     names = {
         model: f"{model} ({compact(size)})" if np.isfinite(size) else model
         for model, size in order[["model", "parameters"]].itertuples(index=False)
@@ -66,36 +73,44 @@ def plot_forgetting(
         task=pd.Categorical(rows["task"], tasks, ordered=True),
     ).sort_values(["task", "size", "x"])
     marked = pd.concat([_spread(line) for _, line in rows.groupby(["task", "size"], observed=True)])
-    columns = panel_columns(len(tasks), 3)
-    width = PAGE_CM if columns > 1 else 11.0
+    grid = panel_grid(len(tasks), width_cm, 1.0, own=not share_y)
+    width = grid.width_cm
+    strips = panel_titles(rows, titles, grid.panel_cm)
     keys = key_columns(list(names.values()), width)
-    key = p9.guide_legend(ncol=keys, order=1)
+    title_cm, others_cm = 0.2 + 0.3 * lines_of(strips), 3.3 + 0.45 * -(-len(names) // keys)
+    panel_height = grid.panel_height(PANEL_CM, title_cm, others_cm + 0.6)
     lines = [
         p9.geom_line(p9.aes(y="forgotten_expected", linetype=f"'{CHANCE}'"), size=0.5),
         p9.geom_line(p9.aes(y="forgotten", linetype=f"'{FOUND}'"), size=0.6),
     ]
-    panel_cm = panel_width(columns, width, own=not share_y)
-    strips = panel_titles(rows, titles, panel_cm)
-    note, note_cm = footnote(axis.left_out, width)
-    height = (
-        -(-len(tasks) // columns) * (3.4 + 0.3 * lines_of(strips))
-        + 3.3
-        + 0.45 * -(-len(names) // keys)
-        + note_cm
-    )
+    named = EndLabels()
+    if axis.logarithmic:
+        highest = rows[["forgotten", "forgotten_expected"]].max(axis=1)
+        high = highest.groupby(rows["task"].astype(str)).max()
+        reach = pd.DataFrame({"low": 0.0, "high": high.max() if share_y else high}, high.index)
+        ends = rows.assign(y=rows["forgotten"])
+        named = end_labels(ends, "task", reach, rows["x"], (grid.panel_cm, panel_height), logarithmic=True)
+    key = None if named else p9.guide_legend(ncol=keys, order=1)
+    note, note_cm = footnote(f"{named.note(SIZE_TITLES[parameters])} {axis.left_out}".strip(), width)
+    height = grid.deep * (panel_height + title_cm) + (2.3 if named else others_cm) + note_cm
     return (
         p9.ggplot(rows, p9.aes("x", color="size", shape="size", fill="size", group="size"))
         + lines
+        + named.leaders
         + p9.geom_point(p9.aes(y="forgotten"), marked, size=1.7, stroke=0)
+        + named.names
         + p9.facet_wrap(
-            "task", ncol=columns, labeller=lambda task: strips[task], scales="fixed" if share_y else "free_y"
+            "task",
+            ncol=grid.columns,
+            labeller=lambda task: strips[task],
+            scales="fixed" if share_y else "free_y",
         )
-        + axis.scale(rows["x"], panel_cm)
+        + axis.scale(rows["x"], named.share * grid.panel_cm, right=named.right)
         + p9.scale_y_continuous(labels=lambda ticks: [f"{100 * tick:.3g} %" for tick in ticks])
         + p9.expand_limits(y=0)
-        + p9.scale_color_manual(palette(len(names)), name=SIZE_TITLES[parameters], guide=key)
-        + p9.scale_fill_manual(palette(len(names)), name=SIZE_TITLES[parameters], guide=key)
-        + p9.scale_shape_manual(shapes(len(names)), name=SIZE_TITLES[parameters], guide=key)
+        + p9.scale_color_manual(looks.colours, name=SIZE_TITLES[parameters], guide=key)
+        + p9.scale_fill_manual(looks.colours, name=SIZE_TITLES[parameters], guide=key)
+        + p9.scale_shape_manual(looks.shapes, name=SIZE_TITLES[parameters], guide=key)
         + p9.scale_linetype_manual({FOUND: "solid", CHANCE: "dotted"}, breaks=[FOUND, CHANCE], name="Share")
         + p9.guides(linetype=p9.guide_legend(override_aes={"shape": "None", "size": 0.6}, order=2))
         + p9.labs(x=axis.title, y="Examples learned once\nand wrong now")

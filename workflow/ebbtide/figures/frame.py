@@ -1,13 +1,15 @@
 """The rows of a figure: models by size, tasks in the study's order, and what their metrics are called."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.theme import POINTS, compact, text_cm, wrapped
+from ebbtide.figures.theme import COLUMN_CM, PAGE_CM, PAGE_HEIGHT_CM, POINTS, compact, text_cm, wrapped
 from ebbtide.titles import Ability, title
 
+LOWEST_PANEL_CM = 2.0
 REALS = ("step", "tokens", "value", "stderr", "chance")
 SIZE_TITLES = {
     "non_embedding": "Model (non-embedding parameters)",
@@ -67,6 +69,76 @@ def panel_width(columns: int, width_cm: float, labels_cm: float = 0.8, *, own: b
     """
     axes = labels_cm * (columns if own else 1)
     return (width_cm - 0.8 - axes - 0.3 * (columns - 1)) / columns
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Panels of a figure: how many are side by side and one above the other, and their widths in cm."""
+
+    columns: int
+    deep: int
+    width_cm: float  # of the figure
+    panel_cm: float
+
+    @property
+    def one_column(self) -> bool:
+        """Whether the figure is as wide as one column of a journal."""
+        return self.width_cm == COLUMN_CM
+
+    @property
+    def panels_cm(self) -> float:
+        """Width of all panels of a row, below which titles of axes are centred."""
+        return self.columns * self.panel_cm + 0.3 * (self.columns - 1)
+
+    @property
+    def keys_cm(self) -> float:
+        """Width for the keys of a legend, which is centred below the panels, not below names beside them."""
+        return self.panels_cm + 0.8
+
+    def panel_height(self, wanted_cm: float, title_cm: float, others_cm: float) -> float:
+        """Height of a panel: what is wanted, or less if the figure would be higher than a page.
+
+        `title_cm` is above every panel; `others_cm` is all else in the figure (axes, legend, note).
+        """
+        room = (PAGE_HEIGHT_CM - others_cm) / self.deep - title_cm
+        return min(wanted_cm, max(room, LOWEST_PANEL_CM))
+
+
+def panel_grid(
+    panels: int,
+    width_cm: float,
+    labels_cm: float = 0.8,
+    *,
+    own: bool = False,
+    most: int = 3,
+    least_cm: float = 2.7,
+    alone_cm: float = 11.0,
+) -> Grid:
+    """The grid of a figure as wide as a page or as a column.
+
+    In a column, at most two panels are side by side, and each is at least `least_cm` wide. If that leaves no
+    room for one, because of long names beside it, the figure is as wide as a page.
+
+    Parameters
+    ----------
+    panels
+        How many there are.
+    width_cm
+        `PAGE_CM` or `COLUMN_CM`.
+    labels_cm, own
+        As in `panel_width`.
+    most
+        Panels side by side on a page.
+    alone_cm
+        Width of a figure of one panel on a page.
+    """
+    columns, width = panel_columns(panels, most), PAGE_CM if panels > 1 else alone_cm
+    if width_cm < PAGE_CM:
+        for fewer in (panel_columns(panels, 2), 1):
+            if panel_width(fewer, width_cm, labels_cm, own=own) >= least_cm:
+                columns, width = fewer, width_cm
+                break
+    return Grid(columns, -(-panels // columns), width, panel_width(columns, width, labels_cm, own=own))
 
 
 def panel_titles(rows: pd.DataFrame, titles: Mapping[str, str] | None, width_cm: float) -> dict[str, str]:

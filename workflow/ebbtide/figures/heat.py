@@ -15,7 +15,7 @@ from ebbtide.figures.frame import (
     panel_titles,
     shared_label,
 )
-from ebbtide.figures.theme import PAGE_CM, POINTS, compact, text_cm, theme_paper, wrapped
+from ebbtide.figures.theme import PAGE_CM, PAGE_HEIGHT_CM, POINTS, compact, text_cm, theme_paper, wrapped
 
 # Orange is worse, blue is better: distinguishable with colour blindness.
 COLOURS = ("#a6500a", "#e9a35c", "#f7f7f7", "#7fb2d9", "#1f5fa6")
@@ -23,8 +23,11 @@ UNKNOWN = "#c8c8c8"  # no cell; not the colour of no difference
 CHANCE, FIRST = "from chance", "from the first checkpoint"
 TILES_ACROSS = 27  # per page; narrower tiles are too small for their value
 TILE_CM = 0.48  # of the narrowest tile with its value
+TILE_HIGH_CM = 0.45
+TITLE_LINES = 3  # of most panels, at most
 LEGEND_CM = 14.0  # the colour bar with its title
 NARROWEST_CM = 3.2  # panel, which has a title
+LOW_TILES_CM = (0.24, 0.34)  # least and most height of tiles without values
 TICKS_ACROSS = 32  # checkpoint names per page, rotated
 
 
@@ -38,20 +41,17 @@ def plot_heat(
     panels by task. The colour is the difference from the chance level, or, in a task without one, from the
     model's first checkpoint. Blue is better (higher, if neither end is). Panels of one metric share a scale
     of colours; if scales differ, each panel states its own. Grey tiles have no cell. Tiles contain their
-    value if it fits. A checkpoint is labelled by its step and training tokens, or by its name; columns are in
-    order of tokens, then steps.
+    value if it fits, and if the figure then fits a page. A checkpoint is labelled by its step and training
+    tokens, or by its name; columns are in order of tokens, then steps.
 
     Raises `FigureError` when no row has a value.
     """
     rows = _with_difference(choose(metrics, parameters))
     names = _checkpoint_names(rows)
     tasks, sizes = rows["task"].cat.categories, rows["size"].cat.categories
-    written = len(names) <= TILES_ACROSS
     beside = 1.0 + max(text_cm(size, POINTS - 1) for size in sizes)
-    most = int((PAGE_CM - beside) // max(TILE_CM * len(names), NARROWEST_CM)) if written else 2
-    columns = panel_columns(len(tasks), max(1, most))
-    room = (PAGE_CM - beside) / columns - 0.3
-    panel_cm = min(room, max(0.6 * len(names), NARROWEST_CM)) if written else room
+    below = 2.6 + max(text_cm(name, POINTS - 1) for name in names.values())
+    written, columns, panel_cm, tile_cm = _layout(len(tasks), len(sizes), len(names), beside, below)
     scales = rows.drop_duplicates(["metric", "reference"])
     one = len(scales) == 1
     rows = rows.assign(
@@ -81,7 +81,10 @@ def plot_heat(
             name=f"{shared_label(rows)}\n{across}",
         )
         + p9.labs(x=_axis_title(rows), y="Model")
-        + theme_paper(*_extent(strips, len(sizes), names, columns, beside + columns * (panel_cm + 0.3)))
+        + theme_paper(
+            min(PAGE_CM, max(beside + columns * (panel_cm + 0.3), LEGEND_CM)),
+            _height(len(tasks), columns, len(sizes), tile_cm, lines_of(strips)) + below,
+        )
         + theme_tiles()
         + p9.theme(axis_text_x=p9.element_text(rotation=90, ha="center", va="top"))
     )
@@ -174,12 +177,36 @@ def _ink(shade: float) -> str:
     return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
-def _extent(
-    strips: Mapping[str, str], sizes: int, names: dict[str, str], columns: int, across: float
-) -> tuple[float, float]:
-    """Width and height in cm: tiles, panel titles, axis names, colour bar."""
-    below = 2.6 + max(text_cm(name, POINTS - 1) for name in names.values())
-    tile = 0.45 if len(names) <= TILES_ACROSS else 0.34
-    rows = -(-len(strips) // columns)
-    high = max(sizes, 2) * tile + 0.4 + 0.3 * lines_of(strips)
-    return min(PAGE_CM, max(across, LEGEND_CM)), rows * high + below
+def _layout(
+    tasks: int, sizes: int, checkpoints: int, beside: float, below: float
+) -> tuple[bool, int, float, float]:
+    """Whether tiles contain values; panels side by side; width of a panel and height of a tile in cm.
+
+    `beside` and `below` are the widths and heights of what is not a panel. Where the values do not fit, there
+    are two panels side by side, or as many more as make the figure fit a page.
+    """
+    widest = max(1, int((PAGE_CM - beside) // NARROWEST_CM))
+    if checkpoints <= TILES_ACROSS:
+        most = int((PAGE_CM - beside) // max(TILE_CM * checkpoints, NARROWEST_CM))
+        columns = panel_columns(tasks, max(1, most))
+        panel = min((PAGE_CM - beside) / columns - 0.3, max(0.6 * checkpoints, NARROWEST_CM))
+        if _height(tasks, columns, sizes, TILE_HIGH_CM, TITLE_LINES) + below <= PAGE_HEIGHT_CM:
+            return True, columns, panel, TILE_HIGH_CM
+    lowest, highest = LOW_TILES_CM
+    columns = next(
+        (
+            columns
+            for columns in range(min(2, widest), widest)
+            if _height(tasks, columns, sizes, lowest, TITLE_LINES) + below <= PAGE_HEIGHT_CM
+        ),
+        widest,
+    )
+    columns = panel_columns(tasks, columns)
+    room = (PAGE_HEIGHT_CM - below - _height(tasks, columns, 0, 0, TITLE_LINES)) / -(-tasks // columns)
+    tile = max(lowest, min(highest, room / max(sizes, 2)))
+    return False, columns, (PAGE_CM - beside) / columns - 0.3, tile
+
+
+def _height(tasks: int, columns: int, sizes: int, tile_cm: float, lines: int) -> float:
+    """Height in cm of panels with their titles."""
+    return -(-tasks // columns) * (max(sizes, 2) * tile_cm + 0.4 + 0.3 * lines)

@@ -8,19 +8,22 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import panel_columns, panel_width
+from ebbtide.figures.frame import panel_grid
 from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, text_cm, theme_paper, wrapped
 from ebbtide.titles import title
 
 GROUP_GAP = 0.6  # rows between groups of choices
-ROW_CM = 0.26
+ROW_CM = 0.25
 SHADE = "#e4e4e4"
 COLOURS = {"the same as the base": "#1f5fa6", "another": "#a6500a"}
 LARGEST_Z = 37.0  # of the smallest p that a float represents
 
 
 def plot_robustness(
-    table: pd.DataFrame, alpha: float = 0.05, titles: Mapping[str, str] | None = None
+    table: pd.DataFrame,
+    alpha: float = 0.05,
+    titles: Mapping[str, str] | None = None,
+    width_cm: float = PAGE_CM,
 ) -> p9.ggplot:
     """Draw the interaction's statistic under every choice in the table of `regression.robustness`.
 
@@ -28,7 +31,8 @@ def plot_robustness(
     choice. One grey zone, |z| below that of `alpha`, therefore holds for all choices, whatever their degrees
     of freedom and corrections. Dots are filled where the verdict equals the base's; the line is the base. A
     choice that cannot be computed for a task has no dot; one that cannot be computed for any has no row.
-    Each panel has its own x axis. `titles` are titles of panels by task.
+    Each panel has its own x axis. `titles` are titles of panels by task; `width_cm` is that of a page or of a
+    column.
 
     Raises `FigureError` when no task has a regression.
     """
@@ -41,10 +45,9 @@ def plot_robustness(
     several = rows.groupby("task", sort=False)["metric"].transform("nunique") > 1
     names = rows["task"].map(lambda task: (titles or {}).get(task, title(task)))
     panel = names + ("-" + rows["metric"].map(title)).where(several, "")
-    columns = panel_columns(panel.nunique(), 4)
-    beside = max(text_cm(choice, POINTS - 1.5) for choice in positions)
-    panel_cm = panel_width(columns, PAGE_CM, beside)
-    panel = panel.map(lambda name: wrapped(name, panel_cm, bold=True))
+    beside = max(text_cm(choice, POINTS - 1) for choice in positions)
+    grid = panel_grid(panel.nunique(), width_cm, beside + 0.1, most=4, least_cm=2.2, alone_cm=PAGE_CM)
+    panel = panel.map(lambda name: wrapped(name, grid.panel_cm, bold=True))
     rows = rows.assign(
         z=signed_z(rows["t"], rows["p_adjusted"]),
         position=rows["choice"].map(positions),
@@ -52,8 +55,11 @@ def plot_robustness(
         verdict=pd.Categorical(np.where(rows["survives"] == "yes", *COLOURS), list(COLOURS)),
     )
     base = rows[rows["group"] == "base"]
-    panels = rows["panel"].nunique()
+    x_title = wrapped("Interaction of size and training: sign(t) · z of the adjusted p", grid.panels_cm)
+    key = p9.guide_legend(ncol=1 if grid.one_column else 2)
     low, high = min(positions.values()) - 0.7, max(positions.values()) + 0.7
+    lines = panel.str.count("\n").max() + 1
+    height = grid.deep * ((high - low) * ROW_CM + 0.7 + 0.3 * lines) + 1.6 + 0.3 * x_title.count("\n")
     zone = pd.DataFrame({"from_": [-critical], "to": [critical], "low": [low], "high": [high]})
     return (
         p9.ggplot(rows, p9.aes("z", "position"))
@@ -63,12 +69,13 @@ def plot_robustness(
         + p9.geom_vline(xintercept=0, color=GREY, size=0.3)
         + p9.geom_vline(p9.aes(xintercept="z"), base, color=COLOURS["the same as the base"], size=0.4)
         + p9.geom_point(p9.aes(color="verdict", fill="verdict"), shape="o", size=1.5, stroke=0.4)
-        + p9.facet_wrap("panel", ncol=columns, scales="free_x")
-        + p9.scale_color_manual(COLOURS, name="Verdict", drop=False)
+        + p9.facet_wrap("panel", ncol=grid.columns, scales="free_x")
+        + p9.scale_color_manual(COLOURS, name="Verdict", drop=False, guide=key)
         + p9.scale_fill_manual(
             dict(zip(COLOURS, (COLOURS["the same as the base"], "white"), strict=True)),
             name="Verdict",
             drop=False,
+            guide=key,
         )
         + p9.scale_x_continuous(breaks=_ticks, minor_breaks=[])
         + p9.scale_y_continuous(
@@ -78,10 +85,9 @@ def plot_robustness(
             limits=(low, high),
             expand=(0, 0),
         )
-        + p9.labs(x="Interaction of size and training: sign(t) · z of the adjusted p", y="")
-        + theme_paper(PAGE_CM, _height(panels, columns, high - low, panel.str.count("\n").max() + 1))
+        + p9.labs(x=x_title, y="")
+        + theme_paper(grid.width_cm, height)
         + p9.theme(
-            axis_text_y=p9.element_text(size=POINTS - 1.5),
             axis_ticks_major_y=p9.element_blank(),
             strip_text=p9.element_text(size=POINTS - 0.5, weight="bold", ha="left", ma="left"),
             legend_title_position="left",
@@ -118,8 +124,3 @@ def _ticks(limits: tuple[float, float]) -> list[float]:
     low, high = limits
     step = next(s for s in (1, 2, 5, 10, 20, 50) if (high - low) / s <= 4.5 or s == 50)
     return [float(v) for v in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]
-
-
-def _height(panels: int, columns: int, rows: float, lines: int) -> float:
-    """Height in cm: panels with their titles and x axes, title of the axis, legend."""
-    return -(-panels // columns) * (rows * ROW_CM + 0.7 + 0.3 * lines) + 1.6

@@ -8,7 +8,15 @@ import pandas as pd
 import plotnine as p9
 
 from ebbtide.errors import FigureError
-from ebbtide.figures.frame import SIZE_TITLES, labeller, metric_labels, panel_columns, panel_width
+from ebbtide.figures.frame import (
+    SIZE_TITLES,
+    Grid,
+    key_columns,
+    labeller,
+    lines_of,
+    metric_labels,
+    panel_grid,
+)
 from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, powers_of_ten, theme_paper, wrapped
 
 Z = 1.96
@@ -37,6 +45,7 @@ def plot_scale(
     titles: Mapping[str, str] | None = None,
     *,
     share_y: bool = False,
+    width_cm: float = PAGE_CM,
 ) -> p9.ggplot:
     """Draw `metric` against training FLOPs, with shapes by the class of the curve.
 
@@ -56,6 +65,8 @@ def plot_scale(
     share_y
         Whether the y axis of shares goes from 0 to 1 in all panels. Otherwise, each panel shows the range of
         its own values.
+    width_cm
+        `PAGE_CM` or `COLUMN_CM`; see `frame.panel_grid`.
 
     Raises
     ------
@@ -63,27 +74,30 @@ def plot_scale(
         No model of known compute has a value of `metric`.
     """
     rows = _rows_of(points, metric)
-    columns = panel_columns(rows["asked"].nunique(), 3)
-    width = PAGE_CM if columns > 1 else 11.0
-    panel_cm = panel_width(columns, width, own=not share_y)
-    rows = _with_factors(rows, trends[trends["metric"] == metric], titles, panel_cm)
+    grid = panel_grid(rows["asked"].nunique(), width_cm, own=not share_y)
+    rows = _with_factors(rows, trends[trends["metric"] == metric], titles, grid.panel_cm)
     share = bool(rows["is_share"].all())
     logarithmic = not share and bool(rows["lower_is_better"].all() and (rows["value"] > 0).all())
     rows["low"], rows["high"] = _interval(rows, share=share, logarithmic=logarithmic)
-    panels = len(rows["panel"].cat.categories)
-    lines = max(str(panel).count("\n") for panel in rows["panel"].cat.categories)
-    height = -(-panels // columns) * ((4.2 if columns > 1 else 6.5) + 0.3 * lines) + 3.0
+    guides, legends_cm = _guides(rows, grid)
+    title_cm = 0.5 + 0.3 * lines_of({panel: panel for panel in rows["panel"].cat.categories})
+    wanted_cm = 3.2 if grid.one_column else 6.0 if grid.columns == 1 else 3.7
+    others_cm = 1.4 + legends_cm
+    height = grid.deep * (grid.panel_height(wanted_cm, title_cm, others_cm) + title_cm) + others_cm
+    y_title = _axis(metric_labels(rows)[metric], logarithmic)
     plot = (
         p9.ggplot(rows, p9.aes("flops", "value", color="series"))
         + _layers(rows)
-        + p9.facet_wrap("panel", ncol=columns, scales="fixed" if share and share_y else "free_y")
+        + p9.facet_wrap("panel", ncol=grid.columns, scales="fixed" if share and share_y else "free_y")
         + _scales(rows)
-        + p9.labs(x=_compute(parameters), y=_axis(metric_labels(rows)[metric], logarithmic))
-        + theme_paper(width, height)
-        + p9.theme(legend_box="horizontal", legend_key_width=18, legend_text=p9.element_text(size=POINTS - 1))
-        + p9.guides(
-            color=p9.guide_legend(nrow=2), shape=p9.guide_legend(nrow=2), linetype=p9.guide_legend(nrow=2)
+        + p9.labs(x=wrapped(_compute(parameters), grid.panels_cm), y=wrapped(y_title, height - 1.5))
+        + theme_paper(grid.width_cm, height)
+        + p9.theme(
+            legend_box="vertical" if grid.one_column else "horizontal",
+            legend_key_width=18,
+            legend_text=p9.element_text(size=POINTS - 1),
         )
+        + guides
     )
     if share and share_y:
         return plot + p9.scale_y_continuous(expand=(0, 0)) + p9.coord_cartesian(ylim=SHARE_LIMITS)
@@ -159,6 +173,20 @@ def _lines(means: pd.DataFrame) -> list[Any]:
     several = means.groupby(["panel", "curve"], observed=True)["flops"].transform("size") > 1
     line = p9.aes(linetype="prompt", group="curve")
     return [p9.geom_line(line, means[several], size=0.6)] if several.any() else []
+
+
+def _guides(rows: pd.DataFrame, grid: Grid) -> tuple[p9.guides, float]:
+    """Return the legends, one above the other in a column, and their height in cm."""
+    factors = {"color": "series", "shape": "class", "linetype": "prompt"}
+    if not grid.one_column:
+        return p9.guides(**{key: p9.guide_legend(nrow=2) for key in factors}), 1.6
+    keys = {
+        key: list(map(str, rows[name].cat.remove_unused_categories().cat.categories))
+        for key, name in factors.items()
+    }
+    across = {key: key_columns(names, grid.width_cm - 0.5) for key, names in keys.items()}
+    legends = {key: p9.guide_legend(ncol=count) for key, count in across.items()}
+    return p9.guides(**legends), sum(0.9 + 0.4 * -(-len(keys[key]) // across[key]) for key in keys)
 
 
 def _scales(rows: pd.DataFrame) -> list[Any]:

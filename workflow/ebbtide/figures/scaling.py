@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
+from ebbtide.errors import FigureError
 from ebbtide.figures.frame import key_columns
-from ebbtide.figures.theme import PAGE_CM, palette, powers_of_ten, sentence, shapes, theme_paper
+from ebbtide.figures.theme import PAGE_CM, palette, powers_of_ten, shapes, theme_paper
 from ebbtide.titles import title
 
 FLOPS = "Training compute 6ND (FLOPs)"
@@ -23,11 +24,12 @@ LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
 def plot_laws(predictions: pd.DataFrame, curves: pd.DataFrame, train_set: str) -> p9.ggplot:
     """Loss and error of one train set against compute, a line per M (the paper's Figure 1).
 
-    Circles are runs in the fit, crosses are predicted runs; the lines are the fitted laws.
+    Circles are runs in the fit, crosses are predicted runs; the lines are the fitted laws. Raises
+    `FigureError` if no law was fitted.
     """
     points = _of(predictions, train_set, curves["quantity"].unique())
     if not (curves["train_set"] == train_set).any():
-        return _no_law(predictions, train_set)
+        raise _no_law(predictions, train_set)
     lines = curves[curves["train_set"] == train_set]
     ratios = sorted(points["M"].unique())
     points, lines = _labelled(_once(points), ratios), _by_law(_labelled(lines, ratios), "ratio")
@@ -53,7 +55,8 @@ def plot_exponents(predictions: pd.DataFrame, exponents: pd.DataFrame, quantity:
     """Reducible loss against compute, a straight line per M (the paper's Figure 2)."""
     fitted = exponents.dropna(subset="eta")
     if fitted.empty:
-        return sentence(f"No exponents were fitted: {'; '.join(exponents['note'].unique())}.")
+        why = "; ".join(exponents["note"].unique())
+        raise FigureError(f"exponents.tsv: no exponents were fitted: {why}.")
     runs = predictions[predictions["quantity"] == quantity].merge(fitted, on=["train_set", "M"])
     runs = runs.assign(above=runs["actual"] - runs["E"])
     runs = runs[runs["above"] > 0]
@@ -79,7 +82,7 @@ def plot_exponents(predictions: pd.DataFrame, exponents: pd.DataFrame, quantity:
 def plot_error_of_loss(predictions: pd.DataFrame, curves: pd.DataFrame, quantity: str) -> p9.ggplot:
     """Average error against measured loss, a curve per train set (the paper's Figure 3)."""
     if curves.empty:
-        return _no_law(predictions, *predictions["train_set"].unique())
+        raise _no_law(predictions, *predictions["train_set"].unique())
     losses = predictions[predictions["quantity"] == quantity]
     losses = losses[["train_set", "model", "M", "actual"]].rename(columns={"actual": "loss"})
     errors = [name for name in curves["quantity"].unique() if name != quantity]
@@ -151,7 +154,9 @@ def plot_tradeoff(tradeoff: pd.DataFrame) -> p9.ggplot:
     table = tradeoff.dropna(subset="relative_error")
     table = table[table["relative_error"].astype(float).between(0, np.inf, inclusive="neither")]
     if table.empty:
-        return sentence("No predicted run costs more than every run in the fit: nothing to trade off.")
+        raise FigureError(
+            "tradeoff.tsv: no predicted run costs more than every run in the fit: nothing to trade off."
+        )
     table = table.assign(
         run=table["model"] + ", M = " + table["M"].map("{:g}".format),
         panel=table["quantity"].map(_name),
@@ -179,7 +184,7 @@ def plot_relative_error(predictions: pd.DataFrame, quantity: str) -> p9.ggplot:
     """Relative error of every run as a map of N × M (the paper's Figure 5); runs in the fit are boxed."""
     table = predictions[predictions["quantity"] == quantity]
     if table["relative_error"].isna().all():
-        return _no_law(predictions, *table["train_set"].unique())
+        raise _no_law(predictions, *table["train_set"].unique())
     table = table.assign(percent=100 * table["relative_error"], train_set=table["train_set"].map(title))
     sizes = [_size(n) for n in sorted(table["parameters"].unique())]
     ratios = [f"{M:g}" for M in sorted(table["M"].unique())]
@@ -209,12 +214,12 @@ def plot_relative_error(predictions: pd.DataFrame, quantity: str) -> p9.ggplot:
     )
 
 
-def _no_law(predictions: pd.DataFrame, *train_sets: str) -> p9.ggplot:
-    """A figure that says why no law was fitted."""
+def _no_law(predictions: pd.DataFrame, *train_sets: str) -> FigureError:
+    """Return an error that says why no law was fitted."""
     of = predictions[
         predictions["train_set"].isin(train_sets) & predictions["quantity"].str.startswith("loss")
     ]
-    return sentence(f"No law of the loss was fitted: {'; '.join(of['note'].unique())}")
+    return FigureError(f"predictions.tsv: no law of the loss was fitted: {'; '.join(of['note'].unique())}.")
 
 
 def _squish(values: pd.Series, range: tuple[float, float] = (0.0, 1.0), **_: object) -> np.ndarray:

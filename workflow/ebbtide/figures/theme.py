@@ -1,8 +1,9 @@
 """What all figures share: theme, colours, shapes, number formats, and how they are saved."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,15 +18,18 @@ from matplotlib.textpath import TextToPath
 from ebbtide.errors import FigureError
 from ebbtide.files import atomic
 from ebbtide.logs import log
+from ebbtide.titles import among_equals, order_of_sizes
 
 FONT = "DejaVu Sans"  # ships with matplotlib, so figures are the same on every machine
 POINTS = 7.0  # size of most text: readable when printed at the width drawn
 DPI = 300
 PAGE_CM = 17.0  # text width of an A4 page
+PAGE_HEIGHT_CM = 23.0  # of an A4 page, with room for a caption
 COLUMN_CM = 8.5  # one of two columns of a journal
 CM_PER_INCH = 2.54
 CM_PER_POINT = CM_PER_INCH / 72
 GREY = "#5a5a5a"
+EXPAND = 0.05  # plotnine's room at each end of an axis, as a share of its range
 
 WHY_EMPTY = "Description"  # key of the metadata of a PNG
 # Metadata to leave out, by format: with dates and versions, equal figures would be different files.
@@ -40,6 +44,7 @@ _PATHS = TextToPath()
 
 # Filled shapes, distinguishable without colour; as many as a model family usually has sizes.
 SHAPES = ("o", "s", "^", "D", "v", "P", "*", "X", "<", "p", ">", "h")
+DASHES = ("solid", "dashed", "dashdot", "dotted")  # of lines of one colour
 
 
 def theme_paper(width_cm: float = PAGE_CM, height_cm: float = 10.0) -> p9.theme:
@@ -113,6 +118,17 @@ def footnote(text: str, width_cm: float) -> tuple[list[p9.labs], float]:
     return [p9.labs(caption=note)], 0.6 + 0.3 * note.count("\n")
 
 
+def printed_height(plot: p9.ggplot) -> float:
+    """The height in cm at which a plot is printed."""
+    return float(plot.theme.getp("figure_size")[1] * CM_PER_INCH)
+
+
+def fitted(draw: Callable[[float], p9.ggplot], width_cm: float) -> p9.ggplot:
+    """The figure that `draw` makes in this width, or in that of a page if it would be higher than a page."""
+    plot = draw(width_cm)
+    return draw(PAGE_CM) if width_cm < PAGE_CM and printed_height(plot) > PAGE_HEIGHT_CM else plot
+
+
 def save(
     plot: p9.ggplot,
     path: str | Path,
@@ -135,6 +151,8 @@ def save(
     # Every file needs its own drawing: plotnine fixes the scale of a colour bar at the first rendering.
     width, height = (inches * CM_PER_INCH for inches in plot.theme.getp("figure_size"))
     size = ((width_cm or width) / CM_PER_INCH, (height_cm or height) / CM_PER_INCH)
+    if (high := size[1] * CM_PER_INCH) > PAGE_HEIGHT_CM + 1:
+        log.warning("%s is %.0f cm high, more than a page: draw fewer tasks or models", path.name, high)
     with drawn(plot + p9.theme(figure_size=size)) as figure, atomic(path) as temporary:
         why = {WHY_EMPTY: why_empty} if why_empty and path.suffix == ".png" else {}
         figure.savefig(temporary, dpi=DPI, metadata=METADATA[path.suffix] | why)
@@ -159,12 +177,12 @@ def write(draw: Callable[[], p9.ggplot], paths: Iterable[str | Path]) -> None:
     except FigureError as error:
         log.warning("a placeholder with the reason: %s", error)
         why = str(error.args[0])
-        plot = sentence(why)
+        plot = _sentence(why)
     for path in paths:
         save(plot, path, why_empty=why)
 
 
-def sentence(text: str) -> p9.ggplot:
+def _sentence(text: str) -> p9.ggplot:
     """A figure that consists of a sentence, in place of one that cannot be drawn."""
     wrapped = "\n".join(textwrap.wrap(text, 80))
     label = pd.DataFrame({"x": [0.0], "y": [0.0], "text": [wrapped]})
@@ -182,6 +200,31 @@ def palette(count: int) -> list[str]:
     viridis = mpl.colormaps["viridis"]
     last = max(count - 1, 1)
     return [mpl.colors.to_hex(viridis(0.8 * i / last)) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Colour, shape and dash of each line."""
+
+    colours: list[str]
+    shapes: list[str]
+    dashes: list[str]
+
+
+def line_looks(sizes: Sequence[float]) -> Looks:
+    """Looks of lines of models of these sizes, in order.
+
+    Of three sizes or more, equal ones have one colour and differ by shape and dash, as on the page of the
+    report; else each line has a colour.
+    """
+    order = order_of_sizes(sizes) or list(range(len(sizes)))
+    members = among_equals(order)
+    colours = palette(max(order) + 1)
+    return Looks(
+        [colours[place] for place in order],
+        [SHAPES[(place + member) % len(SHAPES)] for place, member in zip(order, members, strict=True)],
+        [DASHES[member % len(DASHES)] for member in members],
+    )
 
 
 def shapes(count: int) -> list[str]:

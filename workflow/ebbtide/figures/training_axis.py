@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
-from ebbtide.figures.theme import POINTS, compact, text_cm
+from ebbtide.figures.theme import EXPAND, POINTS, compact, text_cm
 
 MOST_NAMES = 8  # checkpoint names below one panel
 LABEL_GAP_CM = 0.3  # between labels of ticks
@@ -34,13 +34,20 @@ class TrainingAxis:
     names: dict[float, str]
     left_out: str = ""
 
-    def scale(self, x: pd.Series, panel_cm: float, points: float = POINTS - 1) -> p9.scale_x_continuous:
-        """The scale of the axis in a panel of this width: the ends of `x` and round numbers between them."""
+    def scale(
+        self, x: pd.Series, panel_cm: float, points: float = POINTS - 1, *, right: float = EXPAND
+    ) -> p9.scale_x_continuous:
+        """The scale of the axis in a panel of this width: the ends of `x` and round numbers between them.
+
+        `right` is the room at the right end of a logarithmic axis, as a share of its range; `panel_cm` is
+        without what it has more than usual.
+        """
         if self.logarithmic:
             return p9.scale_x_log10(
                 breaks=token_ticks(x.min(), x.max(), panel_cm, points),
                 minor_breaks=_minor(x.min(), x.max()),
                 labels=lambda ticks: [compact(tick) for tick in ticks],
+                expand=(EXPAND, 0, right, 0),
             )
         longest = max(text_cm(name, points) for name in self.names.values())
         most = max(1, min(MOST_NAMES, int(0.85 * panel_cm // (longest + LABEL_GAP_CM))))

@@ -11,11 +11,20 @@ from ebbtide.figures.frame import (
     key_columns,
     labeller,
     metric_labels,
-    panel_columns,
+    panel_grid,
     panel_title,
-    panel_width,
 )
-from ebbtide.figures.theme import GREY, PAGE_CM, POINTS, compact, footnote, text_cm, theme_paper
+from ebbtide.figures.theme import (
+    GREY,
+    PAGE_CM,
+    PAGE_HEIGHT_CM,
+    POINTS,
+    compact,
+    footnote,
+    text_cm,
+    theme_paper,
+    wrapped,
+)
 
 # Colours of Okabe & Ito (2008), distinguishable with colour blindness; the shapes are without colour.
 LOOKS = {
@@ -31,16 +40,20 @@ LOOKS = {
     "flat": ("P", "#000000"),
     "undecided": ("o", "#8c8c8c"),
 }
+ROW_CM, LOWEST_ROW_CM = 0.36, 0.24  # of a model
 
 
 def plot_trends(
-    trends: pd.DataFrame, alpha: float = 0.05, titles: Mapping[str, str] | None = None
+    trends: pd.DataFrame,
+    alpha: float = 0.05,
+    titles: Mapping[str, str] | None = None,
+    width_cm: float = PAGE_CM,
 ) -> p9.ggplot:
     """Draw `slope` with `low` and `high` (at 1 - `alpha`) of every row of trends.tsv.
 
     `trends` has the columns of `metrics.direction.with_properties`. Models are ordered by their non-embedding
     parameters, the smallest at the top; panels are in order of first appearance, with `titles` by task. If
-    tasks have different metrics, each panel has its own axis.
+    tasks have different metrics, each panel has its own axis. `width_cm` is that of a page or of a column.
 
     Raises `FigureError` when no row has a slope.
     """
@@ -49,11 +62,11 @@ def plot_trends(
         raise FigureError(f"trends.tsv: no row has a slope: {_why_no_slope(trends)}.")
     labels, name = metric_labels(rows), labeller(titles)
     one_metric = len(labels) == 1
-    columns = panel_columns(len(rows[["task", "metric"]].drop_duplicates()), 3)
-    width = PAGE_CM if columns > 1 else 12.5
     rows["row"], models = _rows(rows)
     names_cm = max(text_cm(model, POINTS - 1) for model in rows["row"].cat.categories)
-    panel_cm = panel_width(columns, width, names_cm + 0.2)
+    pairs = len(rows[["task", "metric"]].drop_duplicates())
+    grid = panel_grid(pairs, width_cm, names_cm + 0.2, alone_cm=12.5)
+    width, panel_cm = grid.width_cm, grid.panel_cm
     named = pd.Series(
         [
             panel_title(name(task), "" if one_metric else labels[metric], panel_cm)
@@ -67,7 +80,10 @@ def plot_trends(
     panels = list(rows["panel"].cat.categories)
     looks = [LOOKS[name] for name in outcomes]
     across = next(iter(labels.values())) if one_metric else "Metric of the panel"
-    keys = key_columns(outcomes, width)
+    parts = [f"{across}:", "change per tenfold of training tokens"]
+    one_line = text_cm(" ".join(parts)) <= grid.panels_cm
+    x_title = (" " if one_line else "\n").join(wrapped(part, grid.panels_cm) for part in parts)
+    keys = key_columns(outcomes, grid.keys_cm)
     note, note_cm = footnote(
         f"Bars: {100 * (1 - alpha):g} % interval of the slope over all checkpoints, for each curve alone. "
         "Colour: significant rises and falls between any two checkpoints, tested for all curves together. So "
@@ -76,12 +92,9 @@ def plot_trends(
         width,
     )
     lines = max(panel.count("\n") for panel in panels) + 1
-    height = (
-        -(-len(panels) // columns) * (0.8 + 0.3 * lines + 0.36 * max(models, 2))
-        + 1.6
-        + 0.4 * -(-len(outcomes) // keys)
-        + note_cm
-    )
+    others_cm = 1.6 + 0.3 * x_title.count("\n") + 0.4 * -(-len(outcomes) // keys) + note_cm
+    row_cm = min(ROW_CM, max(LOWEST_ROW_CM, ((PAGE_HEIGHT_CM - others_cm) / grid.deep - 1.4) / models))
+    height = grid.deep * (0.8 + 0.3 * lines + row_cm * max(models, 2)) + others_cm
     return (
         p9.ggplot(rows, p9.aes("slope", "row", color="ability", shape="ability"))
         + p9.geom_vline(xintercept=0, linetype="dashed", color=GREY, size=0.4)
@@ -89,7 +102,7 @@ def plot_trends(
             p9.aes(x="low", xend="high", yend="row"), rows[rows["low"].notna()], size=0.5, show_legend=False
         )
         + p9.geom_point(size=1.9)
-        + p9.facet_wrap("panel", ncol=columns, scales="fixed" if one_metric else "free_x")
+        + p9.facet_wrap("panel", ncol=grid.columns, scales="fixed" if one_metric else "free_x")
         + p9.scale_x_continuous(
             breaks=lambda ends: _ticks(ends, max(3, min(5, int(panel_cm // 1.2)))),
             labels=lambda ticks: [f"{tick:.2g}" for tick in ticks],
@@ -97,7 +110,7 @@ def plot_trends(
         )
         + p9.scale_color_manual([colour for _, colour in looks], name="With training, the model")
         + p9.scale_shape_manual([shape for shape, _ in looks], name="With training, the model")
-        + p9.labs(x=f"{across}: change per tenfold of training tokens", y="Model")
+        + p9.labs(x=x_title, y="Model")
         + theme_paper(width, height)
         + p9.guides(color=p9.guide_legend(ncol=keys), shape=p9.guide_legend(ncol=keys))
         + note

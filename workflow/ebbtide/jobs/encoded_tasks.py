@@ -6,7 +6,7 @@ All checkpoints with one tokenizer share them, so that most workers neither toke
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,27 +14,16 @@ import pyarrow.parquet as pq
 from ebbtide.checkpoints.configuration import configuration, context_window
 from ebbtide.checkpoints.directory import directory_of
 from ebbtide.errors import CellError, EbbtideError, StorageError, first_line
+from ebbtide.jobs.answers import Asked, Prepared, answers_of
 from ebbtide.logs import log
 from ebbtide.scoring.encoded_file import Key, key_of, path_of, read_encoded, write_encoded
-from ebbtide.scoring.encoded_task import EncodedTask, encode_task
 from ebbtide.scoring.engine import window_of
 from ebbtide.scoring.scorer import FAKE, backend_of
 from ebbtide.tables import REQUESTS, read_footer, read_parquet
-from ebbtide.tasks.kinds import kind_of
 
 if TYPE_CHECKING:
     from ebbtide.jobs.loaded import Job
     from ebbtide.scoring.scorer import Scorer
-
-RULES = ("encoding", "bos", "truncation")
-
-
-class Prepared(NamedTuple):
-    """An encoded task, the columns `example, choice` of its requests, and whether it is of kind rolling."""
-
-    task: EncodedTask
-    keys: pa.Table
-    rolling: bool
 
 
 class EncodedTasks:
@@ -75,28 +64,24 @@ class EncodedTasks:
 
     def _get(self, job: "Job", scorer: "Scorer") -> Prepared:
         requests, frozen = job["requests"], _frozen(job)
-        window = window_of(scorer, job["identity"]["max_length"])
+        window, answers = window_of(scorer, job["identity"]["max_length"]), answers_of(frozen)
         key = _key(job, frozen, window, scorer.vocabulary)
         path = path_of(self._cells, key)
         try:
-            return Prepared(read_encoded(path, key), _keys(requests), _is_rolling(frozen))
+            if answers.stored:
+                return Prepared(read_encoded(path, key), _keys(requests), answers)
         except FileNotFoundError:
             pass
         except ValueError as reason:
             log.warning("%s is not used, but written again: %s", path, reason)
         table = read_parquet(requests, REQUESTS)
-        if _is_rolling(frozen):
-            from ebbtide.scoring.documents import encode_rolling
-
-            task = encode_rolling(scorer, table, requests, window=window)
-        else:
-            rules = {name: job["identity"][name] for name in RULES}
-            task = encode_task(scorer, table, requests, **rules, window=window)
+        task = answers.encode(scorer, Asked(job, table, frozen), window)
         try:
-            write_encoded(task, path, key)
+            if answers.stored:
+                write_encoded(task, path, key)
         except (StorageError, OSError) as error:  # scores are not lost for it
             log.warning("%s is encoded again next time: %s", requests, error)
-        return Prepared(task, table.select(["example", "choice"]), _is_rolling(frozen))
+        return Prepared(task, table.select(["example", "choice"]), answers)
 
 
 def _frozen(job: "Job") -> Mapping[str, Any]:
@@ -109,10 +94,6 @@ def _frozen(job: "Job") -> Mapping[str, Any]:
     return frozen
 
 
-def _is_rolling(frozen: Mapping[str, Any]) -> bool:
-    return kind_of(frozen.get("definition", {})).needs == "losses"
-
-
 def _configuration(job: "Job") -> Mapping[str, Any]:
     """The checkpoint's `config.json`; empty for the fake back end, which has a tokenizer of its own."""
     return {} if backend_of(job["identity"]) == FAKE else configuration(directory_of(job["checkpoint"]))
@@ -121,7 +102,7 @@ def _configuration(job: "Job") -> Mapping[str, Any]:
 def _key(job: "Job", frozen: Mapping[str, Any], window: int, vocabulary: int) -> Key:
     """Everything that determines the arrays: texts, tokenizer, rules, window, and rows of the embedding."""
     identity, config = job["identity"], _configuration(job)
-    rules = {} if _is_rolling(frozen) else {name: identity[name] for name in RULES}
+    rules = {name: identity[name] for name in answers_of(frozen).rules}
     return key_of(
         task=identity["task"],
         requests_sha256=frozen["content_sha256"],

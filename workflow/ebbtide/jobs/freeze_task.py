@@ -6,6 +6,7 @@ from typing import Any
 
 from ebbtide.logs import log
 from ebbtide.metrics import check_metrics
+from ebbtide.metrics.generation import check_measured
 from ebbtide.notices import worst_first
 from ebbtide.tables import REQUESTS, write_parquet
 from ebbtide.tasks.definition import load_task
@@ -23,6 +24,7 @@ def freeze_task(definition: str, to: str | Path, name: str | None = None) -> Map
     task = load_task(definition, "--task", name)
     if "lm_eval" not in task.definition["source"]:
         check_metrics(task.definition.get("kind", "choice"), task.definition.get("metrics"), str(task.file))
+        check_measured(task.definition, str(task.file))
     requests, footer = frozen(task)
     write_parquet(requests, to, REQUESTS, footer)
     for notice in worst_first(text_notices(requests, footer)):

@@ -1,6 +1,7 @@
 """Score a file of requests or of documents with one checkpoint, without a study."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,15 @@ from ebbtide.cells.cell import write_cell
 from ebbtide.checkpoints.directory import directory_of, identities
 from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.checkpoints.weight_files import weight_files
-from ebbtide.errors import ScoringError
+from ebbtide.errors import CellError, ScoringError
 from ebbtide.jobs.checked import write_checked_cell
 from ebbtide.logs import log
 from ebbtide.scoring.documents import LOSSES, score_documents
 from ebbtide.scoring.engine import import_backend, load_scorer, score_requests
 from ebbtide.scoring.scorer import FAKE, Scorer, backend_identity
 from ebbtide.scoring.version import SCORING_VERSION
-from ebbtide.tables import TOKENS, write_parquet
+from ebbtide.tables import REQUESTS, TOKENS, read_footer, write_parquet
+from ebbtide.tasks.kinds import kind_of
 
 
 def score_requests_file(
@@ -59,6 +61,7 @@ def score_requests_file(
         Besides the errors of scoring: rescoring was not possible (the files are written), or found a
         difference (see `jobs.checked`).
     """
+    _refuse_prompts(requests)
     directory, scorer = _load(model, dtype, backend, threads, offload=offload)
     scored = score_requests(scorer, requests, **settings, per_token=per_token is not None)
     footer = scored.footer
@@ -106,6 +109,16 @@ def score_documents_file(
     weights, tokenizer = identities(directory)
     write_parquet(losses.rows, to, LOSSES, {**losses.footer, "weights": weights, "tokenizer": tokenizer})
     return losses.footer
+
+
+def _refuse_prompts(requests: str | Path) -> None:
+    """Raise `ScoringError` for a frozen task of prompts, after which nothing is scored."""
+    with suppress(CellError):  # a user's own requests, which scoring checks
+        if kind_of(read_footer(requests, REQUESTS).get("definition", {})).needs == "samples":
+            raise ScoringError(
+                f"{requests}: a task of kind generation has prompts without continuations to score; generate "
+                "with a study that lists the task (snakemake --configfile STUDY.yaml)."
+            )
 
 
 def _warn(footer: Mapping[str, Any], max_length: int | None) -> None:

@@ -87,7 +87,8 @@ def verify_study(study: Study) -> Verified:
 def rescore(study: Study, cells: int, seed: int, damages: Iterable[Damage]) -> Iterator[Damage | str]:
     """Rescore `EXAMPLES` examples of random cells in float64; yield a line, or the damage, for each cell.
 
-    Only cells whose weights are on disk can be rescored, and neither documents nor made-up numbers.
+    Only cells of log-likelihoods whose weights are on disk can be rescored: no documents, samples or made-up
+    numbers.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def rescore(study: Study, cells: int, seed: int, damages: Iterable[Damage]) -> I
         for checkpoint in study.checkpoints()
         for task, definition in study.tasks.items()
         for path in [p for p in _places(study, checkpoint, task) if _exists(p) and p not in bad][:1]
-        if Path(checkpoint.marker).exists() and definition.kind.needs != "losses"
+        if Path(checkpoint.marker).exists() and definition.kind.needs == "loglikelihoods"
     ]
     if study.config["scoring"]["backend"] == FAKE:
         raise ConfigError(

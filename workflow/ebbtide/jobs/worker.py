@@ -113,19 +113,12 @@ def _scored(work: Work, job: Job) -> int:
         from ebbtide.jobs.read_ahead import read_ahead
 
         read_ahead(after)
-    task, keys, rolling = work.tasks.get(job, scorer)
+    prepared = work.tasks.get(job, scorer)
     # A GPU must not wait for the next task; a CPU has no time to spare for it.
     if scorer.device == "cuda" and (following := _following(work, job)) is not None:
         work.tasks.prepare(following, scorer)
     work.progress.start(_name(work, job))
-    if rolling:
-        from ebbtide.scoring.documents import score_rolling_task
-
-        result = score_rolling_task(scorer, task, keys, job["requests"], report=work.progress.report)
-    else:
-        from ebbtide.scoring.engine import score_task
-
-        result = score_task(scorer, task, keys, job["requests"], report=work.progress.report)
+    result = prepared.answers.score(scorer, prepared, job, work.progress.report)
     footer = {
         **result.footer,
         "written": written(),
@@ -137,8 +130,8 @@ def _scored(work: Work, job: Job) -> int:
         footer["weights_sha256"] = work.loaded.digests
     path = store.path_of(work.cells, identity)
     wanted = int(work.hint.get("rescore_examples", 0))
-    examples = 0 if rolling else examples_to_rescore(path, wanted)
-    if examples:  # a document is scored in windows, not as one request
+    examples = examples_to_rescore(path, wanted) if prepared.answers.rescored else 0
+    if examples:
         from ebbtide.scoring.rescore import largest_difference
 
         check = partial(

@@ -9,6 +9,7 @@ unit, range and source. The functions are in the modules of their kind:
     rating     K ratings and a true rating                     rating
     binary     yes or no                                      binary, choice, calibration
     rolling    whole documents                                rolling
+    generation texts that the model writes                    generation
 """
 
 # Imported to register their metrics, in the order of rows in the table.
@@ -21,6 +22,7 @@ from ebbtide.metrics import (  # noqa: F401, I001
     rating,
     binary,
     rolling,
+    generation,
 )
 from ebbtide.metrics.of_cell import (
     loglikelihoods_sha256,

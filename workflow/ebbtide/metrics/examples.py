@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 GROUP = "group_"
 # Of requests: texts, of which metrics need only the following, and where their parts begin.
 TEXTS = ("context", "continuation", "parts")
+ANSWERS = "answers_"  # and k: every example has at least k samples with a value `exact`
 LEADING_SPACE = "leading_space"  # whether the continuation begins with a space
 
 _KEYS = ["example", "choice"]
@@ -145,9 +146,15 @@ class Examples:
     @cached_property
     def columns(self) -> frozenset[str]:
         """Columns that metrics may need; counts are included if they are known in all rows."""
-        least = 0 if self.kind.needs == "losses" else 1  # a document may be empty
+        least = 1 if self.kind.needs == "loglikelihoods" else 0  # a document or a sample may be empty
         unknown = {c for c in _COUNTS if c in self.rows and not (self.rows[c] >= least).all()}
-        return frozenset(self.rows) - unknown
+        return frozenset(self.rows) - unknown | {f"{ANSWERS}{k}" for k in range(1, self._answers() + 1)}
+
+    def _answers(self) -> int:
+        """Fewest samples of an example with a value `exact`; 0 without the column."""
+        if "exact" not in self.rows:
+            return 0
+        return int(self.segments.sum(np.isfinite(self.column("exact"))).min())
 
     def column(self, name: str) -> np.ndarray:
         """Return a column as floats, one per row."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 from ebbtide.arrow import Columns, arrow_of, columns_of
 from ebbtide.cells.cell import read_cell
 from ebbtide.cells.provenance import provenance_of
+from ebbtide.cells.samples import columns_per_row, with_choices
 from ebbtide.cells.validity import check_rows
 from ebbtide.errors import ConfigError
 from ebbtide.metrics.examples import TEXTS, Examples, key_order, without_texts
@@ -146,12 +147,13 @@ def values_by_example(
 def _read(cell: str | Path, requests: str | Path, expected: Mapping[str, Any]) -> _Cell:
     frozen = read_footer(requests, REQUESTS)
     scores, footer = read_cell(cell, expected["identity"], frozen["content_sha256"])
+    scores = with_choices(scores, footer)
     # Files of earlier versions lack the digest of the texts, and lm-eval's code reads the texts themselves.
     whole = "texts" not in frozen or "lm_eval" in frozen
     definition = measured_definition(frozen, expected.get("measuring", {}))
     unread = set(TEXTS) - texts_needed(definition or {})
     table = read_parquet(requests, REQUESTS, wanted=None if whole else lambda name: name not in unread)
-    rows, asked = columns_of(scores), without_texts(table)
+    rows, asked = columns_of(scores), columns_per_row(without_texts(table), footer)
     check_rows(rows, asked, cell)
     order = key_order(rows)
     x = None if definition is None else examples_of(rows, asked, definition, order)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebbtide.arrow import Columns
+from ebbtide.cells.samples import SCORE, is_sampled, samples_of
 from ebbtide.metrics.examples import Examples
 from ebbtide.metrics.ties import Ties, ties_of
 from ebbtide.notices import Notice, listed
+from ebbtide.scoring.generation.decoding import LENGTH
 from ebbtide.scoring.scorer import FAKE
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ def cell_notices(
     where
         `model, checkpoint, task`.
     """
-    found = [Notice(**of, **where) for of in (*_of_footer(footer), *_of_rows(rows, footer))]
+    of_rows = _of_samples(rows, footer) if is_sampled(footer) else _of_rows(rows, footer)
+    found = [Notice(**of, **where) for of in (*_of_footer(footer), *of_rows)]
     return found if x is None else found + answer_notices(x, footer, definition or {}, where)
 
 
@@ -130,18 +133,7 @@ def _of_footer(footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _of_rows(rows: Columns, footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     identity = footer.get("identity", {})
-    truncated = rows["truncated"].astype(bool)
-    if truncated.any():
-        window = identity.get("max_length") or footer.get("model_window")
-        of = f" of {window:,} tokens" if window else ""
-        yield {
-            "severity": "warning",
-            "kind": "truncated",
-            "detail": f"{_count(truncated, 'context')} exceeded the window{of} and lost the beginning "
-            f"({_first(rows, truncated)}).",
-            "remedy": "Use fewer shots or shorter prompts, or set scoring.truncation to refuse.",
-            "count": int(truncated.sum()),
-        }
+    yield from _truncated(rows, footer, "context")
     yield from _parts(footer, window=identity.get("max_length") or footer.get("model_window"))
     if "border_token" in rows and (spans := rows["border_token"].astype(bool)).any():
         joint = identity.get("encoding") == "joint"
@@ -185,6 +177,46 @@ def _parts(footer: Mapping[str, Any], window: int | None) -> Iterator[dict[str, 
         "detail": f"{used} would exceed the window of {window or 0:,} tokens.",
         "count": parts["left_out"],
     }
+
+
+def _truncated(rows: Columns, footer: Mapping[str, Any], what: str) -> Iterator[dict[str, Any]]:
+    truncated = rows["truncated"].astype(bool)
+    if truncated.any():
+        window = footer.get("identity", {}).get("max_length") or footer.get("model_window")
+        of = f" of {window:,} tokens" if window else ""
+        yield {
+            "severity": "warning",
+            "kind": "truncated",
+            "detail": f"{_count(truncated, what)} exceeded the window{of} and lost the beginning "
+            f"({_first(rows, truncated)}).",
+            "remedy": "Use fewer shots or shorter prompts, or set scoring.truncation to refuse.",
+            "count": int(truncated.sum()),
+        }
+
+
+def _of_samples(rows: Columns, footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    prompts = {name: values[:: samples_of(footer)] for name, values in rows.items()}
+    yield from _truncated(prompts, footer, "prompt")
+    for name, of in footer.get("classifiers", {}).items():
+        failed = np.isnan(rows[f"{SCORE}{name}"])
+        if failed.any():
+            yield {
+                "severity": "warning",
+                "kind": "dropped",
+                "detail": f"{_count(failed, 'text')} could not be scored by {name} and do not count in its "
+                f"metrics (version {of['version']}; {_first(rows, failed, 'sample')}).",
+                "count": int(failed.sum()),
+            }
+    cut = rows["ended"] == LENGTH
+    if "exact" in rows and cut.any():
+        yield {
+            "severity": "note",
+            "kind": "text",
+            "detail": f"{_count(cut, 'sample')} reached decoding.max_tokens "
+            f"({footer['decoding']['max_tokens']}), after which an answer may still have come "
+            f"({_first(rows, cut, 'sample')}).",
+            "count": int(cut.sum()),
+        }
 
 
 def _ties(x: Examples, definition: Mapping[str, Any], footer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -233,6 +265,6 @@ def _count(which: np.ndarray, what: str) -> str:
     return f"{int(which.sum())} of {len(which)} {what}s"
 
 
-def _first(rows: Columns, which: np.ndarray) -> str:
+def _first(rows: Columns, which: np.ndarray, what: str = "choice") -> str:
     row = int(np.argmax(which))
-    return f"the first is example '{rows['example'][row]}', choice {rows['choice'][row]}"
+    return f"the first is example '{rows['example'][row]}', {what} {rows['choice'][row]}"

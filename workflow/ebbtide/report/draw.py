@@ -14,6 +14,7 @@ from ebbtide.figures.changes import plot_changes
 from ebbtide.figures.compute_trends import plot_academia, plot_compute, plot_timeline
 from ebbtide.figures.curves import plot_curves
 from ebbtide.figures.early_warning import plot_early_warning
+from ebbtide.figures.fairness import plot_fairness
 from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.figures.frame import ability_rows, ability_titles
 from ebbtide.figures.heat import plot_heat
@@ -22,7 +23,7 @@ from ebbtide.figures.resolution import plot_resolution
 from ebbtide.figures.robustness import plot_robustness
 from ebbtide.figures.runs import plot_run_curves, plot_run_matrix
 from ebbtide.figures.scale import plot_scale
-from ebbtide.figures.theme import write
+from ebbtide.figures.theme import COLUMN_CM, PAGE_CM, fitted, write
 from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
 from ebbtide.metrics.chosen import drawn_metrics
@@ -45,7 +46,7 @@ def draw_figures(
     tables
         Name → file of the tables that the study has.
     settings
-        `titles`, `regression`, `alpha`, `runs`, `scaling_laws`, `share_y`, `curves_width`, `dropped`,
+        `titles`, `regression`, `alpha`, `runs`, `scaling_laws`, `share_y`, `width`, `dropped`,
         `published_points`: see `rules/figures.smk`.
     outputs
         Files; those of a figure are named after it.
@@ -81,12 +82,12 @@ class Figures:
         if "seed_curves" in self._tables:  # only studies with examples have it
             table = self._tsv("seed_curves")
             seeds = ability_rows(table[table["tokens"].notna()], self._abilities)  # others have no curve
-        return plot_curves(
+        return self._fitted(
+            plot_curves,
             rows,
             dropped=dropped,
             seeds=seeds,
             share_y=self._settings["share_y"],
-            one_column=self._settings["curves_width"] == "column",
             **options,
         )
 
@@ -102,33 +103,40 @@ class Figures:
 
     def robustness(self) -> p9.ggplot:
         """The interaction of every regression under every analysis choice."""
-        return plot_robustness(self._tsv("robustness"), alpha=self._regression["alpha"], titles=self._titles)
+        return self._fitted(plot_robustness, self._tsv("robustness"), self._regression["alpha"], self._titles)
 
     def alarms(self) -> p9.ggplot:
         """Alarms along training."""
-        return plot_alarms(self._alarms, self._titles)
+        return self._fitted(plot_alarms, self._alarms, self._titles)
 
     def changes(self) -> p9.ggplot:
         """Changes from checkpoint to checkpoint."""
-        return plot_changes(self._alarms, self._settings["alpha"], self._titles)
+        return self._fitted(plot_changes, self._alarms, self._settings["alpha"], self._titles)
 
     def trends(self) -> p9.ggplot:
         """Slopes with their intervals."""
-        return plot_trends(with_properties(self._tsv("trends")), self._settings["alpha"], self._titles)
+        table = with_properties(self._tsv("trends"))
+        return self._fitted(plot_trends, table, self._settings["alpha"], self._titles)
 
     def abrupt(self) -> p9.ggplot:
         """Right answers and log-probabilities over sizes."""
         published = pd.DataFrame(self._settings["published_points"])
-        return plot_abrupt(self._tsv("abrupt"), self._tsv("abrupt_points"), published, self._titles)
+        verdicts, points = self._tsv("abrupt"), self._tsv("abrupt_points")
+        return self._fitted(plot_abrupt, verdicts, points, published, self._titles)
+
+    def fairness(self) -> p9.ggplot:
+        """Accuracy and ratios of error rates over sizes."""
+        return plot_fairness(self._tsv("fairness"))
 
     def early_warning(self) -> p9.ggplot:
         """Falling accuracy and the signals that may fall before it."""
-        return plot_early_warning(self._metrics, self._tsv("early_warning"), self._titles)
+        return self._fitted(plot_early_warning, self._metrics, self._tsv("early_warning"), self._titles)
 
     def forgetting(self) -> p9.ggplot:
         """The share of forgotten examples over training."""
         curves, summary = with_properties(self._tsv("forgetting_curves")), self._tsv("forgetting")
-        return plot_forgetting(
+        return self._fitted(
+            plot_forgetting,
             curves,
             summary,
             self._regression["parameters"],
@@ -139,23 +147,22 @@ class Figures:
     def resolution(self) -> p9.ggplot:
         """Tasks by signal-to-noise ratio."""
         table = with_properties(self._tsv("resolution").astype({"size": str}))
-        return plot_resolution(table, self._settings["alpha"], self._titles)
+        return self._fitted(plot_resolution, table, self._settings["alpha"], self._titles)
 
     def run_matrix(self) -> p9.ggplot:
         """Differences between arms, by task and size."""
-        return plot_run_matrix(with_properties(self._tsv("run_verdicts")), self._titles)
+        return self._fitted(plot_run_matrix, with_properties(self._tsv("run_verdicts")), self._titles)
 
     def run_curves(self) -> p9.ggplot:
         """Differences between arms over training."""
         differences = with_properties(self._tsv("run_differences"))
-        return plot_run_curves(differences, self._settings["runs"]["alpha"], self._titles)
+        return self._fitted(plot_run_curves, differences, self._settings["runs"]["alpha"], self._titles)
 
     def scale(self, metric: str) -> p9.ggplot:
         """A metric over training compute."""
-        points, trends = self._tsv("scale_points"), self._tsv("scale_trends")
-        parameters = self._regression["parameters"]
-        share_y = self._settings["share_y"]
-        return plot_scale(with_properties(points), trends, metric, parameters, self._titles, share_y=share_y)
+        points, trends = with_properties(self._tsv("scale_points")), self._tsv("scale_trends")
+        parameters, share_y = self._regression["parameters"], self._settings["share_y"]
+        return self._fitted(plot_scale, points, trends, metric, parameters, self._titles, share_y=share_y)
 
     def compute_trends(self) -> p9.ggplot:
         """Training compute over time."""
@@ -195,6 +202,11 @@ class Figures:
     def scaling_search(self) -> p9.ggplot:
         """The configuration search."""
         return scaling.plot_search(self._tsv("configurations"))
+
+    def _fitted(self, plot: Callable[..., p9.ggplot], *tables: Any, **options: Any) -> p9.ggplot:
+        """A figure in the width that the study sets, or in that of a page, if it cannot have the former."""
+        width_cm = {"page": PAGE_CM, "column": COLUMN_CM}[self._settings["width"]]
+        return fitted(lambda width_cm: plot(*tables, **options, width_cm=width_cm), width_cm)
 
     @cached_property
     def _metrics(self) -> pd.DataFrame:

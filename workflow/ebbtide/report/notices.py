@@ -206,4 +206,4 @@ def _without(histories: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of forgetting.tsv without those that have no history and were not compared either."""
     pairs = set(zip(missing["model"], missing["task"], strict=True))
     absent = [pair in pairs for pair in zip(histories["model"], histories["task"], strict=True)]
-    return histories[histories["hold"].notna() | ~np.array(absent, dtype=bool)]
+    return histories[histories["streak"].notna() | ~np.array(absent, dtype=bool)]

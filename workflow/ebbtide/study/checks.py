@@ -12,6 +12,7 @@ from ebbtide.grid import Checkpoint, Model
 from ebbtide.schema import relative
 from ebbtide.scoring.scorer import FAKE
 from ebbtide.sources import CHECKOUT, Source, check_content
+from ebbtide.study.windows import check_windows
 
 if TYPE_CHECKING:
     from ebbtide.study.study import Study
@@ -85,6 +86,7 @@ def check_checkpoints(study: "Study") -> None:
     if study.config["regression"]["parameters"] == "nominal":
         _check_nominal(study.models, study.file)
     baselines(study)
+    check_windows(study)
 
 
 def _stop_message(stops: Sequence[Finding], lock_file: str) -> str:

@@ -34,6 +34,7 @@ from ebbtide.study.checks import (
     refuse_old_names,
 )
 from ebbtide.study.claim import check_claim, claim_of
+from ebbtide.study.compared import check_fairness, check_named
 from ebbtide.study.published_points import read_points
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_tasks
@@ -175,6 +176,10 @@ def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
     if not study.unlocked:
         where = f"{file_of('alarms')}: alarms.allow"
         check_allow(settings["alarms"]["allow"], models, tasks, where, imports=bool(study.imported))
+        for name in (settings.get("abrupt") or {}).get("tasks") or ():
+            check_named(name, tasks, f"{file_of('abrupt')}: abrupt.tasks")
+        if "fairness" in settings:
+            check_fairness(settings["fairness"], tasks, f"{file_of('fairness')}: fairness")
         if "scaling_laws" in settings:
             check_scaling(settings["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
         if "runs" in settings:

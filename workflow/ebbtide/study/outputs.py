@@ -40,7 +40,7 @@ class Outputs:
         self._results = results
         self._outputs: list[Output] = []
         self._figures: dict[str, list[str]] = {}  # stage → names
-        self._not_drawn: dict[str, list[str]] = {}  # reason → names
+        self._not_drawn: dict[str, str] = {}  # name → reason
         self._figure_tables: dict[str, dict[str, str]] = {}  # stage → name of a table → its file
 
     def files(
@@ -94,10 +94,10 @@ class Outputs:
         when, condition
             See `tables`.
         lacking
-            Why this study cannot have the figures, in words: they are not drawn; see `notices`.
+            Why this study cannot have the figures, in words: they are not drawn; see `not_drawn`.
         """
         if when and lacking:
-            self._not_drawn.setdefault(lacking, []).extend(figures)
+            self._not_drawn |= dict.fromkeys(figures, lacking)
         when = when and not lacking
         for name, description in figures.items():
             path = f"results/{{study}}/figures/{name}.{{{','.join(FORMATS)}}}"
@@ -112,18 +112,21 @@ class Outputs:
         """Return the path of a figure in one format."""
         return f"{self._results}/figures/{name}.{form}"
 
+    def not_drawn(self) -> dict[str, str]:
+        """Return why each figure is not drawn that this study cannot have, by its name."""
+        return dict(self._not_drawn)
+
     def notices(self) -> list[Notice]:
-        """Return a notice for each reason why figures are not drawn."""
-        return [
-            Notice(
-                "note",
-                "not_compared",
-                f"{reason[:1].upper()}{reason[1:]}, so these figures are not drawn: {', '.join(names)}.",
-                "Add checkpoints, or models of other sizes.",
-                count=len(names),
-            )
-            for reason, names in self._not_drawn.items()
-        ]
+        """Return a notice with the reasons why figures are not drawn, if there are such figures."""
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self._not_drawn.items():
+            by_reason.setdefault(reason, []).append(name)
+        if not by_reason:
+            return []
+        parts = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+        detail = f"These figures are not drawn: {'; '.join(parts)}."
+        remedy = "Add the checkpoints, models or tasks that they need."
+        return [Notice("note", "not_compared", detail, remedy, count=len(self._not_drawn))]
 
     def pictures(self) -> dict[str, str]:
         """Return the PNG file of each figure of this study, by its name."""
@@ -210,6 +213,17 @@ Paths never contain timestamps. Tables lead to their [columns](reference/tables.
 
 In TSV and CSV files, a text that a spreadsheet would run as a formula (`=1+1`, `@SUM(A1)`) has an apostrophe
 before it. Ebbtide removes it when it reads such a file; numbers such as -0.5 are unchanged.
+
+Figures that a study cannot have, such as trends of models with one checkpoint each, are not made. The report
+and the paper give the reason in their place, and `notices.tsv` lists them. A few reasons are known only from
+results: no accuracy falls (`early_warning`), a metric is constant, or imported models have one size.
+Snakemake must know files before it runs, so that `snakemake results/{study}/figures/curves.pdf` works and a
+deleted figure is made again. The files of such a figure contain its reason; report and paper print it.
+
+A metric of some of the examples has the group and its level in its name, `accuracy[part=1]`; a metric that
+lm-eval computes behind a filter has the filter, `exact_match[filter=strict-match]`. `regression.metric`
+and `runs.metrics` take these names, and `metric == "accuracy"` selects no part of a task. In
+`metrics.parquet` the column `group` has the same (`part=1`); it is null for all examples without a filter.
 
 This page is generated from the rule files by `make outputs`.
 """

@@ -114,18 +114,61 @@ class Study:
         """Whether results per example exist: of scored cells, or of imported samples."""
         return self.has_metrics() and (self.has_samples() or any(True for _ in self.checkpoints()))
 
-    def lacks_training(self) -> str:
-        """Return why nothing can be compared along training, in words; empty if something may be.
+    def lacks(
+        self,
+        *,
+        models: int = 1,
+        trained: int = 1,
+        tokens: bool = False,
+        answers: bool = False,
+        averages: bool = True,
+    ) -> str:
+        """Return why a table cannot have rows to draw, in words; empty if it may have some.
 
-        Of imported results, the checkpoints are known only later.
+        Of imported results, nothing is known before they are read, so they may have everything.
+
+        Parameters
+        ----------
+        models
+            The least number of models.
+        trained, tokens
+            The least number of trained checkpoints that some model has; with `tokens`, of checkpoints with
+            different numbers of training tokens.
+        answers
+            Whether a task must have answers that are right or wrong.
+        averages
+            Whether models whose checkpoints are averages count.
         """
-        if self.imported or any(_trained(model) > 1 for model in self.models.values()):
+        if self.imported:
             return ""
-        return "no model has two trained checkpoints"
+        rows = list(self.models.values()) if averages else self._own_models()
+        if len(rows) < models:
+            return f"there is only one model{'' if len(rows) == len(self.models) else ' apart from averages'}"
+        if answers and self.tasks and all(task.kind.needs == "losses" for task in self.tasks.values()):
+            return "all tasks are documents, which have losses but no right or wrong answers"
+        if max(map(_trained, rows), default=0) < trained:
+            return f"no model has {_WORDS[trained]} trained checkpoint{'s' if trained > 1 else ''}"
+        if tokens and max(len(_tokens(model)) for model in rows) < trained:
+            found = "checkpoints with different" if trained > 1 else "checkpoint with"
+            return f"no model has {_WORDS[trained]} {found} known training tokens (set tokens_per_step)"
+        return ""
 
-    def lacks_sizes(self) -> str:
-        """Return why no model can be compared with another, in words; empty if one may be."""
-        return "" if self.imported or len(self.models) > 1 else "there is only one model"
+    def lacks_regression(self) -> str:
+        """Return why no task can have a regression over sizes and training tokens, in words; see `lacks`."""
+        if few := self.lacks(models=2, tokens=True, averages=False):
+            return few
+        if self.imported:
+            return ""
+        rows = self._own_models()
+        known = [c for model in rows for c in model.checkpoints if c.tokens > 0]
+        sizes = {(model.parameters, c.nominal) for model in rows for c in model.checkpoints}
+        if len(sizes) == 1 and min(sizes)[0] > 0:
+            return f"all models have {min(sizes)[0]:,} parameters, but the regression is over sizes"
+        if len({c.tokens for c in known}) < 2:
+            return "all checkpoints have the same training tokens, but the regression is over them"
+        if len(known) < LEAST_CELLS:
+            return f"there are {len(known)} trained checkpoints, but a regression needs {LEAST_CELLS}"
+        return ""
 
     def has_samples(self) -> bool:
         """Whether samples of another tool are imported; other imported results are means."""
@@ -202,6 +245,11 @@ class Study:
             ],
         }
 
+    def _own_models(self) -> list[Model]:
+        """Return the models without those whose checkpoints are averages."""
+        averaged = self.averaged()
+        return [model for name, model in self.models.items() if name not in averaged]
+
     @cached_property
     def _scoring_identity(self) -> dict[str, Any]:
         """The part of the identity that all cells share."""
@@ -223,6 +271,15 @@ class Study:
     def _expected_digests(self) -> dict[tuple[str, str], str]:
         """Digests of `expected` by model and name of the checkpoint, as far as they were asked for."""
         return {}
+
+
+LEAST_CELLS = 5  # of a task, for a regression: more than its coefficients
+_WORDS = {1: "a", 2: "two", 3: "three"}
+
+
+def _tokens(model: Model) -> set[int]:
+    """Return the known numbers of training tokens."""
+    return {c.tokens for c in model.checkpoints} - {0}
 
 
 def _trained(model: Model) -> int:

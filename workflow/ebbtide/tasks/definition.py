@@ -14,6 +14,8 @@ from ebbtide.schema import catalogue_file, check, check_name, is_file, load_sche
 from ebbtide.sources import Source, check_content
 from ebbtide.tasks.few_shot import check_few_shot, with_prefix
 from ebbtide.tasks.formats import check_formats, in_formats
+from ebbtide.tasks.generation import GENERATION_VERSION
+from ebbtide.tasks.generation.checks import check_generation, generation_identity
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
 from ebbtide.tasks.local_data import check_unchanged, with_contents
 from ebbtide.tasks.parts import check_fit
@@ -41,6 +43,9 @@ REQUEST_KEYS: dict[str, Any] = {
     "drop_bad_rows": False,
     "groups": {},
     "fit": None,
+    "decoding": None,
+    "texts": {},
+    "chat_template": None,
 }
 # Keys that change the metrics. Only `kind` and `delimiter` also change the requests.
 METRIC_KEYS = ("kind", "delimiter", "invert", "cluster", "metrics", "chance")
@@ -71,6 +76,8 @@ class Task:
         }
         if any(was_changed(text, text=key not in VALUES) for key, text in texts_of(self.definition)):
             settings["rendering"] = RENDERING
+        if self.kind.needs == "samples":
+            settings |= {"generation": GENERATION_VERSION, **generation_identity(self.definition)}
         fields = self.definition["fields"]
         return digest({"source": source, "fields": fields, "version": FREEZE_VERSION, **settings})
 
@@ -321,6 +328,7 @@ def _check_requests(definition: Mapping[str, Any], path: Path) -> None:
     if "few_shot" in definition:
         check_few_shot(kind, definition["few_shot"], path)
     check_fit(definition, kind, path)
+    check_generation(definition, kind, path)
 
 
 def texts_of(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -16,16 +16,17 @@ TEXT = (
     *("origin", "weights", "weights_sha256", "tokenizer", "dtype", "implementation", "method", "versions"),
     *("device", "gpus", "first_scored", "last_scored", "currency"),
 )
-COUNTS = ("step", "tokens", "cells", "scoring_version", "hosts", "forwarded_tokens", "unique_tokens")
+TOKENS = ("forwarded_tokens", "unique_tokens", "generated_tokens")
+COUNTS = ("step", "tokens", "cells", "scoring_version", "hosts", *TOKENS)
 PROVENANCE = (
     *("model", "checkpoint", "step", "tokens", "origin", "weights", "weights_sha256", "tokenizer", "dtype"),
     *("scoring_version", "implementation", "method", "versions", "device", "gpus", "hosts"),
-    *("cells", "forwarded_tokens", "unique_tokens", "forwarded_per_unique"),
+    *("cells", *TOKENS, "forwarded_per_unique"),
     *("scoring_seconds", "tokens_per_second", "peak_tflops", "mfu"),
     *("total_seconds", "gpu_hours", "core_hours", "price", "currency", "first_scored", "last_scored"),
 )
 SAME_CELLS = ["weights", "tokenizer", "dtype"]  # checkpoints with these in common share their cells
-SUMS = ("cells", "forwarded_tokens", "unique_tokens", "total_seconds", "gpu_hours", "core_hours", "price")
+SUMS = ("cells", *TOKENS, "total_seconds", "gpu_hours", "core_hours", "price")
 NEW = ("total_seconds", "gpu_hours", "core_hours", "price")  # of a new checkpoint
 COST = (
     *("model", "checkpoints", "distinct_checkpoints", "costed_checkpoints", *SUMS),

@@ -2,14 +2,28 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 WIDTH = 1200  # pixels: sharp at the width of the page on a dense screen
 COLOURS = 96
 
 
-def why_empty(path: str | Path) -> str:
-    """Return why a figure is only a placeholder (`figures.theme.write`); empty if it is none."""
+def not_drawn(figures: Mapping[str, str], lacking: Mapping[str, str]) -> dict[str, str]:
+    """Return a sentence for each figure that is not drawn, by its name.
+
+    Parameters
+    ----------
+    figures
+        Name of a figure of the study → its PNG file, which may be a placeholder (`figures.theme.write`).
+    lacking
+        Name of a figure that the study cannot have → the reason.
+    """
+    reasons = dict(lacking) | {name: _why_placeholder(path) for name, path in figures.items()}
+    return {name: f"No figure {name}: {why.rstrip('.')}." for name, why in reasons.items() if why}
+
+
+def _why_placeholder(path: str | Path) -> str:
     from PIL import Image
 
     with Image.open(path) as image:

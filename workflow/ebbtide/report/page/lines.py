@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ebbtide.report.page.numbers import rounded
+from ebbtide.titles import among_equals, order_of_sizes
 
 # Told apart with any colour vision, with a contrast of at least 3 on the paper of their mode.
 COLOURS = {
@@ -17,7 +18,6 @@ COLOURS = {
 ORDERED = {"light": (0.0, 0.58), "dark": (0.4, 1.0)}
 VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
 DASHES = ([1, 0], [7, 3], [2, 2], [10, 3, 2, 3], [5, 2, 1, 2, 1, 2], [14, 4])
-FEWEST_ORDERED = 3  # sizes; the order of two says little
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-right")  # ▼ is an alarm
 
 
@@ -43,22 +43,14 @@ def line_styles(
     group = {model: recipe.get(of := averaged.get(model, model), of) for model in models}
     groups = list(dict.fromkeys(group.values()))
     sizes = [max(size for model, size in models.items() if group[model] == name) for name in groups]
-    distinct = sorted(set(sizes))
-    ordered = len(distinct) >= FEWEST_ORDERED and distinct[0] > 0
+    order = order_of_sizes(sizes)
     names = [*models, *dict.fromkeys(recipe.values())]
     at = [groups.index(group.get(name, name)) for name in names]
-    count = len(distinct) if ordered else len(COLOURS["light"])
-    colour_of = [distinct.index(size) if ordered else i % count for i, size in enumerate(sizes)]
-    lines: dict[int, int] = {}  # of each colour so far
-    first: dict[int, int] = {}  # of each group; a mean looks as its first run
-    members = []
-    for name, of_group in zip(names, at, strict=True):
-        if name in group:
-            members.append(lines.get(colour_of[of_group], 0))
-            lines[colour_of[of_group]] = members[-1] + 1
-            first.setdefault(of_group, members[-1])
-        else:
-            members.append(first[of_group])
+    colour_of = order or [i % len(COLOURS["light"]) for i in range(len(groups))]
+    members = among_equals([colour_of[of_group] for of_group in at[: len(models)]])
+    members += [
+        members[at.index(of_group)] for of_group in at[len(models) :]
+    ]  # a mean looks as its first run
     found: dict[str, Any] = {
         "names": names,
         "dash": [DASHES[member % len(DASHES)] for member in members],
@@ -68,7 +60,7 @@ def line_styles(
         ],
     }
     for mode, colours in COLOURS.items():
-        chosen = _ordered(count, *ORDERED[mode]) if ordered else colours
+        chosen = _ordered(max(order) + 1, *ORDERED[mode]) if order else colours
         found[mode] = [chosen[colour_of[of_group]] for of_group in at]
     return found
 

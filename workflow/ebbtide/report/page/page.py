@@ -4,7 +4,7 @@ import base64
 import fnmatch
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ebbtide.notices import counted
 from ebbtide.report.page.answer import answer
 from ebbtide.report.page.curves import chart, curve_data
 from ebbtide.report.page.examples import flip_data
-from ebbtide.report.page.images import data_uri, why_empty
+from ebbtide.report.page.images import data_uri, not_drawn
 from ebbtide.report.page.lines import line_styles, mean_curves
 from ebbtide.report.page.matrix import checkpoint_changes, model_matrix
 from ebbtide.report.page.numbers import shown
@@ -47,6 +47,8 @@ class Page:
         Name of a figure → its PNG file.
     captions
         Name of a figure → its caption, for readers who do not see it.
+    lacking
+        Name of a figure that the study cannot have → the reason.
     titles
         Task → title.
     flips
@@ -57,6 +59,8 @@ class Page:
         Model whose checkpoints are averages → the model that they average.
     docs
         Where the documentation is, relative to the page; empty if it is not on this machine.
+    place
+        Path of the page below the working directory. A copy elsewhere has no links to `docs`.
     """
 
     study: str
@@ -70,6 +74,8 @@ class Page:
     alpha: float = 0.05
     averaged: Mapping[str, str] = field(default_factory=dict)
     docs: str = ""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""
 
 
 def report_page(page: Page) -> str:
@@ -104,6 +110,8 @@ def report_page(page: Page) -> str:
         "lines": lines,
         "means": mean_curves(seeds, curves["models"]),
         "chart": chart(lines["names"]),
+        "docs": page.docs,
+        "place": page.place,
     }
     sections = sections_of(tables)
     runtime = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
@@ -121,7 +129,6 @@ def report_page(page: Page) -> str:
         outcomes=_table("outcomes", outcomes),
         files=_not_shown(sections, page),
         alpha=page.alpha,
-        docs=page.docs,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         data=Markup(_json(data)),
         runtime=Markup(runtime.replace("</script", "<\\/script")),
@@ -146,8 +153,9 @@ def _notices(notices: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def _section(section: Section, page: Page) -> dict[str, Any]:
-    files = {name: page.figures[name] for name in _figures(section, page)}
-    reasons = {name: why_empty(file) for name, file in files.items()}
+    files = {name: page.figures[name] for name in _matching(section, page.figures)}
+    lacking = {name: page.lacking[name] for name in _matching(section, page.lacking)}
+    reasons = not_drawn(files, lacking)
     return {
         "name": section.name,
         "title": section.title,
@@ -155,9 +163,9 @@ def _section(section: Section, page: Page) -> dict[str, Any]:
         "figures": [
             {"name": name, "uri": data_uri(file), "caption": _caption(name, page.captions)}
             for name, file in files.items()
-            if not reasons[name]
+            if name not in reasons
         ],
-        "empty": [f"No figure {name}: {reason}" for name, reason in reasons.items() if reason],
+        "empty": list(reasons.values()),
         "tables": [
             _table(name, page.tables[name])
             for name in section.tables
@@ -168,14 +176,14 @@ def _section(section: Section, page: Page) -> dict[str, Any]:
     }
 
 
-def _figures(section: Section, page: Page) -> list[str]:
-    """Return the figures of the study that match the section's patterns, in their order."""
-    return [name for pattern in section.figures for name in fnmatch.filter(page.figures, pattern)]
+def _matching(section: Section, figures: Iterable[str]) -> list[str]:
+    """Return the figures that match the section's patterns, in their order."""
+    return [name for pattern in section.figures for name in fnmatch.filter(figures, pattern)]
 
 
 def _not_shown(sections: Sequence[Section], page: Page) -> str:
     """Return a sentence for each kind of file of the study that is on no part of the page."""
-    drawn = {name for section in sections for name in _figures(section, page)}
+    drawn = {name for section in sections for name in _matching(section, page.figures)}
     shown_in = {"outcomes", "notices", *(name for section in sections for name in section.tables)}
     rest = [name for name in page.tables if name not in shown_in]
     kinds = {

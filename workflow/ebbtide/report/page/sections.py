@@ -11,6 +11,8 @@ from ebbtide.report.summary import run_lines, verdict_lines
 from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
+from ebbtide.statistics.fairness.sentences import ratio_sentences
+from ebbtide.titles import in_words
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -64,7 +66,7 @@ def _trends(tables: Tables) -> list[str]:
 
 def _forgetting(tables: Tables) -> list[str]:
     rows = tables["forgetting"]
-    known = rows[rows["hold"].notna()]
+    known = rows[rows["streak"].notna()]
     if known.empty:
         return [f"No curve could be followed: {listed(rows['note'].dropna().unique(), 2)}."]
     forgets = known[known["verdict"] == "forgets"]
@@ -103,7 +105,7 @@ def _robustness(tables: Tables) -> list[str]:
 def _resolution(tables: Tables) -> list[str]:
     rows = tables["resolution"].drop_duplicates(["task", "metric"], keep="last")
     parts = [
-        f"{verdict}: {listed(of['task'], 6)}"
+        f"{listed(of['task'], 6)} ({verdict})"
         for verdict, of in rows.groupby("verdict", sort=False)
         if len(of)
     ]
@@ -115,14 +117,16 @@ def _proxies(tables: Tables) -> list[str]:
         return []
     rows = tables["proxies"]
     good, bad = (rows[rows["verdict"] == verdict] for verdict in ("supported", "runs against"))
-    sentences = (
-        [f"Supported proxies: {listed((good['task'] + ': ' + good['proxy']), 6)}."] if len(good) else []
-    )
+    sentences = [f"Supported proxies: {listed(_on_tasks(good), 6)}."] if len(good) else []
     if len(bad):
-        sentences.append(
-            f"Metrics that run against the followed one: {listed(bad['task'] + ': ' + bad['proxy'], 6)}."
-        )
+        sentences.append(f"Metrics that run against the followed one: {listed(_on_tasks(bad), 6)}.")
     return sentences or ["No other metric is supported as a proxy."]
+
+
+def _on_tasks(proxies: pd.DataFrame) -> list[str]:
+    """Return proxies in words, each with its tasks in brackets."""
+    groups = proxies.groupby("proxy", sort=False)["task"]
+    return [f"{in_words(str(proxy))} ({listed(tasks, 6)})" for proxy, tasks in groups]
 
 
 def _scaling_laws(tables: Tables) -> list[str]:
@@ -148,6 +152,8 @@ def _provenance(tables: Tables) -> list[str]:
     if pd.notna(whole["unique_tokens"]) and whole["unique_tokens"] > 0:
         ratio = whole["forwarded_tokens"] / whole["unique_tokens"]
         parts.append(f"{whole['forwarded_tokens']:,.0f} tokens forwarded, {ratio:.2f} per unique token")
+    if pd.notna(whole.get("generated_tokens")):
+        parts.append(f"{whole['generated_tokens']:,.0f} tokens generated")
     parts += _amounts(whole, "")
     found = [f"{', '.join(parts)}."] if parts else []
     mfu = tables["provenance"]["mfu"].dropna() if "mfu" in tables["provenance"] else pd.Series(dtype=float)
@@ -282,6 +288,16 @@ SECTIONS = (
         "The curve of right answers is compared with that of their log-probability, on the same examples: "
         "widths of both, and how much the log-probability has changed before right answers begin.",
         "abrupt.md",
+    ),
+    Section(
+        "fairness",
+        "Errors by group",
+        lambda tables: ratio_sentences(tables["fairness"]),
+        ("fairness",),
+        ("fairness", "fairness_spread"),
+        "Rates of false answers by group and their ratio, with intervals clustered by prompt; McNemar's "
+        "exact test between conditions; several draws of shots.",
+        "fairness.md",
     ),
     Section(
         "compute_trends",

@@ -11,7 +11,7 @@ from ebbtide.report.paper.sheets import UNKNOWN, Tables, number, sheet_values
 from ebbtide.report.summary import verdict_lines
 from ebbtide.statistics.regression import TERMS, caption, paper_table
 from ebbtide.statistics.regression.paper import HEADINGS
-from ebbtide.titles import Ability
+from ebbtide.titles import Ability, in_words
 
 MOST_MODELS = 8  # columns of the matrix of changes
 
@@ -23,13 +23,15 @@ def section_values(
     *,
     config: Mapping[str, Any],
     figures: Mapping[str, str],
+    not_drawn: Mapping[str, str],
     sizes: pd.Series,
 ) -> dict[str, Any]:
     """Return the sections of results by name, in the order of the paper.
 
-    Each has `title`, `result` (sentences), `figures` (`name`, `caption`), and may have a `table`: `headings`,
-    `rows` of texts, `about`, and `more`, the number of rows that are only in `file`. The section `regression`
-    has the rows of `paper_table` (`cells`, or the reason in `note`) and the sentences of its caption.
+    Each has `title`, `result` (sentences), `figures` (`name`, `caption`), `not_drawn` (a sentence for each
+    figure that it lacks), and may have a `table`: `headings`, `rows` of texts, `about`, and `more`, the
+    number of rows that are only in `file`. The section `regression` has the rows of `paper_table` (`cells`,
+    or the reason in `note`) and the sentences of its caption.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ def section_values(
         The configuration.
     figures
         Name → caption.
+    not_drawn
+        Name of a figure that is not drawn → the reason, a sentence.
     sizes
         Parameters by model.
     """
@@ -51,8 +55,6 @@ def section_values(
         values["regression"] = _regression(regressions, found, config["regression"])
     for section in sections_of(tables):
         names = [*section.figures, *_FURTHER_FIGURES.get(section.name, ())]
-        if section.name in _DRAWN and not _DRAWN[section.name](tables):
-            names = []
         result = RESULTS.get(section.name, section.result)
         values[section.name] = {
             "title": section.title,
@@ -60,10 +62,9 @@ def section_values(
             "figures": [
                 {"name": name, "caption": _sentence(CAPTIONS.get(name, text))}
                 for name, text in figures.items()
-                if any(
-                    name == wanted or (wanted.endswith("_") and name.startswith(wanted)) for wanted in names
-                )
+                if name not in not_drawn and _is_one_of(name, names)
             ],
+            "not_drawn": [text for name, text in not_drawn.items() if _is_one_of(name, names)],
             **sheet_values(section.name, tables),
         }
     return values
@@ -71,15 +72,15 @@ def section_values(
 
 # Captions of figures that the register describes by another one.
 CAPTIONS = {"paper": "metrics over training tokens, a panel per task and metric, a line per model"}
-# Sections whose figure has nothing but a sentence for some tables; the text of the section says the same.
-_DRAWN: Mapping[str, Callable[[Tables], bool]] = {
-    "early_warning": lambda tables: bool(tables["early_warning"]["lead"].notna().any()),
-}
 # Figures whose names are known only when a study is read, by the beginning of their names.
 _FURTHER_FIGURES = {
     "scale_trends": ("scale_",),
     "predictions": ("scaling_laws", "scaling_error", "scaling_relative_error"),
 }
+
+
+def _is_one_of(name: str, names: Sequence[str]) -> bool:
+    return any(name == wanted or (wanted.endswith("_") and name.startswith(wanted)) for wanted in names)
 
 
 def _sentence(text: str) -> str:
@@ -96,7 +97,7 @@ def _changes(outcomes: pd.DataFrame, sizes: pd.Series) -> dict[str, Any]:
         by_model = {str(row["model"]): row for row in of.to_dict("records")}
         cells = [_change(by_model.get(model)) for model in shown]
         said = [str(by_model[model]["outcome"]) if model in by_model else "" for model in shown]
-        rows.append({"task": str(task), "metric": str(metric), "cells": cells, "outcomes": said})
+        rows.append({"task": str(task), "metric": in_words(str(metric)), "cells": cells, "outcomes": said})
     return {"models": shown, "left_out": len(models) - len(shown), "rows": rows}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ebbtide.arrow import Columns, columns_of
 from ebbtide.cells.cell import read_cell
+from ebbtide.cells.samples import columns_per_row, is_sampled, with_choices
 from ebbtide.cells.validity import check_rows
 from ebbtide.errors import CellError
 from ebbtide.metrics.examples import TEXTS, Examples, key_order, without_texts
@@ -61,9 +62,10 @@ class Cells:
         path, identity = self._place(model, checkpoint, task)
         wanted = read_footer(path, CELL).get("identity", {}) if identity is None else identity
         table, footer = read_cell(path, wanted, frozen.sha256)
-        rows = columns_of(table.drop_columns(list(footer.get("unknown", ()))))
-        check_rows(rows, frozen.rows, path)
-        return examples_of(rows, frozen.rows, frozen.definition, frozen.order)
+        rows = columns_of(with_choices(table, footer).drop_columns(list(footer.get("unknown", ()))))
+        asked, order = columns_per_row(frozen.rows, footer), None if is_sampled(footer) else frozen.order
+        check_rows(rows, asked, path)
+        return examples_of(rows, asked, frozen.definition, order)
 
     def _of_task(self, task: str) -> _Frozen:
         if task not in self._frozen:

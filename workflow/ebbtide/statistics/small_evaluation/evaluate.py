@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from ebbtide.arrow import array_of, columns_of
 from ebbtide.cells.cell import check_cell, written
+from ebbtide.cells.samples import per_row, with_choices
 from ebbtide.checkpoints.configuration import configuration
 from ebbtide.checkpoints.directory import directory_of, identities
 from ebbtide.checkpoints.hub.digests import kind_of
@@ -87,7 +88,10 @@ def read_run(cells: Sequence[str | Path], requests: str | Path) -> Run:
         _check(path, footer, frozen["content_sha256"], requests, identity)
     _check_sizes([(str(path), footer["parameters_total"]) for path, _, footer in read])
     _say_models(cells)
-    columns = [_answers(rows, table, definition, path) for path, rows, _ in read]
+    columns = [
+        _answers(with_choices(rows, footer), per_row(table, footer), definition, path)
+        for path, rows, footer in read
+    ]
     margins, values = (np.stack([c[name] for c in columns]) for name in ("margin", "accuracy"))
     _check_distinct([str(path) for path in cells], [f["identity"]["weights"] for _, _, f in read], margins)
     return Run(

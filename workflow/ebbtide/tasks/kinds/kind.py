@@ -68,9 +68,10 @@ class Kind:
         `choices`: marks or weighs the right choices, and each example has a right and a wrong one.
         `target`: marks the choice whose value is the target, if there is one. `all`: every request is true.
     needs
-        What a model must compute: `loglikelihoods` of continuations, or `losses` of whole documents.
+        What a model must compute: `loglikelihoods` of continuations, `losses` of whole documents, or
+        `samples` of texts.
     rows
-        Requests of the role `choice` per example; None where it varies.
+        Requests of the role `choice` per example; None where it varies. Of samples, the rows are those.
     roles
         Further roles, each with one request per choice (see `freezing.freeze`).
     field_roles
@@ -91,7 +92,7 @@ class Kind:
     required: frozenset[str] = frozenset()
     check: Callable[[Mapping[str, Any], str], None] | None = None
     gold: Literal["choices", "target", "all"] = "choices"
-    needs: Literal["loglikelihoods", "losses"] = "loglikelihoods"
+    needs: Literal["loglikelihoods", "losses", "samples"] = "loglikelihoods"
     rows: int | None = None
     roles: tuple[str, ...] = ()
     field_roles: Mapping[str, str] = field(default_factory=dict)

@@ -8,6 +8,12 @@ from ebbtide.tasks.kinds.choices import check_choices, choices_of
 from ebbtide.tasks.kinds.kind import Example, Kind, Maker, Request, register
 from ebbtide.tasks.render import Row, as_number, text_of, value_of
 
+TARGET = {
+    "description": "Of kind rating: the true value, default: the field `target`; of kind generation: the "
+    "accepted text, or a list of accepted texts, default: none; a field or template",
+    "type": "string",
+}
+
 
 def requests_of(fields: Mapping[str, Any], delimiter: str) -> Maker:
     """One request per choice, each with its value and the target."""
@@ -55,10 +61,7 @@ RATING = register(
                 "minItems": 2,
                 "uniqueItems": True,
             },
-            "target": {
-                "description": "Of kind rating: the true value; default: the field `target`",
-                "type": "string",
-            },
+            "target": TARGET,
         },
         check=_check,
         gold="target",

@@ -3,6 +3,8 @@
 preparation   rows
 sample        some rows of a file, drawn at random
 addition      sums of two numbers, drawn at random, as questions and answers
+toy_cases     cases of the toy language, with a known risk
+compas        defendants, without names, and whether they were arrested again within two years
 
 A definition names one in `source.prepare`, in place of `source.format`, for data whose rows are not examples
 as they are: several tables to join, a sample to draw, columns that must not go further. Rows of a preparation
@@ -11,7 +13,9 @@ are like those of a file: fields and templates read them.
 
 from ebbtide.tasks.prepare import (  # noqa: F401
     addition,
+    compas,
     sample,
+    toy_cases,
 )
 from ebbtide.tasks.prepare.preparation import (
     PREPARATIONS,

@@ -1,0 +1,62 @@
+"""The chat template of a checkpoint's tokenizer: from a prompt to the text of a conversation that asks it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ebbtide.checkpoints.directory import tokenizer_directory
+from ebbtide.errors import ScoringError, first_line
+
+CONFIG = "tokenizer_config.json"  # whose digest is in the identity of the tokenizer
+TODAY = "strftime_now"  # a function of templates
+
+
+def in_chat(directory: str | Path, prompts: Sequence[str], tokenizer: str | Path | None = None) -> list[str]:
+    """Return each prompt as the message of a user, up to where the answer begins.
+
+    `tokenizer` is the directory of the tokenizer; None: see `checkpoints.directory.tokenizer_directory`.
+    Raises `ScoringError` for a checkpoint without a template, or one whose text depends on the day.
+    """
+    where = tokenizer_directory(directory, tokenizer)
+    template = _template(where)
+    if TODAY in json.dumps(template):
+        raise ScoringError(
+            f"chat_template: that of {where / CONFIG} writes today's date into each prompt, so that samples "
+            "would depend on the day; replace it there, or remove the key chat_template from the task."
+        )
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(where, local_files_only=True)  # type: ignore[no-untyped-call]
+        return [
+            str(
+                loaded.apply_chat_template(
+                    [{"role": "user", "content": prompt}],
+                    chat_template=template,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                )
+            )
+            for prompt in prompts
+        ]
+    except Exception as error:  # a template is a program of the checkpoint's authors
+        raise ScoringError(f"chat_template: that of {where / CONFIG} fails: {first_line(error)}.") from error
+
+
+def _template(where: Path) -> str:
+    """The template, of several the one that is named `default`."""
+    path = where / CONFIG
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
+    except FileNotFoundError:
+        found = None
+    except ValueError as error:
+        raise ScoringError(f"{path} is not JSON ({first_line(error)}).") from None
+    if isinstance(found, list):
+        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+    if not isinstance(found, str):
+        raise ScoringError(
+            f"chat_template: {path} has no chat_template; use checkpoints that were tuned for conversations, "
+            "write the template there, or remove the key chat_template from the task."
+        )
+    return found

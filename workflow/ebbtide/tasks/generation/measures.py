@@ -1,0 +1,94 @@
+"""Measures of generated texts: sizes, repetition, exact match with targets, scores of classifiers."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ebbtide.errors import ScoringError
+from ebbtide.tasks.generation.classifiers import CLASSIFIERS
+from ebbtide.tasks.generation.filters import filtered
+from ebbtide.tasks.generation.matching import matches
+
+REPEATED = 4  # words of the n-grams whose repetition is measured
+
+
+def text_sha256(text: str) -> str:
+    """Return the sha256 of a text in UTF-8, as hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def text_columns(
+    texts: Sequence[Sequence[str]], targets: Sequence[Sequence[str]] | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the measures of texts, one value per sample, sample after sample of one example after another.
+
+    Parameters
+    ----------
+    texts
+        The samples of each example.
+    targets
+        The accepted texts of each example; None: there are none, and no column `exact`.
+    settings
+        The key `texts` of the definition: `filters`, `exact_match`, `classifiers`.
+
+    Returns
+    -------
+    text_sha256
+        Of the text in UTF-8.
+    characters, bytes, words
+        Words are between white space.
+    distinct_1, distinct_2
+        Different words (pairs of words) / all words (pairs); NaN without any. Li et al. 2016, per text.
+    repetition
+        Share of the n-grams of `REPEATED` words that occurred before in the text; NaN without any.
+    exact
+        1 if the answer after filters equals a target, 0 if not, NaN for a sample that the filters left out.
+    score_{classifier}
+        From 0 to 1; NaN for a text that the classifier could not score.
+    """
+    flat = list(chain.from_iterable(texts))
+    words = [text.split() for text in flat]
+    columns: dict[str, Any] = {
+        "text_sha256": [text_sha256(text) for text in flat],
+        "characters": np.array([len(text) for text in flat], dtype=np.int64),
+        "bytes": np.array([len(text.encode()) for text in flat], dtype=np.int64),
+        "words": np.array([len(of) for of in words], dtype=np.int64),
+        "distinct_1": np.array([_distinct(of, 1) for of in words]),
+        "distinct_2": np.array([_distinct(of, 2) for of in words]),
+        "repetition": np.array([1 - _distinct(of, REPEATED) for of in words]),
+    }
+    if targets is not None:
+        columns["exact"] = np.concatenate(
+            [_exact(of, accepted, settings) for of, accepted in zip(texts, targets, strict=True)]
+        )
+    for name in settings.get("classifiers", ()):
+        columns[f"score_{name}"] = _scores(name, flat)
+    return columns
+
+
+def _distinct(words: Sequence[str], n: int) -> float:
+    """Share of different n-grams."""
+    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+    return len(set(grams)) / len(grams) if grams else np.nan
+
+
+def _exact(texts: Sequence[str], targets: Sequence[str], settings: Mapping[str, Any]) -> np.ndarray:
+    exact = np.full(len(texts), np.nan)
+    for answer in filtered(texts, settings.get("filters", ())):
+        exact[answer.sample] = matches(answer.text, targets, settings.get("exact_match", {}))
+    return exact
+
+
+def _scores(name: str, texts: Sequence[str]) -> np.ndarray:
+    """Scores of a classifier, which sees equal texts once. Raises `ScoringError` for other numbers."""
+    distinct = list(dict.fromkeys(texts))
+    found = np.asarray(CLASSIFIERS[name].scores(distinct), dtype=float)
+    if found.shape != (len(distinct),):
+        raise ScoringError(f"classifier {name}: found {found.shape} scores for {len(distinct)} texts.")
+    if len(wrong := np.flatnonzero((found < 0) | (found > 1))):
+        raise ScoringError(f"classifier {name}: found the score {found[wrong[0]]}, allowed: 0 to 1.")
+    place = {text: i for i, text in enumerate(distinct)}
+    return found[[place[text] for text in texts]]
