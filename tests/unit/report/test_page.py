@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from browser import opened
-from ebbtide.errors import FigureError
+from ebbtide.errors import CellError, FigureError
 from ebbtide.figures.theme import write
 from ebbtide.metrics.table import read_metrics
 from ebbtide.report.outcomes import outcomes
@@ -357,6 +358,17 @@ def test_a_figure_that_could_not_be_drawn_is_a_sentence(tmp_path: Path) -> None:
     page = report_page(replace(made, figures={}, lacking=lacking))
     section = page.partition('<section id="alarms"')[2].partition("</section>")[0]
     assert '<p class="note">No figure alarms: no model has two trained checkpoints.</p>' in section
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_a_figure_that_is_not_whole_is_named(part: int, tmp_path: Path) -> None:
+    file = tmp_path / "alarms.png"
+    Image.new("RGB", (50, 50), "red").save(file)
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) * part // 3], whole[:60].replace(b"IHDR", b"IHDX") + whole[60:]):
+        file.write_bytes(damaged)
+        with pytest.raises(CellError, match=r"The figure .*alarms\.png is damaged .*; delete it and run"):
+            report_page(replace(content(), figures={"alarms": str(file)}))
 
 
 def test_what_the_page_leaves_out_is_said() -> None:

@@ -40,6 +40,7 @@ from ebbtide.statistics.scaling_trends import trends as scale_trends
 from ebbtide.statistics.trends import differences, early_warning, seed_curves, trends
 from ebbtide.statistics.trends import seeds as trend_seeds
 from ebbtide.study import arms
+from ebbtide.study.columns import read_described
 from ebbtide.tables import CELL, METRICS, TOKENS, read_frame, read_parquet, read_tsv, write_parquet, write_tsv
 from workspace import ROOT
 
@@ -147,6 +148,17 @@ def test_what_is_not_described_is_named(tmp_path) -> None:
         "notices.tsv: severity is described as never missing, and is in 1 rows",
     ):
         assert sentence in problems
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path) -> None:
+    file = tmp_path / "alarms.tsv"
+    write_tsv(pd.DataFrame(columns=list(alarms.COLUMNS)), file)
+    assert list(read_described(file)) == list(alarms.COLUMNS)
+    write_tsv(pd.DataFrame(columns=[name for name in alarms.COLUMNS if name != "severity"]), file)
+    with pytest.raises(CellError) as caught:
+        read_described(file)
+    assert "alarms.tsv is of another program or version (columns of alarms.tsv: " in str(caught.value)
+    assert "where 'severity' is described); delete it and run snakemake" in str(caught.value)
 
 
 def metrics(**columns: object) -> pd.DataFrame:

@@ -28,7 +28,8 @@ from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
 from ebbtide.metrics.chosen import drawn_metrics
 from ebbtide.metrics.direction import with_properties
-from ebbtide.tables import METRICS, read_frame, read_tsv
+from ebbtide.study.columns import read_described
+from ebbtide.tables import METRICS, read_frame
 from ebbtide.titles import Ability, abilities
 
 SCALE = "scale_"  # a figure per metric: scale_accuracy, …
@@ -222,7 +223,7 @@ class Figures:
         return f"loss_{self._settings['scaling_laws']['loss']}"
 
     def _tsv(self, name: str) -> pd.DataFrame:
-        return read_tsv(self._tables[name])
+        return read_described(self._tables[name])
 
     def _law(self, name: str) -> pd.DataFrame:
         """A table of the scaling laws, with titles for its train sets."""
