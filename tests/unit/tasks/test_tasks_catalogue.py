@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import movielens
 from ebbtide.errors import ConfigError
 from ebbtide.sources import fetch
 from ebbtide.tasks.definition import CATALOGUE, Task, load_task, read_definition, tasks_of
@@ -58,6 +59,8 @@ def truthful_qa_parquet(rows: list[dict]) -> bytes:
 def sample_of(name: str) -> tuple[bytes, str]:
     """The sample for a task's file, and the file's name."""
     file = DEFINITIONS[name]["source"]["file"].rpartition("/")[2].rpartition(":")[2]
+    if file.endswith(".zip"):
+        return movielens.hundred_thousand() if "100k" in file else movielens.one_million(), file
     if file.endswith(".parquet"):
         return truthful_qa_parquet(json.loads((SAMPLES / "truthful_qa.sample.json").read_text())), file
     return (SAMPLES / f"{Path(file).stem}.sample{Path(file).suffix}").read_bytes(), file
@@ -65,7 +68,7 @@ def sample_of(name: str) -> tuple[bytes, str]:
 
 def on(name: str, content: bytes, file: str, **keys: object) -> Task:
     """A task of the catalogue on other data."""
-    source = {k: v for k, v in DEFINITIONS[name]["source"].items() if k != "rows"}
+    source = {k: v for k, v in DEFINITIONS[name]["source"].items() if k not in ("rows", "md5")}
     source |= put(content, file)
     [task] = tasks_of({**DEFINITIONS[name], "source": source, **keys}, Path(f"{name}.yaml"))
     return task

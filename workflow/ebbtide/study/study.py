@@ -195,9 +195,9 @@ class Study:
         own = (self.part(table, c) for c in self.checkpoints() if c.model not in without)
         return [*own, *imported]
 
-    def task_of_data(self, sha256: str) -> Task:
-        """Return a task that uses the data file with this sha256. Raises `StopIteration` if there is none."""
-        return next(t for t in self.tasks.values() if t.source and t.source.sha256 == sha256)
+    def task_of_data(self, digest: str) -> Task:
+        """Return a task that uses the data file with this digest. Raises `StopIteration` if there is none."""
+        return next(t for t in self.tasks.values() if t.source and t.source.digest == digest)
 
     def untrained_models(self) -> list[Model]:
         """Return the models of local ladders that lack a checkpoint on disk."""

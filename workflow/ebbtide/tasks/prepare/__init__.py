@@ -1,6 +1,7 @@
 """Preparations of data, one module each. Importing this package registers them.
 
 preparation   rows
+movielens     ratings of MovieLens to predict, with users and histories
 sample        some rows of a file, drawn at random
 addition      sums of two numbers, drawn at random, as questions and answers
 toy_cases     cases of the toy language, with a known risk
@@ -14,6 +15,7 @@ are like those of a file: fields and templates read them.
 from ebbtide.tasks.prepare import (  # noqa: F401
     addition,
     compas,
+    movielens,
     sample,
     toy_cases,
 )
@@ -21,6 +23,7 @@ from ebbtide.tasks.prepare.preparation import (
     PREPARATIONS,
     Preparation,
     identity_of,
+    pinned_by,
     register,
     rows_of,
     with_arguments,
@@ -31,6 +34,7 @@ __all__ = [
     "PREPARATIONS",
     "Preparation",
     "identity_of",
+    "pinned_by",
     "register",
     "rows_of",
     "with_arguments",
