@@ -32,6 +32,7 @@ SUMMARISED = {
         *("resolution", "proxies"),
         *("run_sentences", "run_notices"),
         *("compute_models", "compute_trends", "academia", "timeline"),
+        *("ratings", "ratings_law"),
     )
 }
 OUTPUTS.tables(

@@ -12,6 +12,7 @@ from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
 from ebbtide.statistics.fairness.sentences import ratio_sentences
+from ebbtide.statistics.ratings.sentences import rating_sentences
 from ebbtide.titles import in_words
 
 Tables = Mapping[str, pd.DataFrame]
@@ -136,6 +137,10 @@ def _scaling_laws(tables: Tables) -> list[str]:
 
 def _compute_trends(tables: Tables) -> list[str]:
     return [*growth_sentences(tables["compute_trends"]), *share_sentences(tables["academia"])]
+
+
+def _ratings(tables: Tables) -> list[str]:
+    return rating_sentences(tables["ratings"], tables["ratings_law"])
 
 
 def _scaling_trends(tables: Tables) -> list[str]:
@@ -309,6 +314,16 @@ SECTIONS = (
         "models are taken as independent. The share is LOWESS of a 0/1 response, with and without robustness "
         "iterations.",
         "compute.md",
+    ),
+    Section(
+        "ratings",
+        "Ratings",
+        _ratings,
+        ("ratings",),
+        ("ratings", "ratings_law"),
+        "The expected rating against the true one. Errors allow for ratings that share a user or an item; "
+        "means are those of training ratings.",
+        "ratings.md",
     ),
     Section(
         "predictions",

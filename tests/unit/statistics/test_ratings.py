@@ -1,0 +1,186 @@
+"""Ratings: errors beside baselines, a law over sizes with its interval, and what is refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from ebbtide.errors import ConfigError, FigureError
+from ebbtide.figures.ratings import plot_ratings
+from ebbtide.statistics.ratings.law import at_common_tokens, law_of
+from ebbtide.statistics.ratings.predictions import Predictions
+from ebbtide.statistics.ratings.sentences import notices, rating_sentences
+from ebbtide.statistics.ratings.tables import COLUMNS, rating_tables
+from ebbtide.study.load import read_study
+from workspace import ROOT
+
+SIZES = (1e6, 1e7, 1e8, 1e9)
+N, USERS, ITEMS = 800, 100, 60
+
+
+def world(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    users, items = rng.integers(0, USERS, N), rng.integers(0, ITEMS, N)
+    target = np.clip(np.rint(3 + rng.normal(0, 0.6, ITEMS)[items] + rng.normal(0, 0.8, N)), 1, 5)
+    return {"users": users, "items": items, "target": target}
+
+
+def predictions(
+    of: Mapping[str, np.ndarray],
+    rmse: float,
+    rng: np.random.Generator,
+    model: str,
+    **more: Any,
+) -> Predictions:
+    """A model whose errors have a common part per user and a given size in the mean."""
+    error = rng.normal(0, 0.5, USERS)[of["users"]] + rng.normal(0, 1, N)
+    rating = of["target"] + rmse * error / np.sqrt(1.25)
+    place = {"model": model, "checkpoint": "step100", "step": 100, "tokens": 100}
+    return Predictions(
+        place,
+        "films",
+        rating,
+        of["target"],
+        of["users"],
+        of["items"],
+        np.arange(1.0, 6.0),
+        np.full(N, 0.9),
+        more.pop("baselines", {"item_mean": np.full(N, 3.0), "global_mean": np.full(N, 3.5)}),
+        more.pop("parts", {}),
+    )
+
+
+def sizes_of(runs: list[Predictions], sizes: Mapping[str, float]) -> pd.DataFrame:
+    places = [(run.place["model"], run.place["checkpoint"]) for run in runs]
+    rows = [{"model": m, "checkpoint": c, "parameters_non_embedding": sizes[m]} for m, c in places]
+    return pd.DataFrame(rows)
+
+
+def tables(runs: list[Predictions], **changes: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    sizes = {f"m{i}": size for i, size in enumerate(SIZES)}
+    settings = {"parameters": "non_embedding", "target": 0.5, "level": 0.95, **changes}
+    return rating_tables(runs, sizes_of(runs, sizes), **settings)
+
+
+def series(b: float, seed: int = 0) -> list[Predictions]:
+    rng = np.random.default_rng(seed)
+    of = world(rng)
+    return [predictions(of, (size / 1e6) ** -b, rng, f"m{i}") for i, size in enumerate(SIZES)]
+
+
+def test_a_row_has_the_error_of_the_model_and_of_the_baselines() -> None:
+    [run, *_] = series(0.05)
+    (row,) = tables([run])[0].to_dict("records")
+    error = run.rating - run.target
+    assert list(tables([run])[0].columns) == list(COLUMNS)
+    assert row["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)))
+    assert row["low"] < row["rmse"] < row["high"]
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * row["stderr"], rel=0.02)
+    assert row["item_mean"] == row["constant_3"] == pytest.approx(np.sqrt(np.mean((3 - run.target) ** 2)))
+    guess = [(k - t) ** 2 for t in run.target for k in range(1, 6)]
+    assert row["random_guess"] == pytest.approx(np.sqrt(np.mean(guess)))
+    assert (row["n"], row["coverage"]) == (N, pytest.approx(0.9))
+    assert np.isnan([row["bayes"], row["kept_least"]]).all()
+
+
+def test_the_histories_that_were_used_are_in_the_row() -> None:
+    rng = np.random.default_rng(0)
+    parts = {"kept_least": 2, "kept_median": 5, "kept_most": 9, "of": 500, "left_out": 3}
+    (row,) = tables([predictions(world(rng), 1.0, rng, "m0", parts=parts)])[0].to_dict("records")
+    assert [row[f"kept_{name}"] for name in ("least", "median", "most", "of")] == [2, 5, 9, 500]
+
+
+def test_the_law_is_found_and_covered_as_often_as_stated() -> None:
+    """The bootstrap draws users and items, so it is conservative where only users matter."""
+    found = [tables(series(0.03, seed))[1].iloc[0] for seed in range(60)]
+    b = np.array([row["b"] for row in found])
+    assert b.mean() == pytest.approx(0.03, abs=0.002)
+    assert np.mean([row["b_low"] <= 0.03 <= row["b_high"] for row in found]) > 0.9
+    exact = 1e6 * 0.5 ** (-1 / 0.03)  # a = 1 at 1e6 parameters
+    crossings = [row for row in found if not row["reason"]]
+    assert len(crossings) > 40
+    assert np.mean([row["crossing_low"] <= exact <= row["crossing_high"] for row in crossings]) > 0.9
+
+
+def test_without_a_law_a_crossing_is_refused() -> None:
+    refused = [tables(series(0.0, seed))[1].iloc[0] for seed in range(40)]
+    share = np.mean([bool(row["reason"]) for row in refused])
+    assert share >= 0.9  # one-sided errors of 2.5 %, with the noise of 40 draws
+    row = next(row for row in refused if row["reason"])
+    assert "contains 0" in row["reason"]
+    assert pd.isna(row["crossing"])
+    assert not pd.isna(row["b"])
+
+
+def test_two_sizes_are_no_law() -> None:
+    _, law = tables(series(0.1)[:2])
+    assert law.iloc[0]["reason"] == "2 sizes; a line over sizes needs 3"
+    assert law.iloc[0][["a", "b", "crossing"]].isna().all()
+
+
+def test_models_are_compared_at_the_last_tokens_that_all_have() -> None:
+    rows = pd.DataFrame(
+        [("m0", 100, 1), ("m0", 200, 1), ("m1", 100, 2), ("m1", 300, 2), ("m2", 100, 0)],
+        columns=["model", "tokens", "parameters"],
+    )
+    chosen, note = at_common_tokens(rows)
+    assert (chosen["tokens"].tolist(), note) == ([100, 100], "")
+    chosen, note = at_common_tokens(rows[rows["tokens"] != 100])
+    assert chosen["tokens"].tolist() == [200, 300]
+    assert note == "no training tokens are common to all models, so the last checkpoint of each is used"
+    chosen, note = at_common_tokens(rows.assign(parameters=0))
+    assert (len(chosen), note) == (0, "no model has a known size")
+    law = law_of("films", chosen, [], note, target=0.5, level=0.95)
+    assert law["reason"] == "0 sizes; a line over sizes needs 3"
+
+
+def test_the_study_of_films(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    study = read_study("studies/predictability_ratings.yaml", uses_results=False)
+    assert study.config["tasks"] == ["movielens", "movielens_zero_shot"]  # they are loaded with a lock
+    assert study.config["ratings"] == {"target_rmse": 0.822, "level": 0.95}
+
+
+def test_a_section_without_ratings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {"study": "x", "models": [{"series": "ladder"}], "tasks": ["fact_qa"], "ratings": {}}
+    Path("s.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError) as error:
+        read_study("s.yaml")
+    assert str(error.value) == (
+        "ConfigError: s.yaml: ratings: found no model with a task of kind rating that has the groups user "
+        "and item (tasks: fact_qa); add one, such as movielens, or remove the section."
+    )
+
+
+def test_what_is_said() -> None:
+    ratings, laws = tables(series(0.05))
+    best, law = rating_sentences(ratings, laws)
+    assert best.startswith("films: the smallest RMSE is 0.")
+    assert best.endswith(f"of m3, below that of the item mean ({ratings['item_mean'].iloc[0]:.3f}).")
+    assert law.startswith("films: RMSE falls as N^-0.0")
+    assert "over 4 sizes, and would reach 0.5 at " in law
+    assert list(notices(ratings, laws)) == []
+    ratings, laws = tables(series(0.05)[:2])
+    [refusal] = notices(ratings, laws)
+    assert refusal.detail == (
+        "films: the size at which RMSE would reach 0.5 is not given: 2 sizes; a line over sizes needs 3."
+    )
+    rng = np.random.default_rng(0)
+    missing, _ = notices(*tables([predictions(world(rng), 1.0, rng, "m0", baselines={})]))
+    assert missing.detail == "The item mean of training ratings is unknown for films."
+
+
+def test_the_figure_has_a_point_per_model_and_a_line_per_baseline() -> None:
+    ratings, laws = tables(series(0.05))
+    plot = plot_ratings(ratings, laws)
+    assert plot.data["rmse"].tolist() == ratings["rmse"].tolist()
+    labels = plot.layers[1]._data
+    named = [label.rpartition(" ")[0] for label in labels["label"]]
+    assert named == ["target", "constant 3", "item mean", "global mean", "random guess"]
+    assert (labels["height"].diff().iloc[1:] > 0.02).all()  # also of the two that are equal here
+    with pytest.raises(FigureError, match="no model has a known number of parameters"):
+        plot_ratings(ratings.assign(parameters=0), laws)
