@@ -8,6 +8,8 @@ import pytest
 
 import movielens
 import tiny
+from ebbtide.corpus import World
+from ebbtide.corpus.ratings import ratings_of
 from ebbtide.files import file_sha256
 from ebbtide.tables import CELL, read_footer
 from workspace import ROOT, Workspace
@@ -69,3 +71,28 @@ def test_a_study_of_ratings(tmp_path: Path) -> None:
     with study.edited("movielens.yaml") as content:
         content["source"]["prepare"] = {**prepare, "history": 3}
     assert study.planned()["score"] == 3
+
+
+@pytest.mark.long
+def test_trained_models_are_between_the_best_prediction_and_the_global_mean(tmp_path: Path) -> None:
+    """Two sizes of the embedded twin: errors fall with training and with size, towards the exact one."""
+    study = Workspace(tmp_path)
+    series = study.read_yaml(str(ROOT / "workflow/series/ratings_ladder.yaml"))
+    series["models"] = {name: series["models"][name] for name in ("ratings-d4", "ratings-d8")}
+    study.write_yaml("series.yaml", series | {"checkpoints": [0, 64, 1024]})
+    config = study.read_yaml(str(ROOT / "studies/predictability_ratings_ladder.yaml"))
+    study.write_yaml("config.yaml", config | {"study": "twin", "models": [{"series": "series.yaml"}]})
+    study.run("results/twin/ratings.tsv")
+    ratings = pd.read_csv(tmp_path / "results/twin/ratings.tsv", sep="\t")
+    world = study.read_yaml(str(ROOT / "workflow/tasks/toy_ratings.yaml"))["source"]["prepare"]["world"]
+    exact = ratings_of(World(**world)).errors()
+    for name, error in exact.items():
+        assert ratings[name].nunique() == 1
+        assert ratings[name].iloc[0] == pytest.approx(error, abs=0.06)
+    rmse = ratings.pivot(index="model", columns="checkpoint", values="rmse")
+    assert (rmse["step1024"] < rmse["step64"] - 0.1).all()
+    assert rmse.loc["ratings-d8", "step1024"] < rmse.loc["ratings-d4", "step1024"] - 0.05
+    assert (rmse["step1024"] < exact["global_mean"] - 0.1).all()
+    assert (rmse["step1024"] > exact["bayes"]).all()
+    untrained = ratings[ratings["checkpoint"] == "step0"]
+    assert (untrained["rmse"] - untrained["constant_3"]).abs().max() < 0.05

@@ -11,6 +11,7 @@ import yaml
 
 from ebbtide.errors import ConfigError, FigureError
 from ebbtide.figures.ratings import plot_ratings
+from ebbtide.schema import read_yaml
 from ebbtide.statistics.ratings.law import at_common_tokens, law_of
 from ebbtide.statistics.ratings.predictions import Predictions
 from ebbtide.statistics.ratings.sentences import notices, rating_sentences
@@ -142,6 +143,22 @@ def test_the_study_of_films(monkeypatch: pytest.MonkeyPatch) -> None:
     study = read_study("studies/predictability_ratings.yaml", uses_results=False)
     assert study.config["tasks"] == ["movielens", "movielens_zero_shot"]  # they are loaded with a lock
     assert study.config["ratings"] == {"target_rmse": 0.822, "level": 0.95}
+
+
+def test_the_embedded_twin_asks_for_the_world_of_its_ladder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = read_study(ROOT / "studies/predictability_ratings_ladder.yaml", uses_results=False)
+    assert study.rating_tasks() == ["toy_ratings"]
+    assert len(study.models) == 4
+    other = read_yaml(ROOT / "workflow/tasks/toy_ratings.yaml")
+    other["source"]["prepare"]["world"]["seed"] = 1
+    Path("other.yaml").write_text(yaml.safe_dump(other))
+    config = {"study": "x", "models": [{"series": "ratings_ladder"}], "tasks": ["other.yaml"], "ratings": {}}
+    Path("s.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match=r"other\.yaml: source\.prepare\.world: found .*'seed': 1"):
+        read_study("s.yaml")
 
 
 def test_a_section_without_ratings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

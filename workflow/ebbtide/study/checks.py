@@ -329,7 +329,8 @@ def check_worlds(models: Mapping[str, Model], tasks: "Mapping[str, Task]") -> No
         for task in tasks.values():
             for key, found in (("world", task.world), ("mixture", task.mixture)):
                 if key in corpus and found and dict(corpus[key]) != dict(found):
+                    where = "source.prepare" if "prepare" in task.definition["source"] else "source"
                     raise ConfigError(
-                        f"{task.file}: source.{key}: found {dict(found)}; model {model.name} is trained on "
+                        f"{task.file}: {where}.{key}: found {dict(found)}; model {model.name} is trained on "
                         f"corpus.{key} {dict(corpus[key])}; the two must be equal."
                     )

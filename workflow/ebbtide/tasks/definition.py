@@ -110,7 +110,8 @@ class Task:
     @property
     def world(self) -> Mapping[str, Any] | None:
         """The toy world of a generated task."""
-        world: Mapping[str, Any] | None = self.definition["source"].get("world")
+        source = self.definition["source"]
+        world: Mapping[str, Any] | None = source.get("prepare", source).get("world")
         return world
 
     @property

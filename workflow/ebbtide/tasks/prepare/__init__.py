@@ -6,6 +6,7 @@ sample        some rows of a file, drawn at random
 addition      sums of two numbers, drawn at random, as questions and answers
 toy_cases     cases of the toy language, with a known risk
 compas        defendants, without names, and whether they were arrested again within two years
+toy_ratings   ratings of the toy language, of pairs that its corpus leaves out
 
 A definition names one in `source.prepare`, in place of `source.format`, for data whose rows are not examples
 as they are: several tables to join, a sample to draw, columns that must not go further. Rows of a preparation
@@ -18,6 +19,7 @@ from ebbtide.tasks.prepare import (  # noqa: F401
     movielens,
     sample,
     toy_cases,
+    toy_ratings,
 )
 from ebbtide.tasks.prepare.preparation import (
     PREPARATIONS,
