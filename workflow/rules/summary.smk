@@ -53,11 +53,12 @@ NAMED = [
         "figures/trends.pdf",
         "figures/run_matrix.pdf",
         "figures/compute_trends.pdf",
+        "figures/ratings.pdf",
         *(
             f"{t}.tsv"
             for t in (
                 *("trends", "alarms", "verdicts", "run_verdicts"),
-                *("compute_trends", "notices"),
+                *("compute_trends", "ratings", "notices"),
             )
         ),
     )

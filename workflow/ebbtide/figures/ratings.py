@@ -109,8 +109,8 @@ def _span(rows: pd.DataFrame) -> float:
 
 
 def _fitted(laws: pd.DataFrame) -> pd.DataFrame:
-    """Points of each law within the sizes that it was fitted to."""
-    known = laws[laws["b"].notna()]
+    """Points of each law that the data tell, within the sizes that it was fitted to."""
+    known = laws[laws["crossing"].notna()]
     found = [
         pd.DataFrame({"task": law["task"], "parameters": sizes, "rmse": law["a"] * sizes ** -law["b"]})
         for law in known.to_dict("records")

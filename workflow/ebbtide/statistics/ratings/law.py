@@ -1,9 +1,10 @@
 """RMSE = a N^-b over models of different sizes N, and the size at which a target is reached.
 
-log RMSE = log a - b log N by least squares, one point per model. The interval of b is a bootstrap over users
-and items, the same draws for all models (`statistics.two_way`): it has the noise of the ratings, not the
-scatter of models about the line, of which `residual` is the standard deviation. Where the interval contains
-0, any size might reach the target or none, so none is given.
+log RMSE = log a - b log N by least squares, one point per model. The interval of b has the noise of the
+ratings and the scatter of models about the line. Each draw resamples users and items, the same for all models
+(`statistics.two_way`). It adds an error of the line, Student's t with two degrees of freedom fewer than
+models, of the part of the residuals that the noise of the ratings does not explain: the draws say how much it
+does. Where the interval contains 0, any size might reach the target or none, so none is given.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import pandas as pd
 
 from ebbtide.notices import counted
 from ebbtide.statistics.ratings.predictions import Predictions
+from ebbtide.statistics.resampling import named_rng
 from ebbtide.statistics.two_way import two_way_bootstrap
 
 LAW = (
@@ -69,7 +71,12 @@ def law_of(
     x = np.log(sizes)
     slope, intercept, residual = _line(x, 0.5 * np.log(squared.mean(axis=1)))
     drawn = two_way_bootstrap(squared, runs[0].users, runs[0].items, task)
-    slopes, intercepts, _ = _line(x, 0.5 * np.log(drawn))
+    slopes, intercepts, residuals = _line(x, 0.5 * np.log(drawn))
+    noise = max(0.0, float(np.mean(residuals**2)) - residual**2)  # what resampling adds to the scatter
+    excess = np.sqrt(max(0.0, residual**2 - noise))
+    turn, shift = _scatter(task, len(x), len(slopes), excess)
+    turn /= np.sqrt(np.sum((x - x.mean()) ** 2))
+    slopes, intercepts = slopes + turn, intercepts + shift - turn * x.mean()
     tails = (0.5 - level / 2, 0.5 + level / 2)
     b_low, b_high = np.quantile(-slopes, tails)
     found |= {"a": np.exp(intercept), "b": -slope, "b_low": b_low, "b_high": b_high, "residual": residual}
@@ -80,6 +87,13 @@ def law_of(
         exact = np.where(slopes < 0, (np.log(target) - intercepts) / np.minimum(slopes, -1e-300), np.inf)
         low, high = np.exp(np.quantile(exact, tails, method="inverted_cdf"))
     return {**found, "crossing": crossing, "crossing_low": low, "crossing_high": high}
+
+
+def _scatter(task: str, models: int, draws: int, residual: float) -> np.ndarray:
+    """Errors of a line from its residuals (2, draws): of its slope at a spread of 1, and of its height."""
+    errors = named_rng(f"{task} scatter").standard_t(models - 2, (2, draws)) * residual
+    errors[1] /= np.sqrt(models)
+    return np.asarray(errors)
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any, Any]:

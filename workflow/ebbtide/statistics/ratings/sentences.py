@@ -35,7 +35,8 @@ def notices(ratings: pd.DataFrame, laws: pd.DataFrame) -> Iterator[Notice]:
         if row["note"]:
             yield Notice("note", "not_compared", f"RMSE over sizes: {row['note']}.", task=str(row["task"]))
         if row["reason"]:
-            yield Notice("note", "not_compared", _refusal(row), task=str(row["task"]))
+            refusal = _refusal(row)
+            yield Notice("note", "not_compared", f"{refusal[0].upper()}{refusal[1:]}", task=str(row["task"]))
 
 
 def _without_baselines(ratings: pd.DataFrame) -> Iterator[Notice]:
@@ -53,7 +54,7 @@ def _without_baselines(ratings: pd.DataFrame) -> Iterator[Notice]:
 
 def _law(row: Mapping[Any, Any]) -> str:
     if row["reason"] and pd.notna(row["reason"]):
-        return _refusal(row)
+        return f"{row['task']}: {_refusal(row)}"
     law = f"RMSE falls as N^-{row['b']:.3g} ({row['b_low']:.3g} to {row['b_high']:.3g})"
     ends = f"{row['crossing_low']:.2g} to {row['crossing_high']:.2g}"
     return (
@@ -63,7 +64,4 @@ def _law(row: Mapping[Any, Any]) -> str:
 
 
 def _refusal(row: Mapping[Any, Any]) -> str:
-    return (
-        f"{row['task']}: the size at which RMSE would reach {row['target_rmse']:g} is not given: "
-        f"{row['reason']}."
-    )
+    return f"the size at which RMSE would reach {row['target_rmse']:g} is not given: {row['reason']}."
