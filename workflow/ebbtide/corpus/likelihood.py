@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import log
 from typing import Any
 
+from ebbtide.corpus.cases import document_chances
 from ebbtide.corpus.documents import DOCUMENTS, PATTERN_WORDS
 from ebbtide.corpus.entropy import sentence_probability, source_entropy
 from ebbtide.corpus.held_out import HELD_OUT
@@ -109,6 +110,9 @@ class Likelihood:
         if len(text) != 11 or text[0] != "let" or text[2] != "mean" or text[4] != "." or text[1] != text[5]:
             return 0.0
         return (text[1] in VARIABLES) * ((text[3], *text[6:]) in _SUMS) / len(VARIABLES) / len(_SUMS)
+
+    def _case(self, text: Words) -> float:
+        return document_chances().get(text, 0.0)
 
     def _rating(self, text: Words) -> float:
         pair = (text[0], text[4]) if len(text) == 8 else ("", "")
