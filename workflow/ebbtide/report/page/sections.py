@@ -130,19 +130,6 @@ def _on_tasks(proxies: pd.DataFrame) -> list[str]:
     return [f"{in_words(str(proxy))} ({listed(tasks, 6)})" for proxy, tasks in groups]
 
 
-def _scaling_laws(tables: Tables) -> list[str]:
-    rows = tables["predictions"]
-    return [f"{counted(len(rows), 'prediction')} of larger runs."]
-
-
-def _compute_trends(tables: Tables) -> list[str]:
-    return [*growth_sentences(tables["compute_trends"]), *share_sentences(tables["academia"])]
-
-
-def _ratings(tables: Tables) -> list[str]:
-    return rating_sentences(tables["ratings"], tables["ratings_law"])
-
-
 def _scaling_trends(tables: Tables) -> list[str]:
     counts = tables["scale_trends"]["class"].value_counts()
     return [f"Against training compute: {', '.join(f'{n} {name}' for name, n in counts.items())}."]
@@ -307,7 +294,7 @@ SECTIONS = (
     Section(
         "compute_trends",
         "Compute trends",
-        _compute_trends,
+        lambda tables: [*growth_sentences(tables["compute_trends"]), *share_sentences(tables["academia"])],
         ("compute_trends", "academia", "timeline"),
         ("compute_trends", "timeline", "academia", "compute_models"),
         "log10 FLOP over the day of publication by least squares, with errors for unequal variances (HC3); "
@@ -318,7 +305,7 @@ SECTIONS = (
     Section(
         "ratings",
         "Ratings",
-        _ratings,
+        lambda tables: rating_sentences(tables["ratings"], tables["ratings_law"]),
         ("ratings",),
         ("ratings", "ratings_law"),
         "The expected rating against the true one. Errors allow for ratings that share a user or an item; "
@@ -328,7 +315,7 @@ SECTIONS = (
     Section(
         "predictions",
         "Scaling laws",
-        _scaling_laws,
+        lambda tables: [f"{counted(len(tables['predictions']), 'prediction')} of larger runs."],
         ("scaling_*",),
         ("predictions", "fits", "exponents", "sensitivity", "tradeoff", "configurations"),
         "Laws of loss and downstream error are fitted to small runs and checked on larger ones; "
