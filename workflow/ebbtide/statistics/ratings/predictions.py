@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ebbtide.metrics.choice import coverage
 from ebbtide.metrics.measure import read_examples
-from ebbtide.metrics.registry import METRICS
+from ebbtide.metrics.rating import expected_rating
 
 BASELINE = "baseline_"
 USER, ITEM = "user", "item"  # groups that a task must have
@@ -86,12 +87,12 @@ def _of_cell(
     return Predictions(
         {name: place[name] for name in ("model", "checkpoint", "step", "tokens")},
         expected["task"],
-        METRICS["expected_rating"].values(x),
+        expected_rating(x),
         x.of_example("target"),
         x.group(USER)[0],
         x.group(ITEM)[0],
         np.unique(x.column("value")),
-        METRICS["coverage"].values(x),
+        coverage(x),
         {name.removeprefix(BASELINE): x.of_example(name) for name in names},
         footer.get("parts", {}),
     )
