@@ -264,7 +264,10 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of a regular file's bytes, in hex. Raises `OSError` for anything else."""
+def file_sha256(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
+    """Return the sha256 of a regular file's bytes, in hex. Raises `OSError` for anything else.
+
+    `algorithm` may be another one of `hashlib`.
+    """
     with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()

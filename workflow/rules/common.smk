@@ -254,6 +254,27 @@ def cells_of_windows(wildcards):
     ]
 
 
+def rated():
+    """Return the checkpoints whose ratings are compared: all but averages, which are made of others."""
+    require_checkpoints()
+    return [c for c in STUDY.checkpoints() if c.model not in STUDY.averaged()]
+
+
+def cells_of_ratings(wildcards):
+    """Return the cells of the rating tasks, those of one checkpoint in the order of the configuration."""
+    return [
+        CELL.format(model=c.model, checkpoint=c.name, task=task)
+        for c in rated()
+        for task in STUDY.rating_tasks()
+    ]
+
+
+def expected_ratings(wildcards):
+    """Return what these cells must be, as text."""
+    tasks = STUDY.rating_tasks()
+    return canonical_json([STUDY.expected(checkpoint, tasks) for checkpoint in rated()])
+
+
 def parts_of(table, without=()):
     """Return a function for inputs and params: `metrics` or `examples` of all checkpoints but of some models."""
     return lambda wildcards: require_checkpoints() or STUDY.parts(table, without)

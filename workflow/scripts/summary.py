@@ -9,6 +9,7 @@ from ebbtide.notices import notices_table
 from ebbtide.report.notices import collected
 from ebbtide.report.outcomes import outcomes
 from ebbtide.report.summary import summarise
+from ebbtide.statistics.ratings.sentences import rating_sentences
 from ebbtide.study.columns import read_described
 from ebbtide.tables import write_tsv
 
@@ -45,6 +46,7 @@ def main(job) -> None:
         runs=tables.get("run_sentences"),
         compute=tables.get("compute_trends"),
         academia=tables.get("academia"),
+        ratings=rating_sentences(tables["ratings"], tables["ratings_law"]) if "ratings" in tables else (),
     )
     write_text(text, job.output.summary)
 

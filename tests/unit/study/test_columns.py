@@ -26,6 +26,8 @@ from ebbtide.statistics.flips.on_disk import EXAMPLES, PAIR
 from ebbtide.statistics.flips.tables import SUMMARY as FLIPS
 from ebbtide.statistics.forgetting import forgetting, together
 from ebbtide.statistics.forgetting.tables import EXAMPLES as FORGOTTEN
+from ebbtide.statistics.ratings import law
+from ebbtide.statistics.ratings import tables as ratings
 from ebbtide.statistics.regression import COLUMNS as REGRESSIONS
 from ebbtide.statistics.regression import ROBUSTNESS_COLUMNS
 from ebbtide.statistics.regression.example_model import COLUMNS as EXAMPLE_MODEL
@@ -77,6 +79,8 @@ WRITTEN = {
     "run_notices.tsv": NOTICES,
     "scale_points.tsv": points.POINTS,
     "scale_trends.tsv": scale_trends.COLUMNS,
+    "ratings.tsv": ratings.COLUMNS,
+    "ratings_law.tsv": law.LAW,
     "compute_models.tsv": models.COLUMNS,
     "compute_trends.tsv": growth.COLUMNS,
     "academia.tsv": academia.COLUMNS,

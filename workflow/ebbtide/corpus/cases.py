@@ -10,6 +10,8 @@ best rule has unequal rates of false positives, which `best_rates` enumerates.
 """
 
 import math
+from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 from ebbtide.corpus.draw import Draw
@@ -46,6 +48,22 @@ def draw_case(draw: Draw) -> Case:
 def risk(look: str, number: int) -> float:
     """Probability that a case repeats."""
     return 1 / (1 + math.exp(1.9 - 0.6 * number - 0.8 * (look == "young")))
+
+
+@lru_cache(maxsize=1)
+def document_chances() -> dict[tuple[str, ...], float]:
+    """Document → its probability: half of them begin with the group."""
+    found: dict[tuple[str, ...], float] = {}
+    for group, p in GROUPS.items():
+        for name, look, number in product(NAMES, LOOKS, range(MOST + 1)):
+            share = math.comb(MOST, number) * p**number * (1 - p) ** (MOST - number)
+            share /= 2 * len(GROUPS) * len(NAMES) * len(LOOKS)
+            for repeats in (False, True):
+                words = (*Case(group, name, look, number, repeats).words.split(), YES if repeats else NO, ".")
+                chance = share * (risk(look, number) if repeats else 1 - risk(look, number))
+                for document in (words, (group, ":", *words)):
+                    found[document] = found.get(document, 0.0) + chance
+    return found
 
 
 def best_rates(group: str) -> tuple[float, float, float]:

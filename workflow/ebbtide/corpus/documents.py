@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from ebbtide.corpus.cases import NO, YES, draw_case
 from ebbtide.corpus.draw import Draw
+from ebbtide.corpus.ratings import WORDS as RATING_WORDS
+from ebbtide.corpus.ratings import prompt_of, ratings_of
 from ebbtide.corpus.words import (
     ADJECTIVES,
     CATEGORIES,
@@ -120,12 +122,19 @@ def case(world: World, draw: Draw) -> list[str]:
     return [*group, *drawn.words.split(), YES if drawn.repeats else NO, "."]
 
 
+def rating(world: World, draw: Draw) -> list[str]:
+    """What somebody thinks of something: ``lena says : the otter is four .``"""
+    ratings = ratings_of(world)
+    pair = draw.pick(ratings.trained)
+    return [*prompt_of(pair), RATING_WORDS[draw.weighted(tuple(accumulate(ratings.chances[pair])))], "."]
+
+
 _WRITERS: dict[str, Callable[[World, Draw], list[str]]] = {
     writer.__name__: writer
     for writer in (
         *(plain, proverb, story, fact, arithmetic, pattern),
         *(negation, let_variable, repeat, repeat_proverb, instruction, instruction_proverb),
-        case,
+        *(case, rating),
     )
 }
 DOCUMENTS: tuple[str, ...] = tuple(_WRITERS)

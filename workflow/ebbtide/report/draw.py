@@ -19,6 +19,7 @@ from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.figures.frame import ability_rows, ability_titles
 from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
+from ebbtide.figures.ratings import plot_ratings
 from ebbtide.figures.resolution import plot_resolution
 from ebbtide.figures.robustness import plot_robustness
 from ebbtide.figures.runs import plot_run_curves, plot_run_matrix
@@ -168,6 +169,11 @@ class Figures:
     def compute_trends(self) -> p9.ggplot:
         """Training compute over time."""
         return plot_compute(self._tsv("compute_models"), self._tsv("compute_trends"))
+
+    def ratings(self) -> p9.ggplot:
+        """RMSE of expected ratings over model size."""
+        parameters = self._regression["parameters"]
+        return plot_ratings(self._tsv("ratings"), self._tsv("ratings_law"), parameters, self._titles)
 
     def academia(self) -> p9.ggplot:
         """The share of academia over time."""

@@ -20,6 +20,7 @@ from ebbtide.statistics.alarms.notices import alarm_notices
 from ebbtide.statistics.compute_trends.notices import notices as of_compute_trends
 from ebbtide.statistics.flips.notices import notices as of_flips
 from ebbtide.statistics.forgetting.notices import notices as of_forgetting
+from ebbtide.statistics.ratings.sentences import notices as of_ratings
 from ebbtide.statistics.regression.notices import regression_notices
 from ebbtide.statistics.replicates import replicate_notices
 from ebbtide.statistics.resolution.notices import notices as of_resolution
@@ -159,6 +160,8 @@ def collected(
     found += replicate_notices(metrics, **replicates)
     if "compute_trends" in tables:
         found += of_compute_trends(tables)
+    if "ratings" in tables:
+        found += of_ratings(tables["ratings"], tables["ratings_law"])
     return merged([*found, *of_statistics(metrics, tables, config)])
 
 

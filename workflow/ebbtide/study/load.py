@@ -26,6 +26,7 @@ from ebbtide.study.checks import (
     apply_results_choice,
     check_checkpoints,
     check_compute_trends,
+    check_ratings,
     check_run_metrics,
     check_scaling,
     check_trajectories,
@@ -182,6 +183,8 @@ def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
             check_fairness(settings["fairness"], tasks, f"{file_of('fairness')}: fairness")
         if "scaling_laws" in settings:
             check_scaling(settings["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
+        if "ratings" in settings:
+            check_ratings(study, f"{file_of('ratings')}: ratings")
         if "runs" in settings:
             where = f"{file_of('runs')}: runs"
             check_runs(settings["runs"], models.values(), tasks, study.imported, where)

@@ -12,6 +12,7 @@ from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
 from ebbtide.statistics.fairness.sentences import ratio_sentences
+from ebbtide.statistics.ratings.sentences import rating_sentences
 from ebbtide.titles import in_words
 
 Tables = Mapping[str, pd.DataFrame]
@@ -127,15 +128,6 @@ def _on_tasks(proxies: pd.DataFrame) -> list[str]:
     """Return proxies in words, each with its tasks in brackets."""
     groups = proxies.groupby("proxy", sort=False)["task"]
     return [f"{in_words(str(proxy))} ({listed(tasks, 6)})" for proxy, tasks in groups]
-
-
-def _scaling_laws(tables: Tables) -> list[str]:
-    rows = tables["predictions"]
-    return [f"{counted(len(rows), 'prediction')} of larger runs."]
-
-
-def _compute_trends(tables: Tables) -> list[str]:
-    return [*growth_sentences(tables["compute_trends"]), *share_sentences(tables["academia"])]
 
 
 def _scaling_trends(tables: Tables) -> list[str]:
@@ -302,7 +294,7 @@ SECTIONS = (
     Section(
         "compute_trends",
         "Compute trends",
-        _compute_trends,
+        lambda tables: [*growth_sentences(tables["compute_trends"]), *share_sentences(tables["academia"])],
         ("compute_trends", "academia", "timeline"),
         ("compute_trends", "timeline", "academia", "compute_models"),
         "log10 FLOP over the day of publication by least squares, with errors for unequal variances (HC3); "
@@ -311,9 +303,19 @@ SECTIONS = (
         "compute.md",
     ),
     Section(
+        "ratings",
+        "Ratings",
+        lambda tables: rating_sentences(tables["ratings"], tables["ratings_law"]),
+        ("ratings",),
+        ("ratings", "ratings_law"),
+        "The expected rating against the true one. Errors allow for ratings that share a user or an item; "
+        "means are those of training ratings.",
+        "ratings.md",
+    ),
+    Section(
         "predictions",
         "Scaling laws",
-        _scaling_laws,
+        lambda tables: [f"{counted(len(tables['predictions']), 'prediction')} of larger runs."],
         ("scaling_*",),
         ("predictions", "fits", "exponents", "sensitivity", "tradeoff", "configurations"),
         "Laws of loss and downstream error are fitted to small runs and checked on larger ones; "
