@@ -3,7 +3,7 @@
 A case has a name, a look (young or old), a number of needles from 0 to 6, and a group. The risk depends on
 look and number alone:
 
-    P(repeats) = 1 / (1 + exp(1.9 - 0.6 number - 0.8 [young]))
+    P(repeats) = 1 / (1 + exp(3.3 - number - 1.8 [young]))
 
 but the first group has more needles: the number is binomial with 6 draws and p of 0.45 or 0.25. So even the
 best rule has unequal rates of false positives, which `best_rates` enumerates.
@@ -47,7 +47,7 @@ def draw_case(draw: Draw) -> Case:
 
 def risk(look: str, number: int) -> float:
     """Probability that a case repeats."""
-    return 1 / (1 + math.exp(1.9 - 0.6 * number - 0.8 * (look == "young")))
+    return 1 / (1 + math.exp(3.3 - number - 1.8 * (look == "young")))
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ import plotnine as p9
 from ebbtide.errors import FigureError
 from ebbtide.figures.theme import GREY, PAGE_CM, compact, footnote, palette, shapes, theme_paper
 
+CAUTION = "Language models should not be used for such decisions (Ganguli et al. 2022)."
 PANELS = {
     "accuracy": "Accuracy",
     "fpr_ratio": "Ratio of false positives",
@@ -34,7 +35,6 @@ def plot_fairness(fairness: pd.DataFrame) -> p9.ggplot:
     equal = pd.DataFrame({"panel": pd.Categorical(panels[1:], panels), "value": 1.0})
     name = ", ".join(reference["model"].unique()) if len(reference) else ""
     note, note_cm = footnote(
-        "Language models should not be used for such decisions (Ganguli et al. 2022). "
         f"Ratios: {first} / {second}. Dotted: equal rates." + (f" Dashed: {name}." if name else ""),
         PAGE_CM,
     )
@@ -51,8 +51,8 @@ def plot_fairness(fairness: pd.DataFrame) -> p9.ggplot:
         + p9.scale_x_log10(labels=lambda ticks: [compact(tick) for tick in ticks])
         + p9.scale_color_manual(palette(len(conditions)), name="Condition")
         + p9.scale_shape_manual(shapes(len(conditions)), name="Condition")
-        + p9.labs(x="Non-embedding parameters (log scale)", y="")
-        + theme_paper(PAGE_CM, 6.6 + note_cm)
+        + p9.labs(x="Non-embedding parameters (log scale)", y="", subtitle=CAUTION)
+        + theme_paper(PAGE_CM, 7.2 + note_cm)
         + note
     )
 
