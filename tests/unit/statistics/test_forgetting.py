@@ -179,9 +179,9 @@ NO_ACCURACY = "; the task has no metric accuracy (trajectories.metrics)"
             f"loss is not a 0/1 metric; the task has none, only loss, bits_per_byte{NO_ACCURACY}",
         ),
         (
-            at_steps([1, 2, 3], margin=HALF, exact_match=ONES),
+            at_steps([1, 2, 3], margin=HALF, solved=ONES),
             "margin is not a 0/1 metric; add a 0/1 metric of the task to trajectories.metrics: "
-            f"exact_match{NO_ACCURACY}",
+            f"solved{NO_ACCURACY}",
         ),
         (at_steps([1, 2, 3], accuracy=ONES * np.nan), "accuracy has no value for any example"),
     ],
