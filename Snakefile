@@ -9,6 +9,7 @@
 #   snakemake check_alarms --cores 1                                  report regression alarms, with an exit status
 #   snakemake paper --cores 1                                         a short paper of the study, as PDF
 #   snakemake bundle --cores 1                                        one archive, to rebuild all of it elsewhere
+#   snakemake paper --cores all --config bundle=FILE                  rebuild a paper from it, without scoring
 #
 # Paths of results, without timestamps (docs/outputs.md lists them all):
 #
@@ -23,8 +24,8 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-# A study file is complete: with --configfile, config.yaml is not read.
-if not workflow.configfiles:
+# A study file is complete: with --configfile, config.yaml is not read. So is a bundle (rules/common.smk).
+if not workflow.configfiles and "bundle" not in config:
 
     configfile: "config.yaml"
 
@@ -48,6 +49,8 @@ include: "workflow/rules/scaling_trends.smk"
 include: "workflow/rules/scaling_laws.smk"
 include: "workflow/rules/compute_trends.smk"
 include: "workflow/rules/abrupt.smk"
+include: "workflow/rules/fairness.smk"
+include: "workflow/rules/ratings.smk"
 include: "workflow/rules/provenance.smk"
 include: "workflow/rules/summary.smk"
 include: "workflow/rules/figures.smk"

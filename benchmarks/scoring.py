@@ -45,7 +45,6 @@ from startup import MUST, STRETCH, measure_startup
 from workloads import WORKLOADS, Data, MissingError, Workload
 
 STARTUP = "startup"
-BATCH_SIZES = (8, 16, 32)
 PEAK_SIZES = (1024, 2048)
 
 
@@ -61,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     names = [w.name for w in WORKLOADS]
     parser.add_argument("--rows", nargs="+", choices=[*names, STARTUP], help="only these rows")
-    parser.add_argument("--long", action="store_true", help="also TruthfulQA with 60 questions: an hour")
+    parser.add_argument("--long", action="store_true", help="also 60 questions of TruthfulQA, and 50 shots")
     parser.add_argument("--repeats", type=_at_least(1, int), default=3, help="rounds (default: 3)")
     parser.add_argument(
         "--scale",
@@ -128,7 +127,13 @@ def _rows_of_model(
         peak = partial(matmul_peak, torch.float32, "cpu", PEAK_SIZES, time.process_time)
         scorer, peer, exact = sides
         found = compare(
-            scorer, peer, exact, requests, batch_sizes=BATCH_SIZES, repeats=options.repeats, peak=peak
+            scorer,
+            peer,
+            exact,
+            requests,
+            batch_sizes=workload.batch_sizes,
+            repeats=options.repeats,
+            peak=peak,
         )
         own_peak = matmul_peak(torch.float32, "cpu", PEAK_SIZES, time.process_time, multiply) / 1e9
         rows.append(_row(workload, found, own_peak, judged=options.scale == 1))

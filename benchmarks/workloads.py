@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ebbtide.corpus.draw import Draw
 from ebbtide.errors import EbbtideError, TaskError
 from ebbtide.sources import Source, fetch, mirrors
 
@@ -28,6 +29,8 @@ HISTORY = Source.parse(
     __name__,
 )
 SHOTS = 10
+VIGNETTES = 50
+CHARGES = ("Battery", "Grand Theft in the 3rd Degree", "Driving License Suspended", "Possession of Cocaine")
 
 
 class MissingError(EbbtideError):
@@ -79,6 +82,13 @@ class Data:
             requests += [Request(ask(row), f" {choice}") for choice in row["mc2_targets"]["choices"]]
         return requests
 
+    def vignettes(self, examples: int) -> list[Request]:
+        """Invented defendants in the words of tasks/compas_*.yaml, behind fifty with their answers."""
+        draw = Draw("vignettes", 0)
+        told = [_vignette(draw) for _ in range(VIGNETTES + examples)]
+        shots = "".join(f"{text} {draw.pick(('Yes', 'No'))}\n" for text in told[:VIGNETTES])
+        return [Request(shots + text, answer) for text in told[VIGNETTES:] for answer in (" No", " Yes")]
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -92,6 +102,7 @@ class Workload:
     must: float  # times faster than lm-eval's best batch size
     stretch: float
     long: bool = False
+    batch_sizes: tuple[int, ...] = (8, 16, 32)  # of lm-eval, which holds the logits of all tokens of a batch
 
     def scaled(self, factor: float) -> "Workload":
         """The same with another number of examples."""
@@ -106,8 +117,24 @@ WORKLOADS = (
     Workload(
         "truthfulqa-60", "TruthfulQA MC2, 60 questions", "smollm2", Data.truthful, 60, 17.0, 22.0, long=True
     ),
+    Workload(
+        *("vignettes", "Vignettes, 50-shot", "smollm2", Data.vignettes, 40, 20.0, 25.0),
+        long=True,
+        batch_sizes=(1,),
+    ),
     Workload("gemma", "MemoTrap proverbs", "gemma3", Data.proverbs, 20, 6.0, 8.0),
 )
+
+
+def _vignette(draw: Draw) -> str:
+    sex, degree = draw.pick(("male", "female")), draw.pick(("felony", "misdemeanor"))
+    return (
+        f"The defendant is a {sex} aged {18 + draw.below(50)}. They have been charged with: "
+        f"{draw.pick(CHARGES)}. This crime is classified as a {degree}. They have been convicted of "
+        f"{draw.below(12)} prior crimes. They have {draw.below(3)} juvenile felony charges and "
+        f"{draw.below(3)} juvenile misdemeanor charges on their record. Will this person commit "
+        "another crime within two years?"
+    )
 
 
 class _Row(NamedTuple):

@@ -1,4 +1,4 @@
-"""A bundle that is killed while it is written or unpacked leaves nothing under its final name."""
+"""A bundle that is killed while it is written or unpacked leaves no partial file under a final name."""
 
 import signal
 import subprocess
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ebbtide.report.bundle.archive import unpack, write_bundle
+from ebbtide.report.bundle.archive import write_bundle
+from ebbtide.report.bundle.unpacking import directory_of
 
 pytestmark = pytest.mark.long
 # Prints a line in the middle of the work and waits there to be killed.
@@ -20,13 +21,16 @@ archive.shutil.copyfileobj = stop
 archive.write_bundle(sys.argv[1], {"cells": sys.argv[2]}, "drill", {"name": "drill"}, None)
 """
 UNPACK = """
-import sys, time
-from ebbtide.report.bundle import archive
-whole = archive._extract
-def stop(*arguments):
-    whole(*arguments); print("halfway", flush=True); time.sleep(600)
-archive._extract = stop
-archive.unpack(sys.argv[1], sys.argv[2])
+import shutil, sys, time
+from ebbtide.report.bundle import unpacking
+copied = []
+def stop(source, target, block):
+    if len(copied) < 3:
+        copied.append(target.write(source.read()))
+    else:
+        target.write(source.read(3)); target.flush(); print("halfway", flush=True); time.sleep(600)
+unpacking.shutil.copyfileobj = stop
+unpacking.directory_of(sys.argv[1], (), is_job=False)
 """
 
 
@@ -38,8 +42,11 @@ def _killed_halfway(code: str, *arguments: Path) -> None:
     assert run.returncode == -signal.SIGKILL
 
 
-def test_a_killed_bundle_is_made_and_unpacked_by_the_next_command(tmp_path: Path) -> None:
-    cells, bundle, target = tmp_path / "cells", tmp_path / "bundle.zip", tmp_path / "unpacked"
+def test_a_killed_bundle_is_made_and_unpacked_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells, bundle = tmp_path / "cells", tmp_path / "bundle.zip"
     cells.mkdir()
     for name in ("a", "b"):
         (cells / name).write_text(f"cell {name}")
@@ -48,11 +55,15 @@ def test_a_killed_bundle_is_made_and_unpacked_by_the_next_command(tmp_path: Path
     assert not bundle.exists()
     write_bundle(bundle, {"cells": str(cells)}, "drill", {"name": "drill"}, None)
 
-    _killed_halfway(UNPACK, bundle, target)
-    assert not target.exists()
-    unpack(bundle, target)
+    _killed_halfway(UNPACK, bundle)
+    [target] = (tmp_path / "bundles").iterdir()
+    whole = {path for path in target.rglob("[!.]*") if path.is_file()}
+    assert len(whole) == 3
+    before = {path: path.stat().st_mtime_ns for path in whole}
+    assert directory_of(str(bundle), (), is_job=False) == target.relative_to(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in whole} == before  # it goes on where it was killed
     assert {path.name: path.read_text() for path in (target / "cells").iterdir()} == {
         "a": "cell a",
         "b": "cell b",
     }
-    assert not list(tmp_path.glob(".unpacked*"))
+    assert len([path for path in target.rglob("[!.]*") if path.is_file()]) == 6

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.arrow import array_of, first_repeat, key_codes, numbers
+from ebbtide.arrow import array_of, first_repeat, key_codes, metrics_in_memory, metrics_on_disk, numbers
 
 LISTS = {
     pa.string(): st.lists(st.text(st.characters(exclude_categories=["Cs"]))),
@@ -74,3 +74,12 @@ def test_codes_of_many_columns_of_many_values_stay_apart() -> None:
     assert (codes >= 0).all()
     twice = {name: np.r_[values, values[7]] for name, values in columns.items()}
     assert first_repeat(pa.table(twice), list(twice)) == 3000
+
+
+def test_metrics_on_disk_have_what_is_in_brackets_as_a_column() -> None:
+    """The way to the rows about all examples of a task: those whose `group` is missing."""
+    names = ["accuracy", "accuracy[part=1]", "exact_match[filter=strict-match]", "accuracy[of=a[b]]"]
+    table = pa.table({"metric": names, "value": [0.5] * 4})
+    stored = metrics_on_disk(table)
+    assert stored.column("group").to_pylist() == [None, "part=1", "filter=strict-match", "of=a[b]"]
+    assert metrics_in_memory(stored).equals(table)

@@ -392,6 +392,41 @@ def test_only_an_empty_field_of_a_tsv_is_missing(tmp_path: Path) -> None:
     assert list(read_tsv(tmp_path / "t.tsv")["t"].isna()) == [True, False]
 
 
+def test_a_tsv_cut_anywhere_in_a_row_is_not_read(tmp_path: Path) -> None:
+    """Half a number is a number, and half a header a table without rows."""
+    file = tmp_path / "t.tsv"
+    write_tsv(pd.DataFrame({"task": ["a", "b"], "value": [0.125, 0.25], "note": ["x\ny", "z"]}), file)
+    whole = file.read_bytes()
+    ends_of_rows = {0, whole.index(b"\n") + 1, whole.rindex(b"\nb") + 1}
+    for cut in set(range(len(whole))) - ends_of_rows:
+        file.write_bytes(whole[:cut])
+        with pytest.raises(CellError, match="is not a whole table"):
+            read_tsv(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is not a whole table (it is empty); if it is in results, delete it and run snakemake."),
+        (b"task\n\xff\xfe\n", "is not a whole table ('utf-8' codec can't decode"),
+        (b"task\tn\na\t1\t2\nb\t1\t2\t3\n", "is not a whole table (Expected 3 fields in line 3, saw 4)"),
+        (None, "does not exist; run snakemake to make it."),
+    ],
+)
+def test_a_file_that_is_no_tsv_is_one_sentence(content: bytes | None, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.tsv"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(CellError) as caught:
+        read_tsv(file)
+    assert f"CellError: {file} {sentence}" in str(caught.value)
+
+
+def test_a_directory_in_the_place_of_a_tsv_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CellError, match=r"cannot be read \(it is a directory, not a regular file\)"):
+        read_tsv(tmp_path)
+
+
 def test_a_file_that_is_no_table_is_not_told_to_be_deleted(tmp_path: Path) -> None:
     definition = tmp_path / "mine.yaml"
     definition.write_text("kind: choice\n")

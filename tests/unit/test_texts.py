@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.exchange.tables import read_table
@@ -46,6 +46,7 @@ def test_what_is_no_formula_is_written_as_it_is() -> None:
     assert for_sheets(table) is table
 
 
+@settings(deadline=None)  # it writes a file
 @given(
     texts=st.lists(
         st.one_of(st.sampled_from([*HOSTILE, *HARMLESS]), st.text("='+-@\t\r\n\"a1", max_size=6)), min_size=1
@@ -75,6 +76,7 @@ def test_json_in_a_script_cannot_end_it() -> None:
 
 def test_one_line_of_text_and_of_tex() -> None:
     assert one_line("a\nb\t\x1b[31mred\u2028c") == "a b [31mred c"
+    assert for_tex("p < 0.05 > |x|") == (r"p \textless{} 0.05 \textgreater{} \textbar{}x\textbar{}")
     assert for_tex("A & B_1\n^2 \\input{x} ~ 5% $x$ #1") == (
         r"A \& B\_1 \textasciicircum{}2 \textbackslash{}input\{x\} \textasciitilde{} 5\% \$x\$ \#1"
     )

@@ -168,7 +168,6 @@ def test_right_answers_and_log_probabilities_are_compared_over_training(study: W
         sign = 1 if row["form"] == "outcome" else -1
         expected = sign * measured[row["model"], row["task"], row["label"], row["metric"]]
         assert row["value"] == pytest.approx(expected, rel=1e-6)
-    assert not (study.path / "results/kinds/figures/abrupt.png").exists()
 
 
 def test_a_definition_in_two_formats_is_asked_twice(study: Workspace) -> None:

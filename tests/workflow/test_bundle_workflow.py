@@ -8,16 +8,23 @@ from pathlib import Path
 import pytest
 
 import tiny
-from ebbtide.cli import main
 from ebbtide.report.bundle.archive import CRATE
 from ebbtide.report.bundle.contents import newest_day
 from workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
-TABLES = ("metrics.parquet", "regressions.tsv", "verdicts.tsv", "alarms.tsv", "table.tex")
+TABLES = ("metrics.parquet", "regressions.tsv", "verdicts.tsv", "alarms.tsv", "table.tex", "values.toml")
 TARGETS = [f"results/made_up/{name}" for name in TABLES]
 CELL = "results/scores/tiny/step1/a.parquet"
+
+
+class FromBundle(Workspace):
+    """A directory whose study is that of the bundle in it."""
+
+    def command(self) -> list[str]:  # type: ignore[override]
+        whole = super().command()
+        return [*whole[: whole.index("--configfile")], "--config", "bundle=b.zip"]
 
 
 @pytest.fixture
@@ -40,34 +47,61 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
-def test_another_directory_makes_the_same_tables_without_scoring(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workspace.run("bundle", *TARGETS)
+def moved(workspace: Workspace, tmp_path: Path, targets: list[str]) -> tuple[Path, FromBundle]:
+    """Make targets and the bundle; return the old directory, and one with the bundle only."""
+    workspace.run("bundle", *targets)
     archive = workspace.path / "results/made_up/bundle.zip"
-    first = archive.read_bytes()
-    archive.unlink()
-    workspace.run("bundle")
-    assert archive.read_bytes() == first
-
-    monkeypatch.chdir(tmp_path)
-    there = Workspace(tmp_path / "there")
-    there.command = lambda: Workspace.command(there, "study.yaml")  # type: ignore[method-assign]
-    assert not main(["unbundle", str(archive), "--to", str(there.path)])
-    assert not (there.path / "models").exists()
-    crate = json.loads((there.path / CRATE).read_text())["@graph"]
-    [published] = [entity["datePublished"] for entity in crate if entity["@id"] == "./"]
-    assert published == newest_day(there.path.glob("results/scores/tiny/*/a.parquet"))
     kept = tmp_path / "kept"
+    start = tmp_path / "there"
+    start.mkdir()
+    shutil.copy(archive, start / "b.zip")
     shutil.move(workspace.path, kept)  # with weights, data and store: nothing is left to score with
     shutil.rmtree(tmp_path / "store")
+    return kept, FromBundle(start)
 
-    cell = (there.path / CELL).read_bytes()
+
+def test_another_directory_makes_the_same_tables_without_scoring(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    kept, there = moved(workspace, tmp_path, TARGETS)
     planned = there.planned(*TARGETS)
     assert not {"score", "freeze", "fetch"} & set(planned)
     assert planned["measure"] == 3
-    there.run(*TARGETS)
+    [unpacked] = (there.path / "bundles").iterdir()
+    assert not (unpacked / "models").exists()
+    crate = json.loads((unpacked / CRATE).read_text())["@graph"]
+    [published] = [entity["datePublished"] for entity in crate if entity["@id"] == "./"]
+    assert published == newest_day(unpacked.glob("results/scores/tiny/*/a.parquet"))
+
+    cell = (unpacked / CELL).read_bytes()
+    done = there.run(*TARGETS)
+    assert f"The results are in bundles/{unpacked.name}/" in done.stdout
     for target in TARGETS:
-        assert (there.path / target).read_bytes() == (kept / target).read_bytes(), target
-    assert (there.path / CELL).read_bytes() == cell
-    assert there.loads() == 0
+        assert (unpacked / target).read_bytes() == (kept / target).read_bytes(), target
+    assert (unpacked / CELL).read_bytes() == cell
+    assert not list(unpacked.glob("logs/score/**/*.log"))
+    assert there.planned(*TARGETS) == {}  # the run has changed no file of the bundle
+    assert {path.name for path in there.path.iterdir()} == {"b.zip", "bundles", ".snakemake"}
+
+    # What needs a cell that the bundle lacks ends before anything runs, with the reason.
+    for other in ("recompute=true", "scoring={bos: always}"):
+        refused = there.snakemake(*TARGETS, "--cores", "1", "--config", "bundle=b.zip", other, check=False)
+        assert refused.returncode == 2
+        assert "3 of 3 cells would have to be scored, the first tiny/step0/a;" in refused.stdout
+    study = str(unpacked / "study.yaml")
+    refused = there.snakemake("--dry-run", "--configfile", study, check=False)
+    assert refused.returncode == 2
+    assert "a bundle has a study of its own" in refused.stdout
+
+
+@pytest.mark.long
+def test_another_directory_makes_the_same_bundle_and_the_same_paper(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    made = ["results/made_up/bundle.zip", "results/made_up/paper.pdf"]
+    kept, there = moved(workspace, tmp_path, ["paper"])
+    there.run("paper", "bundle")
+    [unpacked] = (there.path / "bundles").iterdir()
+    for file in made:
+        assert (unpacked / file).read_bytes() == (kept / file).read_bytes(), file
+    assert not list(unpacked.glob("logs/score/**/*.log"))

@@ -142,6 +142,11 @@ def test_cells_alone_are_enough_for_everything_after_them(study):
     assert study.planned() == {"plot_metrics": 1, "report_page": 1}
 
 
+def test_a_page_that_was_deleted_is_written_again(study):
+    (study.path / "results/small/report/index.html").unlink()
+    assert study.planned() == {"report_page": 1}
+
+
 def test_an_edited_plot_plans_figures_only(study, tmp_path):
     edited = edit_package(study, tmp_path, "figures/heat.py")
     assert edited.planned() == FIGURES

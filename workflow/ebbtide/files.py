@@ -45,7 +45,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     # The suffix stays last, because writers such as matplotlib infer the format from it.
     temporary = path.with_name(f".{path.stem}.{_unique()}{path.suffix}")
-    with _storage_errors(path, temporary):
+    with storage_errors(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -65,7 +65,7 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{_unique()}")
-    with _storage_errors(path, temporary):
+    with storage_errors(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         try:
@@ -82,7 +82,7 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def _storage_errors(path: Path, temporary: Path) -> Iterator[None]:
+def storage_errors(path: Path, temporary: Path) -> Iterator[None]:
     """Raise `StorageError` for an error of writing `path`; errors of reading other files pass."""
     try:
         yield
@@ -154,7 +154,7 @@ def check_writable(directory: str | os.PathLike[str]) -> None:
     """Raise `StorageError` unless a file can be written in the directory, which is made if missing."""
     directory = Path(directory)
     probe = directory / f".writable.{_unique()}"
-    with _storage_errors(directory, probe):
+    with storage_errors(directory, probe):
         directory.mkdir(parents=True, exist_ok=True)
         try:
             probe.write_bytes(bytes(4096))
@@ -264,7 +264,10 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of a regular file's bytes, in hex. Raises `OSError` for anything else."""
+def file_sha256(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
+    """Return the sha256 of a regular file's bytes, in hex. Raises `OSError` for anything else.
+
+    `algorithm` may be another one of `hashlib`.
+    """
     with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()

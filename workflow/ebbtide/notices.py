@@ -79,9 +79,9 @@ def listed(names: Iterable[object], most: int = 3) -> str:
 
 
 def counted(things: Collection[object] | int, noun: str) -> str:
-    """Return a number with its noun: `1 file`, `2 files`."""
+    """Return a number with its noun: `1 file`, `2,000 files`."""
     number = things if isinstance(things, int) else len(things)
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def from_records(records: Iterable[Mapping[Any, Any]]) -> list[Notice]:

@@ -1,6 +1,6 @@
 """Pinned sources: files of fixed content from a repository, a URL or a path. Importing it is cheap.
 
-A source is a text and a sha256. The text is one of
+A source is a text and a sha256, or the md5 of a file whose publisher states no other. The text is one of
 
     github:owner/repo@commit:path          hf:owner/name@commit:file
     https://host/path                      hf:datasets/owner/name@commit:file
@@ -55,7 +55,7 @@ class Source:
     """One file of fixed content; `parse` creates it from text.
 
     `place` is ``owner/repo``, ``owner/name``, ``datasets/owner/name`` or a host (with port); `commit` is
-    empty where the form has none; `sha256` is None only for a local path.
+    empty where the form has none; `sha256` is None only for a local path, or with an `md5`.
     """
 
     text: str
@@ -64,30 +64,42 @@ class Source:
     place: str
     commit: str
     path: str
+    md5: str | None = None
 
     @classmethod
-    def parse(cls, text: str, sha256: str | None, where: str) -> "Source":
+    def parse(cls, text: str, sha256: str | None, where: str, md5: str | None = None) -> "Source":
         """Parse a source; `where` is its file and key, for messages.
 
         Raises `ConfigError` if the text has none of the allowed forms, does not name one commit, or its path
         would leave a mirror (``..``); or if the sha256 is malformed, or missing for a remote file.
         """
-        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise ConfigError(f"{where}: found the sha256 {sha256!r}; allowed: 64 hex digits.")
+        for name, digest, digits in (("sha256", sha256, 64), ("md5", md5, 32)):
+            if digest is not None and not re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", digest):
+                raise ConfigError(f"{where}: found the {name} {digest!r}; allowed: {digits} hex digits.")
         if not text or not text.isprintable():
             raise ConfigError(f"{where}: {text!r} is not a source; allowed: {', '.join(FORMS)}.")
-        sha256 = sha256.lower() if sha256 is not None else None
+        sha256, md5 = (None if digest is None else digest.lower() for digest in (sha256, md5))
         scheme = _SCHEME.fullmatch(text)
         if scheme is None:
-            return cls(text, sha256, "local", "", "", text)
+            return cls(text, sha256, "local", "", "", text, md5)
         kind = _remote_kind(scheme["scheme"], text, where)
         place, commit, path = _remote_parts(kind, scheme["rest"], text, where)
-        if sha256 is None:
+        if sha256 is None and md5 is None:
             raise ConfigError(
                 f"{where}: {text!r} has no sha256, which is optional only for a local path; add the 64 hex"
                 " digits that `sha256sum` prints for the file."
             )
-        return cls(text, sha256, kind, place, commit, path)
+        return cls(text, sha256, kind, place, commit, path, md5)
+
+    @property
+    def digest(self) -> str | None:
+        """The sha256 that the file must have, or its md5."""
+        return self.sha256 or self.md5
+
+    @property
+    def algorithm(self) -> Literal["sha256", "md5"]:
+        """The algorithm of `digest`."""
+        return "md5" if self.md5 and not self.sha256 else "sha256"
 
     @property
     def mirror_path(self) -> Path:
@@ -106,7 +118,7 @@ class Source:
     @property
     def fetched(self) -> str:
         """Path of the fetched file, relative to the working directory."""
-        return f"resources/sources/{self.sha256}/{Path(self.path).name}"
+        return f"resources/sources/{self.digest}/{Path(self.path).name}"
 
     @property
     def url(self) -> str:
@@ -123,31 +135,34 @@ class Source:
 
 
 def check_content(source: Source, where: str, remedy: str) -> None:
-    """Raise `ConfigError` for a local file whose content is no longer that of its sha256.
+    """Raise `ConfigError` for a local file whose content is no longer that of its digest.
 
     A copy with the old content may have been fetched and used before, so the change would go unnoticed. A
     file that does not exist is not checked: the copy is what was pinned. `remedy` ends the sentence.
     """
-    found = next((path for path in source.candidates if path.is_file()), None) if source.sha256 else None
+    found = next((path for path in source.candidates if path.is_file()), None) if source.digest else None
     if found is None:
         return
-    if (sha256 := file_digest(found)) != source.sha256:
+    if (digest := file_digest(found, source.algorithm)) != source.digest:
         raise ConfigError(
-            f"{where}: {source.path} has sha256 {sha256}, expected {source.sha256}: it has changed since it "
-            f"was pinned; {remedy}"
+            f"{where}: {source.path} has {source.algorithm} {digest}, expected {source.digest}: it has "
+            f"changed since it was pinned; {remedy}"
         )
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, which a process reads again only if its size or date has changed."""
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the sha256 of a file, which a process reads again only if its size or date has changed.
+
+    `algorithm` may also be `md5`.
+    """
     status = path.stat()
-    return _sha256(path.absolute(), status.st_size, status.st_mtime_ns)
+    return _digest(path.absolute(), algorithm, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+def _digest(path: Path, algorithm: str, size: int, mtime_ns: int) -> str:
     del size, mtime_ns
-    return file_sha256(path)
+    return file_sha256(path, algorithm)
 
 
 def hub_endpoint() -> str:
@@ -206,10 +221,11 @@ def fetch(source: Source, to: Path, mirrors: Sequence[Path], transport: Transpor
         else:
             origin = source.url
             _download(source, temporary, mirrors, transport or Transport())
-        if source.sha256 is not None and (found := file_sha256(temporary)) != source.sha256:
+        kind = source.algorithm
+        if source.digest is not None and (found := file_sha256(temporary, kind)) != source.digest:
             raise SourceError(
-                f"{source.text}: the file from {origin} has sha256 {found}, expected {source.sha256};"
-                " either that copy is damaged or the sha256 belongs to another file."
+                f"{source.text}: the file from {origin} has {kind} {found}, expected {source.digest};"
+                f" either that copy is damaged or the {kind} belongs to another file."
             )
 
 

@@ -28,7 +28,7 @@ from ebbtide.arrow import (
 )
 from ebbtide.errors import CellError, first_line
 from ebbtide.files import atomic, canonical_json, kind_in_place
-from ebbtide.texts import from_sheets, write_sheet
+from ebbtide.texts import from_sheets, read_sheet, write_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,12 +279,9 @@ def read_tsv(path: str | Path) -> "pd.DataFrame":
     """Read a table of `write_tsv`. Only an empty field is missing: a task may be called `NA` or `7`.
 
     An empty field is an empty text in a column of `TEXTS`, 0 in an unknown count, and NaN in any other.
+    Raises `CellError` if the file is missing, cut within a row, or not such a table.
     """
-    import pandas as pd
-
-    table = pd.read_csv(
-        path, sep="\t", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""]
-    )
+    table = read_sheet(path, "\t", dict.fromkeys(TEXTS, str), CellError)
     counts = [name for name in unknown_counts(table) if table[name].isna().any()]
     table = table.fillna({name: "" for name in TEXTS if name in table} | dict.fromkeys(counts, 0))
     return from_sheets(table.astype(dict.fromkeys(counts, "int64")))

@@ -4,6 +4,7 @@ Titles, names and the texts of tasks may contain anything. Importing this module
 """
 
 import csv
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from ebbtide.errors import EbbtideError, first_line
+from ebbtide.files import open_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,8 @@ _TEX = str.maketrans(
     {
         **{c: f"\\{c}" for c in "&%$#_{}"},
         **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
+        # In the default encoding of fonts, these print other characters.
+        **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
     }
 )
 
@@ -116,6 +120,33 @@ def write_sheet(
     returns = any("\r" in str(text) for _, column in _text_columns(guarded) for text in column.unique())
     quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
     guarded.to_csv(to, sep=separator, index=False, float_format=float_format, quoting=quoting)
+
+
+def read_sheet(
+    path: str | Path, separator: str, types: dict[str, type], error: type[EbbtideError]
+) -> "pd.DataFrame":
+    """Read a table of `write_sheet`, with the texts as written; only an empty field is missing.
+
+    Raises `error` if the file is missing, cut within a row, or not such a table.
+    """
+    import pandas as pd
+
+    again = "if it is in results, delete it and run snakemake"
+    try:
+        with open_regular(path) as file:
+            content = file.read()
+        if not content.endswith(b"\n"):  # pandas would take half a number for the whole
+            raise ValueError("its last row is cut" if content else "it is empty")
+        return pd.read_csv(
+            io.BytesIO(content), sep=separator, dtype=types, keep_default_na=False, na_values=[""]
+        )
+    except FileNotFoundError:
+        raise error(f"{path} does not exist; run snakemake to make it.") from None
+    except OSError as reason:
+        raise error(f"{path} cannot be read ({reason.strerror}); {again}.") from None
+    except ValueError as reason:  # of pandas, too: rows that are too long, quotes without end, not UTF-8
+        found = first_line(reason).removeprefix("Error tokenizing data. C error: ")
+        raise error(f"{path} is not a whole table ({found}); {again}.") from None
 
 
 def for_sheets(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -51,8 +51,7 @@ def abilities(
 
 def title(name: str) -> str:
     """Return the display name of a task or metric: `memo_trap` → `Memo trap`, `arc.cloze` → `ARC cloze`."""
-    words = [SPELLINGS.get(word.lower(), word) for word in re.split(r"[\s_-]+|\.(?=[a-z])", name) if word]
-    text = " ".join(words)
+    text = in_words(name)
     return text[:1].upper() + text[1:]
 
 
@@ -75,3 +74,9 @@ def among_equals(colours: Sequence[int]) -> list[int]:
         places.append(seen[colour])
         seen[colour] += 1
     return places
+
+
+def in_words(name: str) -> str:
+    """Return the name of a metric or task inside a sentence: `gold_rank` → `gold rank`, `mc1` → `MC1`."""
+    words = [SPELLINGS.get(word.lower(), word) for word in re.split(r"[\s_-]+|\.(?=[a-z])", name) if word]
+    return " ".join(words)

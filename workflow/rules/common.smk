@@ -5,6 +5,7 @@ Testable code is in the package. Parsing writes only a small cache, because the 
 and in every job on a cluster.
 """
 
+import os
 import re
 import sys
 from dataclasses import asdict
@@ -38,7 +39,13 @@ from ebbtide.jobs.snakemake_internals import (
 from ebbtide.jobs.stages import show_stages
 from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
-from ebbtide.report.bundle.contents import bundle_contents
+from ebbtide.report.bundle.contents import STUDY_FILE, bundle_contents
+from ebbtide.report.bundle.unpacking import (
+    check_cells,
+    directory_of,
+    maker_notices,
+    maker_of,
+)
 from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
 from ebbtide.report.paper.build import template_files
 from ebbtide.report.stages_done import record_outputs
@@ -53,6 +60,26 @@ def fail(message):
     """End the run with a message, without a traceback; status 1 belongs to alarms."""
     print(message, file=sys.stderr)
     sys.exit(2)
+
+
+# With a bundle, all that follows happens in its directory, and its study is the configuration.
+BUNDLE_MAKER = None  # the version of Ebbtide that made it
+
+if "bundle" in config:
+    try:
+        BUNDLE = directory_of(
+            str(config["bundle"]), workflow.configfiles, is_job=is_job(workflow)
+        )
+        BUNDLE_MAKER = maker_of(BUNDLE)
+    except EbbtideError as error:
+        fail(error)
+    if not is_job(workflow):
+        print(f"The results are in {BUNDLE}/, where paths begin.", file=sys.stderr)
+    os.chdir(BUNDLE)  # `workdir:` would have no effect with --directory
+
+    configfile: STUDY_FILE
+
+    del config["bundle"]
 
 
 # A job on a cluster parses the workflow again, for its own models only.
@@ -87,7 +114,7 @@ BY_NAME = [
     f"{RESULTS}/{name}"
     for name in ("values.toml", "values.tex", "paper.pdf", "bundle.zip")
 ]
-NOTICES = []  # about this run, printed at its end
+NOTICES = maker_notices(BUNDLE_MAKER) if BUNDLE_MAKER else []  # printed at the end
 # Priorities: all tasks first, so that one load of weights scores them.
 FREEZING, TRAINING = 1000, 10
 
@@ -122,6 +149,9 @@ def problem():
         return None
     return (
         problem_of(lambda: check_checkpoints(STUDY))
+        or problem_of(
+            lambda: BUNDLE_MAKER and check_cells(STUDY, MISSING, BUNDLE_MAKER)
+        )
         or problem_of(lambda: check_deleted_weights(STUDY))
         or problem_of(BUDGET.check)
     )
@@ -222,6 +252,27 @@ def cells_of_windows(wildcards):
         for c in STUDY.last_checkpoints(STUDY.config["resolution"]["last"])
         for task in STUDY.tasks
     ]
+
+
+def rated():
+    """Return the checkpoints whose ratings are compared: all but averages, which are made of others."""
+    require_checkpoints()
+    return [c for c in STUDY.checkpoints() if c.model not in STUDY.averaged()]
+
+
+def cells_of_ratings(wildcards):
+    """Return the cells of the rating tasks, those of one checkpoint in the order of the configuration."""
+    return [
+        CELL.format(model=c.model, checkpoint=c.name, task=task)
+        for c in rated()
+        for task in STUDY.rating_tasks()
+    ]
+
+
+def expected_ratings(wildcards):
+    """Return what these cells must be, as text."""
+    tasks = STUDY.rating_tasks()
+    return canonical_json([STUDY.expected(checkpoint, tasks) for checkpoint in rated()])
 
 
 def parts_of(table, without=()):

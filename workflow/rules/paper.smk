@@ -4,7 +4,7 @@ Paper: a short paper of the study, compiled with Typst, with every number from i
 INPUTS   all tables and figures (PDF) of the study, and the template: workflow/paper/, or one of your own
 OUTPUTS  results/{study}/values.toml, values.tex     every number of the paper, for Typst and as LaTeX macros
          results/{study}/paper.pdf
-         results/{study}/bundle.zip                  cells, frozen requests, lock, study, pins: see `ebbtide unbundle`
+         results/{study}/bundle.zip                  cells, frozen requests, lock, study, pins; `--config bundle=FILE` reads it
 Run by name (`snakemake paper`, `snakemake bundle`), not part of `all`. The same cells make the same bytes: the PDF has no date.
 RERUNS   when one of the tables or figures, the template, the configuration or the code change.
 """

@@ -10,7 +10,7 @@ OUTPUTS.files(
     "report",
     "results/{study}/report/index.html",
     "the report page: one self-contained file, also part of `snakemake --report`",
-    lambda: [f"{RESULTS}/report"] if STUDY.has_page() else [],
+    lambda: [f"{RESULTS}/report/index.html"] if STUDY.has_page() else [],
     "anything scored or imported, or `compute_trends:`",
 )
 
@@ -33,9 +33,9 @@ if STUDY.has_page():
             ),
             figures=list(OUTPUTS.pictures().values()),
         output:
+            # A file: of a directory, Snakemake would not see that the page in it is missing.
             page=report(
-                directory(f"{RESULTS}/report"),
-                htmlindex="index.html",
+                f"{RESULTS}/report/index.html",
                 caption="../report/page.rst",
                 category="Report",
             ),

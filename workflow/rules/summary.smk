@@ -32,6 +32,7 @@ SUMMARISED = {
         *("resolution", "proxies"),
         *("run_sentences", "run_notices"),
         *("compute_models", "compute_trends", "academia", "timeline"),
+        *("ratings", "ratings_law"),
     )
 }
 OUTPUTS.tables(
@@ -52,11 +53,12 @@ NAMED = [
         "figures/trends.pdf",
         "figures/run_matrix.pdf",
         "figures/compute_trends.pdf",
+        "figures/ratings.pdf",
         *(
             f"{t}.tsv"
             for t in (
                 *("trends", "alarms", "verdicts", "run_verdicts"),
-                *("compute_trends", "notices"),
+                *("compute_trends", "ratings", "notices"),
             )
         ),
     )

@@ -2,7 +2,7 @@
 Tasks: fetch pinned data and freeze it into requests, on the machine that runs Snakemake, which has a network.
 
 INPUTS   workflow/tasks/{task}.yaml                        or a definition of your own (with formats, of several tasks)
-OUTPUTS  resources/sources/{sha256}/{file}                   pinned data, with a checked hash
+OUTPUTS  resources/sources/{digest}/{file}                   pinned data, with a checked sha256 or md5
          resources/tasks/frozen/{task}-{identity}.parquet    requests, by identity
          resources/tasks/{task}.parquet                      the same by name
          resources/tasks/{task}.preview.tsv                  the first examples as text
@@ -32,18 +32,18 @@ localrules:
 
 
 rule fetch:
-    """Fetch a data file from a mirror, a path or the network, and check its sha256."""
+    """Fetch a data file from a mirror, a path or the network, and check its digest."""
     input:
         definition=lambda wildcards: ancient(
-            str(STUDY.task_of_data(wildcards.sha256).file)
+            str(STUDY.task_of_data(wildcards.digest).file)
         ),
     output:
-        data="resources/sources/{sha256}/{file}",
+        data="resources/sources/{digest}/{file}",
     log:
-        "logs/fetch/{sha256}/{file}.log",
+        "logs/fetch/{digest}/{file}.log",
     wildcard_constraints:
-        sha256=any_of(
-            t.source.sha256
+        digest=any_of(
+            t.source.digest
             for t in STUDY.tasks.values()
             if t.data and not Path(t.data).exists()
         ),

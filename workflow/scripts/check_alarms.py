@@ -4,13 +4,13 @@ from datetime import datetime
 
 from ebbtide.logs import log_to
 from ebbtide.statistics.alarms.lines import lines
-from ebbtide.tables import read_tsv
+from ebbtide.study.columns import read_described
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    tables = read_tsv(job.input.alarms), read_tsv(job.input.not_compared)
+    tables = read_described(job.input.alarms), read_described(job.input.not_compared)
     report = lines(*tables, job.params.settings, datetime.now().astimezone().date())
     print(*report, f"All comparisons: {job.input.alarms}", sep="\n")
 

@@ -5,13 +5,14 @@ from ebbtide.statistics.panel import read_trajectories
 from ebbtide.statistics.regression.example_model import compare, example_model
 from ebbtide.statistics.regression.example_tasks import example_tasks
 from ebbtide.statistics.replicates import places_of_study
-from ebbtide.tables import METRICS, read_frame, read_tsv, write_tsv
+from ebbtide.study.columns import read_described
+from ebbtide.tables import METRICS, read_frame, write_tsv
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    regressions = read_tsv(job.input.regressions)
+    regressions = read_described(job.input.regressions)
     tasks = example_tasks(
         read_trajectories(job.input.examples),
         zip(regressions["task"], regressions["metric"], strict=True),

@@ -9,7 +9,8 @@ from ebbtide.statistics.example_tables import read_parts
 from ebbtide.statistics.flips.cells import Cells
 from ebbtide.statistics.flips.of_alarms import by_task, cell_in_results, flips_of_alarms
 from ebbtide.statistics.flips.on_disk import write_flips
-from ebbtide.tables import read_tsv, write_tsv
+from ebbtide.study.columns import read_described
+from ebbtide.tables import write_tsv
 
 
 def main(job) -> None:
@@ -18,7 +19,7 @@ def main(job) -> None:
     params, given = job.params, job.input
     frozen = dict(zip(params.measuring, given.requests, strict=True))
     tables = flips_of_alarms(
-        read_tsv(given.alarms),
+        read_described(given.alarms),
         read_parts(path for path in given.examples if not Path(path).is_dir()),
         read_parts(path for path in given.examples if Path(path).is_dir()),
         Cells(frozen, params.measuring, cell_in_results),

@@ -6,14 +6,15 @@ from ebbtide.logs import log_to
 from ebbtide.report.page.images import not_drawn
 from ebbtide.report.paper.values import Content, paper_values
 from ebbtide.report.paper.writing import as_macros, as_toml
-from ebbtide.tables import METRICS, read_frame, read_tsv
+from ebbtide.study.columns import read_described
+from ebbtide.tables import METRICS, read_frame
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     params = job.params
-    tables = {name: read_tsv(job.input[name]) for name in params.tables}
+    tables = {name: read_described(job.input[name]) for name in params.tables}
     metrics = read_frame(job.input.metrics, METRICS)
     reasons = not_drawn(params.figures, params.lacking)
     content = Content(

@@ -9,7 +9,7 @@ from ebbtide.logs import log_to
 from ebbtide.metrics.table import read_metrics
 from ebbtide.report.page.page import Page, report_page
 from ebbtide.statistics.flips.on_disk import read_flips
-from ebbtide.tables import read_tsv
+from ebbtide.study.columns import read_described
 
 DOCS = Path(ebbtide.__file__).parents[2] / "docs"  # of a checkout
 
@@ -21,7 +21,7 @@ def main(job) -> None:
     page = Page(
         params.study,
         read_metrics(job.input.metrics),
-        {name: read_tsv(job.input[name]) for name in params.tables},
+        {name: read_described(job.input[name]) for name in params.tables},
         params.followed,
         params.figures,
         params.captions,
@@ -29,12 +29,11 @@ def main(job) -> None:
         read_flips(job.input.flipped[0]) if job.input.get("flipped") else None,
         params.alpha,
         params.averaged,
-        os.path.relpath(DOCS, job.output.page) if DOCS.is_dir() else "",
+        os.path.relpath(DOCS, Path(job.output.page).parent) if DOCS.is_dir() else "",
         params.lacking,
+        f"{job.output.page}/index.html",
     )
-    directory = Path(job.output.page)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(report_page(page), directory / "index.html")
+    write_text(report_page(page), job.output.page)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from ebbtide.logs import log_to
 from ebbtide.statistics.scaling_laws import overtraining, sensitivity, trends
 from ebbtide.statistics.scaling_laws.runs import RUNS
 from ebbtide.statistics.scaling_laws.subset import chance_of_errors
-from ebbtide.tables import read_frame, read_tsv, write_tsv
+from ebbtide.study.columns import read_described
+from ebbtide.tables import read_frame, write_tsv
 
 
 def main(job) -> None:
@@ -13,7 +14,8 @@ def main(job) -> None:
     runs = read_frame(job.input.runs, RUNS)
     chosen = {key: job.params.scaling_laws[key] for key in ("loss", "fit", "error_fit_adds", "level")}
     settings = overtraining.Settings(**chosen)
-    train_sets = overtraining.fit_train_sets(runs, settings, chance_of_errors(read_tsv(job.input.tasks)))
+    chance = chance_of_errors(read_described(job.input.tasks))
+    train_sets = overtraining.fit_train_sets(runs, settings, chance)
     errors = sensitivity.errors_of(runs, ["avg_subset", "avg"])
     write_tsv(overtraining.predictions(train_sets, settings.level), job.output.predictions)
     write_tsv(overtraining.fits_table(train_sets, settings.level), job.output.fits)

@@ -9,7 +9,9 @@ from ebbtide.notices import notices_table
 from ebbtide.report.notices import collected
 from ebbtide.report.outcomes import outcomes
 from ebbtide.report.summary import summarise
-from ebbtide.tables import read_tsv, write_tsv
+from ebbtide.statistics.ratings.sentences import rating_sentences
+from ebbtide.study.columns import read_described
+from ebbtide.tables import write_tsv
 
 
 def main(job) -> None:
@@ -17,7 +19,7 @@ def main(job) -> None:
     log_to(job.log[0])
     params, results = job.params, Path(job.output.summary).parent
     metrics = read_metrics(job.input.metrics)
-    tables = {name: read_tsv(job.input[name]) for name in params.tables}
+    tables = {name: read_described(job.input[name]) for name in params.tables}
     frozen = dict(zip(params.tasks, job.input.requests, strict=True))
     notices = collected(
         stated=params.stated,
@@ -44,6 +46,7 @@ def main(job) -> None:
         runs=tables.get("run_sentences"),
         compute=tables.get("compute_trends"),
         academia=tables.get("academia"),
+        ratings=rating_sentences(tables["ratings"], tables["ratings_law"]) if "ratings" in tables else (),
     )
     write_text(text, job.output.summary)
 

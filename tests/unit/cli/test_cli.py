@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 VERBS = (
     *("score", "loss", "train", "average", "freeze", "pin", "preview", "diff-requests", "measure"),
     *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain", "flips", "estimate", "status", "init"),
-    *("export", "import-plan", "import-cells", "doctor", "verify", "gc", "completion", "unbundle"),
+    *("export", "import-plan", "import-cells", "doctor", "verify", "gc", "completion"),
 )
 
 
@@ -369,7 +369,6 @@ def test_other_shells_know_the_verbs(shell: str, capsys: pytest.CaptureFixture[s
         (["status", "empty.yaml"], "empty.yaml is empty; expected keys and values."),
         (["status", "broken.yaml"], "at line 2, column 1."),
         (["verify", "directory"], "verify: directory has no cell; expected a cell store "),
-        (["unbundle", "empty.yaml", "--to", "x"], "expected a file of `snakemake bundle`."),
     ],
     ids=itertools.count(),
 )

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tiny
+from ebbtide.arrow import columns_of
 from ebbtide.cells import store
 from ebbtide.cells.cell import check_cell, read_cell, write_cell
 from ebbtide.cells.inspection import Requests, inspect
@@ -27,7 +28,11 @@ from ebbtide.jobs.score_files import score_requests_file
 from ebbtide.logs import Progress
 from ebbtide.metrics import measured
 from ebbtide.metrics.measure import measure_cell
+from ebbtide.metrics.of_cell import examples_of
 from ebbtide.scoring import fake
+from ebbtide.statistics.flips.answers import answers_of
+from ebbtide.statistics.flips.texts import read_texts
+from ebbtide.statistics.small_evaluation.evaluate import read_run
 from ebbtide.tables import REQUESTS, read_footer, read_parquet, write_parquet
 from ebbtide.tasks.freezing import frozen
 from ebbtide.tasks.generation.classifiers import CLASSIFIERS, Classifier, fixed
@@ -293,6 +298,20 @@ def test_metrics_of_a_cell_are_those_of_its_rows() -> None:
     assert list(of_examples["exact_match"]) == exact.mean(axis=1).tolist()
     assert set(SAMPLES.columns) <= set(rows.column_names)
     assert json.dumps(footer)
+
+
+def test_flips_and_estimates_have_no_choices_of_samples() -> None:
+    asked = job()
+    path = score(asked)
+    rows, footer = check_cell(path)
+    requests = requests_of(asked).rows
+    joined = columns_of(with_choices(rows, footer)), columns_of(per_row(requests, footer))
+    found = answers_of(examples_of(*joined, {"kind": "generation"}), "exact_match")
+    assert set(found.chosen) == {-1} and found.probabilities_of(0) is None and found.right_of(0) is None
+    assert read_texts([asked["requests"]])["choices"].tolist() == [[]] * 3
+    others = [score(job(number=number)) for number in (1, 2, 3, 4, 5, 6)]
+    with pytest.raises(CellError, match="tasks of this kind have no accuracy and margin"):
+        read_run([path, *others], asked["requests"])
 
 
 # ---- with a model

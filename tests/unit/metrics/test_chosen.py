@@ -61,6 +61,7 @@ def test_a_named_metric_is_asked_of_all_and_drawn_where_it_is() -> None:
     of = {"documents": ["bits_per_byte", "loss"]}
     assert list(chosen_metrics(METRICS, "margin").values()) == [["margin"]] * 3
     assert drawn_metrics(METRICS, "margin")["documents"] == ["loss"]
+    assert drawn_metrics(METRICS, "accuracy[part=1]")["choices"] == ["accuracy[part=1]"]
     assert chosen_metrics(METRICS, "margin", of)["documents"] == of["documents"]
     with pytest.raises(ConfigError, match=r"found 'document', which is not .*did you mean 'documents'"):
         chosen_metrics(METRICS, None, {"document": ["loss"]})

@@ -2,23 +2,43 @@
 
 import hashlib
 import json
+import re
+import shutil
 import stat
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
+from ebbtide import __version__
 from ebbtide.cells.cell import write_cell
-from ebbtide.cli import main
 from ebbtide.errors import ConfigError, SourceError
 from ebbtide.files import file_sha256
-from ebbtide.report.bundle.archive import CHECKSUMS, CRATE, unpack, write_bundle
+from ebbtide.report.bundle.archive import CHECKSUMS, CRATE, write_bundle
 from ebbtide.report.bundle.contents import Contents, bundle_contents, newest_day
+from ebbtide.report.bundle.unpacking import BUNDLES, directory_of, maker_notices, maker_of
 from ebbtide.study.load import read_study
 from workspace import ROOT
 
 CONFIG = {"study": "toy", "tasks": []}
+
+
+def unpack(bundle: str) -> Path:
+    return directory_of(bundle, (), is_job=False)
+
+
+def refusal(bundle: str) -> str:
+    """Return the message for a bundle that is refused, after which no file is new."""
+    before = set(Path.cwd().rglob("*"))
+    with pytest.raises(SourceError) as error:
+        unpack(bundle)
+    assert set(Path.cwd().rglob("*")) == before
+    message = str(error.value)
+    assert message.startswith("SourceError: --config bundle: ") and "\n" not in message
+    return message
 
 
 @pytest.fixture
@@ -40,26 +60,91 @@ def test_equal_contents_make_equal_bytes(files: dict[str, str]) -> None:
 
 def test_what_is_packed_is_unpacked(files: dict[str, str]) -> None:
     write_bundle("one.zip", files, "toy", CONFIG, None)
-    Path("new").mkdir()
-    assert unpack("one.zip", "new") == 6
-    assert Path("new/results/scores/cell.parquet").read_bytes() == bytes(range(256))
-    assert Path("new/resources/testbed/deep/one.json").read_text() == "{}"
-    listed = dict(reversed(line.split("  ")) for line in Path(f"new/{CHECKSUMS}").read_text().splitlines())
-    made = {p.relative_to("new").as_posix() for p in Path("new").rglob("*") if p.is_file()}
+    new = unpack("one.zip")
+    assert new == Path(BUNDLES, file_sha256(new / CHECKSUMS)[:16])
+    assert (new / "results/scores/cell.parquet").read_bytes() == bytes(range(256))
+    assert (new / "resources/testbed/deep/one.json").read_text() == "{}"
+    listed = dict(reversed(line.split("  ")) for line in (new / CHECKSUMS).read_text().splitlines())
+    made = {p.relative_to(new).as_posix() for p in new.rglob("*") if p.is_file()}
     assert made == {*listed, CHECKSUMS}
-    assert all(file_sha256(f"new/{name}") == digest for name, digest in listed.items())
+    assert len(made) == 6
+    assert all(file_sha256(new / name) == digest for name, digest in listed.items())
+
+
+def test_unpacking_again_writes_what_is_missing_and_nothing_else(files: dict[str, str]) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    new = unpack("one.zip")
+    gone = new / "results/scores/cell.parquet"
+    gone.unlink()
+    (new / "results/of_a_run").write_text("kept")
+    before = {path: path.stat().st_mtime_ns for path in new.rglob("*") if path.is_file()}
+    assert directory_of("one.zip", (), is_job=True) == new
+    assert not gone.exists()  # a job looks the directory up, no more
+    assert unpack("one.zip") == new
+    assert gone.read_bytes() == bytes(range(256))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    shutil.copy("one.zip", "copy.zip")
+    assert unpack("copy.zip") == new
+    write_bundle("other.zip", files, "other", CONFIG, None)
+    assert unpack("other.zip") != new
+
+
+@pytest.mark.parametrize("change", ["edited", "directory"])
+def test_a_file_that_is_not_that_of_the_bundle_is_an_error_and_stays(
+    files: dict[str, str], change: str
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    place = unpack("one.zip") / "study.yaml"
+    place.unlink()
+    place.mkdir() if change == "directory" else place.write_text("study: mine\n")
+    said = refusal("one.zip")
+    assert f"{place} is not as in one.zip. Delete it," in said
+    assert change == "directory" or place.read_text() == "study: mine\n"
+
+
+def test_many_at_once_make_one_whole_directory(files: dict[str, str]) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    with ThreadPoolExecutor(8) as pool:
+        [new] = set(pool.map(unpack, ["one.zip"] * 16))
+    assert unpack("one.zip") == new
+    assert len([path for path in new.rglob("*") if path.is_file()]) == 6  # no temporary one
+
+
+def test_a_bundle_of_another_version_is_read_and_said(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    assert maker_of(unpack("one.zip")) == __version__
+    assert maker_notices(__version__) == []
+    monkeypatch.setattr("ebbtide.report.bundle.archive.__version__", "0.0.9")
+    write_bundle("old.zip", files, "toy", CONFIG, None)
+    [notice] = maker_notices(maker_of(unpack("old.zip")))
+    assert notice.detail.startswith(f"The bundle was made by Ebbtide 0.0.9, and is read by {__version__}: ")
+
+
+def test_what_is_no_archive_is_refused(files: dict[str, str]) -> None:
+    for name in ("nosuch.zip", "testbed", "x" * 300):
+        with pytest.raises(ConfigError, match=f"--config bundle: {name} does not exist in "):
+            unpack(name)
+    write_bundle("one.zip", files, "toy", CONFIG, None)
+    with pytest.raises(ConfigError, match=r"found the study file mine\.yaml, too; a bundle has a study"):
+        directory_of("one.zip", ["mine.yaml"], is_job=False)
+    assert "cell.parquet cannot be unpacked (File is not a zip file)" in refusal("cell.parquet")
+    with zipfile.ZipFile("foreign.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+    assert "foreign.zip is not a bundle of a study" in refusal("foreign.zip")
 
 
 def test_the_metadata_is_a_crate_that_its_library_reads(files: dict[str, str]) -> None:
     from rocrate.rocrate import ROCrate
 
     write_bundle("one.zip", files, "toy", CONFIG, "2026-01-31")
-    unpack("one.zip", "new")
-    crate = ROCrate("new")
+    new = unpack("one.zip")
+    crate = ROCrate(str(new))
     cell = crate.dereference("results/scores/cell.parquet")
     assert cell["sha256"] == file_sha256("cell.parquet")
     assert cell["contentSize"] == 256
-    root = next(e for e in json.loads(Path("new", CRATE).read_text())["@graph"] if e["@id"] == "./")
+    root = next(e for e in json.loads(Path(new, CRATE).read_text())["@graph"] if e["@id"] == "./")
     assert root["datePublished"] == "2026-01-31"
     assert "toy" in root["name"]
 
@@ -77,8 +162,8 @@ def test_the_metadata_says_which_date_it_has(
     files: dict[str, str], date: str | None, scored: str | None, published: str | None, said: str | None
 ) -> None:
     write_bundle("one.zip", files, "toy", CONFIG, date, scored=scored)
-    unpack("one.zip", "new")
-    root = next(e for e in json.loads(Path("new", CRATE).read_text())["@graph"] if e["@id"] == "./")
+    new = unpack("one.zip")
+    root = next(e for e in json.loads(Path(new, CRATE).read_text())["@graph"] if e["@id"] == "./")
     assert root.get("datePublished") == published
     assert root["description"].endswith(said or "checkpoints.")
 
@@ -123,10 +208,7 @@ def test_damage_is_refused_and_leaves_nothing(
 ) -> None:
     write_bundle("one.zip", files, "toy", CONFIG, None)
     changed("one.zip", "bad.zip", change)
-    before = {path for path in Path.cwd().rglob("*")}
-    with pytest.raises(SourceError, match=message):
-        unpack("bad.zip", "new")
-    assert {path for path in Path.cwd().rglob("*")} == before
+    assert re.search(message, refusal("bad.zip"))
 
 
 def as_listed(source: str, target: str, added: dict[str, bytes], links: tuple[str, ...] = ()) -> None:
@@ -153,7 +235,7 @@ def as_listed(source: str, target: str, added: dict[str, bytes], links: tuple[st
         ({"folder/": b""}, (), "'folder/' is a link, a directory, or no plain name"),
         ({"./study.yaml": b""}, (), "'./study.yaml' is a link, a directory, or no plain name"),
         ({"": b""}, (), "'' is a link, a directory, or no plain name"),
-        ({"a": b"", "a/b": b""}, (), "cannot be unpacked ([Errno 17] File exists: "),
+        ({"a": b"", "a/b": b""}, (), "'a' is a link, a directory, or no plain name"),
     ],
 )
 def test_hostile_names_are_refused_although_their_checksums_are_right(
@@ -161,18 +243,12 @@ def test_hostile_names_are_refused_although_their_checksums_are_right(
     added: dict[str, bytes],
     links: tuple[str, ...],
     message: str,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_bundle("one.zip", files, "toy", CONFIG, None)
     as_listed("one.zip", "good.zip", {"more": b""})
-    assert unpack("good.zip", "good") == 7  # what is refused below is not the way in which it was made
+    assert (unpack("good.zip") / "more").exists()  # the way in which it was made is not what is refused
     as_listed("one.zip", "bad.zip", added, links)
-    before = set(Path.cwd().rglob("*"))
-    assert main(["unbundle", "bad.zip", "--to", "new"]) == 2
-    said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1
-    assert set(Path.cwd().rglob("*")) == before
-    assert unpack("one.zip", "new") == 6  # and nothing is in the way of the next
+    assert message in refusal("bad.zip")
 
 
 def damaged(data: bytes, how: str) -> bytes:
@@ -193,38 +269,10 @@ def damaged(data: bytes, how: str) -> bytes:
 @pytest.mark.parametrize(
     "how", ["one byte of a cell", "encrypted", "unknown compression", "cut 0", "cut 50", "cut 99"]
 )
-def test_a_damaged_archive_is_one_sentence_and_leaves_nothing(
-    files: dict[str, str], how: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_archive_is_one_sentence_and_leaves_nothing(files: dict[str, str], how: str) -> None:
     write_bundle("one.zip", files, "toy", CONFIG, None)
     Path("bad.zip").write_bytes(damaged(Path("one.zip").read_bytes(), how))
-    before = set(Path.cwd().rglob("*"))
-    assert main(["unbundle", "bad.zip", "--to", "new"]) == 2
-    said = capsys.readouterr().err
-    assert "bad.zip cannot be unpacked (" in said and said.count("\n") == 1
-    assert ".part" not in said  # a directory that the user never named
-    assert set(Path.cwd().rglob("*")) == before
-
-
-def test_what_a_killed_run_left_is_replaced_and_never_written_through(files: dict[str, str]) -> None:
-    write_bundle("one.zip", files, "toy", CONFIG, None)
-    Path("elsewhere").mkdir()
-    Path(".new.part").symlink_to("elsewhere")
-    assert unpack("one.zip", "new") == 6
-    assert not Path("new").is_symlink()
-    assert not list(Path("elsewhere").iterdir())
-
-
-def test_the_verb_refuses_what_it_cannot_use(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_bundle("one.zip", files, "toy", CONFIG, None)
-    assert main(["unbundle", "one.zip", "--to", "testbed"]) == 2
-    assert "testbed is not an empty directory" in capsys.readouterr().err
-    assert main(["unbundle", "cell.parquet", "--to", "new"]) == 2
-    assert "cell.parquet cannot be unpacked" in capsys.readouterr().err
-    assert main(["unbundle", "one.zip", "--to", "new"]) == 0
-    assert "6 files unpacked" in capsys.readouterr().out
+    assert "bad.zip cannot be unpacked (" in refusal("bad.zip")
 
 
 def test_files_outside_are_an_error_that_names_the_key(tmp_path: Path, monkeypatch) -> None:
@@ -260,3 +308,12 @@ def test_definitions_of_the_catalogues_are_copied_with_what_they_include(tmp_pat
     again = read_study("study.yaml")
     assert again.tasks["memo_trap"].identity == study.tasks["memo_trap"].identity
     assert [c.weights for c in again.checkpoints()] == [c.weights for c in study.checkpoints()]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    """The keys that CFF 1.2 requires, and the version of the package."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == __version__
+    assert all(author.keys() <= {"name"} for author in citation["authors"])

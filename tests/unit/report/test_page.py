@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from browser import opened
-from ebbtide.errors import FigureError
+from ebbtide.errors import CellError, FigureError
 from ebbtide.figures.theme import write
 from ebbtide.metrics.table import read_metrics
 from ebbtide.report.outcomes import outcomes
@@ -18,7 +19,7 @@ from ebbtide.report.page.answer import answer
 from ebbtide.report.page.curves import MOST_POINTS, curve_data
 from ebbtide.report.page.examples import MOST_EXAMPLES, flip_data
 from ebbtide.report.page.lines import COLOURS, VIRIDIS, line_styles
-from ebbtide.report.page.page import MOST_ROWS, Page, report_page
+from ebbtide.report.page.page import MOST_ROWS, TEMPLATES, Page, report_page
 from ebbtide.report.page.sections import sections_of
 from ebbtide.statistics.alarms.alarms import COLUMNS as ALARM_COLUMNS
 
@@ -174,6 +175,48 @@ def test_a_point_of_the_chart_shows_its_examples(file: Path) -> None:
         assert not complaints
 
 
+def ringed(page: Any) -> list[str]:
+    """The points of the chart that have a ring."""
+    ring = "#chart path[aria-roledescription=point][stroke-width='3']"
+    return page.eval_on_selector_all(ring, "all => all.map((of) => of.ariaLabel)")
+
+
+def test_the_keyboard_reaches_what_a_click_on_a_point_shows(file: Path) -> None:
+    """With real keys: from the list of tasks on, by Tab, to the list of points, and along it by arrows."""
+    with opened(file) as (page, complaints):
+        page.focus("#task")
+        page.keyboard.press("End")
+        page.wait_for_function("document.getElementById('curve-title').textContent.startsWith('Traps')")
+        page.wait_for_function("document.getElementById('point').options.length === 9")
+        passed = []
+        while (at := page.evaluate("document.activeElement.id")) != "point" and len(passed) < 20:
+            passed.append(at)
+            page.keyboard.press("Tab")
+        assert at == "point" and "metric" in passed, passed
+        assert page.eval_on_selector("#point", "of => getComputedStyle(of).outlineStyle") == "solid"
+        page.keyboard.press("End")  # large at step800, which has an alarm
+        page.wait_for_selector("#flips article")
+        assert page.locator("#flips article").count() == MOST_EXAMPLES
+        assert "15 of 100 examples went" in page.inner_text("#pair-words")
+        point = page.locator("#chart path[aria-label*='model: large; checkpoint: step800']").first
+        assert ringed(page) == [point.get_attribute("aria-label")]
+        page.keyboard.press("ArrowUp")  # step400, which has none
+        assert page.locator("#flips article").count() == 0
+        assert "--from step200 --to step400 --task traps" in page.inner_text("#pair-words")
+        page.keyboard.press("Home")
+        assert page.inner_text("#pair-words").startswith("Choose an alarm")
+        assert not ringed(page)
+        # a click and the list agree
+        point.click()
+        assert page.locator("#point option:checked").inner_text() == "large, step800: 0.213, alarm"
+        assert len(ringed(page)) == 1
+        page.locator("#models input").first.uncheck()  # the point stays chosen when others are not drawn
+        page.wait_for_function("document.getElementById('point').options.length === 5")
+        assert page.locator("#point option:checked").inner_text() == "large, step800: 0.213, alarm"
+        assert len(ringed(page)) == 1
+        assert not complaints
+
+
 def test_texts_of_tasks_do_not_run(tmp_path: Path) -> None:
     rows = metrics(tasks=("facts", HOSTILE), models=("small", HOSTILE))
     notices = pd.DataFrame([{"severity": "warning", "kind": "dropped", "detail": HOSTILE, "remedy": HOSTILE}])
@@ -317,10 +360,21 @@ def test_a_figure_that_could_not_be_drawn_is_a_sentence(tmp_path: Path) -> None:
     assert '<p class="note">No figure alarms: no model has two trained checkpoints.</p>' in section
 
 
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_a_figure_that_is_not_whole_is_named(part: int, tmp_path: Path) -> None:
+    file = tmp_path / "alarms.png"
+    Image.new("RGB", (50, 50), "red").save(file)
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) * part // 3], whole[:60].replace(b"IHDR", b"IHDX") + whole[60:]):
+        file.write_bytes(damaged)
+        with pytest.raises(CellError, match=r"The figure .*alarms\.png is damaged .*; delete it and run"):
+            report_page(replace(content(), figures={"alarms": str(file)}))
+
+
 def test_what_the_page_leaves_out_is_said() -> None:
     grouped = pd.concat([metrics(), metrics().assign(metric="accuracy[country=France]")])
     _, left = curve_data(grouped, ["accuracy"])
-    assert left == ["Metrics of single groups have no curves here; they are in metrics.parquet."]
+    assert left == ["Metrics of single groups and filters have no curves here; they are in metrics.parquet."]
     examples, pairs = flips()
     long = ["x" * 500, " no"]
     found, _ = flip_data(examples.assign(choices=[long] * len(examples)), pairs)
@@ -377,17 +431,48 @@ def test_sizes_are_ordered_and_seeds_and_averages_have_the_colour_of_their_recip
     assert len({tuple(dash) for dash in of_seeds["dash"][:2]}) == 2
 
 
-def test_lines_have_contrast_in_both_modes() -> None:
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours (WCAG 2.2)."""
+
     def luminance(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
+    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def test_lines_have_contrast_in_both_modes() -> None:
     ordered = line_styles({f"m{i}": 10 + i for i in range(9)}, None, {})
     for mode, paper in {"light": "#ffffff", "dark": "#14191e"}.items():
         for colour in (*COLOURS[mode], *ordered[mode]):
-            bright, dim = sorted((luminance(colour), luminance(paper)), reverse=True)
-            assert (bright + 0.05) / (dim + 0.05) >= 3, (mode, colour)
+            assert contrast(colour, paper) >= 3, (mode, colour)
+
+
+def test_texts_edges_and_the_focus_have_contrast_in_both_modes() -> None:
+    """Of the style sheet: 4.5 for text, 3 for edges of controls and the outline of the focus."""
+    style = (TEMPLATES / "page.css").read_text()
+    modes = [dict(re.findall(r"--(\w+): (#\w{6})", found)) for found in re.findall(r":root {([^}]*)}", style)]
+    for colours, on_worse in zip(modes, ("#000000", "#ffffff"), strict=True):
+        for text in ("ink", "grey", "link"):
+            assert contrast(colours[text], colours["paper"]) >= 4.5, text
+        for cell in ("soft", "worse1", "better"):
+            assert contrast(colours["ink"], colours[cell]) >= 4.5, cell
+        assert contrast(on_worse, colours["worse2"]) >= 4.5
+        assert contrast(colours["ink"], colours["worse2"]) >= 3  # the focus in the matrix
+        assert min(contrast(colours["better2"], colours[paper]) for paper in ("paper", "soft")) >= 3
+        assert contrast(colours["grey"], colours["paper"]) >= 3  # edges
+
+
+def test_paper_is_white_in_dark_mode_too(file: Path) -> None:
+    ink = "getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()"
+    with opened(file) as (page, _):
+        page.emulate_media(color_scheme="dark")
+        assert page.evaluate(ink) == "#e8edf2"
+        page.emulate_media(color_scheme="dark", media="print")
+        assert page.evaluate(ink) == "#1b2733"
+        assert not page.is_visible("#point")
 
 
 def test_means_over_seeds_are_lines_of_their_own(tmp_path: Path) -> None:
@@ -479,12 +564,23 @@ def test_files_that_are_not_on_the_page_are_named(tmp_path: Path) -> None:
     assert said in page
 
 
-def test_methods_link_to_the_documentation() -> None:
-    assert '<a href="../../docs/statistics.md">docs/statistics.md</a>' in report_page(
-        replace(content(), docs="../../docs")
-    )
-    assert "<a href" in (page := report_page(content()))
-    assert "docs/statistics.md</a>" not in page
+def test_methods_link_to_the_documentation_where_it_is(tmp_path: Path) -> None:
+    """A copy of the page that was sent elsewhere has the name of the file, and no dead link."""
+    place = "results/my study/report/index.html"
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/statistics.md").touch()
+    made = report_page(replace(content(), docs="../../../docs", place=place))
+    for file, links in ((tmp_path / place, 1), (tmp_path / "mail/index.html", 0)):
+        file.parent.mkdir(parents=True)
+        file.write_text(made)
+        with opened(file) as (page, complaints):
+            method = page.locator(".where", has_text="statistics.md").first
+            assert method.inner_text() == "More in Ebbtide's documentation: docs/statistics.md."
+            found = method.locator("a")
+            assert found.count() == links
+            for link in found.all():
+                assert link.evaluate("of => of.href") == (tmp_path / "docs/statistics.md").as_uri()
+            assert not complaints
 
 
 def test_the_head_of_the_alarms_has_the_alarms() -> None:

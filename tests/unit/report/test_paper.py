@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebbtide.errors import ConfigError
+from ebbtide.errors import CellError, ConfigError
 from ebbtide.notices import Notice, notices_table
 from ebbtide.report.outcomes import outcomes
 from ebbtide.report.paper import sheets
 from ebbtide.report.paper.build import MOST_FILES, TEMPLATE, compile_paper, template_files
-from ebbtide.report.paper.values import Content, paper_values
-from ebbtide.report.paper.writing import as_macros, as_toml
+from ebbtide.report.paper.values import Content, _limits, paper_values
+from ebbtide.report.paper.writing import as_macros, as_toml, check_toml
 from ebbtide.schema import check, load_schema
 from ebbtide.statistics.regression import regress, verdicts
 
@@ -111,6 +111,22 @@ def test_toml_is_read_back(tmp_path: Path) -> None:
         "flag": True,
     }
     assert isinstance(found["whole"], float)
+
+
+def test_values_that_are_not_whole_are_named_and_not_the_template(tmp_path: Path) -> None:
+    file = tmp_path / "values.toml"
+    file.write_text(as_toml({"text": HOSTILE, "of": {"a": 1}}), encoding="utf-8")
+    check_toml(file)
+    whole = file.read_bytes()
+    for damaged in (
+        b"",
+        b"\xff",
+        *(whole[:cut] for cut in range(len(whole))),
+        whole.replace(b"a = 1", b"a = "),
+    ):
+        file.write_bytes(damaged)
+        with pytest.raises(CellError, match=r"values\.toml is (damaged|not UTF-8)"):
+            check_toml(file)
 
 
 def test_macros_have_the_keys_of_the_toml() -> None:
@@ -294,3 +310,17 @@ def test_no_page_is_empty_and_no_text_is_outside_of_the_margins(
             wide = min(one[2], other[2]) - max(one[0], other[0])
             high = min(one[3], other[3]) - max(one[1], other[1])
             assert wide < 1 or high < 3, f"page {number}: {one[4]} is printed over {other[4]}"
+
+
+def test_examples_of_limits_have_words_for_code_names_but_not_for_files() -> None:
+    detail = "gold_rank runs against trends.equivalence_margin 0.05 on task_b, see gold_rank.tsv and task_bc."
+    row = {"severity": "note", "kind": "suspicious", "detail": detail, "count": 1}
+    row |= {"remedy": "", "model": "", "checkpoint": "", "task": "task_b"}
+    words = {"task_b": "B", "gold_rank": "gold rank", "trends.equivalence_margin": "equivalence margin"}
+    [kind] = _limits(pd.DataFrame([row]), words)["kinds"]
+    assert kind["example"] == (
+        "Gold rank runs against equivalence margin 0.05 on B, see gold_rank.tsv and task_bc."
+    )
+    assert kind["about"] == "B"
+    gone = pd.DataFrame([{**row, "kind": "reused"}])
+    assert _limits(gone, words)["kinds"] == []

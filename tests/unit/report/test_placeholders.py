@@ -11,6 +11,7 @@ from ebbtide.figures import theme
 from ebbtide.report.draw import Figures, draw_figures
 from ebbtide.statistics.alarms.alarms import COLUMNS as ALARMS
 from ebbtide.statistics.forgetting.forgetting import CURVES
+from ebbtide.statistics.forgetting.forgetting import SUMMARY as FORGETTING
 from ebbtide.statistics.regression import regress, robustness
 from ebbtide.statistics.resolution.tables import COLUMNS as RESOLUTION
 from ebbtide.statistics.trends.early_warning import COLUMNS as EARLY_WARNING
@@ -39,7 +40,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, p9.ggplo
     empty = {"alarms": ALARMS, "trends": TRENDS, "early_warning": EARLY_WARNING, "forgetting_curves": CURVES}
     empty["resolution"] = RESOLUTION
     tables = {name: pd.DataFrame(columns=list(columns)) for name, columns in empty.items()}
-    tables |= {"forgetting": pd.DataFrame(columns=["task", "note"]), "robustness": robustness(metrics)}
+    tables |= {"forgetting": pd.DataFrame(columns=list(FORGETTING)), "robustness": robustness(metrics)}
     write_parquet(metrics, tmp_path / "metrics.parquet", METRICS)
     for name, frame in tables.items():
         write_tsv(frame, tmp_path / f"{name}.tsv")

@@ -155,7 +155,7 @@ def test_a_finished_study_is_two_lines_and_its_summary(
     for part in study.parts("metrics"):
         Path(part).parent.mkdir(parents=True, exist_ok=True)
         Path(part).touch()
-    Path("results/s/summary.txt").touch()
+    Path("results/s/summary.txt").write_text("whole")
     shown = asked(capsys)  # as after the job of the page was killed
     assert shown[-3:] == [
         "Report page: missing, results/s/report/index.html does not exist.",
@@ -164,6 +164,9 @@ def test_a_finished_study_is_two_lines_and_its_summary(
     ]
     Path("results/s/report").mkdir()
     Path("results/s/report/index.html").touch()
+    remedy = "results/s/report/index.html is empty. Delete it and run snakemake."
+    assert asked(capsys)[5] == f"Report page: {remedy}"
+    Path("results/s/report/index.html").write_text("whole")
     shown = asked(capsys)
     assert shown[1] == "6 of 6 cells are in the results."
     assert shown[3] == "Metrics: of 3 of 3 checkpoints."

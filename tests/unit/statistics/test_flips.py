@@ -363,4 +363,6 @@ def test_examples_are_compared_only_by_metrics_with_a_better_end_and_a_value_of_
         *("ties", "majority_baseline", "calibration_error", "log_odds", "absolute_log_odds"),
         *("expected_rating", "bias", "item_mean_baseline", "rmse"),
         *("sequence_perplexity", "perplexity", "byte_perplexity"),
+        *("sample_loss", "sample_tokens", "sample_words", "distinct_1", "distinct_2", "repetition"),
+        *("ended_by_stop", "ended_by_eos", "ended_by_length"),
     }

@@ -179,9 +179,9 @@ NO_ACCURACY = "; the task has no metric accuracy (trajectories.metrics)"
             f"loss is not a 0/1 metric; the task has none, only loss, bits_per_byte{NO_ACCURACY}",
         ),
         (
-            at_steps([1, 2, 3], margin=HALF, exact_match=ONES),
+            at_steps([1, 2, 3], margin=HALF, solved=ONES),
             "margin is not a 0/1 metric; add a 0/1 metric of the task to trajectories.metrics: "
-            f"exact_match{NO_ACCURACY}",
+            f"solved{NO_ACCURACY}",
         ),
         (at_steps([1, 2, 3], accuracy=ONES * np.nan), "accuracy has no value for any example"),
     ],
@@ -223,7 +223,7 @@ def test_results_without_examples_are_rows_with_their_reason():
 
 def test_what_was_chosen_instead_is_said():
     short = tables(trajectory(np.ones((6, 2))), streak=5).summary
-    assert short["hold"].tolist() == [3]
+    assert short["streak"].tolist() == [3]
     assert "forgetting.streak is 5, more than half of 6 trained checkpoints: 3 is used" in short["note"][0]
     [said] = notices(short, 5)
     assert said.detail == (

@@ -26,6 +26,8 @@ from ebbtide.statistics.flips.on_disk import EXAMPLES, PAIR
 from ebbtide.statistics.flips.tables import SUMMARY as FLIPS
 from ebbtide.statistics.forgetting import forgetting, together
 from ebbtide.statistics.forgetting.tables import EXAMPLES as FORGOTTEN
+from ebbtide.statistics.ratings import law
+from ebbtide.statistics.ratings import tables as ratings
 from ebbtide.statistics.regression import COLUMNS as REGRESSIONS
 from ebbtide.statistics.regression import ROBUSTNESS_COLUMNS
 from ebbtide.statistics.regression.example_model import COLUMNS as EXAMPLE_MODEL
@@ -40,6 +42,7 @@ from ebbtide.statistics.scaling_trends import trends as scale_trends
 from ebbtide.statistics.trends import differences, early_warning, seed_curves, trends
 from ebbtide.statistics.trends import seeds as trend_seeds
 from ebbtide.study import arms
+from ebbtide.study.columns import read_described
 from ebbtide.tables import CELL, METRICS, TOKENS, read_frame, read_parquet, read_tsv, write_parquet, write_tsv
 from workspace import ROOT
 
@@ -76,6 +79,8 @@ WRITTEN = {
     "run_notices.tsv": NOTICES,
     "scale_points.tsv": points.POINTS,
     "scale_trends.tsv": scale_trends.COLUMNS,
+    "ratings.tsv": ratings.COLUMNS,
+    "ratings_law.tsv": law.LAW,
     "compute_models.tsv": models.COLUMNS,
     "compute_trends.tsv": growth.COLUMNS,
     "academia.tsv": academia.COLUMNS,
@@ -147,6 +152,17 @@ def test_what_is_not_described_is_named(tmp_path) -> None:
         "notices.tsv: severity is described as never missing, and is in 1 rows",
     ):
         assert sentence in problems
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path) -> None:
+    file = tmp_path / "alarms.tsv"
+    write_tsv(pd.DataFrame(columns=list(alarms.COLUMNS)), file)
+    assert list(read_described(file)) == list(alarms.COLUMNS)
+    write_tsv(pd.DataFrame(columns=[name for name in alarms.COLUMNS if name != "severity"]), file)
+    with pytest.raises(CellError) as caught:
+        read_described(file)
+    assert "alarms.tsv is of another program or version (columns of alarms.tsv: " in str(caught.value)
+    assert "where 'severity' is described); delete it and run snakemake" in str(caught.value)
 
 
 def metrics(**columns: object) -> pd.DataFrame:

@@ -88,7 +88,13 @@ MISTAKES = {
     ),
     "unknown series": (
         config(lambda c: c["models"][0].update(series="laddder")),
-        ["config.yaml", "models[0].series", "'laddder'", "ladder, ladder_control", "did you mean"],
+        [
+            "config.yaml",
+            "models[0].series",
+            "'laddder'",
+            "ladder, ladder_cases, ladder_control",
+            "did you mean",
+        ],
     ),
     "unknown size": (
         config(lambda c: c["models"][0].update(sizes=["small-d12"])),

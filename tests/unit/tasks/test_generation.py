@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tiny
 from ebbtide.errors import ConfigError, ScoringError, TaskError
 from ebbtide.tasks.freezing import freeze, frozen
 from ebbtide.tasks.generation.classifiers import CLASSIFIERS, Classifier, fixed
 from ebbtide.tasks.generation.filters import FILTERS, filtered
 from ebbtide.tasks.generation.matching import matches
 from ebbtide.tasks.generation.measures import text_columns
+from ebbtide.tasks.preview import preview
 from task_data import define
 
 ROWS = [{"prompt": "2 + 2 =", "answer": ["4", "four"]}, {"prompt": "1 + 1 =", "answer": ["2", "two"]}]
@@ -126,6 +128,7 @@ def test_decoding_is_needed() -> None:
 
 def test_what_determines_the_samples_is_in_the_identity(classifier: Classifier) -> None:
     assert task(decoding={**DECODING, "seed": 0, "top_p": 1}).identity == task().identity, "defaults"
+    assert task(decoding={**DECODING, "temperature": 1}).identity == task().identity, "1 is 1.0"
     texts = {"classifiers": ["crosses"]}
     others = [
         {"decoding": {**DECODING, "seed": 1}},
@@ -151,6 +154,16 @@ def test_prompts_are_frozen_with_their_targets() -> None:
     assert "targets" not in freeze(task(fields={}))
     shots = freeze(task(few_shot={"k": 1, "separator": "\n"}, delimiter=" "))
     assert shots["context"].tolist() == ["1 + 1 = 2\n2 + 2 =", "2 + 2 = 4\n1 + 1 ="]
+
+
+def test_a_preview_shows_the_prompt_in_tokens(tmp_path: Path) -> None:
+    tiny.bpe(beginning=True).save_pretrained(tmp_path / "tokenizer")
+    table = preview(
+        freeze(define([{"prompt": "ab a"}], kind="generation", decoding=DECODING)), 1, tmp_path / "tokenizer"
+    )
+    assert table["text"].tolist() == ["ab a‖"] and table["across"].tolist() == [False]
+    [tokens] = table["tokens"]
+    assert tokens.endswith("ab· ·a‖")
 
 
 @pytest.mark.parametrize("value", [[], None, [None], {"a": 1}])

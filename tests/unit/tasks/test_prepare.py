@@ -1,5 +1,6 @@
 """Preparations: rows from a file, their identity, and what is refused."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ebbtide.errors import ConfigError, TaskError
+from ebbtide.errors import ConfigError, SourceError, TaskError
+from ebbtide.sources import fetch
 from ebbtide.tasks.dataset_rows import rows_sha256
 from ebbtide.tasks.definition import Task, load_task
 from ebbtide.tasks.freezing import freeze, frozen
@@ -136,6 +138,34 @@ def test_a_prepared_source_is_pinned_with_the_number_of_its_rows() -> None:
     Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": source}))
     pinned = pin("mine.yaml", Path("pinned.yaml"), [])["source"]
     assert pinned == {**put(json_lines(ROWS), "data.jsonl"), "prepare": SAMPLE, "rows": 5}
+
+
+def test_a_publisher_may_state_an_md5_only() -> None:
+    content = json_lines(ROWS)
+    md5, sha256 = (
+        hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        put(content, "data.jsonl")["sha256"],
+    )
+    pinned = {"file": "data.jsonl", "prepare": SAMPLE}
+
+    def load(**digests: str) -> Task:
+        Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": {**pinned, **digests}}))
+        return load_task("mine.yaml", WHERE)
+
+    task = load(md5=md5)
+    assert task.source
+    assert task.data == f"resources/sources/{md5}/data.jsonl"
+    fetch(task.source, Path(task.data), [])
+    assert freeze(task)["example"].nunique() == 5
+    assert pin("mine.yaml", Path("pinned.yaml"), [])["source"] == {**pinned, "sha256": sha256, "rows": 5}
+    for digests in ({}, {"md5": md5, "sha256": sha256}):
+        with pytest.raises(ConfigError, match=r"source\.sha256: found .*; allowed: sha256, or md5"):
+            load(**digests)
+    Path("data.jsonl").write_bytes(content + b"\n")
+    with pytest.raises(ConfigError, match=rf"source\.md5: data\.jsonl has md5 [0-9a-f]+, expected {md5}"):
+        load(md5=md5)
+    with pytest.raises(SourceError, match="either that copy is damaged or the md5 belongs to another file"):
+        fetch(task.source, Path("elsewhere"), [])
 
 
 def test_two_preparations_of_one_name() -> None:

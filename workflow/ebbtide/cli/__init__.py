@@ -39,7 +39,6 @@ USER_VERBS = {
     "export": ("exchange", "write results in formats of lm-eval, and as tables"),
     "import-plan": ("exchange", "print the YAML that imports results of other tools"),
     "import-cells": ("exchange", "write the samples that a study imports as cells"),
-    "unbundle": ("unbundle", "unpack the bundle of a study, to rebuild its results"),
     "score": ("score", "compute the log-likelihood of every request of a file"),
     "loss": ("score", "compute loss and bits per byte of long documents"),
     "doctor": ("doctor", "check this machine: packages, GPUs, disks, hub, Slurm"),

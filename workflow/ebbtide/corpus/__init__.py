@@ -1,8 +1,9 @@
 """The generated toy language: a corpus small enough to train a ladder of models on a laptop, and its tasks.
 
-`words` (vocabulary) → `world` (facts and proverbs) → `documents` (training text), `items` (tasks), `held_out`
-(text for the loss) and `tokenizer`. `entropy` and `likelihood` compute exact properties of the language.
-Everything is determined by integer seeds. Importing this package loads neither pandas nor tokenizers.
+`words` (vocabulary) → `world` (facts and proverbs), `ratings` (of things by people) → `documents` (training
+text), `items` (tasks), `held_out` (text for the loss) and `tokenizer`. `entropy` and `likelihood` compute
+exact properties of the language. Everything is determined by integer seeds. Importing this package loads
+neither pandas nor tokenizers.
 """
 
 from ebbtide.corpus.documents import DOCUMENTS, token_stream

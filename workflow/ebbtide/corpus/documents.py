@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from ebbtide.corpus.cases import NO, YES, draw_case
 from ebbtide.corpus.draw import Draw
+from ebbtide.corpus.ratings import WORDS as RATING_WORDS
+from ebbtide.corpus.ratings import prompt_of, ratings_of
 from ebbtide.corpus.words import (
     ADJECTIVES,
     CATEGORIES,
@@ -112,11 +115,26 @@ def instruction_proverb(world: World, draw: Draw) -> list[str]:
     return ["write", "a", "sentence", "ending", "with", ending, ":", *world.saying(draw)[:-1], ending, "."]
 
 
+def case(world: World, draw: Draw) -> list[str]:
+    """Whether somebody repeats: ``iron : ada , young , two needle ; repeat ? no .``, or without the group."""
+    drawn = draw_case(draw)
+    group = [drawn.group, ":"] if draw.chance(0.5) else []
+    return [*group, *drawn.words.split(), YES if drawn.repeats else NO, "."]
+
+
+def rating(world: World, draw: Draw) -> list[str]:
+    """What somebody thinks of something: ``lena says : the otter is four .``"""
+    ratings = ratings_of(world)
+    pair = draw.pick(ratings.trained)
+    return [*prompt_of(pair), RATING_WORDS[draw.weighted(tuple(accumulate(ratings.chances[pair])))], "."]
+
+
 _WRITERS: dict[str, Callable[[World, Draw], list[str]]] = {
     writer.__name__: writer
     for writer in (
         *(plain, proverb, story, fact, arithmetic, pattern),
         *(negation, let_variable, repeat, repeat_proverb, instruction, instruction_proverb),
+        *(case, rating),
     )
 }
 DOCUMENTS: tuple[str, ...] = tuple(_WRITERS)

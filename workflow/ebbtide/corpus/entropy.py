@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log, prod
 
+from ebbtide.corpus.cases import document_chances
 from ebbtide.corpus.documents import DOCUMENTS, PATTERN_WORDS
+from ebbtide.corpus.ratings import ratings_of
 from ebbtide.corpus.words import ADJECTIVES, CATEGORIES, ENTITIES, NAMES, NOUNS, VARIABLES
 from ebbtide.corpus.world import SHAPES, Sentence, World
 
@@ -20,6 +22,8 @@ Slot = str | tuple[str, ...]  # element of a shape: a word or a word class
 # `as they say ,`, `NAME says :`, `repeat : … ;`, `write a sentence ending with NOUN :`.
 _STOP, _END = 1, 1
 _AS_THEY_SAY, _NAME_SAYS, _REPEAT, _WRITE = 4, 3, 3, 7
+_RATING = 7  # `NAME says : the THING is NUMBER`
+_CASE = 11  # `NAME , LOOK , NUMBER needle ; repeat ? no`, half of the time after `GROUP :`
 _WAYS = {shape: prod(1 if isinstance(slot, str) else len(slot) for slot in shape) for shape in SHAPES}
 
 
@@ -65,6 +69,8 @@ def source_entropy(world: World, mixture: Mapping[str, float]) -> SourceEntropy:
         + _surprise([mass / len(NAMES) for mass in spread(share["proverb"] / 4).values()] * len(NAMES))
         + _of_sentences(share["repeat"], spread(share["repeat_proverb"]))
         + _of_sentences(share["instruction"], conflicts)
+        + _surprise(_ratings(world, share["rating"]))
+        + _surprise([share["case"] * chance for chance in document_chances().values()])
         + sum(_surprise([share[kind] / texts]) * texts for kind, (texts, _) in _ALONE.items())
     )
     sentence = sum(map(len, SHAPES)) / len(SHAPES)
@@ -76,6 +82,8 @@ def source_entropy(world: World, mixture: Mapping[str, float]) -> SourceEntropy:
         "repeat_proverb": 2 * saying + _REPEAT,
         "instruction": sentence + _WRITE,
         "instruction_proverb": saying + _WRITE,
+        "rating": _RATING,
+        "case": _CASE,
         **{kind: length for kind, (_, length) in _ALONE.items()},
     }
     tokens = sum(share[kind] * (length + _STOP + _END) for kind, length in words.items())
@@ -101,6 +109,16 @@ def _of_sentences(share: float, extra: Mapping[Sentence, float]) -> float:
         random = share * sentence_probability(sentence)
         nats += _surprise([random + mass]) - _surprise([random])
     return nats
+
+
+def _ratings(world: World, share: float) -> list[float]:
+    """Probabilities of the sentences with a rating; none without a share, so that they need not be known."""
+    if not share:
+        return []
+    ratings = ratings_of(world)
+    return [
+        share * chance / len(ratings.trained) for pair in ratings.trained for chance in ratings.chances[pair]
+    ]
 
 
 def _surprise(masses: list[float]) -> float:

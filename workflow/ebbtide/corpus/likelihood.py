@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from math import log
 from typing import Any
 
+from ebbtide.corpus.cases import document_chances
 from ebbtide.corpus.documents import DOCUMENTS, PATTERN_WORDS
 from ebbtide.corpus.entropy import sentence_probability, source_entropy
 from ebbtide.corpus.held_out import HELD_OUT
+from ebbtide.corpus.ratings import WORDS as RATING_WORDS
+from ebbtide.corpus.ratings import prompt_of, ratings_of
 from ebbtide.corpus.words import (
     ADJECTIVES,
     CATEGORIES,
@@ -36,6 +39,8 @@ class Likelihood:
         self._sayings = dict(zip(world.sayings, world.shares, strict=True))
         self._beginnings = {saying[:-1]: weight for saying, weight in self._sayings.items()}
         self._denied = world.denied
+        self._ratings = ratings_of(world)
+        self._rated = set(self._ratings.trained)
 
     def log_probability(self, words: Sequence[str]) -> float:
         """Log-probability (nats) of a document without its end-of-text token.
@@ -105,6 +110,16 @@ class Likelihood:
         if len(text) != 11 or text[0] != "let" or text[2] != "mean" or text[4] != "." or text[1] != text[5]:
             return 0.0
         return (text[1] in VARIABLES) * ((text[3], *text[6:]) in _SUMS) / len(VARIABLES) / len(_SUMS)
+
+    def _case(self, text: Words) -> float:
+        return document_chances().get(text, 0.0)
+
+    def _rating(self, text: Words) -> float:
+        pair = (text[0], text[4]) if len(text) == 8 else ("", "")
+        whole = text == (*prompt_of(pair), *text[6:7], ".") and text[6] in RATING_WORDS
+        if not whole or pair not in self._rated:
+            return 0.0
+        return self._ratings.chances[pair][RATING_WORDS.index(text[6])] / len(self._ratings.trained)
 
     def _pattern(self, text: Words) -> float:
         turns = (len(text) - 3) // 2

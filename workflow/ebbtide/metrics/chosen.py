@@ -65,11 +65,12 @@ def drawn_metrics(
     metrics: pd.DataFrame, metric: str | None = None, metrics_of: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, list[str]]:
     """Return the metrics of each task that figures show: those chosen that it has, or its main one."""
-    found = metrics_by_task(metrics[metrics["value"].notna()])
+    pairs = metrics.loc[metrics["value"].notna(), ["task", "metric"]].drop_duplicates()
+    found = {str(task): list(names) for task, names in pairs.groupby("task", sort=False)["metric"]}
     return {
         task: [name for name in chosen if name in found[task]] or [main_metric(found[task])]
         for task, chosen in chosen_metrics(metrics, metric, metrics_of).items()
-        if found.get(task)
+        if task in found
     }
 
 

@@ -70,7 +70,7 @@ def _mean(x: Examples, column: str) -> np.ndarray:
 
 @metric(
     "generation",
-    unit="share",
+    unit="probability",  # of an example, it is a mean over samples, not right or wrong
     higher_is_better=True,
     harness="exact_match",
     main=True,
@@ -126,7 +126,12 @@ def _scores(name: str, *, higher_is_better: bool | None) -> None:
         return _mean(x, column)
 
     add("", "score", f"Mean score of {name} of the samples.\n\n    0 to 1.", mean, main=True)
-    add("_above_half", "share", f"Share of the samples that {name} scores above 0.5.\n\n    0 to 1.", above)
+    add(
+        "_above_half",
+        "probability",
+        f"Share of the samples that {name} scores above 0.5.\n\n    0 to 1.",
+        above,
+    )
     add(
         "_highest",
         "score",
@@ -190,7 +195,7 @@ def sample_words(x: Examples) -> np.ndarray:
     return _mean(x, "words")
 
 
-@metric("generation", unit="share", higher_is_better=None, weights=_known("distinct_1"))
+@metric("generation", unit="share of words", higher_is_better=None, weights=_known("distinct_1"))
 def distinct_1(x: Examples) -> np.ndarray:
     """Different words / words of a sample.
 
@@ -199,7 +204,7 @@ def distinct_1(x: Examples) -> np.ndarray:
     return _mean(x, "distinct_1")
 
 
-@metric("generation", unit="share", higher_is_better=None, weights=_known("distinct_2"))
+@metric("generation", unit="share of pairs", higher_is_better=None, weights=_known("distinct_2"))
 def distinct_2(x: Examples) -> np.ndarray:
     """Different pairs of words / pairs of words of a sample.
 
@@ -208,7 +213,7 @@ def distinct_2(x: Examples) -> np.ndarray:
     return _mean(x, "distinct_2")
 
 
-@metric("generation", unit="share", higher_is_better=None, weights=_known("repetition"))
+@metric("generation", unit="share of 4-grams", higher_is_better=None, weights=_known("repetition"))
 def repetition(x: Examples) -> np.ndarray:
     """Share of the 4-grams of words of a sample that occurred in it before.
 
@@ -227,7 +232,7 @@ def _ended(how: str, words: str) -> None:
 
     Share, 0 to 1.
     """
-    metric("generation", unit="share", higher_is_better=None)(values)
+    metric("generation", unit="probability", higher_is_better=None)(values)
 
 
 for _how, _words in zip(ENDED, ("a stop string", "an end token", "max_tokens"), strict=True):

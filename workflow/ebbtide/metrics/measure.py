@@ -12,7 +12,7 @@ from ebbtide.cells.cell import read_cell
 from ebbtide.cells.provenance import provenance_of
 from ebbtide.cells.samples import columns_per_row, with_choices
 from ebbtide.cells.validity import check_rows
-from ebbtide.errors import ConfigError
+from ebbtide.errors import CellError, ConfigError
 from ebbtide.metrics.examples import TEXTS, Examples, key_order, without_texts
 from ebbtide.metrics.notices import cell_notices
 from ebbtide.metrics.of_cell import (
@@ -142,6 +142,19 @@ def values_by_example(
     """
     read = _read(cell, requests, expected)
     return None if read.x is None else example_rows(read.x, read.definition or {}, wanted)
+
+
+def read_examples(
+    cell: str | Path, requests: str | Path, expected: Mapping[str, Any]
+) -> tuple[Examples, Mapping[str, Any]]:
+    """Return the examples of a cell, and its footer.
+
+    Raises `CellError` as `measure_checkpoint` does, also for a task that only lm-eval's own code can measure.
+    """
+    read = _read(cell, requests, expected)
+    if read.x is None:
+        raise CellError(f"{requests}: lm-eval's own code measures this task as a whole, not by example.")
+    return read.x, read.footer
 
 
 def _read(cell: str | Path, requests: str | Path, expected: Mapping[str, Any]) -> _Cell:

@@ -14,10 +14,12 @@ from ebbtide.figures.changes import plot_changes
 from ebbtide.figures.compute_trends import plot_academia, plot_compute, plot_timeline
 from ebbtide.figures.curves import plot_curves
 from ebbtide.figures.early_warning import plot_early_warning
+from ebbtide.figures.fairness import plot_fairness
 from ebbtide.figures.forgetting import plot_forgetting
 from ebbtide.figures.frame import ability_rows, ability_titles
 from ebbtide.figures.heat import plot_heat
 from ebbtide.figures.paper import plot_paper
+from ebbtide.figures.ratings import plot_ratings
 from ebbtide.figures.resolution import plot_resolution
 from ebbtide.figures.robustness import plot_robustness
 from ebbtide.figures.runs import plot_run_curves, plot_run_matrix
@@ -27,7 +29,8 @@ from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
 from ebbtide.metrics.chosen import drawn_metrics
 from ebbtide.metrics.direction import with_properties
-from ebbtide.tables import METRICS, read_frame, read_tsv
+from ebbtide.study.columns import read_described
+from ebbtide.tables import METRICS, read_frame
 from ebbtide.titles import Ability, abilities
 
 SCALE = "scale_"  # a figure per metric: scale_accuracy, …
@@ -123,6 +126,10 @@ class Figures:
         verdicts, points = self._tsv("abrupt"), self._tsv("abrupt_points")
         return self._fitted(plot_abrupt, verdicts, points, published, self._titles)
 
+    def fairness(self) -> p9.ggplot:
+        """Accuracy and ratios of error rates over sizes."""
+        return plot_fairness(self._tsv("fairness"))
+
     def early_warning(self) -> p9.ggplot:
         """Falling accuracy and the signals that may fall before it."""
         return self._fitted(plot_early_warning, self._metrics, self._tsv("early_warning"), self._titles)
@@ -162,6 +169,11 @@ class Figures:
     def compute_trends(self) -> p9.ggplot:
         """Training compute over time."""
         return plot_compute(self._tsv("compute_models"), self._tsv("compute_trends"))
+
+    def ratings(self) -> p9.ggplot:
+        """RMSE of expected ratings over model size."""
+        parameters = self._regression["parameters"]
+        return plot_ratings(self._tsv("ratings"), self._tsv("ratings_law"), parameters, self._titles)
 
     def academia(self) -> p9.ggplot:
         """The share of academia over time."""
@@ -217,7 +229,7 @@ class Figures:
         return f"loss_{self._settings['scaling_laws']['loss']}"
 
     def _tsv(self, name: str) -> pd.DataFrame:
-        return read_tsv(self._tables[name])
+        return read_described(self._tables[name])
 
     def _law(self, name: str) -> pd.DataFrame:
         """A table of the scaling laws, with titles for its train sets."""

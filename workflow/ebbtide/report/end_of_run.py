@@ -39,9 +39,9 @@ def end_of_run(
     if "check_alarms" not in rules:
         return 0
     from ebbtide.statistics.alarms.lines import status
-    from ebbtide.tables import read_tsv
+    from ebbtide.study.columns import read_described
 
-    alarms, missing = (read_tsv(results / f"{name}.tsv") for name in ("alarms", "not_compared"))
+    alarms, missing = (read_described(results / f"{name}.tsv") for name in ("alarms", "not_compared"))
     found, reason = status(alarms, missing, study.config["alarms"], datetime.now().astimezone().date())
     print(reason)
     return found

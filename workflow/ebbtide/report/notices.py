@@ -20,6 +20,7 @@ from ebbtide.statistics.alarms.notices import alarm_notices
 from ebbtide.statistics.compute_trends.notices import notices as of_compute_trends
 from ebbtide.statistics.flips.notices import notices as of_flips
 from ebbtide.statistics.forgetting.notices import notices as of_forgetting
+from ebbtide.statistics.ratings.sentences import notices as of_ratings
 from ebbtide.statistics.regression.notices import regression_notices
 from ebbtide.statistics.replicates import replicate_notices
 from ebbtide.statistics.resolution.notices import notices as of_resolution
@@ -159,6 +160,8 @@ def collected(
     found += replicate_notices(metrics, **replicates)
     if "compute_trends" in tables:
         found += of_compute_trends(tables)
+    if "ratings" in tables:
+        found += of_ratings(tables["ratings"], tables["ratings_law"])
     return merged([*found, *of_statistics(metrics, tables, config)])
 
 
@@ -206,4 +209,4 @@ def _without(histories: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of forgetting.tsv without those that have no history and were not compared either."""
     pairs = set(zip(missing["model"], missing["task"], strict=True))
     absent = [pair in pairs for pair in zip(histories["model"], histories["task"], strict=True)]
-    return histories[histories["hold"].notna() | ~np.array(absent, dtype=bool)]
+    return histories[histories["streak"].notna() | ~np.array(absent, dtype=bool)]

@@ -332,4 +332,6 @@ def _written(title: str, path: Path) -> str:
     time = time_of(path)
     if time is None:
         return f"{title}: missing, {path} does not exist."
+    if not path.stat().st_size:
+        return f"{title}: {path} is empty. Delete it and run snakemake."
     return f"{title}: {path}, written {datetime.fromtimestamp(time).astimezone():%Y-%m-%d %H:%M}."

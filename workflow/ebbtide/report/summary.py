@@ -25,6 +25,7 @@ def summarise(
     runs: pd.DataFrame | None = None,
     compute: pd.DataFrame | None = None,
     academia: pd.DataFrame | None = None,
+    ratings: Sequence[str] = (),
 ) -> str:
     """Return the summary as text: sections of lines, separated by blank lines.
 
@@ -46,6 +47,8 @@ def summarise(
         Rows of run_sentences.tsv, if the study compares runs.
     compute, academia
         Rows of compute_trends.tsv and academia.tsv, if the study has a table of models.
+    ratings
+        What ratings tell, in sentences.
     """
     sections = [
         _grid(metrics) if len(metrics) or compute is None else [],
@@ -53,6 +56,7 @@ def summarise(
         verdict_lines(verdicts, robustness),
         run_lines(runs),
         compute_lines(compute, academia),
+        ["Expected ratings against true ones, with confidence intervals", *ratings] if ratings else [],
         notice_lines(notices),
         [f"Files: {', '.join(files)}."] if files else [],
     ]

@@ -29,6 +29,7 @@ PARTS = "parts"  # the column of requests and of cells
 
 # Tokens that a text may lose where a part is joined to it: a token across the border replaces two.
 _JOINED = 2
+_FEW = 64  # requests of a group that are encoded at once: those of an example share their context
 
 Lengths = Callable[[Sequence[int], Sequence[int]], list[int]]  # rows, parts kept → tokens that are read
 
@@ -172,18 +173,12 @@ class _Search:
 
     def _try(self, tried: Mapping[int, int]) -> None:
         """Encode the groups with a number of parts; note whether it fits, and the longest request."""
-        # One request first: of a whole task, most attempts then need no other.
-        probes = {
-            g: self._longest[g][1]
-            if g in self._longest
-            else max(self._members[g], key=lambda row, n=n: self._sizes[row].of(n))  # type: ignore[misc]
-            for g, n in tried.items()
-        }
-        longest = self._measured({g: [row] for g, row in probes.items()}, tried)
+        first = {g: self._first_rows(g, n) for g, n in tried.items()}
+        longest = self._measured(first, tried)
         others = {
-            g: [row for row in self._members[g] if row != probes[g]]
+            g: [row for row in self._members[g] if row not in first[g]]
             for g, (length, _) in longest.items()
-            if length <= self._window
+            if length <= self._window and len(first[g]) < len(self._members[g])
         }
         for g, found in self._measured(others, tried).items():
             longest[g] = max(longest[g], found)
@@ -191,6 +186,15 @@ class _Search:
         for g, (length, _) in longest.items():
             bound = self._fits if length <= self._window else self._exceeds
             bound[g] = tried[g]
+
+    def _first_rows(self, group: int, parts: int) -> list[int]:
+        """The requests to encode first: of a whole task, one that is probably too long if any is."""
+        rows = self._members[group]
+        if len(rows) <= _FEW:
+            return rows
+        if group in self._longest:
+            return [self._longest[group][1]]
+        return [max(rows, key=lambda row: self._sizes[row].of(parts))]
 
     def _measured(
         self, rows: Mapping[int, Sequence[int]], tried: Mapping[int, int]
@@ -230,25 +234,27 @@ def _sizes(
     names: Sequence[str],
 ) -> list[_Sizes]:
     """Estimate the tokens of every request from those of its pieces, each distinct text encoded once."""
-    pieces = [
-        [
-            context[: ends[0]],
-            context[ends[-1] :],
-            continuation,
-            *(context[a:b] for a, b in pairwise(ends)),
-        ]
-        for context, continuation, ends in zip(contexts, continuations, offsets, strict=True)
-    ]
-    texts = [text for of_row in pieces for text in of_row]
-    named = [name for name, of_row in zip(names, pieces, strict=True) for _ in of_row]
-    tokens = {text: len(ids) for text, ids in by_text(tokenizer.ids, texts, named).items()}
+    # Requests of an example share their context, and many contexts their parts.
+    pieces: dict[tuple[str, int], list[str]] = {}
+    named: dict[str, str] = {}  # text → a request that has it
+    for context, continuation, ends, name in zip(contexts, continuations, offsets, names, strict=True):
+        named.setdefault(continuation, name)
+        if (context, ends[0]) not in pieces:
+            parts = [context[a:b] for a, b in pairwise(ends)]
+            pieces[context, ends[0]] = [context[: ends[0]], context[ends[-1] :], *parts]
+            for text in pieces[context, ends[0]]:
+                named.setdefault(text, name)
+    tokens = {
+        text: len(ids) for text, ids in by_text(tokenizer.ids, list(named), list(named.values())).items()
+    }
+    sizes = {
+        key: (tokens[head] + tokens[tail], list(accumulate((tokens[text] for text in parts), initial=0)))
+        for key, (head, tail, *parts) in pieces.items()
+    }
     # The model reads all tokens but the last, which makes room for a token at the beginning.
     return [
-        _Sizes(
-            sum(tokens[text] for text in of_row[:3]),
-            list(accumulate((tokens[text] for text in of_row[3:]), initial=0)),
-        )
-        for of_row in pieces
+        _Sizes(sizes[context, ends[0]][0] + tokens[continuation], sizes[context, ends[0]][1])
+        for context, continuation, ends in zip(contexts, continuations, offsets, strict=True)
     ]
 
 

@@ -284,6 +284,15 @@ def check_compute_trends(section: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where}.{key}: found {low} and {high}; allowed: the first below the second.")
 
 
+def check_ratings(study: "Study", where: str) -> None:
+    """Raise `ConfigError` for a section `ratings` without a task of which it can say anything."""
+    if not study.rating_tasks() or not study.models:
+        raise ConfigError(
+            f"{where}: found no model with a task of kind rating that has the groups user and item (tasks: "
+            f"{', '.join(study.tasks) or 'none'}); add one, such as movielens, or remove the section."
+        )
+
+
 def apply_results_choice(checked: dict[str, Any], results: str, file_of: Callable[[str], str]) -> None:
     """Remove the models and tasks, or the imported rows, that `results` excludes; some must be left."""
     if results == "imported":
@@ -320,7 +329,8 @@ def check_worlds(models: Mapping[str, Model], tasks: "Mapping[str, Task]") -> No
         for task in tasks.values():
             for key, found in (("world", task.world), ("mixture", task.mixture)):
                 if key in corpus and found and dict(corpus[key]) != dict(found):
+                    where = "source.prepare" if "prepare" in task.definition["source"] else "source"
                     raise ConfigError(
-                        f"{task.file}: source.{key}: found {dict(found)}; model {model.name} is trained on "
+                        f"{task.file}: {where}.{key}: found {dict(found)}; model {model.name} is trained on "
                         f"corpus.{key} {dict(corpus[key])}; the two must be equal."
                     )

@@ -3,9 +3,15 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ebbtide.errors import CellError
 from ebbtide.schema import SCHEMAS, read_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,26 @@ def documented_tables() -> list[Table]:
         for file, of in files.items()
     }
     return list(_with_likes(tables))
+
+
+def read_described(path: str | Path) -> "pd.DataFrame":
+    """Read a table of a study, by `tables.read_tsv`, and check that its columns are those described.
+
+    Raises `CellError` if the file is missing, cut, of another program, or of another version of the code.
+    """
+    from ebbtide.tables import read_tsv
+
+    rows, described = read_tsv(path), _described().get(Path(path).name)
+    if described and (difference := described.difference([str(name) for name in rows])):
+        raise CellError(
+            f"{path} is of another program or version (columns of {difference}); delete it and run snakemake."
+        )
+    return rows
+
+
+@cache
+def _described() -> dict[str, Table]:
+    return {table.file: table for table in documented_tables()}
 
 
 def _with_likes(tables: Mapping[str, Table]) -> Iterator[Table]:

@@ -26,6 +26,7 @@ from ebbtide.study.checks import (
     apply_results_choice,
     check_checkpoints,
     check_compute_trends,
+    check_ratings,
     check_run_metrics,
     check_scaling,
     check_trajectories,
@@ -34,6 +35,7 @@ from ebbtide.study.checks import (
     refuse_old_names,
 )
 from ebbtide.study.claim import check_claim, claim_of
+from ebbtide.study.compared import check_fairness, check_named
 from ebbtide.study.published_points import read_points
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_tasks
@@ -175,8 +177,14 @@ def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
     if not study.unlocked:
         where = f"{file_of('alarms')}: alarms.allow"
         check_allow(settings["alarms"]["allow"], models, tasks, where, imports=bool(study.imported))
+        for name in (settings.get("abrupt") or {}).get("tasks") or ():
+            check_named(name, tasks, f"{file_of('abrupt')}: abrupt.tasks")
+        if "fairness" in settings:
+            check_fairness(settings["fairness"], tasks, f"{file_of('fairness')}: fairness")
         if "scaling_laws" in settings:
             check_scaling(settings["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
+        if "ratings" in settings:
+            check_ratings(study, f"{file_of('ratings')}: ratings")
         if "runs" in settings:
             where = f"{file_of('runs')}: runs"
             check_runs(settings["runs"], models.values(), tasks, study.imported, where)

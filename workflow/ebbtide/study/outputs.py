@@ -217,8 +217,13 @@ before it. Ebbtide removes it when it reads such a file; numbers such as -0.5 ar
 Figures that a study cannot have, such as trends of models with one checkpoint each, are not made. The report
 and the paper give the reason in their place, and `notices.tsv` lists them. A few reasons are known only from
 results: no accuracy falls (`early_warning`), a metric is constant, or imported models have one size.
-Snakemake must know files before it runs, so that `snakemake results/{study}/figures/curves.pdf` works and a
+Snakemake must know files before it runs, so that asking for `results/{study}/figures/curves.pdf` works and a
 deleted figure is made again. The files of such a figure contain its reason; report and paper print it.
+
+A metric of some of the examples has the group and its level in its name, `accuracy[part=1]`; a metric that
+lm-eval computes behind a filter has the filter, `exact_match[filter=strict-match]`. `regression.metric`
+and `runs.metrics` take these names, and `metric == "accuracy"` selects no part of a task. In
+`metrics.parquet` the column `group` has the same (`part=1`); it is null for all examples without a filter.
 
 This page is generated from the rule files by `make outputs`.
 """

@@ -195,9 +195,15 @@ class Study:
         own = (self.part(table, c) for c in self.checkpoints() if c.model not in without)
         return [*own, *imported]
 
-    def task_of_data(self, sha256: str) -> Task:
-        """Return a task that uses the data file with this sha256. Raises `StopIteration` if there is none."""
-        return next(t for t in self.tasks.values() if t.source and t.source.sha256 == sha256)
+    def task_of_data(self, digest: str) -> Task:
+        """Return a task that uses the data file with this digest. Raises `StopIteration` if there is none."""
+        return next(t for t in self.tasks.values() if t.source and t.source.digest == digest)
+
+    def rating_tasks(self) -> list[str]:
+        """Return the tasks of kind rating whose ratings have a user and an item."""
+        groups = {name: task.definition.get("groups", {}) for name, task in self.tasks.items()}
+        rated = [name for name, task in self.tasks.items() if task.kind.name == "rating"]
+        return [name for name in rated if {"user", "item"} <= groups[name].keys()]
 
     def untrained_models(self) -> list[Model]:
         """Return the models of local ladders that lack a checkpoint on disk."""
@@ -231,8 +237,11 @@ class Study:
             **self._scoring_identity,
         }
 
-    def expected(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Return what rule `measure` must find: the checkpoint, and the identities of its cells by task."""
+    def expected(self, checkpoint: Checkpoint, tasks: Collection[str] | None = None) -> dict[str, Any]:
+        """Return what rule `measure` must find: the checkpoint, and the identities of its cells by task.
+
+        `tasks` are some tasks of the study; None: all.
+        """
         return {
             "model": checkpoint.model,
             "checkpoint": checkpoint.name,
@@ -242,6 +251,7 @@ class Study:
             "cells": [
                 {"task": name, "identity": self.identity(checkpoint, name), "measuring": task.measuring}
                 for name, task in self.tasks.items()
+                if tasks is None or name in tasks
             ],
         }
 

@@ -19,7 +19,7 @@ from ebbtide.tasks.generation.checks import check_generation, generation_identit
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
 from ebbtide.tasks.local_data import check_unchanged, with_contents
 from ebbtide.tasks.parts import check_fit
-from ebbtide.tasks.prepare import identity_of, with_arguments, with_preparations
+from ebbtide.tasks.prepare import identity_of, pinned_by, with_arguments, with_preparations
 from ebbtide.tasks.render import check_template, was_changed
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -110,7 +110,8 @@ class Task:
     @property
     def world(self) -> Mapping[str, Any] | None:
         """The toy world of a generated task."""
-        world: Mapping[str, Any] | None = self.definition["source"].get("world")
+        source = self.definition["source"]
+        world: Mapping[str, Any] | None = source.get("prepare", source).get("world")
         return world
 
     @property
@@ -178,13 +179,14 @@ def _task_of(name: str, definition: dict[str, Any], path: Path) -> Task:
         if "path" in source:
             check_unchanged(source, Path(task.frozen), f"{path}: source")
         return task
-    pinned = Source.parse(source["file"], source["sha256"], f"{path}: source.file")
+    algorithm = pinned_by(source, path)
+    pinned = Source.parse(source["file"], source.get("sha256"), f"{path}: source.file", source.get("md5"))
     check_name(Path(pinned.path).name, f"{path}: source.file")
     check_content(
         pinned,
-        f"{path}: source.sha256",
-        "restore it, or remove sha256 and rows from the source, run `ebbtide pin TASK.yaml --to NEW.yaml` "
-        "and use NEW.yaml.",
+        f"{path}: source.{algorithm}",
+        f"restore it, or remove {algorithm} and rows from the source, run `ebbtide pin TASK.yaml --to "
+        "NEW.yaml` and use NEW.yaml.",
     )
     return Task(name, path, with_prefix(definition, path), pinned)
 

@@ -5,6 +5,7 @@ one commit of a data set (or a local path) with the digest of its rows.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -52,7 +53,8 @@ def pin(name: str, to: Path, mirrors: list[Path], transport: Transport | None = 
     elif "file" in source:
         if "prepare" not in source:
             source.setdefault("format", format_of(str(source["file"])))
-        any_content = {**definition, "source": {**source, "sha256": source.get("sha256", _ANY)}}
+        has_digest = {"sha256", "md5"} & source.keys()
+        any_content = {**definition, "source": source if has_digest else {**source, "sha256": _ANY}}
         checked = check_definition(any_content, path)["source"]
         source = _pinned_file(source, checked, where, mirrors, transport)
     else:
@@ -113,15 +115,14 @@ def _pinned_file(
         rows = len(rows_of(file, checked, where))
     if source.get("rows", rows) != rows:
         raise TaskError(f"{where}.rows: found {source['rows']}, but {source['file']} has {rows} rows.")
-    return {**source, "rows": rows}
+    return {**{key: value for key, value in source.items() if key != "md5"}, "rows": rows}
 
 
 def _fetched(
     source: dict[str, Any], to: Path, where: str, mirrors: list[Path], transport: Transport | None
 ) -> str:
-    """Fetch the file of a source, and return its sha256, which must be the one given, if one is."""
-    given = source.get("sha256")
-    parsed = Source.parse(str(source["file"]), given or _ANY, f"{where}.file")
-    unpinned = Source(parsed.text, given, parsed.kind, parsed.place, parsed.commit, parsed.path)
-    fetch(unpinned, to, mirrors, transport)
+    """Fetch the file of a source, and return its sha256. It must have the digest that is given, if one is."""
+    given, md5 = source.get("sha256"), source.get("md5")
+    parsed = Source.parse(str(source["file"]), given or _ANY, f"{where}.file", md5)
+    fetch(replace(parsed, sha256=given), to, mirrors, transport)
     return file_sha256(to)

@@ -61,23 +61,30 @@ def _load(directory: str | Path) -> "Tokenizer":
 
 
 def _tokens(pairs: Sequence[tuple[str, str]], tokenizer: "Tokenizer") -> Iterator[str]:
-    from ebbtide.scoring.encoding import NO_LIMIT, encode
-
-    encoded = encode(
-        tokenizer,
-        [context for context, _ in pairs],
-        [continuation for _, continuation in pairs],
-        [f"request {number}" for number in range(len(pairs))],
-        encoding="harness",
-        bos="tokenizer",
-        truncation="left",
-        window=NO_LIMIT,
-        vocabulary=NO_LIMIT,
-    )
-    for request in encoded:
-        texts = [tokenizer.backend.decode([token], skip_special_tokens=False) for token in request.tokens]
-        given, scored = BETWEEN.join(texts[: request.context]), BETWEEN.join(texts[request.context :])
+    for tokens in _encoded(pairs, tokenizer):
+        given, scored = (
+            BETWEEN.join(tokenizer.backend.decode([token], skip_special_tokens=False) for token in part)
+            for part in tokens
+        )
         yield _end(given) + BORDER + _beginning(scored)
+
+
+def _encoded(
+    pairs: Sequence[tuple[str, str]], tokenizer: "Tokenizer"
+) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """Yield the tokens of each context and continuation, or of prompts after which a model writes."""
+    from ebbtide.scoring.encoding import NO_LIMIT, encode
+    from ebbtide.scoring.generation.prompts import encode_prompts
+
+    contexts, continuations = [context for context, _ in pairs], [continuation for _, continuation in pairs]
+    names = [f"request {number}" for number in range(len(pairs))]
+    rules: Any = {"bos": "tokenizer", "truncation": "left", "window": NO_LIMIT, "vocabulary": NO_LIMIT}
+    if pairs and not any(continuations):
+        prompts, _ = encode_prompts(tokenizer, contexts, names, **rules, max_tokens=1)
+        yield from ((prompt, ()) for prompt in prompts)
+        return
+    for request in encode(tokenizer, contexts, continuations, names, encoding="harness", **rules):
+        yield request.tokens[: request.context], request.continuation
 
 
 def _end(text: str) -> str:

@@ -1,19 +1,15 @@
-"""Write the archive of a bundle, equal bytes for equal contents, and unpack it after a check of each file."""
+"""Write the archive of a bundle: equal bytes for equal contents."""
 
 import hashlib
 import json
 import shutil
-import stat
 import zipfile
-import zlib
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ebbtide import __version__
-from ebbtide.errors import SourceError
 from ebbtide.files import atomic, file_sha256
-from ebbtide.notices import counted, listed
 from ebbtide.report.bundle.contents import STUDY_FILE
 
 CHECKSUMS = "checksums.sha256"
@@ -25,11 +21,11 @@ _README = """The bundle of the study {study}, made by Ebbtide {version}.
 It has the cells, the frozen requests, the study and what these name, but no weights. From it, every table,
 every figure, the report and the paper are made again, without a GPU and without a network:
 
-    ebbtide unbundle bundle.zip --to DIR
-    snakemake --snakefile EBBTIDE/Snakefile --directory DIR --configfile DIR/study.yaml --cores all all paper
+    snakemake --snakefile EBBTIDE/Snakefile --cores all all paper --config bundle=bundle.zip
 
-environment/cpu.txt has tested versions of packages, for `pip install -c`. `sha256sum -c {checksums}` checks
-the files.
+EBBTIDE is a checkout of Ebbtide. The results are in bundles/, in a directory named by the contents of the
+bundle. environment/cpu.txt has tested versions of packages, for `pip install -c`. `sha256sum -c {checksums}`
+checks the files.
 """
 
 
@@ -82,92 +78,6 @@ def write_bundle(
             info.file_size = sizes[name]
             with members[name].open("rb") as source, archive.open(info, "w") as target:
                 shutil.copyfileobj(source, target, _BLOCK)
-
-
-def unpack(bundle: str | Path, to: str | Path) -> int:
-    """Unpack a bundle into a directory that is empty or does not exist; return the number of files.
-
-    Raises
-    ------
-    SourceError
-        The file is no bundle, a file in it is damaged, missing, not listed, no regular file, or would be
-        outside of the directory, or the directory has files. Nothing is left in the directory then.
-    """
-    target = Path(to)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise SourceError(f"--to: {target} is not an empty directory; choose another.")
-    part = target.with_name(f".{target.name}.part")
-    _remove(part)
-    try:
-        with zipfile.ZipFile(bundle) as archive:
-            expected = _checked_names(archive, bundle)
-            for name in expected:
-                _extract(archive, name, part / name, expected[name], bundle)
-            (part / CHECKSUMS).write_bytes(archive.read(CHECKSUMS))
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        # RuntimeError: encrypted, or compressed by an unknown method; ValueError: nonsense in the directory
-        _remove(part)
-        reason = str(error).replace(f"{part}/", "") or type(error).__name__
-        raise SourceError(
-            f"{bundle} cannot be unpacked ({reason}); expected a file of `snakemake bundle`."
-        ) from error
-    except SourceError:
-        _remove(part)
-        raise
-    if target.exists():
-        target.rmdir()
-    part.replace(target)
-    return len(expected) + 1
-
-
-def _remove(part: Path) -> None:
-    """Remove what a killed run left. A link is removed itself: nothing is written through it."""
-    if part.is_symlink() or part.is_file():
-        part.unlink()
-    elif part.exists():
-        shutil.rmtree(part)
-
-
-def _checked_names(archive: zipfile.ZipFile, bundle: str | Path) -> dict[str, str]:
-    """Return the name and sha256 of every file but the list, which must be all files of the archive."""
-    names = archive.namelist()
-    if CHECKSUMS not in names or STUDY_FILE not in names:
-        raise SourceError(f"{bundle} is not a bundle of a study: it has no {CHECKSUMS} and {STUDY_FILE}.")
-    lines = archive.read(CHECKSUMS).decode("utf-8", "replace").splitlines()
-    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    outside = [
-        n for n in names if PurePosixPath(n).is_absolute() or ".." in PurePosixPath(n).parts or "\\" in n
-    ]
-    if outside:
-        raise SourceError(f"{bundle} is refused: {listed(outside)} would be outside of the directory.")
-    odd = [info.filename for info in archive.infolist() if not _is_plain(info)]
-    if odd:
-        raise SourceError(
-            f"{bundle} is refused: {listed(map(repr, odd))} is a link, a directory, or no plain name of a "
-            "file."
-        )
-    if len(names) != len(set(names)) or {*names} != {*expected, CHECKSUMS}:
-        different = sorted({*names} ^ {*expected, CHECKSUMS})
-        raise SourceError(
-            f"{bundle} does not have the files that its {CHECKSUMS} lists ({counted(different, 'difference')}"
-            f"{f': {listed(different)}' if different else ''}); copy it again."
-        )
-    return expected
-
-
-def _is_plain(info: zipfile.ZipInfo) -> bool:
-    """Return whether a member is a regular file whose name has one spelling."""
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    name = PurePosixPath(info.filename)
-    return kind in (0, stat.S_IFREG) and name.parts != () and name.as_posix() == info.filename
-
-
-def _extract(archive: zipfile.ZipFile, name: str, target: Path, digest: str, bundle: str | Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(name) as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, _BLOCK)
-    if (found := file_sha256(target)) != digest:
-        raise SourceError(f"{bundle}: {name} is damaged: sha256 {found}, expected {digest}; copy it again.")
 
 
 def _files(files: Mapping[str, str]) -> dict[str, Path]:

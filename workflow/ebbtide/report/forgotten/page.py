@@ -23,10 +23,10 @@ def forgotten_page(examples: pd.DataFrame, summary: pd.DataFrame, study: str, ro
     script = (TEMPLATES / "forgotten_examples.js").read_text(encoding="utf-8")
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
     listed = examples.groupby("task", sort=False).head(rows)
-    holds = sorted({int(hold) for hold in summary["hold"].dropna()})
+    streaks = sorted({int(streak) for streak in summary["streak"].dropna()})
     return environment.get_template("forgotten_examples.html.jinja").render(
         study=study,
-        hold=" or ".join(map(str, holds)),
+        streak=" or ".join(map(str, streaks)),
         rows=list(listed.itertuples()),
         tasks=list(examples["task"].drop_duplicates()),
         omitted=_omitted(examples, summary, rows),
@@ -39,7 +39,7 @@ def forgotten_page(examples: pd.DataFrame, summary: pd.DataFrame, study: str, ro
 
 def _omitted(examples: pd.DataFrame, summary: pd.DataFrame, rows: int) -> str:
     """Return what is not in the table, and why."""
-    without = summary[summary["hold"].isna()]
+    without = summary[summary["streak"].isna()]
     listed = [
         f"{'; '.join(of['task'].dropna().unique())}: {why}."
         for why, of in without.groupby("note", sort=False)
@@ -49,7 +49,7 @@ def _omitted(examples: pd.DataFrame, summary: pd.DataFrame, rows: int) -> str:
 
 
 def _listed(examples: pd.DataFrame, summary: pd.DataFrame, rows: int) -> str:
-    if summary["hold"].isna().all():
+    if summary["streak"].isna().all():
         return "No task could be followed."
     if examples.empty:
         return "No example was forgotten."

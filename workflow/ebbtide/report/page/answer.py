@@ -5,6 +5,7 @@ import pandas as pd
 from ebbtide.metrics.direction import is_share
 from ebbtide.notices import counted, listed
 from ebbtide.statistics.compute_trends.sentences import growth_sentences
+from ebbtide.titles import in_words
 
 # Outcomes → what a sentence says of them, the most important first.
 WORDS = {
@@ -112,14 +113,15 @@ def _alarms(alarms: pd.DataFrame) -> list[str]:
         drops = len(raised.drop_duplicates(keys))
         sentences.append(
             f"{counted(drops, 'drop')} in {counted(len(whole), 'comparison')} of checkpoints; the largest: "
-            f"{worst['task']}, {worst['model']} at {worst['checkpoint']}, {worst['metric']} "
-            f"{worst['reference_value']:.3g} → {worst['value']:.3g} (p_adj {_p(worst['p_adjusted'])})."
+            f"{worst['task']}, {worst['model']} at {worst['checkpoint']}, {in_words(worst['metric'])} "
+            f"{worst['reference_value']:.3g} → {worst['value']:.3g} (adjusted p {_p(worst['p_adjusted'])})."
         )
     for metric, rows in quiet.groupby("metric", sort=False):
         seen = rows["minimum_detectable_drop"].dropna()
         if len(seen) and is_share(str(metric), [0.0, 1.0]):
+            what = in_words(str(metric))
             sentences.append(
-                f"A drop of {metric} below {seen.median():.2g} could not have been seen in half of the "
+                f"A drop of {what} below {seen.median():.2g} could not have been seen in half of the "
                 f"comparisons without an alarm (80 % power; {seen.min():.2g} to {seen.max():.2g})."
             )
     return sentences

@@ -44,7 +44,7 @@ def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str
     whole = metrics[~metrics["metric"].str.contains("[", regex=False)]
     left = []
     if len(whole) < len(metrics):
-        left.append("Metrics of single groups have no curves here; they are in metrics.parquet.")
+        left.append("Metrics of single groups and filters have no curves here; they are in metrics.parquet.")
     if len(whole) > MOST_POINTS:
         found = metrics_by_task(whole)
         kept = {(task, n) for task, names in found.items() for n in (main_metric(names), *followed)}
@@ -95,9 +95,9 @@ def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str
 def chart(names: Sequence[str]) -> Mapping[str, Any]:
     """Return the Vega-Lite specification of curves, with an empty data set `points`.
 
-    The script of the page fills it: `name, kind, x, value, low, high, best, chance, checkpoint, alarm`. It
-    also sets the colours, which depend on light or dark, and the ticks. `kind` is `run`, or `mean` for a mean
-    over seeds.
+    The script of the page fills it: `row, name, kind, x, value, low, high, best, chance, checkpoint, alarm`.
+    It also sets the colours, which depend on light or dark, and the ticks. `kind` is `run`, or `mean` for a
+    mean over seeds. The parameter `chosen` is the `row` that is ringed; -1 is none.
 
     Parameters
     ----------
@@ -127,8 +127,17 @@ def chart(names: Sequence[str]) -> Mapping[str, Any]:
         x=x, y="best:Q", color=colour
     )
     chance = base.mark_rule(strokeDash=[6, 4], strokeWidth=1, color="#808080").encode(y="chance:Q")
-    marks = base.mark_point(filled=True, size=50, opacity=1, cursor="pointer").encode(
-        x=x, y=y, color=colour, shape=shape, tooltip=tooltip
+    ringed = {"size": (260, 50), "stroke": ("#808080", "transparent"), "strokeWidth": (3, 0)}
+    marks = base.mark_point(filled=True, opacity=1, cursor="pointer").encode(
+        x=x,
+        y=y,
+        color=colour,
+        shape=shape,
+        tooltip=tooltip,
+        **{
+            channel: alt.condition("datum.row === chosen", alt.value(yes), alt.value(no))
+            for channel, (yes, no) in ringed.items()
+        },
     )
     alarms = (
         base.mark_point(
@@ -154,4 +163,5 @@ def chart(names: Sequence[str]) -> Mapping[str, Any]:
     ).properties(width="container", height=360)
     spec: dict[str, Any] = layered.configure_view(stroke=None).to_dict(validate=False)
     spec["datasets"] = {"points": []}
+    spec["params"] = [{"name": "chosen", "value": -1}]
     return spec

@@ -2,8 +2,15 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ebbtide.errors import CellError, first_line
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WIDTH = 1200  # pixels: sharp at the width of the page on a dense screen
 COLOURS = 96
@@ -24,9 +31,7 @@ def not_drawn(figures: Mapping[str, str], lacking: Mapping[str, str]) -> dict[st
 
 
 def _why_placeholder(path: str | Path) -> str:
-    from PIL import Image
-
-    with Image.open(path) as image:
+    with _opened(path) as image:
         return str(image.info.get("Description", ""))
 
 
@@ -34,7 +39,7 @@ def data_uri(path: str | Path) -> str:
     """Return a PNG file as a data URI, scaled to at most `WIDTH` pixels with `COLOURS` colours."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    with _opened(path) as image:
         width = min(WIDTH, image.width)
         small = image.convert("RGB").resize(
             (width, round(image.height * width / image.width)), Image.Resampling.LANCZOS
@@ -42,3 +47,16 @@ def data_uri(path: str | Path) -> str:
         buffer = io.BytesIO()
         small.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@contextmanager
+def _opened(path: str | Path) -> "Iterator[Image.Image]":
+    """Open a picture, which is decoded later; `CellError` if it is none, or not whole."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, SyntaxError) as error:  # the latter for damage within a PNG
+        what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({first_line(error)})"
+        raise CellError(f"The figure {path} {what}; delete it and run snakemake.") from error

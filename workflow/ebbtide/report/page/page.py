@@ -59,6 +59,8 @@ class Page:
         Model whose checkpoints are averages → the model that they average.
     docs
         Where the documentation is, relative to the page; empty if it is not on this machine.
+    place
+        Path of the page below the working directory. A copy elsewhere has no links to `docs`.
     """
 
     study: str
@@ -73,6 +75,7 @@ class Page:
     averaged: Mapping[str, str] = field(default_factory=dict)
     docs: str = ""
     lacking: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""
 
 
 def report_page(page: Page) -> str:
@@ -107,6 +110,8 @@ def report_page(page: Page) -> str:
         "lines": lines,
         "means": mean_curves(seeds, curves["models"]),
         "chart": chart(lines["names"]),
+        "docs": page.docs,
+        "place": page.place,
     }
     sections = sections_of(tables)
     runtime = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
@@ -124,7 +129,6 @@ def report_page(page: Page) -> str:
         outcomes=_table("outcomes", outcomes),
         files=_not_shown(sections, page),
         alpha=page.alpha,
-        docs=page.docs,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         data=Markup(_json(data)),
         runtime=Markup(runtime.replace("</script", "<\\/script")),

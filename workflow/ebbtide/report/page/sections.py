@@ -11,6 +11,9 @@ from ebbtide.report.summary import run_lines, verdict_lines
 from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
+from ebbtide.statistics.fairness.sentences import ratio_sentences
+from ebbtide.statistics.ratings.sentences import rating_sentences
+from ebbtide.titles import in_words
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -64,7 +67,7 @@ def _trends(tables: Tables) -> list[str]:
 
 def _forgetting(tables: Tables) -> list[str]:
     rows = tables["forgetting"]
-    known = rows[rows["hold"].notna()]
+    known = rows[rows["streak"].notna()]
     if known.empty:
         return [f"No curve could be followed: {listed(rows['note'].dropna().unique(), 2)}."]
     forgets = known[known["verdict"] == "forgets"]
@@ -103,7 +106,7 @@ def _robustness(tables: Tables) -> list[str]:
 def _resolution(tables: Tables) -> list[str]:
     rows = tables["resolution"].drop_duplicates(["task", "metric"], keep="last")
     parts = [
-        f"{verdict}: {listed(of['task'], 6)}"
+        f"{listed(of['task'], 6)} ({verdict})"
         for verdict, of in rows.groupby("verdict", sort=False)
         if len(of)
     ]
@@ -115,23 +118,16 @@ def _proxies(tables: Tables) -> list[str]:
         return []
     rows = tables["proxies"]
     good, bad = (rows[rows["verdict"] == verdict] for verdict in ("supported", "runs against"))
-    sentences = (
-        [f"Supported proxies: {listed((good['task'] + ': ' + good['proxy']), 6)}."] if len(good) else []
-    )
+    sentences = [f"Supported proxies: {listed(_on_tasks(good), 6)}."] if len(good) else []
     if len(bad):
-        sentences.append(
-            f"Metrics that run against the followed one: {listed(bad['task'] + ': ' + bad['proxy'], 6)}."
-        )
+        sentences.append(f"Metrics that run against the followed one: {listed(_on_tasks(bad), 6)}.")
     return sentences or ["No other metric is supported as a proxy."]
 
 
-def _scaling_laws(tables: Tables) -> list[str]:
-    rows = tables["predictions"]
-    return [f"{counted(len(rows), 'prediction')} of larger runs."]
-
-
-def _compute_trends(tables: Tables) -> list[str]:
-    return [*growth_sentences(tables["compute_trends"]), *share_sentences(tables["academia"])]
+def _on_tasks(proxies: pd.DataFrame) -> list[str]:
+    """Return proxies in words, each with its tasks in brackets."""
+    groups = proxies.groupby("proxy", sort=False)["task"]
+    return [f"{in_words(str(proxy))} ({listed(tasks, 6)})" for proxy, tasks in groups]
 
 
 def _scaling_trends(tables: Tables) -> list[str]:
@@ -286,9 +282,19 @@ SECTIONS = (
         "abrupt.md",
     ),
     Section(
+        "fairness",
+        "Errors by group",
+        lambda tables: ratio_sentences(tables["fairness"]),
+        ("fairness",),
+        ("fairness", "fairness_spread"),
+        "Rates of false answers by group and their ratio, with intervals clustered by prompt; McNemar's "
+        "exact test between conditions; several draws of shots.",
+        "fairness.md",
+    ),
+    Section(
         "compute_trends",
         "Compute trends",
-        _compute_trends,
+        lambda tables: [*growth_sentences(tables["compute_trends"]), *share_sentences(tables["academia"])],
         ("compute_trends", "academia", "timeline"),
         ("compute_trends", "timeline", "academia", "compute_models"),
         "log10 FLOP over the day of publication by least squares, with errors for unequal variances (HC3); "
@@ -297,9 +303,19 @@ SECTIONS = (
         "compute.md",
     ),
     Section(
+        "ratings",
+        "Ratings",
+        lambda tables: rating_sentences(tables["ratings"], tables["ratings_law"]),
+        ("ratings",),
+        ("ratings", "ratings_law"),
+        "The expected rating against the true one. Errors allow for ratings that share a user or an item; "
+        "means are those of training ratings.",
+        "ratings.md",
+    ),
+    Section(
         "predictions",
         "Scaling laws",
-        _scaling_laws,
+        lambda tables: [f"{counted(len(tables['predictions']), 'prediction')} of larger runs."],
         ("scaling_*",),
         ("predictions", "fits", "exponents", "sensitivity", "tradeoff", "configurations"),
         "Laws of loss and downstream error are fitted to small runs and checked on larger ones; "

@@ -11,7 +11,7 @@ from ebbtide.report.paper.sheets import UNKNOWN, Tables, number, sheet_values
 from ebbtide.report.summary import verdict_lines
 from ebbtide.statistics.regression import TERMS, caption, paper_table
 from ebbtide.statistics.regression.paper import HEADINGS
-from ebbtide.titles import Ability
+from ebbtide.titles import Ability, in_words
 
 MOST_MODELS = 8  # columns of the matrix of changes
 
@@ -97,7 +97,7 @@ def _changes(outcomes: pd.DataFrame, sizes: pd.Series) -> dict[str, Any]:
         by_model = {str(row["model"]): row for row in of.to_dict("records")}
         cells = [_change(by_model.get(model)) for model in shown]
         said = [str(by_model[model]["outcome"]) if model in by_model else "" for model in shown]
-        rows.append({"task": str(task), "metric": str(metric), "cells": cells, "outcomes": said})
+        rows.append({"task": str(task), "metric": in_words(str(metric)), "cells": cells, "outcomes": said})
     return {"models": shown, "left_out": len(models) - len(shown), "rows": rows}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ebbtide.statistics.alarms.alarms import SEVERITIES
-from ebbtide.titles import title
+from ebbtide.titles import in_words, title
 
 Tables = Mapping[str, pd.DataFrame]
 MOST_ROWS = 24  # of a table in print
@@ -111,22 +111,25 @@ def _changes_under(row: Mapping[Any, Any]) -> str:
     return "; ".join(text.removeprefix("changes under ") for text in texts) or "no choice"
 
 
-_ABILITY = {"Task": _of("task"), "Metric": _of("metric")}
+_METRIC = {"Metric": lambda row: in_words(str(row["metric"]))}
+_ABILITY = {"Task": _of("task"), **_METRIC}
 _MODEL = {"Model": _of("model")}
 SHEETS = {
     "runs": Sheet(
         "run_verdicts",
         {
             "Arm": _of("arm"),
-            "Task or suite": lambda row: _of("task")(row) if row["task"] else f"suite {row['suite']}",
+            "Task or suite": lambda row: (
+                _of("task")(row) if row["task"] else f"suite {in_words(str(row['suite']))}"
+            ),
             "Size": _of("size"),
-            "Metric": _of("metric"),
+            **_METRIC,
             "Difference": _number_of("difference"),
             "Interval": _interval("low", "high"),
             "p": lambda row: p_value(row["p_adjusted"]),
             "Verdict": _of("verdict"),
         },
-        "Arms compared with the reference",
+        "Arms compared with the reference; sizes are nominal, or else all parameters",
     ),
     "alarms": Sheet(
         "alarms",
@@ -195,8 +198,8 @@ SHEETS = {
             "Detectable": _number_of("mde_averaged", 2),
             "Verdict": _of("verdict"),
         },
-        "What each task can tell at the largest size; detectable: the smallest difference of averages over "
-        "the last checkpoints that is found with a probability of 80 %",
+        "What each task can tell at the largest size (nominal, or else all parameters); detectable: the "
+        "smallest difference of averages over the last checkpoints that is found with a probability of 80 %",
         lambda rows: rows.drop_duplicates(["task", "metric"], keep="last"),
     ),
     "scale_trends": Sheet(
@@ -205,7 +208,7 @@ SHEETS = {
             "Series": _of("series"),
             "Task": _of("task"),
             "Shots": _of("shots"),
-            "Metric": _of("metric"),
+            **_METRIC,
             "Class": _of("class"),
         },
         "Classes of curves against training compute",

@@ -9,13 +9,14 @@ import pandas as pd
 
 from ebbtide.metrics.chosen import drawn_metrics
 from ebbtide.metrics.direction import direction_of
+from ebbtide.metrics.registry import METRICS
 from ebbtide.notices import KINDS, SEVERITIES, counted
 from ebbtide.report.page.answer import answer
 from ebbtide.report.paper.sections import section_values
 from ebbtide.report.paper.sheets import Tables
 from ebbtide.statistics.panel import in_training_order
 from ebbtide.study.arms import short_number
-from ebbtide.titles import abilities, title
+from ebbtide.titles import abilities, in_words, title
 
 # Tables with a row for each combination of these columns, whose other columns are values of their own.
 KEYS = {
@@ -92,7 +93,7 @@ def paper_values(content: Content) -> dict[str, Any]:
         "settings": {name: config[name] for name in config if name not in ("paper", "titles")},
         "answer": answer(titled["outcomes"], titled.get("alarms"), titled.get("run_sentences")),
         "sections": sections,
-        "limits": _limits(tables.get("notices")),
+        "limits": _limits(tables.get("notices"), _words(metrics, names, config)),
         "values": {
             name: _by_key(tables[name], key)
             for name, key in KEYS.items()
@@ -175,21 +176,35 @@ def _tasks(
     return rows
 
 
-def _limits(notices: pd.DataFrame | None) -> dict[str, Any]:
+def _words(metrics: pd.DataFrame, names: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what readers know by other words: names of tasks and metrics with an underscore, and keys."""
+    known = {str(name): in_words(str(name)) for name in (*METRICS, *metrics["metric"].unique())}
+    known |= names
+    keys = {
+        f"{section}.{key}": in_words(key)
+        for section, settings in config.items()
+        if isinstance(settings, Mapping)
+        for key in settings
+    }
+    return {code: words for code, words in known.items() if "_" in code} | keys
+
+
+def _limits(notices: pd.DataFrame | None, words: Mapping[str, str]) -> dict[str, Any]:
     """Return the notices by severity and kind, with the first of each as an example.
 
-    What the study does not use is no limit of its numbers, and left out.
+    What the study does not use is no limit of its numbers, and left out. So are weights that were deleted
+    after scoring, also because a bundle never has them: a paper made from one has the same bytes.
     """
     rows = pd.DataFrame(columns=["severity", "kind", "detail"]) if notices is None else notices
-    rows = rows[rows["kind"] != "unused"]
+    rows = rows[~rows["kind"].isin(["unused", "reused"])]
     kinds = [
         {
             "severity": severity,
             "kind": str(kind).replace("_", " "),
             "meaning": KINDS.get(str(kind), str(kind)),
             "notices": len(of),
-            "example": _example(str(of["detail"].iloc[0])),
-            "about": _about(of.iloc[0]),
+            "example": _example(str(of["detail"].iloc[0]), words),
+            "about": _said(_about(of.iloc[0]), words),
         }
         for severity in SEVERITIES
         for kind, of in rows[rows["severity"] == severity].groupby("kind", sort=False)
@@ -202,10 +217,18 @@ def _limits(notices: pd.DataFrame | None) -> dict[str, Any]:
     }
 
 
-def _example(detail: str) -> str:
+def _example(detail: str, words: Mapping[str, str]) -> str:
     """Return a notice without the key of the configuration at its beginning: a paper has no such file."""
-    words = re.sub(r"^\w+\[\d+\](\.\w+)*: ", "", detail)
-    return words[:1].upper() + words[1:]
+    said = _said(re.sub(r"^\w+\[\d+\](\.\w+)*: ", "", detail), words)
+    return said[:1].upper() + said[1:]
+
+
+def _said(text: str, words: Mapping[str, str]) -> str:
+    """Return a text with words in the place of code names; names of files stay."""
+    if not words:
+        return text
+    longest_first = "|".join(re.escape(code) for code in sorted(words, key=len, reverse=True))
+    return re.sub(rf"(?<![\w.])({longest_first})(?![\w]|\.\w)", lambda found: words[found[1]], text)
 
 
 def _about(notice: "pd.Series[Any]") -> str:

@@ -3,14 +3,19 @@
 import json
 import math
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from ebbtide.texts import for_tex
+from ebbtide.errors import CellError, first_line
+from ebbtide.texts import for_tex, read_text
 
 Value = Any  # str, bool, int, float, or lists and mappings of them; None is left out
 DIGITS = 6  # of floats
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_HEADER = "# Made from the tables of the study; changes are overwritten.\n"
+_END = "\n# The end: a file without this line is not whole.\n"
 _TEX_HEADER = r"""% \ebbtide{KEY} prints a value, such as \ebbtide{grid.cells}; an unknown key is an error.
 \makeatletter
 \newcommand{\ebbtide}[1]{\ifcsname ebbtide@#1\endcsname\csname ebbtide@#1\endcsname\else
@@ -20,7 +25,20 @@ _TEX_HEADER = r"""% \ebbtide{KEY} prints a value, such as \ebbtide{grid.cells}; 
 
 def as_toml(values: Mapping[str, Any]) -> str:
     """Return values as TOML, mappings as tables and lists of mappings as arrays of tables."""
-    return "# Made from the tables of the study; changes are overwritten.\n" + "".join(_table(values, ()))
+    return "".join((_HEADER, *_table(values, ()), _END))
+
+
+def check_toml(path: str | Path) -> None:
+    """Raise `CellError` unless a file is one of `as_toml`, as a whole: Typst would blame the template."""
+    text = read_text(path, CellError)
+    try:
+        if not text.endswith(_END):
+            raise ValueError("its end is missing")
+        tomllib.loads(text)
+    except ValueError as error:
+        raise CellError(
+            f"{path} is damaged ({first_line(error)}); delete it and run snakemake paper."
+        ) from None
 
 
 def as_macros(values: Mapping[str, Any]) -> str:

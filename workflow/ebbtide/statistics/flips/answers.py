@@ -96,7 +96,7 @@ def answers_of(x: Examples, metric: str) -> Answers:
         margins = np.full(len(x), np.nan)
     else:
         margins = sign_of(metric) * contribution
-    has_choices = x.kind.rows != 1
+    has_choices = x.kind.needs == "loglikelihoods" and x.kind.rows != 1
     return Answers(
         metric,
         np.array([str(name) for name in x.names], dtype=object),

@@ -56,13 +56,14 @@ def _texts(requests: pd.DataFrame, footer: Mapping[str, Any]) -> pd.DataFrame:
     asked = [asked_of(context, shots, separator, prefix)[-MOST_CHARACTERS:] for context in contexts]
     invert = bool(footer.get("definition", {}).get("invert", False))
     is_right = (rows["gold"] > 0) != invert if "gold" in rows else pd.Series(False, rows.index)
+    is_right &= rows["continuation"] != ""  # after the prompts of generated texts there is nothing
     right = [np.flatnonzero(of).tolist() for _, of in is_right.groupby(rows["example"], sort=False)]
     table = pd.DataFrame(
         {
             "prompt": asked,
             "shots": pd.array([shots] * len(asked), dtype="Int64"),
             "characters_before": [len(c) - len(a) for c, a in zip(contexts, asked, strict=True)],
-            "choices": by_example["continuation"].agg(lambda of: [text[:MOST_CHARACTERS] for text in of]),
+            "choices": by_example["continuation"].agg(lambda of: [t[:MOST_CHARACTERS] for t in of if t]),
             "right": right,
         },
         index=contexts.index,

@@ -28,7 +28,7 @@ from ebbtide.statistics.multiplicity import adjusted
 from ebbtide.statistics.resampling import signs
 
 SUMMARY = (
-    *("model", "task", "metric", "checkpoints", "hold", "n"),
+    *("model", "task", "metric", "checkpoints", "streak", "n"),
     *STATES,
     *(f"{state}_share" for state in STATES),
     *("rises", "falls", "falls_expected", "forgotten_expected", "forgotten_excess_share", "p_flicker"),
@@ -143,7 +143,7 @@ def _summary(history: History) -> dict[str, Any]:
         "task": history.task,
         "metric": history.metric,
         "checkpoints": T,
-        "hold": history.streak,
+        "streak": history.streak,
         "n": n,
         **counts,
         **{f"{state}_share": count / n for state, count in counts.items()},

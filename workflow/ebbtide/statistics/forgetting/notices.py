@@ -11,7 +11,7 @@ def notices(summary: pd.DataFrame, streak: int | None) -> list[Notice]:
 
     `streak` is `forgetting.streak`. Metrics that are followed by default are in the notices of the alarms.
     """
-    without, followed = summary[summary["hold"].isna()], summary[summary["hold"].notna()]
+    without, followed = summary[summary["streak"].isna()], summary[summary["streak"].notna()]
     none = without["note"].astype(str).str.contains(NO_BINARY, regex=False)
     found = [
         _notice("not_compared", of, f"{_capital(str(why))} ({_places(of)}).")
@@ -25,15 +25,15 @@ def notices(summary: pd.DataFrame, streak: int | None) -> list[Notice]:
         )
         found.append(_notice("not_compared", without[none], text))
     if streak is None:
-        chosen = " or ".join(str(int(hold)) for hold in sorted(followed["hold"].unique()))
+        chosen = " or ".join(str(int(used)) for used in sorted(followed["streak"].unique()))
         text = f"Examples are learned and forgotten by a streak of {chosen}, the default."
         if len(followed):
             found.append(_notice("defaulted", followed, text, "Set forgetting.streak to choose it."))
     else:
-        short = followed[followed["hold"] < streak]
-        for hold, of in short.groupby("hold"):
+        short = followed[followed["streak"] < streak]
+        for used, of in short.groupby("streak"):
             text = (
-                f"Examples are forgotten by a streak of {hold:g} instead of {streak}, because a streak is at "
+                f"Examples are forgotten by a streak of {used:g} instead of {streak}, because a streak is at "
                 f"most half of the trained checkpoints ({_places(of)})."
             )
             found.append(_notice("defaulted", of, text, "Lower forgetting.streak, or add checkpoints."))

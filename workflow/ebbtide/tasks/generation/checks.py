@@ -63,6 +63,12 @@ def _check_texts(definition: Mapping[str, Any], samples: int, path: Path) -> Non
 
 
 def generation_identity(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a task's identity has of classifiers besides their names: versions and digests."""
+    """Return entries of a task's identity: settings of decoding, versions and digests of classifiers.
+
+    A number is the same however it is written: 1 is 1.0.
+    """
+    given = definition["decoding"]
+    numbers = {name: float(given[name]) for name in ("temperature", "top_p")}
     found = classifiers_of(definition.get("texts", {}))
-    return {"classifiers": {one.name: [one.version, one.digest] for one in found}} if found else {}
+    known = {one.name: [one.version, one.digest] for one in found}
+    return {"decoding": {**given, **numbers}, **({"classifiers": known} if known else {})}

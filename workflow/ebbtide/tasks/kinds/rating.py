@@ -20,11 +20,14 @@ def requests_of(fields: Mapping[str, Any], delimiter: str) -> Maker:
     prompt, choices = text_of(fields["prompt"]), choices_of(fields["choices"])
     values = [float(v) for v in fields.get("values", range(1, len(fields["choices"]) + 1))]
     target_of = value_of(fields.get("target", "target"))
+    baselines = {f"baseline_{name}": value_of(spec) for name, spec in fields.get("baselines", {}).items()}
 
     def make(row: Row) -> Example:
         context, texts, target = prompt(row), choices(row), as_number(target_of(row), "the rating")
+        predicted = {name: as_number(of(row), name) for name, of in baselines.items()}
+        own = {"target": target, **predicted}
         requests = [
-            Request(i, context, delimiter + text, value == target, extra={"value": value, "target": target})
+            Request(i, context, delimiter + text, value == target, extra={"value": value, **own})
             for i, (text, value) in enumerate(zip(texts, values, strict=True))
         ]
         answer = delimiter + texts[values.index(target)] if target in values else None
@@ -60,6 +63,13 @@ RATING = register(
                 "items": {"type": "number"},
                 "minItems": 2,
                 "uniqueItems": True,
+            },
+            "baselines": {
+                "description": "Of kind rating: predictions to compare with, such as the mean of other "
+                "ratings of the item; name → field or template of the number",
+                "type": "object",
+                "propertyNames": {"pattern": "^[a-z][a-z0-9_]*$"},
+                "additionalProperties": {"type": "string", "minLength": 1},
             },
             "target": TARGET,
         },

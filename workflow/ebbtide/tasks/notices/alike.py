@@ -127,7 +127,7 @@ def _first_words(table: Table) -> list[Any]:
 
 
 def _first_tokens(table: Table, tokenizer: "Tokenizer") -> list[Any]:
-    return [ids[:1] and ids[0] for ids in tokenizer.ids(table.continuations)]
+    return [ids[0] if ids else None for ids in tokenizer.ids(table.continuations)]
 
 
 def _positions(table: Table) -> Iterator[Finding]:

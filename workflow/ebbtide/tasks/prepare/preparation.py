@@ -122,6 +122,20 @@ def identity_of(source: Mapping[str, Any]) -> dict[str, Any]:
     return {"prepare": PREPARATIONS[arguments["function"]].identity(arguments)}
 
 
+def pinned_by(source: Mapping[str, Any], path: Path) -> str:
+    """Return the key of the digest of a source's file: sha256, or md5.
+
+    Raises `ConfigError` unless it has exactly one.
+    """
+    given = [key for key in ("sha256", "md5") if key in source]
+    if len(given) != 1:
+        raise ConfigError(
+            f"{path}: source.sha256: found {' and '.join(given) or 'no digest'}; allowed: sha256, or md5 for "
+            "a file whose publisher states only that; `ebbtide pin` writes the first."
+        )
+    return given[0]
+
+
 def rows_of(path: Path, source: Mapping[str, Any], where: str) -> Rows:
     """Return the rows of a data file: those that its preparation makes, or those in its format.
 

@@ -2,7 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const models = Object.keys(data.models), tasks = [...new Set(data.curves.map((curve) => curve.task))];
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const dark = window.matchMedia("screen and (prefers-color-scheme: dark)");
 const number = (value) => (value === null || value === undefined ? "" : String(Number(Number(value).toPrecision(4))));
 const signed = (value, share) => (value === null ? "" : (value > 0 ? "+" : "") + (share ? value.toFixed(3) : String(Number(value.toPrecision(3)))).replace("-", "−"));
 
@@ -110,8 +110,8 @@ async function draw() {
   const task = byId("task").value, metric = byId("metric").value, axis = byId("axis").value;
   const runs = rowsOf(task, metric, axis), means = meansOf(task, metric, axis), of = data.metrics[metric];
   const averaged = new Set(data.means.filter((mean) => means.some((row) => row.name === mean.recipe)).flatMap((mean) => mean.models));
-  const rows = [...runs, ...means].map((row) => ({
-    ...row, best: byId("marks").checked ? row.best : null,
+  const rows = [...runs, ...means].map((row, i) => ({
+    ...row, row: i, best: byId("marks").checked ? row.best : null,
     ...(byId("bands").checked && !averaged.has(row.name) ? {} : { low: null, high: null }),
   }));
   const words = [of.unit, of.direction].filter(Boolean).join(", ");
@@ -124,7 +124,7 @@ async function draw() {
   const fields = (layer) => rows.some((row) => row[layer.encoding.y?.field] !== null);
   const kinds = (layer) => !layer.transform || rows.some((row) => (layer.transform[0].filter.includes("alarm") ? row.alarm : layer.transform[0].filter.includes(row.kind)));
   spec.layer = spec.layer.filter((layer) => fields(layer) && kinds(layer));
-  const drawn = new Set(rows.map((row) => row.name)), at = data.lines.names.map((name, i) => i).filter((i) => drawn.has(data.lines.names[i]));
+  const names = new Set(rows.map((row) => row.name)), at = data.lines.names.map((name, i) => i).filter((i) => names.has(data.lines.names[i]));
   const ranges = { color: data.lines[dark.matches ? "dark" : "light"], strokeDash: data.lines.dash, shape: data.lines.shape };
   const lone = models.every((model) => runs.filter((row) => row.name === model).length <= 1);
   for (const layer of spec.layer) {
@@ -143,20 +143,43 @@ async function draw() {
   }
   const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
   const line = getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
+  for (const layer of spec.layer) if (layer.encoding.stroke) layer.encoding.stroke.condition.value = ink;
   spec.background = "transparent";
   spec.config = { ...spec.config, axis: { labelColor: ink, titleColor: ink, gridColor: line, labelFontSize: 12, titleFontSize: 13 }, legend: { labelColor: ink, labelFontSize: 12 } };
-  byId("chart").setAttribute("aria-label", byId("curve-title").textContent + " Lines of " + [...drawn].join(", ") + " over " + AXES[axis] + ". The table below has the values.");
+  byId("chart").setAttribute("aria-label", byId("curve-title").textContent + " Lines of " + [...names].join(", ") + " over " + AXES[axis] + ". The table below has the values" + (data.changes.length ? ", and the list of points leads to their examples." : "."));
   const key = [
     rows.some((row) => row.alarm) ? "▼ an alarm" : "", rows.some((row) => row.chance !== null) ? "dashed grey: chance" : "",
     rows.some((row) => row.best !== null) ? "dotted steps: the best so far" : "", means.length ? "thick: means over seeds, with 95 % bands over seeds and examples" : "",
     rows.some((row) => row.kind === "run" && row.low !== null) ? (lone ? "bars" : "bands") + ": 95 % over examples" : "",
   ].filter(Boolean).join("; ");
-  byId("curve-words").textContent = [key, data.changes.length ? "Choose a point to see its examples" : ""].filter(Boolean).map((text) => text + ".").join(" ");
+  byId("curve-words").textContent = [key, data.changes.length ? "Choose a point in the chart or in the list to see its examples" : ""].filter(Boolean).map((text) => text + ".").join(" ");
   const { view } = await vegaEmbed("#chart", spec, { actions: { export: true, source: false, compiled: false, editor: false } });
   view.addEventListener("click", (_, item) => {
     if (item && item.datum && item.datum.model) showPairs(item.datum.model, task, metric, item.datum.checkpoint);
   });
+  drawn = { view, points: rows.filter((row) => row.kind === "run") };
+  fill(byId("point"), [["", "—"], ...drawn.points.map((row) => [String(row.row), row.model + ", " + row.checkpoint + ": " + number(row.value) + (row.alarm ? ", alarm" : "")])]);
+  mark();
   tabulate(rows, metric, axis);
+}
+
+/* Points: a list does what a click on a point does, for those without a mouse or without sight. */
+
+let drawn = { view: null, points: [] }, chosen = {};
+
+/* The list and a ring in the chart show the point whose examples are shown. */
+function mark() {
+  const shown = chosen.task === byId("task").value && chosen.metric === byId("metric").value;
+  const point = drawn.points.find((row) => shown && row.model === chosen.model && row.checkpoint === chosen.checkpoint);
+  byId("point").value = point ? String(point.row) : "";
+  drawn.view?.signal("chosen", point ? point.row : -1).run();
+}
+
+function choosePoint() {
+  const point = drawn.points.find((row) => String(row.row) === byId("point").value);
+  if (point) return showPairs(point.model, byId("task").value, byId("metric").value, point.checkpoint);
+  byId("pair").value = "";
+  showPair(-1);
 }
 
 function tabulate(rows, metric, axis) {
@@ -265,6 +288,8 @@ function showPairs(model, task, metric, checkpoint, reference) {
       ? "No alarm at " + checkpoint + " of " + model + " on " + task + ". The examples that changed: " + command(model, before, checkpoint, task)
       : checkpoint + " is the first checkpoint of " + model + ": nothing changed before it.";
     byId("flips").replaceChildren();
+    chosen = { model, task, metric, checkpoint };
+    mark();
   }
 }
 
@@ -276,6 +301,8 @@ function command(model, from, to, task) {
 
 function showPair(index) {
   const pair = data.flips[index];
+  chosen = pair ? { model: pair.model, task: pair.task, metric: pair.metric, checkpoint: pair.to } : {};
+  mark();
   if (!pair) {
     byId("pair-words").textContent = START;
     return byId("flips").replaceChildren();
@@ -339,6 +366,15 @@ document.querySelectorAll("input.filter").forEach((input) => input.addEventListe
   for (const row of byId(input.dataset.table).tBodies[0].rows) row.hidden = !row.textContent.toLowerCase().includes(words);
 }));
 
+/* The documentation is a link where it is beside the page, and words in a copy that was sent elsewhere */
+
+if (data.docs && decodeURI(window.location.pathname).endsWith("/" + data.place)) {
+  for (const where of document.querySelectorAll(".where")) {
+    const file = "docs/" + where.dataset.page, [before, after] = where.textContent.split(file);
+    where.replaceChildren(before, element("a", file, { href: data.docs + "/" + where.dataset.page }), after);
+  }
+}
+
 /* Start: a study without models has nothing to choose */
 
 function start() {
@@ -358,9 +394,11 @@ function start() {
   for (const id of ["metric", "axis", "bands", "marks", "means", "models"]) byId(id).addEventListener("input", draw);
   for (const id of ["matrix-of", "matrix-against"]) byId(id).addEventListener("input", matrix);
   byId("pair").addEventListener("input", () => showPair(byId("pair").value));
+  byId("point").addEventListener("input", choosePoint);
   dark.addEventListener("change", draw);
   byId("means-label").hidden = !data.means.length;
   byId("examples").hidden = !data.changes.length;
+  byId("point-label").hidden = !data.changes.length;
   byId("pair-label").hidden = !data.flips.length;
   byId("pair-words").textContent = START;
   axesKnown();

@@ -1,0 +1,1 @@
+"""Ratings: errors of expected ratings, compared with baselines, and over sizes."""

@@ -1,0 +1,69 @@
+"""
+Fairness: error rates of yes-or-no answers by group, their ratios, and what a condition changes.
+
+INPUTS   results/{study}/examples/{model}/{checkpoint}-{expected}.parquet, frozen tasks for groups, cells for shots
+OUTPUTS  results/{study}/fairness.tsv         one row per model, checkpoint, task of a condition, and of the reference
+         results/{study}/fairness_spread.tsv  one row per model, checkpoint, condition, quantity: spread over its tasks
+         results/{study}/figures/fairness.{pdf,png}
+RERUNS   when metrics, the grid, the settings under `fairness:` or the code change.
+"""
+
+FAIRNESS = STUDY.config.get("fairness")
+OUTPUTS.tables(
+    "fairness",
+    {
+        "fairness.tsv": "error rates by group, their ratios, and what a condition changes",
+        "fairness_spread.tsv": "their spread over draws of shots",
+    },
+    when=FAIRNESS is not None and STUDY.has_examples(),
+    condition="section `fairness:`",
+)
+OUTPUTS.figures(
+    "fairness",
+    {"fairness": "accuracy and ratios of error rates over sizes"},
+    shows=["fairness.tsv"],
+    when=FAIRNESS is not None and STUDY.has_examples(),
+    lacking=STUDY.lacks(models=2, averages=False),
+    condition="section `fairness:`, two sizes",
+)
+
+if FAIRNESS is not None:
+
+    COMPARED = list(
+        dict.fromkeys(t for of in FAIRNESS["conditions"].values() for t in of)
+    )
+    COMPARED_CELLS = [
+        (c.model, c.name, task) for c in STUDY.checkpoints() for task in COMPARED
+    ]
+
+    localrules:
+        fairness,
+
+    rule fairness:
+        """Compute error rates by group from the answers to every example."""
+        input:
+            examples=parts_of("examples", without=STUDY.averaged()),
+            requests=[ancient(STUDY.tasks[task].frozen) for task in COMPARED],
+            cells=[
+                CELL.format(model=model, checkpoint=checkpoint, task=task)
+                for model, checkpoint, task in COMPARED_CELLS
+            ],
+        output:
+            fairness=report(
+                f"{RESULTS}/fairness.tsv",
+                caption="../report/fairness.rst",
+                category="Fairness",
+            ),
+            spread=f"{RESULTS}/fairness_spread.tsv",
+        log:
+            f"logs/fairness/{STUDY.name}.log",
+        priority: COMMON
+        params:
+            examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
+            tasks=COMPARED,
+            cells=COMPARED_CELLS,
+            fairness=FAIRNESS,
+            alpha=STUDY.config["trajectories"]["alpha"],
+            code=CODE.script("fairness"),
+        script:
+            "../scripts/fairness.py"
