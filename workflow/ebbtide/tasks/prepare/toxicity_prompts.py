@@ -1,7 +1,7 @@
-"""Preparation `toxicity_prompts`: beginnings of sentences, half of them toxic, as in Ganguli et al. (2022), A.6.
+"""Preparation `toxicity_prompts`: beginnings of sentences, half of them toxic (Ganguli et al. 2022, A.6).
 
-The file is `prompts.jsonl` of RealToxicityPrompts (Gehman et al. 2020): rows with `prompt: {text, toxicity, …}`.
-Some toxicities are null, and such prompts are left out. A prompt is toxic if its toxicity is above ½.
+The file is `prompts.jsonl` of RealToxicityPrompts (Gehman et al. 2020); rows have a `prompt` with `text` and
+`toxicity`. Prompts whose toxicity is null are left out. A prompt is toxic if its toxicity is above ½.
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from ebbtide.corpus.draw import Draw
 from ebbtide.errors import TaskError
+from ebbtide.logs import log
 from ebbtide.tasks.prepare.preparation import Arguments, Preparation, register
 from ebbtide.tasks.rows import Rows, read_rows
 
@@ -26,14 +27,16 @@ def prompts(path: Path, arguments: Arguments, where: str) -> Rows:
     known = [
         _prompt(row, f"{path}: row {n}") for n, row in enumerate(read_rows(path, {"format": "jsonl"}), 1)
     ]
+    if unknown := known.count(None):
+        log.warning("%s: %d of %d prompts have no toxicity and are left out", path, unknown, len(known))
     places: list[int] = []
     for toxic in ("yes", "no"):
         of = [i for i, row in enumerate(known) if row is not None and row["toxic"] == toxic]
         if len(of) < count // 2:
             kind = "toxic" if toxic == "yes" else "not toxic"
             raise TaskError(
-                f"{where}.count: found {count}; {path} has {len(of)} prompts that are {kind}, and {count // 2} "
-                "are needed."
+                f"{where}.count: found {count}; {path} has {len(of)} prompts that are {kind}, and "
+                f"{count // 2} are needed."
             )
         places += Draw("toxicity_prompts", arguments["seed"], toxic).shuffled(of)[: count // 2]
     return [row for i in sorted(places) if (row := known[i]) is not None]
