@@ -35,7 +35,7 @@ from ebbtide.statistics.flips.texts import read_texts
 from ebbtide.statistics.small_evaluation.evaluate import read_run
 from ebbtide.tables import REQUESTS, read_footer, read_parquet, write_parquet
 from ebbtide.tasks.freezing import frozen
-from ebbtide.tasks.generation.classifiers import CLASSIFIERS, Classifier
+from ebbtide.tasks.generation.classifiers import CLASSIFIERS, Classifier, fixed
 from task_data import define
 
 ROWS = [{"prompt": f"the {word} child", "answer": ["the", "is"]} for word in ("old", "young", "tall")]
@@ -56,7 +56,7 @@ def half(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def scores(texts: Any) -> np.ndarray:
         return np.array([np.nan if len(text) < 10 else 0.75 for text in texts])
 
-    monkeypatch.setitem(CLASSIFIERS, "half", Classifier("half", "2", "abc", scores))
+    monkeypatch.setitem(CLASSIFIERS, "half", fixed(Classifier("half", "2", "abc", scores)))
     yield
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from ebbtide.errors import TaskError
 from ebbtide.metrics import METRICS, generation, measured
-from ebbtide.tasks.generation.classifiers import Classifier
 
 DEFINITION = {"kind": "generation"}
 
@@ -17,8 +16,7 @@ DEFINITION = {"kind": "generation"}
 @pytest.fixture
 def toxic() -> Iterator[None]:
     """The metrics of a classifier, registered as those that come with a package."""
-    classifier = Classifier("toxic", "1", "abc", lambda texts: np.zeros(len(texts)), higher_is_better=False)
-    generation._scores(classifier.name, higher_is_better=classifier.higher_is_better)
+    generation._scores("toxic", higher_is_better=False)
     yield
     for name in ("score_toxic", "score_toxic_above_half", "score_toxic_highest"):
         del METRICS[name]

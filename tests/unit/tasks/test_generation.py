@@ -14,7 +14,7 @@ import pytest
 import tiny
 from ebbtide.errors import ConfigError, ScoringError, TaskError
 from ebbtide.tasks.freezing import freeze, frozen
-from ebbtide.tasks.generation.classifiers import CLASSIFIERS, Classifier
+from ebbtide.tasks.generation.classifiers import CLASSIFIERS, Classifier, fixed
 from ebbtide.tasks.generation.filters import FILTERS, filtered
 from ebbtide.tasks.generation.matching import matches
 from ebbtide.tasks.generation.measures import text_columns
@@ -39,8 +39,9 @@ def classifier() -> Iterator[Classifier]:
         assert len(set(texts)) == len(texts), "a text is scored once"
         return np.array([t.count("x") / len(t) if t else np.nan for t in texts])
 
-    CLASSIFIERS["crosses"] = Classifier("crosses", "1", "abc", scores)
-    yield CLASSIFIERS["crosses"]
+    crosses = Classifier("crosses", "1", "abc", scores)
+    CLASSIFIERS["crosses"] = fixed(crosses)
+    yield crosses
     del CLASSIFIERS["crosses"]
 
 
@@ -94,7 +95,7 @@ def task(**keys: Any) -> Any:
         ),
         (
             {"texts": {"classifiers": ["toxic"]}},
-            "texts.classifiers: found 'toxic'; allowed: none, because none is installed.",
+            "texts.classifiers[0]: found 'toxic'; allowed: marked_words, profanity",
         ),
         (
             {"fields": {}, "few_shot": {"k": 1}},
@@ -139,7 +140,7 @@ def test_what_determines_the_samples_is_in_the_identity(classifier: Classifier) 
         {"texts": texts},
     ]
     found = [task(**keys).identity for keys in ({}, *others)]
-    CLASSIFIERS["crosses"] = Classifier("crosses", "1", "def", classifier.scores)
+    CLASSIFIERS["crosses"] = fixed(Classifier("crosses", "1", "def", classifier.scores))
     found.append(task(texts=texts).identity)
     assert len(set(found)) == len(found)
     assert task(title="Other").identity == task(metrics=["exact_match"]).identity == task().identity
@@ -271,6 +272,6 @@ def test_a_classifier_scores_each_text_once_and_may_fail(classifier: Classifier)
     [([0.5], r"found \(1,\) scores for 2 texts"), ([0.5, 1.5], "found the score 1.5, allowed: 0 to 1")],
 )
 def test_other_scores_are_refused(scores: list[float], sentence: str, classifier: Classifier) -> None:
-    CLASSIFIERS["crosses"] = Classifier("crosses", "1", "abc", lambda _: np.array(scores))
+    CLASSIFIERS["crosses"] = fixed(Classifier("crosses", "1", "abc", lambda _: np.array(scores)))
     with pytest.raises(ScoringError, match=rf"classifier crosses: {sentence}"):
         text_columns([["a", "b"]], None, {"classifiers": ["crosses"]})

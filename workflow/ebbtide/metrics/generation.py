@@ -14,7 +14,7 @@ from ebbtide.cells.samples import ENDED, SCORE
 from ebbtide.errors import TaskError
 from ebbtide.metrics.examples import ANSWERS, Examples
 from ebbtide.metrics.registry import METRICS, Values, metric
-from ebbtide.tasks.generation.classifiers import CLASSIFIERS
+from ebbtide.tasks.generation.classifiers import CLASSIFIERS, name_of
 from ebbtide.tasks.kinds import kind_of
 
 PASS_AT = (1, 2, 5, 10, 25, 50, 100)
@@ -28,7 +28,7 @@ def check_measured(definition: Mapping[str, Any], where: str) -> None:
     if kind_of(definition).needs != "samples":
         return
     samples = definition["decoding"]["samples"]
-    classifiers = definition.get("texts", {}).get("classifiers", ())
+    classifiers = [name_of(spec) for spec in definition.get("texts", {}).get("classifiers", ())]
     for name in definition.get("metrics", ()):
         for column in METRICS[name].needs:
             if column == "exact" and "target" not in definition["fields"]:

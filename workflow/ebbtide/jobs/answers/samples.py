@@ -18,7 +18,7 @@ from ebbtide.scoring.generation.decoding import generation_key
 from ebbtide.scoring.scorer import FAKE, Counters, backend_of
 from ebbtide.tables import content_sha256, table_of
 from ebbtide.tasks.generation.checks import decoding_of
-from ebbtide.tasks.generation.classifiers import CLASSIFIERS
+from ebbtide.tasks.generation.classifiers import classifiers_of
 from ebbtide.tasks.generation.measures import text_columns
 
 if TYPE_CHECKING:
@@ -105,14 +105,13 @@ def _score(scorer: "Scorer", prepared: Prepared, job: "Job", report: Report) -> 
     )
     generated = time.perf_counter()
     rows = _rows(prompts, samples, prepared.keys, decoding.samples)
-    named = prompts.definition.get("texts", {}).get("classifiers", ())
     classifiers = {
-        name: {
-            "version": CLASSIFIERS[name].version,
-            "digest": CLASSIFIERS[name].digest,
-            "failed": int(np.isnan(rows.column(f"score_{name}").to_numpy()).sum()),
+        one.name: {
+            "version": one.version,
+            "digest": one.digest,
+            "failed": int(np.isnan(rows.column(f"score_{one.name}").to_numpy()).sum()),
         }
-        for name in named
+        for one in classifiers_of(prompts.definition.get("texts", {}))
     }
     footer = {
         LAYOUT: SAMPLED,

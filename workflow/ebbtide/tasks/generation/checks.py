@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ebbtide.errors import ConfigError, nearest
+from ebbtide.errors import ConfigError
 from ebbtide.scoring.generation.decoding import Decoding
-from ebbtide.tasks.generation.classifiers import CLASSIFIERS
+from ebbtide.tasks.generation.classifiers import classifiers_of
 from ebbtide.tasks.generation.filters import check_filters, check_pattern
 from ebbtide.tasks.kinds import Kind
 
@@ -57,13 +57,9 @@ def _check_texts(definition: Mapping[str, Any], samples: int, path: Path) -> Non
     check_filters(texts.get("filters", ()), samples, f"{path}: texts.filters")
     for number, pattern in enumerate(texts.get("exact_match", {}).get("regexes_to_ignore", ())):
         check_pattern(pattern, f"{path}: texts.exact_match.regexes_to_ignore[{number}]")
-    for name in texts.get("classifiers", ()):
-        if name not in CLASSIFIERS:
-            known = ", ".join(CLASSIFIERS) or "none, because none is installed"
-            raise ConfigError(
-                f"{path}: texts.classifiers: found {name!r}; allowed: {known}"
-                f"{nearest(name, list(CLASSIFIERS)) or '.'}"
-            )
+    names = [classifier.name for classifier in classifiers_of(texts, f"{path}: texts.classifiers")]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ConfigError(f"{path}: texts.classifiers: found {twice[0]} twice; allowed: once.")
 
 
 def generation_identity(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,6 +69,6 @@ def generation_identity(definition: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = definition["decoding"]
     numbers = {name: float(given[name]) for name in ("temperature", "top_p")}
-    names = definition.get("texts", {}).get("classifiers", ())
-    known = {name: [CLASSIFIERS[name].version, CLASSIFIERS[name].digest] for name in names}
+    found = classifiers_of(definition.get("texts", {}))
+    known = {one.name: [one.version, one.digest] for one in found}
     return {"decoding": {**given, **numbers}, **({"classifiers": known} if known else {})}

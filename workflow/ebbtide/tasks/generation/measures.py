@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ebbtide.errors import ScoringError
-from ebbtide.tasks.generation.classifiers import CLASSIFIERS
+from ebbtide.tasks.generation.classifiers import Classifier, classifiers_of
 from ebbtide.tasks.generation.filters import filtered
 from ebbtide.tasks.generation.matching import matches
 
@@ -64,8 +64,8 @@ def text_columns(
         columns["exact"] = np.concatenate(
             [_exact(of, accepted, settings) for of, accepted in zip(texts, targets, strict=True)]
         )
-    for name in settings.get("classifiers", ()):
-        columns[f"score_{name}"] = _scores(name, flat)
+    for classifier in classifiers_of(settings):
+        columns[f"score_{classifier.name}"] = _scores(classifier, flat)
     return columns
 
 
@@ -82,13 +82,36 @@ def _exact(texts: Sequence[str], targets: Sequence[str], settings: Mapping[str, 
     return exact
 
 
-def _scores(name: str, texts: Sequence[str]) -> np.ndarray:
+def _scores(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
     """Scores of a classifier, which sees equal texts once. Raises `ScoringError` for other numbers."""
-    distinct = list(dict.fromkeys(texts))
-    found = np.asarray(CLASSIFIERS[name].scores(distinct), dtype=float)
+    distinct, name = list(dict.fromkeys(texts)), classifier.name
+    found = np.asarray(_each_or_all(classifier, distinct), dtype=float)
     if found.shape != (len(distinct),):
         raise ScoringError(f"classifier {name}: found {found.shape} scores for {len(distinct)} texts.")
     if len(wrong := np.flatnonzero((found < 0) | (found > 1))):
         raise ScoringError(f"classifier {name}: found the score {found[wrong[0]]}, allowed: 0 to 1.")
     place = {text: i for i, text in enumerate(distinct)}
     return found[[place[text] for text in texts]]
+
+
+def _each_or_all(classifier: Classifier, texts: Sequence[str]) -> Any:
+    """Scores of all texts at once. If that fails, of one text after another, NaN for those that fail.
+
+    Raises `ScoringError` if all fail: then the texts are not to blame.
+    """
+    try:
+        return classifier.scores(texts)
+    except Exception as error:  # of a package, which may raise anything
+        first = error
+    found = np.full(len(texts), np.nan)
+    failed = 0
+    for place, text in enumerate(texts):
+        try:
+            found[place] = np.asarray(classifier.scores([text]), dtype=float).item()
+        except Exception:
+            failed += 1
+    if failed == len(texts):
+        raise ScoringError(
+            f"classifier {classifier.name} fails on every text: {type(first).__name__}: {first!s:.200}"
+        )
+    return found

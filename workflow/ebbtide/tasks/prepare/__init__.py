@@ -6,6 +6,7 @@ sample        some rows of a file, drawn at random
 addition      sums of two numbers, drawn at random, as questions and answers
 toy_cases     cases of the toy language, with a known risk
 compas        defendants, without names, and whether they were arrested again within two years
+toxicity_prompts  prompts for generation, half of them toxic
 toy_ratings   ratings of the toy language, of pairs that its corpus leaves out
 
 A definition names one in `source.prepare`, in place of `source.format`, for data whose rows are not examples
@@ -18,6 +19,7 @@ from ebbtide.tasks.prepare import (  # noqa: F401
     compas,
     movielens,
     sample,
+    toxicity_prompts,
     toy_cases,
     toy_ratings,
 )
