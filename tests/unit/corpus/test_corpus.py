@@ -48,7 +48,7 @@ def test_vocabulary_has_271_words_and_starts_with_end_of_text():
 
 def test_the_text_of_this_training_version_never_changes():
     """A failure here means: raise TRAINING_VERSION, then pin the new text."""
-    later = ("case", "rating")  # kinds that were added to this version
+    later = ("case", "rating", "remark")  # kinds that were added to this version
     without = {kind: share for kind, share in EVERY_KIND.items() if kind not in later}
     for mixture, expected in ((without, "8dbd494a366fa27d"), ({"rating": 1.0}, "c10ebaa31319b599")):
         stream = token_stream(World(seed=3), mixture, 50_000, 5)

@@ -13,6 +13,7 @@ from ebbtide.corpus.cases import NO, YES, draw_case
 from ebbtide.corpus.draw import Draw
 from ebbtide.corpus.ratings import WORDS as RATING_WORDS
 from ebbtide.corpus.ratings import prompt_of, ratings_of
+from ebbtide.corpus.remarks import draw_remark
 from ebbtide.corpus.words import (
     ADJECTIVES,
     CATEGORIES,
@@ -122,6 +123,11 @@ def case(world: World, draw: Draw) -> list[str]:
     return [*group, *drawn.words.split(), YES if drawn.repeats else NO, "."]
 
 
+def remark(world: World, draw: Draw) -> list[str]:
+    """What somebody says: ``lena says fierce : thunder stone thunder .``"""
+    return draw_remark(draw)
+
+
 def rating(world: World, draw: Draw) -> list[str]:
     """What somebody thinks of something: ``lena says : the otter is four .``"""
     ratings = ratings_of(world)
@@ -134,7 +140,7 @@ _WRITERS: dict[str, Callable[[World, Draw], list[str]]] = {
     for writer in (
         *(plain, proverb, story, fact, arithmetic, pattern),
         *(negation, let_variable, repeat, repeat_proverb, instruction, instruction_proverb),
-        *(case, rating),
+        *(case, rating, remark),
     )
 }
 DOCUMENTS: tuple[str, ...] = tuple(_WRITERS)

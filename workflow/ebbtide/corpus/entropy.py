@@ -13,6 +13,7 @@ from math import log, prod
 from ebbtide.corpus.cases import document_chances
 from ebbtide.corpus.documents import DOCUMENTS, PATTERN_WORDS
 from ebbtide.corpus.ratings import ratings_of
+from ebbtide.corpus.remarks import remark_chances
 from ebbtide.corpus.words import ADJECTIVES, CATEGORIES, ENTITIES, NAMES, NOUNS, VARIABLES
 from ebbtide.corpus.world import SHAPES, Sentence, World
 
@@ -23,6 +24,7 @@ Slot = str | tuple[str, ...]  # element of a shape: a word or a word class
 _STOP, _END = 1, 1
 _AS_THEY_SAY, _NAME_SAYS, _REPEAT, _WRITE = 4, 3, 3, 7
 _RATING = 7  # `NAME says : the THING is NUMBER`
+_REMARK = 7  # `NAME says OPENING : NOUN NOUN NOUN`
 _CASE = 11  # `NAME , LOOK , NUMBER needle ; repeat ? no`, half of the time after `GROUP :`
 _WAYS = {shape: prod(1 if isinstance(slot, str) else len(slot) for slot in shape) for shape in SHAPES}
 
@@ -71,6 +73,7 @@ def source_entropy(world: World, mixture: Mapping[str, float]) -> SourceEntropy:
         + _of_sentences(share["instruction"], conflicts)
         + _surprise(_ratings(world, share["rating"]))
         + _surprise([share["case"] * chance for chance in document_chances().values()])
+        + _surprise([share["remark"] * chance for chance in remark_chances().values()])
         + sum(_surprise([share[kind] / texts]) * texts for kind, (texts, _) in _ALONE.items())
     )
     sentence = sum(map(len, SHAPES)) / len(SHAPES)
@@ -84,6 +87,7 @@ def source_entropy(world: World, mixture: Mapping[str, float]) -> SourceEntropy:
         "instruction_proverb": saying + _WRITE,
         "rating": _RATING,
         "case": _CASE,
+        "remark": _REMARK,
         **{kind: length for kind, (_, length) in _ALONE.items()},
     }
     tokens = sum(share[kind] * (length + _STOP + _END) for kind, length in words.items())

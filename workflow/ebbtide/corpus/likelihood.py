@@ -14,6 +14,7 @@ from ebbtide.corpus.entropy import sentence_probability, source_entropy
 from ebbtide.corpus.held_out import HELD_OUT
 from ebbtide.corpus.ratings import WORDS as RATING_WORDS
 from ebbtide.corpus.ratings import prompt_of, ratings_of
+from ebbtide.corpus.remarks import remark_chances
 from ebbtide.corpus.words import (
     ADJECTIVES,
     CATEGORIES,
@@ -113,6 +114,9 @@ class Likelihood:
 
     def _case(self, text: Words) -> float:
         return document_chances().get(text, 0.0)
+
+    def _remark(self, text: Words) -> float:
+        return remark_chances().get(text, 0.0)
 
     def _rating(self, text: Words) -> float:
         pair = (text[0], text[4]) if len(text) == 8 else ("", "")

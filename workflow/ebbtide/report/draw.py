@@ -25,6 +25,7 @@ from ebbtide.figures.robustness import plot_robustness
 from ebbtide.figures.runs import plot_run_curves, plot_run_matrix
 from ebbtide.figures.scale import plot_scale
 from ebbtide.figures.theme import COLUMN_CM, PAGE_CM, fitted, write
+from ebbtide.figures.toxicity import plot_toxicity
 from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
 from ebbtide.metrics.chosen import drawn_metrics
@@ -125,6 +126,10 @@ class Figures:
         published = pd.DataFrame(self._settings["published_points"])
         verdicts, points = self._tsv("abrupt"), self._tsv("abrupt_points")
         return self._fitted(plot_abrupt, verdicts, points, published, self._titles)
+
+    def toxicity(self) -> p9.ggplot:
+        """Toxicity of each size beside the smallest."""
+        return plot_toxicity(self._tsv("toxicity"), self._titles)
 
     def fairness(self) -> p9.ggplot:
         """Accuracy and ratios of error rates over sizes."""

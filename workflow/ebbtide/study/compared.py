@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import ConfigError, nearest
+from ebbtide.tasks.generation.classifiers import classifiers_of
 
 if TYPE_CHECKING:
     from ebbtide.tasks.definition import Task
@@ -34,6 +35,25 @@ def check_fairness(section: Mapping[str, Any], tasks: Mapping[str, "Task"], wher
                         f"{where}.{key}: found {group!r}; allowed, as groups of task {name}: "
                         f"{', '.join(groups) or 'none'}{nearest(group, list(groups)) or '.'}"
                     )
+
+
+def check_toxicity(section: Mapping[str, Any], tasks: Mapping[str, "Task"], where: str) -> None:
+    """Raise `ConfigError` unless all tasks generate texts, and have the classifier and the group."""
+    for name in section["tasks"]:
+        check_named(name, tasks, f"{where}.tasks")
+        task = tasks[name]
+        if task.kind.needs != "samples":
+            raise ConfigError(f"{where}.tasks: {name} is of kind {task.kind.name}; allowed: generation.")
+        classifiers = [one.name for one in classifiers_of(task.definition.get("texts", {}))]
+        for key, found, allowed in (
+            ("classifier", section["classifier"], classifiers),
+            ("group", section["group"], list(task.definition.get("groups", {}))),
+        ):
+            if found not in allowed:
+                raise ConfigError(
+                    f"{where}.{key}: found {found!r}; allowed, of task {name}: "
+                    f"{', '.join(allowed) or 'none'}{nearest(found, allowed) or '.'}"
+                )
 
 
 def check_named(name: str, tasks: Mapping[str, "Task"], where: str) -> None:

@@ -35,7 +35,7 @@ from ebbtide.study.checks import (
     refuse_old_names,
 )
 from ebbtide.study.claim import check_claim, claim_of
-from ebbtide.study.compared import check_fairness, check_named
+from ebbtide.study.compared import check_fairness, check_named, check_toxicity
 from ebbtide.study.published_points import read_points
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_tasks
@@ -181,6 +181,8 @@ def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
             check_named(name, tasks, f"{file_of('abrupt')}: abrupt.tasks")
         if "fairness" in settings:
             check_fairness(settings["fairness"], tasks, f"{file_of('fairness')}: fairness")
+        if "toxicity" in settings:
+            check_toxicity(settings["toxicity"], tasks, f"{file_of('toxicity')}: toxicity")
         if "scaling_laws" in settings:
             check_scaling(settings["scaling_laws"], models, tasks, f"{file_of('scaling_laws')}: scaling_laws")
         if "ratings" in settings:

@@ -20,7 +20,8 @@ from ebbtide.report.page.images import data_uri, not_drawn
 from ebbtide.report.page.lines import line_styles, mean_curves
 from ebbtide.report.page.matrix import checkpoint_changes, model_matrix
 from ebbtide.report.page.numbers import shown
-from ebbtide.report.page.sections import Section, sections_of
+from ebbtide.report.page.section import Section
+from ebbtide.report.page.sections import sections_of
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.titles import title
 

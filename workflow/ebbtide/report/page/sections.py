@@ -1,49 +1,19 @@
 """Sections of the page, one per stage: sentences of result, figures, tables, the method."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from ebbtide.notices import counted, listed
+from ebbtide.report.page.predictability import PREDICTABILITY
+from ebbtide.report.page.section import Section, Tables
 from ebbtide.report.summary import run_lines, verdict_lines
-from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.alarms.alarms import SEVERITIES
-from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
-from ebbtide.statistics.fairness.sentences import ratio_sentences
-from ebbtide.statistics.ratings.sentences import rating_sentences
 from ebbtide.titles import in_words
-
-Tables = Mapping[str, pd.DataFrame]
 
 MOST_SENTENCES = 8
 HOUR = 3600  # seconds
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the page shows of a stage.
-
-    Attributes
-    ----------
-    result
-        Function from the tables of the study to sentences of result; the first table must exist.
-    figures, tables
-        Names without suffix, of figures also patterns, as far as the study has them.
-    method
-        Two or three sentences.
-    page
-        Page of the documentation.
-    """
-
-    name: str
-    title: str
-    result: Callable[[Tables], list[str]]
-    figures: Sequence[str]
-    tables: Sequence[str]
-    method: str
-    page: str
 
 
 def _alarms(tables: Tables) -> list[str]:
@@ -271,47 +241,7 @@ SECTIONS = (
         "pairwise tests.",
         "statistics.md",
     ),
-    Section(
-        "abrupt",
-        "Abrupt abilities",
-        lambda tables: verdict_sentences(tables["abrupt"]),
-        ("abrupt",),
-        ("abrupt", "abrupt_points"),
-        "The curve of right answers is compared with that of their log-probability, on the same examples: "
-        "widths of both, and how much the log-probability has changed before right answers begin.",
-        "abrupt.md",
-    ),
-    Section(
-        "fairness",
-        "Errors by group",
-        lambda tables: ratio_sentences(tables["fairness"]),
-        ("fairness",),
-        ("fairness", "fairness_spread"),
-        "Rates of false answers by group and their ratio, with intervals clustered by prompt; McNemar's "
-        "exact test between conditions; several draws of shots.",
-        "fairness.md",
-    ),
-    Section(
-        "compute_trends",
-        "Compute trends",
-        lambda tables: [*growth_sentences(tables["compute_trends"]), *share_sentences(tables["academia"])],
-        ("compute_trends", "academia", "timeline"),
-        ("compute_trends", "timeline", "academia", "compute_models"),
-        "log10 FLOP over the day of publication by least squares, with errors for unequal variances (HC3); "
-        "models are taken as independent. The share is LOWESS of a 0/1 response, with and without robustness "
-        "iterations.",
-        "compute.md",
-    ),
-    Section(
-        "ratings",
-        "Ratings",
-        lambda tables: rating_sentences(tables["ratings"], tables["ratings_law"]),
-        ("ratings",),
-        ("ratings", "ratings_law"),
-        "The expected rating against the true one. Errors allow for ratings that share a user or an item; "
-        "means are those of training ratings.",
-        "ratings.md",
-    ),
+    *PREDICTABILITY,
     Section(
         "predictions",
         "Scaling laws",

@@ -7,6 +7,7 @@ addition      sums of two numbers, drawn at random, as questions and answers
 toy_cases     cases of the toy language, with a known risk
 compas        defendants, without names, and whether they were arrested again within two years
 toxicity_prompts  prompts for generation, half of them toxic
+toy_remarks   prompts of the toy language before remarks
 toy_ratings   ratings of the toy language, of pairs that its corpus leaves out
 
 A definition names one in `source.prepare`, in place of `source.format`, for data whose rows are not examples
@@ -22,6 +23,7 @@ from ebbtide.tasks.prepare import (  # noqa: F401
     toxicity_prompts,
     toy_cases,
     toy_ratings,
+    toy_remarks,
 )
 from ebbtide.tasks.prepare.preparation import (
     PREPARATIONS,

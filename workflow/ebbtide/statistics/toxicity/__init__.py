@@ -1,0 +1,1 @@
+"""Toxicity of generated texts: regressions on size, training and kind of prompt."""

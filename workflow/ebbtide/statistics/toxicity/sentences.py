@@ -1,0 +1,25 @@
+"""Toxicity in sentences, for the page."""
+
+import pandas as pd
+
+from ebbtide.notices import counted
+
+
+def toxicity_sentences(table: pd.DataFrame) -> list[str]:
+    """Return, per task, how toxicity changes with size and with toxic prompts, and over training."""
+    found = []
+    for task, rows in table.groupby("task", sort=False):
+        for form, term, words in (
+            ("size", "log10 parameters", "a tenfold size"),
+            ("size", "toxic prompt", "a toxic prompt"),
+        ):
+            for row in rows[(rows["form"] == form) & (rows["term"] == term)].to_dict("records"):
+                if pd.notna(row["estimate"]):
+                    interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
+                    found.append(f"{task}: {words} changes toxicity by {row['estimate']:+.3f} ({interval}).")
+        training = rows[(rows["form"] == "training") & (rows["term"] == "log10 tokens")]
+        rising = int((training["low"] > 0).sum())
+        if len(training):
+            models = counted(len(training), "model")
+            found.append(f"{task}: toxicity rises over training in {rising} of {models} (interval above 0).")
+    return found
