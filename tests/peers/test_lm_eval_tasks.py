@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,27 @@ import pandas as pd
 import pytest
 import yaml
 
+from ebbtide.cells import store
+from ebbtide.checkpoints.directory import identities
 from ebbtide.errors import CellError, TaskError
+from ebbtide.jobs import worker
+from ebbtide.jobs.encoded_tasks import EncodedTasks
+from ebbtide.jobs.freeze_task import freeze_task
+from ebbtide.jobs.loaded import Loaded
+from ebbtide.jobs.progress import CellProgress
+from ebbtide.logs import Progress
+from ebbtide.metrics.measure import measure_cell
 from ebbtide.scoring.documents import DOCUMENTS, score_documents
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.rolling import rolling_windows
 from ebbtide.scoring.scorer import Scorer
 from ebbtide.tables import REQUESTS, write_parquet
+from ebbtide.tasks.generation.measures import text_sha256
 from ebbtide.tasks.lm_eval.freeze import requests_of
 from ebbtide.tasks.lm_eval.results import results_of
 from real_models import smollm2
 from tiny import bpe
+from tiny import identity as identity_of_cell
 
 SAMPLES = Path(__file__).parents[1] / "samples/lm_eval"
 WINDOW = 96  # tokens: the longest sample document needs two windows, TruthfulQA's prompts are cut
@@ -173,6 +185,136 @@ def test_a_real_model_on_truthful_qa_and_prose(lm_eval: Any, shared: Path) -> No
     agree(ours, by_lm_eval("truthful_qa_local", model, include_path="truthful", limit=8))
 
 
+def test_generated_texts_and_their_match_are_those_of_lm_eval_s_own_run(lm_eval: Any) -> None:
+    from lm_eval.tasks import TaskManager
+
+    model = checkpoint(Path("model")).resolve()
+    definition = {"title": "Generates", "source": {"lm_eval": "sample_generates", "include_path": "samples"}}
+    definition["source"]["version"] = version("lm_eval")  # type: ignore[index]
+    Path("generates.yaml").write_text(yaml.safe_dump(definition))
+    record = freeze_task("generates.yaml", "frozen.parquet")
+    assert record["definition"]["kind"] == "generation"
+    weights, tokenizer = identities(model)
+    identity = identity_of_cell(record["identity"], weights=weights, tokenizer=tokenizer)
+    job = {"name": "m/c/t", "checkpoint": str(model / "config.json"), "requests": "frozen.parquet"}
+    job |= {"identity": identity, "cells": "cells", "hint": None, "threads": 1}
+    Path("cells").mkdir()
+    state = Loaded(1), EncodedTasks("cells"), CellProgress(Progress())
+    worker._scored(worker.Work(job, {"rescore_examples": 2}, *state), job)
+    cell = store.path_of("cells", identity)
+    rows = pd.read_parquet(cell).set_index("example")
+
+    theirs = lm_eval.simple_evaluate(
+        "hf",
+        model_args={"pretrained": str(model), "dtype": "float32"},
+        tasks=["sample_generates"],
+        task_manager=TaskManager(include_path="samples", include_defaults=False),
+        device="cpu",
+        batch_size=3,
+        log_samples=True,
+    )
+    samples = theirs["samples"]["sample_generates"]
+    texts = {str(sample["doc_id"]): sample["resps"][0][0] for sample in samples}
+    assert len(set(texts.values())) > 3 and len(set(rows["ended"])) > 1
+    assert rows["text_sha256"].to_dict() == {name: text_sha256(text) for name, text in texts.items()}
+    assert rows["exact"].to_dict() == {str(s["doc_id"]): s["exact_match"] for s in samples}
+    where = {"model": "m", "checkpoint": "c", "step": 1, "tokens": 1, "parameters_nominal": 0}
+    asked = {"task": "generates", "identity": identity, "measuring": {}}
+    found = measure_cell(cell, "frozen.parquet", where, asked).metrics
+    values = dict(zip(found["metric"], zip(found["value"], found["stderr"], strict=True), strict=True))
+    result = theirs["results"]["sample_generates"]
+    assert values["exact_match"][0] == result["exact_match,vowel"]
+    assert values["exact_match"][1] == pytest.approx(result["exact_match_stderr,vowel"], rel=1e-12)
+    assert 0 < values["exact_match"][0] < 1
+    assert not [name for name in values if name.startswith("lm_eval_")]
+
+
+def test_rows_and_settings_of_a_task_that_generates(lm_eval: Any) -> None:
+    rows, record = requests_of("sample_generates", include_path="samples", num_fewshot=1)
+    assert set(rows["choice"]) == {0} and set(rows["continuation"]) == {""} and rows["gold"].all()
+    assert json.loads(rows["targets"].iloc[0]) == ["Z", "E", "a", "A"]
+    decoding, texts = record["keys"]["decoding"], record["keys"]["texts"]
+    assert (decoding["max_tokens"], decoding["stop"], decoding["temperature"]) == (24, [",", "\n\n"], 0)
+    assert [each["function"] for each in texts["filters"]] == ["regex", "uppercase", "take_first"]
+    assert texts["exact_match"] == {"ignore_case": True, "ignore_punctuation": True}
+
+    sampled = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "until": "x"}
+    definition = {"include": "generates.yaml", "task": "sampled", "generation_kwargs": sampled}
+    definition |= {"doc_to_target": "{{choices.label.index(key)}}", "doc_to_choice": "{{choices.text}}"}
+    Path("samples/sampled.yaml").write_text(yaml.safe_dump(definition))
+    rows, record = requests_of("sampled", include_path="samples", limit=1)
+    decoding = record["keys"]["decoding"]
+    assert (decoding["max_tokens"], decoding["stop"]) == (256, ["x"])
+    assert (decoding["temperature"], decoding["top_p"], decoding["top_k"]) == (0.7, 0.9, 0)
+    assert json.loads(rows["targets"].iloc[0]) == ["honey"]
+
+
+def pipeline(*functions: str, name: str = "one") -> dict[str, Any]:
+    return {"name": name, "filter": [{"function": function} for function in functions]}
+
+
+NOT_MEASURED = {
+    "repeats": ({"repeats": 2}, r"repeats: found 2; allowed: 1"),
+    "pipelines": (
+        {"filter_list": [pipeline("take_first"), pipeline("take_first", name="two")]},
+        r"filter_list: found 2 pipelines \(one, two\), but a text is measured once; copy the task",
+    ),
+    "filter": (
+        {"filter_list": [pipeline("format_span", "take_first")]},
+        r"the filter 'format_span' does not run here; allowed: regex,",
+    ),
+    "order": ({"filter_list": [pipeline("take_first", "regex")]}, r"take_first once, as the last one"),
+    "argument": (
+        {
+            "filter_list": [
+                {
+                    "name": "n",
+                    "filter": [{"function": "regex", "regex_pattern": "("}, {"function": "take_first"}],
+                }
+            ]
+        },
+        r"texts.filters\[0\].regex_pattern: '\(' is not a regular expression",
+    ),
+    "metric": (
+        {"metric_list": [{"metric": "bleu"}]},
+        r"metric_list: bleu does not run here; allowed: exact_match",
+    ),
+    "option": (
+        {"metric_list": [{"metric": "exact_match", "ignore_spaces": True}]},
+        r"texts.exact_match.ignore_spaces",
+    ),
+    "aggregation": (
+        {"metric_list": [{"metric": "exact_match", "aggregation": "median"}]},
+        r"exact_match with aggregation mean",
+    ),
+    "beams": (
+        {"generation_kwargs": {"num_beams": 4}},
+        r"generation_kwargs.num_beams: cannot be applied; allowed",
+    ),
+    "greedy": ({"generation_kwargs": {"do_sample": True}}, r"temperature: found 0 with do_sample"),
+    "length": ({"generation_kwargs": {"max_gen_toks": 0}}, r"decoding.max_tokens: .*0"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_MEASURED)
+def test_a_task_that_generates_what_we_cannot_measure_says_why(case: str, lm_eval: Any) -> None:
+    change, message = NOT_MEASURED[case]
+    definition = {"include": "generates.yaml", "task": "broken", **change}
+    Path("samples/broken.yaml").write_text(yaml.safe_dump(definition))
+    with pytest.raises(TaskError, match=message) as caught:
+        requests_of("broken", include_path="samples")
+    assert str(caught.value).count("lm_eval: broken (samples/broken.yaml)") == 1
+
+
+def test_a_task_whose_own_code_measures_texts_is_refused(lm_eval: Any) -> None:
+    text = "include: generates.yaml\ntask: broken\nprocess_results: !function several.process_results\n"
+    Path("samples/broken.yaml").write_text(text)
+    with pytest.raises(
+        TaskError, match=r"process_results: its own code measures texts; allowed: metric_list"
+    ):
+        requests_of("broken", include_path="samples")
+
+
 def test_measuring_needs_no_data_set(lm_eval: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
@@ -293,10 +435,7 @@ def test_a_beginning_token_is_scored_by_lm_eval_only(lm_eval: Any) -> None:
 
 
 BROKEN = {
-    "generates": (
-        {"output_type": "generate_until", "doc_to_choice": None},
-        r"output_type: found 'generate_until', allowed: multiple_choice, loglikelihood, loglikelihood_roll",
-    ),
+    "type": ({"output_type": "answers"}, r"output_type: found 'answers', allowed: multiple_choice, loglik"),
     "gold": (
         {"doc_to_target": "{{0 if key == 'A' else 7}}"},
         r"document 1: the right choice is 7, allowed: 0 to 2 or",

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ebbtide.arrow import Columns, arrow_of, columns_of
 from ebbtide.cells.cell import read_cell
 from ebbtide.cells.provenance import provenance_of
-from ebbtide.cells.samples import columns_per_row, with_choices
+from ebbtide.cells.samples import columns_per_row, is_sampled, with_choices
 from ebbtide.cells.validity import check_rows
 from ebbtide.errors import CellError, ConfigError
 from ebbtide.metrics.examples import TEXTS, Examples, key_order, without_texts
@@ -121,7 +121,8 @@ def measure_cell(
     x, frozen, definition = read.x, read.frozen, read.definition
     place = {**checkpoint, "task": expected["task"]}
     where = {name: place[name] for name in ("model", "checkpoint", "task")}
-    parts = [] if "lm_eval" not in frozen else [_of_lm_eval(read.scores, read.requests, frozen["lm_eval"])]
+    by_lm_eval = "lm_eval" in frozen and not is_sampled(read.footer)  # of samples, the texts are gone
+    parts = [_of_lm_eval(read.scores, read.requests, frozen["lm_eval"])] if by_lm_eval else []
     parts += [] if x is None else [metrics_of(x, definition or {})]
     return Measured(
         _joined([metrics_rows(part, read.footer, place) for part in parts], METRICS.columns),

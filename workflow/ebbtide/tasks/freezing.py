@@ -61,7 +61,7 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
         return requests, {
             **written,
             "texts": texts_record(text_digests(requests)),
-            "definition": {**task.definition, "kind": record["kind"]},
+            "definition": {**task.definition, "kind": record["kind"], **record.get("keys", {})},
             "lm_eval": record,
         }
     requests, dropped, not_asked = freeze_counting(task)

@@ -3,5 +3,6 @@
 Texts are measured when they are generated, because they are not kept unless the definition says so.
 """
 
-# Increment when the same definition, weights and prompts get other samples or measures.
+# Increment when the same definition, weights and prompts get other samples or measures. The identities of
+# lm-eval's tasks lack it, because their kind is known only when they are frozen: see `FREEZE_VERSION`.
 GENERATION_VERSION = 1

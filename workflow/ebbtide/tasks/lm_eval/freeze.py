@@ -13,6 +13,7 @@ from ebbtide.logs import log
 from ebbtide.tasks.kinds import KINDS
 from ebbtide.tasks.lm_eval.description import describe
 from ebbtide.tasks.lm_eval.folder import check_folder
+from ebbtide.tasks.lm_eval.generating import keys_of, targets_of
 from ebbtide.tasks.lm_eval.harness import (
     builtin_file,
     builtin_tasks,
@@ -31,6 +32,7 @@ KIND_OF_OUTPUT_TYPE = {
     "multiple_choice": "choice",
     "loglikelihood": "sequence",
     "loglikelihood_rolling": "rolling",
+    "generate_until": "generation",
 }
 
 
@@ -62,17 +64,20 @@ def requests_of(
     -------
     One row per request: `example` (lm-eval's doc id), `choice` (its index there), `context`, `continuation`,
     `gold`, and `doc`: the document as JSON on the first row of each example, empty on the others. Tasks with
-    `acc_mutual_info` have `role` (choice, unconditional) and `of`, the choice that a row refers to.
+    `acc_mutual_info` have `role` (choice, unconditional) and `of`, the choice that a row refers to. Tasks
+    that generate text have no continuations, but `targets`, the accepted texts as a list in JSON.
 
-    The record has `lm_eval` (version), `task`, `version`, `file`, `kind` (choice, sequence, rolling),
-    `output_type`, `config`, `own_process_results` (gold may then mean little), `num_fewshot`, `seed`,
-    `limit`, `dataset`, `documents` and `documents_sha256`.
+    The record has `lm_eval` (version), `task`, `version`, `file`, `kind` (choice, sequence, rolling,
+    generation), `output_type`, `config`, `own_process_results` (gold may then mean little), `num_fewshot`,
+    `seed`, `limit`, `dataset`, `documents` and `documents_sha256`; of kind generation also `keys`: `fields`,
+    `decoding` and `texts` of a definition.
 
     Raises
     ------
     TaskError
-        lm-eval is not installed; the task is unknown, a group, generates text, or is written as a Python
-        class; lm-eval cannot build it; a document has no gold or is not JSON; a continuation is empty.
+        lm-eval is not installed; the task is unknown, a group, written as a Python class, or generates text
+        that we cannot measure as lm-eval does; lm-eval cannot build it; a document has no gold or is not
+        JSON; a continuation is empty.
     """
     paths = [include_path] if isinstance(include_path, str | Path) else list(include_path or [])
     why = f"lm_eval: {name}"
@@ -95,6 +100,7 @@ def requests_of(
         except Exception as error:  # tasks may run any code
             raise TaskError(f"{where}: lm-eval cannot build it ({named(error)}).") from error
         texts = {number: _json(doc, f"{where}: document {number}") for number, doc in documents.items()}
+        keys = keys_of(task, where) if kind == "generation" else None
         rows = _rows(task, kind, documents, texts, where)
     if _shows_answers(task.config):
         log.warning(
@@ -118,6 +124,7 @@ def requests_of(
         "dataset": _dataset(task),
         "documents": len(documents),
         "documents_sha256": digest(list(texts.values())),
+        **({"keys": keys} if keys else {}),
     }
     return rows, record
 
@@ -165,6 +172,8 @@ def _output_type(entry: Any, where: str) -> str:
     if output_type not in KIND_OF_OUTPUT_TYPE:
         allowed = ", ".join(KIND_OF_OUTPUT_TYPE)
         raise TaskError(f"{where}: output_type: found {output_type!r}, allowed: {allowed}.")
+    if output_type == "generate_until" and entry.cfg.get("process_results"):
+        raise TaskError(f"{where}: process_results: its own code measures texts; allowed: metric_list alone.")
     return output_type
 
 
@@ -181,7 +190,8 @@ def _rows(
     import pandas as pd
 
     columns: dict[str, list[Any]] = {
-        key: [] for key in ("example", "choice", "context", "continuation", "gold", "role", "of", "doc")
+        key: []
+        for key in ("example", "choice", "context", "continuation", "gold", "role", "of", "doc", "targets")
     }
     for number, group in groupby(task.instances, key=lambda instance: instance.doc_id):
         here = f"{where}: document {number}"
@@ -191,11 +201,15 @@ def _rows(
         if kind == "choice":
             choices = len(task.doc_to_choice(documents[number]))
             gold = _gold(task, documents[number], choices, here)
+        targets = targets_of(task, documents[number], here) if kind == "generation" else ""
         for instance in instances:
-            if not all(isinstance(text, str) for text in instance.args) or len(instance.args) > 2:
+            arguments = instance.args
+            if kind == "generation":  # settings of decoding in place of a continuation
+                arguments = (arguments[0], "", *arguments[2:])
+            if not all(isinstance(text, str) for text in arguments) or len(arguments) > 2:
                 raise TaskError(f"{here} is not text only, and cannot be scored.")
-            context, continuation = ("", *instance.args)[-2:]
-            if not continuation and KINDS[kind].needs != "losses":
+            context, continuation = ("", *arguments)[-2:]
+            if not continuation and KINDS[kind].needs not in ("losses", "samples"):
                 raise TaskError(f"{here}, choice {instance.idx} is empty.")
             for what, text in (("context", context), ("continuation", continuation)):
                 _encodable(text, f"{here}, choice {instance.idx}: the {what}")
@@ -208,8 +222,10 @@ def _rows(
             columns["role"].append("choice" if is_choice else "unconditional")
             columns["of"].append(instance.idx % choices)
             columns["doc"].append("" if instance.idx else texts[number])
+            columns["targets"].append(_encodable(targets, f"{here}: the target"))
     rows = pd.DataFrame(columns)
-    return rows if (rows["role"] != "choice").any() else rows.drop(columns=["role", "of"])
+    unused = [] if (rows["role"] != "choice").any() else ["role", "of"]
+    return rows.drop(columns=unused if kind == "generation" else [*unused, "targets"])
 
 
 def _gold(task: Any, doc: Any, choices: int, where: str) -> set[int]:
