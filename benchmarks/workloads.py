@@ -118,7 +118,7 @@ WORKLOADS = (
         "truthfulqa-60", "TruthfulQA MC2, 60 questions", "smollm2", Data.truthful, 60, 17.0, 22.0, long=True
     ),
     Workload(
-        *("vignettes", "Vignettes, 50-shot", "smollm2", Data.vignettes, 40, 20.0, 25.0),
+        *("vignettes", "Vignettes, 50-shot", "smollm2", Data.vignettes, 30, 20.0, 25.0),
         long=True,
         batch_sizes=(1,),
     ),

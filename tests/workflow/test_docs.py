@@ -32,7 +32,8 @@ VALUES = {
     **{"--rescore N": "--rescore 1 studies/mine.yaml", "explain FILE": "explain studies/mine.yaml"},
 }
 PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_/]*\b|…|\[")  # STUDY, FILE, DIR, N, …
-NEEDS_HUB = re.compile(r"pythia_small|ebbtide pin|emergent_inabilities|overtraining\.yaml")
+FETCHED = r"pythia_small|emergent_inabilities|overtraining\.yaml|predictability_ratings\.yaml"
+NEEDS_HUB = re.compile(f"{FETCHED}|ebbtide pin")
 TRAINS = re.compile(r"runs_ladder")
 
 
