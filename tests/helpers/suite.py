@@ -55,13 +55,13 @@ def lock(workspace: Workspace, *arguments: str, check: bool = True) -> str:
 
 
 def short_grace(workspace: Workspace) -> None:
-    """Let weights go a second after a cell has failed.
+    """Let weights go three seconds after a cell has failed.
 
     They wait for tasks as briefly, so these are frozen before.
     """
     tasks = [Path(task).stem for task in workspace.read_yaml("config.yaml")["tasks"]]
     workspace.run(*(f"resources/tasks/{task}.parquet" for task in tasks))
-    workspace.env["EBBTIDE_GRACE"] = "1"
+    workspace.env["EBBTIDE_GRACE"] = "3"
 
 
 def fetched(workspace: Workspace) -> list[str]:
