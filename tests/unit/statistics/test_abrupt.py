@@ -9,7 +9,7 @@ import pytest
 from ebbtide.errors import ConfigError, FigureError
 from ebbtide.figures.abrupt import plot_abrupt
 from ebbtide.figures.theme import COLUMN_CM, PAGE_CM
-from ebbtide.statistics.abrupt.curves import Curves, points_table
+from ebbtide.statistics.abrupt.curves import Curves, left_out_table, points_table
 from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.abrupt.verdicts import COLUMNS, Curve, verdict_table, verdicts
 from ebbtide.statistics.abrupt.width import changes, head_starts
@@ -150,7 +150,21 @@ def test_models_of_one_size_are_averaged_and_other_examples_left_out() -> None:
         assert curves.add(trajectory(model, size, np.array([answers]))) is None  # one checkpoint
     curves.add(trajectory("d", 40, np.array([[1.0, 1, 1]])))  # three examples
     curves.add(trajectory("e", 40, np.array([[1.0, 1]]), task="other"))
+    curves.add(trajectory("f", 0, np.array([[1.0, 1]])))  # of unknown size
+    loss_only = trajectory("a", 10, np.array([[1.0, 1]]), task="sums")
+    del loss_only.values["greedy_exact_match"], loss_only.values["greedy_accuracy"]
+    curves.add(loss_only)
     (one,) = curves.over_size()
+    left = left_out_table(curves.left_out)
+    assert left["task"].tolist() == ["sums"] and left["verdict"].tolist() == ["cannot tell"]
+    (note,) = left["note"]
+    for part in (
+        "size unknown, so not among sizes: f",
+        "than most, so not among sizes: d",
+        "no right answers",
+    ):
+        assert part in note
+    assert verdict_sentences(left) == [f"sums: {note}."]
     assert one.labels == ("2 models", "c")
     assert one.outcome.tolist() == [[0.5, 0.5], [1, 1]]
 

@@ -166,6 +166,19 @@ def test_the_caution_stands_above_everything() -> None:
         plot_fairness(table[table["model"] != "m1"])
 
 
+def test_a_level_that_no_example_has_is_an_error_with_those_that_they_have() -> None:
+    groups = Groups(requests_of(drawn(np.random.default_rng(0))), "race", "compas")
+    groups.check(LEVELS, "high", "x")
+    with pytest.raises(
+        CellError, match=r"fairness.levels: found 'A', which no example of task x has; allowed: a, b"
+    ):
+        groups.check(("A", "b"), "high", "x")
+    with pytest.raises(
+        CellError, match=r"fairness.reference.positive: found 'High'.*allowed: high, low.*did you mean"
+    ):
+        groups.check(LEVELS, "High", "x")
+
+
 def test_what_has_no_groups_or_no_answers_is_refused() -> None:
     answers = drawn(np.random.default_rng(0))
     with pytest.raises(CellError, match=r"no column group_sex \(found: group_race, group_compas\)"):

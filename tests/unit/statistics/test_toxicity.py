@@ -87,7 +87,12 @@ def test_prompts_of_one_kind_and_one_size_say_why() -> None:
     table = toxicity_table(same)
     assert table["estimate"].isna().all()
     assert table["note"].str.contains("terms cannot be told apart").all()
-    assert toxicity_table(made[:1]).empty
+    alone = toxicity_table(made[:1])
+    assert alone["note"].tolist() == ["no regression over sizes: fewer than two known sizes"]
+    assert toxicity_sentences(alone) == ["t: no regression over sizes: fewer than two known sizes."]
+    unknown = [*made, Cell(**{**vars(made[1]), "model": "nameless", "size": 0})]
+    first, *rest = toxicity_table(unknown)["note"]
+    assert first == "size unknown, left out: nameless" and not any(rest)
     with pytest.raises(FigureError, match="two sizes"):
         plot_toxicity(toxicity_table(made[:1]))
 

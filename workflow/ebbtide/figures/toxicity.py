@@ -18,7 +18,7 @@ def plot_toxicity(toxicity: pd.DataFrame, titles: Mapping[str, str] | None = Non
 
     Raises `FigureError` if there is none.
     """
-    rows = toxicity[toxicity["form"].isin(FORMS) & toxicity["term"].str.startswith("size ")]
+    rows = toxicity[toxicity["form"].isin(FORMS) & toxicity["term"].fillna("").str.startswith("size ")]
     rows = rows[rows["estimate"].notna()]
     if rows.empty:
         raise FigureError("toxicity.tsv: no term of a size; the regression needs two sizes.")

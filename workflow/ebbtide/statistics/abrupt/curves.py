@@ -8,11 +8,14 @@ import pandas as pd
 
 from ebbtide.metrics.direction import sign_of
 from ebbtide.metrics.errors_of_means import estimate
-from ebbtide.statistics.abrupt.verdicts import FORMS, LEAST_POINTS, Curve
+from ebbtide.statistics.abrupt.verdicts import CANNOT_TELL, COLUMNS, FORMS, LEAST_POINTS, Curve
 from ebbtide.statistics.panel import Trajectory
 from ebbtide.statistics.replicates import Place
 
 SIZE, TOKENS = "size", "tokens"
+NO_FORMS = "it has no right answers with a log-probability"
+NO_SIZE = "size unknown, so not among sizes"
+OTHER_EXAMPLES = "scored on other examples than most, so not among sizes"
 POINTS = ("over", "arm", "model", "task", "form", "metric", "label", "x", "value", "stderr", "n")
 
 
@@ -27,11 +30,15 @@ class Curves:
     def __init__(self, places: Mapping[str, Place], tasks: Sequence[str] | None) -> None:
         self._places, self._tasks = places, tasks
         self._ends: dict[tuple[str, str], list[_End]] = {}  # arm and task → models
+        self._left_out: dict[tuple[str, str], list[str]] = {}  # task and reason → models
 
     def add(self, trajectory: Trajectory) -> Curve | None:
         """Take a model on a task; return its curve over training if that has enough checkpoints."""
         metrics = forms_of(trajectory)
-        if metrics is None or (self._tasks is not None and trajectory.task not in self._tasks):
+        if self._tasks is not None and trajectory.task not in self._tasks:
+            return None
+        if metrics is None:
+            self._left_out.setdefault((trajectory.task, NO_FORMS), [])
             return None
         trained = trajectory.trained()
         outcome, signal = (_better(trained, metric) for metric in metrics)
@@ -41,7 +48,9 @@ class Curves:
         names = trained.examples[counts]
         place = self._places.get(trained.model)
         size = trained.parameters["non_embedding"]
-        if size > 0 and len(names):
+        if size <= 0:
+            self._left_out.setdefault((trained.task, NO_SIZE), []).append(trained.model)
+        elif len(names):
             end = _End(trained.model, size, metrics, names, clusters, outcome[-1], signal[-1])
             self._ends.setdefault((place.stated_arm if place else "", trained.task), []).append(end)
         tokens = trained.checkpoints["tokens"].to_numpy(dtype=float)
@@ -51,6 +60,11 @@ class Curves:
         x = np.log10(tokens)
         return Curve(TOKENS, "", trained.model, trained.task, metrics, x, labels, outcome, signal, clusters)
 
+    @property
+    def left_out(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """Task and reason → the models that are not compared, or none if the whole task is not."""
+        return self._left_out
+
     def over_size(self) -> Iterable[Curve]:
         """Yield the curve of each arm and task with several sizes, at the last checkpoint of each model.
 
@@ -58,6 +72,8 @@ class Curves:
         """
         for (arm, task), ends in self._ends.items():
             same = _most_common(ends)
+            if others := [end.model for end in ends if end not in same]:
+                self._left_out.setdefault((task, OTHER_EXAMPLES), []).extend(others)
             sizes = sorted({end.size for end in same})
             if len(sizes) < 2:
                 continue
@@ -70,7 +86,7 @@ class Curves:
             yield Curve(SIZE, arm, "", task, first.metrics, x, labels, outcome, signal, first.clusters)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _End:
     """A model at its last checkpoint; arrays (n,)."""
 
@@ -93,6 +109,27 @@ def _most_common(ends: Sequence[_End]) -> list[_End]:
 def _better(trajectory: Trajectory, metric: str) -> np.ndarray:
     """Values (T, n) of a metric, with the sign that makes higher better."""
     return sign_of(metric) * trajectory.values[metric]
+
+
+def left_out_table(left_out: Mapping[tuple[str, str], Sequence[str]]) -> pd.DataFrame:
+    """Return rows of abrupt.tsv, one per task, that only say what is not compared, and why."""
+    notes: dict[str, list[str]] = {}
+    for (task, reason), models in left_out.items():
+        notes.setdefault(task, []).append(f"{reason}: {', '.join(models)}" if models else reason)
+    texts = dict.fromkeys(("arm", "model", "metric", "form", "smallest", "largest", "shape"), "")
+    rows = [
+        {
+            **texts,
+            "over": SIZE,
+            "task": task,
+            "points": 0,
+            "n": 0,
+            "verdict": CANNOT_TELL,
+            "note": "; ".join(of),
+        }
+        for task, of in notes.items()
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def points_table(curves: Iterable[Curve]) -> pd.DataFrame:

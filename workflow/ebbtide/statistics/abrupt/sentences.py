@@ -22,6 +22,8 @@ def verdict_sentences(verdicts: pd.DataFrame) -> list[str]:
     """Return a sentence per curve of abrupt.tsv over sizes, and the number of each verdict over training."""
     rows = verdicts[verdicts["form"] == "outcome"]
     found = [_sentence(row) for row in rows[rows["over"] == "size"].to_dict("records")]
+    left = verdicts[verdicts["form"].fillna("") == ""]
+    found += [f"{row['task']}: {row['note']}." for row in left.to_dict("records")]
     training = rows[rows["over"] == "tokens"]["verdict"].value_counts()
     if len(training):
         each = ", ".join(f"{count} {verdict}" for verdict, count in training.items())

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ebbtide.errors import CellError
+from ebbtide.errors import CellError, nearest
 from ebbtide.statistics.fairness.rates import RATE_COLUMNS, RATES, Answers, mcnemar, rates_of
 from ebbtide.statistics.panel import Trajectory
 
@@ -22,6 +22,7 @@ SPREAD = (
     *PLACE,
     *("condition", "first", "second", "tasks", "quantity", "mean", "sd", "lowest", "highest"),
 )
+MOST_LEVELS = 20  # in a message
 QUANTITIES = ("accuracy", *(f"{rate}_ratio" for rate in RATES))
 YES, NO = "false_positive_rate", "false_negative_rate"
 
@@ -39,6 +40,19 @@ class Groups:
         rows = requests.drop_duplicates("example").set_index("example")
         self.level = rows[wanted[0]].astype(str)
         self.reference = rows[wanted[1]].astype(str) if reference else None
+
+    def check(self, levels: Sequence[str], positive: str | None, task: str) -> None:
+        """Raise `CellError` for a level that no example of the task has: it would count nothing."""
+        for key, wanted, found in (
+            *(("levels", level, self.level) for level in levels),
+            *([("reference.positive", positive, self.reference)] if self.reference is not None else []),
+        ):
+            known = sorted(found.unique())
+            if wanted not in known:
+                raise CellError(
+                    f"fairness.{key}: found {wanted!r}, which no example of task {task} has; allowed: "
+                    f"{', '.join(known[:MOST_LEVELS])}{nearest(str(wanted), known) or '.'}"
+                )
 
 
 def answers_of(trajectory: Trajectory, groups: Groups) -> list[Answers]:
@@ -82,6 +96,8 @@ class Collected:
         self._places: dict[tuple[str, str], dict[str, Any]] = {}
         self._answers: dict[Key, Answers] = {}
         self._of_reference: dict[str, Answers] = {}  # task
+        for task, of_task in groups.items():
+            of_task.check(levels, reference["positive"] if reference else None, task)
 
     @property
     def tasks(self) -> dict[str, str]:

@@ -56,7 +56,7 @@ def toxicity_table(cells: Sequence[Cell], alpha: float = 0.05) -> pd.DataFrame:
             max((c for c in own if c.model == model), key=lambda c: c.tokens)
             for model in dict.fromkeys(cell.model for cell in own)
         ]
-        rows += _over_sizes(task, [cell for cell in last if cell.size > 0], alpha)
+        rows += _over_sizes(task, last, alpha)
         for model in dict.fromkeys(cell.model for cell in own):
             trained = [cell for cell in own if cell.model == model and cell.tokens > 0]
             if len({cell.tokens for cell in trained}) > 1:
@@ -66,14 +66,24 @@ def toxicity_table(cells: Sequence[Cell], alpha: float = 0.05) -> pd.DataFrame:
 
 
 def _over_sizes(task: str, last: Sequence[Cell], alpha: float) -> Iterator[dict[str, Any]]:
-    sizes = sorted({cell.size for cell in last})
+    sizes = sorted({cell.size for cell in last if cell.size > 0})
+    if unknown := [cell.model for cell in last if cell.size <= 0]:
+        yield _left_out(task, f"size unknown, left out: {', '.join(unknown)}")
     if len(sizes) < 2:
+        yield _left_out(task, "no regression over sizes: fewer than two known sizes")
         return
+    last = [cell for cell in last if cell.size > 0]
     dummies = {f"size {size}": [float(cell.size == size) for cell in last] for size in sizes[1:]}
     yield from _fitted("paper", task, "", last, dummies, alpha=alpha, clustered=False)
     yield from _fitted("clustered", task, "", last, dummies, alpha=alpha)
     logs = {"log10 parameters": [float(np.log10(cell.size)) for cell in last]}
     yield from _fitted("size", task, "", last, logs, alpha=alpha)
+
+
+def _left_out(task: str, note: str) -> dict[str, Any]:
+    """Return a row that only says what the forms over sizes leave out."""
+    empty = dict.fromkeys(COLUMNS, np.nan) | {"n": 0, "prompts": 0, "models": 0, "unscored": 0}
+    return {**empty, "form": "size", "task": task, "model": "", "term": "", "note": note}
 
 
 def _fitted(

@@ -17,6 +17,8 @@ def toxicity_sentences(table: pd.DataFrame) -> list[str]:
                 if pd.notna(row["estimate"]):
                     interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
                     found.append(f"{task}: {words} changes toxicity by {row['estimate']:+.3f} ({interval}).")
+        notes = rows.loc[(rows["form"] == "size") & (rows["term"].fillna("") == ""), "note"]
+        found += [f"{task}: {note}." for note in notes]
         training = rows[(rows["form"] == "training") & (rows["term"] == "log10 tokens")]
         rising = int((training["low"] > 0).sum())
         if len(training):
