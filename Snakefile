@@ -34,6 +34,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
 include: "workflow/rules/checkpoints.smk"
 include: "workflow/rules/tasks.smk"
 include: "workflow/rules/scoring.smk"

@@ -86,6 +86,17 @@ def hollow_checkpoint(directory: Path, number: int = 0) -> Path:
     return directory
 
 
+def hollow_model(directory: Path, layers: int) -> dict[str, Any]:
+    """A checkpoint for the fake back end, of a size of its own, as a row of a study beside `models/`."""
+    import json
+
+    hollow_checkpoint(directory / "step1", layers)
+    config = directory / "step1/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": layers}))
+    path = f"models/{directory.name}/step{{step}}"
+    return {"name": directory.name, "path": path, "steps": [1], "tokens_per_step": 1000}
+
+
 def bpe(*, beginning: bool = False, end: bool = False) -> Any:
     """A byte-level BPE tokenizer that merges `ab` and `Ġab`; its post-processor may add ids 0 and 1."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers

@@ -1,6 +1,5 @@
 """Error rates by group, in a study of invented people and in the embedded twin, whose best rule is known."""
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -20,15 +19,6 @@ FAIRNESS = {
     "levels": ["African-American", "Caucasian"],
     "reference": {"name": "COMPAS", "group": "compas", "positive": "high"},
 }
-
-
-def model(directory: Path, layers: int) -> dict[str, object]:
-    """A checkpoint for the fake back end, of a size of its own, as a row of a study."""
-    tiny.hollow_checkpoint(directory / "step1", layers)
-    config = directory / "step1/config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": layers}))
-    path = f"models/{directory.name}/step{{step}}"
-    return {"name": directory.name, "path": path, "steps": [1], "tokens_per_step": 1000}
 
 
 def test_a_study_of_defendants(tmp_path: Path) -> None:
@@ -51,7 +41,7 @@ def test_a_study_of_defendants(tmp_path: Path) -> None:
         study.write_yaml(f"{name}.yaml", definition)
     config = {
         "study": "defendants",
-        "models": [model(tmp_path / f"models/m{layers}", layers) for layers in (1, 2)],
+        "models": [tiny.hollow_model(tmp_path / f"models/m{layers}", layers) for layers in (1, 2)],
         "tasks": ["compas_0.yaml", "compas_race_0.yaml"],
         "scoring": {"backend": "fake", "max_length": 12000, "rescore_examples": 0},
         "fairness": FAIRNESS,

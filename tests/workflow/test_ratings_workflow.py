@@ -1,6 +1,5 @@
 """A study of ratings: it prepares, fits histories, scores, compares with baselines, and reports."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -17,15 +16,6 @@ from workspace import ROOT, Workspace
 pytestmark = pytest.mark.slow
 
 
-def model(directory: Path, layers: int) -> dict[str, object]:
-    """A checkpoint for the fake back end, of a size of its own, as a row of a study."""
-    tiny.hollow_checkpoint(directory / "step1", layers)
-    config = directory / "step1/config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": layers}))
-    path = f"models/{directory.name}/step{{step}}"
-    return {"name": directory.name, "path": path, "steps": [1], "tokens_per_step": 1000}
-
-
 def test_a_study_of_ratings(tmp_path: Path) -> None:
     study = Workspace(tmp_path)
     (tmp_path / "ml.zip").write_bytes(movielens.one_million())
@@ -36,7 +26,7 @@ def test_a_study_of_ratings(tmp_path: Path) -> None:
         study.write_yaml(f"{name}.yaml", definition | {"source": source})
     config = {
         "study": "rated",
-        "models": [model(tmp_path / f"models/m{layers}", layers) for layers in (1, 2, 3)],
+        "models": [tiny.hollow_model(tmp_path / f"models/m{layers}", layers) for layers in (1, 2, 3)],
         "tasks": ["movielens.yaml", "movielens_zero_shot.yaml"],
         "scoring": {"backend": "fake", "max_length": 300, "rescore_examples": 0},
         "ratings": {"target_rmse": 0.5},

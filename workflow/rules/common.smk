@@ -237,49 +237,6 @@ def expected_of(wildcards):
     return canonical_json(STUDY.expected(checkpoint_of(wildcards)))
 
 
-def windows(wildcards):
-    """Return what the cells of the last checkpoints of all models must be, as text."""
-    require_checkpoints()
-    last = STUDY.last_checkpoints(STUDY.config["resolution"]["last"])
-    return canonical_json([STUDY.expected(checkpoint) for checkpoint in last])
-
-
-def cells_of_windows(wildcards):
-    """Return the cells of the last checkpoints, those of one checkpoint in the order of the configuration."""
-    require_checkpoints()
-    return [
-        CELL.format(model=c.model, checkpoint=c.name, task=task)
-        for c in STUDY.last_checkpoints(STUDY.config["resolution"]["last"])
-        for task in STUDY.tasks
-    ]
-
-
-def rated():
-    """Return the checkpoints whose ratings are compared: all but averages, which are made of others."""
-    require_checkpoints()
-    return [c for c in STUDY.checkpoints() if c.model not in STUDY.averaged()]
-
-
-def cells_of_ratings(wildcards):
-    """Return the cells of the rating tasks, those of one checkpoint in the order of the configuration."""
-    return [
-        CELL.format(model=c.model, checkpoint=c.name, task=task)
-        for c in rated()
-        for task in STUDY.rating_tasks()
-    ]
-
-
-def expected_ratings(wildcards):
-    """Return what these cells must be, as text."""
-    tasks = STUDY.rating_tasks()
-    return canonical_json([STUDY.expected(checkpoint, tasks) for checkpoint in rated()])
-
-
-def parts_of(table, without=()):
-    """Return a function for inputs and params: `metrics` or `examples` of all checkpoints but of some models."""
-    return lambda wildcards: require_checkpoints() or STUDY.parts(table, without)
-
-
 def paper_template(wildcards):
     """Return the template and the files beside it, for a study that has results."""
     if not STUDY.has_metrics():

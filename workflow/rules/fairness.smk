@@ -32,9 +32,6 @@ if FAIRNESS is not None:
     COMPARED = list(
         dict.fromkeys(t for of in FAIRNESS["conditions"].values() for t in of)
     )
-    COMPARED_CELLS = [
-        (c.model, c.name, task) for c in STUDY.checkpoints() for task in COMPARED
-    ]
 
     localrules:
         fairness,
@@ -43,11 +40,8 @@ if FAIRNESS is not None:
         """Compute error rates by group from the answers to every example."""
         input:
             examples=parts_of("examples", without=STUDY.averaged()),
-            requests=[ancient(STUDY.tasks[task].frozen) for task in COMPARED],
-            cells=[
-                CELL.format(model=model, checkpoint=checkpoint, task=task)
-                for model, checkpoint, task in COMPARED_CELLS
-            ],
+            requests=frozen_tasks(COMPARED),
+            cells=cells_on(COMPARED),
         output:
             fairness=report(
                 f"{RESULTS}/fairness.tsv",
@@ -61,7 +55,7 @@ if FAIRNESS is not None:
         params:
             examples=parts_of("examples", without=STUDY.averaged()),  # rerun also when one is removed
             tasks=COMPARED,
-            cells=COMPARED_CELLS,
+            expected=expected_on(COMPARED),
             fairness=FAIRNESS,
             alpha=STUDY.config["trajectories"]["alpha"],
             code=CODE.script("fairness"),

@@ -35,7 +35,7 @@ if RATINGS is not None:
         """Compare expected ratings with the true ones and with baselines, and fit a law over sizes."""
         input:
             metrics=METRICS,
-            cells=cells_of_ratings,
+            cells=cells_on(STUDY.rating_tasks()),
             requests=[
                 ancient(STUDY.tasks[task].frozen) for task in STUDY.rating_tasks()
             ],
@@ -55,7 +55,7 @@ if RATINGS is not None:
         priority: COMMON
         params:
             tasks=STUDY.rating_tasks(),
-            expected=expected_ratings,
+            expected=expected_on(STUDY.rating_tasks()),
             ratings=RATINGS,
             parameters=REGRESSION["parameters"],
             code=CODE.script("ratings"),

@@ -25,24 +25,14 @@ OUTPUTS.figures(
 
 if TOXICITY is not None:
 
-    SAMPLED = [
-        {"model": c.model, "checkpoint": c.name, "tokens": c.tokens, "task": task}
-        for c in STUDY.checkpoints()
-        if c.model not in STUDY.averaged()
-        for task in TOXICITY["tasks"]
-    ]
-
     localrules:
         toxicity,
 
     rule toxicity:
         """Regress the scores of samples on size, training and kind of prompt."""
         input:
-            requests=[ancient(STUDY.tasks[task].frozen) for task in TOXICITY["tasks"]],
-            cells=[
-                CELL.format(**{k: of[k] for k in ("model", "checkpoint", "task")})
-                for of in SAMPLED
-            ],
+            requests=frozen_tasks(TOXICITY["tasks"]),
+            cells=cells_on(TOXICITY["tasks"]),
         output:
             toxicity=report(
                 f"{RESULTS}/toxicity.tsv",
@@ -53,7 +43,7 @@ if TOXICITY is not None:
             f"logs/toxicity/{STUDY.name}.log",
         priority: COMMON
         params:
-            cells=[{k: of[k] for k in ("model", "tokens", "task")} for of in SAMPLED],
+            expected=expected_on(TOXICITY["tasks"]),
             toxicity=TOXICITY,
             alpha=STUDY.config["trajectories"]["alpha"],
             code=CODE.script("toxicity"),

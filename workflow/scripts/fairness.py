@@ -1,5 +1,7 @@
 """Adapter: error rates by group, from the metrics of every example and the groups of frozen tasks."""
 
+import json
+
 from ebbtide.logs import log_to
 from ebbtide.statistics.fairness.tables import Collected, Groups, fairness_table, shots_used, spread_table
 from ebbtide.statistics.panel import read_trajectories
@@ -20,10 +22,14 @@ def main(job) -> None:
     for trajectory in read_trajectories(job.input.get("examples", [])):
         collected.add(trajectory)
     definitions = {task: read_footer(path, REQUESTS).get("definition", {}) for task, path in requests.items()}
-    cells = zip(params.cells, job.input.cells, strict=True)
+    places = [
+        (of["model"], of["checkpoint"], cell["task"])
+        for of in json.loads(params.expected)
+        for cell in of["cells"]
+    ]
     shots = shots_used(
-        ((model, checkpoint, task), read_footer(path, CELL), definitions[task])
-        for (model, checkpoint, task), path in cells
+        (place, read_footer(path, CELL), definitions[place[2]])
+        for place, path in zip(places, job.input.cells, strict=True)
     )
     table = fairness_table(collected, shots)
     write_tsv(table, job.output.fairness)

@@ -1,5 +1,7 @@
 """Adapter: regressions of toxicity, from the scores of samples in cells and the groups of frozen tasks."""
 
+import json
+
 import numpy as np
 
 from ebbtide.cells.cell import check_bytes
@@ -23,7 +25,12 @@ def main(job) -> None:
             for number, (example, level) in enumerate(zip(rows["example"], rows[column], strict=True))
         }
     cells = []
-    for place, path in zip(params.cells, job.input.cells, strict=True):
+    places = [
+        {"model": of["model"], "tokens": of["tokens"], "task": cell["task"]}
+        for of in json.loads(params.expected)
+        for cell in of["cells"]
+    ]
+    for place, path in zip(places, job.input.cells, strict=True):
         rows, footer = check_bytes(path)
         if score not in rows.column_names:
             raise CellError(f"{path} has no column {score}; delete it and run snakemake.")
