@@ -27,6 +27,7 @@ class Checkpoint:
     dtype: str  # precision they were saved in (see `ebbtide.checkpoints.precision`)
     peak_disk_bytes: int = 0  # largest size on disk while it is fetched; 0 if it is not fetched
     nominal: int = 0  # parameters by the model's name, used by papers as a predictor; 0 is none
+    generation: str = ""  # identity of the files that only generation reads; empty without such files
     parents: tuple["Checkpoint", ...] = ()  # of an average: the checkpoints it is made of, oldest first
     shares: tuple[int, ...] = ()  # of an average: the relative weight of each parent
 

@@ -38,10 +38,16 @@ def test_a_prompt_is_the_message_of_a_user(checkpoint: Path) -> None:
     assert in_chat(with_template(checkpoint, several), ["2 + 2?"]) == asked[:1]
 
 
+def test_a_template_in_a_file_of_its_own_comes_first(checkpoint: Path) -> None:
+    asked = in_chat(with_template(checkpoint, TEMPLATE), ["2 + 2?"])
+    (checkpoint / "chat_template.jinja").write_text(TEMPLATE)
+    assert in_chat(with_template(checkpoint, "another"), ["2 + 2?"]) == asked
+
+
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        (None, "has no chat_template; use checkpoints that were tuned for conversations"),
+        (None, "has no chat_template, and there is no chat_template.jinja beside it; use checkpoints"),
         ([{"name": "tools", "template": "x"}], "has no chat_template"),
         (TEMPLATE + "{{ strftime_now('%Y') }}", "writes today's date into each prompt"),
         ("{{ raise_exception('only questions') }}", "fails: only questions"),

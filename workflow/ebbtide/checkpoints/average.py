@@ -191,6 +191,7 @@ def _average(model: AveragedModel, parents: Sequence[Checkpoint]) -> Checkpoint:
         size_bytes=newest.size_bytes,
         dtype=newest.dtype,
         nominal=newest.nominal,
+        generation=newest.generation,
         parents=tuple(parents),
         shares=weights,
     )

@@ -24,6 +24,7 @@ from ebbtide.checkpoints.facts import Facts, read_facts
 from ebbtide.checkpoints.fingerprint import fingerprint, is_read_whole
 from ebbtide.checkpoints.header import check_content, check_regular
 from ebbtide.checkpoints.hub.fetched import fetch_directory
+from ebbtide.checkpoints.hub.generation import GENERATION, TEMPLATE, generation_identity
 from ebbtide.checkpoints.hub.lock import TOKENIZER
 from ebbtide.checkpoints.precision import own_dtype
 from ebbtide.checkpoints.record import (
@@ -59,6 +60,7 @@ class Located:
     dtype: str  # precision of the stored weights, see `ebbtide.checkpoints.precision`
     tokenizer_directory: str
     facts: Facts | None  # None: the weights are gone, and an earlier version wrote the record
+    generation: str = ""  # identity of the files that only the generation of texts reads
     gone: bool = False  # the weights have been deleted; everything is from the record
 
 
@@ -189,6 +191,9 @@ def _read(
         dtype=own_dtype(directory, weights),
         tokenizer_directory=_tokenizer_place(paths),
         facts=read_facts(directory, headers, config, digests),
+        generation=generation_identity(
+            {name: f"sha256:{files[name]['sha256']}" for name in GENERATION if name in files}
+        ),
     )
     return located, content
 
@@ -206,6 +211,7 @@ def _from_record(directory: Path, known: Mapping[str, Any], tokenizer: str | Non
         size_bytes=known["size_bytes"],
         tokenizer_directory=where,
         facts=facts_in(known),
+        generation=known.get("generation", ""),
         gone=gone,
     )
 
@@ -215,9 +221,19 @@ def _tokenizer_place(paths: Mapping[str, Path]) -> str:
 
 
 def identity_files(directory: Path, tokenizer: str | None) -> dict[str, Path]:
-    """All files that determine the identities, by name: weights, configuration, index and tokenizer."""
+    """All files that determine an identity, by name: weights, configuration, index and the others."""
     weights = {name: directory / name for name in _weight_names(weight_files(directory))}
-    return weights | _tokenizer_files(tokenizer_directory(directory, tokenizer))
+    place = tokenizer_directory(directory, tokenizer)
+    return weights | _tokenizer_files(place) | generation_files(directory, place)
+
+
+def generation_files(directory: Path, tokenizer: Path) -> dict[str, Path]:
+    """The files that only the generation of texts reads, by name; `tokenizer` is its directory."""
+    paths = {name: (tokenizer if name == TEMPLATE else directory) / name for name in GENERATION}
+    found = {name: path for name, path in paths.items() if path.exists()}
+    for path in found.values():
+        check_regular(path, MOST_TOKENIZER_BYTES)
+    return found
 
 
 def _tokenizer_files(directory: Path) -> dict[str, Path]:

@@ -57,6 +57,7 @@ class DiskModel:
                     size_bytes=found.size_bytes,
                     dtype=found.dtype,
                     nominal=self.nominal,
+                    generation=found.generation,
                 )
 
     def model(self, out: Collection[tuple[str, str]] = ()) -> Model:

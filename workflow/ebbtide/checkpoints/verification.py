@@ -15,19 +15,23 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ebbtide.checkpoints.directory import (
     directory_of,
     files_identity,
+    generation_files,
     identities,
     identity_files,
     sampled_identity,
+    tokenizer_directory,
     tokenizer_identity,
     tokenizer_of,
 )
 from ebbtide.checkpoints.hub.digests import digest_of, kind_of
 from ebbtide.checkpoints.hub.fetched import FETCHED, check_fetched, fetched_remedy, is_fetched, read_fetched
+from ebbtide.checkpoints.hub.generation import GENERATION, TEMPLATE, generation_identity
 from ebbtide.checkpoints.hub.lock import TOKENIZER
 from ebbtide.checkpoints.record import LOCATED, File, read_record, stamp
 from ebbtide.checkpoints.weight_files import weight_files
@@ -136,6 +140,24 @@ def identity_of_kind(directory: Path, kind: str) -> str:
     return identities(directory)[0]
 
 
+def check_generation(checkpoint: str | Path, planned: str) -> None:
+    """Check the files that only the generation of texts reads: end tokens and the chat template.
+
+    Weights that an earlier version fetched or averaged lack them. Raises `CheckpointError`.
+    """
+    directory = directory_of(checkpoint)
+    files = generation_files(directory, tokenizer_directory(directory, tokenizer_of(checkpoint)))
+    # The hub states either digest of a file, and an average has the identity of its newest parent.
+    digests = ([digest_of(path, kind) for kind in ("sha256", "git")] for path in files.values())
+    found = [generation_identity(dict(zip(files, some, strict=True))) for some in product(*digests)]
+    if planned not in found:
+        ours = Path(checkpoint).name != LOCATED
+        remedy = f"delete {directory}: it is made again" if ours else "run snakemake again"
+        raise CheckpointError(
+            f"{directory}: {' and '.join(GENERATION)} are not those that the run was planned with; {remedy}."
+        )
+
+
 def verify_fetched(directory: Path, weights: str, tokenizer: str) -> None:
     """Check all files of a fetched directory. Raises `CheckpointError` that names the first wrong one."""
     recorded = _fetched(directory, weights, tokenizer)
@@ -185,7 +207,7 @@ def _on_disk(record: Path, directory: Path, weights: str, tokenizer: str) -> Rec
     place = Path(known["tokenizer_directory"])
     end = f"restore it, or delete {record} and run snakemake, which scores the new contents"
     recorded = known["files"]
-    paths = {name: (place if name in TOKENIZER else directory) / name for name in recorded}
+    paths = {name: (place if name in (*TOKENIZER, TEMPLATE) else directory) / name for name in recorded}
     _check_presence(paths.values(), end)
     for name, path in identity_files(directory, str(place)).items():
         if name not in recorded:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ebbtide.checkpoints.directory import tokenizer_directory
+from ebbtide.checkpoints.hub.generation import TEMPLATE
 from ebbtide.errors import ScoringError, first_line
 
-CONFIG = "tokenizer_config.json"  # whose digest is in the identity of the tokenizer
+CONFIG = "tokenizer_config.json"
 TODAY = "strftime_now"  # a function of templates
 
 
@@ -18,10 +19,10 @@ def in_chat(directory: str | Path, prompts: Sequence[str], tokenizer: str | Path
     Raises `ScoringError` for a checkpoint without a template, or one whose text depends on the day.
     """
     where = tokenizer_directory(directory, tokenizer)
-    template = _template(where)
+    path, template = _template(where)
     if TODAY in json.dumps(template):
         raise ScoringError(
-            f"chat_template: that of {where / CONFIG} writes today's date into each prompt, so that samples "
+            f"chat_template: that of {path} writes today's date into each prompt, so that samples "
             "would depend on the day; replace it there, or remove the key chat_template from the task."
         )
     from transformers import AutoTokenizer
@@ -40,12 +41,20 @@ def in_chat(directory: str | Path, prompts: Sequence[str], tokenizer: str | Path
             for prompt in prompts
         ]
     except Exception as error:  # a template is a program of the checkpoint's authors
-        raise ScoringError(f"chat_template: that of {where / CONFIG} fails: {first_line(error)}.") from error
+        raise ScoringError(f"chat_template: that of {path} fails: {first_line(error)}.") from error
 
 
-def _template(where: Path) -> str:
-    """The template, of several the one that is named `default`."""
-    path = where / CONFIG
+def _template(where: Path) -> tuple[Path, str]:
+    """The file of the template and the template, of several in one file the one that is named `default`.
+
+    A file of its own comes before the configuration, as in transformers.
+    """
+    own, path = where / TEMPLATE, where / CONFIG
+    if own.exists():
+        try:
+            return own, own.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ScoringError(f"{own} is not UTF-8 ({first_line(error)}).") from None
     try:
         found = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
     except FileNotFoundError:
@@ -56,7 +65,8 @@ def _template(where: Path) -> str:
         found = next((one["template"] for one in found if one.get("name") == "default"), None)
     if not isinstance(found, str):
         raise ScoringError(
-            f"chat_template: {path} has no chat_template; use checkpoints that were tuned for conversations, "
-            "write the template there, or remove the key chat_template from the task."
+            f"chat_template: {path} has no chat_template, and there is no {TEMPLATE} beside it; use "
+            "checkpoints that were tuned for conversations, write the template there, or remove the key "
+            "chat_template from the task."
         )
-    return found
+    return path, found

@@ -228,11 +228,13 @@ class Study:
 
     def identity(self, checkpoint: Checkpoint, task: str) -> Identity:
         """Return the identity of a cell: a flat dictionary of everything that determines its numbers."""
-        dtype = self.config["scoring"]["dtype"]
+        dtype, asked = self.config["scoring"]["dtype"], self.tasks[task]
+        generates = asked.kind.name == "generation"
         return {
             "weights": checkpoint.weights,
             "tokenizer": checkpoint.tokenizer,
-            "task": self.tasks[task].identity,
+            **({"generation": checkpoint.generation} if generates and checkpoint.generation else {}),
+            "task": asked.identity,
             "dtype": checkpoint.dtype if dtype == "checkpoint" else dtype,
             **self._scoring_identity,
         }

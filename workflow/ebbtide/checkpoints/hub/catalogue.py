@@ -189,6 +189,7 @@ def checkpoint_of(model: HubModel, wanted: Wanted, locked: Locked, lock: Lock) -
         dtype=dtype_of(lock.config(locked)) or "unknown",
         peak_disk_bytes=locked.peak_disk_bytes(model.format, remote_code=model.remote_code),
         nominal=model.nominal,
+        generation=locked.generation_identity(),
     )
 
 

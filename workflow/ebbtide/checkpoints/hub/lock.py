@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ebbtide.checkpoints.hub.generation import GENERATION, generation_identity
 from ebbtide.errors import CheckpointError, type_and_reason
 from ebbtide.files import canonical_json, digest, read_json, write_text
 
@@ -90,16 +91,20 @@ class Locked:
         """Names of the tokenizer files."""
         return [name for name in TOKENIZER if name in self.files]
 
+    def generation(self) -> list[str]:
+        """Names of the files that only the generation of texts reads."""
+        return [name for name in GENERATION if name in self.files]
+
     def code(self) -> list[str]:
         """Names of the Python files."""
         return sorted(name for name in self.files if name.endswith(".py"))
 
     def needed(self, format: str, *, remote_code: bool = False) -> list[str]:
-        """Names of the files needed for loading: weights with index, configuration, tokenizer and code."""
+        """Names of the files to fetch: weights, index, configuration, tokenizer, generation and code."""
         names = self.weights(format)
         beside = [CONFIG] if names == [f"{STEMS[format]}.{format}"] else [INDICES[format], CONFIG]
         names += [name for name in beside if name in self.files]
-        return [*names, *self.tokenizer(), *(self.code() if remote_code else [])]
+        return [*names, *self.tokenizer(), *self.generation(), *(self.code() if remote_code else [])]
 
     def size(self, format: str) -> int:
         """Bytes of the weights of a format."""
@@ -117,13 +122,17 @@ class Locked:
         Repository and commit are not part of it: a new README moves a branch but changes no result, and two
         steps with the same weights share one cell.
         """
-        tokenizer = self.tokenizer()
-        names = [n for n in self.needed(format, remote_code=remote_code) if n not in tokenizer]
+        others = {*self.tokenizer(), *self.generation()}
+        names = [n for n in self.needed(format, remote_code=remote_code) if n not in others]
         return f"hub:{digest({name: self.files[name].digest for name in names})}"
 
     def tokenizer_identity(self) -> str:
         """Digest of the contents of the tokenizer files."""
         return f"hub:{digest({name: self.files[name].digest for name in self.tokenizer()})}"
+
+    def generation_identity(self) -> str:
+        """See `hub.generation`; empty without such files."""
+        return generation_identity({name: self.files[name].digest for name in self.generation()})
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ebbtide.checkpoints.hub.catalogue import PRETRAINING, HubModel, Stage
 from ebbtide.checkpoints.hub.contents import Contents
+from ebbtide.checkpoints.hub.generation import GENERATION
 from ebbtide.checkpoints.hub.lock import (
     CONFIG,
     GONE,
@@ -293,6 +294,6 @@ def _stage_rank(model: HubModel, checkpoint: str) -> int:
 
 
 def _matters(name: str) -> bool:
-    """Whether a file is weights, their index, tokenizer, configuration or code."""
-    known = {CONFIG, *INDICES.values(), *TOKENIZER}
+    """Whether a file is weights, their index, tokenizer, configuration, for generation, or code."""
+    known = {CONFIG, *INDICES.values(), *TOKENIZER, *GENERATION}
     return name in known or SHARD.fullmatch(name) is not None or name.endswith(".py")

@@ -12,6 +12,7 @@ from ebbtide.arrow import array_of
 from ebbtide.cells import store
 from ebbtide.cells.samples import LAYOUT, SAMPLED, SAMPLES
 from ebbtide.checkpoints.directory import directory_of, tokenizer_of
+from ebbtide.checkpoints.verification import check_generation
 from ebbtide.errors import ScoringError
 from ebbtide.jobs.answers.answers import Answers, Asked, Prepared, Report
 from ebbtide.scoring.generation.decoding import generation_key
@@ -65,6 +66,8 @@ def _encode(scorer: "Scorer", asked: Asked, window: int) -> Prompts:
     contexts = requests.column("context").to_pylist()
     if not contexts:
         raise ScoringError(f"{job['requests']} contains no requests.")
+    if "generation" in job["identity"]:
+        check_generation(job["checkpoint"], job["identity"]["generation"])
     if "chat_template" in definition:
         from ebbtide.scoring.chat import in_chat
 
