@@ -159,6 +159,23 @@ def test_it_waits_for_what_others_remove(tmp_path: Path) -> None:
     timer.join()
 
 
+def test_what_was_needed_a_moment_ago_is_left_to_snakemake(tmp_path: Path) -> None:
+    spare, needed, attempts = fetched(tmp_path, "a", 60), [True], []
+
+    def needs(path: Path) -> bool:
+        attempts.append(spare.exists())
+        return needed[0]
+
+    def waits() -> Iterator[float]:
+        yield 0.0
+        needed[0] = False  # its last cell exists: Snakemake may be removing it now
+        yield from (0.02,) * 1000
+
+    with make_room(mine(tmp_path), 50, Budget(tmp_path, 100, needs, waits=waits(), settle=0.2)):
+        assert not spare.exists()
+    assert all(attempts) and len(attempts) > 4
+
+
 def test_what_a_living_process_will_hold_counts_and_what_a_dead_one_holds(tmp_path: Path) -> None:
     theirs, budget = partial_of(tmp_path / "model/theirs/hub-1"), Budget(tmp_path, 100, waits=())
     with other_process(theirs, 60, budget):
@@ -271,7 +288,7 @@ from contextlib import suppress
 from pathlib import Path
 from ebbtide.checkpoints.hub.disk import ROOM, Budget, directory_bytes, make_room, partial_of, remove
 root, name = Path(sys.argv[1]), sys.argv[2]
-budget = Budget(root, 100, waits=(0.002,) * 20000)
+budget = Budget(root, 100, waits=(0.002,) * 20000, settle=0.0)
 for turn in range(25):
     to = root / "model" / f"{name}{turn}" / "hub-1"
     partial = partial_of(to)

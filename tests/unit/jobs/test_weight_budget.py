@@ -20,6 +20,7 @@ from ebbtide.jobs.fetch_plan import failed_mark_of
 from ebbtide.jobs.snakemake_internals import FailedJob
 from ebbtide.jobs.weight_budget import GB, WeightBudget
 from ebbtide.study.study import Study
+from ebbtide.tasks.kinds import KINDS
 
 SIZE = 10
 
@@ -52,7 +53,7 @@ def study(sizes: list[int], disk: float | None, keep: Any = "none", last: int = 
         "s",
         config,
         models,
-        {"t": SimpleNamespace(identity="t", frozen="t.frozen")},
+        {"t": SimpleNamespace(identity="t", frozen="t.frozen", kind=KINDS["choice"])},
         hub=(locks.model(range(9)),),
     )  # type: ignore[dict-item]
 

@@ -71,6 +71,9 @@ class Budget:
         Directories that are fetched in this run and reserve their space before this one.
     failed
         Whether the run no longer expects a directory, because its job failed.
+    settle
+        Seconds that a fetched directory must be unneeded before it is removed: Snakemake removes weights
+        itself a moment after their last cell, and the run ends if another process does so meanwhile.
     """
 
     root: Path
@@ -81,6 +84,7 @@ class Budget:
     averages: Mapping[Path, Averaged] = field(default_factory=dict)
     earlier: Sequence[Path] = ()
     failed: Callable[[Path], bool] = lambda path: False
+    settle: float = 5.0
 
 
 def partial_of(directory: Path) -> Path:
@@ -152,12 +156,16 @@ class _Held:
 
 def _reserve(room: IO[str], partial: Path, need: int, budget: Budget) -> None:
     root = budget.root
+    since: dict[Path, float] = {}  # directories that are not needed, and when that was first seen
     for number, wait in enumerate(chain(budget.waits, [None])):
         budget.check()
         with _locked(root):
             others = _others(partial, budget)
             before = _unreserved(budget)
-            if before is None and _fits(others, need, budget.size):
+            now = time.monotonic()
+            since = {held.path: since.get(held.path, now) for held in others if not held.wanted}
+            settled = {path for path, seen in since.items() if wait is None or now - seen >= budget.settle}
+            if before is None and _fits(others, need, budget.size, settled):
                 room.write(str(need))
                 room.flush()
                 return
@@ -186,12 +194,15 @@ def _unreserved(budget: Budget) -> Path | None:
     return None
 
 
-def _fits(others: list[_Held], need: int, size: int) -> bool:
-    """Whether `need` bytes fit, removing directories if needed. Removes nothing if they cannot fit."""
-    fixed = sum(held.size for held in others if held.wanted)
+def _fits(others: list[_Held], need: int, size: int, settled: Set[Path]) -> bool:
+    """Whether `need` bytes fit, removing directories if needed. Removes nothing if they cannot fit.
+
+    Fetched directories are removed only if they are in `settled`.
+    """
+    spare = [h for h in others if not h.wanted and (h.path in settled or h.path.name.startswith(_PARTIAL))]
+    fixed = sum(held.size for held in others if held not in spare)
     if fixed + need > size:
         return False
-    spare = [held for held in others if not held.wanted]
     spare.sort(key=lambda held: (not held.path.name.startswith(_PARTIAL), held.time))
     left = sum(held.size for held in spare)
     for held in spare:
