@@ -45,7 +45,8 @@ def test_the_whole_study_with_sockets_closed_in_the_scoring_jobs(
 
     told = suite.lock(workspace)
     assert "Audit: nothing found." in told and "1 models, 5 checkpoints" in told
-    assert hub.served.keys() == {"config.json", "tokenizer_config.json"}  # and no weights
+    # The configuration, small files that could be pointers, and no weights.
+    assert hub.served.keys() == {"config.json", "tokenizer_config.json", "generation_config.json"}
 
     workspace.run()
     assert len(workspace.cells()) == 5 * 2
