@@ -16,6 +16,7 @@ from ebbtide.exchange.runs import Resolved, resolve, run_of
 from ebbtide.exchange.specification import CheckpointRow, Specification, sizes
 from ebbtide.files import read_json
 from ebbtide.metrics.direction import is_accuracy
+from ebbtide.tasks.generation.pipelines import of_filter
 
 OWN = "ebbtide"  # key of the block that Ebbtide adds to the files it exports
 _NO_METRICS = ("name", "alias", "sample_len", "sample_count", "samples", " ")
@@ -136,7 +137,8 @@ def _measured(
                 "tasks only, list them under tasks."
             )
         filtered = filter_ not in ("", "none")
-        name = ours(metric, kind=kind, task="" if own else task) + (f"[filter={filter_}]" if filtered else "")
+        name = ours(metric, kind=kind, task="" if own else task)
+        name = of_filter(name, filter_) if filtered else name
         measured.append(
             Measured(
                 task=task,

@@ -11,10 +11,13 @@ from typing import Any
 from ebbtide.errors import ConfigError, TaskError
 from ebbtide.schema import check, load_schema
 from ebbtide.scoring.generation.decoding import Decoding
-from ebbtide.tasks.generation.filters import FILTERS, check_filters, check_pattern
+from ebbtide.tasks.generation.checks import check_pipelines
+from ebbtide.tasks.generation.filters import FILTERS, check_pattern
+from ebbtide.tasks.generation.pipelines import NONE
 from ebbtide.tasks.lm_eval.harness import module
 
 METRIC = "exact_match"
+LAST = "take_first"  # filter
 MAX_TOKENS = 256  # of lm-eval's models, for a task that sets none
 # lm-eval takes the first that is set.
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -24,12 +27,11 @@ _SETTINGS = (*_LENGTHS, "until", "do_sample", "temperature", "top_p", "top_k")
 def keys_of(task: Any, where: str) -> dict[str, Any]:
     """Return `fields`, `decoding` and `texts` of a task of type `generate_until`, built by lm-eval.
 
-    Raises `TaskError` for a task with repeats, several pipelines of filters, or another metric than
-    `exact_match`, and for filters, options or settings of decoding that we lack.
+    `repeats` are samples. Those of greedy decoding are equal, so that one is enough.
+
+    Raises `TaskError` for a task with another metric than `exact_match`, and for filters, options or settings
+    of decoding that we lack.
     """
-    config = task.config
-    if config.repeats != 1:
-        raise TaskError(f"{where}: repeats: found {config.repeats}; allowed: 1 for tasks that generate text.")
     settings = [instance.args[1] for instance in task.instances]
     if not settings:
         raise TaskError(f"{where} has no documents.")
@@ -38,14 +40,16 @@ def keys_of(task: Any, where: str) -> dict[str, Any]:
             f"{where}: document {other[0]} has other generation_kwargs than document 0; allowed: the "
             "same for all documents."
         )
-    found = {"decoding": _decoding(settings[0], where), "texts": _texts(task, where)}
+    decoding = _decoding(settings[0], task.config.repeats, where)
+    texts = {**_pipelines(task, decoding["samples"], where), **_options(task, where)}
+    found = {"decoding": decoding, "texts": texts}
     schema = load_schema("task")
     both = {"properties": {key: schema["properties"][key] for key in found}, "$defs": schema["$defs"]}
     try:
         checked = check(found, {"type": "object", **both}, where)
         given = {key: value for key, value in checked["decoding"].items() if key != "keep_text"}
         Decoding(**{**given, "stop": tuple(given["stop"])})
-        check_filters(checked["texts"].get("filters", ()), 1, f"{where}: texts.filters")
+        check_pipelines(checked["texts"], decoding["samples"], f"{where}: texts")
         for pattern in checked["texts"].get(METRIC, {}).get("regexes_to_ignore", ()):
             check_pattern(pattern, f"{where}: metric_list: regexes_to_ignore")
     except ConfigError as error:
@@ -64,13 +68,18 @@ def targets_of(task: Any, doc: Any, where: str) -> str:
         target = choices[target]
     elif not task.multiple_target:
         target = str(target)  # as lm-eval does
+    elif isinstance(target, str) and len(target) != 1:
+        raise TaskError(
+            f"{where}: the target is {target!r:.80}, but that of the first document is a list; lm-eval would "
+            "compare answers with its letters; allowed: a list for all documents."
+        )
     accepted = list(target) if isinstance(target, list | tuple) else [target]
     if not accepted or not all(isinstance(text, str) for text in accepted):
         raise TaskError(f"{where}: the target is {target!r:.80}; allowed: a text, or a list of texts.")
     return json.dumps(accepted, ensure_ascii=False)
 
 
-def _decoding(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _decoding(settings: Mapping[str, Any], repeats: int, where: str) -> dict[str, Any]:
     place = f"{where}: generation_kwargs"
     if unknown := [key for key in settings if key not in _SETTINGS]:
         raise TaskError(f"{place}.{unknown[0]}: cannot be applied; allowed: {', '.join(_SETTINGS)}.")
@@ -86,30 +95,47 @@ def _decoding(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         )
     if samples or (samples is None and temperature):
         decoding |= {key: settings[key] for key in ("top_p", "top_k") if settings.get(key) is not None}
-        decoding["temperature"] = temperature
-    return decoding
+        return {**decoding, "temperature": temperature, "samples": repeats}
+    return {**decoding, "samples": 1}
 
 
-def _texts(task: Any, where: str) -> dict[str, Any]:
-    pipelines = task.config.filter_list or []
-    if len(pipelines) > 1:
-        names = ", ".join(str(pipeline["name"]) for pipeline in pipelines)
-        raise TaskError(
-            f"{where}: filter_list: found {len(pipelines)} pipelines ({names}), but a text is measured "
-            "once; copy the task with one of them."
-        )
-    filters = [dict(each) for pipeline in pipelines for each in pipeline["filter"]]
+def _pipelines(task: Any, samples: int, where: str) -> dict[str, Any]:
+    """Return `filters`, or `pipelines` if lm-eval's names of metrics have that of a pipeline."""
+    place, repeats = f"{where}: filter_list", task.config.repeats
+    found: dict[str, list[dict[str, Any]]] = {}
+    for pipeline in task.config.filter_list or []:
+        name = str(pipeline["name"])
+        if name in found:
+            raise TaskError(f"{place}: found the name {name!r} twice; allowed: once.")
+        found[name] = _filters(pipeline["filter"], repeats, f"{place}: {name}")
+        if samples < repeats:  # the repeats are equal, and the first stands for all
+            found[name] = [each for each in found[name] if each["function"] != "take_first_k"]
+    if not found:
+        return {"filters": [{"function": LAST}]} if samples > 1 else {}
+    return {"filters": found[NONE]} if list(found) == [NONE] else {"pipelines": found}
+
+
+def _filters(given: Any, repeats: int, where: str) -> list[dict[str, Any]]:
+    """Return the filters of a pipeline."""
+    filters = [dict(each) for each in given or ()]
+    names = [each["function"] for each in filters]
     for each in filters:
         if each["function"] not in FILTERS:
             raise TaskError(
-                f"{where}: filter_list: the filter {each['function']!r} does not run here; allowed: "
-                f"{', '.join(FILTERS)}."
+                f"{where}: the filter {each['function']!r} does not run here; allowed: {', '.join(FILTERS)}."
+            )
+        if each["function"] == "take_first_k" and not 1 <= each.get("k", 0) <= repeats:
+            raise TaskError(
+                f"{where}: take_first_k: found k {each.get('k')}; allowed: 1 to repeats, {repeats}."
             )
     # Others see letters, not texts, after it, and without it the metric would get a list.
-    if filters and [each["function"] == "take_first" for each in filters] != [False] * (len(filters) - 1) + [
-        True
-    ]:
-        raise TaskError(f"{where}: filter_list: allowed: the filter take_first once, as the last one.")
+    if names[-1:] != [LAST] or LAST in names[:-1]:
+        raise TaskError(f"{where}: allowed: the filter {LAST} once, as the last one.")
+    return filters
+
+
+def _options(task: Any, where: str) -> dict[str, Any]:
+    """Return the options of the metric, as key of `texts`."""
     metrics, own = task._metric_fn_list, module("lm_eval.api.metrics", where)
     for name, function in metrics.items():
         if name != METRIC or function is not own.exact_match_fn:
@@ -122,4 +148,4 @@ def _texts(task: Any, where: str) -> dict[str, Any]:
     options = {
         key: value for key, value in task._metric_fn_kwargs[METRIC].items() if value not in (None, False)
     }
-    return {**({"filters": filters} if filters else {}), **({METRIC: options} if options else {})}
+    return {METRIC: options} if options else {}

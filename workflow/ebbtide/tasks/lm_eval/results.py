@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import CellError, TaskError
 from ebbtide.logs import log
+from ebbtide.tasks.generation.pipelines import of_filter
 from ebbtide.tasks.lm_eval.description import BEFORE_FREEZING, describe, measures
 from ebbtide.tasks.lm_eval.harness import (
     builtin_tasks,
@@ -103,7 +104,7 @@ def results_of(
         stderr = values[f"{metric}_stderr", filtered]
         rows.append(
             {
-                "metric": PREFIX + metric + ("" if filtered == "none" else f"[filter={filtered}]"),
+                "metric": PREFIX + of_filter(metric, filtered),
                 "value": float(value),
                 "stderr": math.nan if isinstance(stderr, str) else float(stderr),
                 "n": counts[metric] // filters,
