@@ -27,6 +27,7 @@ from ebbtide.jobs.progress import CellProgress
 from ebbtide.jobs.score_files import score_requests_file
 from ebbtide.logs import Progress
 from ebbtide.metrics import measured
+from ebbtide.metrics.chosen import main_metric
 from ebbtide.metrics.measure import measure_cell, read_examples
 from ebbtide.metrics.of_cell import examples_of
 from ebbtide.scoring import fake
@@ -164,10 +165,11 @@ def test_classifiers_are_recorded_with_the_texts_that_they_could_not_score(half:
     assert one.detail.startswith(f"{short.sum()} of 12 texts could not be scored by half and do not count")
 
 
-PIPELINES: dict[str, Any] = {
-    "first": [{"function": "regex", "regex_pattern": r"\w+"}],
-    "vote": [{"function": "regex", "regex_pattern": "[a-z]"}, {"function": "majority_vote"}],
-}
+LETTER = {"function": "regex", "regex_pattern": "[a-z]"}
+PIPELINES: list[dict[str, Any]] = [  # not in the order of the alphabet
+    {"name": "vote", "filters": [LETTER, {"function": "majority_vote"}]},
+    {"name": "first", "filters": [{"function": "regex", "regex_pattern": r"\w+"}]},
+]
 
 
 def test_a_cell_has_a_column_of_matches_per_pipeline() -> None:
@@ -176,7 +178,7 @@ def test_a_cell_has_a_column_of_matches_per_pipeline() -> None:
     path = score(asked)
     rows, footer = check_cell(path)
     assert "exact" not in rows.column_names
-    first, vote = (rows.column(f"exact[filter={name}]").to_numpy().reshape(3, 4) for name in PIPELINES)
+    vote, first = (rows.column(f"exact[filter={one['name']}]").to_numpy().reshape(3, 4) for one in PIPELINES)
     assert np.isfinite(first).all() and 0 < first.mean() < 1
     assert np.isnan(vote[:, 1:]).all() and np.isfinite(vote[:, 0]).all()
     expected = {"task": "t", "identity": asked["identity"], "measuring": {}}
@@ -184,6 +186,7 @@ def test_a_cell_has_a_column_of_matches_per_pipeline() -> None:
     values = dict(zip(found.metrics["metric"], found.metrics["value"], strict=True))
     assert values["exact_match[filter=first]"] == values["pass_at_1[filter=first]"] == first.mean()
     assert values["exact_match[filter=vote]"] == vote[:, 0].mean()
+    assert main_metric(found.metrics["metric"]) == "exact_match[filter=vote]", "the first"
     assert found.examples is not None and "exact_match[filter=vote]" in found.examples
     x, _ = read_examples(path, asked["requests"], expected)
     answers = answers_of(x, "exact_match[filter=vote]")
@@ -200,7 +203,7 @@ def test_a_cell_has_a_column_of_matches_per_pipeline() -> None:
 
 
 def test_a_single_pipeline_changes_the_name_of_metrics_not_the_cell() -> None:
-    asked = job(texts={"pipelines": {"first": PIPELINES["first"]}})
+    asked = job(texts={"pipelines": PIPELINES[1:]})
     path = score(asked)
     assert "exact" in check_cell(path)[0].column_names
     expected = {"task": "t", "identity": asked["identity"], "measuring": {}}

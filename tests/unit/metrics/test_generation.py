@@ -83,11 +83,15 @@ def test_pass_at_k_needs_k_answers_of_every_example() -> None:
         metrics(columns(values), metrics=["pass_at_2"])
 
 
+def named(*pipelines: str) -> dict[str, Any]:
+    return {"pipelines": [{"name": name, "filters": []} for name in pipelines]}
+
+
 def test_every_pipeline_of_filters_has_metrics_of_its_own() -> None:
     first, second = np.array([[1, 0, 1], [0, 0, 1]]), np.array([[0, np.nan, np.nan], [1, np.nan, np.nan]])
     both = {"exact[filter=strict]": first.ravel().astype(float)}
     cell = columns(second, "exact[filter=maj@8]", **both)
-    found = metrics(cell, texts={"pipelines": {"strict": [], "maj@8": []}})
+    found = metrics(cell, texts=named("strict", "maj@8"))
     alone = metrics(columns(first))
     for name in ("exact_match", "pass_at_1", "pass_at_2"):
         assert found[f"{name}[filter=strict]"] == alone[name]
@@ -111,9 +115,9 @@ def test_every_pipeline_of_filters_has_metrics_of_its_own() -> None:
 
 def test_a_single_pipeline_gives_its_name_to_the_metrics_of_the_column() -> None:
     cell = columns(np.array([[1, 0], [0, 0]]))
-    named = metrics(cell, texts={"pipelines": {"vowel": []}})
-    assert named["exact_match[filter=vowel]"] == metrics(cell)["exact_match"] and "exact_match" not in named
-    assert list(metrics(cell, texts={"pipelines": {"none": []}})) == list(metrics(cell))
+    found = metrics(cell, texts=named("vowel"))
+    assert found["exact_match[filter=vowel]"] == metrics(cell)["exact_match"] and "exact_match" not in found
+    assert list(metrics(cell, texts=named("none"))) == list(metrics(cell))
 
 
 def test_pipelines_and_groups() -> None:

@@ -27,7 +27,8 @@ from task_data import define
 ROWS = [{"prompt": "2 + 2 =", "answer": ["4", "four"]}, {"prompt": "1 + 1 =", "answer": ["2", "two"]}]
 DECODING = {"max_tokens": 5, "samples": 4, "temperature": 1.0}
 TARGET = {"target": "answer"}
-LOOSE = {"loose": [{"function": "lowercase"}]}
+LOWER = [{"function": "lowercase"}]
+LOOSE = [{"name": "loose", "filters": LOWER}]
 
 
 @pytest.fixture(autouse=True)
@@ -105,12 +106,13 @@ def task(**keys: Any) -> Any:
             {"fields": {}, "few_shot": {"k": 1}},
             "few_shot.k: the answers of few-shot examples are fields.target, which is missing.",
         ),
-        ({"texts": {"pipelines": LOOSE, "filters": LOOSE["loose"]}}, "texts: found filters and pipelines"),
+        ({"texts": {"pipelines": LOOSE, "filters": LOWER}}, "texts: found filters and pipelines"),
         (
-            {"texts": {"pipelines": {"a": [{"function": "lower"}]}}},
-            "texts.pipelines.a[0].function: found 'lower'; allowed: regex,",
+            {"texts": {"pipelines": [{"name": "a", "filters": [{"function": "lower"}]}]}},
+            "texts.pipelines[0].filters[0].function: found 'lower'; allowed: regex,",
         ),
-        ({"texts": {"pipelines": {"a]": [{"function": "lowercase"}]}}}, "texts.pipelines: found 'a]'"),
+        ({"texts": {"pipelines": [{"name": "a]", "filters": LOWER}]}}, "texts.pipelines[0].name: found 'a]'"),
+        ({"texts": {"pipelines": LOOSE * 2}}, "texts.pipelines[1].name: found 'loose' twice; allowed: once."),
         (
             {"texts": {"pipelines": LOOSE}, "fields": {}},
             "texts.pipelines: answers are compared with fields.target, which is missing",
@@ -151,7 +153,7 @@ def test_what_determines_the_samples_is_in_the_identity(classifier: Classifier) 
         {"decoding": {**DECODING, "stop": ["\n"]}},
         {"texts": {"filters": [{"function": "lowercase"}]}},
         {"texts": {"pipelines": LOOSE}},
-        {"texts": {"pipelines": {"lax": LOOSE["loose"]}}},
+        {"texts": {"pipelines": [{"name": "lax", "filters": LOWER}]}},
         {"chat_template": "tokenizer"},
         {"texts": texts},
     ]
@@ -196,15 +198,16 @@ def test_every_pipeline_filters_the_texts_as_it_would_alone() -> None:
     pipelines = {
         "letter": letter,
         "none": [*digit, {"function": "take_first"}],
-        "low": [*LOOSE["loose"], *letter],
+        "low": [*LOWER, *letter],
     }
-    found = text_columns(texts, targets, {"pipelines": pipelines})
+    named = [{"name": name, "filters": filters} for name, filters in pipelines.items()]
+    found = text_columns(texts, targets, {"pipelines": named})
     for name, filters in pipelines.items():
         alone = text_columns(texts, targets, {"filters": filters})["exact"]
-        named = text_columns(texts, targets, {"pipelines": {name: filters}})["exact"]
+        only = text_columns(texts, targets, {"pipelines": [{"name": name, "filters": filters}]})["exact"]
         column = "exact" if name == "none" else f"exact[filter={name}]"
         np.testing.assert_array_equal(found[column], alone)
-        np.testing.assert_array_equal(named, alone)
+        np.testing.assert_array_equal(only, alone)
     assert found["exact[filter=letter]"].tolist() == [0, 0, 1, 1] != found["exact[filter=low]"].tolist()
 
 
@@ -225,7 +228,7 @@ def of_lm_eval(**keys: Any) -> Any:
             "decoding.temperature: lm-eval's generation_kwargs decide it; allowed: keep_text.",
         ),
         ({"decoding": {"keep_text": True}}, "decoding.keep_text: only with kind: generation; add it."),
-        ({"kind": "generation", "texts": {"filters": LOOSE["loose"]}}, "texts: a generated task"),
+        ({"kind": "generation", "texts": {"filters": LOWER}}, "texts: a generated task"),
     ],
 )
 def test_keys_that_a_task_of_lm_eval_cannot_have(keys: dict[str, Any], sentence: str) -> None:

@@ -8,7 +8,6 @@ from ebbtide.errors import ConfigError
 from ebbtide.scoring.generation.decoding import Decoding
 from ebbtide.tasks.generation.classifiers import classifiers_of
 from ebbtide.tasks.generation.filters import check_filters, check_pattern
-from ebbtide.tasks.generation.pipelines import pipelines_of
 from ebbtide.tasks.kinds import Kind
 
 KEYS = ("decoding", "texts", "chat_template")
@@ -88,12 +87,19 @@ def _check_texts(definition: Mapping[str, Any], samples: int, path: Path) -> Non
 
 
 def check_pipelines(texts: Mapping[str, Any], samples: int, where: str) -> None:
-    """Raise `ConfigError` for filters that do not exist, or have wrong arguments."""
-    if "filters" in texts and "pipelines" in texts:
+    """Raise `ConfigError` for filters that do not exist or have wrong arguments, and for equal names."""
+    if "pipelines" not in texts:
+        check_filters(texts.get("filters", ()), samples, f"{where}.filters")
+        return
+    if "filters" in texts:
         raise ConfigError(f"{where}: found filters and pipelines; allowed: one of them.")
-    for name, filters in pipelines_of(texts).items():
-        key = f"pipelines.{name}" if "pipelines" in texts else "filters"
-        check_filters(filters, samples, f"{where}.{key}")
+    names = [one["name"] for one in texts["pipelines"]]
+    for number, one in enumerate(texts["pipelines"]):
+        if one["name"] in names[:number]:
+            raise ConfigError(
+                f"{where}.pipelines[{number}].name: found {one['name']!r} twice; allowed: once."
+            )
+        check_filters(one["filters"], samples, f"{where}.pipelines[{number}].filters")
 
 
 def generation_identity(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Pipelines of filters: a text is sampled once and compared with the targets after each of them.
 
-`texts.pipelines` names several, as `filter_list` of lm-evaluation-harness does; `texts.filters` is one that
+`texts.pipelines` lists several, as `filter_list` of lm-evaluation-harness does; `texts.filters` is one that
 is named `none`. Metrics of another have its name, `exact_match[filter=strict-match]`.
 """
 
@@ -27,7 +27,7 @@ def without_filter(name: str) -> str:
 
 def pipelines_of(texts: Mapping[str, Any]) -> dict[str, Filters]:
     """Return name → filters of the pipelines of the key `texts` of a definition."""
-    named: dict[str, Filters] = dict(texts.get("pipelines", {}))
+    named = {str(one["name"]): one["filters"] for one in texts.get("pipelines", ())}
     return named or {NONE: texts.get("filters", ())}
 
 

@@ -12,12 +12,11 @@ from ebbtide.errors import ConfigError, TaskError
 from ebbtide.schema import check, load_schema
 from ebbtide.scoring.generation.decoding import Decoding
 from ebbtide.tasks.generation.checks import check_pipelines
-from ebbtide.tasks.generation.filters import FILTERS, check_pattern
+from ebbtide.tasks.generation.filters import check_pattern
 from ebbtide.tasks.generation.pipelines import NONE
-from ebbtide.tasks.lm_eval.harness import module
+from ebbtide.tasks.lm_eval.harness import scorers_of
+from ebbtide.tasks.lm_eval.pipelines import METRIC, pipelines_of_task
 
-METRIC = "exact_match"
-LAST = "take_first"  # filter
 MAX_TOKENS = 256  # of lm-eval's models, for a task that sets none
 # lm-eval takes the first that is set.
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -41,8 +40,7 @@ def keys_of(task: Any, where: str) -> dict[str, Any]:
             "same for all documents."
         )
     decoding = _decoding(settings[0], task.config.repeats, where)
-    texts = {**_pipelines(task, decoding["samples"], where), **_options(task, where)}
-    found = {"decoding": decoding, "texts": texts}
+    found = {"decoding": decoding, "texts": _texts(task, decoding["samples"], where)}
     schema = load_schema("task")
     both = {"properties": {key: schema["properties"][key] for key in found}, "$defs": schema["$defs"]}
     try:
@@ -60,23 +58,46 @@ def keys_of(task: Any, where: str) -> dict[str, Any]:
 
 def targets_of(task: Any, doc: Any, where: str) -> str:
     """Return the texts that lm-eval accepts for a document, as a list in JSON."""
+    target = (_target if scorers_of(task) is None else _target_of_scorers)(task, doc, where)
+    accepted = list(target) if isinstance(target, list | tuple) else [target]
+    if not accepted or not all(isinstance(text, str) for text in accepted):
+        raise TaskError(f"{where}: the target is {target!r:.80}; allowed: a text, or a list of texts.")
+    return json.dumps(accepted, ensure_ascii=False)
+
+
+def _target(task: Any, doc: Any, where: str) -> Any:
+    """The target as version 0.4 reads it."""
     target = task.doc_to_target(doc)
     if task.config.doc_to_choice is not None:
         choices = task.doc_to_choice(doc)
         if not hasattr(target, "__index__") or not 0 <= target < len(choices):
             raise TaskError(f"{where}: the target is {target!r:.80}; allowed: 0 to {len(choices) - 1}.")
-        target = choices[target]
-    elif not task.multiple_target:
-        target = str(target)  # as lm-eval does
-    elif isinstance(target, str) and len(target) != 1:
+        return choices[target]
+    if not task.multiple_target:
+        return str(target)  # as lm-eval does
+    if isinstance(target, str) and len(target) != 1:
         raise TaskError(
             f"{where}: the target is {target!r:.80}, but that of the first document is a list; lm-eval would "
             "compare answers with its letters; allowed: a list for all documents."
         )
-    accepted = list(target) if isinstance(target, list | tuple) else [target]
-    if not accepted or not all(isinstance(text, str) for text in accepted):
-        raise TaskError(f"{where}: the target is {target!r:.80}; allowed: a text, or a list of texts.")
-    return json.dumps(accepted, ensure_ascii=False)
+    return target
+
+
+def _target_of_scorers(task: Any, doc: Any, where: str) -> Any:
+    """The target as version 0.5 reads it, to which a text of digits is a number."""
+    target = task.doc_to_target(doc)
+    several = isinstance(target, list)
+    if several and not task._multiple_targets:
+        raise TaskError(f"{where}: the target is a list; set multiple_targets: true in the task.")
+    values = target if several else [target]
+    if any(isinstance(value, int) for value in values):
+        if not pipelines_of_task(task, where)[0].options.get("regexes_to_ignore"):
+            raise TaskError(
+                f"{where}: the target is the number {target!r:.80}, which lm-eval 0.5 compares with texts "
+                "only if regexes_to_ignore is set."
+            )
+        return [str(value) for value in values]
+    return target
 
 
 def _decoding(settings: Mapping[str, Any], repeats: int, where: str) -> dict[str, Any]:
@@ -99,53 +120,14 @@ def _decoding(settings: Mapping[str, Any], repeats: int, where: str) -> dict[str
     return {**decoding, "samples": 1}
 
 
-def _pipelines(task: Any, samples: int, where: str) -> dict[str, Any]:
-    """Return `filters`, or `pipelines` if lm-eval's names of metrics have that of a pipeline."""
-    place, repeats = f"{where}: filter_list", task.config.repeats
-    found: dict[str, list[dict[str, Any]]] = {}
-    for pipeline in task.config.filter_list or []:
-        name = str(pipeline["name"])
-        if name in found:
-            raise TaskError(f"{place}: found the name {name!r} twice; allowed: once.")
-        found[name] = _filters(pipeline["filter"], repeats, f"{place}: {name}")
-        if samples < repeats:  # the repeats are equal, and the first stands for all
-            found[name] = [each for each in found[name] if each["function"] != "take_first_k"]
-    if not found:
-        return {"filters": [{"function": LAST}]} if samples > 1 else {}
-    return {"filters": found[NONE]} if list(found) == [NONE] else {"pipelines": found}
-
-
-def _filters(given: Any, repeats: int, where: str) -> list[dict[str, Any]]:
-    """Return the filters of a pipeline."""
-    filters = [dict(each) for each in given or ()]
-    names = [each["function"] for each in filters]
-    for each in filters:
-        if each["function"] not in FILTERS:
-            raise TaskError(
-                f"{where}: the filter {each['function']!r} does not run here; allowed: {', '.join(FILTERS)}."
-            )
-        if each["function"] == "take_first_k" and not 1 <= each.get("k", 0) <= repeats:
-            raise TaskError(
-                f"{where}: take_first_k: found k {each.get('k')}; allowed: 1 to repeats, {repeats}."
-            )
-    # Others see letters, not texts, after it, and without it the metric would get a list.
-    if names[-1:] != [LAST] or LAST in names[:-1]:
-        raise TaskError(f"{where}: allowed: the filter {LAST} once, as the last one.")
-    return filters
-
-
-def _options(task: Any, where: str) -> dict[str, Any]:
-    """Return the options of the metric, as key of `texts`."""
-    metrics, own = task._metric_fn_list, module("lm_eval.api.metrics", where)
-    for name, function in metrics.items():
-        if name != METRIC or function is not own.exact_match_fn:
-            raise TaskError(
-                f"{where}: metric_list: {name} does not run here; allowed: {METRIC}, without hf_evaluate or "
-                "code of the task."
-            )
-    if not metrics or task._aggregation_list[METRIC] is not own.mean:
-        raise TaskError(f"{where}: metric_list: allowed: {METRIC} with aggregation mean.")
-    options = {
-        key: value for key, value in task._metric_fn_kwargs[METRIC].items() if value not in (None, False)
-    }
-    return {METRIC: options} if options else {}
+def _texts(task: Any, samples: int, where: str) -> dict[str, Any]:
+    """Return the key `texts`, with `pipelines` if lm-eval's names of metrics have that of a pipeline."""
+    found = pipelines_of_task(task, where)
+    # Of greedy decoding, the repeats are equal, and the first stands for all.
+    left = ("take_first_k",) if samples < task.config.repeats else ()
+    filters = {one.name: [each for each in one.filters if each["function"] not in left] for one in found}
+    texts: dict[str, Any] = {METRIC: found[0].options} if found[0].options else {}
+    if list(filters) == [NONE]:
+        return {"filters": filters[NONE], **texts} if filters[NONE] else texts
+    every = {"function": "take_first_k", "k": samples}
+    return {"pipelines": [{"name": name, "filters": of or [every]} for name, of in filters.items()], **texts}
