@@ -5,6 +5,7 @@ import math
 import shutil
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,22 @@ import yaml
 from ebbtide.cells import store
 from ebbtide.checkpoints.directory import identities
 from ebbtide.errors import CellError, TaskError
+from ebbtide.exchange.lm_eval_json import read_results
 from ebbtide.jobs import worker
 from ebbtide.jobs.encoded_tasks import EncodedTasks
 from ebbtide.jobs.freeze_task import freeze_task
 from ebbtide.jobs.loaded import Loaded
 from ebbtide.jobs.progress import CellProgress
 from ebbtide.logs import Progress
+from ebbtide.metrics.chosen import main_metric
 from ebbtide.metrics.measure import measure_cell
 from ebbtide.scoring.documents import DOCUMENTS, score_documents
 from ebbtide.scoring.engine import load_scorer, score_requests
 from ebbtide.scoring.rolling import rolling_windows
 from ebbtide.scoring.scorer import Scorer
 from ebbtide.tables import REQUESTS, write_parquet
-from ebbtide.tasks.generation.measures import text_sha256
+from ebbtide.tasks.definition import load_task
+from ebbtide.tasks.generation.measures import text_columns, text_sha256
 from ebbtide.tasks.lm_eval.freeze import requests_of
 from ebbtide.tasks.lm_eval.results import results_of
 from real_models import smollm2
@@ -37,7 +41,10 @@ from tiny import identity as identity_of_cell
 SAMPLES = Path(__file__).parents[1] / "samples/lm_eval"
 WINDOW = 96  # tokens: the longest sample document needs two windows, TruthfulQA's prompts are cut
 VOCABULARY = 600
+# Of 0.5.0.dev1, which has no aggregation of Brier scores, and cannot run sample_pmi and sample_schema itself.
+SINCE_05 = find_spec("lm_eval") is not None and version("lm_eval").startswith("0.5")
 TASKS = ["choice", "few_shot", "same_split", "pmi", "filtered", "schema", "several", "last_word", "rolling"]
+TASKS = [task for task in TASKS if not SINCE_05 or task not in ("pmi", "schema")]
 BOOTSTRAP = 50  # draws: the seeds are lm-eval's, so that a few show that the draws are the same
 LOSSES = ("perplexity", "bits_per_byte")
 
@@ -52,6 +59,11 @@ def lm_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(SAMPLES / "data", "data")
     shutil.copytree(SAMPLES, "samples", ignore=shutil.ignore_patterns("data"))
+    if SINCE_05:
+        choice, generates = Path("samples/choice.yaml"), Path("samples/generates.yaml")
+        without = [line for line in choice.read_text().splitlines() if "brier" not in line]
+        choice.write_text("\n".join(without) + "\n")
+        generates.write_text(generates.read_text() + "multiple_targets: true\n")
     return found
 
 
@@ -185,13 +197,20 @@ def test_a_real_model_on_truthful_qa_and_prose(lm_eval: Any, shared: Path) -> No
     agree(ours, by_lm_eval("truthful_qa_local", model, include_path="truthful", limit=8))
 
 
-def test_generated_texts_and_their_match_are_those_of_lm_eval_s_own_run(lm_eval: Any) -> None:
+def generating(name: str, **keys: Any) -> None:
+    """Write the definition of a task of lm-eval that generates."""
+    source = {"lm_eval": name, "include_path": "samples", "version": version("lm_eval")}
+    definition = {"title": "Generates", "source": source, "kind": "generation", **keys}
+    given = {key: value for key, value in definition.items() if value is not None}
+    Path("generates.yaml").write_text(yaml.safe_dump(given))
+
+
+@pytest.mark.parametrize("name", ["sample_generates", "sample_pipelines"])
+def test_generated_texts_and_their_match_are_those_of_lm_eval_s_own_run(name: str, lm_eval: Any) -> None:
     from lm_eval.tasks import TaskManager
 
     model = checkpoint(Path("model")).resolve()
-    definition = {"title": "Generates", "source": {"lm_eval": "sample_generates", "include_path": "samples"}}
-    definition["source"]["version"] = version("lm_eval")  # type: ignore[index]
-    Path("generates.yaml").write_text(yaml.safe_dump(definition))
+    generating(name, decoding={"keep_text": True})
     record = freeze_task("generates.yaml", "frozen.parquet")
     assert record["definition"]["kind"] == "generation"
     weights, tokenizer = identities(model)
@@ -207,25 +226,39 @@ def test_generated_texts_and_their_match_are_those_of_lm_eval_s_own_run(lm_eval:
     theirs = lm_eval.simple_evaluate(
         "hf",
         model_args={"pretrained": str(model), "dtype": "float32"},
-        tasks=["sample_generates"],
+        tasks=[name],
         task_manager=TaskManager(include_path="samples", include_defaults=False),
         device="cpu",
         batch_size=3,
         log_samples=True,
     )
-    samples = theirs["samples"]["sample_generates"]
+    samples = theirs["samples"][name]
     texts = {str(sample["doc_id"]): sample["resps"][0][0] for sample in samples}
     assert len(set(texts.values())) > 3 and len(set(rows["ended"])) > 1
     assert rows["text_sha256"].to_dict() == {name: text_sha256(text) for name, text in texts.items()}
-    assert rows["exact"].to_dict() == {str(s["doc_id"]): s["exact_match"] for s in samples}
+    assert rows["text"].to_dict() == texts
+    columns = {"vowel": "exact", "none": "exact"}
+    used = list(dict.fromkeys(sample["filter"] for sample in samples))
+    for one in used:
+        exact = {str(s["doc_id"]): s["exact_match"] for s in samples if s["filter"] == one}
+        assert rows[columns.get(one, f"exact[filter={one}]")].to_dict() == exact
     where = {"model": "m", "checkpoint": "c", "step": 1, "tokens": 1, "parameters_nominal": 0}
     asked = {"task": "generates", "identity": identity, "measuring": {}}
     found = measure_cell(cell, "frozen.parquet", where, asked).metrics
     values = dict(zip(found["metric"], zip(found["value"], found["stderr"], strict=True), strict=True))
-    result = theirs["results"]["sample_generates"]
-    assert values["exact_match"][0] == result["exact_match,vowel"]
-    assert values["exact_match"][1] == pytest.approx(result["exact_match_stderr,vowel"], rel=1e-12)
-    assert 0 < values["exact_match"][0] < 1
+    result = theirs["results"][name]
+    Path("results.json").write_text(json.dumps({"results": theirs["results"]}, default=str))
+    imported = {m.logged: m.metric for m in read_results("results.json").measured}
+    assert len(used) == (1 if name == "sample_generates" else 3)
+    for one in used:
+        metric = imported[f"exact_match,{one}" if one != "none" else "exact_match"]
+        assert values[metric][0] == result[f"exact_match,{one}"]
+        assert values[metric][1] == pytest.approx(result[f"exact_match_stderr,{one}"], rel=1e-12)
+        assert 0 < values[metric][0] < 1
+    assert len({values[metric][0] for metric in imported.values()}) == len(used)
+    assert main_metric(found["metric"]) == (
+        "exact_match" if "none" in used else imported["exact_match,vowel"]
+    )
     assert not [name for name in values if name.startswith("lm_eval_")]
 
 
@@ -235,7 +268,11 @@ def test_rows_and_settings_of_a_task_that_generates(lm_eval: Any) -> None:
     assert json.loads(rows["targets"].iloc[0]) == ["Z", "E", "a", "A"]
     decoding, texts = record["keys"]["decoding"], record["keys"]["texts"]
     assert (decoding["max_tokens"], decoding["stop"], decoding["temperature"]) == (24, [",", "\n\n"], 0)
-    assert [each["function"] for each in texts["filters"]] == ["regex", "uppercase", "take_first"]
+    assert [each["function"] for each in texts["pipelines"][0]["filters"]] == [
+        "regex",
+        "uppercase",
+        "take_first",
+    ]
     assert texts["exact_match"] == {"ignore_case": True, "ignore_punctuation": True}
 
     sampled = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "until": "x"}
@@ -249,15 +286,99 @@ def test_rows_and_settings_of_a_task_that_generates(lm_eval: Any) -> None:
     assert json.loads(rows["targets"].iloc[0]) == ["honey"]
 
 
-def pipeline(*functions: str, name: str = "one") -> dict[str, Any]:
-    return {"name": name, "filter": [{"function": function} for function in functions]}
+FIRST_3 = {"function": "take_first_k", "k": 3}
+
+
+SAMPLED = {"do_sample": True, "temperature": 0.7}
+
+
+def frozen_keys(**change: Any) -> dict[str, Any]:
+    """The keys of a task like `sample_generates`."""
+    definition = {"include": "generates.yaml", "task": "changed", **change}
+    Path("samples/changed.yaml").write_text(yaml.safe_dump(definition))
+    return requests_of("changed", include_path="samples", limit=1)[1]["keys"]  # type: ignore[no-any-return]
+
+
+def test_repeats_are_samples_and_those_of_greedy_decoding_are_one(lm_eval: Any) -> None:
+    vote = [pipeline(FIRST_3, "majority_vote", "take_first"), pipeline("take_first", name="first")]
+    keys = frozen_keys(repeats=4, filter_list=vote, generation_kwargs=SAMPLED)
+    assert keys["decoding"]["samples"] == 4
+    texts = [["b", "a", "a", "b"], ["e", "x", "y", "b"]]
+    columns = text_columns(texts, [["a"], ["e"]], keys["texts"])
+    expected = {"one": [1, 1], "first": [0, 1]}
+    for name, values in expected.items():
+        found = columns[f"exact[filter={name}]"].reshape(2, 4)
+        assert found[:, 0].tolist() == values and math.isnan(found[:, 1:].sum()), name
+    keys = frozen_keys(repeats=4, filter_list=None, generation_kwargs=SAMPLED)
+    assert keys["texts"]["filters"] == [{"function": "take_first"}]
+    greedy = frozen_keys(repeats=4, filter_list=vote)
+    assert greedy["decoding"]["samples"] == 1
+    assert [each["function"] for each in greedy["texts"]["pipelines"][0]["filters"]] == [
+        "majority_vote",
+        "take_first",
+    ]
+
+
+def test_a_target_that_is_no_list_among_lists_is_refused(lm_eval: Any) -> None:
+    target = "{{['Z', 'E'] if loop_first else 'honey'}}".replace("loop_first", "key == 'A'")
+    definition = {"include": "generates.yaml", "task": "mixed", "doc_to_target": target}
+    Path("samples/mixed.yaml").write_text(yaml.safe_dump(definition))
+    with pytest.raises(
+        TaskError, match=r"document 1: the target is 'honey', but that of the first .* a list"
+    ):
+        requests_of("mixed", include_path="samples")
+    Path("samples/mixed.yaml").write_text(
+        yaml.safe_dump({**definition, "doc_to_target": target.replace("honey", "h")})
+    )
+    rows, _ = requests_of("mixed", include_path="samples")
+    assert json.loads(rows["targets"].iloc[1]) == ["h"]
+
+
+def test_the_kind_in_the_definition(lm_eval: Any, caplog: pytest.LogCaptureFixture) -> None:
+    generating("sample_generates", kind=None)
+    unknown = load_task("generates.yaml", "--task")
+    record = freeze_task("generates.yaml", "frozen.parquet")
+    assert record["definition"]["kind"] == "generation"
+    assert "sample_generates generates text; add `kind: generation`" in caplog.text
+    caplog.clear()
+    generating("sample_generates")
+    known = load_task("generates.yaml", "--task")
+    assert known.kind.needs == "samples" and known.identity != unknown.identity
+    assert not freeze_task("generates.yaml", "frozen.parquet")["definition"]["decoding"]["keep_text"]
+    assert not caplog.text
+    generating("sample_generates", decoding={"keep_text": True})
+    kept = freeze_task("generates.yaml", "frozen.parquet")["definition"]["decoding"]
+    assert (kept["keep_text"], kept["max_tokens"]) == (True, 24)
+    assert load_task("generates.yaml", "--task").identity not in (known.identity, unknown.identity)
+    generating("sample_choice")
+    with pytest.raises(
+        TaskError,
+        match=r"generates.yaml: kind: found 'generation', but lm-eval's sample_choice is of type "
+        r"multiple_choice; remove the key\.",
+    ):
+        freeze_task("generates.yaml", "frozen.parquet")
+
+
+def pipeline(*functions: Any, name: str = "one") -> dict[str, Any]:
+    return {"name": name, "filter": [f if isinstance(f, dict) else {"function": f} for f in functions]}
 
 
 NOT_MEASURED = {
-    "repeats": ({"repeats": 2}, r"repeats: found 2; allowed: 1"),
+    "first of more": (
+        {"repeats": 2, "filter_list": [pipeline(FIRST_3, "take_first")]},
+        r"filter_list: one: take_first_k: found k 3; allowed: 1 to repeats, 2\.",
+    ),
     "pipelines": (
-        {"filter_list": [pipeline("take_first"), pipeline("take_first", name="two")]},
-        r"filter_list: found 2 pipelines \(one, two\), but a text is measured once; copy the task",
+        {"filter_list": [pipeline("take_first"), pipeline("take_first")]},
+        r"texts.pipelines\[1\].name: found 'one' twice; allowed: once",
+    ),
+    "name": (
+        {"filter_list": [pipeline("take_first", name="a]")]},
+        r"texts.pipelines\[0\].name: found 'a\]'",
+    ),
+    "not one": (
+        {"repeats": 2, "filter_list": [pipeline("majority_vote")]},
+        r"filter_list: one: allowed: the filter take_first once, as the last one",
     ),
     "filter": (
         {"filter_list": [pipeline("format_span", "take_first")]},
@@ -273,7 +394,7 @@ NOT_MEASURED = {
                 }
             ]
         },
-        r"texts.filters\[0\].regex_pattern: '\(' is not a regular expression",
+        r"texts.pipelines\[0\].filters\[0\].regex_pattern: '\(' is not a regular expression",
     ),
     "metric": (
         {"metric_list": [{"metric": "bleu"}]},

@@ -27,7 +27,8 @@ from ebbtide.jobs.progress import CellProgress
 from ebbtide.jobs.score_files import score_requests_file
 from ebbtide.logs import Progress
 from ebbtide.metrics import measured
-from ebbtide.metrics.measure import measure_cell
+from ebbtide.metrics.chosen import main_metric
+from ebbtide.metrics.measure import measure_cell, read_examples
 from ebbtide.metrics.of_cell import examples_of
 from ebbtide.scoring import fake
 from ebbtide.statistics.flips.answers import answers_of
@@ -162,6 +163,52 @@ def test_classifiers_are_recorded_with_the_texts_that_they_could_not_score(half:
     [one] = [notice for notice in notices if notice.kind == "dropped"]
     assert one.severity == "warning" and one.count == short.sum()
     assert one.detail.startswith(f"{short.sum()} of 12 texts could not be scored by half and do not count")
+
+
+LETTER = {"function": "regex", "regex_pattern": "[a-z]"}
+PIPELINES: list[dict[str, Any]] = [  # not in the order of the alphabet
+    {"name": "vote", "filters": [LETTER, {"function": "majority_vote"}]},
+    {"name": "first", "filters": [{"function": "regex", "regex_pattern": r"\w+"}]},
+]
+
+
+def test_a_cell_has_a_column_of_matches_per_pipeline() -> None:
+    texts = {"pipelines": PIPELINES, "exact_match": {"regexes_to_ignore": ["(?<=^.).+"]}}
+    asked = job(texts=texts)
+    path = score(asked)
+    rows, footer = check_cell(path)
+    assert "exact" not in rows.column_names
+    vote, first = (rows.column(f"exact[filter={one['name']}]").to_numpy().reshape(3, 4) for one in PIPELINES)
+    assert np.isfinite(first).all() and 0 < first.mean() < 1
+    assert np.isnan(vote[:, 1:]).all() and np.isfinite(vote[:, 0]).all()
+    expected = {"task": "t", "identity": asked["identity"], "measuring": {}}
+    found = measure_cell(path, asked["requests"], WHERE, expected)
+    values = dict(zip(found.metrics["metric"], found.metrics["value"], strict=True))
+    assert values["exact_match[filter=first]"] == values["pass_at_1[filter=first]"] == first.mean()
+    assert values["exact_match[filter=vote]"] == vote[:, 0].mean()
+    assert main_metric(found.metrics["metric"]) == "exact_match[filter=vote]", "the first"
+    assert found.examples is not None and "exact_match[filter=vote]" in found.examples
+    x, _ = read_examples(path, asked["requests"], expected)
+    answers = answers_of(x, "exact_match[filter=vote]")
+    assert answers.values.tolist() == vote[:, 0].tolist()
+    number = rows.column_names.index("exact[filter=vote]")
+    rewrite(
+        rows.set_column(number, "exact[filter=vote]", pa.array(np.full(12, 0.5))),
+        "bad.parquet",
+        asked,
+        footer,
+    )
+    with pytest.raises(CellError, match=r"exact\[filter=vote\]: found 0.5 \(example 0, sample 0; 12 of 12"):
+        check_cell("bad.parquet")
+
+
+def test_a_single_pipeline_changes_the_name_of_metrics_not_the_cell() -> None:
+    asked = job(texts={"pipelines": PIPELINES[1:]})
+    path = score(asked)
+    assert "exact" in check_cell(path)[0].column_names
+    expected = {"task": "t", "identity": asked["identity"], "measuring": {}}
+    found = set(measure_cell(path, asked["requests"], WHERE, expected).metrics["metric"])
+    assert "exact_match[filter=first]" in found and "exact_match" not in found
 
 
 def test_a_window_without_room_is_found_before_anything_is_generated() -> None:

@@ -23,6 +23,9 @@ from ebbtide.metrics.registry import METRICS as REGISTER
         (["f1", "rouge"], "f1"),  # neither is registered
         (["f1", "margin"], "margin"),
         (["accuracy[part=1]"], "accuracy[part=1]"),
+        (["sample_loss", "exact_match[filter=b]", "exact_match[filter=a]"], "exact_match[filter=b]"),
+        (["accuracy[filter=a]", "accuracy"], "accuracy"),
+        (["exact_match[filter=a][part=1]", "exact_match[filter=a]"], "exact_match[filter=a]"),
     ],
 )
 def test_the_main_metric_is_the_first_of_the_register(found: list[str], main: str) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from ebbtide.errors import TaskError
 from ebbtide.metrics import METRICS, generation, measured
+from ebbtide.metrics.chosen import main_metric
+from ebbtide.metrics.direction import is_of_group
 
 DEFINITION = {"kind": "generation"}
 
@@ -79,6 +81,51 @@ def test_pass_at_k_needs_k_answers_of_every_example() -> None:
     assert "pass_at_1" in found and "pass_at_2" not in found
     with pytest.raises(TaskError, match="metrics: pass_at_2 needs answers_2"):
         metrics(columns(values), metrics=["pass_at_2"])
+
+
+def named(*pipelines: str) -> dict[str, Any]:
+    return {"pipelines": [{"name": name, "filters": []} for name in pipelines]}
+
+
+def test_every_pipeline_of_filters_has_metrics_of_its_own() -> None:
+    first, second = np.array([[1, 0, 1], [0, 0, 1]]), np.array([[0, np.nan, np.nan], [1, np.nan, np.nan]])
+    both = {"exact[filter=strict]": first.ravel().astype(float)}
+    cell = columns(second, "exact[filter=maj@8]", **both)
+    found = metrics(cell, texts=named("strict", "maj@8"))
+    alone = metrics(columns(first))
+    for name in ("exact_match", "pass_at_1", "pass_at_2"):
+        assert found[f"{name}[filter=strict]"] == alone[name]
+    assert found["exact_match[filter=maj@8]"][0] == 0.5 and "pass_at_1[filter=maj@8]" in found
+    assert not found.keys() & {
+        "exact_match",
+        "pass_at_1",
+        "pass_at_2[filter=maj@8]",
+        "pass_at_5[filter=strict]",
+    }
+    table, examples = measured(*cell, DEFINITION)
+    assert main_metric(table["metric"]) == "exact_match[filter=strict]"
+    assert examples["exact_match[filter=strict]"].tolist() == pytest.approx([2 / 3, 1 / 3])
+    only = metrics(cell, metrics=["exact_match"])
+    assert list(only) == ["exact_match[filter=strict]", "exact_match[filter=maj@8]"]
+    with pytest.raises(
+        TaskError, match=r"metrics: pass_at_2\[filter=maj@8\] needs answers_2\[filter=maj@8\]"
+    ):
+        metrics(cell, metrics=["pass_at_2"])
+
+
+def test_a_single_pipeline_gives_its_name_to_the_metrics_of_the_column() -> None:
+    cell = columns(np.array([[1, 0], [0, 0]]))
+    found = metrics(cell, texts=named("vowel"))
+    assert found["exact_match[filter=vowel]"] == metrics(cell)["exact_match"] and "exact_match" not in found
+    assert list(metrics(cell, texts=named("none"))) == list(metrics(cell))
+
+
+def test_pipelines_and_groups() -> None:
+    rows, requests = columns(np.array([[1.0], [0.0]]), "exact[filter=strict]")
+    requests["group_part"] = np.array(["1", "2"], dtype=object)
+    found = metrics((rows, requests))
+    assert found["exact_match[filter=strict][part=1]"][0] == 1
+    assert not is_of_group("exact_match[filter=strict]") and is_of_group("exact_match[filter=strict][part=1]")
 
 
 def test_errors_are_those_of_examples_whose_samples_are_alike() -> None:

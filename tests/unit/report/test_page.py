@@ -374,7 +374,7 @@ def test_a_figure_that_is_not_whole_is_named(part: int, tmp_path: Path) -> None:
 def test_what_the_page_leaves_out_is_said() -> None:
     grouped = pd.concat([metrics(), metrics().assign(metric="accuracy[country=France]")])
     _, left = curve_data(grouped, ["accuracy"])
-    assert left == ["Metrics of single groups and filters have no curves here; they are in metrics.parquet."]
+    assert left == ["Metrics of single groups have no curves here; they are in metrics.parquet."]
     examples, pairs = flips()
     long = ["x" * 500, " no"]
     found, _ = flip_data(examples.assign(choices=[long] * len(examples)), pairs)

@@ -4,7 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import yaml
 
 import tiny
 from ebbtide.jobs.leads import check_deleted_weights
@@ -12,6 +14,7 @@ from ebbtide.study.checks import check_checkpoints, problem_of
 from ebbtide.study.load import load_study
 from ebbtide.study.notices import study_notices
 from ebbtide.study.study import Study
+from ebbtide.tables import REQUESTS, write_parquet
 from task_data import define
 
 
@@ -88,3 +91,22 @@ def test_samples_must_leave_a_prompt_room_in_windows_that_are_known() -> None:
     study(row, tasks=["mine.yaml"], scoring={"backend": "fake"})
     define([{"prompt": "a"}], kind="generation", decoding={"max_tokens": tiny.WINDOW - 1})
     study(row, tasks=["mine.yaml"])
+
+
+def test_what_a_task_of_lm_eval_generates_must_fit_once_it_is_frozen() -> None:
+    keys = {"title": "Mine", "source": {"lm_eval": "gsm8k", "version": "0.4.13"}, "kind": "generation"}
+    Path("mine.yaml").write_text(yaml.safe_dump(keys))
+    made = study({"tokens_per_step": 10}, tasks=["mine.yaml"])
+    frozen = Path(made.tasks["mine"].frozen)
+    frozen.parent.mkdir(parents=True)
+    rows = pd.DataFrame(
+        {"example": ["0"], "choice": [0], "context": ["a"], "continuation": [""], "gold": [True]}
+    )
+    footer = {"definition": {**keys, "decoding": {"max_tokens": tiny.WINDOW}}}
+    write_parquet(rows, frozen, REQUESTS, footer)
+    assert problem_of(lambda: study({"tokens_per_step": 10}, tasks=["mine.yaml"])) == (
+        "ConfigError: mine.yaml: max_gen_toks of lm-eval's gsm8k: found 48, but the window of m is 48 "
+        "tokens, of which a prompt needs one; allowed: at most 47."
+    )
+    frozen.write_bytes(frozen.read_bytes()[:100])
+    study({"tokens_per_step": 10}, tasks=["mine.yaml"])

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import tiny
 from ebbtide.errors import ConfigError, ScoringError, TaskError
+from ebbtide.tasks import definition
+from ebbtide.tasks.definition import load_task
 from ebbtide.tasks.freezing import freeze, frozen
 from ebbtide.tasks.generation.classifiers import CLASSIFIERS, Classifier, fixed
 from ebbtide.tasks.generation.filters import FILTERS, filtered
@@ -24,6 +27,8 @@ from task_data import define
 ROWS = [{"prompt": "2 + 2 =", "answer": ["4", "four"]}, {"prompt": "1 + 1 =", "answer": ["2", "two"]}]
 DECODING = {"max_tokens": 5, "samples": 4, "temperature": 1.0}
 TARGET = {"target": "answer"}
+LOWER = [{"function": "lowercase"}]
+LOOSE = [{"name": "loose", "filters": LOWER}]
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +106,17 @@ def task(**keys: Any) -> Any:
             {"fields": {}, "few_shot": {"k": 1}},
             "few_shot.k: the answers of few-shot examples are fields.target, which is missing.",
         ),
+        ({"texts": {"pipelines": LOOSE, "filters": LOWER}}, "texts: found filters and pipelines"),
+        (
+            {"texts": {"pipelines": [{"name": "a", "filters": [{"function": "lower"}]}]}},
+            "texts.pipelines[0].filters[0].function: found 'lower'; allowed: regex,",
+        ),
+        ({"texts": {"pipelines": [{"name": "a]", "filters": LOWER}]}}, "texts.pipelines[0].name: found 'a]'"),
+        ({"texts": {"pipelines": LOOSE * 2}}, "texts.pipelines[1].name: found 'loose' twice; allowed: once."),
+        (
+            {"texts": {"pipelines": LOOSE}, "fields": {}},
+            "texts.pipelines: answers are compared with fields.target, which is missing",
+        ),
         ({"chat_template": "mine"}, "chat_template"),
         (
             {"fit": "parts", "fields": {"prompt": "{{ parts }}"}},
@@ -122,7 +138,7 @@ def test_a_definition_is_refused_in_one_sentence(keys: dict[str, Any], sentence:
 
 
 def test_decoding_is_needed() -> None:
-    with pytest.raises(ConfigError, match=r"mine\.yaml: decoding: missing; kind 'generation' needs it"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: decoding: missing; kind 'generation' needs deco"):
         define(ROWS, kind="generation")
 
 
@@ -136,6 +152,8 @@ def test_what_determines_the_samples_is_in_the_identity(classifier: Classifier) 
         {"decoding": {**DECODING, "keep_text": True}},
         {"decoding": {**DECODING, "stop": ["\n"]}},
         {"texts": {"filters": [{"function": "lowercase"}]}},
+        {"texts": {"pipelines": LOOSE}},
+        {"texts": {"pipelines": [{"name": "lax", "filters": LOWER}]}},
         {"chat_template": "tokenizer"},
         {"texts": texts},
     ]
@@ -172,6 +190,63 @@ def test_a_row_without_a_target_is_refused(value: Any) -> None:
         frozen(
             define([{"prompt": "a", "answer": value}], kind="generation", decoding=DECODING, fields=TARGET)
         )
+
+
+def test_every_pipeline_filters_the_texts_as_it_would_alone() -> None:
+    texts, targets = [["A 1", "b 2"], ["a 3", "a 4"]], [["a"], ["4", "a"]]
+    letter, digit = ([{"function": "regex", "regex_pattern": p}] for p in ("(?i)[ab]", "[0-9]"))
+    pipelines = {
+        "letter": letter,
+        "none": [*digit, {"function": "take_first"}],
+        "low": [*LOWER, *letter],
+    }
+    named = [{"name": name, "filters": filters} for name, filters in pipelines.items()]
+    found = text_columns(texts, targets, {"pipelines": named})
+    for name, filters in pipelines.items():
+        alone = text_columns(texts, targets, {"filters": filters})["exact"]
+        only = text_columns(texts, targets, {"pipelines": [{"name": name, "filters": filters}]})["exact"]
+        column = "exact" if name == "none" else f"exact[filter={name}]"
+        np.testing.assert_array_equal(found[column], alone)
+        np.testing.assert_array_equal(only, alone)
+    assert found["exact[filter=letter]"].tolist() == [0, 0, 1, 1] != found["exact[filter=low]"].tolist()
+
+
+LM_EVAL = {"lm_eval": "mine", "version": "0.4.13"}
+
+
+def of_lm_eval(**keys: Any) -> Any:
+    Path("mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "source": LM_EVAL, **keys}))
+    return load_task("mine.yaml", "study.yaml: tasks[0]")
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"kind": "choice"}, "kind: found 'choice'; allowed: generation, for a task of lm-eval"),
+        (
+            {"kind": "generation", "decoding": {"temperature": 0}},
+            "decoding.temperature: lm-eval's generation_kwargs decide it; allowed: keep_text.",
+        ),
+        ({"decoding": {"keep_text": True}}, "decoding.keep_text: only with kind: generation; add it."),
+        ({"kind": "generation", "texts": {"filters": LOWER}}, "texts: a generated task"),
+    ],
+)
+def test_keys_that_a_task_of_lm_eval_cannot_have(keys: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        of_lm_eval(**keys)
+    assert f"mine.yaml: {sentence}" in str(error.value)
+
+
+def test_the_kind_of_a_task_of_lm_eval_is_in_its_identity_if_it_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unknown, known = of_lm_eval().identity, of_lm_eval(kind="generation").identity
+    assert unknown == "8dbee7c5cfa4f18536d6e35e1c9c35dc"
+    assert of_lm_eval(kind="generation", decoding={"keep_text": False}).identity == known != unknown
+    assert of_lm_eval(kind="generation", decoding={"keep_text": True}).identity != known
+    monkeypatch.setattr(definition, "GENERATION_VERSION", definition.GENERATION_VERSION + 1)
+    assert of_lm_eval(kind="generation").identity != known
+    assert of_lm_eval().identity == unknown
 
 
 # ---- filters and matches, against lm-eval's own

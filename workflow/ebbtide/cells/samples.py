@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ebbtide.arrow import Columns, array_of, numbers
 from ebbtide.tables import CELL, FLAG, INTEGER, REAL, TEXT, Schema
+from ebbtide.tasks.generation.pipelines import is_exact
 
 LAYOUT = "layout"  # footer entry
 SAMPLED = "samples"  # its value; cells of choices lack the entry
@@ -106,9 +107,9 @@ def conditions(rows: pa.Table, footer: Mapping[str, Any]) -> Iterator[tuple[npt.
     for name in ("distinct_1", "distinct_2", "repetition", *scores):
         values = numbers(rows.column(name))
         yield (values < 0) | (values > 1), name, "0 to 1"
-    if "exact" in rows.column_names:
-        exact = numbers(rows.column("exact"))
-        yield ~(np.isnan(exact) | (exact == 0) | (exact == 1)), "exact", "0 or 1"
+    for name in filter(is_exact, rows.column_names):
+        exact = numbers(rows.column(name))
+        yield ~(np.isnan(exact) | (exact == 0) | (exact == 1)), name, "0 or 1"
     if "text" in rows.column_names:
         found = [hashlib.sha256(text.encode()).hexdigest() for text in rows.column("text").to_pylist()]
         yield np.array(found) != _values(rows, "text_sha256"), "text_sha256", "the sha256 of the text"

@@ -11,7 +11,7 @@ import pandas as pd
 from ebbtide.errors import CellError
 from ebbtide.exchange import notices as notices_about
 from ebbtide.exchange.imported_cell import ImportedCell
-from ebbtide.exchange.lm_eval_json import Measured, Results, read_results
+from ebbtide.exchange.lm_eval_json import Measured, Results, read_results, task_names
 from ebbtide.exchange.merge import Found, merged, two_models
 from ebbtide.exchange.ranges import check_values
 from ebbtide.exchange.runs import Resolved
@@ -20,6 +20,7 @@ from ebbtide.exchange.samples import is_samples, read_samples, task_of
 from ebbtide.exchange.specification import Specification, specification
 from ebbtide.exchange.tables import read_table, table_rows
 from ebbtide.exchange.task_chance import chance_of_task
+from ebbtide.files import read_json
 from ebbtide.notices import Notice
 from ebbtide.tables import METRICS
 
@@ -152,22 +153,23 @@ def _cells(given: Specification, notices: list[Notice]) -> Iterator[tuple[Import
     """Yield the cells of all samples, their checkpoints, and the results beside them."""
     names = {path: task_of(path) for path in given.files if not _is_results(path)}
     others = {m.task for p in given.files if _is_results(p) for m in read_results(p).measured}
-    tasks = given.tasks(sorted({task for task, _ in names.values()} | others), "the files")
+    called = _names_here(names)
+    tasks = given.tasks(sorted({*called.values(), *others}), "the files")
     seen: dict[tuple[str, str, str], tuple[Path, str]] = {}
     generated: list[Path] = []
     for path, (task, suffix) in names.items():
-        if task not in tasks:
+        if called[path] not in tasks:
             continue
-        beside = path.with_name(f"results_{suffix}.json")
+        beside = _beside(path, suffix)
         if not beside.exists():
             raise CellError(
                 f"{path}: no {beside.name} in the same directory, from which the model is read. Copy it "
                 "there; lm-eval writes it with the samples."
             )
         results = read_results(beside)
-        if not _has_shots(results, task, given):
+        if not _has_shots(results, called[path], given):
             continue
-        resolved, name = results.checkpoint(given), tasks[task]
+        resolved, name = results.checkpoint(given), tasks[called[path]]
         checkpoint = resolved.row
         key = (checkpoint.model, checkpoint.name, name)
         first, origin = seen.setdefault(key, (path, resolved.origin))
@@ -200,6 +202,18 @@ def _cells(given: Specification, notices: list[Notice]) -> Iterator[tuple[Import
             if generated
             else f"{given.where}.files: found no samples."
         )
+
+
+def _beside(samples: Path, suffix: str) -> Path:
+    """The results file of the same run, in the same directory."""
+    return samples.with_name(f"results_{suffix}.json")
+
+
+def _names_here(names: Mapping[Path, tuple[str, str]]) -> dict[Path, str]:
+    """Return samples files → names of their tasks, by the results beside them, which know formats."""
+    results = {_beside(path, suffix) for path, (_, suffix) in names.items()}
+    read = {path: task_names(read_json(path, CellError)) for path in results if path.exists()}
+    return {path: read.get(_beside(path, end), {}).get(task, task) for path, (task, end) in names.items()}
 
 
 def _has_shots(results: Results, task: str, given: Specification) -> bool:

@@ -1,10 +1,12 @@
 """Results of lm-evaluation-harness, as rows of the metrics table.
 
-Two shapes: version 0.3 (`"acc"`, `"acc_stderr"`) and 0.4 (`"acc,none"`, `"acc_stderr,none"`, where `none` is
-the filter). A file is one model at one revision, with any number of tasks and groups of tasks.
+Two shapes: version 0.3 (`"acc"`, `"acc_stderr"`) and since 0.4 (`"acc,none"`, `"acc_stderr,none"`, where
+`none` is the filter). A file is one model at one revision, with any number of tasks and groups of tasks.
+Version 0.5 calls the tasks of a group `group::task`, and has formats of a task.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from ebbtide.exchange.runs import Resolved, resolve, run_of
 from ebbtide.exchange.specification import CheckpointRow, Specification, sizes
 from ebbtide.files import read_json
 from ebbtide.metrics.direction import is_accuracy
+from ebbtide.tasks.generation.pipelines import NONE, of_filter
 
 OWN = "ebbtide"  # key of the block that Ebbtide adds to the files it exports
 _NO_METRICS = ("name", "alias", "sample_len", "sample_count", "samples", " ")
@@ -25,7 +28,7 @@ _NO_METRICS = ("name", "alias", "sample_len", "sample_count", "samples", " ")
 class Measured:
     """One metric of one task of a results file."""
 
-    task: str
+    task: str  # as `task_names` calls it
     metric: str  # our name
     logged: str  # lm-eval's name: `acc`, or `exact_match,strict-match` with a filter other than none
     key: str  # of the value in the file
@@ -45,21 +48,30 @@ class Results:
     measured: tuple[Measured, ...]
     skipped: tuple[str, ...] = ()  # results.task.key of values that are not numbers
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Return names of tasks in the file → their names here."""
+        return task_names(self.document)
+
     def parts(self) -> dict[str, frozenset[str]]:
         """Return groups of tasks that have a result of their own → their parts, directly or not."""
-        listed = _get(self.document, "group_subtasks")
+        names = self.names
+        listed = {
+            names.get(str(group), str(group)): [names.get(str(part), str(part)) for part in parts]
+            for group, parts in _get(self.document, "group_subtasks").items()
+            if isinstance(parts, list)
+        }
         measured = {m.task for m in self.measured}
 
         def below(group: str, seen: frozenset[str]) -> frozenset[str]:
-            found = listed.get(group)
-            names = {str(name) for name in found} - seen if isinstance(found, list) else set()
-            return frozenset(names).union(*(below(name, seen | names) for name in names))
+            found = set(listed.get(group, ())) - seen
+            return frozenset(found).union(*(below(name, seen | found) for name in found))
 
         found = {group: below(group, frozenset({group})) for group in listed if group in measured}
         return {group: parts for group, parts in found.items() if parts}
 
     def examples(self, task: str) -> int:
-        """Return the number of examples that were scored; 0 is unknown."""
+        """Return the number of examples that were scored, of a task by its name in the file; 0 is unknown."""
         return _examples(self.document, task, _get(self.document, "results", task))
 
     def definition(self, task: str) -> dict[str, Any]:
@@ -76,7 +88,7 @@ class Results:
 
 
 def read_results(path: str | Path) -> Results:
-    """Read a results file of version 0.3 or 0.4.
+    """Read a results file of version 0.3, 0.4 or 0.5.
 
     Raises `CellError` if it is not JSON, has no results, or a value is not a finite number.
     """
@@ -90,13 +102,34 @@ def read_results(path: str | Path) -> Results:
     groups = document.get("groups")
     tasks = {**(groups if isinstance(groups, Mapping) else {}), **results}
     skipped: list[str] = []
+    names = task_names(document)
     measured = [
-        m for task, values in tasks.items() for m in _measured(document, task, values, str(path), skipped)
+        m
+        for task, values in tasks.items()
+        for m in _measured(document, task, values, str(path), name=names[task], skipped=skipped)
     ]
     if not measured:
         texts = f" that is a number ({skipped[0]} is not)" if skipped else ""
         raise CellError(f"{path}: results: no task has a metric{texts}.")
     return Results(str(path), document, tuple(measured), tuple(skipped))
+
+
+def task_names(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return names of tasks in a results file → their names here.
+
+    A task of a group (`group::task`) loses the group, unless another task then has its name. A format
+    (`--tasks task@mcqa`) is part of the name, because the file does not name the task by it.
+    """
+    listed = [str(task) for task in {**_get(document, "groups"), **_get(document, "results")}]
+    bare = {task: task.rpartition("::")[2] for task in listed}
+    alike = Counter(bare.values())
+    found = {}
+    for task in listed:
+        form = _get(document, "configs", task).get("_formats_selection")
+        name = bare[task] if alike[bare[task]] == 1 else task
+        suffix = f"@{form}" if form else ""
+        found[task] = name.removesuffix(suffix) + suffix
+    return found
 
 
 def own_checkpoint(own: Mapping[str, Any], source: str) -> CheckpointRow:
@@ -114,7 +147,7 @@ def own_checkpoint(own: Mapping[str, Any], source: str) -> CheckpointRow:
 
 
 def _measured(
-    document: Mapping[str, Any], task: str, values: Any, source: str, skipped: "list[str]"
+    document: Mapping[str, Any], task: str, values: Any, source: str, *, name: str, skipped: "list[str]"
 ) -> "list[Measured]":
     if not isinstance(values, Mapping):
         raise CellError(f"{source}: results.{task}: found {values!r}, expected metrics and their values.")
@@ -136,19 +169,19 @@ def _measured(
                 "tasks only, list them under tasks."
             )
         filtered = filter_ not in ("", "none")
-        name = ours(metric, kind=kind, task="" if own else task) + (f"[filter={filter_}]" if filtered else "")
+        called = of_filter(ours(metric, kind=kind, task="" if own else name), filter_ or NONE)
         measured.append(
             Measured(
-                task=task,
-                metric=name,
+                task=name,
+                metric=called,
                 logged=key if filtered else metric,
                 key=key,
                 value=float(value),
                 stderr=_number_or_nan(
                     values.get(f"{metric}_stderr,{filter_}" if filter_ else f"{metric}_stderr")
                 ),
-                n=int(_get(own, "n", task).get(name, _examples(document, task, values))),
-                chance=_number_or_nan(_get(own, "chance", task).get(name, _chance(config, name))),
+                n=int(_get(own, "n", task).get(called, _examples(document, task, values))),
+                chance=_number_or_nan(_get(own, "chance", task).get(called, _chance(config, called))),
                 shots=_shots(document, task),
             )
         )

@@ -6,6 +6,8 @@ choice *without* the delimiter between prompt and choice; ours divide by the len
 continuation. With a delimiter that is not empty, the two can prefer different choices.
 """
 
+import re
+
 from ebbtide.metrics import METRICS
 
 KIND = {
@@ -15,6 +17,7 @@ KIND = {
     "generate_until": "generation",
 }
 OUTPUT_TYPE = {kind: output_type for output_type, kind in KIND.items()}
+_PASS_AT = re.compile(r"pass@(\d+)\(exact_match\)")  # of version 0.5
 _OF_TASK = {("truthfulqa_mc2", "acc"): "mc2"}
 
 
@@ -29,6 +32,8 @@ def ours(metric: str, *, kind: str = "", task: str = "") -> str:
         The task's name in lm-eval, for tasks that use a name differently.
     """
     base, bracket, group = metric.partition("[")
+    if (of_repeats := _PASS_AT.fullmatch(base)) and f"pass_at_{of_repeats[1]}" in METRICS:
+        return f"pass_at_{of_repeats[1]}{bracket}{group}"
     if (task, base) in _OF_TASK:
         return _OF_TASK[task, base] + bracket + group
     if base in METRICS and kind in METRICS[base].kinds:  # our name: `perplexity` of documents is per token

@@ -107,7 +107,7 @@ def _of_samples(samples: Sequence[Path], results: Sequence[Path]) -> list[_Row]:
         rows.append(_with_models(row, [read[path] for path in beside if path in read]))
     # What only results have: other runs, and tasks without samples (generated text).
     others = [path for path in read if path not in beside]
-    left = {task for path, tasks in beside.items() if path in read for task in _tasks(read[path]) - tasks}
+    left = {task for path, tasks in beside.items() if path in read for task in _without(read[path], tasks)}
     if others or left:
         files = others or [path for path in beside if path in read]
         row = {"format": "lm_eval_results", "files": _patterns(files, ["results*.json"])}
@@ -118,8 +118,9 @@ def _of_samples(samples: Sequence[Path], results: Sequence[Path]) -> list[_Row]:
     return [_Row({}, comments), *rows]
 
 
-def _tasks(results: Results) -> set[str]:
-    return {m.task for m in results.measured}
+def _without(results: Results, sampled: set[str]) -> set[str]:
+    """Return the tasks of results without those that have samples, which are named as in the files."""
+    return {m.task for m in results.measured} - {results.names.get(task, task) for task in sampled}
 
 
 def _with_models(row: dict[str, Any], results: Iterable[Results]) -> _Row:

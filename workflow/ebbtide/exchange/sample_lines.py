@@ -8,6 +8,7 @@ from typing import Any
 from ebbtide.errors import CellError
 from ebbtide.exchange.lm_eval_json import OWN
 
+_OF_DOCUMENTS = ("word_perplexity", "byte_perplexity", "bits_per_byte")
 _LARGEST = 1e-4  # nats; the logarithm of a probability is at most 0, up to rounding
 
 
@@ -73,8 +74,8 @@ def line_of(where: str, row: Mapping[str, Any]) -> Line:
             "loglikelihood and loglikelihood_rolling have log-likelihoods. Import the results of this task "
             "with format lm_eval_results."
         )
-    rolling = all(isinstance(given, list) and len(given) == 1 for given in arguments)
-    requests = [("", given[0]) if rolling else _pair(given) for given in arguments]
+    alone = all(isinstance(given, list) and len(given) == 1 for given in arguments)
+    requests = [("", given[0]) if alone else _pair(given) for given in arguments]
     if not all(len(a) == 2 and all(isinstance(text, str) for text in a) for a in requests):
         raise CellError(
             f"{where}: arguments: found no contexts with continuations. Only tasks of type multiple_choice, "
@@ -84,7 +85,16 @@ def line_of(where: str, row: Mapping[str, Any]) -> Line:
         _check_text(context + continuation, f"{where}: arguments[{number}]")
     _check_text(str(row["doc_id"]), f"{where}: doc_id")
     answers = [_response(answer, f"{where}: filtered_resps[{i}]") for i, answer in enumerate(responses)]
+    rolling = alone or (requests[0][0] == "" and len(requests) == 1 and _has_losses(row))
     return Line(where, str(row["doc_id"]), str(row.get("filter", "none")), requests, answers, row, rolling)
+
+
+def _has_losses(row: Mapping[str, Any]) -> bool:
+    """Whether a sample has metrics of a document: its log-likelihood with the number of words or bytes.
+
+    Version 0.5 logs a document as a continuation without a context.
+    """
+    return any(isinstance(row.get(name), list) for name in _OF_DOCUMENTS)
 
 
 def _is_generation(arguments: "list[Any]") -> bool:
@@ -109,7 +119,12 @@ def _pair(given: Any) -> tuple[Any, ...]:
 
 
 def _response(answer: Any, where: str) -> tuple[float, bool]:
-    """Log-likelihood and whether it is greedy, which are numbers or (since 0.4.3) text."""
+    """Log-likelihood and whether it is greedy, which are numbers or (since 0.4.3) text.
+
+    Version 0.5 logs a list of them, one per repeat, of which it has one.
+    """
+    if isinstance(answer, list) and len(answer) == 1 and isinstance(answer[0], list):
+        answer = answer[0]
     value, greedy = (
         (answer[0], answer[1]) if isinstance(answer, list) and len(answer) == 2 else (answer, False)
     )

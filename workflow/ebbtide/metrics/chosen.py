@@ -5,19 +5,23 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from ebbtide.errors import ConfigError, nearest
+from ebbtide.metrics.direction import is_of_group
 from ebbtide.metrics.registry import METRICS
+from ebbtide.tasks.generation.pipelines import without_filter
 
 
 def main_metric(found: Iterable[str]) -> str:
     """Return the main metric among those that a task has: of its kind, by the order of the register.
 
     The first of each kind is a mean over examples, so that tables of metrics and of examples have the same.
-    Of metrics that are not registered, the first. Raises `ValueError` if there is none.
+    Of several pipelines of filters, the first; of metrics that are not registered, the first. Raises
+    `ValueError` if there is none.
     """
     names = _overall(dict.fromkeys(found))
-    main = [m.name for m in METRICS.values() if m.main and m.name in names]
-    registered = [m.name for m in METRICS.values() if m.name in names]
-    for name in (*main, *registered, *names):
+    names.sort(key=lambda name: without_filter(name) != name)  # first those without a filter
+    registered = [(m, name) for m in METRICS.values() for name in names if without_filter(name) == m.name]
+    main = [name for m, name in registered if m.main]
+    for name in (*main, *(name for _, name in registered), *names):
         return name
     raise ValueError("a task without a metric has no main metric")
 
@@ -77,4 +81,4 @@ def drawn_metrics(
 def _overall(names: Iterable[str]) -> list[str]:
     """Without the metrics of single groups (`accuracy[part=1]`), unless a task has no others."""
     names = list(names)
-    return [name for name in names if "[" not in name] or names
+    return [name for name in names if not is_of_group(name)] or names

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ebbtide.metrics.registry import METRICS, Metric
+from ebbtide.tasks.generation.pipelines import without_filter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,11 @@ LOSS_WORDS = frozenset(
 def find_metric(name: str) -> Metric | None:
     """Return the registered metric of a name, which may include a group (`accuracy[part=1]`), or None."""
     return METRICS.get(name.partition("[")[0])
+
+
+def is_of_group(name: str) -> bool:
+    """Whether a metric is of some of the examples (`accuracy[part=1]`)."""
+    return "[" in without_filter(name)
 
 
 def higher_is_better(name: str) -> bool | None:

@@ -6,6 +6,7 @@ The kind of the task defines what its rows must have (`ebbtide.tasks.kinds`).
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +17,7 @@ import pyarrow as pa
 from ebbtide.arrow import Columns, columns_of, first_bytes
 from ebbtide.errors import CellError, TaskError
 from ebbtide.metrics.segments import Segments
+from ebbtide.tasks.generation.pipelines import EXACT, exact_columns, is_exact, of_filter, pipelines_of
 from ebbtide.tasks.kinds import KINDS, Kind, kind_of
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 GROUP = "group_"
 # Of requests: texts, of which metrics need only the following, and where their parts begin.
 TEXTS = ("context", "continuation", "parts")
-ANSWERS = "answers_"  # and k: every example has at least k samples with a value `exact`
+ANSWERS = "answers_"  # and k: every example has at least k samples with a value `exact` (of a pipeline)
 LEADING_SPACE = "leading_space"  # whether the continuation begins with a space
 
 _KEYS = ["example", "choice"]
@@ -117,8 +119,8 @@ class Examples:
     joined
         Rows of a cell and of its frozen task, as `join` returns them.
     definition
-        Definition of the task; only `kind` (default `choice`) and `invert` are used. `invert` exchanges right
-        and wrong choices.
+        Definition of the task; only `kind` (default `choice`), `invert` and the names of `texts.pipelines`
+        are used. `invert` exchanges right and wrong choices.
 
     Raises
     ------
@@ -134,7 +136,9 @@ class Examples:
         self.invert = bool(definition.get("invert", False))
         if self.invert and not self.kind.invertible:
             raise TaskError(f"invert: the kind {self.kind.name} has no right and wrong choices to exchange.")
-        self.rows = _choices(joined)
+        pipelines = exact_columns(pipelines_of(definition.get("texts", {})))
+        renamed = {column: of_filter(EXACT, name) for name, column in pipelines.items()}
+        self.rows = {renamed.get(name, name): values for name, values in _choices(joined).items()}
         self.segments = Segments(self.rows["example"])
         self.names: np.ndarray = self.segments.first(self.rows["example"])
         self._groups: dict[str, tuple[np.ndarray, list[str]]] = {}
@@ -144,17 +148,22 @@ class Examples:
         return len(self.segments)
 
     @cached_property
-    def columns(self) -> frozenset[str]:
+    def columns(self) -> tuple[str, ...]:
         """Columns that metrics may need; counts are included if they are known in all rows."""
         least = 1 if self.kind.needs == "loglikelihoods" else 0  # a document or a sample may be empty
         unknown = {c for c in _COUNTS if c in self.rows and not (self.rows[c] >= least).all()}
-        return frozenset(self.rows) - unknown | {f"{ANSWERS}{k}" for k in range(1, self._answers() + 1)}
+        answers = [
+            f"{ANSWERS}{k}{name.removeprefix(EXACT)}"
+            for name in filter(is_exact, self.rows)
+            for k in range(1, int(self.segments.sum(np.isfinite(self.column(name))).min()) + 1)
+        ]
+        return (*(name for name in self.rows if name not in unknown), *answers)
 
-    def _answers(self) -> int:
-        """Fewest samples of an example with a value `exact`; 0 without the column."""
-        if "exact" not in self.rows:
-            return 0
-        return int(self.segments.sum(np.isfinite(self.column("exact"))).min())
+    def after(self, pipeline: str) -> "Examples":
+        """Return the examples with `exact` of a pipeline of filters."""
+        of_pipeline = copy(self)
+        of_pipeline.rows = {**self.rows, EXACT: self.rows[of_filter(EXACT, pipeline)]}
+        return of_pipeline
 
     def column(self, name: str) -> np.ndarray:
         """Return a column as floats, one per row."""

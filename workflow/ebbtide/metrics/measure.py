@@ -187,7 +187,8 @@ def measured_definition(frozen: Mapping[str, Any], measuring: Mapping[str, Any])
     """Return the definition to measure with; None if only lm-eval's code knows the gold of the task."""
     if (frozen.get("lm_eval") or {}).get("own_process_results"):
         return None
-    return {"kind": frozen.get("definition", {}).get("kind", "choice"), **measuring}
+    own = frozen.get("definition", {})
+    return {"kind": own.get("kind", "choice"), "texts": own.get("texts", {}), **measuring}
 
 
 def _of_lm_eval(scores: pa.Table, requests: pa.Table, record: Mapping[str, Any]) -> Columns:

@@ -12,6 +12,7 @@ from ebbtide.metrics.ties import Ties, ties_of
 from ebbtide.notices import Notice, listed
 from ebbtide.scoring.generation.decoding import LENGTH
 from ebbtide.scoring.scorer import FAKE
+from ebbtide.tasks.generation.pipelines import is_exact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,7 +209,7 @@ def _of_samples(rows: Columns, footer: Mapping[str, Any]) -> Iterator[dict[str, 
                 "count": int(failed.sum()),
             }
     cut = rows["ended"] == LENGTH
-    if "exact" in rows and cut.any():
+    if any(map(is_exact, rows)) and cut.any():
         yield {
             "severity": "note",
             "kind": "text",

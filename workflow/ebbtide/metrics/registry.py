@@ -1,13 +1,14 @@
 """The register of metrics, by name and by kind of task."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ebbtide.errors import TaskError, nearest
 from ebbtide.metrics.errors_of_means import Transform
 from ebbtide.metrics.examples import Examples
+from ebbtide.tasks.generation.pipelines import EXACT, of_filter, pipelines_in
 from ebbtide.tasks.kinds import kind_of
 
 Values = Callable[[Examples], np.ndarray]
@@ -86,16 +87,20 @@ def check_metrics(kind: str, wanted: list[str] | None, where: str) -> None:
             )
 
 
-def reported(kind: str, columns: frozenset[str], wanted: list[str] | None) -> list[Metric]:
+def reported(kind: str, columns: Collection[str], wanted: list[str] | None) -> list[Metric]:
     """Return the metrics of a kind whose columns are available; if `wanted` is given, these in its order.
+
+    A metric of answers after filters is one for each pipeline of which there is a column.
 
     Raises `TaskError` for an unknown kind, and for a wanted metric that is unknown, belongs to another kind,
     or lacks its columns.
     """
     kind_of({"kind": kind})
     of_kind = {name: m for name, m in METRICS.items() if kind in m.kinds}
+    available = set(columns)
     if wanted is None:
-        return [m for m in of_kind.values() if columns.issuperset(m.needs)]
+        every = [one for m in of_kind.values() for one in _of_pipelines(m, columns)]
+        return [m for m in every if available.issuperset(m.needs)]
     for name in wanted:
         if name not in of_kind:
             allowed = list(of_kind)
@@ -103,8 +108,25 @@ def reported(kind: str, columns: frozenset[str], wanted: list[str] | None) -> li
                 f"metrics: found {name!r}; allowed for the kind {kind}: {', '.join(allowed)}"
                 f"{nearest(name, allowed) or '.'}"
             )
-        if missing := [n for n in of_kind[name].needs if n not in columns]:
+    chosen = [one for name in dict.fromkeys(wanted) for one in _of_pipelines(of_kind[name], columns)]
+    for one in chosen:
+        if missing := [n for n in one.needs if n not in available]:
             raise TaskError(
-                f"metrics: {name} needs {', '.join(missing)}, which neither the requests nor the cell have."
+                f"metrics: {one.name} needs {', '.join(missing)}, which neither the requests nor the cell "
+                "have."
             )
-    return [of_kind[name] for name in dict.fromkeys(wanted)]
+    return chosen
+
+
+def _of_pipelines(metric: Metric, columns: Collection[str]) -> list[Metric]:
+    """Return a metric for each pipeline of filters that the columns have, else the metric itself."""
+    pipelines = pipelines_in(columns) if EXACT in metric.needs else []
+    return [_after(metric, pipeline) for pipeline in pipelines] or [metric]
+
+
+def _after(metric: Metric, pipeline: str) -> Metric:
+    def values(x: Examples) -> np.ndarray:
+        return metric.values(x.after(pipeline))
+
+    needs = tuple(of_filter(name, pipeline) for name in metric.needs)
+    return replace(metric, name=of_filter(metric.name, pipeline), needs=needs, values=values)

@@ -227,9 +227,10 @@ def _check_metrics(watched: list[str], where: str) -> None:
     if set(watched) <= {"accuracy"}:
         return  # the common case: importing the metrics takes a second, and every job reads the study
     from ebbtide.metrics import METRICS
+    from ebbtide.tasks.generation.pipelines import without_filter
 
     for name in watched:
-        if name not in METRICS:
+        if without_filter(name) not in METRICS:
             raise ConfigError(
                 f"{where}: found {name!r}; allowed: {', '.join(METRICS)}{nearest(name, list(METRICS)) or '.'}"
             )

@@ -44,9 +44,10 @@ def _of_followed(metrics: list[str]) -> Iterator[Notice]:
     if metrics == ["accuracy"]:
         return  # the common case: importing the metrics takes a second
     from ebbtide.metrics.of_cell import followed_names
+    from ebbtide.tasks.generation.pipelines import without_filter
 
     followed = followed_names()
-    if left := [name for name in metrics if name not in followed]:
+    if left := [name for name in metrics if without_filter(name) not in followed]:
         yield Notice(
             "warning",
             "not_compared",

@@ -7,31 +7,44 @@ from typing import TYPE_CHECKING
 
 from ebbtide.checkpoints.configuration import configuration, context_window, window_key
 from ebbtide.checkpoints.directory import directory_of
-from ebbtide.errors import CheckpointError, ConfigError
+from ebbtide.errors import CellError, CheckpointError, ConfigError
 from ebbtide.scoring.scorer import FAKE
+from ebbtide.tables import REQUESTS, read_footer
 
 if TYPE_CHECKING:
     from ebbtide.study.study import Study
+    from ebbtide.tasks.definition import Task
 
 
 def check_windows(study: "Study") -> None:
     """Raise `ConfigError` for a task whose samples leave a prompt no room in a window.
 
     Windows are those of `scoring.max_length`, and of the `config.json` of each model's first checkpoint, if
-    it is on disk.
+    it is on disk. How much a task of lm-eval generates is known once it is frozen.
     """
     generating = [task for task in study.tasks.values() if task.kind.needs == "samples"]
     if not generating:
         return
     windows = list(_windows(study))
     for task in generating:
-        most = task.definition["decoding"]["max_tokens"]
+        key, most = _most_tokens(task)
         for where, window in windows:
             if most >= window:
                 raise ConfigError(
-                    f"{task.file}: decoding.max_tokens: found {most}, but {where} is {window:,} tokens, of "
-                    f"which a prompt needs one; allowed: at most {window - 1}."
+                    f"{task.file}: {key}: found {most}, but {where} is {window:,} tokens, of which a prompt "
+                    f"needs one; allowed: at most {window - 1}."
                 )
+
+
+def _most_tokens(task: "Task") -> tuple[str, int]:
+    """Return the key of `max_tokens` and its value; 0 for a task of lm-eval that is not frozen."""
+    if "lm_eval" not in task.definition["source"]:
+        return "decoding.max_tokens", task.definition["decoding"]["max_tokens"]
+    most = 0
+    if Path(task.frozen).exists():
+        with suppress(CellError):  # which scoring reports
+            most = read_footer(task.frozen, REQUESTS)["definition"]["decoding"]["max_tokens"]
+    return f"max_gen_toks of lm-eval's {task.definition['source']['lm_eval']}", most
 
 
 def _windows(study: "Study") -> Iterator[tuple[str, int]]:

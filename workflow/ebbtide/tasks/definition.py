@@ -15,7 +15,7 @@ from ebbtide.sources import Source, check_content
 from ebbtide.tasks.few_shot import check_few_shot, with_prefix
 from ebbtide.tasks.formats import check_formats, in_formats
 from ebbtide.tasks.generation import GENERATION_VERSION
-from ebbtide.tasks.generation.checks import check_generation, generation_identity
+from ebbtide.tasks.generation.checks import check_generation, generation_identity, with_lm_eval_keys
 from ebbtide.tasks.kinds import Kind, kind_of, with_kinds
 from ebbtide.tasks.local_data import check_unchanged, with_contents
 from ebbtide.tasks.parts import check_fit
@@ -159,7 +159,8 @@ def tasks_of(raw: Mapping[str, Any], path: Path) -> list[Task]:
 
 def check_definition(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Check a definition against its schemas, and return it with the defaults. Raises `ConfigError`."""
-    return with_arguments(check(raw, task_schema(), str(path)), str(path))
+    definition = with_arguments(check(raw, task_schema(), str(path)), str(path))
+    return with_lm_eval_keys(definition, raw, path) if "lm_eval" in definition["source"] else definition
 
 
 def _task_of(name: str, definition: dict[str, Any], path: Path) -> Task:
@@ -261,7 +262,7 @@ def _check_generated(definition: Mapping[str, Any], path: Path) -> None:
         )
     if "mixture" in definition["source"]:
         raise ConfigError(f"{path}: source.mixture: only with source.toy: {HELD_OUT}; remove the key.")
-    allowed = ("few_shot",) if maker == "toy" else ()
+    allowed = ("few_shot",) if maker == "toy" else ("kind", "decoding")
     if given := [key for key in (*REQUEST_KEYS, "cluster") if key in definition and key not in allowed]:
         raise ConfigError(
             f"{path}: {given[0]}: a generated task (source.{maker}) cannot have it; remove the key."

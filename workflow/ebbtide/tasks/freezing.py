@@ -61,7 +61,7 @@ def frozen(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
         return requests, {
             **written,
             "texts": texts_record(text_digests(requests)),
-            "definition": {**task.definition, "kind": record["kind"], **record.get("keys", {})},
+            "definition": {**task.definition, "kind": record["kind"], **_keys_of_lm_eval(task, record)},
             "lm_eval": record,
         }
     requests, dropped, not_asked = freeze_counting(task)
@@ -108,6 +108,27 @@ def _lm_eval_requests(task: Task) -> "tuple[pd.DataFrame, dict[str, Any]]":
                 f"{task.file}: source.{key}: found {found}, expected {source[key]} as in the definition."
             )
     return requests, record
+
+
+def _keys_of_lm_eval(task: Task, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that lm-eval decides. Raises `TaskError` if the definition has another kind."""
+    stated = task.definition.get("kind")
+    if record["kind"] != "generation":
+        if stated is not None:
+            raise TaskError(
+                f"{task.file}: kind: found {stated!r}, but lm-eval's {record['task']} is of type "
+                f"{record['output_type']}; remove the key."
+            )
+        return {}
+    if stated is None:
+        log.warning(
+            "%s: %s generates text; add `kind: generation`, so that a version of Ebbtide that samples "
+            "otherwise scores it again",
+            task.file,
+            record["task"],
+        )
+    keys = record["keys"]
+    return {**keys, "decoding": {**keys["decoding"], **task.definition.get("decoding", {})}}
 
 
 class Frozen(NamedTuple):

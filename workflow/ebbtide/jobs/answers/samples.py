@@ -160,11 +160,11 @@ def _rows(prompts: Prompts, samples: "Samples", keys: pa.Table, each: int) -> pa
     }
     if prompts.definition["decoding"]["keep_text"]:
         columns["text"] = samples.texts
-    scores = {name: columns.pop(name) for name in list(columns) if name.startswith("score_")}
     names = [name for name in (*SAMPLES.columns, *SAMPLES.optional) if name in columns]
     table = table_of({name: columns[name] for name in names}, SAMPLES)
-    for name, values in scores.items():
-        table = table.append_column(name, array_of(values, pa.float64()))
+    for name, values in columns.items():
+        if name not in names:  # of pipelines of filters and of classifiers
+            table = table.append_column(name, array_of(values, pa.float64()))
     return table
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ebbtide.metrics.chosen import main_metric, metrics_by_task
-from ebbtide.metrics.direction import direction_of, is_share, sign_of, unit_of
+from ebbtide.metrics.direction import direction_of, is_of_group, is_share, sign_of, unit_of
 from ebbtide.report.page.numbers import rounded
 from ebbtide.statistics.panel import in_training_order
 
@@ -41,10 +41,10 @@ def curve_data(metrics: pd.DataFrame, followed: Sequence[str]) -> tuple[dict[str
     `metrics`: name → unit, direction, sign and whether it is a share. `curves`: task, metric, model, values
     and standard errors (arrays of length T; null where there is no value), and chance.
     """
-    whole = metrics[~metrics["metric"].str.contains("[", regex=False)]
+    whole = metrics[~metrics["metric"].map(is_of_group).astype(bool)]
     left = []
     if len(whole) < len(metrics):
-        left.append("Metrics of single groups and filters have no curves here; they are in metrics.parquet.")
+        left.append("Metrics of single groups have no curves here; they are in metrics.parquet.")
     if len(whole) > MOST_POINTS:
         found = metrics_by_task(whole)
         kept = {(task, n) for task, names in found.items() for n in (main_metric(names), *followed)}

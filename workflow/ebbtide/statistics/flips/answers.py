@@ -9,6 +9,7 @@ from ebbtide.metrics.choice import SCORES
 from ebbtide.metrics.direction import find_metric, sign_of
 from ebbtide.metrics.examples import Examples
 from ebbtide.metrics.of_cell import example_values
+from ebbtide.metrics.registry import reported
 from ebbtide.metrics.sequence import sequence_loss
 from ebbtide.metrics.ties import right_choices
 from ebbtide.statistics.panel import Trajectory
@@ -79,7 +80,7 @@ def is_right_or_wrong(metric: str) -> bool:
 
 def answers_of(x: Examples, metric: str) -> Answers:
     """Return the answers in a cell by a registered metric of its kind."""
-    registered = find_metric(metric)
+    registered = next((m for m in reported(x.kind.name, x.columns, None) if m.name == metric), None)
     if registered is None:
         raise ValueError(f"{metric} is not a metric of cells")
     contribution = example_values(x, registered)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from ebbtide.files import digest
 from ebbtide.metrics.chosen import followed_metrics
-from ebbtide.metrics.direction import direction_of, find_metric, sign_of
+from ebbtide.metrics.direction import direction_of, find_metric, is_of_group, sign_of
 from ebbtide.statistics.panel import Trajectory, trained_in_order
 from ebbtide.statistics.replicates import Place
 from ebbtide.statistics.resampling import bootstrap, named_rng
@@ -172,7 +172,9 @@ def windows_of(
 
 def means_by_task(metrics: pd.DataFrame, places: Mapping[str, Place]) -> dict[tuple[str, str], pd.DataFrame]:
     """Return (model, task) → the rows of judged metrics, from rows of `tables.METRICS`."""
-    judged = {name: "[" not in name and is_judged(name) for name in map(str, metrics["metric"].unique())}
+    judged = {
+        name: not is_of_group(name) and is_judged(name) for name in map(str, metrics["metric"].unique())
+    }
     rows = metrics[metrics["value"].notna() & metrics["metric"].map(judged).astype(bool)]
     rows = rows[rows["model"].isin(list(places))]
     return {(str(m), str(t)): of for (m, t), of in rows.groupby(["model", "task"], sort=False)}

@@ -4,5 +4,5 @@ Texts are measured when they are generated, because they are not kept unless the
 """
 
 # Increment when the same definition, weights and prompts get other samples or measures. The identities of
-# lm-eval's tasks lack it, because their kind is known only when they are frozen: see `FREEZE_VERSION`.
+# lm-eval's tasks have it only if the definition says `kind: generation`, because it is not known otherwise.
 GENERATION_VERSION = 1

@@ -28,9 +28,10 @@ def check_generation(definition: Mapping[str, Any], kind: Kind, path: Path) -> N
                 "kind 'generation'."
             )
         return
-    if "decoding" not in definition:
+    if "max_tokens" not in definition.get("decoding", {}):
+        missing = "decoding.max_tokens" if "decoding" in definition else "decoding"
         raise ConfigError(
-            f"{path}: decoding: missing; kind {kind.name!r} needs it, with max_tokens at least."
+            f"{path}: {missing}: missing; kind {kind.name!r} needs decoding, with max_tokens at least."
         )
     try:
         decoding = decoding_of(definition)
@@ -46,15 +47,38 @@ def check_generation(definition: Mapping[str, Any], kind: Kind, path: Path) -> N
     _check_texts(definition, decoding.samples, path)
 
 
+def with_lm_eval_keys(definition: dict[str, Any], raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the definition of a task of lm-eval, of which `kind: generation` may be known.
+
+    Then it may have `decoding.keep_text`; lm-eval decides the rest. `definition` has the defaults of the
+    schema, `raw` has not. Raises `ConfigError` for another kind, and other keys of `decoding`.
+    """
+    if definition.get("kind", "generation") != "generation":
+        raise ConfigError(
+            f"{path}: kind: found {definition['kind']!r}; allowed: generation, for a task of lm-eval that "
+            "generates text; for others, remove the key, because lm-eval decides it."
+        )
+    given = raw.get("decoding", {})
+    if others := [key for key in given if key != "keep_text"]:
+        raise ConfigError(
+            f"{path}: decoding.{others[0]}: lm-eval's generation_kwargs decide it; allowed: keep_text. To "
+            "change it, copy the task to a directory and set source.include_path."
+        )
+    if given and "kind" not in definition:
+        raise ConfigError(f"{path}: decoding.keep_text: only with kind: generation; add it.")
+    kept = {"decoding": {"keep_text": True}} if given.get("keep_text") else {}
+    return {**{key: value for key, value in definition.items() if key != "decoding"}, **kept}
+
+
 def _check_texts(definition: Mapping[str, Any], samples: int, path: Path) -> None:
     texts, has_target = definition.get("texts", {}), "target" in definition["fields"]
-    for key in ("filters", "exact_match"):
+    for key in ("filters", "pipelines", "exact_match"):
         if key in texts and not has_target:
             raise ConfigError(
                 f"{path}: texts.{key}: answers are compared with fields.target, which is missing; set it, or "
                 "remove the key."
             )
-    check_filters(texts.get("filters", ()), samples, f"{path}: texts.filters")
+    check_pipelines(texts, samples, f"{path}: texts")
     for number, pattern in enumerate(texts.get("exact_match", {}).get("regexes_to_ignore", ())):
         check_pattern(pattern, f"{path}: texts.exact_match.regexes_to_ignore[{number}]")
     names = [classifier.name for classifier in classifiers_of(texts, f"{path}: texts.classifiers")]
@@ -62,11 +86,29 @@ def _check_texts(definition: Mapping[str, Any], samples: int, path: Path) -> Non
         raise ConfigError(f"{path}: texts.classifiers: found {twice[0]} twice; allowed: once.")
 
 
+def check_pipelines(texts: Mapping[str, Any], samples: int, where: str) -> None:
+    """Raise `ConfigError` for filters that do not exist or have wrong arguments, and for equal names."""
+    if "pipelines" not in texts:
+        check_filters(texts.get("filters", ()), samples, f"{where}.filters")
+        return
+    if "filters" in texts:
+        raise ConfigError(f"{where}: found filters and pipelines; allowed: one of them.")
+    names = [one["name"] for one in texts["pipelines"]]
+    for number, one in enumerate(texts["pipelines"]):
+        if one["name"] in names[:number]:
+            raise ConfigError(
+                f"{where}.pipelines[{number}].name: found {one['name']!r} twice; allowed: once."
+            )
+        check_filters(one["filters"], samples, f"{where}.pipelines[{number}].filters")
+
+
 def generation_identity(definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return entries of a task's identity: settings of decoding, versions and digests of classifiers.
 
-    A number is the same however it is written: 1 is 1.0.
+    A number is the same however it is written: 1 is 1.0. A task of lm-eval is decoded as lm-eval does.
     """
+    if "lm_eval" in definition["source"]:
+        return {}
     given = definition["decoding"]
     numbers = {name: float(given[name]) for name in ("temperature", "top_p")}
     found = classifiers_of(definition.get("texts", {}))

@@ -11,6 +11,7 @@ from ebbtide.errors import ScoringError
 from ebbtide.tasks.generation.classifiers import Classifier, classifiers_of
 from ebbtide.tasks.generation.filters import filtered
 from ebbtide.tasks.generation.matching import matches
+from ebbtide.tasks.generation.pipelines import Filters, exact_columns, pipelines_of
 
 REPEATED = 4  # words of the n-grams whose repetition is measured
 
@@ -32,7 +33,7 @@ def text_columns(
     targets
         The accepted texts of each example; None: there are none, and no column `exact`.
     settings
-        The key `texts` of the definition: `filters`, `exact_match`, `classifiers`.
+        The key `texts` of the definition: `filters`, `pipelines`, `exact_match`, `classifiers`.
 
     Returns
     -------
@@ -46,6 +47,7 @@ def text_columns(
         Share of the n-grams of `REPEATED` words that occurred before in the text; NaN without any.
     exact
         1 if the answer after filters equals a target, 0 if not, NaN for a sample that the filters left out.
+        Of several pipelines, a column each: `exact[filter=NAME]`.
     score_{classifier}
         From 0 to 1; NaN for a text that the classifier could not score.
     """
@@ -61,9 +63,12 @@ def text_columns(
         "repetition": np.array([1 - _distinct(of, REPEATED) for of in words]),
     }
     if targets is not None:
-        columns["exact"] = np.concatenate(
-            [_exact(of, accepted, settings) for of, accepted in zip(texts, targets, strict=True)]
-        )
+        options = settings.get("exact_match", {})
+        pipelines = pipelines_of(settings)
+        for name, column in exact_columns(pipelines).items():
+            answers = zip(texts, targets, strict=True)
+            exact = [_exact(of, accepted, pipelines[name], options) for of, accepted in answers]
+            columns[column] = np.concatenate(exact)
     for classifier in classifiers_of(settings):
         columns[f"score_{classifier.name}"] = _scores(classifier, flat)
     return columns
@@ -75,10 +80,12 @@ def _distinct(words: Sequence[str], n: int) -> float:
     return len(set(grams)) / len(grams) if grams else np.nan
 
 
-def _exact(texts: Sequence[str], targets: Sequence[str], settings: Mapping[str, Any]) -> np.ndarray:
+def _exact(
+    texts: Sequence[str], targets: Sequence[str], filters: Filters, options: Mapping[str, Any]
+) -> np.ndarray:
     exact = np.full(len(texts), np.nan)
-    for answer in filtered(texts, settings.get("filters", ())):
-        exact[answer.sample] = matches(answer.text, targets, settings.get("exact_match", {}))
+    for answer in filtered(texts, filters):
+        exact[answer.sample] = matches(answer.text, targets, options)
     return exact
 
 

@@ -37,7 +37,8 @@ def describe(config: Any) -> dict[str, Any]:
 
 def measures(config: Mapping[str, Any]) -> str:
     """Return the digest of the part of a described configuration that metrics depend on."""
-    return digest({key: value for key, value in config.items() if key not in BEFORE_FREEZING})
+    left = (*BEFORE_FREEZING, "_qualified_name")  # which has the group that measuring loads it in
+    return digest({key: value for key, value in config.items() if key not in left})
 
 
 def _plain(value: Any) -> Any:

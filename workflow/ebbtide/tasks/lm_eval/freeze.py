@@ -17,9 +17,12 @@ from ebbtide.tasks.lm_eval.generating import keys_of, targets_of
 from ebbtide.tasks.lm_eval.harness import (
     builtin_file,
     builtin_tasks,
+    entries,
     installed_version,
+    loaded,
     manager,
     named,
+    scorers_of,
     well_behaved,
 )
 from ebbtide.tasks.render import BadRow, encodable
@@ -52,7 +55,7 @@ def requests_of(
     Parameters
     ----------
     name
-        Name of a single task, as in `lm_eval --tasks`.
+        Name of a single task, as in `lm_eval --tasks`; since version 0.5 also in a format, `arc_easy@mcqa`.
     include_path
         Directories with further YAML tasks, which take precedence over lm-eval's.
     num_fewshot, seed
@@ -76,22 +79,23 @@ def requests_of(
     ------
     TaskError
         lm-eval is not installed; the task is unknown, a group, written as a Python class, or generates text
-        that we cannot measure as lm-eval does; lm-eval cannot build it; a document has no gold or is not
-        JSON; a continuation is empty.
+        that we cannot measure as lm-eval does; lm-eval cannot build it, or skips a document; a document has
+        no gold or is not JSON; a continuation is empty.
     """
     paths = [include_path] if isinstance(include_path, str | Path) else list(include_path or [])
     why = f"lm_eval: {name}"
     index, entry = _find(name, paths, why)
     file = _name_of(entry.yaml_path)
     where = f"{why} ({file})"
-    kind = KIND_OF_OUTPUT_TYPE[_output_type(entry, where)]
+    _check_entry(entry, where)
     if num_fewshot and entry.cfg.get("num_fewshot") == 0:
         raise TaskError(
             f"{where}: num_fewshot: found {num_fewshot}, but the task fixes 0 and lm-eval keeps it."
         )
     with well_behaved():
         try:
-            task = index.load(name)["tasks"][name]
+            task = loaded(index, name)
+            kind = KIND_OF_OUTPUT_TYPE[task.OUTPUT_TYPE]  # which a format may have changed
             own = task.config.num_fewshot or 0
             task.set_config("num_fewshot", own if num_fewshot is None else num_fewshot)
             task.set_fewshot_seed(seed)
@@ -99,6 +103,11 @@ def requests_of(
             documents = dict(task.doc_iterator(limit=limit))
         except Exception as error:  # tasks may run any code
             raise TaskError(f"{where}: lm-eval cannot build it ({named(error)}).") from error
+        if left := sorted(documents.keys() - {instance.doc_id for instance in task.instances}):
+            raise TaskError(
+                f"{where}: lm-eval skips {len(left)} of {len(documents)} documents, the first is {left[0]}, "
+                "because it finds no choices or no target in it; remove it with process_docs."
+            )
         texts = {number: _json(doc, f"{where}: document {number}") for number, doc in documents.items()}
         keys = keys_of(task, where) if kind == "generation" else None
         rows = _rows(task, kind, documents, texts, where)
@@ -136,17 +145,19 @@ def _find(name: str, paths: list[str | Path], why: str) -> tuple[Any, Any]:
             raise TaskError(f"{why}: include_path: {path} is not a directory.")
         check_folder(path)
     index = manager(paths, why, builtin=False)
+    if name not in entries(index) and "@" in name and hasattr(index, "_task_index"):
+        name = name.rpartition("@")[0]  # of a format, which the loaded task has
     if name not in index.all_subtasks and (file := builtin_file(name)):
         index = manager([file.parent], why, builtin=False)
-    if name not in index.task_index:
+    if name not in entries(index):
         index = manager(paths, why, builtin=True)
-    if name not in index.task_index:
+    if name not in entries(index):
         places = "".join(f", {path}" for path in paths)
         raise TaskError(
             f"{why}: no such task in lm-eval {installed_version()}{places}"
             f"{nearest(name, index.all_subtasks) or '; lm-eval skips YAML files with errors.'}"
         )
-    entry = index.task_index[name]
+    entry = entries(index)[name]
     if name not in index.all_subtasks:
         members = sorted(entry.tags) if name in index.all_tags else _members(entry.cfg.get("task"))
         raise TaskError(
@@ -163,7 +174,8 @@ def _members(tasks: Any) -> list[str]:
     ]
 
 
-def _output_type(entry: Any, where: str) -> str:
+def _check_entry(entry: Any, where: str) -> None:
+    """Raise `TaskError` for a task that cannot be frozen, before its data set is fetched."""
     if "class" in entry.cfg:
         raise TaskError(
             f"{where} is a Python class, and its metrics need its data set; allowed: tasks in YAML."
@@ -174,7 +186,6 @@ def _output_type(entry: Any, where: str) -> str:
         raise TaskError(f"{where}: output_type: found {output_type!r}, allowed: {allowed}.")
     if output_type == "generate_until" and entry.cfg.get("process_results"):
         raise TaskError(f"{where}: process_results: its own code measures texts; allowed: metric_list alone.")
-    return output_type
 
 
 def _name_of(path: Path) -> str:
@@ -199,7 +210,7 @@ def _rows(
         gold = {0}
         choices = 1
         if kind == "choice":
-            choices = len(task.doc_to_choice(documents[number]))
+            choices = _choices_of(task, documents[number])
             gold = _gold(task, documents[number], choices, here)
         targets = targets_of(task, documents[number], here) if kind == "generation" else ""
         for instance in instances:
@@ -228,9 +239,16 @@ def _rows(
     return rows.drop(columns=unused if kind == "generation" else [*unused, "targets"])
 
 
+def _choices_of(task: Any, doc: Any) -> int:
+    """Return the number of choices; since version 0.5, contexts of one choice are in `doc_to_text`."""
+    inputs = scorers_of(task) is not None and task._multiple_inputs
+    return len(task.doc_to_text(doc) if inputs else task.doc_to_choice(doc))
+
+
 def _gold(task: Any, doc: Any, choices: int, where: str) -> set[int]:
     """Return the indices of the right choices, as lm-eval reads them; none if only the task's code can."""
-    target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    by_text = scorers_of(task) is None and task.multiple_input
+    target = task.doc_to_text(doc) if by_text else task.doc_to_target(doc)
     if isinstance(target, str):
         texts = task.doc_to_choice(doc)
         target = texts.index(target) if target in texts else target

@@ -1,4 +1,7 @@
-"""Access to the installed lm-eval: its modules, its index of tasks, and a quiet, seeded context."""
+"""Access to the installed lm-eval: its modules, its index of tasks, and a quiet, seeded context.
+
+Versions 0.4 and 0.5 differ. Since 0.5, a task has scorers, and may be named with a format (`arc_easy@mcqa`).
+"""
 
 import contextlib
 import functools
@@ -45,6 +48,24 @@ def manager(paths: Sequence[str | Path], why: str, *, builtin: bool) -> Any:
     )
 
 
+def entries(index: Any) -> dict[str, Any]:
+    """Return the entries of an index of tasks, by name."""
+    found: dict[str, Any] = index.task_index if hasattr(index, "task_index") else index._task_index
+    return found
+
+
+def loaded(index: Any, spec: Any) -> Any:
+    """Return the only task of a name, or of an inline group."""
+    [task] = index.load(spec)["tasks"].values()
+    return task
+
+
+def scorers_of(task: Any) -> list[Any] | None:
+    """Return the scorers of a task; None before version 0.5."""
+    found: list[Any] | None = getattr(task, "_scorers", None)
+    return found
+
+
 def builtin_tasks() -> Path:
     """Return the directory of lm-eval's own task files."""
     return Path(module("lm_eval.tasks", "a task of lm-eval").__file__).parent
@@ -69,11 +90,16 @@ def well_behaved() -> Iterator[None]:
     level, python, numpy = logger.level, random.getstate(), np.random.get_state()
     alone = os.environ.get("DISABLE_MULTIPROC")
     defaults = module("lm_eval.defaults", "a task of lm-eval")
-    templates = module("lm_eval.utils", "a task of lm-eval").env
+    templates = getattr(module("lm_eval.utils", "a task of lm-eval"), "env", None)  # 0.5 compiles once
+    in_processes = hasattr(defaults, "DISABLE_MULTIPROC")  # 0.5 has read the environment
+    errors = module("lm_eval.api.metrics.stderr", "a task of lm-eval") if in_processes else None
     try:
-        templates.from_string = functools.lru_cache(maxsize=256)(
-            type(templates).from_string.__get__(templates)
-        )
+        if templates is not None:
+            templates.from_string = functools.lru_cache(maxsize=256)(
+                type(templates).from_string.__get__(templates)
+            )
+        if errors is not None:
+            errors.DISABLE_MULTIPROC = True
         logger.setLevel(logging.ERROR)
         os.environ["DISABLE_MULTIPROC"] = "1"
         random.seed(defaults.DEFAULT_RANDOM_SEED)
@@ -81,7 +107,10 @@ def well_behaved() -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        del templates.from_string
+        if templates is not None:
+            del templates.from_string
+        if errors is not None:
+            errors.DISABLE_MULTIPROC = defaults.DISABLE_MULTIPROC
         logger.setLevel(level)
         random.setstate(python)
         np.random.set_state(numpy)

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import CellError, TaskError
 from ebbtide.logs import log
+from ebbtide.tasks.generation.pipelines import of_filter
 from ebbtide.tasks.lm_eval.description import BEFORE_FREEZING, describe, measures
 from ebbtide.tasks.lm_eval.harness import (
     builtin_tasks,
+    entries,
     installed_version,
+    loaded,
     manager,
     module,
     named,
+    scorers_of,
     well_behaved,
 )
 
@@ -80,13 +84,17 @@ def results_of(
     with well_behaved():
         try:
             task = _task(record, documents, why)
-            _replay(task, requests, counts)
+            if scorers_of(task) is None:
+                _replay(task, requests, counts)
             found = evaluator.evaluate(
-                lm=_replaying_model(answers, why),
+                lm=_replaying_model(answers, why, pairs=scorers_of(task) is not None),
                 task_dict={"tasks": {name: task}},
                 bootstrap_iters=bootstrap_iters,
                 log_samples=False,
             )["results"][name]
+            for scorer in scorers_of(task) or ():
+                for of_document in scorer.reduced_docs.values():
+                    counts.update(of_document.keys())
         except (CellError, TaskError):
             raise
         except Exception as error:  # tasks may run any code
@@ -103,7 +111,7 @@ def results_of(
         stderr = values[f"{metric}_stderr", filtered]
         rows.append(
             {
-                "metric": PREFIX + metric + ("" if filtered == "none" else f"[filter={filtered}]"),
+                "metric": PREFIX + of_filter(metric, filtered),
                 "value": float(value),
                 "stderr": math.nan if isinstance(stderr, str) else float(stderr),
                 "n": counts[metric] // filters,
@@ -133,7 +141,7 @@ class _Documents:
 
 def _task(record: Mapping[str, Any], documents: _Documents, why: str) -> Any:
     """Load the task as it was frozen, with the frozen documents as its data set."""
-    name, file = record["task"], str(record["file"])
+    name, file = str(record["task"]), str(record["file"])
     builtin = file.startswith("lm_eval/tasks/")
     path = builtin_tasks() / file.removeprefix("lm_eval/tasks/") if builtin else Path(file)
     if not path.exists():
@@ -146,7 +154,9 @@ def _task(record: Mapping[str, Any], documents: _Documents, why: str) -> Any:
     }
     index = _index(path.parent, why)
     # lm-eval overrides keys of a task by means of an inline group.
-    task = index.load({"group": "frozen", "task": [{"task": name, **overrides}]})["tasks"][name]
+    if name not in entries(index):
+        name, _, overrides["_formats_selection"] = name.rpartition("@")
+    task = loaded(index, {"group": "frozen", "task": [{"task": name, **overrides}]})
     if measures(describe(task.config)) != measures(record["config"]):
         raise TaskError(f"{why}: {file}, or its code, has changed since it was frozen; freeze it again.")
     return task
@@ -175,7 +185,10 @@ def _answers(cell: "pd.DataFrame", requests: "pd.DataFrame") -> dict[tuple[int, 
 
 
 def _replay(task: Any, requests: "pd.DataFrame", counts: Counter[str]) -> None:
-    """Make the task use the frozen requests, and count the values of each metric."""
+    """Make the task use the frozen requests, and count the values of each metric.
+
+    Since version 0.5, its metrics read requests that it builds from the frozen documents, without shots.
+    """
     instance = module("lm_eval.api.instance", "a task of lm-eval").Instance
     rolling = task.OUTPUT_TYPE == "loglikelihood_rolling"
     documents = list(task.eval_docs)
@@ -201,15 +214,16 @@ def _replay(task: Any, requests: "pd.DataFrame", counts: Counter[str]) -> None:
     task.build_all_requests = lambda **_: setattr(task, "_instances", built)
 
 
-def _replaying_model(answers: Mapping[tuple[int, int], tuple[float, bool]], why: str) -> Any:
-    """Return a model for lm-eval that returns the recorded answers."""
+def _replaying_model(answers: Mapping[tuple[int, int], tuple[float, bool]], why: str, *, pairs: bool) -> Any:
+    """Return a model for lm-eval that returns the recorded answers; `pairs` for documents, as since 0.5."""
 
     class Replay(module("lm_eval.api.model", why).LM):  # type: ignore[misc]
         def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
             return [answers[request.doc_id, request.idx] for request in requests]
 
-        def loglikelihood_rolling(self, requests: Any) -> list[float]:
-            return [value for value, _ in self.loglikelihood(requests)]
+        def loglikelihood_rolling(self, requests: Any) -> list[Any]:
+            found = self.loglikelihood(requests)
+            return found if pairs else [value for value, _ in found]
 
         def generate_until(self, requests: Any) -> list[str]:
             raise NotImplementedError
