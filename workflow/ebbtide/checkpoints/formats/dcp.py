@@ -150,7 +150,9 @@ def _read(described: Any, directory: Path) -> tuple[dict[str, Stored], dict[str,
             continue
         file = info.state["relative_path"]
         if not is_plain(file):
-            raise CheckpointError(f"{directory / METADATA} lists {file!r:.80}, which is not a plain file name.")
+            raise CheckpointError(
+                f"{directory / METADATA} lists {file!r:.80}, which is not a plain file name."
+            )
         if info.state.get("transform_descriptors"):
             raise CheckpointError(
                 f"{directory}: {name} is stored with an extension of torch.distributed.checkpoint, such as "

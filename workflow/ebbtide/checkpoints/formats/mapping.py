@@ -100,7 +100,9 @@ def _applications(
                 rank = int(values.pop(rule.ranks)) if rule.ranks else 0
                 count = shapes[names[name]][0] if rule.stacked and shapes[names[name]] else 1
                 for index in range(count):
-                    key = tuple(sorted((values | ({rule.stacked: str(index)} if rule.stacked else {})).items()))
+                    key = tuple(
+                        sorted((values | ({rule.stacked: str(index)} if rule.stacked else {})).items())
+                    )
                     parts.setdefault(key, [{} for _ in rule.sources])[place][rank] = names[name]
         for key, found in parts.items():
             values = dict(key)
@@ -117,9 +119,7 @@ def _applications(
     return steps
 
 
-def _unwrapped(
-    names: Mapping[str, str], of: Map, rules: Sequence[Rule], targets: Targets
-) -> dict[str, str]:
+def _unwrapped(names: Mapping[str, str], of: Map, rules: Sequence[Rule], targets: Targets) -> dict[str, str]:
     """The names without what wrappers add to all of them, as long as no rule fits any of the names."""
     found, every = dict(names), {*targets.shapes, *targets.tied}
     while found and not any(_is_source(name, rules, every) for name in found):

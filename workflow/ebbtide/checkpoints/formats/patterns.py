@@ -9,6 +9,7 @@ _ANY = "name"  # the variable that stands for any text; others stand for numbers
 
 
 def variables(pattern: str) -> list[str]:
+    """Return the variables of a pattern, in order."""
     return [match[1] for match in _VARIABLE.finditer(pattern) if match[1]]
 
 
@@ -28,6 +29,7 @@ def matching(pattern: str, names: Iterable[str]) -> Iterator[tuple[str, dict[str
 
 
 def matches_any(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name matches one of the patterns."""
     return any(expression_of(pattern).fullmatch(name) for pattern in patterns)
 
 

@@ -77,11 +77,12 @@ class _Describing(pickle.Unpickler):
 
 
 class Named(Described):
-    """What stands for a class or a function of a pickle, by its `full` name; calling it describes the call."""
+    """What stands for a class or a function of a pickle; calling it describes the call."""
 
     full = ""
 
     def __new__(cls, *arguments: Any) -> Any:
+        """Return the description of a call."""
         made = object.__new__(Described)
         made.name, made.arguments, made.state = cls.full, arguments, {}
         return made

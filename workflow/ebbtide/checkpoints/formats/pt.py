@@ -39,7 +39,7 @@ _STORAGES = {
 
 
 class StateDictionary:
-    """The tensors of a file, or of all files of a directory that are not of an optimizer; see `source.Source`.
+    """The tensors of a file, or of all files of a directory but those of an optimizer; see `source.Source`.
 
     If two files of a directory have a name in common, as parts of tensor parallelism have, all names begin
     with that of their file without suffix and a slash: `mp_rank_00/word_embeddings.weight`.

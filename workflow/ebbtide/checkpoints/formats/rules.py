@@ -80,9 +80,7 @@ def read_map(name: str, where: str) -> Map:
     """
     file = catalogue_file(CATALOGUE, name, where)
     content = check(read_yaml(file), load_schema("map"), str(file))
-    rules = tuple(
-        _rule(rule, f"{file}: tensors[{number}]") for number, rule in enumerate(content["tensors"])
-    )
+    rules = tuple(_rule(rule, f"{file}: tensors[{number}]") for number, rule in enumerate(content["tensors"]))
     relevant = {key: content[key] for key in ("wrappers", "ignore", "zeros", "tensors")}
     return Map(
         str(file),
@@ -100,7 +98,7 @@ def _rule(rule: Mapping[str, Any], where: str) -> Rule:
     made = Rule(
         sources,
         targets,
-        tuple(_texts(rule["families"])),
+        tuple(rule["families"]),
         rule["transpose"],
         rule["axis"],
         rule["groups"],

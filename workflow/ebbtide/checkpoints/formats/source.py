@@ -1,4 +1,4 @@
-"""What every format offers: the names, shapes and precisions of its tensors, its files, and single tensors."""
+"""What every format offers: names, shapes and precisions of its tensors, its files, and single tensors."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,30 +26,27 @@ class Source(Protocol):
 
     Making one reads no values of tensors where the format allows it, and raises `CheckpointError` for files
     that are missing, truncated or of another format.
-
-    Attributes
-    ----------
-    shapes
-        Shape of each tensor by its name in the source, also of those that no model needs.
-    dtypes
-        Precision of what `read` returns, by name: a key of `BYTES`, or another that cannot be converted.
-    files
-        All files that determine the tensors: the identity of the checkpoint follows from them.
-    config
-        A Hugging Face configuration that was found in the source; None if there is none.
     """
 
     @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of each tensor by its name in the source, also of those that no model needs."""
+        ...
 
     @property
-    def dtypes(self) -> Mapping[str, str]: ...
+    def dtypes(self) -> Mapping[str, str]:
+        """Precision of what `read` returns, by name: a key of `BYTES`, or another that is not converted."""
+        ...
 
     @property
-    def files(self) -> Sequence[Path]: ...
+    def files(self) -> Sequence[Path]:
+        """All files that determine the tensors: the identity of the checkpoint follows from them."""
+        ...
 
     @property
-    def config(self) -> Mapping[str, Any] | None: ...
+    def config(self) -> Mapping[str, Any] | None:
+        """A Hugging Face configuration that was found in the source; None if there is none."""
+        ...
 
     def read(self, name: str) -> "Tensor":
         """Return a tensor on the CPU, in its stored precision, or dequantised to float32."""
