@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ebbtide.checkpoints.formats.patterns import bound, expression_of, matches_any, matching
 from ebbtide.checkpoints.formats.rules import RANKS, Map, Rule
+from ebbtide.checkpoints.formats.source import not_converted
 from ebbtide.checkpoints.formats.targets import Targets
 from ebbtide.errors import CheckpointError, nearest
 from ebbtide.notices import listed
@@ -67,9 +68,9 @@ def plan(of: Map, shapes: Mapping[str, tuple[int, ...]], targets: Targets, where
     for step in found:
         for target in step.targets:
             if target in made:
-                raise _not_converted(
+                raise not_converted(
                     f"{lost}: {target} would be made twice, of {listed(made[target].names, 3)} and of "
-                    f"{listed(step.names, 3)}"
+                    f"{listed(step.names, 3)}."
                 )
             made[target] = step
     zeros = [t for t in targets.shapes if t not in made and matches_any(t, of.zeros)]
@@ -165,17 +166,17 @@ def _check_used(
             uses[name, step.index] = uses.get((name, step.index), 0) + 1
     for (name, index), count in uses.items():
         if count > 1:
-            raise _not_converted(f"{lost}: {name}{_at(index)} would be used {count} times")
+            raise not_converted(f"{lost}: {name}{_at(index)} would be used {count} times.")
     used = {name for name, _ in uses}
     if unused := [full for full in names.values() if full not in used]:
-        raise _not_converted(
+        raise not_converted(
             f"{lost}: no rule uses {listed(unused, 5)} ({_shape(shapes[unused[0]])}), so config.json and the "
-            f"checkpoint differ, or the map lacks a rule; add one, or name it in `ignore` of a map"
+            "checkpoint differ, or the map lacks a rule; add one, or name it in `ignore` of a map."
         )
     for name in {name for name, index in uses if index is not None}:
         layers, expected = sum(one == name for one, _ in uses), shapes[name][0]
         if layers != expected:
-            raise _not_converted(f"{lost}: {name} has {expected} layers, but config.json {layers}")
+            raise not_converted(f"{lost}: {name} has {expected} layers, but config.json {layers}.")
 
 
 def _missing(target: str, rules: Sequence[Rule], names: Mapping[str, str], lost: str) -> CheckpointError:
@@ -189,10 +190,10 @@ def _missing(target: str, rules: Sequence[Rule], names: Mapping[str, str], lost:
     ]
     if not expected:
         known = [to for rule in rules for to in rule.targets]
-        return _not_converted(f"{lost}: no rule makes {target}{nearest(target, known)}")
+        return not_converted(f"{lost}: no rule makes {target}{nearest(target, known) or '.'}")
     lacking = [name for name in expected if name not in names] or expected
-    close = nearest(lacking[0], [*names])
-    return _not_converted(f"{lost}: {target} is not made, for want of {' or '.join(lacking[:3])}{close}")
+    close = nearest(lacking[0], [*names]) or "."
+    return not_converted(f"{lost}: {target} is not made, for want of {' or '.join(lacking[:3])}{close}")
 
 
 def _with_numbers(step: Step, targets: Targets, lost: str) -> Step:
@@ -203,16 +204,13 @@ def _with_numbers(step: Step, targets: Targets, lost: str) -> Step:
         if value == RANKS:
             number = len(step.sources[0])
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise _not_converted(
+            known = [name for name, set_to in targets.settings.items() if isinstance(set_to, int)]
+            raise not_converted(
                 f"{lost}: {key} is {value!r}, which config.json does not set to a number"
-                f"{nearest(str(value), [k for k, v in targets.settings.items() if isinstance(v, int)])}"
+                f"{nearest(str(value), known) or '.'}"
             )
         numbers.append(number)
     return replace(step, groups=numbers[0], heads=numbers[1])
-
-
-def _not_converted(sentence: str) -> CheckpointError:
-    return CheckpointError(f"{sentence}.", "not_converted")
 
 
 def _at(index: int | None) -> str:

@@ -3,17 +3,72 @@
 The same code checks shapes before anything is read, on tensors without values (device `meta`).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from ebbtide.checkpoints.formats.mapping import Plan, Step
+from ebbtide.checkpoints.formats.source import BYTES, not_converted
+from ebbtide.checkpoints.formats.targets import Targets
+from ebbtide.notices import listed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ebbtide.checkpoints.formats.mapping import Step
+
+def precisions(
+    plan: Plan,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtypes: Mapping[str, str],
+    targets: Targets,
+    where: str,
+) -> dict[str, str]:
+    """Check the shapes and precisions of a plan; return the precision of each target by name.
+
+    Zeros have the precision of most values.
+
+    Raises `CheckpointError` of class `not_converted`, which names the tensor; `where` is the checkpoint.
+    """
+    import torch
+
+    found: dict[str, str] = {}
+    for step in plan.steps:
+        names, own = step.names, {dtypes[name] for name in step.names}
+        if strange := own - BYTES.keys():
+            raise not_converted(
+                f"{where}: {names[0]} is saved in {min(strange)}; allowed: {', '.join(BYTES)}."
+            )
+        if len(own) > 1:
+            raise not_converted(
+                f"{where}: {listed(names, 3)} are joined, but are saved in {' and '.join(sorted(own))}."
+            )
+        parts = [[torch.empty(shapes[name], device="meta") for name in ranks] for ranks in step.sources]
+        try:
+            apply(step, parts, shapes_of(step, targets))
+        except ValueError as error:
+            raise not_converted(
+                f"{where}: {listed(names, 3)} cannot become {listed(step.targets, 3)}: {error}."
+            ) from error
+        found |= dict.fromkeys(step.targets if not step.tied_to else (), own.pop())
+    most = most_values(found, targets)
+    return found | dict.fromkeys(plan.zeros, most)
+
+
+def most_values(found: Mapping[str, str], targets: Targets) -> str:
+    """Return the precision that most values have, given that of each target."""
+    values: dict[str, int] = {}
+    for name, dtype in found.items():
+        values[dtype] = values.get(dtype, 0) + math.prod(targets.shapes[name])
+    return max(values, key=lambda dtype: values[dtype])
+
+
+def shapes_of(step: Step, targets: Targets) -> list[tuple[int, ...]]:
+    """Return the shapes of the targets of a step."""
+    return [targets.shapes[step.tied_to or target] for target in step.targets]
 
 
 def apply(
-    step: "Step", parts: Sequence[Sequence["Tensor"]], shapes: Sequence[tuple[int, ...]]
+    step: Step, parts: Sequence[Sequence["Tensor"]], shapes: Sequence[tuple[int, ...]]
 ) -> "list[Tensor]":
     """Return the targets of a step from its sources.
 
@@ -42,7 +97,7 @@ def apply(
         raise ValueError(str(error).splitlines()[0]) from error
 
 
-def _whole(step: "Step", ranks: Sequence["Tensor"]) -> "Tensor":
+def _whole(step: Step, ranks: Sequence["Tensor"]) -> "Tensor":
     """A tensor of the whole model, from those of the ranks of tensor parallelism."""
     import torch
 
@@ -94,7 +149,7 @@ def _grouped(tensor: "Tensor", axis: int, groups: int) -> "Tensor":
     return tensor.unflatten(axis, (groups, tensor.shape[axis] // groups))
 
 
-def _finished(step: "Step", tensor: "Tensor", shape: tuple[int, ...]) -> "Tensor":
+def _finished(step: Step, tensor: "Tensor", shape: tuple[int, ...]) -> "Tensor":
     """A target after the operations on single targets: padding dropped, rotary pairs, a constant added."""
     rule = step.rule
     if rule.padded and tensor.ndim and tensor.shape[0] > shape[0]:

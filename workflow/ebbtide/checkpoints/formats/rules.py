@@ -5,6 +5,7 @@ See `workflow/schemas/map.schema.yaml` and docs/checkpoints.md; `mapping` applie
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,13 @@ def read_map(name: str, where: str) -> Map:
     Raises `ConfigError` for an unknown name or key, or a rule that contradicts itself; `where` is the key.
     """
     file = catalogue_file(CATALOGUE, name, where)
+    return _read(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _read(file: Path, changed: int) -> Map:
+    """The map in a file that was changed at this time; every checkpoint of a row has the same one."""
+    del changed
     content = check(read_yaml(file), load_schema("map"), str(file))
     rules = tuple(_rule(rule, f"{file}: tensors[{number}]") for number, rule in enumerate(content["tensors"]))
     relevant = {key: content[key] for key in ("wrappers", "ignore", "zeros", "tensors")}

@@ -13,6 +13,7 @@ from ebbtide.checkpoints.fingerprint import (
     read_blocks,
     share_of_tensor,
 )
+from ebbtide.errors import CheckpointError
 from ebbtide.files import digest, file_sha256
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class Stored:
 
     shape: tuple[int, ...]
     dtype: str
+
+
+def not_converted(sentence: str) -> CheckpointError:
+    """Return the error for tensors that do not fit a map or a configuration."""
+    return CheckpointError(sentence, "not_converted")
 
 
 def files_digest(files: Sequence[Path], root: Path) -> str:

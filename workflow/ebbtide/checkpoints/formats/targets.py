@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ebbtide.errors import CheckpointError, first_line
+from ebbtide.checkpoints.formats.source import not_converted
+from ebbtide.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,17 @@ def targets_of(config: Mapping[str, Any], where: str) -> Targets:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     family = config.get("model_type")
     if not isinstance(family, str):
-        raise CheckpointError(
-            f"{where} has no model_type, so it is not a Hugging Face configuration; set `config:` to one.",
-            "not_converted",
+        raise not_converted(
+            f"{where} has no model_type, so it is not a Hugging Face configuration; set `config:` to one."
         )
     try:
         made = AutoConfig.for_model(**{"model_type": family, **config})
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(made, trust_remote_code=False)
     except Exception as error:  # transformers raises many types for values it cannot use
-        raise CheckpointError(
+        raise not_converted(
             f"{where}: transformers cannot make a model of it ({first_line(error)}); correct the "
-            "configuration.",
-            "not_converted",
+            "configuration."
         ) from error
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     stored = {id(parameter): name for name, parameter in model.named_parameters()}
