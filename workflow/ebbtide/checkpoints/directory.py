@@ -202,7 +202,7 @@ def _from_record(directory: Path, known: Mapping[str, Any], tokenizer: str | Non
     named = {name: known.get(name, "unknown") for name in ("weights", "tokenizer", "dtype")}
     where = known.get("tokenizer_directory", known.get("directory", str(directory)))
     if gone and tokenizer is not None:  # it may be another than that of the record
-        files = _tokenizer_files(tokenizer_directory(directory, tokenizer))
+        files = tokenizer_files(tokenizer_directory(directory, tokenizer))
         where = _tokenizer_place(files)
         named["tokenizer"] = tokenizer_identity({n: {"sha256": file_sha256(p)} for n, p in files.items()})
     return Located(
@@ -224,7 +224,7 @@ def identity_files(directory: Path, tokenizer: str | None) -> dict[str, Path]:
     """All files that determine an identity, by name: weights, configuration, index and the others."""
     weights = {name: directory / name for name in _weight_names(weight_files(directory))}
     place = tokenizer_directory(directory, tokenizer)
-    return weights | _tokenizer_files(place) | generation_files(directory, place)
+    return weights | tokenizer_files(place) | generation_files(directory, place)
 
 
 def generation_files(directory: Path, tokenizer: Path) -> dict[str, Path]:
@@ -236,7 +236,8 @@ def generation_files(directory: Path, tokenizer: Path) -> dict[str, Path]:
     return found
 
 
-def _tokenizer_files(directory: Path) -> dict[str, Path]:
+def tokenizer_files(directory: Path) -> dict[str, Path]:
+    """The files of the tokenizer in a directory, by name. Raises `CheckpointError` for irregular ones."""
     found = {name: directory / name for name in TOKENIZER if (directory / name).exists()}
     for path in found.values():
         check_regular(path, MOST_TOKENIZER_BYTES)
