@@ -79,7 +79,8 @@ def key_of(study: Study, model: str = "a") -> str:
 
 def _found(rows: Iterable[tuple[str, int, float]], texts: str) -> Found:
     listed = list(rows)
-    return Found(set(listed), len(listed), texts)
+    axis = [row for row in listed if row[0] == "training_tokens"]  # in every row of a history
+    return Found(set(listed), len(listed) - len(axis) + len(set(axis)), texts)
 
 
 def read_tensorboard(directory: Path, study: Study, model: str) -> Found:

@@ -16,6 +16,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from ebbtide.errors import TrackerError
 from ebbtide.exchange.trackers.tracked_run import Published, TrackedRun, no_points, points_from, unusable
@@ -29,7 +30,7 @@ class MLflow:
     """An experiment of MLflow; see `tracked_run.Tracker`."""
 
     real: type[np.floating[Any]] = np.float64
-    errors: tuple[type[Exception], ...] = (MlflowException,)
+    errors: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError)
 
     def __init__(self, directory: Path | None, project: str) -> None:
         uri = os.environ.get("MLFLOW_TRACKING_URI") if directory is None else None
@@ -45,7 +46,7 @@ class MLflow:
         try:
             self._client = MlflowClient(tracking_uri=uri)
             self._experiment = self._experiment_id()
-        except (*self.errors, ModuleNotFoundError) as error:
+        except (MlflowException, SQLAlchemyError) as error:
             raise unusable(self.place, error) from None
 
     def published(self, run: TrackedRun) -> Published:

@@ -13,7 +13,11 @@ import pandas as pd
 from ebbtide.errors import TrackerError, type_and_reason
 from ebbtide.exchange.trackers.difference import POINT
 from ebbtide.files import digest
+from ebbtide.texts import one_line
 
+_MARKDOWN = str.maketrans(
+    {**{c: f"\\{c}" for c in "\\`*_[]#|!~"}, **{"<": "&lt;", ">": "&gt;", "&": "&amp;"}}
+)
 _USER = re.compile(r"//[^/@\s]+@")
 
 
@@ -138,8 +142,5 @@ class Tracker(Protocol):
 
 
 def escaped(text: str) -> str:
-    """A text as Markdown on one line."""
-    from ebbtide.texts import one_line
-
-    special = {c: f"\\{c}" for c in "\\`*_[]#|!~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-    return one_line(text).translate(str.maketrans(special))
+    """Return a text as Markdown, on one line."""
+    return one_line(text).translate(_MARKDOWN)

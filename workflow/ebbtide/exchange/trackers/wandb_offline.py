@@ -107,7 +107,7 @@ class WandB:
 
     def _remove_incomplete(self, run_id: str, record: Record) -> None:
         """Remove what an interrupted publication left. Raises `TrackerError` if it was uploaded."""
-        for directory in sorted(self.directory.glob(f"offline-run-*-{run_id}")):
+        for directory in sorted(self.directory.glob(f"offline-run-*-{run_id}*")):
             if directory.name in record.directories:
                 continue
             if any(directory.glob("*.synced")):
