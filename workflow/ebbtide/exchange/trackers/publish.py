@@ -37,7 +37,7 @@ def open_tracker(name: str, directory: Path | None, project: str = PROJECT) -> T
         Its library is not installed.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
-    require_library(name, f"ebbtide publish --to {name}", name)
+    require_library(name, f"ebbtide publish --to {name}", name, pinned=name != "trackio")
     if name == "tensorboard":
         from ebbtide.exchange.trackers.tensorboard_files import TensorBoard
 
