@@ -129,7 +129,7 @@ def read_wandb(directory: Path, study: Study, model: str, project: str = "ebbtid
 
     rows: list[tuple[str, int, float]] = []
     texts: list[str] = []
-    last, run_id = -1, ""
+    last, run_id, summary = -1, "", dict[str, Any]()
     for file in sorted(directory.glob(f"wandb/offline-run-*-{key_of(study, model)}*/*.wandb")):
         records = [Record.FromString(data) for data in wandb_records(file)]
         [run] = [record.run for record in records if record.HasField("run")]
@@ -145,12 +145,18 @@ def read_wandb(directory: Path, study: Study, model: str, project: str = "ebbtid
             for r in records
             if r.HasField("metric")
         ]
+        for record in (r.summary for r in records if r.HasField("summary")):
+            summary |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.update}
         for record in (r.history for r in records if r.HasField("history")):
             row = {item.nested_key[0] or item.key: json.loads(item.value_json) for item in record.item}
             assert row["_step"] == last + 1, "W&B needs rows whose numbers increase"
             last = row["_step"]
             step = row.pop("training_step")
             rows += [(k, step, v) for k, v in row.items() if k != "checkpoint" and not k.startswith("_")]
+    for name, value in summary.items():
+        of = {step: known for key, step, known in rows if key == name}
+        assert not of or value == of[max(of)], f"summary of {name}"
+    assert rows == [] or "t/accuracy" in summary
     return _found(rows, "\n".join(texts))
 
 

@@ -123,7 +123,7 @@ def _table(run: TrackedRun) -> str:
     """Configuration and identities as a table."""
     rows = {**run.config, **{f"identity of {name}": digest for name, digest in run.identities.items()}}
     lines = [f"| {escaped(str(key))} | {escaped(str(value))} |" for key, value in rows.items()]
-    return "\n".join(["| | |", "|---|---|", *lines])
+    return "\n".join(["| key | value |", "|---|---|", *lines])
 
 
 def _scalars(file: Path) -> Iterator[tuple[str, int, float]]:

@@ -101,7 +101,8 @@ class WandB:
             opened.define_metric(STEP, hidden=True)
             opened.define_metric("*", step_metric=STEP)
             for number, row in enumerate(rows, start=first):
-                opened.log(row, step=number)
+                opened.log(row, step=number, commit=True)
+            opened.summary.update(_latest(run.points))  # else that of the row that was written last
             directory = Path(opened.dir).parent
         return directory
 
@@ -129,3 +130,9 @@ class WandB:
 
     def _owner(self, run: TrackedRun) -> dict[str, str]:
         return {"tracker": "wandb", "project": self.project, "study": run.study, "model": run.model}
+
+
+def _latest(points: pd.DataFrame) -> dict[str, float]:
+    """The value of every metric at its last step."""
+    last = points.drop_duplicates("name", keep="last")
+    return dict(zip(last["name"], last["value"], strict=True))
