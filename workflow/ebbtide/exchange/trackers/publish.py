@@ -77,6 +77,8 @@ def publish(runs: Iterable[TrackedRun], tracker: Tracker, *, replace: bool = Fal
 
 
 def _publish(run: TrackedRun, tracker: Tracker, replace: bool) -> str:
+    if run.points.empty:
+        return "no values, so nothing to publish"
     wanted = rounded(run.points, tracker)
     found = tracker.published(run)
     new, changed, gone = difference(wanted, found.points)
