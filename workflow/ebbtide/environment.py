@@ -64,13 +64,14 @@ def _put(name: str, paths: Sequence[str], *, first: bool) -> None:
     os.environ[name] = os.pathsep.join(new + present if first else present + new)
 
 
-def require_library(name: str, what: str, extra: str) -> None:
+def require_library(name: str, what: str, extra: str, *, pinned: bool = True) -> None:
     """Raise `ConfigError` unless a library is installed that belongs to an extra of Ebbtide.
 
-    `what` is what needs it, for the message. The library is not imported.
+    `what` is what needs it, for the message; `pinned` says whether envs/cpu.txt allows it. The library is not
+    imported.
     """
     if find_spec(name) is None:
         raise ConfigError(
-            f"{what} needs the library {name}, which is not installed; pip install -c envs/cpu.txt -e "
-            f"'.[{extra}]'."
+            f"{what} needs the library {name}, which is not installed; pip install "
+            f"{'-c envs/cpu.txt ' if pinned else ''}-e '.[{extra}]'."
         )

@@ -71,6 +71,10 @@ class StorageError(EbbtideError):
         self.errno = errno
 
 
+class TrackerError(EbbtideError):
+    """An experiment tracker has other values, or its files cannot be used."""
+
+
 class FigureError(EbbtideError):
     """A figure cannot be drawn from these metrics."""
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 VERBS = (
     *("score", "loss", "train", "average", "freeze", "pin", "preview", "diff-requests", "measure"),
     *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain", "flips", "estimate", "status", "init"),
-    *("export", "import-plan", "import-cells", "doctor", "verify", "gc", "completion"),
+    *("export", "publish", "import-plan", "import-cells", "doctor", "verify", "gc", "completion"),
 )
 
 

@@ -37,6 +37,7 @@ USER_VERBS = {
     "preview": ("tasks", "print the first requests of a frozen task"),
     "diff-requests": ("tasks", "compare two frozen tasks"),
     "export": ("exchange", "write results in formats of lm-eval, and as tables"),
+    "publish": ("publish", "publish results in an experiment tracker"),
     "import-plan": ("exchange", "print the YAML that imports results of other tools"),
     "import-cells": ("exchange", "write the samples that a study imports as cells"),
     "score": ("score", "compute the log-likelihood of every request of a file"),
