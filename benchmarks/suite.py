@@ -30,6 +30,7 @@ import pandas as pd
 
 import ebbtide
 from ebbtide.cells.cell import write_cell
+from ebbtide.statistics.flips.on_disk import EXAMPLES, write_flips
 from ebbtide.tables import REQUESTS, read_footer, read_frame, write_parquet
 from ebbtide.tasks.texts import text_digests, texts_record
 
@@ -168,7 +169,7 @@ class Suite:
         metrics, examples = self.parts("metrics"), self.parts("examples")
         last = range(max(self.options.checkpoints - LAST, 0), self.options.checkpoints)
         ends = [(m, c) for m in range(self.models) for c in last]
-        settings = {**TRAJECTORIES, **ALARMS, "fail_on": "none", "checkpoints": "all"}
+        settings = {**TRAJECTORIES, **ALARMS, "fail_on": "never", "checkpoints": "all", "examples": 3}
         of = {
             "metrics": ({"parts": metrics, "imported": [], "examples": []}, {"metrics": self.metrics}, {}),
             "audit_results": (
@@ -240,7 +241,11 @@ class Suite:
                     },
                 },
             ),
-            "check_alarms": (table, {}, {"settings": settings}),
+            "check_alarms": (
+                {**table, "flips": self.root / "flips.parquet"},
+                {},
+                {"study": "suite", "settings": settings, "reports": self.root / "gate"},
+            ),
         }
         given, made, params = of[rule]
         return Named(given), Named(made), Named(params)
@@ -295,6 +300,7 @@ def prepare(root: Path, options: argparse.Namespace) -> None:
     for model in range(options.models):
         if not (root / f"m{model}").exists():
             write_cells(root, model, options.tasks, options.checkpoints, options.examples)
+    write_flips(pd.DataFrame(columns=list(EXAMPLES)), root / "flips.parquet")  # the stage is not run
     for name in ("verdicts", "robustness_verdicts"):  # a study without a regression
         columns = "task\tmetric\tverdict\tsurvives\n"
         (root / f"{name}.tsv").write_text(columns)

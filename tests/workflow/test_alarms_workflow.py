@@ -1,5 +1,6 @@
 """The target `check_alarms` as a user runs it: what it says, and the exit status."""
 
+import json
 from datetime import date
 
 import pandas as pd
@@ -63,6 +64,13 @@ def test_the_exit_status_says_whether_something_fell(study):
     assert run.stdout.count("step256: accuracy") == run.stdout.count("the previous checkpoint and its best")
     assert run.stdout.rstrip().splitlines()[-1].endswith("at or above moderate: exit status 1.")
     assert "Error" not in run.stdout and "Traceback" not in run.stdout
+    gate = json.loads((study.path / "results/small/gate/gate.json").read_text())
+    assert gate["status"] == 1 and f"\n{gate['reason']}\n" in run.stdout
+    worst = gate["drops"][0]
+    assert len(worst["examples"]) == 3 and all(one["prompt"] for one in worst["examples"])
+    assert {one["answer_before"] for one in worst["examples"]} == {
+        one["right"][0] for one in worst["examples"]
+    }
     assert not list((study.path / ".snakemake").glob("locks/*"))
 
     with study.edited("config.yaml") as config:
@@ -85,7 +93,7 @@ def test_allowed_drops_and_the_last_checkpoint_for_cron(study):
         )
         allow = [{**known, "model": model, "task": task} for model, task in fallen]
         config["alarms"] = {"checkpoints": "last", "allow": allow}
-    assert study.planned("check_alarms") == {"alarms": 1, "check_alarms": 1}
+    assert study.planned("check_alarms") == {"alarms": 1, "flips": 1, "check_alarms": 1}
     run = study.snakemake("--cores", "1", "check_alarms")
     assert run.returncode == 0 and "allowed   memo_trap  small-d16  step256: accuracy" in run.stdout
     assert "[severe, allowed until 2999-01-01: known]" in run.stdout
@@ -113,6 +121,8 @@ def test_a_gate_that_compares_nothing_or_breaks_ends_with_2(study):
     broken = study.snakemake("--cores", "1", "check_alarms", "--forcerun", "alarms", check=False)
     assert broken.returncode == 2
     assert "A job failed, so alarms were not checked: exit status 2." in broken.stdout
+    gate = json.loads((study.path / "results/small/gate/gate.json").read_text())
+    assert gate["status"] == 2 and "is damaged" in " ".join(gate["causes"])  # not those of the run before
 
 
 def test_other_settings_rerun_the_comparison_alone(study):

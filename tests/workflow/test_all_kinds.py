@@ -244,6 +244,7 @@ def test_the_preview_marks_the_border(study: Workspace) -> None:
 
 def test_export_for_other_tools(study: Workspace) -> None:
     call = [sys.executable, "-m", "ebbtide", "export", "--study", "config.yaml", "--to", "exported"]
+    call += ["--format", "lm-eval", "every-eval-ever", "inspect", "tables", "csv"]
     env = {**study.env, "PYTHONPATH": str(ROOT / "workflow")}
     done = subprocess.run(call, cwd=study.path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -254,6 +255,12 @@ def test_export_for_other_tools(study: Workspace) -> None:
     assert [line["resps"] for line in generated] == [[[None] * 5]] * 6, "texts are not kept"
     assert generated[0]["target"] == "a" and generated[0]["arguments"]["gen_args_0"]["arg_1"]["top_p"] == 0.9
     assert all(0 <= line["exact_match"] <= 1 for line in generated)
+    assert len(list(out.glob("inspect/*/*.json"))) == 4 * len(NAMES)
+    records = [path for path in out.glob("data/*/*/*/*.json")]
+    assert len(records) == 4 * len(NAMES)
+    samples = list(out.glob("data/*/*/*/*_samples.jsonl"))
+    without = f"every-eval-ever: {len(records) - len(samples)} cells without samples"
+    assert samples and without in done.stdout
     examples = pd.read_parquet(out / "examples.parquet")
     assert set(examples["task"]) == set(NAMES)
     assert len(pd.read_csv(out / "metrics.csv")) == len(metrics(study))

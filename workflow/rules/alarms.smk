@@ -8,8 +8,9 @@ OUTPUTS  results/{study}/alarms.tsv
          results/{study}/figures/{alarms,changes}.{pdf,png}
          target `check_alarms`: one line per drop on the terminal; exit status 1 for an alarm at or above
          `alarms.fail_on` that `alarms.allow` does not list, 2 if nothing was compared or a job failed, else 0
+         results/{study}/gate/                   its reports: gate.md, junit.xml, slack.json, gate.json
 RERUNS   when checkpoints are added, or arms, seeds, the settings under `trajectories:` or `alarms:` or the code change. The target
-         runs whenever it is named. Its job never fails, because Snakemake would report an error of the workflow.
+         runs whenever it is named, because allowed alarms expire. Its job never fails, because Snakemake would report an error of the workflow.
          Instead, the hook `onsuccess` sets the exit status (not with --no-hooks).
 """
 
@@ -37,6 +38,12 @@ OUTPUTS.figures(
     when=STUDY.has_examples() and "predecessor" in STUDY.config["alarms"]["against"],
     lacking=STUDY.lacks(trained=2),
     condition="the same, with `predecessor` in `alarms.against`",
+)
+OUTPUTS.files(
+    "alarms",
+    "results/{study}/gate/{gate.md,junit.xml,slack.json,gate.json}",
+    "reports of the gate: for a pull request, for CI, for Slack, and for other programs",
+    condition="target `check_alarms`",
 )
 WITH_GROUPS = {
     n: task for n, task in STUDY.tasks.items() if task.definition.get("groups")
@@ -90,9 +97,12 @@ rule check_alarms:
     input:
         alarms=f"{RESULTS}/alarms.tsv",
         not_compared=f"{RESULTS}/not_compared.tsv",
+        flips=f"{RESULTS}/flips.parquet",
     log:
         f"logs/check_alarms/{STUDY.name}.log",
     params:
+        study=STUDY.name,
         settings=STUDY.config["alarms"],
+        reports=f"{RESULTS}/gate",  # no outputs, which would be up to date
     script:
         "../scripts/check_alarms.py"

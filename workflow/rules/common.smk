@@ -46,7 +46,13 @@ from ebbtide.report.bundle.unpacking import (
     maker_notices,
     maker_of,
 )
-from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
+from ebbtide.report.end_of_run import (
+    clear_gate,
+    end_of_run,
+    failed_run,
+    gate_not_checked,
+    nothing_to_do,
+)
 from ebbtide.report.paper.build import template_files
 from ebbtide.report.stages_done import record_outputs
 from ebbtide.statistics.same_tokens import tolerance_of
@@ -279,6 +285,7 @@ onstart:
         cluster.prepare(workflow)
         NOTICES.extend(on_start(STUDY, BUDGET, workflow))
         record_outputs(STUDY, OUTPUTS)
+        clear_gate(STUDY, planned_rules(workflow))
     except EbbtideError as error:
         fail(error)  # a full disk, or a scheduler that forgets submissions
 
@@ -307,4 +314,4 @@ onerror:
     for line in full_disks(["logs", "results", "resources", STORE, ".snakemake"]):
         print(line, file=sys.stderr)
     if "check_alarms" in planned_rules(workflow):
-        fail("A job failed, so alarms were not checked: exit status 2.")
+        fail(gate_not_checked(STUDY, FAILURES.lines()))

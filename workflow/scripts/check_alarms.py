@@ -1,18 +1,30 @@
-"""Adapter: alarms on the terminal, worst first."""
+"""Adapter: alarms on the terminal, worst first, and the reports of the gate."""
 
 from datetime import datetime
+from pathlib import Path
 
 from ebbtide.logs import log_to
-from ebbtide.statistics.alarms.lines import lines
+from ebbtide.report.gate.examples import read_worst
+from ebbtide.report.gate.reports import write_reports
+from ebbtide.report.gate.terminal import lines
+from ebbtide.report.gate.verdict import gate_of
 from ebbtide.study.columns import read_described
 
 
 def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
-    tables = read_described(job.input.alarms), read_described(job.input.not_compared)
-    report = lines(*tables, job.params.settings, datetime.now().astimezone().date())
-    print(*report, f"All comparisons: {job.input.alarms}", sep="\n")
+    params, given = job.params, job.input
+    gate = gate_of(
+        read_described(given.alarms),
+        read_described(given.not_compared),
+        params.settings,
+        datetime.now().astimezone().date(),
+        study=params.study,
+        examples=read_worst(given.flips, params.settings["examples"]),
+    )
+    write_reports(gate, Path(params.reports))
+    print(*lines(gate), f"All comparisons: {given.alarms}", f"Reports: {params.reports}", sep="\n")
 
 
 if __name__ == "__main__":

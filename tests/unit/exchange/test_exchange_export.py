@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.errors import CellError
-from ebbtide.exchange.export import Exported, export_checkpoint
+from ebbtide.exchange.export import export_checkpoint
+from ebbtide.exchange.exported import Exported
 from ebbtide.exchange.imports import import_cells, import_metrics
 from ebbtide.exchange.specification import CheckpointRow, sizes
 from ebbtide.exchange.tidy import ROWS, examples_of, read_examples, write_examples, write_metrics_csv

@@ -9,8 +9,9 @@ import pytest
 import tiny
 from ebbtide.cells.cell import write_cell
 from ebbtide.errors import CellError
+from ebbtide.exchange.formats import FORMATS
 from ebbtide.exchange.imports import import_metrics, write_imported_cells
-from ebbtide.exchange.results import CellFiles, export_results
+from ebbtide.exchange.results import CSV, OF_CHECKPOINTS, TABLES, CellFiles, export_results
 from ebbtide.metrics.of_cell import measured, metrics_rows
 from ebbtide.tables import METRICS, REQUESTS, read_footer, read_frame, write_parquet
 
@@ -57,9 +58,10 @@ def study(directory: Path, steps: tuple[int, ...] = (1, 2)) -> tuple[Path, list[
 def test_everything_is_exported_and_comes_back(tmp_path: Path) -> None:
     metrics, cells = study(tmp_path)
     to = tmp_path / "to"
-    rows = export_results(metrics, cells, to)
+    found = export_results(metrics, cells, to, "s")
     table = read_frame(metrics, METRICS)
-    assert rows == (len(table), 4 * len(tiny.ROWS))
+    counts = {"rows of metrics.csv": len(table), "rows of examples.parquet": 4 * len(tiny.ROWS)}
+    assert found["tables"].counts == counts and found["lm-eval"].counts == {"cells": 4}
     assert sorted(p.relative_to(to).as_posix() for p in to.rglob("*.*")) == [
         "examples.parquet",
         *(
@@ -82,10 +84,29 @@ def test_everything_is_exported_and_comes_back(tmp_path: Path) -> None:
     assert set(pd.read_csv(to / "reliability.csv")["checkpoint"]) == {"step1", "step2"}
 
 
+def test_only_the_formats_that_were_asked_for_are_written(tmp_path: Path) -> None:
+    metrics, cells = study(tmp_path, steps=(1,))
+    assert {*OF_CHECKPOINTS, TABLES, CSV} == set(FORMATS)
+    roots = {
+        "lm-eval": {"m__step1"},
+        "every-eval-ever": {"data"},
+        "inspect": {"inspect"},
+        "tables": {"metrics.csv", "reliability.csv", "examples.parquet"},
+        "csv": {"metrics.csv", "reliability.csv", "examples.csv"},
+    }
+    for name in FORMATS:
+        to = tmp_path / "to" / name
+        assert list(export_results(metrics, cells, to, "s", [name])) == [name]
+        assert {path.name for path in to.iterdir()} == roots[name]
+    sheet = pd.read_csv(tmp_path / "to/csv/examples.csv", dtype={"example": str})
+    parquet = pd.read_parquet(tmp_path / "to/tables/examples.parquet")
+    pd.testing.assert_frame_equal(sheet, parquet, check_dtype=False)
+
+
 def test_samples_have_the_metrics_that_the_study_wants_now(tmp_path: Path) -> None:
     """How a task is measured may have changed since it was frozen."""
     metrics, cells = study(tmp_path, steps=(1,))
-    export_results(metrics, cells, tmp_path / "to")
+    export_results(metrics, cells, tmp_path / "to", "s")
     sample = pd.read_json(tmp_path / "to/m__step1/samples_ants_step1.jsonl", lines=True).iloc[0]
     assert sample["metrics"] == ["acc"]
 
@@ -94,12 +115,12 @@ def test_a_stale_cell_is_refused(tmp_path: Path) -> None:
     metrics, cells = study(tmp_path, steps=(1,))
     stale = CellFiles(**{**vars(cells[1]), "identity": {"weights": "others", "task": "ants"}})
     with pytest.raises(CellError, match=r"1-ants\.parquet is stale: weights is 'w1', expected 'others'"):
-        export_results(metrics, [cells[0], stale], tmp_path / "to")
+        export_results(metrics, [cells[0], stale], tmp_path / "to", "s")
 
 
 def test_samples_become_cells_with_their_requests(tmp_path: Path) -> None:
     metrics, cells = study(tmp_path)
-    export_results(metrics, cells, tmp_path / "to")
+    export_results(metrics, cells, tmp_path / "to", "s")
     rows = [
         {"format": "lm_eval_results", "files": [f"{tmp_path}/to/*/results_*.json"]},
         {"format": "lm_eval_samples", "files": [f"{tmp_path}/to/*/samples_*.jsonl"]},

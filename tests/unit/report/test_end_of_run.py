@@ -1,15 +1,16 @@
 """The end of a run: alarms that were asked for, scaling laws in words, weights where they were used."""
 
+import json
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 
 from ebbtide.notices import Notice
-from ebbtide.report.end_of_run import end_of_run, failed_run, nothing_to_do
-from ebbtide.statistics.alarms.alarms import COLUMNS
-from ebbtide.statistics.alarms.not_compared import COLUMNS as MISSING
+from ebbtide.report.end_of_run import clear_gate, end_of_run, failed_run, gate_not_checked, nothing_to_do
+from ebbtide.report.gate.gate import Gate
+from ebbtide.report.gate.reports import REPORTS, write_reports
 
 
 class Budget:
@@ -28,19 +29,52 @@ def study(**alarms: str) -> SimpleNamespace:
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("results/s").mkdir(parents=True)
-    row = dict.fromkeys(COLUMNS, 0) | {"model": "m", "task": "t", "checkpoint": "c", "severity": "severe"}
-    row |= {"group": "", "allowed": "", "allowed_until": ""}
-    pd.DataFrame([row]).to_csv("results/s/alarms.tsv", sep="\t", index=False)
-    pd.DataFrame(columns=list(MISSING)).to_csv("results/s/not_compared.tsv", sep="\t", index=False)
     Path("results/s/scaling.txt").write_text("loss 1.0 predicted\n")
 
 
+def verdict(status: int) -> str:
+    gate = Gate("s", date(2026, 6, 15), "moderate", "all", status, f"A reason: exit status {status}.")
+    write_reports(gate, Path("results/s/gate"))
+    return f"{gate.reason}\n"
+
+
 def test_alarms_count_where_they_were_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert end_of_run(study(), Budget(), {"check_alarms", "alarms"}) == 1
-    assert capsys.readouterr().out == "1 alarm at or above moderate: exit status 1.\n"
-    assert end_of_run(study(), Budget(), {"alarms", "all"}) == 0
-    assert capsys.readouterr().out == ""
-    assert end_of_run(study(fail_on="never"), Budget(), {"check_alarms"}) == 0
+    for status in (0, 1, 2):
+        reason = verdict(status)
+        assert end_of_run(study(), Budget(), {"check_alarms", "alarms"}) == status
+        assert capsys.readouterr().out == reason
+        assert end_of_run(study(), Budget(), {"alarms", "all"}) == 0
+        assert capsys.readouterr().out == ""
+
+
+def test_a_verdict_that_cannot_be_read_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    verdict(0)
+    path = Path("results/s/gate/gate.json")
+    path.write_text(path.read_text()[:100])
+    assert end_of_run(study(), Budget(), {"check_alarms"}) == 2
+    said = capsys.readouterr().out
+    assert "is not known, because results/s/gate/gate.json is not readable JSON" in said
+    assert said.endswith("exit status 2.\n")
+
+
+def test_reports_of_an_earlier_run_are_removed_only_by_the_gate() -> None:
+    verdict(0)
+    (Path("results/s/gate") / "notes.txt").write_text("of a user")
+    clear_gate(study(), {"alarms", "all"})
+    assert len(list(Path("results/s/gate").iterdir())) == len(REPORTS) + 1
+    clear_gate(study(), {"check_alarms"})
+    assert [path.name for path in Path("results/s/gate").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_that_fails_has_reports_of_the_failure() -> None:
+    verdict(0)
+    reason = gate_not_checked(study(), ["a.log: CellError: x is damaged."])
+    assert reason == "A job failed, so alarms were not checked: exit status 2."
+    gate = json.loads(Path("results/s/gate/gate.json").read_text())
+    assert (gate["status"], gate["causes"]) == (2, ["a.log: CellError: x is damaged."])
+    for name in REPORTS:
+        text = Path("results/s/gate", name).read_text()
+        assert "not checked" in text and "x is damaged" in text
 
 
 def test_what_is_true_of_this_run_only_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,19 +84,6 @@ def test_what_is_true_of_this_run_only_is_printed(capsys: pytest.CaptureFixture[
         "What to know before you use these numbers: 1 note",
         "note     dropped: 1 file cannot be used. Check it.",
     ]
-
-
-def test_a_gate_that_compared_nothing_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    pd.DataFrame(columns=list(COLUMNS)).to_csv("results/s/alarms.tsv", sep="\t", index=False)
-    assert end_of_run(study(), Budget(), {"check_alarms"}) == 2
-    assert capsys.readouterr().out == "Nothing was compared, so the gate fails: exit status 2.\n"
-
-
-@pytest.mark.parametrize(("until", "found"), [("", 0), ("9999-12-31", 0), ("2020-01-01", 1)])
-def test_allowed_alarms_do_not_count_until_their_last_day(until: str, found: int) -> None:
-    table = pd.read_csv("results/s/alarms.tsv", sep="\t").assign(allowed="known", allowed_until=until)
-    table.to_csv("results/s/alarms.tsv", sep="\t", index=False)
-    assert end_of_run(study(), Budget(), {"check_alarms"}) == found
 
 
 def test_every_run_ends_with_the_summary_also_one_with_nothing_to_do(

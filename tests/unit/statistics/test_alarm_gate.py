@@ -13,9 +13,11 @@ from ebbtide.errors import ConfigError, FigureError
 from ebbtide.figures import plot_alarms, plot_changes
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.metrics.direction import with_properties
+from ebbtide.report.gate import terminal
+from ebbtide.report.gate.verdict import gate_of, selected_rows
+from ebbtide.report.gate.words import MOST_LINES
 from ebbtide.statistics.alarms.alarms import COLUMNS, alarms
 from ebbtide.statistics.alarms.by_group import read_levels
-from ebbtide.statistics.alarms.lines import MAX_LINES, lines, selected_rows, status
 from ebbtide.statistics.alarms.not_compared import COLUMNS as MISSING
 from ebbtide.statistics.alarms.not_compared import Watched, not_compared
 from ebbtide.statistics.alarms.notices import alarm_notices
@@ -30,6 +32,15 @@ TODAY = date(2026, 6, 15)
 GATE = {"fail_on": "moderate", "checkpoints": "all"}
 NONE = pd.DataFrame(columns=list(MISSING))
 Frame = pd.DataFrame
+
+
+def lines(table: Frame, missing: Frame, settings: dict[str, str], today: date) -> list[str]:
+    return terminal.lines(gate_of(table, missing, settings, today))
+
+
+def status(table: Frame, missing: Frame, settings: dict[str, str], today: date) -> tuple[int, str]:
+    gate = gate_of(table, missing, settings, today)
+    return gate.status, gate.reason
 
 
 def run(
@@ -75,7 +86,7 @@ def test_lines_and_status(tmp_path: Path) -> None:
     assert status(read, NONE, GATE, TODAY) == (1, "2 alarms at or above moderate: exit status 1.")
     assert status(read, NONE, GATE | {"fail_on": "never"}, TODAY)[0] == 0
     many = pd.concat([read.assign(task=f"task{i}") for i in range(50)])
-    assert len(lines(many, NONE, GATE, TODAY)) <= MAX_LINES + 4
+    assert len(lines(many, NONE, GATE, TODAY)) <= MOST_LINES + 4
 
 
 def test_one_line_per_drop() -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ebbtide.report.gate.terminal import lines
+from ebbtide.report.gate.verdict import gate_of
 from ebbtide.statistics.alarms.alarms import alarms
-from ebbtide.statistics.alarms.lines import lines, status
 from ebbtide.statistics.alarms.not_compared import COLUMNS as MISSING
 from ebbtide.statistics.alarms.notices import without_seeds
 from ebbtide.statistics.alarms.seeds import COLUMNS, in_words
@@ -59,7 +60,8 @@ def test_severities_do_not_depend_on_seeds() -> None:
     none = pd.DataFrame(columns=list(MISSING))
     gate = {"fail_on": "moderate", "checkpoints": "all"}
     day = date(2026, 6, 15)
-    assert status(with_seeds, none, gate, day) == status(without, none, gate, day)
+    of_both = [gate_of(table, none, gate, day) for table in (with_seeds, without)]
+    assert of_both[0].status == of_both[1].status and of_both[0].reason == of_both[1].reason
 
 
 def test_runs_without_the_checkpoint_or_the_examples_are_named() -> None:
@@ -111,7 +113,8 @@ def test_against_a_baseline_of_another_model_all_runs_change_from_it() -> None:
 def line(runs: list[Trajectory]) -> str:
     table = alarms(runs, SETTINGS | {"against": ["predecessor"]}, recipes=RECIPES)
     none = pd.DataFrame(columns=list(MISSING))
-    return lines(table, none, {"fail_on": "moderate", "checkpoints": "all"}, date(2026, 6, 15))[0]
+    settings = {"fail_on": "moderate", "checkpoints": "all"}
+    return lines(gate_of(table, none, settings, date(2026, 6, 15)))[0]
 
 
 def test_the_line_of_a_drop_says_what_other_seeds_show() -> None:

@@ -16,9 +16,10 @@ from ebbtide.figures import plot_alarms, plot_changes
 from ebbtide.figures.alarms import SEVERITIES as DRAWN
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.metrics.direction import with_properties
+from ebbtide.report.gate.terminal import lines
+from ebbtide.report.gate.verdict import gate_of
 from ebbtide.statistics.alarms.alarms import COLUMNS, SEVERITIES, alarms
 from ebbtide.statistics.alarms.high_water import high_water
-from ebbtide.statistics.alarms.lines import lines
 from ebbtide.statistics.alarms.not_compared import not_compared
 from ebbtide.statistics.alarms.paired import compare
 from ebbtide.statistics.alarms.paired_tests import SMALLEST, mcnemar, sign_flip
@@ -32,7 +33,8 @@ from simulated import simulate, simulate_clusters
 def said(table: pd.DataFrame) -> list[str]:
     """The lines of `check_alarms`, of all checkpoints."""
     missing = not_compared(pd.DataFrame(columns=["model", "task"]), table, {}, {}, ())
-    return lines(table, missing, {"checkpoints": "all"}, date(2026, 1, 1))
+    settings = {"fail_on": "moderate", "checkpoints": "all"}
+    return lines(gate_of(table, missing, settings, date(2026, 1, 1)))
 
 
 def answers(right: int, n: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebbtide.cli.options import add_study
+from ebbtide.exchange.formats import DEFAULT, FORMATS
 
 if TYPE_CHECKING:
     from ebbtide.cli.options import Verbs
@@ -12,11 +13,20 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: "Verbs") -> None:
     """Add the verbs to the command line."""
-    export = verbs.add_parser(
-        "export", description="Write a finished study in the formats of lm-evaluation-harness, and as tables."
-    )
+    export = verbs.add_parser("export", description="Write a finished study in formats of other tools.")
     add_study(export)
     export.add_argument("--to", required=True, metavar="DIR", help="directory to write")
+    export.add_argument(
+        "--format",
+        dest="formats",
+        nargs="+",
+        action="extend",
+        default=[],
+        choices=FORMATS,
+        metavar="FORMAT",
+        help=f"{'; '.join(f'{name}: {about}' for name, about in FORMATS.items())}. "
+        f"Also several (default: {' '.join(DEFAULT)})",
+    )
     export.set_defaults(verb=_export)
 
     plan = verbs.add_parser(
@@ -45,11 +55,14 @@ def _export(options: argparse.Namespace) -> None:
     from ebbtide.study.load import read_study
 
     study, to = read_study(*options.study), Path(options.to)
-    rows = export_results(f"results/{study.name}/metrics.parquet", cell_files(study), to)
-    print(
-        f"{to}: metrics.csv ({rows.metrics} rows), examples.parquet ({rows.examples} rows), "
-        "results and samples."
-    )
+    formats = options.formats or DEFAULT
+    metrics = f"results/{study.name}/metrics.parquet"
+    found = export_results(metrics, cell_files(study), to, study.name, formats)
+    for name, written in found.items():
+        counts = ", ".join(f"{count:,} {what}" for what, count in written.counts.items())
+        print(f"{to}: {name}: {counts}.")
+        for what, count in written.left.items():
+            print(f"  {name}: {count:,} {what}.")
 
 
 def _import_plan(options: argparse.Namespace) -> None:

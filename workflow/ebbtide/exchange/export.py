@@ -12,54 +12,29 @@ no NaN. Generated texts that the cells do not keep are null.
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from ebbtide.exchange.exported import Exported, defined, examples_of, json_line, plain, undefined
 from ebbtide.exchange.lm_eval_json import OWN
 from ebbtide.exchange.names import OUTPUT_TYPE, theirs
 from ebbtide.exchange.specification import CheckpointRow
 from ebbtide.files import atomic, write_text
-from ebbtide.metrics import per_example
 from ebbtide.metrics.direction import higher_is_better
-from ebbtide.metrics.examples import join
 
 # Columns that its format has.
 _IN_LM_EVAL = ("example", "context", "continuation", "loglikelihood", "text", "targets")
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A cell to export.
-
-    Attributes
-    ----------
-    metrics
-        The cell's rows of the metrics table.
-    definition
-        The task's definition, from the footer of the requests.
-    footer
-        The cell's footer; `dtype`, `identity` and `unknown` are used.
-    version
-        The identity of the task's requests.
-    """
-
-    task: str
-    rows: pd.DataFrame  # tables.CELL
-    requests: pd.DataFrame  # tables.REQUESTS
-    metrics: pd.DataFrame  # tables.METRICS
-    definition: Mapping[str, Any] = field(default_factory=dict)
-    footer: Mapping[str, Any] = field(default_factory=dict)
-    version: str = ""
-
-    @property
-    def kind(self) -> str:
-        """The kind of the task."""
-        return str(self.definition.get("kind", "choice"))
+def export_lm_eval(
+    cells: Sequence[Exported], checkpoint: CheckpointRow, to: Path, study: str
+) -> Counter[str]:
+    """Write the cells of one checkpoint below `to`; returns what is left out. See `export_checkpoint`."""
+    del study
+    export_checkpoint(cells, checkpoint, to)
+    return sum((undefined(cell) for cell in cells), Counter())
 
 
 def export_checkpoint(cells: Sequence[Exported], checkpoint: CheckpointRow, to: str | Path) -> list[Path]:
@@ -75,7 +50,7 @@ def export_checkpoint(cells: Sequence[Exported], checkpoint: CheckpointRow, to: 
         of_examples = hashlib.sha256()
         with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
             for sample in samples(cell):
-                file.write(_json(sample) + "\n")
+                file.write(json_line(sample))
                 of_examples.update(
                     (sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"]).encode()
                 )
@@ -91,17 +66,8 @@ def export_checkpoint(cells: Sequence[Exported], checkpoint: CheckpointRow, to: 
 
 def samples(cell: Exported) -> Iterator[dict[str, Any]]:
     """Samples of a cell, one per example, in the order of the requests."""
-    join(cell.rows, cell.requests)  # raises if they do not have the same rows
-    rows = cell.requests.merge(cell.rows, on=["example", "choice"], sort=False)
-    measured = per_example(join(cell.rows, cell.requests), cell.definition)
-    names = list(map(str, measured.columns))
-    values = dict(zip(measured.index, measured.to_numpy(dtype=float).tolist(), strict=True))
-    columns = [rows[name].tolist() for name in rows]  # plain Python values
-    records: list[dict[str, Any]] = [
-        dict(zip(map(str, rows), row, strict=True)) for row in zip(*columns, strict=True)
-    ]
-    for position, (example, group) in enumerate(groupby(records, key=lambda row: row["example"])):
-        yield _sample(cell, position, [*group], dict(zip(names, values[example], strict=True)))
+    for position, one in enumerate(examples_of(cell)):
+        yield _sample(cell, position, one.rows, one.measured)
 
 
 def _sample(
@@ -109,7 +75,7 @@ def _sample(
 ) -> dict[str, Any]:
     example = rows[0]["example"]
     gold = [row["choice"] for row in rows if row.get("gold") and row.get("role", "choice") == "choice"]
-    kept = [{k: _plain(v) for k, v in row.items() if k not in _IN_LM_EVAL} for row in rows]
+    kept = [{k: plain(v) for k, v in row.items() if k not in _IN_LM_EVAL} for row in rows]
     own = {
         "example": example,
         "kind": cell.kind,
@@ -117,7 +83,7 @@ def _sample(
         "rows": kept,
     }
     doc: dict[str, Any] = {"prompt": rows[0]["context"]}
-    metrics = {theirs(name): _plain(value) for name, value in measured.items()}
+    metrics = {theirs(name): plain(value) for name, value in measured.items()}
     if cell.kind == "generation":
         doc |= {"targets": json.loads(rows[0].get("targets", "[]")), OWN: own}
         target = doc["targets"][0] if doc["targets"] else ""
@@ -223,10 +189,10 @@ def results_document(
 
 def _values(cell: Exported) -> dict[str, Any]:
     values: dict[str, Any] = {"name": cell.task, "alias": cell.task, "sample_len": _examples(cell)}
-    for row in _finite(cell).itertuples():
-        name = theirs(str(row.metric))
-        values[f"{name},none"] = row.value
-        values[f"{name}_stderr,none"] = "N/A" if math.isnan(row.stderr) else row.stderr  # type: ignore[arg-type]
+    for row in defined(cell):
+        name = theirs(str(row["metric"]))
+        values[f"{name},none"] = row["value"]
+        values[f"{name}_stderr,none"] = "N/A" if math.isnan(row["stderr"]) else row["stderr"]
     return values
 
 
@@ -243,10 +209,6 @@ def _config(cell: Exported, logged: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _finite(cell: Exported) -> pd.DataFrame:
-    return cell.metrics[cell.metrics["value"].notna()]
-
-
 def _chances(cell: Exported) -> dict[str, float]:
     known = cell.metrics[cell.metrics["chance"].notna()]
     return dict(zip(known["metric"], known["chance"], strict=True))
@@ -260,15 +222,6 @@ def _counts(cell: Exported) -> dict[str, int]:
 
 def _examples(cell: Exported) -> int:
     return int(cell.requests["example"].nunique())
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON can represent: numbers that are not finite become null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _hash(text: str) -> str:

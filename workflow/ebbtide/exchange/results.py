@@ -1,6 +1,7 @@
 """The results of a whole study, for other tools: from files on disk to a directory of exports."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +14,11 @@ from ebbtide.arrow import metrics_on_disk
 from ebbtide.cells.cell import read_cell
 from ebbtide.cells.samples import per_row, with_choices
 from ebbtide.cells.validity import check_rows
-from ebbtide.exchange.export import Exported, export_checkpoint
+from ebbtide.exchange.every_eval_ever import export_every_eval_ever
+from ebbtide.exchange.export import export_lm_eval
+from ebbtide.exchange.exported import Exported
+from ebbtide.exchange.formats import DEFAULT
+from ebbtide.exchange.inspect_log import export_inspect
 from ebbtide.exchange.specification import PARAMETERS, CheckpointRow
 from ebbtide.exchange.tidy import read_examples, write_examples, write_metrics_csv
 from ebbtide.metrics import reliability
@@ -50,28 +55,46 @@ class CellFiles:
     measuring: Mapping[str, Any]
 
 
-class Rows(NamedTuple):
-    """Rows of the tables that were written."""
+class Written(NamedTuple):
+    """What was written in one format: numbers of rows or cells by their names, and what was left out."""
 
-    metrics: int
-    examples: int
+    counts: Mapping[str, int]
+    left: Mapping[str, int]
 
 
-def export_results(metrics: str | Path, cells: Sequence[CellFiles], to: Path) -> Rows:
-    """Write all results of a study below `to`.
+Write = Callable[[Sequence[Exported], CheckpointRow, Path, str], Counter[str]]
 
-    `metrics` is the study's table (`tables.METRICS`), `cells` are sorted by checkpoint. Written are
-    `metrics.csv`, `examples.parquet`, `reliability.csv` (the bins of the calibration errors; only if a task
-    has choices) and, for every checkpoint, results and samples as lm-evaluation-harness writes them.
+# Formats that are written checkpoint by checkpoint. Each writer takes the cells of one checkpoint, its
+# place, the directory and the name of the study, and returns what it leaves out.
+OF_CHECKPOINTS: Mapping[str, Write] = {
+    "lm-eval": export_lm_eval,
+    "every-eval-ever": export_every_eval_ever,
+    "inspect": export_inspect,
+}
+TABLES, CSV = "tables", "csv"
+
+
+def export_results(
+    metrics: str | Path,
+    cells: Sequence[CellFiles],
+    to: Path,
+    study: str,
+    formats: Collection[str] = DEFAULT,
+) -> dict[str, Written]:
+    """Write all results of a study below `to`, in each of `formats`; returns what was written, by format.
+
+    `metrics` is the study's table (`tables.METRICS`), `cells` are sorted by checkpoint. `formats` are names
+    of `formats.FORMATS`. Both `tables` and `csv` have `reliability.csv`, the bins of the calibration errors,
+    only if a task has choices.
 
     Raises `CellError` for a table or cell that is missing, damaged, or not the one expected.
     """
     table = read_frame(metrics, METRICS)
-    stored = metrics_on_disk(pa.Table.from_pandas(table, preserve_index=False))
-    write_metrics_csv(stored.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), to / "metrics.csv")
-    tasks = list(dict.fromkeys(cell.task for cell in cells))
-    by_task = sorted(cells, key=lambda cell: tasks.index(cell.task))  # requests are read once for each task
-    examples = write_examples(read_examples([vars(cell) for cell in by_task]), to / "examples.parquet")
+    found: dict[str, Written] = {}
+    for name in (one for one in (TABLES, CSV) if one in formats):
+        found[name] = _write_tables(table, cells, to, "parquet" if name == TABLES else "csv")
+    writers = {name: write for name, write in OF_CHECKPOINTS.items() if name in formats}
+    left: dict[str, Counter[str]] = {name: Counter() for name in writers}
     bins = []
     for (model, checkpoint), of_checkpoint in groupby(cells, key=lambda cell: (cell.model, cell.checkpoint)):
         own = table[(table["model"] == model) & (table["checkpoint"] == checkpoint)]
@@ -79,12 +102,23 @@ def export_results(metrics: str | Path, cells: Sequence[CellFiles], to: Path) ->
         sizes = {name: int(own[f"parameters_{name}"].iloc[0]) for name in PARAMETERS}
         exported = list(_exported(files, own))
         row = CheckpointRow(model, checkpoint, files[0].step, files[0].tokens, sizes)
-        export_checkpoint(exported, row, to)
+        for name, write in writers.items():
+            left[name] += write(exported, row, to, study)
         where = {"model": model, "checkpoint": checkpoint}
         bins += [_bins(cell, where) for cell in exported if cell.kind in ("choice", "binary")]
-    if bins:
+    if bins and (TABLES in found or CSV in found):
         write_metrics_csv(pd.concat(bins, ignore_index=True), to / "reliability.csv")
-    return Rows(len(table), examples)
+    return found | {name: Written({"cells": len(cells)}, left[name]) for name in writers}
+
+
+def _write_tables(table: pd.DataFrame, cells: Sequence[CellFiles], to: Path, suffix: str) -> Written:
+    stored = metrics_on_disk(pa.Table.from_pandas(table, preserve_index=False))
+    write_metrics_csv(stored.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), to / "metrics.csv")
+    tasks = list(dict.fromkeys(cell.task for cell in cells))
+    by_task = sorted(cells, key=lambda cell: tasks.index(cell.task))  # requests are read once for each task
+    file = f"examples.{suffix}"
+    rows = write_examples(read_examples([vars(cell) for cell in by_task]), to / file)
+    return Written({"rows of metrics.csv": len(table), f"rows of {file}": rows}, {})
 
 
 def _exported(cells: Sequence[CellFiles], metrics: pd.DataFrame) -> Iterator[Exported]:

@@ -12,7 +12,7 @@ from ebbtide.cells.samples import per_row, schema_of, with_choices
 from ebbtide.errors import CellError
 from ebbtide.files import atomic, canonical_json
 from ebbtide.tables import CELL, FOOTER, REQUESTS, read_footer, read_parquet
-from ebbtide.texts import write_sheet
+from ebbtide.texts import for_sheets, write_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,7 @@ def write_examples(parts: Iterable[pa.Table], path: str | Path) -> int:
         if suffix == ".csv":
             with pyarrow.csv.CSVWriter(temporary, SCHEMA) as csv:
                 for part in parts:
-                    csv.write_table(part)
+                    csv.write_table(_for_sheets(part))
                     total += len(part)
         else:
             dictionary = [n for n in SCHEMA.names if pa.types.is_string(SCHEMA.field(n).type)]
@@ -127,6 +127,13 @@ def write_examples(parts: Iterable[pa.Table], path: str | Path) -> int:
                 record = canonical_json({"kind": "examples", "rows": total})
                 parquet.add_key_value_metadata({FOOTER.decode(): record})
     return total
+
+
+def _for_sheets(part: pa.Table) -> pa.Table:
+    """Return a table whose names of examples no spreadsheet runs as formulas."""
+    at = part.column_names.index("example")
+    guarded = for_sheets(part.select(["example"]).to_pandas())["example"]
+    return part.set_column(at, "example", pa.array(guarded, pa.string()))
 
 
 def _groups(parts: Iterable[pa.Table]) -> Iterable[pa.Table]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from ebbtide.errors import StorageError
 from ebbtide.jobs.weight_budget import WEIGHT_RULES, WeightBudget
 from ebbtide.notices import Notice
 from ebbtide.study.study import Study
@@ -38,13 +39,33 @@ def end_of_run(
     _print_scaling(results, rules)
     if "check_alarms" not in rules:
         return 0
-    from ebbtide.statistics.alarms.lines import status
-    from ebbtide.study.columns import read_described
+    from ebbtide.report.gate.reports import directory, read_verdict
 
-    alarms, missing = (read_described(results / f"{name}.tsv") for name in ("alarms", "not_compared"))
-    found, reason = status(alarms, missing, study.config["alarms"], datetime.now().astimezone().date())
+    found, reason = read_verdict(directory(results))
     print(reason)
     return found
+
+
+def clear_gate(study: Study, rules: Collection[str]) -> None:
+    """Remove the reports of an earlier `check_alarms` if the run makes new ones, so that none is stale."""
+    if "check_alarms" in rules:
+        from ebbtide.report.gate.reports import directory, remove_reports
+
+        remove_reports(directory(Path("results") / study.name))
+
+
+def gate_not_checked(study: Study, causes: Sequence[str]) -> str:
+    """Write the reports of a `check_alarms` that failed; returns the reason for its exit status."""
+    from ebbtide.report.gate.reports import directory, write_reports
+    from ebbtide.report.gate.verdict import not_checked
+
+    today = datetime.now().astimezone().date()
+    gate = not_checked(study.name, study.config["alarms"], today, causes)
+    try:
+        write_reports(gate, directory(Path("results") / study.name))
+    except StorageError as error:  # it may be the cause
+        return f"{gate.reason} It has no reports: {error}"
+    return gate.reason
 
 
 def nothing_to_do(study: Study, rules: Collection[str], *, dry_run: bool = False) -> None:

@@ -41,7 +41,7 @@ def alarm_notices(
     return [
         *_not_compared(missing),
         *_not_followed(alarms, config["trajectories"]["metrics"]),
-        *_stale(alarms, config["alarms"]["allow"], today),
+        *stale(alarms, config["alarms"]["allow"], today),
         *_blunt(alarms, config["trends"]["equivalence_margin"]),
         *_untested(trends, missing),
         *_without_early_warning(metrics, trends),
@@ -82,7 +82,7 @@ def _not_followed(alarms: pd.DataFrame, wanted: Sequence[str]) -> Iterator[Notic
     yield Notice("note", "defaulted", detail, remedy, task=_only(tasks), count=len(tasks))
 
 
-def _stale(alarms: pd.DataFrame, allow: Sequence[Mapping[str, Any]], today: date) -> Iterator[Notice]:
+def stale(alarms: pd.DataFrame, allow: Sequence[Mapping[str, Any]], today: date) -> Iterator[Notice]:
     """Entries of `alarms.allow` that have expired, or that match no alarm."""
     for number, entry in enumerate(allow):
         found = int(matches(alarms, entry).sum())
