@@ -1,15 +1,17 @@
 """
-Checkpoints: train the models of a local ladder; average checkpoints; lock, audit and fetch those from the hub.
+Checkpoints: train the models of a local ladder; convert checkpoints of other formats; average checkpoints; lock, audit
+and fetch those from the hub.
 
-INPUTS   the recipe of a ladder; the checkpoints of an average; the lock beside the study
+INPUTS   the recipe of a ladder; checkpoints of other formats, on disk; the checkpoints of an average; the lock beside the study
 OUTPUTS  resources/checkpoints/{model}/{checkpoint}/                   Hugging Face layout, safetensors
          resources/checkpoints/{model}/{checkpoint}/trained-{id}.json    marks weights {id} as available
+         resources/checkpoints/{model}/{checkpoint}/converted-{id}/      weights {id}, converted
          resources/checkpoints/{model}/{checkpoint}/averaged-{id}/       weights {id}, averaged
          resources/checkpoints/{model}/{checkpoint}/hub-{id}/            weights {id}, fetched
          results/{study}/checkpoint_audit.tsv                            findings about checkpoints from the hub or on disk
          the lock beside the study (target `lock`)                       not an output: a failure must not delete it
 RERUNS   when a checkpoint of this identity is missing. The identity (corpus, recipe, size, step; or digests of the
-         files on the hub; or the identities and weights of averaged checkpoints) is in the name of the output, and the rule exists only if one is missing. No other trigger
+         files on the hub; or of the files, the map and the configuration of a conversion; or the identities and weights of averaged checkpoints) is in the name of the output, and the rule exists only if one is missing. No other trigger
          may plan it: once Snakemake plans a job, it does not check the jobs that depend on it, and because inputs of
          rule score are ancient, it would miss missing or outdated cells. There is one training rule per model,
          because the steps to keep belong to the model. Fetched weights that are not kept are temporary, and so are
@@ -17,11 +19,11 @@ RERUNS   when a checkpoint of this identity is missing. The identity (corpus, re
          averaged again when a new cell needs them.
 """
 
-WEIGHTS = "resources/checkpoints/{model}/{checkpoint}/{id}"  # averaged or fetched
+WEIGHTS = "resources/checkpoints/{model}/{checkpoint}/{id}"  # converted, averaged or fetched
 OUTPUTS.files(
     "checkpoints",
     "resources/checkpoints/{model}/{checkpoint}/",
-    "weights, tokenizer and configuration, trained, averaged or fetched",
+    "weights, tokenizer and configuration, trained, converted, averaged or fetched",
 )
 OUTPUTS.tables(
     "checkpoints",
@@ -60,6 +62,33 @@ for untrained in STUDY.untrained_models():
             spec=canonical_json(untrained.training),
         shell:
             "python -m ebbtide train --spec {params.spec:q} --markers {output.markers:q} 2> {log:q}"
+
+
+UNCONVERTED = STUDY.unconverted()
+
+
+rule convert:
+    """Convert a checkpoint of another format to safetensors, tensor by tensor."""
+    output:
+        weights=directory(WEIGHTS),
+    log:
+        "logs/convert/{model}/{checkpoint}-{id}.log",
+    benchmark:
+        "logs/convert/{model}/{checkpoint}-{id}.benchmark.tsv"
+    wildcard_constraints:
+        id=any_of(Path(marker).name for marker in UNCONVERTED),
+    priority: COMMON
+    threads: 1
+    resources:
+        # A file of the result, and the tensors of a step, of which one may have all layers.
+        mem_mb=lambda wildcards: 3000 + checkpoint_of(wildcards).size_bytes // 10**6,
+        runtime=lambda wildcards: 30 + checkpoint_of(wildcards).size_bytes // 2**26,
+    params:
+        spec=lambda wildcards: canonical_json(
+            UNCONVERTED[checkpoint_of(wildcards).marker]
+        ),
+    shell:
+        "python -m ebbtide convert --spec {params.spec:q} --to {output.weights:q} 2> {log:q}"
 
 
 # Two rules, for temporary and for kept weights, because `temp` is a property of a rule's output.

@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 from ebbtide.checkpoints.directory import tokenizer_of
-from ebbtide.checkpoints.layout import directories_by_step, formatted
+from ebbtide.checkpoints.layout import formatted, paths_by_step
 from ebbtide.checkpoints.on_disk import DiskModel, model_on_disk
 from ebbtide.checkpoints.record import LOCATED
 from ebbtide.checkpoints.verification import check_before_loading
@@ -65,7 +65,7 @@ def error(*arguments: Any, **more: Any) -> str:
 def test_the_directories_of_a_pattern(names: list[str], pattern: str, steps: list[int]) -> None:
     make("run", *names)
     Path("step3").write_text("a file")
-    found = directories_by_step(pattern, "models[0].path")
+    found = paths_by_step(pattern, "models[0].path")
     assert list(found) == steps
     assert all(path.is_dir() for path in found.values())
 

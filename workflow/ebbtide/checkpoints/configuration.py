@@ -26,7 +26,11 @@ def configuration(directory: str | Path) -> dict[str, Any]:
 
     Raises `CheckpointError` if it cannot be read, or has more layers than any model.
     """
-    path = Path(directory) / "config.json"
+    return read_configuration(Path(directory) / "config.json")
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """Read a `config.json`, see `configuration`."""
     check_content(path, MOST_JSON_BYTES)
     config = read_json(path, CheckpointError)
     for key, layers in _layers(config):

@@ -197,7 +197,7 @@ def _from_record(directory: Path, known: Mapping[str, Any], tokenizer: str | Non
     named = {name: known.get(name, "unknown") for name in ("weights", "tokenizer", "dtype")}
     where = known.get("tokenizer_directory", known.get("directory", str(directory)))
     if gone and tokenizer is not None:  # it may be another than that of the record
-        files = _tokenizer_files(tokenizer_directory(directory, tokenizer))
+        files = tokenizer_files(tokenizer_directory(directory, tokenizer))
         where = _tokenizer_place(files)
         named["tokenizer"] = tokenizer_identity({n: {"sha256": file_sha256(p)} for n, p in files.items()})
     return Located(
@@ -217,10 +217,11 @@ def _tokenizer_place(paths: Mapping[str, Path]) -> str:
 def identity_files(directory: Path, tokenizer: str | None) -> dict[str, Path]:
     """All files that determine the identities, by name: weights, configuration, index and tokenizer."""
     weights = {name: directory / name for name in _weight_names(weight_files(directory))}
-    return weights | _tokenizer_files(tokenizer_directory(directory, tokenizer))
+    return weights | tokenizer_files(tokenizer_directory(directory, tokenizer))
 
 
-def _tokenizer_files(directory: Path) -> dict[str, Path]:
+def tokenizer_files(directory: Path) -> dict[str, Path]:
+    """The files of the tokenizer in a directory, by name. Raises `CheckpointError` for irregular ones."""
     found = {name: directory / name for name in TOKENIZER if (directory / name).exists()}
     for path in found.values():
         check_regular(path, MOST_TOKENIZER_BYTES)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ebbtide.checkpoints.facts import Facts
 from ebbtide.checkpoints.findings import Allowance, Finding, judged
+from ebbtide.checkpoints.formats.planning import folder_of
 from ebbtide.checkpoints.on_disk import Directory, DiskModel
 from ebbtide.checkpoints.weight_files import INDEX, WHOLE
 from ebbtide.grid import Checkpoint, Model
@@ -99,7 +100,8 @@ def _broken(model: DiskModel) -> Iterator[Finding]:
         yield _finding("no_tokenizer", model, without_tokenizer, detail, remedy, key=key)
     for directory in model.directories:
         if directory.error and directory not in without_tokenizer:
-            yield _finding(directory.error.finding, model, [directory], _sentence(directory), _RESTORE)
+            remedy = "" if directory.error.finding == "not_converted" else _RESTORE
+            yield _finding(directory.error.finding, model, [directory], _sentence(directory), remedy)
 
 
 def _sentence(directory: Directory) -> str:
@@ -121,10 +123,10 @@ def _tokenizers(model: DiskModel) -> Iterator[Finding]:
     elsewhere = [
         d
         for d in model.directories
-        if d.located and d.located.tokenizer_directory == str(d.path.resolve().parent)
+        if d.located and d.located.tokenizer_directory == str(folder_of(d.path).resolve().parent)
     ]
     if elsewhere:
-        where = elsewhere[0].path.parent
+        where = folder_of(elsewhere[0].path).parent
         detail = f"no tokenizer.json beside the weights; that of the parent directory is used ({where})"
         yield _finding("tokenizer_of_parent", model, elsewhere, detail)
 

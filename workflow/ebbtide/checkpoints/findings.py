@@ -35,6 +35,9 @@ CLASSES: Mapping[str, Class] = {
     ),
     "no_weights": Class("error", "choose another format, or leave these steps out", is_fatal=True),
     "incomplete": Class("error", "leave these steps out, and inform the authors", is_fatal=True),
+    "not_converted": Class(
+        "error", "correct map or config of the row, or leave these steps out", is_fatal=True
+    ),
     "index_disagrees": Class("warning", "compare the index with the files; loading follows the index"),
     "no_tokenizer": Class(
         "error", "leave these steps out, or use directories on disk with a tokenizer.json", is_fatal=True

@@ -35,19 +35,20 @@ def formatted(pattern: str, step: int) -> Path:
     return Path(text).expanduser()
 
 
-def directories_by_step(pattern: str, where: str) -> dict[int, Path]:
-    """The directories that match a pattern, by step in ascending order.
+def paths_by_step(pattern: str, where: str, *, files: bool = False) -> dict[int, Path]:
+    """The directories that match a pattern, or with `files` also files, by step in ascending order.
 
     Steps are compared by value: `step0010` is step 10. For a pattern without a step, the only key is 0.
 
-    Raises `ConfigError` if two directories have one step.
+    Raises `ConfigError` if two of them have one step.
     """
     found: dict[int, Path] = {}
-    for step, path in sorted(_matching(pattern)):
+    for step, path in sorted(_matching(pattern, files=files)):
         if step in found:
             which = f"of step {step}" if has_step(pattern) else f"match {pattern!r}"
+            what = "paths" if files else "directories"
             raise ConfigError(
-                f"{where}: found two directories {which}, {found[step]} and {path}; rename or remove one of "
+                f"{where}: found two {what} {which}, {found[step]} and {path}; rename or remove one of "
                 "them, or write a path that matches one only."
             )
         found[step] = path
@@ -63,11 +64,11 @@ def step_of(pattern: str, path: str) -> int | None:
     return steps.pop() if steps else 0
 
 
-def _matching(pattern: str) -> Iterator[tuple[int, Path]]:
+def _matching(pattern: str, *, files: bool) -> Iterator[tuple[int, Path]]:
     wildcards = "".join(_wildcards(str(Path(pattern).expanduser())))
     for path in glob.iglob(wildcards, include_hidden=True):  # noqa: PTH207 (Path.glob follows **)
         step = step_of(pattern, path)
-        if step is not None and Path(path).is_dir():
+        if step is not None and (files or Path(path).is_dir()):
             yield step, Path(path)
 
 

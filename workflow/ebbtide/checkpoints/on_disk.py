@@ -1,4 +1,4 @@
-"""Models whose checkpoints are Hugging Face directories on disk."""
+"""Models whose checkpoints are on disk: Hugging Face directories, or formats that are converted first."""
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.checkpoints.directory import Located, locate
-from ebbtide.checkpoints.layout import check_pattern, directories_by_step, formatted, has_step, step_of
-from ebbtide.checkpoints.record import LOCATED, read_record
+from ebbtide.checkpoints.formats.planning import Reading, conversion_spec, converted_directory, locate_source
+from ebbtide.checkpoints.formats.rules import IDENTITY
+from ebbtide.checkpoints.formats.sources import FORMATS
+from ebbtide.checkpoints.layout import check_pattern, formatted, has_step, paths_by_step, step_of
+from ebbtide.checkpoints.record import LOCATED, SOURCE, read_record
 from ebbtide.checkpoints.schedule import pick
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
@@ -19,7 +22,7 @@ THREADS = 8  # directories read in parallel: network file systems have a high la
 
 @dataclass(frozen=True)
 class Directory:
-    """The directory of one step: what was found there, or why it cannot be loaded."""
+    """The directory or file of one step: what was found there, or why it cannot be loaded."""
 
     name: str  # of the checkpoint
     step: int
@@ -30,7 +33,10 @@ class Directory:
 
 @dataclass(frozen=True)
 class DiskModel:
-    """A model on disk. `where` is the file and key of its row; other attributes are keys of the row."""
+    """A model on disk. `where` is the file and key of its row; other attributes are keys of the row.
+
+    `reading` says how its checkpoints are converted; None: they are in Hugging Face layout.
+    """
 
     name: str
     where: str
@@ -40,6 +46,7 @@ class DiskModel:
     nominal: int = 0
     arm: str = ""
     seed: int | None = None
+    reading: Reading | None = None
 
     def checkpoints(self, out: Collection[tuple[str, str]] = ()) -> Iterator[Checkpoint]:
         """Yield the checkpoints that can be loaded or have a record; without the (model, name) in `out`."""
@@ -53,11 +60,26 @@ class DiskModel:
                     tokens=directory.step * self.tokens_per_step,
                     weights=found.weights,
                     tokenizer=found.tokenizer,
-                    marker=_record(self.name, directory.name),
+                    marker=self._marker(directory.name, found),
                     size_bytes=found.size_bytes,
                     dtype=found.dtype,
                     nominal=self.nominal,
                 )
+
+    def conversions(self) -> Iterator[tuple[Checkpoint, dict[str, Any]]]:
+        """Yield the checkpoints that are converted before they are scored, and how."""
+        paths = {directory.name: directory.path for directory in self.directories}
+        if self.reading is not None:
+            for checkpoint in self.checkpoints():
+                yield checkpoint, conversion_spec(paths[checkpoint.name], self.reading)
+
+    def record(self, checkpoint: str) -> str:
+        """Return the path of what planning has recorded of a checkpoint."""
+        return _record(self.name, checkpoint, self.reading)
+
+    def _marker(self, checkpoint: str, found: Located) -> str:
+        place = self.record(checkpoint)
+        return place if self.reading is None else str(converted_directory(Path(place), found.weights))
 
     def model(self, out: Collection[tuple[str, str]] = ()) -> Model:
         """The row of the grid, without the (model, checkpoint) in `out`."""
@@ -78,10 +100,11 @@ def model_on_disk(row: Mapping[str, Any], where: str) -> DiskModel:
 
     Raises `ConfigError` for an invalid pattern, two directories of one step, or a missing directory.
     """
-    chosen = _choose(row, where)
+    reading = _reading(row, where)
+    chosen = _choose(row, where, reading)
     directories, progress = [], Progress()
     with ThreadPoolExecutor(THREADS) as pool:
-        for directory in pool.map(lambda item: _read(row, where, *item), chosen.items()):
+        for directory in pool.map(lambda item: _read(row, where, reading, *item), chosen.items()):
             directories.append(directory)
             progress.show(f"{row['name']}: {len(directories)} of {len(chosen)} directories read")
     return DiskModel(
@@ -93,11 +116,27 @@ def model_on_disk(row: Mapping[str, Any], where: str) -> DiskModel:
         nominal=row.get("nominal", 0),
         arm=row.get("arm", ""),
         seed=row.get("seed"),
+        reading=reading,
     )
 
 
-def _choose(row: Mapping[str, Any], where: str) -> dict[int, Path]:
-    """The directories that the row requests, by step in ascending order."""
+def _reading(row: Mapping[str, Any], where: str) -> Reading | None:
+    """How the checkpoints of a row are converted; None if they are not."""
+    of_format = row.get("format", "safetensors")
+    if of_format != "safetensors":
+        given = (row.get(key) for key in ("config", "tokenizer"))
+        return Reading(of_format, row.get("map", IDENTITY), *given, where=where)
+    for key in ("map", "config"):
+        if key in row:
+            raise ConfigError(
+                f"{where}.{key}: found {row[key]!r}, which applies to checkpoints that are converted; set "
+                f"`format:` ({', '.join(FORMATS)}), or leave {key} out."
+            )
+    return None
+
+
+def _choose(row: Mapping[str, Any], where: str, reading: Reading | None) -> dict[int, Path]:
+    """The directories that the row requests, by step in ascending order; of other formats, also files."""
     pattern, steps = row["path"], row.get("steps")
     check_pattern(pattern, f"{where}.path")
     if has_step(pattern) and steps is None:
@@ -107,7 +146,8 @@ def _choose(row: Mapping[str, Any], where: str) -> dict[int, Path]:
         )
     if not has_step(pattern) and steps is not None and (isinstance(steps, str | Mapping) or len(steps) > 1):
         raise ConfigError(f"{where}.path: found {pattern!r} for steps {steps}; it must contain {{step}}.")
-    available = {**_recorded(row), **directories_by_step(pattern, f"{where}.path")}
+    files = reading is not None
+    available = {**_recorded(row, reading), **paths_by_step(pattern, f"{where}.path", files=files)}
     if not has_step(pattern):
         return {steps[0] if steps else 0: available.get(0, formatted(pattern, 0))}
     if available:
@@ -116,14 +156,15 @@ def _choose(row: Mapping[str, Any], where: str) -> dict[int, Path]:
             for s in pick(steps or "all", list(available), f"{where}.steps", pattern, unit=row["unit"])
         }
     if isinstance(steps, str | Mapping):
-        raise ConfigError(f"{where}.path: no directory matches {pattern!r}; correct the path.")
+        what = "directory or file" if files else "directory"
+        raise ConfigError(f"{where}.path: no {what} matches {pattern!r}; correct the path.")
     return {step: formatted(pattern, step) for step in sorted(steps or [])}
 
 
-def _recorded(row: Mapping[str, Any]) -> dict[int, Path]:
+def _recorded(row: Mapping[str, Any], reading: Reading | None) -> dict[int, Path]:
     """The directories of which records exist, by step: their weights may have been deleted since."""
     found, absolute = {}, str(Path(row["path"]).expanduser().absolute())
-    for record in sorted(Path(CHECKPOINTS, row["name"]).glob(f"*/{LOCATED}")):
+    for record in sorted(Path(CHECKPOINTS, row["name"]).glob(f"*/{_record_name(reading)}")):
         known = read_record(record)
         for pattern, path in ((row["path"], known.get("path")), (absolute, known.get("directory"))):
             step = step_of(pattern, path) if isinstance(path, str) else None
@@ -133,17 +174,21 @@ def _recorded(row: Mapping[str, Any]) -> dict[int, Path]:
     return found
 
 
-def _read(row: Mapping[str, Any], where: str, step: int, path: Path) -> Directory:
+def _read(row: Mapping[str, Any], where: str, reading: Reading | None, step: int, path: Path) -> Directory:
     name = _name(row, step)
+    record = _record(row["name"], name, reading)
     try:
-        located = locate(path, _record(row["name"], name), row.get("tokenizer"))
+        if reading is None:
+            located = locate(path, record, row.get("tokenizer"))
+        else:
+            located = locate_source(path, Path(record), reading)
     except OSError as error:
         place = error.filename or path
         return Directory(
             name, step, path, None, CheckpointError(f"{place} cannot be read ({error.strerror}).")
         )
     except CheckpointError as error:
-        if not path.is_dir():
+        if not (path.exists() if reading else path.is_dir()):
             raise ConfigError(f"{where}.path: {error.args[0]}") from error
         return Directory(name, step, path, None, error)
     return Directory(name, step, path, located)
@@ -153,5 +198,9 @@ def _name(row: Mapping[str, Any], step: int) -> str:
     return f"step{step}" if row.get("steps") else "main"
 
 
-def _record(model: str, checkpoint: str) -> str:
-    return f"{CHECKPOINTS}/{model}/{checkpoint}/{LOCATED}"
+def _record(model: str, checkpoint: str, reading: Reading | None) -> str:
+    return f"{CHECKPOINTS}/{model}/{checkpoint}/{_record_name(reading)}"
+
+
+def _record_name(reading: Reading | None) -> str:
+    return LOCATED if reading is None else SOURCE

@@ -10,6 +10,7 @@ from ebbtide.errors import CheckpointError
 from ebbtide.files import read_json
 
 LOCATED = "located.json"  # file name of the record of a directory on disk
+SOURCE = "source.json"  # file name of the record of a checkpoint that is converted
 
 File = dict[str, Any]  # entry of a record: the `stamp`, and `sha256` if the file was hashed in full
 

@@ -35,6 +35,7 @@ from ebbtide.errors import CheckpointError
 from ebbtide.files import file_sha256, read_json, write_text
 from ebbtide.training.record import RECORD, TRAINED, made_remedy, read_made
 
+_MAKERS = {TRAINED: "training", "averaged": "averaging", "converted": "the conversion"}
 THREADS = 4  # files hashed in parallel: one core hashes only 0.5 to 2 GB/s
 
 
@@ -113,7 +114,7 @@ def check_weights(checkpoint: str | Path, weights: str, tokenizer: str, cells: s
     if kind == "files":
         files = _digests_beside_weights(checkpoint) | {name: {"sha256": found[name]} for name in found}
         _check_identity(directory, "weights", files_identity(directory, files), weights)
-    elif kind == "sampled":
+    elif kind in ("sampled", "converted"):  # both are known from a sample
         _check_first(directory, weights, found, Path(cells))
     return found
 
@@ -124,7 +125,7 @@ def identity_of_kind(directory: Path, kind: str) -> str:
     A directory that Ebbtide trained or fetched also has the identity of any directory on disk.
     """
     match kind:
-        case "trained" | "averaged":
+        case "trained" | "averaged" | "converted":
             try:
                 return f"{kind}:{read_made(directory, kind).weights}"
             except CheckpointError:
@@ -146,7 +147,7 @@ def _recorded(checkpoint: str | Path, weights: str, tokenizer: str) -> Recorded 
     """The record of a checkpoint; None for a directory on disk without one that fits the plan."""
     directory = directory_of(checkpoint)
     match kind_of(weights):
-        case "trained" | "averaged":
+        case "trained" | "averaged" | "converted":
             return _made(directory, weights, kind_of(weights))
         case "hub":
             return _fetched(directory, weights, tokenizer)
@@ -162,7 +163,7 @@ def _made(directory: Path, weights: str, how: str) -> Recorded:
             f"{directory} has the weights {how}:{made.weights}, but the run was planned with {weights}; "
             f"{end}."
         )
-    by = "training" if how == TRAINED else "averaging"
+    by = _MAKERS[how]
     for path in directory.iterdir():  # an additional file of the tokenizer would be loaded
         known = path.name in made.files or path.name == RECORD or path.match(f"{how}-*.json")
         if not known and not path.name.startswith("."):

@@ -51,6 +51,7 @@ STEPS = {
     "freeze": ("tasks", "freeze a task into requests"),
     "train": ("train", "train one model of a local ladder"),
     "average": ("average", "average the weights of checkpoints of one run"),
+    "convert": ("convert", "convert a checkpoint of another format to safetensors"),
     "measure": ("measure", "compute the metrics of the cells of one checkpoint"),
 }  # the same; Snakemake calls these
 VERBS = USER_VERBS | STEPS

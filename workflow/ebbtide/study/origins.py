@@ -12,7 +12,9 @@ def origins(study: Study) -> dict[str, dict[str, str]]:
         for wanted in hub.wanted(study.lock):
             if wanted.locked:
                 known[hub.name, wanted.name] = f"{wanted.locked.repo}@{wanted.locked.commit}"
-    known |= {(disk.name, d.name): _absolute(d.path) for disk in study.on_disk for d in disk.directories}
+    for disk in study.on_disk:
+        how = f" (converted from {disk.reading.format})" if disk.reading else ""
+        known |= {(disk.name, d.name): _absolute(d.path) + how for d in disk.directories}
     found: dict[str, dict[str, str]] = {name: {} for name in study.models}
     for checkpoint in study.checkpoints():
         if checkpoint.parents:

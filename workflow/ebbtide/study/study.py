@@ -214,6 +214,15 @@ class Study:
         """Return the averaged checkpoints that are not on disk."""
         return [c for c in self.checkpoints() if c.parents and not Path(c.marker).exists()]
 
+    def unconverted(self) -> dict[str, dict[str, Any]]:
+        """Return the specs of the conversions that are not on disk, by the directory to make."""
+        return {
+            checkpoint.marker: spec
+            for model in self.on_disk
+            for checkpoint, spec in model.conversions()
+            if not Path(checkpoint.marker).exists()
+        }
+
     def averaged(self) -> dict[str, str]:
         """Return the models whose checkpoints are averages, with the model whose checkpoints they average."""
         return {c.model: c.parents[-1].model for c in self.checkpoints() if c.parents}

@@ -1,4 +1,4 @@
-"""The record of a checkpoint made here, trained or averaged: the digests of its files, written with them.
+"""The record of a checkpoint made here, trained, averaged or converted: the digests of its files.
 
 A lean module.
 """
@@ -28,7 +28,7 @@ class Made:
 
 
 def read_made(checkpoint: Path, how: str = TRAINED) -> Made:
-    """Read the record of a checkpoint. `how` is for messages: `trained`, or `averaged`.
+    """Read the record of a checkpoint. `how` is for messages: `trained`, `averaged` or `converted`.
 
     Raises `CheckpointError` if it is missing or damaged.
     """

@@ -11,10 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ebbtide.checkpoints.hub.lock import lock_path
-from ebbtide.checkpoints.record import LOCATED
 from ebbtide.checkpoints.series import CATALOGUE as SERIES
 from ebbtide.errors import ConfigError
-from ebbtide.grid import CHECKPOINTS
 from ebbtide.schema import catalogue_file, read_yaml
 from ebbtide.sources import CHECKOUT
 from ebbtide.study.study import Study
@@ -162,8 +160,7 @@ def _add_records(made: Contents, study: Study) -> None:
         made.add(study.lock_file, "lock", lock_path(STUDY_FILE))
     for model in study.on_disk:
         for checkpoint in model.checkpoints():
-            record = Path(CHECKPOINTS, checkpoint.model, checkpoint.name, LOCATED)
-            made.add(record, "resources")
+            made.add(Path(model.record(checkpoint.name)), "resources")
 
 
 def _plain(value: Any) -> Any:

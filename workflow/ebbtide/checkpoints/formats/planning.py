@@ -1,0 +1,249 @@
+"""What is known of a checkpoint in another format before it is converted: identity, precision, size, facts.
+
+Reading it takes the metadata of the files, a bounded sample of their bytes, and the names and shapes of the
+model. All are kept in a record, so later starts only look at the files' sizes and times.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from ebbtide.checkpoints.configuration import read_configuration
+from ebbtide.checkpoints.directory import Located, tokenizer_directory, tokenizer_files, tokenizer_identity
+from ebbtide.checkpoints.facts import IRRELEVANT_KEYS, Facts
+from ebbtide.checkpoints.formats.mapping import Plan, plan
+from ebbtide.checkpoints.formats.operations import most_values, precisions
+from ebbtide.checkpoints.formats.rules import Map, read_map
+from ebbtide.checkpoints.formats.source import BYTES, Source, files_digest, not_converted
+from ebbtide.checkpoints.formats.sources import open_source
+from ebbtide.checkpoints.formats.targets import Targets, targets_of
+from ebbtide.checkpoints.precision import NAMED_IN_CONFIG
+from ebbtide.checkpoints.record import facts_in, is_record_of, read_record, stamp
+from ebbtide.files import canonical_json, digest, file_sha256, write_text
+
+CONVERSION_VERSION = 1
+"""Increment by hand when the conversion of the same files gives other tensors."""
+
+CONVERTED = "converted"  # kind of the identity, and the beginning of the directory's name
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the checkpoints of a row are read.
+
+    Attributes
+    ----------
+    format
+        Key of `sources.FORMATS`.
+    map
+        Name of a map, or the path of one.
+    config
+        A `config.json`, or a directory with one; None: that beside the checkpoint, or of the source.
+    tokenizer
+        Directory of the tokenizer; None: see `directory.tokenizer_directory`.
+    where
+        File and key of the row, for messages.
+    """
+
+    format: str
+    map: str
+    config: str | None
+    tokenizer: str | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A checkpoint whose tensors have been compared with a model.
+
+    Attributes
+    ----------
+    config
+        The configuration to write.
+    dtypes
+        Precision of each tensor of the model by name.
+    identity
+        Of the files, the map, the configuration and the tokenizer.
+    """
+
+    path: Path
+    source: Source
+    map: Map
+    targets: Targets
+    plan: Plan
+    config: Mapping[str, Any]
+    dtypes: Mapping[str, str]
+    tokenizer: Path
+    identity: str
+    files: str  # digest of the files alone
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensors to write."""
+        return sum(math.prod(self.targets.shapes[name]) * BYTES[d] for name, d in self.dtypes.items())
+
+
+def locate_source(path: Path, record: Path, reading: Reading) -> Located:
+    """Identify a checkpoint that is converted before it is scored; the result is cached in `record`.
+
+    Raises `CheckpointError` for files that cannot be read, or do not fit the map or the configuration, and
+    `ConfigError` for an invalid map.
+    """
+    known = read_record(record)
+    if known and not path.exists() and is_record_of(known, path):
+        return _from_record(path, known, gone=not converted_directory(record, known["weights"]).exists())
+    inputs = _inputs(reading)
+    unmoved = known.get("directory") == str(path.resolve()) and known.get("inputs") == inputs
+    if unmoved and facts_in(known) is not None and _stamps(known.get("stamps", {})) == known["stamps"]:
+        return _from_record(path, known, gone=False)
+    found = examine(path, reading)
+    located = Located(
+        directory=str(path),
+        weights=f"{CONVERTED}:{found.identity}",
+        tokenizer=_tokenizer_identity(found.tokenizer),
+        size_bytes=found.size_bytes,
+        dtype=most_values(found.dtypes, found.targets),
+        tokenizer_directory=str(found.tokenizer.resolve()),
+        facts=_facts(found),
+    )
+    read = [*found.source.files, *_beside(path, reading), *tokenizer_files(found.tokenizer).values()]
+    content = {
+        **asdict(located),
+        "directory": str(path.resolve()),
+        "path": str(path),
+        "inputs": inputs,
+        "stamps": _stamps([str(file.resolve()) for file in read]),
+    }
+    write_text(json.dumps(content, indent=1) + "\n", record)
+    return located
+
+
+def examine(path: Path, reading: Reading) -> Examined:
+    """Compare a checkpoint with its map and its configuration. Reads no values of tensors but a sample.
+
+    Raises `CheckpointError` and `ConfigError`, see `locate_source`.
+    """
+    of = read_map(reading.map, f"{reading.where}.map")
+    source = open_source(reading.format, path)
+    config, file = _configuration(path, source, reading)
+    targets = _targets(canonical_json(config), file)
+    steps = plan(of, source.shapes, targets, str(path))
+    dtypes = precisions(steps, source.shapes, source.dtypes, targets, str(path))
+    written = {key: value for key, value in config.items() if key not in NAMED_IN_CONFIG}
+    written["dtype"] = most_values(dtypes, targets)
+    tokenizer = tokenizer_directory(folder_of(path), reading.tokenizer)
+    files = files_digest(source.files, path)
+    identity = digest(
+        {
+            "files": files,
+            "format": reading.format,
+            "map": of.identity,
+            "config": written,
+            "tokenizer": _tokenizer_identity(tokenizer),
+            "conversion_version": CONVERSION_VERSION,
+        }
+    )
+    return Examined(path, source, of, targets, steps, written, dtypes, tokenizer, identity, files)
+
+
+def folder_of(path: Path) -> Path:
+    """Return the directory of a checkpoint: itself, or that of its file."""
+    return path if path.is_dir() else path.parent
+
+
+def conversion_spec(path: Path, reading: Reading) -> dict[str, Any]:
+    """Return what `conversion.convert_to_directory` needs, as JSON."""
+    return {"path": str(path), **asdict(reading)}
+
+
+def _configuration(path: Path, source: Source, reading: Reading) -> tuple[dict[str, Any], str]:
+    """The configuration of a checkpoint, and where it is from."""
+    if reading.config is not None:
+        file = _given(reading.config)
+        return read_configuration(file), str(file)
+    own = folder_of(path) / CONFIG
+    if own.exists():
+        found = read_configuration(own)
+        if "model_type" in found or source.config is None:
+            return found, str(own)
+    if source.config is not None:
+        return dict(source.config), f"the configuration in {path}"
+    raise not_converted(
+        f"{path} has no {CONFIG} beside it; set `config:` to that of a model of the same shape."
+    )
+
+
+def _given(config: str) -> Path:
+    path = Path(config).expanduser()
+    return path / CONFIG if path.is_dir() else path
+
+
+_MAKING = Lock()  # transformers changes the default precision of the process while it makes a model
+
+
+def _targets(config: str, where: str) -> Targets:
+    """The tensors of a configuration; a run has the same one at every step."""
+    with _MAKING:
+        return _made_targets(config, where)
+
+
+@cache
+def _made_targets(config: str, where: str) -> Targets:
+    return targets_of(json.loads(config), where)
+
+
+def _tokenizer_identity(directory: Path) -> str:
+    files = tokenizer_files(directory)
+    return tokenizer_identity({name: {"sha256": file_sha256(path)} for name, path in files.items()})
+
+
+def _facts(found: Examined) -> Facts:
+    shapes = sorted(found.targets.shapes.values())
+    return Facts(
+        files={"source": found.files},
+        config={k: digest(repr(v)) for k, v in found.config.items() if k not in IRRELEVANT_KEYS},
+        shapes=digest(shapes),
+        values=sum(map(math.prod, shapes)),
+    )
+
+
+def _inputs(reading: Reading) -> dict[str, Any]:
+    """What the identity depends on, apart from the files of the checkpoint."""
+    given = {key: value for key, value in asdict(reading).items() if key != "where"}
+    identity = read_map(reading.map, f"{reading.where}.map").identity
+    return {**given, "map": identity, "version": CONVERSION_VERSION}
+
+
+def _beside(path: Path, reading: Reading) -> list[Path]:
+    """The configuration, and the directory, which changes when a file is added to it."""
+    own = _given(reading.config) if reading.config is not None else folder_of(path) / CONFIG
+    return [*([own] if own.exists() else []), *([path] if path.is_dir() else [])]
+
+
+def _stamps(files: Mapping[str, Any] | list[str]) -> dict[str, Any]:
+    """The stamps of files; none of one that does not exist."""
+    return {file: stamp(Path(file)) for file in files if Path(file).exists()}
+
+
+def converted_directory(record: Path, weights: str) -> Path:
+    """Return the directory of converted weights, which is beside their record."""
+    return record.with_name(weights.replace(":", "-", 1))
+
+
+def _from_record(path: Path, known: Mapping[str, Any], *, gone: bool) -> Located:
+    return Located(
+        str(path),
+        known["weights"],
+        known["tokenizer"],
+        known["size_bytes"],
+        known["dtype"],
+        known["tokenizer_directory"],
+        facts_in(known),
+        gone=gone,
+    )

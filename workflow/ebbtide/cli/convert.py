@@ -1,0 +1,31 @@
+"""The verb `convert`: a checkpoint of another format in Hugging Face layout."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ebbtide.cli.options import read_json
+
+if TYPE_CHECKING:
+    from ebbtide.cli.options import Verbs
+
+
+def add_verbs(verbs: "Verbs") -> None:
+    """Add the verb to the command line."""
+    convert = verbs.add_parser(
+        "convert", description="Convert a checkpoint of another format to safetensors in Hugging Face layout."
+    )
+    convert.add_argument(
+        "--spec", required=True, help="path, format, map, config and tokenizer of the checkpoint (JSON)"
+    )
+    convert.add_argument(
+        "--to", required=True, metavar="DIR", help="directory to write, MODEL/CHECKPOINT/converted-ID"
+    )
+    convert.set_defaults(verb=_convert)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from ebbtide.checkpoints.formats.conversion import convert_to_directory
+    from ebbtide.logs import log_to_stderr
+
+    log_to_stderr()
+    convert_to_directory(read_json(options.spec, "--spec"), options.to)
