@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints written as GGUF, in llama.cpp's names and layouts, by the writer of the package gguf."""
+"""Hugging Face checkpoints written as GGUF in llama.cpp's layouts, by the writer of the package gguf."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def write_gguf(
 ) -> Path:
     """Write a checkpoint as GGUF. Matrices have the type `quantisation`, all other tensors float32.
 
-    `change` may edit tensors and metadata first; `metadata` replace those of the model, or remove them (None).
+    `change` may edit tensors and metadata; `metadata` replace those of the model, or remove them (None).
     """
     import gguf
     from safetensors.numpy import load_file
@@ -36,7 +36,7 @@ def write_gguf(
     names = gguf.get_tensor_name_map(code, layers)
     tensors = {}
     for name, values in load_file(checkpoint / "model.safetensors").items():
-        to = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        to = names.get_name(name.removeprefix("transformer."), try_suffixes=(".weight", ".bias"))
         assert to is not None, name
         tensors[to] = _as_llama_cpp(config, name, values)
     keys = _metadata(config, architecture) | metadata

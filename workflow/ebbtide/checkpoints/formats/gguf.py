@@ -1,7 +1,7 @@
-"""GGUF files of llama.cpp as a source of tensors: those in float32, float16 and bfloat16 as they are stored, quantised
-ones as the float32 values that they stand for.
+"""GGUF files of llama.cpp as a source of tensors.
 
-The package `gguf` knows the types of quantisation; it is needed for planning too.
+Tensors in float32, float16 and bfloat16 are read as they are stored, quantised ones as the float32 values
+that they stand for. The package `gguf` knows the types of quantisation; it is needed for planning too.
 """
 
 import math
@@ -15,7 +15,6 @@ from ebbtide.checkpoints.formats.gguf_header import Stored, read_gguf_header
 from ebbtide.errors import CheckpointError
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 _PLAIN = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -36,7 +35,10 @@ class GgufFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the header. Raises `CheckpointError` for a file that is not GGUF, truncated, or of a part of a model."""
+        """Read the header.
+
+        Raises `CheckpointError` for a file that is not GGUF, truncated, or not a whole model.
+        """
         self._path = path
         header = read_gguf_header(path)
         _check_whole_model(header.metadata, path)
@@ -49,7 +51,7 @@ class GgufFile:
 
     @property
     def config(self) -> dict[str, Any]:
-        """A Hugging Face configuration from the metadata. Raises `CheckpointError` if they do not determine one."""
+        """A Hugging Face configuration. Raises `CheckpointError` if the metadata do not determine one."""
         factors = self.read("rope_freqs.weight").tolist() if "rope_freqs.weight" in self.shapes else None
         return configuration_of(self._metadata, self.shapes, factors, str(self._path))
 
@@ -75,7 +77,8 @@ def _check_whole_model(metadata: Mapping[str, Any], path: Path) -> None:
     kind, parts = metadata.get("general.type", "model"), metadata.get("split.count", 1)
     if kind != "model":
         raise CheckpointError(
-            f"{path}: general.type is {kind!r}; expected a model. Merge an adapter into its model first.", "no_weights"
+            f"{path}: general.type is {kind!r}; expected a model. Merge an adapter into its model first.",
+            "no_weights",
         )
     if parts not in (0, 1):
         raise CheckpointError(
@@ -103,12 +106,13 @@ def _types(tensors: Sequence[Stored], path: Path) -> dict[str, str]:
         block = GGML_QUANT_SIZES[GGMLQuantizationType[kind]][0]
         if not tensor.shape or 0 in tensor.shape or tensor.shape[-1] % block:
             raise CheckpointError(
-                f"{path}: tensor {tensor.name} of the type {kind} has the shape {tensor.shape}; expected rows of "
-                f"a multiple of {block} values. Copy the file again."
+                f"{path}: tensor {tensor.name} of the type {kind} has the shape {tensor.shape}; expected "
+                f"rows of a multiple of {block} values. Copy the file again."
             )
         if (end := tensor.begin + _size(tensor, kind)) > size:
             raise CheckpointError(
-                f"{path} has {size:,} bytes, but its tensor {tensor.name} ends at {end:,}; copy the file again."
+                f"{path} has {size:,} bytes, but its tensor {tensor.name} ends at {end:,}; copy the file "
+                "again."
             )
         found[tensor.name] = kind
     return found

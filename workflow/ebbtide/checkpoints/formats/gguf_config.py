@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ebbtide.checkpoints.formats.source import not_converted
 from ebbtide.errors import CheckpointError, nearest
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -58,9 +59,9 @@ class _Keys:
             raise self.unclear(f"{self._prefix}{left[0]}, which is not known here")
 
     def unclear(self, found: str) -> CheckpointError:
-        return CheckpointError(
-            f"{self.where}: found {found}, so its metadata do not say which model it is. Set `config:` to the "
-            "config.json of the model."
+        return not_converted(
+            f"{self.where}: found {found}, so its metadata do not say which model it is. Set `config:` to "
+            "the config.json of the model."
         )
 
 
@@ -112,9 +113,9 @@ def configuration_of(
     """
     name = str(metadata.get("general.architecture"))
     if name not in ARCHITECTURES:
-        raise CheckpointError(
-            f"{where}: general.architecture: found {name!r}; allowed: {', '.join(ARCHITECTURES)}. For another one, "
-            "set `config:` to its config.json, and `map:` to a map of its tensors."
+        raise not_converted(
+            f"{where}: general.architecture: found {name!r}; allowed: {', '.join(ARCHITECTURES)}. For "
+            "another one, set `config:` to its config.json, and `map:` to a map of its tensors."
         )
     of, keys = ARCHITECTURES[name], _Keys(metadata, name, where)
     if "token_embd.weight" not in shapes:
@@ -244,7 +245,9 @@ def _llama3(keys: _Keys, theta: float, size: int, factors: Sequence[float]) -> d
         math.isclose(one, other, rel_tol=1e-5) for one, other in zip(expected, factors, strict=True)
     )
     if not close:
-        raise keys.unclear("factors of rotary frequencies (rope_freqs.weight) that are not those of Llama 3.1")
+        raise keys.unclear(
+            "factors of rotary frequencies (rope_freqs.weight) that are not those of Llama 3.1"
+        )
     return found
 
 

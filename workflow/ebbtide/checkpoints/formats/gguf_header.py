@@ -19,7 +19,19 @@ Value = int | float | bool | str | tuple[int | float | bool, ...]
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
 _FLOAT32, _STRING, _ARRAY = 6, 8, 9
 _MOST_ENTRIES, _MOST_TENSORS, _MOST_DIMENSIONS = 10_000, 200_000, 8
 _LONGEST_STRING, _LONGEST_NUMBERS = 1 << 20, 10_000  # of values that are kept
@@ -46,7 +58,7 @@ class Header:
 
 
 def read_gguf_header(path: Path) -> Header:
-    """Read the header of a GGUF file. Raises `CheckpointError` for any other file, and for a truncated one."""
+    """Read the header of a GGUF file. Raises `CheckpointError` for other files, and for truncated ones."""
     check_content(path)
     with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:

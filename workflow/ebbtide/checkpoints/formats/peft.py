@@ -34,6 +34,8 @@ class PeftSource:
 
     Attributes
     ----------
+    base
+        The directory of the base.
     shapes
         Shape of each merged tensor, by its name in the base.
     dtypes
@@ -49,6 +51,7 @@ class PeftSource:
 
         Raises `CheckpointError` for an adapter that cannot be merged, or does not belong to the base.
         """
+        self.base = base
         self._lora, self._adapter = _settings(adapter), _Adapter(_weights_of(adapter))
         self._files = _files_of_tensors(base)
         config = configuration(base)

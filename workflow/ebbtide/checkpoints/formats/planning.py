@@ -18,12 +18,14 @@ from ebbtide.checkpoints.directory import Located, tokenizer_directory, tokenize
 from ebbtide.checkpoints.facts import IRRELEVANT_KEYS, Facts
 from ebbtide.checkpoints.formats.mapping import Plan, plan
 from ebbtide.checkpoints.formats.operations import most_values, precisions
+from ebbtide.checkpoints.formats.peft import PeftSource
 from ebbtide.checkpoints.formats.rules import Map, read_map
 from ebbtide.checkpoints.formats.source import BYTES, Source, files_digest, not_converted
-from ebbtide.checkpoints.formats.sources import open_source
+from ebbtide.checkpoints.formats.sources import ADAPTER, open_source
 from ebbtide.checkpoints.formats.targets import Targets, targets_of
 from ebbtide.checkpoints.precision import NAMED_IN_CONFIG
 from ebbtide.checkpoints.record import facts_in, is_record_of, read_record, stamp
+from ebbtide.errors import CheckpointError
 from ebbtide.files import canonical_json, digest, file_sha256, write_text
 
 CONVERSION_VERSION = 1
@@ -45,6 +47,8 @@ class Reading:
         Name of a map, or the path of one.
     config
         A `config.json`, or a directory with one; None: that beside the checkpoint, or of the source.
+    base
+        Directory of the model that adapters change; None: the one that they name.
     tokenizer
         Directory of the tokenizer; None: see `directory.tokenizer_directory`.
     where
@@ -54,6 +58,7 @@ class Reading:
     format: str
     map: str
     config: str | None
+    base: str | None
     tokenizer: str | None
     where: str
 
@@ -130,14 +135,14 @@ def examine(path: Path, reading: Reading) -> Examined:
     Raises `CheckpointError` and `ConfigError`, see `locate_source`.
     """
     of = read_map(reading.map, f"{reading.where}.map")
-    source = open_source(reading.format, path)
+    source = open_source(reading.format, path, reading.base, reading.where)
     config, file = _configuration(path, source, reading)
     targets = _targets(canonical_json(config), file)
     steps = plan(of, source.shapes, targets, str(path))
     dtypes = precisions(steps, source.shapes, source.dtypes, targets, str(path))
     written = {key: value for key, value in config.items() if key not in NAMED_IN_CONFIG}
     written["dtype"] = most_values(dtypes, targets)
-    tokenizer = tokenizer_directory(folder_of(path), reading.tokenizer)
+    tokenizer = _tokenizer_directory(path, source, reading)
     files = files_digest(source.files, path)
     identity = digest(
         {
@@ -168,7 +173,7 @@ def _configuration(path: Path, source: Source, reading: Reading) -> tuple[dict[s
         file = _given(reading.config)
         return read_configuration(file), str(file)
     own = folder_of(path) / CONFIG
-    if own.exists():
+    if own.exists() and reading.format != ADAPTER:
         found = read_configuration(own)
         if "model_type" in found or source.config is None:
             return found, str(own)
@@ -177,6 +182,16 @@ def _configuration(path: Path, source: Source, reading: Reading) -> tuple[dict[s
     raise not_converted(
         f"{path} has no {CONFIG} beside it; set `config:` to that of a model of the same shape."
     )
+
+
+def _tokenizer_directory(path: Path, source: Source, reading: Reading) -> Path:
+    """The directory of the tokenizer; of an adapter without one, that of its base."""
+    try:
+        return tokenizer_directory(folder_of(path), reading.tokenizer)
+    except CheckpointError as error:
+        if not isinstance(source, PeftSource) or error.finding != "no_tokenizer" or reading.tokenizer:
+            raise
+        return tokenizer_directory(source.base)
 
 
 def _given(config: str) -> Path:
