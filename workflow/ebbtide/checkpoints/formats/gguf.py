@@ -92,7 +92,7 @@ def _types(tensors: Sequence[Stored], path: Path) -> dict[str, str]:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     except ImportError:
         raise CheckpointError(
-            f"{path}: reading GGUF files needs the package gguf; pip install 'ebbtide[gguf]'."
+            f"{path}: reading GGUF files needs the package gguf; pip install gguf."
         ) from None
     names = {int(kind): kind.name for kind in GGMLQuantizationType}
     size, found = path.stat().st_size, {}

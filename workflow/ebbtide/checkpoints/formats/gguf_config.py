@@ -256,7 +256,8 @@ def _factor(period: float, scaling: Mapping[str, Any]) -> float:
     turns = scaling["original_max_position_embeddings"] / (2 * math.pi * period)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     blend = min(max((turns - low) / (high - low), 0.0), 1.0)
-    return 1 / ((1 - blend) / scaling["factor"] + blend)
+    factor: float = 1 / ((1 - blend) / scaling["factor"] + blend)
+    return factor
 
 
 ARCHITECTURES = {
