@@ -23,6 +23,7 @@ KINDS = {
     "text": "white space or tokens at the border of context and continuation",
     "dropped": "rows, checkpoints or results that were left out",
     "defaulted": "a value that was not given, and what was used instead",
+    "converted": "weights that were converted from another format before they were scored",
     "not_audited": "weights or results that no audit has seen",
     "reused": "results of an older run that are shown as they are",
     "unused": "names in the configuration, or files beside the results, that the study does not use",

@@ -19,7 +19,9 @@ RERUNS   when a checkpoint of this identity is missing. The identity (corpus, re
          averaged again when a new cell needs them.
 """
 
-WEIGHTS = "resources/checkpoints/{model}/{checkpoint}/{id}"  # converted, averaged or fetched
+WEIGHTS = (
+    "resources/checkpoints/{model}/{checkpoint}/{id}"  # converted, averaged or fetched
+)
 OUTPUTS.files(
     "checkpoints",
     "resources/checkpoints/{model}/{checkpoint}/",

@@ -156,7 +156,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "pickled": (
         lambda d: (d / WEIGHTS).rename(d / "pytorch_model.bin"),
         "no_weights",
-        "it has pickled weights: load it with transformers and call save_pretrained(",
+        "it has pickled weights: set `format: pt`, and `map:` if its names are not those of transformers",
     ),
     "adapter": (
         lambda d: (d / "adapter_config.json").write_text('{"base_model_name_or_path": "big/base"}'),

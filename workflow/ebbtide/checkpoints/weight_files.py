@@ -22,11 +22,19 @@ _OTHER_FORMATS = (
         ("zero_to_fp32.py", "global_step*", "*_optim_states.pt", "*_model_states.pt"),
         "it has a DeepSpeed state: run `python zero_to_fp32.py . . --safe_serialization` in it",
     ),
-    (("*.distcp", "pytorch_model_fsdp*"), "it has an FSDP state: run `accelerate merge-weights` on it"),
-    (("mp_rank_*",), "it has a Megatron state: convert it to Hugging Face layout"),
     (
-        ("pytorch_model*.bin",),
-        "it has pickled weights: load it with transformers and call save_pretrained(safe_serialization=True)",
+        ("*.distcp", ".metadata"),
+        "it has a distributed checkpoint, of FSDP or Megatron: set `format: dcp`, and `map:` if its names are "
+        "not those of transformers",
+    ),
+    (
+        ("pytorch_model_fsdp*",),
+        "it has an FSDP state: set `path:` to it, and `format:` to dcp (a directory) or pt (a file)",
+    ),
+    (("mp_rank_*",), "it has a Megatron state: save it as torch_dist, or convert it to Hugging Face layout"),
+    (
+        ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt"),
+        "it has pickled weights: set `format: pt`, and `map:` if its names are not those of transformers",
     ),
 )
 

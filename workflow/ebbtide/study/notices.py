@@ -32,11 +32,30 @@ def study_notices(study: Study) -> list[Notice]:
             f"sizes or runs, resolution or forgetting: {listed(averaged)}."
         )
         found.append(Notice("note", "not_compared", detail, count=len(averaged)))
+    found += _of_conversions(study)
     found += _of_followed(study.config["trajectories"]["metrics"])
     if study.imported:
         detail = "Nobody has audited the weights behind imported results."
         found.append(Notice("note", "not_audited", detail, count=len(study.imported)))
     return [*found, *hub_notices(study.hub, study.lock)] if study.hub else found
+
+
+def _of_conversions(study: Study) -> Iterator[Notice]:
+    """Name the models whose checkpoints are scored after a conversion."""
+    for model in study.on_disk:
+        made = [checkpoint for checkpoint, _ in model.conversions()]
+        if model.reading is None or not made:
+            continue
+        precisions = sorted({checkpoint.dtype for checkpoint in made})
+        yield Notice(
+            "note",
+            "converted",
+            f"Checkpoints are converted from {model.reading.format} by the map {model.reading.map} before they "
+            f"are scored; most values stay in {' and '.join(precisions)}.",
+            "logs/convert/ says what was ignored or dropped.",
+            model=model.name,
+            count=len(made),
+        )
 
 
 def _of_followed(metrics: list[str]) -> Iterator[Notice]:

@@ -1,0 +1,114 @@
+"""Tiny checkpoints in the formats of trainers, written by torch itself."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import tiny
+from ebbtide.checkpoints.formats.planning import Reading
+from ebbtide.corpus import write_tokenizer
+
+Tensors = dict[str, Any]
+
+
+def dcp(directory: Path, state: dict[str, Any]) -> Path:
+    """A directory of torch.distributed.checkpoint, written by one process."""
+    import torch.distributed.checkpoint as written
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written.save(state, checkpoint_id=directory, no_dist=True)
+    return directory
+
+
+def pt(path: Path, state: object) -> Path:
+    """A file of torch.save."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path)
+    return path
+
+
+def tensors_of(family: str, scale: float = 1.0) -> Tensors:
+    """The state dictionary of a tiny model in float32, as `tiny.checkpoint` saves it."""
+    made = tiny.model(family)
+    return {name: (tensor * scale).float() for name, tensor in made.state_dict().items()}
+
+
+def beside(directory: Path, family: str) -> Path:
+    """Write the configuration and the tokenizer of a tiny model into a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tiny.model(family).float().config.save_pretrained(directory)
+    write_tokenizer(directory)
+    return directory
+
+
+def reading(of_format: str, of_map: str = "huggingface", **more: Any) -> Reading:
+    """How a test reads a checkpoint."""
+    given = {"config": None, "tokenizer": None, "where": "study.yaml: models[0]"}
+    return Reading(of_format, of_map, **{**given, **more})
+
+
+def nanogpt(state: Tensors, prefix: str = "_orig_mod.") -> dict[str, Any]:
+    """What nanoGPT saves of a GPT-2 with these tensors: linear layers instead of Conv1D, and an optimizer."""
+    import torch
+
+    linear = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+    model = {
+        f"{prefix}{name}": tensor.t().contiguous() if name.endswith(linear) else tensor
+        for name, tensor in state.items()
+    }
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": tiny.WINDOW}
+    return {
+        "model": model,
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        "model_args": {**sizes, "bias": True, "vocab_size": state["transformer.wte.weight"].shape[0]},
+        "iter_num": 10,
+        "best_val_loss": torch.tensor(1.5),
+        "config": {"dataset": "toy"},
+    }
+
+
+def megatron(state: Tensors, *, groups: int, width: int, stacked: bool, padding: int = 8) -> Tensors:
+    """The tensors of Megatron-Core for those of a Llama with heads of this width in query groups.
+
+    Of each group, the fused QKV has the queries, then the key, then the value.
+    """
+    import torch
+
+    def rows(name: str) -> Any:
+        return torch.cat([state[name], torch.zeros(padding, state[name].shape[1])])
+
+    layers: list[Tensors] = []
+    while (at := f"model.layers.{len(layers)}") + ".input_layernorm.weight" in state:
+        queries, keys, values = (state[f"{at}.self_attn.{part}_proj.weight"] for part in "qkv")
+        each = len(queries) // groups
+        fused = []
+        for group in range(groups):
+            own = slice(group * width, (group + 1) * width)
+            fused += [queries[group * each : (group + 1) * each], keys[own], values[own]]
+        layers.append(
+            {
+                "self_attention.linear_qkv.layer_norm_weight": state[f"{at}.input_layernorm.weight"],
+                "self_attention.linear_qkv.weight": torch.cat(fused),
+                "self_attention.linear_proj.weight": state[f"{at}.self_attn.o_proj.weight"],
+                "mlp.linear_fc1.layer_norm_weight": state[f"{at}.post_attention_layernorm.weight"],
+                "mlp.linear_fc1.weight": torch.cat(
+                    [state[f"{at}.mlp.gate_proj.weight"], state[f"{at}.mlp.up_proj.weight"]]
+                ),
+                "mlp.linear_fc2.weight": state[f"{at}.mlp.down_proj.weight"],
+            }
+        )
+    found: Tensors = {
+        "embedding.word_embeddings.weight": rows("model.embed_tokens.weight"),
+        "output_layer.weight": rows("lm_head.weight"),
+        "decoder.final_layernorm.weight": state["model.norm.weight"],
+        "optimizer.state.exp_avg.decoder.final_layernorm.weight": torch.ones(4),
+    }
+    for name in layers[0]:
+        if stacked:
+            found[f"decoder.layers.{name}"] = torch.stack([layer[name] for layer in layers])
+        else:
+            found |= {f"decoder.layers.{number}.{name}": layer[name] for number, layer in enumerate(layers)}
+    return found

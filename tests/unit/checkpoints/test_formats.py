@@ -1,0 +1,525 @@
+"""Checkpoints of trainers: torch's own writers → converted → scored, and what is refused before that."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import architectures
+import formats
+import tiny
+from ebbtide.checkpoints.formats import conversion, planning, rules
+from ebbtide.checkpoints.formats.conversion import convert_to_directory
+from ebbtide.checkpoints.formats.mapping import plan
+from ebbtide.checkpoints.formats.operations import apply, shapes_of
+from ebbtide.checkpoints.formats.planning import (
+    Reading,
+    conversion_spec,
+    converted_directory,
+    examine,
+    locate_source,
+)
+from ebbtide.checkpoints.formats.rules import read_map
+from ebbtide.checkpoints.formats.sources import open_source
+from ebbtide.checkpoints.formats.targets import Targets
+from ebbtide.checkpoints.verification import check_before_loading, check_weights
+from ebbtide.checkpoints.weight_files import INDEX, WHOLE
+from ebbtide.errors import CheckpointError, ConfigError
+from ebbtide.scoring.engine import load_scorer, score_requests
+
+HF = formats.reading("dcp")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def converted(path: Path, reading: Reading) -> Path:
+    """The directory that planning names and the job makes."""
+    record = Path("resources/source.json")
+    located = locate_source(path, record, reading)
+    to = converted_directory(record, located.weights)
+    convert_to_directory(json.loads(json.dumps(conversion_spec(path, reading))), to)
+    return to
+
+
+def scores(directory: Path) -> pd.DataFrame:
+    return score_requests(load_scorer(directory), tiny.requests(Path("requests.parquet"))).rows
+
+
+def error(path: Path, reading: Reading) -> str:
+    with pytest.raises((CheckpointError, ConfigError)) as refused:
+        examine(path, reading)
+    return str(refused.value)
+
+
+# Round trips.
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_what_torch_wrote_is_scored_as_the_original(place: Path, family: str) -> None:
+    expected = scores(tiny.checkpoint(place / "original", family))
+    formats.beside(place / "run", family)
+    state = {"model": formats.tensors_of(family), "optim": {"state": {"m": torch.ones(3)}}, "step": 7}
+    distributed = formats.dcp(place / "run/iter_0000007", state)
+    file = formats.pt(place / "run/ckpt_7.pt", state)
+    reading = formats.reading("dcp", config="run/config.json")
+    pd.testing.assert_frame_equal(scores(converted(distributed, reading)), expected, check_exact=True)
+    pd.testing.assert_frame_equal(scores(converted(file, formats.reading("pt"))), expected, check_exact=True)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_nanogpt_is_scored_as_the_gpt_2_it_is(place: Path, prefix: str) -> None:
+    original = tiny.checkpoint(place / "original", "gpt2")
+    config = json.loads((original / "config.json").read_text()) | {"activation_function": "gelu"}
+    (original / "config.json").write_text(json.dumps(config))  # nanoGPT has the exact GELU
+    state = formats.nanogpt(formats.tensors_of("gpt2"), prefix)
+    formats.pt(place / "run/ckpt_10.pt", state)
+    shutil.copy(original / "tokenizer.json", place / "run")
+    to = converted(place / "run/ckpt_10.pt", formats.reading("pt", "nanogpt"))
+    pd.testing.assert_frame_equal(scores(to), scores(original), check_exact=True)
+
+
+def test_nanogpt_without_biases_gets_zeros(place: Path) -> None:
+    state = formats.nanogpt(formats.tensors_of("gpt2"))
+    state["model"] = {name: t for name, t in state["model"].items() if not name.endswith(".bias")}
+    state["model_args"]["bias"] = False
+    formats.pt(formats.beside(place / "run", "gpt2") / "ckpt_10.pt", state)
+    (place / "run/config.json").unlink()
+    found = load_file(converted(place / "run/ckpt_10.pt", formats.reading("pt", "nanogpt")) / WHOLE)
+    biases = [tensor for name, tensor in found.items() if name.endswith(".bias")]
+    assert len(biases) == 2 * 6 + 1 and not any(bool(bias.any()) for bias in biases)
+
+
+def test_arguments_of_a_fork_of_nanogpt_need_a_configuration(place: Path) -> None:
+    state = formats.nanogpt(formats.tensors_of("gpt2"))
+    state["model_args"]["use_rmsnorm"] = True
+    formats.pt(place / "ckpt_10.pt", state)
+    assert "ckpt_10.pt has no config.json beside it; set `config:`" in error(
+        place / "ckpt_10.pt", formats.reading("pt", "nanogpt")
+    )
+
+
+def grouped(tied: bool = False) -> Any:
+    return architectures.random_model("llama", {**architectures.GROUPED, "tie_word_embeddings": tied})
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_megatrons_names_become_those_of_a_llama(place: Path, stacked: bool) -> None:
+    model = grouped()
+    model.config.save_pretrained(place / "run")
+    tiny.write_tokenizer(place / "run")
+    expected = model.state_dict()
+    state = formats.megatron(expected, groups=2, width=4, stacked=stacked)
+    formats.dcp(place / "run", state)
+    found = load_file(converted(place / "run", formats.reading("dcp", "megatron")) / WHOLE)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+OLMO_CORE = {
+    "model.embed_tokens": "embeddings",
+    "model.norm": "lm_head.norm",
+    "lm_head": "lm_head.w_out",
+    "model.layers.": "blocks.",
+    "self_attn.q_proj": "attention.w_q",
+    "self_attn.k_proj": "attention.w_k",
+    "self_attn.v_proj": "attention.w_v",
+    "self_attn.o_proj": "attention.w_out",
+    "self_attn.q_norm": "attention.q_norm",
+    "self_attn.k_norm": "attention.k_norm",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.down_proj": "feed_forward.w2",
+    "mlp.up_proj": "feed_forward.w3",
+    "post_attention_layernorm": "attention_norm",
+    "post_feedforward_layernorm": "feed_forward_norm",
+}
+
+
+def test_olmo_cores_names_become_those_of_olmo_2(place: Path) -> None:
+    model = architectures.model("olmo2")
+    model.config.save_pretrained(place / "run")
+    tiny.write_tokenizer(place / "run")
+    expected, state = model.state_dict(), {}
+    for name, tensor in expected.items():
+        for old, new in OLMO_CORE.items():
+            name = name.replace(old, new)
+        state[name] = tensor
+    formats.dcp(place / "run/model_and_optim", {"model": state, "optim": {"m": torch.ones(2)}})
+    shutil.copy(place / "run/config.json", place / "run/model_and_optim")
+    to = converted(place / "run/model_and_optim", formats.reading("dcp", "olmo_core"))
+    found = load_file(to / WHOLE)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_values_keep_their_precision(place: Path, dtype: torch.dtype) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in formats.tensors_of("llama").items()}
+    formats.dcp(formats.beside(place / "run", "llama"), state)
+    to = converted(place / "run", HF)
+    assert {tensor.dtype for tensor in load_file(to / WHOLE).values()} == {dtype}
+    assert json.loads((to / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+
+
+def test_weights_are_written_in_files_of_bounded_size(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "SHARD_BYTES", 8000)
+    expected = scores(tiny.checkpoint(place / "original", "llama"))
+    formats.dcp(formats.beside(place / "run", "llama"), formats.tensors_of("llama"))
+    to = converted(place / "run", HF)
+    files = sorted(to.glob("*.safetensors"))
+    assert len(files) == len(set(json.loads((to / INDEX).read_text())["weight_map"].values())) > 2
+    assert all(path.stat().st_size < 8000 + 4000 for path in files)
+    pd.testing.assert_frame_equal(scores(to), expected, check_exact=True)
+
+
+def test_pieces_of_several_processes_make_one_tensor(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pieces are those of FSDP: rows of each tensor, in the files of two processes."""
+    expected = {"weight": torch.arange(24.0).reshape(6, 4), "bias": torch.arange(5.0)}
+    formats.sharded(place / "run", expected, processes=2)
+    source = open_source("dcp", place / "run")
+    assert len(source.files) == 3
+    assert all(torch.equal(source.read(name), tensor) for name, tensor in expected.items())
+
+
+# Maps of one's own.
+
+RULES = [{"from": "w.{layer}", "to": "model.layers.{layer}.mlp.up_proj.weight"}]
+
+
+def own_map(place: Path, rules: list[dict[str, Any]], **more: Any) -> str:
+    (place / "mine.yaml").write_text(yaml.safe_dump({"title": "Mine", "tensors": rules, **more}))
+    return "mine.yaml"
+
+
+def planned(
+    shapes: dict[str, tuple[int, ...]], made: dict[str, tuple[int, ...]], of: str, **more: Any
+) -> Any:
+    targets = Targets("toy", made, more.get("tied", {}), more.get("settings", {}))
+    return plan(read_map(of, "models[0].map"), shapes, targets, "run"), targets
+
+
+def applied(
+    tensors: dict[str, Any], made: dict[str, tuple[int, ...]], of: str, **more: Any
+) -> dict[str, Any]:
+    """The targets that a map makes of tensors."""
+    found, targets = planned({name: tuple(t.shape) for name, t in tensors.items()}, made, of, **more)
+    result = {}
+    for step in found.steps:
+        parts = [[tensors[name] for name in ranks] for ranks in step.sources]
+        result |= dict(zip(step.targets, apply(step, parts, shapes_of(step, targets)), strict=True))
+    return result
+
+
+def test_ranks_of_tensor_parallelism_are_joined_or_equal(place: Path) -> None:
+    rules = [
+        {"from": "{rank}/a", "to": "a", "ranks": {"over": "rank", "axis": 0}},
+        {"from": "{rank}/b", "to": "b", "ranks": {"over": "rank", "axis": 1}},
+        {"from": "{rank}/norm", "to": "norm", "ranks": {"over": "rank"}},
+    ]
+    a, b, norm = torch.arange(8.0).reshape(4, 2), torch.arange(12.0).reshape(3, 4), torch.ones(3)
+    ranks = {
+        f"{rank:02d}/{name}": part
+        for rank in range(2)
+        for name, part in (
+            ("a", a[2 * rank : 2 * rank + 2]),
+            ("b", b[:, 2 * rank : 2 * rank + 2]),
+            ("norm", norm),
+        )
+    }
+    made = {"a": (4, 2), "b": (3, 4), "norm": (3,)}
+    found = applied(ranks, made, own_map(place, rules))
+    assert torch.equal(found["a"], a) and torch.equal(found["b"], b) and torch.equal(found["norm"], norm)
+    with pytest.raises(ValueError, match="must be equal on all ranks, and is not"):
+        applied({**ranks, "01/norm": norm + 1}, made, "mine.yaml")
+    del ranks["00/a"]
+    with pytest.raises(CheckpointError, match="a is not made, for want of {rank}/a"):
+        applied(ranks, made, "mine.yaml")
+
+
+def test_parts_take_turns_in_groups_whether_joined_or_split(place: Path) -> None:
+    parts = {"q": torch.arange(8.0), "k": torch.arange(10.0, 14), "v": torch.arange(20.0, 24)}
+    fused = torch.tensor([0, 1, 2, 3, 10, 11, 20, 21, 4, 5, 6, 7, 12, 13, 22, 23]).float()
+    of = own_map(place, [{"from": list(parts), "to": "qkv", "groups": "heads"}])
+    assert torch.equal(applied(parts, {"qkv": (16,)}, of, settings={"heads": 2})["qkv"], fused)
+    of = own_map(place, [{"from": "qkv", "to": list(parts), "groups": 2}])
+    os.utime("mine.yaml", ns=(1, 1))
+    found = applied({"qkv": fused}, {name: tuple(t.shape) for name, t in parts.items()}, of)
+    assert all(torch.equal(found[name], part) for name, part in parts.items())
+
+
+def test_rotary_pairs_become_halves_and_constants_are_added(place: Path) -> None:
+    of = own_map(place, [{"from": "q", "to": "q", "rotary": "heads", "add": 0.5}])
+    pairs = torch.tensor([[0, 2, 1, 3, 4, 6, 5, 7]]).float().t()  # two heads; x0 y0 x1 y1 become x0 x1 y0 y1
+    found = applied({"q": pairs}, {"q": (8, 1)}, of, settings={"heads": 2})
+    assert found["q"].flatten().tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"tensors": [{"form": "a", "to": "a"}]}, r"mine\.yaml: tensors\[0\]: unknown key 'form'"),
+        ({"wrapers": []}, "did you mean 'wrappers'"),
+        ({"tensors": [{"from": "w.{layr}", "to": "a.{layer}"}]}, r"found \{layr\}.*did you mean 'layer'"),
+        ({"tensors": [{"from": "w", "to": "a.{layer}"}]}, r"to: found \{layer\} in 'a.\{layer\}'"),
+        ({"tensors": [{"from": ["a", "b"], "to": ["c", "d"]}]}, "found lists in both from and to"),
+        ({"tensors": [{"from": "w", "to": "a", "stacked": "layer"}]}, "stacked: found 'layer'"),
+        ({"tensors": [{"from": "w", "to": "a", "ranks": {"over": "rank"}}]}, "ranks.over: found 'rank'"),
+    ],
+)
+def test_a_map_with_a_mistake_is_refused(place: Path, content: dict[str, Any], message: str) -> None:
+    own_map(place, RULES, **content) if "tensors" not in content else own_map(place, content["tensors"])
+    with pytest.raises(ConfigError, match=message):
+        read_map("mine.yaml", "models[0].map")
+
+
+def test_a_misspelt_name_of_a_map_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"models\[0\]\.map: found 'nanogtp'.*did you mean 'nanogpt'"):
+        read_map("nanogtp", "models[0].map")
+
+
+MADE = {"model.layers.0.mlp.up_proj.weight": (2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "made", "more", "message"),
+    [
+        ({}, MADE, {}, "mlp.up_proj.weight is not made, for want of w.0"),
+        (
+            {"w.0": (2, 3), "v": (1,)},
+            MADE,
+            {},
+            r"no rule uses v \(1\), so config.json and the checkpoint differ",
+        ),
+        ({"w.0": (2, 3)}, {**MADE, "b": (1,)}, {}, "no rule makes b"),
+        ({"w.0": (2, 3), "w.1": (2, 3)}, MADE, {}, "no rule uses w.1"),
+        ({"w.0": (2, 3), "u.0": (2, 3)}, MADE, {"twice": True}, "would be made twice, of w.0 and of u.0"),
+    ],
+)
+def test_each_tensor_is_used_once_and_made_once(
+    place: Path, shapes: dict[str, Any], made: dict[str, Any], more: dict[str, Any], message: str
+) -> None:
+    rules = [*RULES, {**RULES[0], "from": "u.{layer}"}] if more else RULES
+    with pytest.raises(CheckpointError, match=message) as refused:
+        planned(shapes, made, own_map(place, rules))
+    assert refused.value.finding == "not_converted"
+
+
+def test_tied_matrices_must_be_equal(place: Path) -> None:
+    state = formats.tensors_of("llama")
+    formats.dcp(
+        formats.beside(place / "run", "llama"), {**state, "lm_head.weight": state["lm_head.weight"] + 1}
+    )
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight differs from model\.embed_tokens\.weight"):
+        converted(place / "run", HF)
+
+
+# Files that cannot be converted.
+
+
+@pytest.fixture
+def run(place: Path) -> Path:
+    return formats.dcp(formats.beside(place / "run", "llama"), formats.tensors_of("llama"))
+
+
+def edited(run: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    state = formats.tensors_of("llama")
+    change(state)
+    return formats.dcp(run, state)
+
+
+def test_a_missing_tensor_is_named(run: Path) -> None:
+    edited(run, lambda state: state.pop("model.norm.weight"))
+    message = error(run, HF)
+    assert f"{run} (map " in message
+    assert "huggingface.yaml, llama): model.norm.weight is not made, for want of model.norm.weight" in message
+
+
+def test_another_tensor_is_named(run: Path) -> None:
+    edited(run, lambda state: state.update({"model.layers.0.adapter": torch.ones(2, 3)}))
+    assert "no rule uses model.layers.0.adapter (2 × 3)" in error(run, HF)
+
+
+def test_another_shape_is_named(run: Path) -> None:
+    edited(run, lambda state: state.update({"model.norm.weight": torch.ones(17)}))
+    assert (
+        "model.norm.weight cannot become model.norm.weight: it has the shape 17, but config.json implies 16"
+        in (error(run, HF))
+    )
+
+
+def test_integers_are_refused(run: Path) -> None:
+    edited(run, lambda state: state.update({"model.norm.weight": torch.ones(16, dtype=torch.int8)}))
+    assert "model.norm.weight is saved in int8; allowed: float64, float32, bfloat16, float16" in error(
+        run, HF
+    )
+
+
+def test_a_truncated_file_is_found_before_it_is_read(run: Path) -> None:
+    [file] = run.glob("*.distcp")
+    os.truncate(file, file.stat().st_size - 100)
+    assert f"{file} has {file.stat().st_size:,} bytes, but .metadata places" in error(run, HF)
+    file.unlink()
+    assert f"{run} lacks {file.name}, which .metadata lists; copy it again" in error(run, HF)
+
+
+def test_missing_or_damaged_metadata_is_named(run: Path) -> None:
+    metadata = run / ".metadata"
+    content = metadata.read_bytes()
+    metadata.write_bytes(content[:-200])
+    assert ".metadata is not a complete pickle" in error(run, HF)
+    metadata.unlink()
+    assert f"{run} has no .metadata" in error(run, HF)
+    (run / "model_and_optim").mkdir()
+    (run / "model_and_optim/.metadata").write_bytes(content)
+    assert "add `/model_and_optim` to path" in error(run, HF)
+
+
+class Hostile:
+    """An object whose pickle runs a command."""
+
+    def __reduce__(self) -> Any:
+        return os.system, ("touch ran",)
+
+
+def test_code_in_a_pickle_does_not_run(run: Path) -> None:
+    (run / ".metadata").write_bytes(pickle.dumps({"state_dict_metadata": Hostile()}))
+    assert "contains a Python object (posix.system), which could run code" in error(run, HF)
+    file = formats.pt(run / "ckpt.pt", {"model": formats.tensors_of("llama"), "args": Hostile()})
+    assert "contains a Python object (posix.system), which could run code" in error(
+        file, formats.reading("pt")
+    )
+    assert not Path("ran").exists()
+
+
+def test_a_piece_with_code_does_not_run(run: Path) -> None:
+    """The bytes of a tensor are replaced, as long as they were, by a pickle that runs a command."""
+    [file] = run.glob("*.distcp")
+    source = open_source("dcp", run)
+    piece = source._pieces["model.norm.weight"][0]  # type: ignore[attr-defined]
+    content = bytearray(file.read_bytes())
+    hostile = pickle.dumps(Hostile())
+    content[piece.begin : piece.begin + piece.length] = hostile.ljust(piece.length, b"\0")
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight cannot be loaded"):
+        converted(run, HF)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip file", pickle.dumps({"a": 1})])
+def test_other_files_are_no_state_dictionaries(run: Path, content: bytes) -> None:
+    (run / "ckpt.pt").write_bytes(content)
+    message = error(run / "ckpt.pt", formats.reading("pt"))
+    assert "ckpt.pt is empty" in message or "ckpt.pt is not a complete file of torch.save" in message
+
+
+def test_a_configuration_of_another_program_is_refused(run: Path) -> None:
+    (run / "config.json").write_text('{"trainer": {"name": "x"}}')
+    assert "config.json has no model_type, so it is not a Hugging Face configuration; set `config:`" in error(
+        run, HF
+    )
+    (run / "config.json").unlink()
+    assert "has no config.json beside it; set `config:`" in error(run, HF)
+
+
+# Identities, records and jobs.
+
+
+def test_the_identity_follows_files_map_configuration_and_tokenizer(run: Path) -> None:
+    def identity(reading: Reading = HF) -> str:
+        return examine(run, reading).identity
+
+    first = identity()
+    assert first == identity(formats.reading("dcp", where="elsewhere"))
+    shutil.copytree(run, "copy")
+    assert examine(Path("copy"), HF).identity == first
+    (Path("mine.yaml")).write_text((rules.CATALOGUE / "huggingface.yaml").read_text())
+    mine = formats.reading("dcp", "mine.yaml")
+    assert identity(mine) == first  # the same rules under another name
+    Path("mine.yaml").write_text(Path("mine.yaml").read_text().replace("wrappers: [", "wrappers: [x., "))
+    os.utime("mine.yaml", ns=(1, 1))
+    assert identity(mine) != first
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    assert identity() != first
+    (run / "config.json").write_text(json.dumps(config))
+    assert identity() == first
+    edited(run, lambda state: state["model.norm.weight"].add_(1e-6))
+    assert identity() != first
+
+
+def test_planning_reads_unchanged_files_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Path("resources/source.json")
+    first = locate_source(run, record, HF)
+
+    def read_again(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(planning, "examine", read_again)
+    assert locate_source(run, record, HF) == first
+    (run / "config.json").touch()
+    with pytest.raises(AssertionError):
+        locate_source(run, record, HF)
+
+
+def test_a_source_that_has_changed_since_planning_is_not_converted(run: Path) -> None:
+    record = Path("resources/source.json")
+    to = converted_directory(record, locate_source(run, record, HF).weights)
+    edited(run, lambda state: state["model.norm.weight"].add_(1))
+    with pytest.raises(CheckpointError, match=r"run, its map, configuration or tokenizer has changed since"):
+        convert_to_directory(conversion_spec(run, HF), to)
+    assert not to.exists()
+
+
+def test_a_killed_conversion_leaves_nothing_that_is_taken_for_one(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion, "_made", killed)
+    with pytest.raises(KeyboardInterrupt):
+        converted(run, HF)
+    assert [path.name for path in Path("resources").iterdir()] == ["source.json"]
+    monkeypatch.undo()
+    monkeypatch.chdir(run.parent)
+    name = converted_directory(
+        Path("resources/source.json"), locate_source(run, Path("resources/source.json"), HF).weights
+    ).name
+    left = Path("resources") / f".{name}.1"  # by a process that was killed
+    left.mkdir()
+    assert converted(run, HF).name == name
+    assert not left.exists()
+
+
+def test_damage_is_found_before_scoring(run: Path) -> None:
+    to = converted(run, HF)
+    located = locate_source(run, Path("resources/source.json"), HF)
+    identity = (str(to), located.weights, located.tokenizer)
+    check_before_loading(*identity)
+    check_weights(*identity, "cells")
+    content = bytearray((to / WHOLE).read_bytes())
+    content[-6] ^= 1
+    (to / WHOLE).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"delete {to}: it is converted again"):
+        check_weights(*identity, "cells")
+
+
+def test_deleted_sources_keep_their_results_and_conversions(run: Path) -> None:
+    to = converted(run, HF)
+    record = Path("resources/source.json")
+    first = locate_source(run, record, HF)
+    shutil.rmtree(run)
+    assert locate_source(run, record, HF) == first  # the conversion is there
+    shutil.rmtree(to)
+    assert locate_source(run, record, HF).gone
