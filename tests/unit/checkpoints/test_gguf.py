@@ -56,7 +56,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 def reading(tokenizer: Path, config: Path | None = None) -> Reading:
     given = None if config is None else str(config)
-    return Reading("gguf", "gguf", given, None, str(tokenizer), "models[0]")
+    return Reading("gguf", "gguf", given, str(tokenizer), "models[0]")
 
 
 def converted(file: Path, original: Path, to: Path, config: Path | None = None) -> Path:
@@ -233,7 +233,7 @@ def test_a_file_needs_a_tokenizer(tied: Path, tmp_path: Path) -> None:
     (tmp_path / "run/files").mkdir(parents=True)
     file = write_gguf(tied, tmp_path / "run/files/model.gguf")
     with pytest.raises(CheckpointError, match=r"no tokenizer.json in .*files or its parent"):
-        examine(file, Reading("gguf", "gguf", None, None, None, "models[0]"))
+        examine(file, Reading("gguf", "gguf", None, None, "models[0]"))
 
 
 def _edit(at: int, value: bytes) -> Callable[[bytes], bytes]:

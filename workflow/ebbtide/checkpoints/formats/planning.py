@@ -47,20 +47,20 @@ class Reading:
         Name of a map, or the path of one.
     config
         A `config.json`, or a directory with one; None: that beside the checkpoint, or of the source.
-    base
-        Directory of the model that adapters change; None: the one that they name.
     tokenizer
         Directory of the tokenizer; None: see `directory.tokenizer_directory`.
     where
         File and key of the row, for messages.
+    base
+        Directory of the model that adapters change; None: the one that they name.
     """
 
     format: str
     map: str
     config: str | None
-    base: str | None
     tokenizer: str | None
     where: str
+    base: str | None = None
 
 
 @dataclass(frozen=True)
