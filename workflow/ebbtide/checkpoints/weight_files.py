@@ -24,8 +24,8 @@ _OTHER_FORMATS = (
     ),
     (
         ("*.distcp", ".metadata"),
-        "it has a distributed checkpoint, of FSDP or Megatron: set `format: dcp`, and `map:` if its names are "
-        "not those of transformers",
+        "it has a distributed checkpoint, of FSDP or Megatron: set `format: dcp`, and `map:` if its names "
+        "are not those of transformers",
     ),
     (
         ("pytorch_model_fsdp*",),

@@ -50,8 +50,8 @@ def _of_conversions(study: Study) -> Iterator[Notice]:
         yield Notice(
             "note",
             "converted",
-            f"Checkpoints are converted from {model.reading.format} by the map {model.reading.map} before they "
-            f"are scored; most values stay in {' and '.join(precisions)}.",
+            f"Checkpoints are converted from {model.reading.format} by the map {model.reading.map} before "
+            f"they are scored; most values stay in {' and '.join(precisions)}.",
             "logs/convert/ says what was ignored or dropped.",
             model=model.name,
             count=len(made),

@@ -83,13 +83,14 @@ def read_map(name: str, where: str) -> Map:
     Raises `ConfigError` for an unknown name or key, or a rule that contradicts itself; `where` is the key.
     """
     file = catalogue_file(CATALOGUE, name, where)
-    return _read(file, file.stat().st_mtime_ns)
+    status = file.stat()
+    return _read(file, (str(file.resolve()), status.st_mtime_ns, status.st_size))
 
 
 @cache
-def _read(file: Path, changed: int) -> Map:
-    """The map in a file that was changed at this time; every checkpoint of a row has the same one."""
-    del changed
+def _read(file: Path, version: tuple[str, int, int]) -> Map:
+    """The map in a file; every checkpoint of a row has the same one. `version` is that of the file."""
+    del version
     content = check(read_yaml(file), load_schema("map"), str(file))
     rules = tuple(_rule(rule, f"{file}: tensors[{number}]") for number, rule in enumerate(content["tensors"]))
     relevant = {key: content[key] for key in ("wrappers", "ignore", "zeros", "tensors")}

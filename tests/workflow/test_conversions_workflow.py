@@ -1,0 +1,85 @@
+"""A study of checkpoints in other formats: each is converted once, and a change converts what it concerns."""
+
+import shutil
+
+import pytest
+
+import formats
+import tiny
+from workspace import ROOT, Workspace
+
+pytestmark = pytest.mark.slow
+
+STEPS = (10, 20)
+JOBS = ("convert", "score", "measure")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two models: distributed checkpoints with a map of the study's own, and a Hugging Face directory."""
+    made = Workspace(tmp_path_factory.mktemp("conversions"))
+    for step in STEPS:
+        add(made, step)
+    tiny.hollow_checkpoint(made.path / "other/step5")
+    shutil.copy(ROOT / "workflow/formats/huggingface.yaml", made.path / "mine.yaml")
+    toy = {"toy": "fact_qa", "world": {"seed": 0, "proverbs": 24, "zipf": 0.7}, "examples": 8, "seed": 0}
+    made.write_yaml("toy.yaml", {"title": "Toy", "source": toy})
+    row = {"name": "run", "path": "run/iter_{step:07d}", "steps": "all", "tokens_per_step": 1000}
+    other = {"name": "other", "path": "other/step{step}", "steps": "all", "tokens_per_step": 1000}
+    study = {
+        "study": "conversions",
+        "models": [{**row, "format": "dcp", "map": "mine.yaml", "config": "run"}, other],
+        "tasks": ["toy.yaml"],
+        "scoring": {"backend": "fake"},
+    }
+    made.write_yaml("config.yaml", study)
+    made.run("--until", "measure")
+    return made
+
+
+def add(study: Workspace, step: int) -> None:
+    state = {"model": formats.tensors_of("llama", 1 + step / 100)}
+    formats.dcp(formats.beside(study.path / "run", "llama") / f"iter_{step:07d}", state)
+
+
+def planned(study: Workspace) -> dict[str, int]:
+    jobs = study.planned()
+    return {name: jobs[name] for name in JOBS if name in jobs}
+
+
+def test_every_checkpoint_is_converted_and_the_study_says_so(study: Workspace) -> None:
+    made = sorted(study.path.glob("resources/checkpoints/run/*/converted-*/model.safetensors"))
+    assert len(made) == len(STEPS)
+    assert planned(study) == {}
+    logs = [log.read_text() for log in study.path.glob("logs/convert/run/*.log")]
+    assert len(logs) == len(STEPS) and all("20 tensors in float32 from run/iter_" in log for log in logs)
+
+
+def test_a_new_checkpoint_is_converted_alone_and_conversions_can_be_deleted(study: Workspace) -> None:
+    add(study, 30)
+    assert planned(study) == {"convert": 1, "score": 1, "measure": 1}
+    study.run("--until", "measure")
+    assert planned(study) == {}
+    for directory in study.path.glob("resources/checkpoints/run/*/converted-*"):
+        shutil.rmtree(directory)
+    assert planned(study) == {}
+
+
+def test_another_map_converts_and_scores_its_model_again(study: Workspace) -> None:
+    before = planned(study)
+    with study.edited("mine.yaml") as content:
+        content["title"] = "Another title"
+    assert planned(study) == before == {}
+    with study.edited("mine.yaml") as content:
+        content["wrappers"].append("x.")
+    checkpoints = len(list(study.path.glob("run/iter_*")))
+    assert planned(study) == {"convert": checkpoints, "score": checkpoints, "measure": checkpoints}
+
+
+def test_a_map_that_does_not_fit_stops_the_study(study: Workspace) -> None:
+    with study.edited("mine.yaml") as content:
+        content["tensors"] = [rule for rule in content["tensors"] if rule["from"] != "{name}"]
+        content["tensors"].append({"from": "model.{name}.weigth", "to": "model.{name}.weight"})
+    told = study.snakemake("--dry-run", check=False)
+    assert told.returncode == 2
+    assert "not_converted" in told.stdout and "did you mean 'model.embed_tokens.weight'" in told.stdout
