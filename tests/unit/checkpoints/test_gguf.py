@@ -12,11 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 import architectures
+import real_models
 from ebbtide.checkpoints.formats.conversion import write_converted
 from ebbtide.checkpoints.formats.gguf import GgufFile
 from ebbtide.checkpoints.formats.gguf_config import ARCHITECTURES
 from ebbtide.checkpoints.formats.gguf_header import read_gguf_header
 from ebbtide.checkpoints.formats.planning import Reading, examine
+from ebbtide.checkpoints.weight_files import WHOLE
 from ebbtide.corpus import write_tokenizer
 from ebbtide.errors import CheckpointError
 
@@ -87,7 +89,7 @@ def test_float32_gives_the_weights_and_the_model_again(
         tmp_path / "converted",
         original / "config.json" if window else None,
     )
-    expected, found = load_file(original / "model.safetensors"), load_file(made / "model.safetensors")
+    expected, found = load_file(original / WHOLE), load_file(made / WHOLE)
     for name, tensor in found.items():
         stored = expected[name] if name in expected else expected["embed_out.weight"]
         if "norm" in name and family.startswith("gemma"):  # stored as 1 + weight in float32
@@ -115,12 +117,22 @@ def test_quantised_tensors_are_what_gguf_makes_of_them(tmp_path: Path) -> None:
         expected = gguf.dequantize(tensor.data, tensor.tensor_type)
         assert np.array_equal(source.read(tensor.name).numpy(), expected)
     assert set(source.dtypes.values()) == {"float32"}
-    made = load_file(converted(file, original, tmp_path / "converted") / "model.safetensors")
-    before = load_file(original / "model.safetensors")
+    made = load_file(converted(file, original, tmp_path / "converted") / WHOLE)
+    before = load_file(original / WHOLE)
     name = "model.layers.1.mlp.up_proj.weight"
     steps = before[name].reshape(-1, 32).abs().amax(1) / 127 * 1.1  # a scale per 32 values, in float16
     errors = (made[name] - before[name]).reshape(-1, 32).abs()
     assert errors.max() > 0 and bool((errors <= 0.51 * steps[:, None]).all())
+
+
+@pytest.mark.long
+def test_a_real_file_gives_what_transformers_and_gguf_make_of_it(tmp_path: Path) -> None:
+    reference = real_models.smollm2()
+    file = real_models.smollm2_gguf(tmp_path)
+    made = converted(file, reference, tmp_path / "converted")
+    expected, found = load_file(reference / WHOLE), load_file(made / WHOLE)
+    assert len(found) == 272 and found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("F16", torch.float16), ("BF16", torch.bfloat16)])
@@ -130,8 +142,8 @@ def test_stored_precisions_are_kept(
     original = originals("qwen2")
     file = write_gguf(original, tmp_path / "model.gguf", quantisation=kind)
     made = converted(file, original, tmp_path / "converted")
-    for name, tensor in load_file(made / "model.safetensors").items():
-        before = load_file(original / "model.safetensors")[name]
+    for name, tensor in load_file(made / WHOLE).items():
+        before = load_file(original / WHOLE)[name]
         assert tensor.dtype == (dtype if tensor.ndim == 2 else torch.float32)
         assert torch.equal(tensor, before.to(tensor.dtype))
     assert json.loads((made / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
@@ -147,7 +159,7 @@ def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_file_without_an_output_matrix_is_tied(tied: Path, tmp_path: Path) -> None:
     made = converted(write_gguf(tied, tmp_path / "model.gguf"), tied, tmp_path / "converted")
-    assert "lm_head.weight" not in load_file(made / "model.safetensors")
+    assert "lm_head.weight" not in load_file(made / WHOLE)
     assert json.loads((made / "config.json").read_text())["tie_word_embeddings"]
     torch.testing.assert_close(logits(made), logits(tied), rtol=1e-6, atol=1e-6)
 
