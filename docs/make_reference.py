@@ -42,6 +42,12 @@ PAGES = {
         "Series",
         "A series is a YAML file in `workflow/series/`, or one of your own ([hub](../hub.md)).",
     ),
+    "map": (
+        "map",
+        "Maps",
+        "A map is a YAML file in `workflow/formats/`, or one of your own "
+        "([checkpoints](../checkpoints.md#maps)).",
+    ),
     "imported": ("imported", "Imports", "The rows of `imported:` of a study ([importing](../importing.md))."),
     "ladder": (
         "ladder",

@@ -128,6 +128,33 @@ def test_megatrons_names_become_those_of_a_llama(place: Path, stacked: bool) -> 
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+MEGATRON_NEOX = {
+    "gpt_neox.embed_in.": "embedding.word_embeddings.",
+    "gpt_neox.final_layer_norm.": "decoder.final_layernorm.",
+    "lm_head.": "output_layer.",
+    "input_layernorm.": "self_attention.linear_qkv.layer_norm_",
+    "attention.query_key_value.": "self_attention.linear_qkv.",
+    "attention.dense.": "self_attention.linear_proj.",
+    "post_attention_layernorm.": "mlp.linear_fc1.layer_norm_",
+    "mlp.dense_h_to_4h.": "mlp.linear_fc1.",
+    "mlp.dense_4h_to_h.": "mlp.linear_fc2.",
+}
+
+
+def test_megatrons_names_become_those_of_gpt_neox(place: Path) -> None:
+    expected, state, layers = formats.tensors_of("gpt_neox"), {}, {}
+    for name, tensor in expected.items():
+        text = reduce(lambda text, pair: text.replace(*pair), MEGATRON_NEOX.items(), name)
+        if (parts := text.split(".", 3))[:2] == ["gpt_neox", "layers"]:
+            layers.setdefault(f"decoder.layers.{parts[3]}", []).append(tensor)
+        else:
+            state[text] = tensor
+    state |= {name: torch.stack(tensors) for name, tensors in layers.items()}
+    formats.dcp(formats.beside(place / "run", "gpt_neox"), state)
+    found = load_file(converted(place / "run", formats.reading("dcp", "megatron")) / WHOLE)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
 OLMO_CORE = {
     "model.embed_tokens": "embeddings",
     "model.norm": "lm_head.norm",
