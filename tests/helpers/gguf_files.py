@@ -19,11 +19,13 @@ def write_gguf(
     file: Path,
     *,
     quantisation: str = "F32",
+    tokenizer: Path | None = None,
     change: Callable[[dict[str, np.ndarray], dict[str, Any]], None] | None = None,
     **metadata: Any,
 ) -> Path:
     """Write a checkpoint as GGUF. Matrices have the type `quantisation`, all other tensors float32.
 
+    The vocabulary is that of `tokenizer`, whose first token is special, or a few tokens without types.
     `change` may edit tensors and metadata; `metadata` replace those of the model, or remove them (None).
     """
     import gguf
@@ -43,7 +45,12 @@ def write_gguf(
     if change is not None:
         change(tensors, keys)
     writer = gguf.GGUFWriter(file, keys.pop("general.architecture", architecture))
-    writer.add_token_list(["<unk>", "a", "b"])  # an array of text, as in all files
+    if tokenizer is None:
+        writer.add_token_list(["<unk>", "a", "b"])
+    else:
+        vocabulary = json.loads((tokenizer / "tokenizer.json").read_text())["model"]["vocab"]
+        writer.add_token_list(sorted(vocabulary, key=vocabulary.__getitem__))
+        writer.add_token_types([3, *[1] * (len(vocabulary) - 1)])
     for key, value in keys.items():
         if value is not None:
             _add(writer, key, value)

@@ -248,6 +248,21 @@ def test_a_file_needs_a_tokenizer(tied: Path, tmp_path: Path) -> None:
         examine(file, Reading("gguf", "gguf", None, None, "models[0]"))
 
 
+def test_the_tokenizer_must_be_that_of_the_file(tied: Path, tmp_path: Path) -> None:
+    file = write_gguf(tied, tmp_path / "model.gguf", tokenizer=tied)
+    examine(file, reading(tied))
+    settings = json.loads((tied / "tokenizer.json").read_text())
+    vocabulary = settings["model"]["vocab"]
+    first, last = list(vocabulary)[1], list(vocabulary)[-1]
+    vocabulary[first], vocabulary[last] = vocabulary[last], vocabulary[first]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/tokenizer.json").write_text(json.dumps(settings))
+    with pytest.raises(
+        CheckpointError, match=r"its token 1 is .* in .*other \(2 of \d+ tokens differ\); set `tok"
+    ):
+        examine(file, reading(tmp_path / "other"))
+
+
 def _edit(at: int, value: bytes) -> Callable[[bytes], bytes]:
     return lambda data: data[:at] + value + data[at + len(value) :]
 

@@ -5,19 +5,25 @@ that they stand for. The package `gguf` knows the types of quantisation; it is n
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.checkpoints.formats.gguf_config import configuration_of
-from ebbtide.checkpoints.formats.gguf_header import Stored, read_gguf_header
+from ebbtide.checkpoints.formats.gguf_header import Stored, read_gguf_header, read_texts
+from ebbtide.checkpoints.formats.source import not_converted
+from ebbtide.checkpoints.weight_files import MOST_TOKENIZER_BYTES
 from ebbtide.errors import CheckpointError
+from ebbtide.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _PLAIN = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_ORDINARY = 1  # type of a token that is not special, added, unused or a byte
 _NUMBERS = ("I8", "I16", "I32", "I64")  # not weights
 
 
@@ -42,7 +48,7 @@ class GgufFile:
         self._path = path
         header = read_gguf_header(path)
         _check_whole_model(header.metadata, path)
-        self._metadata = header.metadata
+        self._metadata, self._vocabulary = header.metadata, header.texts.get("tokenizer.ggml.tokens")
         self._tensors = {tensor.name: tensor for tensor in header.tensors}
         self._types = _types(header.tensors, path)
         self.files: Sequence[Path] = (path,)
@@ -54,6 +60,33 @@ class GgufFile:
         """A Hugging Face configuration. Raises `CheckpointError` if the metadata do not determine one."""
         factors = self.read("rope_freqs.weight").tolist() if "rope_freqs.weight" in self.shapes else None
         return configuration_of(self._metadata, self.shapes, factors, str(self._path))
+
+    @property
+    def remark(self) -> str:
+        """What was dequantised, in words."""
+        counts = Counter(kind for kind in self._types.values() if kind not in _PLAIN)
+        kinds = ", ".join(f"{count} of {kind}" for kind, count in sorted(counts.items()))
+        return f"dequantised tensors: {kinds}" if kinds else ""
+
+    def check_tokenizer(self, directory: Path) -> None:
+        """Raise `CheckpointError` if the vocabulary of a tokenizer differs from that in the file.
+
+        Compared are the ordinary tokens, whose texts are those of the original tokenizer. Files of other
+        writers may have no vocabulary.
+        """
+        kinds = self._metadata.get("tokenizer.ggml.token_type")
+        if self._vocabulary is None or not isinstance(kinds, tuple):
+            return
+        tokens, own = read_texts(self._path, self._vocabulary), _vocabulary_of(directory / "tokenizer.json")
+        ordinary = [number for number, kind in enumerate(kinds[: len(tokens)]) if kind == _ORDINARY]
+        differ = [number for number in ordinary if own.get(number, "").encode() != tokens[number]]
+        if differ:
+            first = differ[0]
+            raise not_converted(
+                f"{self._path}: its token {first} is {tokens[first].decode(errors='replace')!r}, but "
+                f"{own.get(first)!r} in {directory} ({len(differ):,} of {len(ordinary):,} tokens differ); "
+                "set `tokenizer:` to the tokenizer of the model."
+            )
 
     def read(self, name: str) -> "Tensor":
         """Return a tensor on the CPU."""
@@ -71,6 +104,15 @@ class GgufFile:
         rows = raw.reshape(*stored.shape[:-1], -1)
         values: np.ndarray = dequantize(rows, GGMLQuantizationType[kind])
         return torch.from_numpy(values).reshape(stored.shape)
+
+
+def _vocabulary_of(tokenizer: Path) -> dict[int, str]:
+    """The token of each id, without added ones."""
+    model = read_json(tokenizer, CheckpointError, most=MOST_TOKENIZER_BYTES).get("model", {})
+    found = model.get("vocab", {}) if isinstance(model, Mapping) else {}
+    if isinstance(found, Mapping):
+        return {number: token for token, number in found.items()}
+    return {number: str(entry[0]) for number, entry in enumerate(found)}  # of Unigram, with scores
 
 
 def _check_whole_model(metadata: Mapping[str, Any], path: Path) -> None:
@@ -118,6 +160,7 @@ def _types(tensors: Sequence[Stored], path: Path) -> dict[str, str]:
     return found
 
 
+@cache
 def _is_readable(kind: str) -> bool:
     """Whether the package can dequantise a type, which a block of zeros shows."""
     import numpy as np

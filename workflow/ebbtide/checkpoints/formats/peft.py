@@ -19,6 +19,7 @@ from ebbtide.checkpoints.precision import NAMED_IN_CONFIG
 from ebbtide.checkpoints.weight_files import ADAPTER, INDEX, assigned_files, read_headers, weight_files
 from ebbtide.errors import CheckpointError
 from ebbtide.files import MOST_JSON_BYTES, read_json
+from ebbtide.notices import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,6 +84,15 @@ class PeftSource:
         """A Hugging Face configuration of the merged checkpoint."""
         config = {key: value for key, value in self._plan.config.items() if key not in NAMED_IN_CONFIG}
         return config | {"dtype": max(self.dtypes.values(), default="float32")}  # float64 if any has it
+
+    @property
+    def remark(self) -> str:
+        """What was merged, in words."""
+        untied = not self._plan.config.get("tie_word_embeddings", True) and len(self.shapes) > len(
+            self._files
+        )
+        words = f"{counted(self._plan.edits, 'tensor')} changed by the adapter of {self.base}"
+        return words + (", the output matrix is a tensor of its own" if untied else "")
 
     def read(self, name: str) -> "Tensor":
         """A merged tensor, on the CPU. Raises `CheckpointError` for non-finite values."""

@@ -16,6 +16,7 @@ from typing import Any
 from ebbtide.checkpoints.configuration import read_configuration
 from ebbtide.checkpoints.directory import Located, tokenizer_directory, tokenizer_files, tokenizer_identity
 from ebbtide.checkpoints.facts import IRRELEVANT_KEYS, Facts
+from ebbtide.checkpoints.formats.gguf import GgufFile
 from ebbtide.checkpoints.formats.mapping import Plan, plan
 from ebbtide.checkpoints.formats.operations import most_values, precisions
 from ebbtide.checkpoints.formats.peft import PeftSource
@@ -143,6 +144,8 @@ def examine(path: Path, reading: Reading) -> Examined:
     written = {key: value for key, value in config.items() if key not in NAMED_IN_CONFIG}
     written["dtype"] = most_values(dtypes, targets)
     tokenizer = _tokenizer_directory(path, source, reading)
+    if isinstance(source, GgufFile):
+        source.check_tokenizer(tokenizer)
     files = files_digest(source.files, path)
     identity = digest(
         {

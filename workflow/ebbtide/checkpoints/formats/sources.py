@@ -18,6 +18,11 @@ FORMATS: Mapping[str, Callable[[Path], Source]] = {
 }  # value of `format:` → what reads it
 MAPS = {"dcp": IDENTITY, "pt": IDENTITY, "gguf": "gguf", ADAPTER: "peft"}  # the map of each, by default
 
+REMARKS = {
+    "gguf": "quantised values become the float32 values that they stand for",
+    ADAPTER: "each adapter is merged into its base in float32",
+}  # what a format changes
+
 
 def open_source(of_format: str, path: Path, base: str | None, where: str) -> Source:
     """Return the source of a checkpoint.
