@@ -88,9 +88,7 @@ class PeftSource:
     @property
     def remark(self) -> str:
         """What was merged, in words."""
-        untied = not self._plan.config.get("tie_word_embeddings", True) and len(self.shapes) > len(
-            self._files
-        )
+        untied = len(self.shapes) > len(self._files)
         words = f"{counted(self._plan.edits, 'tensor')} changed by the adapter of {self.base}"
         return words + (", the output matrix is a tensor of its own" if untied else "")
 
