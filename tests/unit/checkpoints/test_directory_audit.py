@@ -161,7 +161,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "adapter": (
         lambda d: (d / "adapter_config.json").write_text('{"base_model_name_or_path": "big/base"}'),
         "no_weights",
-        "r/step2 is a PEFT adapter (adapter_config.json) of the model big/base, not a whole model; merge it",
+        "is a PEFT adapter (adapter_config.json) of the model big/base, not a whole model; set `format",
     ),
     "pointer": (
         lambda d: (d / WEIGHTS).write_text(POINTER),

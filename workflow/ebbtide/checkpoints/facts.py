@@ -3,13 +3,14 @@
 They are read once, together with the identities of the directory, and kept in its record.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ebbtide.checkpoints.fingerprint import blocks_of_tensor, read_blocks
-from ebbtide.checkpoints.header import BUFFERS, Header, Stored
+from ebbtide.checkpoints.header import Header, Stored
 from ebbtide.checkpoints.weight_files import repeated_tensors
 from ebbtide.files import digest
 from ebbtide.parameters import is_tied
@@ -20,6 +21,8 @@ IRRELEVANT_KEYS = {
     "use_cache",
     "architectures",
 }  # of config.json: they do not change numbers
+# Unlike `header.BUFFERS`, it fits the biases of GPT-2's c_attn, as in all records that are compared.
+_LEFT_OUT = re.compile(r"(attention|attn)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
 _COMPARED_BYTES = 1 << 20  # most bytes read of each of two tensors that are compared
@@ -70,7 +73,7 @@ def read_facts(
         tensor.shape
         for header in headers.values()
         for tensor in header.tensors
-        if not BUFFERS.search(tensor.name) and not (tied and tensor.name.endswith(_HEADS))
+        if not _LEFT_OUT.search(tensor.name) and not (tied and tensor.name.endswith(_HEADS))
     )
     return Facts(
         files=files,

@@ -11,7 +11,8 @@ from ebbtide.errors import CheckpointError
 from ebbtide.files import open_regular
 
 # Buffers saved by older versions of transformers: masks and rotary frequencies, not weights.
-BUFFERS = re.compile(r"(attention|attn)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
+# The biases of GPT-2's `c_attn` are weights.
+BUFFERS = re.compile(r"(^|\.)(attention|attn)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
 
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the format
 _MOST_TENSORS = 200_000  # of one file

@@ -8,8 +8,7 @@ from typing import Any
 
 from ebbtide.checkpoints.directory import Located, locate
 from ebbtide.checkpoints.formats.planning import Reading, conversion_spec, converted_directory, locate_source
-from ebbtide.checkpoints.formats.rules import IDENTITY
-from ebbtide.checkpoints.formats.sources import FORMATS
+from ebbtide.checkpoints.formats.sources import ADAPTER, MAPS
 from ebbtide.checkpoints.layout import check_pattern, formatted, has_step, paths_by_step, step_of
 from ebbtide.checkpoints.record import LOCATED, SOURCE, read_record
 from ebbtide.checkpoints.schedule import pick
@@ -125,13 +124,18 @@ def _reading(row: Mapping[str, Any], where: str) -> Reading | None:
     """How the checkpoints of a row are converted; None if they are not."""
     of_format = row.get("format", "safetensors")
     if of_format != "safetensors":
-        given = (row.get(key) for key in ("config", "tokenizer"))
-        return Reading(of_format, row.get("map", IDENTITY), *given, where=where)
-    for key in ("map", "config"):
+        if "base" in row and of_format != ADAPTER:
+            raise ConfigError(
+                f"{where}.base: found {row['base']!r}, which applies to adapters; set format: {ADAPTER}, or "
+                "leave base out."
+            )
+        given = {key: row.get(key) for key in ("config", "base", "tokenizer")}
+        return Reading(of_format, row.get("map", MAPS[of_format]), **given, where=where)
+    for key in ("map", "config", "base"):
         if key in row:
             raise ConfigError(
                 f"{where}.{key}: found {row[key]!r}, which applies to checkpoints that are converted; set "
-                f"`format:` ({', '.join(FORMATS)}), or leave {key} out."
+                f"`format:` ({', '.join(MAPS)}), or leave {key} out."
             )
     return None
 

@@ -114,8 +114,8 @@ def _refuse_adapter(directory: Path) -> None:
     if (directory / ADAPTER).exists():
         base = read_json(directory / ADAPTER, CheckpointError).get("base_model_name_or_path", "unknown")
         raise CheckpointError(
-            f"{directory} is a PEFT adapter ({ADAPTER}) of the model {base}, not a whole model; merge it "
-            f"(merge_and_unload), save the model, and remove {ADAPTER}.",
+            f"{directory} is a PEFT adapter ({ADAPTER}) of the model {base}, not a whole model; set "
+            "`format: peft` to score it merged, and `base:` to the directory of that model.",
             "no_weights",
         )
 

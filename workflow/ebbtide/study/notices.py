@@ -5,6 +5,7 @@ Findings of the audit are in its own table.
 
 from collections.abc import Iterator
 
+from ebbtide.checkpoints.formats.sources import REMARKS
 from ebbtide.checkpoints.hub.notices import hub_notices
 from ebbtide.grid import Checkpoint
 from ebbtide.notices import Notice, listed
@@ -46,12 +47,13 @@ def _of_conversions(study: Study) -> Iterator[Notice]:
         made = [checkpoint for checkpoint, _ in model.conversions()]
         if model.reading is None or not made:
             continue
+        change = REMARKS.get(model.reading.format, "values keep their precision")
         precisions = sorted({checkpoint.dtype for checkpoint in made})
         yield Notice(
             "note",
             "converted",
             f"Checkpoints are converted from {model.reading.format} by the map {model.reading.map} before "
-            f"they are scored; most values stay in {' and '.join(precisions)}.",
+            f"they are scored; {change}; most are in {' and '.join(precisions)}.",
             "logs/convert/ says what was ignored or dropped.",
             model=model.name,
             count=len(made),

@@ -3,6 +3,8 @@
 source      what every format offers: names, shapes, precisions and files, and one tensor at a time
 pickles     what pickled files describe, read without making any of their objects
 dcp, pt     torch.distributed.checkpoint directories, and state dictionaries
+gguf        files of llama.cpp; gguf_header, gguf_config: their header, and the configuration in it
+peft        LoRA adapters, merged into their base; lora, peft_plan: what they are, and what they change
 sources     the format of a row → its source
 targets     the tensors of a model, from its configuration
 mapping     a declarative map (workflow/formats/NAME.yaml): which tensors become which

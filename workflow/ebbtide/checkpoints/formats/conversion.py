@@ -163,6 +163,7 @@ def _summary(found: Examined) -> str:
     """What was converted, in words."""
     precisions = sorted(set(found.dtypes.values()))
     words = [f"{counted(found.dtypes, 'tensor')} in {' and '.join(precisions)} from {found.path}"]
+    words += [found.source.remark] if found.source.remark else []
     words += [f"{count} ignored ({found.map.ignored[p]})" for p, count in found.plan.ignored.items()]
     words += [f"{counted(found.plan.zeros, 'tensor')} of zeros"] if found.plan.zeros else []
     padded = [step for step in found.plan.steps if step.rule.padded and _dropped(step, found)]

@@ -49,6 +49,7 @@ class DistributedCheckpoint:
     """
 
     config: Mapping[str, Any] | None = None
+    remark = ""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -86,7 +86,7 @@ def apply(
     """
     rule = step.rule
     try:
-        wholes = [_whole(step, ranks) for ranks in parts]
+        wholes = [part for ranks in parts for part in _parts(_whole(step, ranks), rule.axis, rule.parts)]
         whole = _joined(wholes, rule.axis, step.groups) if len(wholes) > 1 else wholes[0]
         if len(shapes) > 1:
             made = _split(whole, [shape[rule.axis] for shape in shapes], rule.axis, step.groups)
@@ -118,6 +118,13 @@ def _equal(one: "Tensor", other: "Tensor") -> bool:
     import torch
 
     return one.is_meta or torch.equal(one, other)
+
+
+def _parts(whole: "Tensor", axis: int, count: int) -> "list[Tensor]":
+    """Equal parts of a tensor along an axis."""
+    if whole.shape[axis] % count:
+        raise ValueError(f"{whole.shape[axis]} rows cannot be divided into {count} parts")
+    return list(whole.chunk(count, dim=axis)) if count > 1 else [whole]
 
 
 def _joined(parts: Sequence["Tensor"], axis: int, groups: int) -> "Tensor":

@@ -16,14 +16,17 @@ from typing import Any
 from ebbtide.checkpoints.configuration import read_configuration
 from ebbtide.checkpoints.directory import Located, tokenizer_directory, tokenizer_files, tokenizer_identity
 from ebbtide.checkpoints.facts import IRRELEVANT_KEYS, Facts
+from ebbtide.checkpoints.formats.gguf import GgufFile
 from ebbtide.checkpoints.formats.mapping import Plan, plan
 from ebbtide.checkpoints.formats.operations import most_values, precisions
+from ebbtide.checkpoints.formats.peft import PeftSource
 from ebbtide.checkpoints.formats.rules import Map, read_map
 from ebbtide.checkpoints.formats.source import BYTES, Source, files_digest, not_converted
-from ebbtide.checkpoints.formats.sources import open_source
+from ebbtide.checkpoints.formats.sources import ADAPTER, open_source
 from ebbtide.checkpoints.formats.targets import Targets, targets_of
 from ebbtide.checkpoints.precision import NAMED_IN_CONFIG
 from ebbtide.checkpoints.record import facts_in, is_record_of, read_record, stamp
+from ebbtide.errors import CheckpointError
 from ebbtide.files import canonical_json, digest, file_sha256, write_text
 
 CONVERSION_VERSION = 1
@@ -49,6 +52,8 @@ class Reading:
         Directory of the tokenizer; None: see `directory.tokenizer_directory`.
     where
         File and key of the row, for messages.
+    base
+        Directory of the model that adapters change; None: the one that they name.
     """
 
     format: str
@@ -56,6 +61,7 @@ class Reading:
     config: str | None
     tokenizer: str | None
     where: str
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,14 +136,16 @@ def examine(path: Path, reading: Reading) -> Examined:
     Raises `CheckpointError` and `ConfigError`, see `locate_source`.
     """
     of = read_map(reading.map, f"{reading.where}.map")
-    source = open_source(reading.format, path)
+    source = open_source(reading.format, path, reading.base, reading.where)
     config, file = _configuration(path, source, reading)
     targets = _targets(canonical_json(config), file)
     steps = plan(of, source.shapes, targets, str(path))
     dtypes = precisions(steps, source.shapes, source.dtypes, targets, str(path))
     written = {key: value for key, value in config.items() if key not in NAMED_IN_CONFIG}
     written["dtype"] = most_values(dtypes, targets)
-    tokenizer = tokenizer_directory(folder_of(path), reading.tokenizer)
+    tokenizer = _tokenizer_directory(path, source, reading)
+    if isinstance(source, GgufFile):
+        source.check_tokenizer(tokenizer)
     files = files_digest(source.files, path)
     identity = digest(
         {
@@ -168,7 +176,7 @@ def _configuration(path: Path, source: Source, reading: Reading) -> tuple[dict[s
         file = _given(reading.config)
         return read_configuration(file), str(file)
     own = folder_of(path) / CONFIG
-    if own.exists():
+    if own.exists() and reading.format != ADAPTER:
         found = read_configuration(own)
         if "model_type" in found or source.config is None:
             return found, str(own)
@@ -177,6 +185,16 @@ def _configuration(path: Path, source: Source, reading: Reading) -> tuple[dict[s
     raise not_converted(
         f"{path} has no {CONFIG} beside it; set `config:` to that of a model of the same shape."
     )
+
+
+def _tokenizer_directory(path: Path, source: Source, reading: Reading) -> Path:
+    """The directory of the tokenizer; of an adapter without one, that of its base."""
+    try:
+        return tokenizer_directory(folder_of(path), reading.tokenizer)
+    except CheckpointError as error:
+        if not isinstance(source, PeftSource) or error.finding != "no_tokenizer" or reading.tokenizer:
+            raise
+        return tokenizer_directory(source.base)
 
 
 def _given(config: str) -> Path:

@@ -48,6 +48,8 @@ class StateDictionary:
     tensors and plain values.
     """
 
+    remark = ""
+
     def __init__(self, path: Path) -> None:
         self._paths = _files(path)
         self._contents = {one: _described(one) for one in self._paths}

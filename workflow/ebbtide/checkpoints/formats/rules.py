@@ -39,6 +39,8 @@ class Rule:
         joined; without the axis, ranks must be equal.
     stacked
         Variable of `to` that is the first axis of the source, which has a model's layers in one tensor.
+    parts
+        Number of equal parts of the source that are joined; 1: it is used as a whole.
     padded
         Whether the source may have more rows than the model, such as a padded vocabulary.
     rotary
@@ -56,6 +58,7 @@ class Rule:
     ranks: str = ""
     ranks_axis: int | None = None
     stacked: str = ""
+    parts: int = 1
     padded: bool = False
     rotary: int | str = 0
     add: float = 0.0
@@ -114,6 +117,7 @@ def _rule(rule: Mapping[str, Any], where: str) -> Rule:
         rule.get("ranks", {}).get("over", ""),
         rule.get("ranks", {}).get("axis"),
         rule["stacked"],
+        rule["parts"],
         rule["padded"],
         rule["rotary"],
         rule["add"],

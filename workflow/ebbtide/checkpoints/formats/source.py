@@ -49,6 +49,11 @@ class Source(Protocol):
         """A Hugging Face configuration that was found in the source; None if there is none."""
         ...
 
+    @property
+    def remark(self) -> str:
+        """What reading changes, in words, for the log; empty if values are as they are stored."""
+        ...
+
     def read(self, name: str) -> "Tensor":
         """Return a tensor on the CPU, in its stored precision, or dequantised to float32."""
         ...

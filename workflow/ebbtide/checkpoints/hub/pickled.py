@@ -36,7 +36,7 @@ def convert(path: Path, digest: str) -> Path:
     Raises `CheckpointError` for a damaged file or one with more than tensors, `StorageError` for a full disk.
     """
     target = path.with_name(safetensors_name(path.name))
-    _write(_load(path), target, digest)
+    _write(load_tensors(path), target, digest)
     path.unlink()
     return target
 
@@ -63,8 +63,11 @@ def converted_from(path: str | Path) -> str | None:
         return None
 
 
-def _load(path: Path) -> "dict[str, Tensor]":
-    """Load the tensors of a pickled file by name, without shared memory between them."""
+def load_tensors(path: Path) -> "dict[str, Tensor]":
+    """Load the tensors of a pickled file by name, without shared memory between them.
+
+    Raises `CheckpointError` for a damaged file or one with more than tensors.
+    """
     import torch
 
     with path.open("rb") as file:
