@@ -89,7 +89,7 @@ def _loaded(checkpoint: Path) -> Scores:
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True, num_labels=len(labels))
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
     except Exception as error:  # of a package, which may raise anything for a wrong configuration
         raise ConfigError(f"'detoxify': {directory}: no base model: {first_line(error)}") from None
     if architecture != type(model).__name__:
@@ -107,7 +107,7 @@ def _loaded(checkpoint: Path) -> Scores:
         raise ConfigError(f"{where}: {other[0]} has the shape {shapes}; use the files of its own base model.")
     model.load_state_dict(weights)
     # A job that scores on a GPU has leased it; another must not use one.
-    device = "cuda" if torch.cuda.is_initialized() else "cpu"
+    device = "cuda" if torch.cuda.is_initialized() else "cpu"  # type: ignore[no-untyped-call]
     model = model.to(device).float().eval()
     window = min(tokenizer.model_max_length, int(config.max_position_embeddings))
     return partial(_scores, model, tokenizer, place=_place(labels, where), window=window)
