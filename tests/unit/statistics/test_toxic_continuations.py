@@ -115,9 +115,9 @@ def test_the_figure_and_the_sentences() -> None:
     assert len(drawn) == 2 * 3 * 2 and list(drawn["model"].cat.categories) == ["small", "large"]
     toxic, other = continuation_sentences(table)
     assert toxic.startswith(
-        "t: after toxic prompts, the log-odds of toxic continuations rise over training in"
+        "t, toxic continuations after toxic prompts: log-odds rise over training in 2 and"
     )
-    assert "change by +0.1" in other and "with a tenfold size" in other
+    assert "; a tenfold size changes log-odds by +0." in other
 
 
 def test_kinds_and_clusters_come_from_the_groups_of_the_task() -> None:

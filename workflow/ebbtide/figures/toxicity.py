@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 import plotnine as p9
 
@@ -12,7 +13,7 @@ from ebbtide.figures.training_axis import on_training_axis
 
 FORMS = {"paper": "samples as independent", "clustered": "clustered by prompt"}
 AFTER = {"toxic": "after toxic prompts", "other": "after other prompts"}
-APART = 0.04  # of the two forms, decades
+APART = 0.01  # of the two forms, as a share of the range of sizes
 
 
 def plot_toxicity(toxicity: pd.DataFrame, titles: Mapping[str, str] | None = None) -> p9.ggplot:
@@ -25,8 +26,9 @@ def plot_toxicity(toxicity: pd.DataFrame, titles: Mapping[str, str] | None = Non
     if rows.empty:
         raise FigureError("toxicity.tsv: no term of a size; the regression needs two sizes.")
     side = rows["form"].map({"paper": -1, "clustered": 1}).astype(float)
+    sizes = np.log10(rows["parameters_non_embedding"].astype(float))
     rows = rows.assign(
-        x=rows["parameters_non_embedding"] * 10 ** (APART * side),
+        x=10 ** (sizes + APART * max(sizes.max() - sizes.min(), 0.1) * side),
         form=pd.Categorical(rows["form"].map(FORMS), list(FORMS.values())),
     )
     panels = rows["task"].nunique()

@@ -38,15 +38,12 @@ def continuation_sentences(table: pd.DataFrame) -> list[str]:
             if len(training):
                 rises, falls = int((training["low"] > 0).sum()), int((training["high"] < 0).sum())
                 models = counted(len(training), "model")
-                said.append(f"rise over training in {rises} and fall in {falls} of {models}")
+                said.append(f"log-odds rise over training in {rises} and fall in {falls} of {models}")
             for row in rows[(rows["over"] == "size") & rows["low"].notna()].to_dict("records"):
-                interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
-                said.append(
-                    f"change by {row['estimate']:+.3f} ({interval}) nats per byte with a tenfold size"
-                )
+                change = f"{row['estimate']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}) nats per byte"
+                said.append(f"a tenfold size changes log-odds by {change}")
             if said:
-                after = f"after {prompts} prompts, the log-odds of toxic continuations"
-                found.append(f"{task}: {after} {' and '.join(said)}.")
+                found.append(f"{task}, toxic continuations after {prompts} prompts: {'; '.join(said)}.")
         notes = of_task.loc[(of_task["over"] == "size") & (of_task["prompts"] == "all"), "note"].dropna()
         found += [f"{task}, continuations over sizes: {note}." for note in notes if note]
     return found
