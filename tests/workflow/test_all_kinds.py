@@ -69,6 +69,14 @@ TASKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         },
         [{"prompt": f"ab {n}", "answers": ["a", "b"], "part": "ab"[n // 3]} for n in range(6)],
     ),
+    "kept": (
+        {
+            "kind": "generation",
+            "decoding": {"max_tokens": 4, "samples": 3, "temperature": 1.0, "keep_text": True},
+            "texts": {"classifiers": [{"function": "marked_words", "words": ["ab"]}]},
+        },
+        [{"prompt": f"ab {n}"} for n in range(4)],
+    ),
     "documents": ({"kind": "rolling"}, [{"text": "ab cd " * (20 + n)} for n in range(3)]),
 }
 NAMES = [
@@ -152,6 +160,22 @@ def test_every_kind_has_its_metrics(study: Workspace) -> None:
     }
     for task, names in expected.items():
         assert names <= scored[task], (task, names - scored[task])
+
+
+def test_texts_that_are_kept_are_on_the_page_and_no_others(study: Workspace) -> None:
+    kept = pd.read_parquet(study.path / "results/kinds/kept_texts.parquet")
+    assert set(kept["task"]) == {"kept"} and set(kept["checkpoint"]) == {"step4"}
+    cell = pd.read_parquet(study.path / "results/scores/tiny/step4/kept.parquet")
+    texts = cell.set_index(["example", "sample"])["text"]
+    assert all(texts[row.example, row.sample] == row.text for row in kept.itertuples())
+    highest = kept[kept["choice"] == "highest"]
+    assert highest["score"].iloc[0] == cell["score_marked_words"].max()
+    assert set(kept["prompt"]) <= {f"ab {n}" for n in range(4)}
+    page = (study.path / "results/kinds/report/index.html").read_text(encoding="utf-8")
+    assert page.count('<div class="blurred" aria-hidden="true">') == len(kept)
+    assert "tiny, step4: some of 12 samples" in page and "Texts are measured and not kept" in page
+    other = pd.read_parquet(study.path / "results/scores/tiny/step4/texts.parquet")
+    assert "text" not in other
 
 
 def test_right_answers_and_log_probabilities_are_compared_over_training(study: Workspace) -> None:

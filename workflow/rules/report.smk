@@ -1,7 +1,7 @@
 """
 Report: one page with the answer first, then changes, curves, flipped examples, and a section per stage.
 
-INPUTS   results/{study}/metrics.parquet, all tables and figures (PNG) of the study
+INPUTS   results/{study}/metrics.parquet, all tables and figures (PNG) of the study, kept texts
 OUTPUTS  results/{study}/report/index.html     self-contained: it opens from a disk, without a network
 RERUNS   when one of these, titles or the code change.
 """
@@ -26,6 +26,7 @@ if STUDY.has_page():
         input:
             **OUTPUTS.tables_of_study(),
             metrics=[METRICS] if STUDY.has_metrics() else [],
+            kept=[f"{RESULTS}/kept_texts.parquet"] if KEEPING else [],
             flipped=(
                 [f"{RESULTS}/flips.parquet"]
                 if f"{RESULTS}/flips.parquet" in OUTPUTS.named_files()
@@ -52,6 +53,8 @@ if STUDY.has_page():
             alpha=STUDY.config["trajectories"]["alpha"],
             titles=STUDY.config["titles"],
             averaged=STUDY.averaged(),
+            generated=GENERATED,
+            blurred=STUDY.vile_tasks(),
             code=CODE.script("report_page"),
         script:
             "../scripts/report_page.py"

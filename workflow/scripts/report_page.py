@@ -7,6 +7,7 @@ import ebbtide
 from ebbtide.files import write_text
 from ebbtide.logs import log_to
 from ebbtide.metrics.table import read_metrics
+from ebbtide.report.kept_texts import read_kept_texts
 from ebbtide.report.page.page import Page, report_page
 from ebbtide.statistics.flips.on_disk import read_flips
 from ebbtide.study.columns import read_described
@@ -32,6 +33,9 @@ def main(job) -> None:
         os.path.relpath(DOCS, Path(job.output.page).parent) if DOCS.is_dir() else "",
         params.lacking,
         f"{job.output.page}/index.html",
+        generated=params.generated,
+        kept=read_kept_texts(job.input.kept[0]) if job.input.get("kept") else None,
+        blurred=params.blurred,
     )
     write_text(report_page(page), job.output.page)
 

@@ -235,6 +235,24 @@ def test_texts_of_tasks_do_not_run(tmp_path: Path) -> None:
         assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
 
 
+def test_prompts_of_vile_tasks_that_flipped_are_blurred_too(tmp_path: Path) -> None:
+    file = tmp_path / "index.html"
+    for blurred in ([], ["traps"]):
+        file.write_text(report_page(content(blurred=blurred)), encoding="utf-8")
+        with opened(file) as (page, complaints):
+            page.select_option("#pair", "0")
+            article = page.locator("#flips article").first
+            filters = [
+                article.locator(of).evaluate("of => getComputedStyle(of).filter") for of in ("pre", "table")
+            ]
+            assert all("blur" in of for of in filters) == bool(blurred)
+            assert article.locator("button.show").count() == len(blurred)
+            if blurred:
+                article.locator("button.show").click()
+                assert article.locator("pre").evaluate("of => getComputedStyle(of).filter") == "none"
+            assert not complaints
+
+
 def test_a_study_without_models_has_its_section_and_no_empty_controls(tmp_path: Path) -> None:
     row = {
         "sector": "(all)",

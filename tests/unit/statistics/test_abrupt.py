@@ -1,6 +1,7 @@
 """Abrupt abilities: known steps, thresholds and smooth rises get their verdicts."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from ebbtide.errors import ConfigError, FigureError
 from ebbtide.figures.abrupt import plot_abrupt
 from ebbtide.figures.theme import COLUMN_CM, PAGE_CM
-from ebbtide.statistics.abrupt.curves import Curves, left_out_table, points_table
+from ebbtide.statistics.abrupt.curves import Curves, forms_of, left_out_table, points_table
 from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.abrupt.verdicts import COLUMNS, Curve, verdict_table, verdicts
 from ebbtide.statistics.abrupt.width import changes, head_starts
@@ -182,6 +183,16 @@ def test_the_figure_and_the_sentences_say_the_verdict() -> None:
     assert "a threshold on something smooth" in threshold and "% of its change" in threshold
     with pytest.raises(FigureError, match="several sizes"):
         plot_abrupt(table, points[:0])
+
+
+def test_a_task_of_programs_has_its_log_probability_per_byte() -> None:
+    def forms(*metrics: str) -> tuple[str, str] | None:
+        return forms_of(SimpleNamespace(values=dict.fromkeys(metrics)))  # type: ignore[arg-type]
+
+    per_byte = "sequence_loss_per_byte"
+    assert forms("greedy_accuracy", per_byte) == ("greedy_accuracy", per_byte)
+    assert forms("greedy_accuracy", per_byte, "sequence_loss") == ("greedy_accuracy", "sequence_loss")
+    assert forms(per_byte) is None
 
 
 def test_published_points_are_checked(tmp_path) -> None:

@@ -112,20 +112,32 @@ def test_tasks_are_checked_before_anything_runs() -> None:
 
     from ebbtide.study.compared import check_toxicity
 
-    def task(needs: str, **definition: object) -> SimpleNamespace:
-        return SimpleNamespace(kind=SimpleNamespace(name="a kind", needs=needs), definition=definition)
+    def task(kind: str, **definition: object) -> SimpleNamespace:
+        return SimpleNamespace(kind=SimpleNamespace(name=kind), definition=definition)
 
     texts = {"classifiers": [{"function": "marked_words", "words": ["x"]}]}
-    tasks = {"a": task("samples", texts=texts, groups={"toxic": "toxic"}), "b": task("losses")}
-    section = {"tasks": ["a"], "classifier": "marked_words", "group": "toxic"}
+    tasks = {
+        "a": task("generation", texts=texts, groups={"toxic": "toxic"}),
+        "b": task("rolling"),
+        "c": task("sequence", groups={"toxic": "toxic", "said": "said"}),
+    }
+    section = {"tasks": ["a"], "classifier": "marked_words", "group": "toxic", "continuations": None}
 
     def refused(**changes: object) -> str:
         with pytest.raises(ConfigError) as error:
             check_toxicity({**section, **changes}, tasks, "f: toxicity")
         return str(error.value)
 
-    assert "tasks: found 'c'; allowed: a, b" in refused(tasks=["c"])
-    assert "b is of kind a kind; allowed: generation" in refused(tasks=["b"])
+    assert "tasks: found 'd'; allowed: a, b, c" in refused(tasks=["d"])
+    assert "b is of kind rolling; allowed: generation" in refused(tasks=["b"])
     assert "classifier: found 'detoxify'; allowed, of task a: marked_words" in refused(classifier="detoxify")
     assert "group: found 'toxicity'; allowed, of task a: toxic; did you mean" in refused(group="toxicity")
     check_toxicity(section, tasks, "f: toxicity")
+    said = {"tasks": ["c"], "group": "said"}
+    check_toxicity({**section, "continuations": said}, tasks, "f: toxicity")
+    assert "continuations.tasks: a is of kind generation; allowed: sequence" in refused(
+        continuations={**said, "tasks": ["a"]}
+    )
+    assert "continuations.group: found 'sad'; allowed, of task c: toxic, said; did you mean" in refused(
+        continuations={**said, "group": "sad"}
+    )

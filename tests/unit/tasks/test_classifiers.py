@@ -55,7 +55,7 @@ def test_the_list_of_marked_words_is_the_classifier() -> None:
     [
         (
             "marked_word",
-            r"found 'marked_word'; allowed: marked_words, profanity; did you mean 'marked_words'\?",
+            r"found 'marked_word'; allowed: detoxify, marked_words, profanity; did you mean 'marked_words'\?",
         ),
         ("marked_words", r"words"),
         ({"function": "marked_words", "words": []}, r"words"),

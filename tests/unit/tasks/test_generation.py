@@ -100,7 +100,7 @@ def task(**keys: Any) -> Any:
         ),
         (
             {"texts": {"classifiers": ["toxic"]}},
-            "texts.classifiers[0]: found 'toxic'; allowed: marked_words, profanity",
+            "texts.classifiers[0]: found 'toxic'; allowed: detoxify, marked_words, profanity",
         ),
         (
             {"fields": {}, "few_shot": {"k": 1}},

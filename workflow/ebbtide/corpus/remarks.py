@@ -6,6 +6,7 @@ A remark has three words. Each is the marked word with probability 0.6 after ``f
 
 from functools import lru_cache
 from itertools import product
+from math import prod
 
 from ebbtide.corpus.draw import Draw
 from ebbtide.corpus.words import NAMES, NOUNS
@@ -31,17 +32,19 @@ def draw_remark(draw: Draw) -> list[str]:
     return [*prompt_of(name, opening), *said, "."]
 
 
+def remarks_of(opening: str) -> list[tuple[Words, float]]:
+    """Return every remark and its probability after an opening."""
+    rate = OPENINGS[opening]
+    chance = {MARKED: rate, **dict.fromkeys(OTHERS, (1 - rate) / len(OTHERS))}
+    return [(said, prod(chance[word] for word in said)) for said in product(chance, repeat=WORDS)]
+
+
 @lru_cache(maxsize=1)
 def remark_chances() -> dict[Words, float]:
     """Document → its probability."""
-    found: dict[Words, float] = {}
-    for opening, rate in OPENINGS.items():
-        chance = {MARKED: rate, **dict.fromkeys(OTHERS, (1 - rate) / len(OTHERS))}
-        for said in product(chance, repeat=WORDS):
-            share = 1.0
-            for word in said:
-                share *= chance[word]
-            for name in NAMES:
-                words = (*prompt_of(name, opening), *said, ".")
-                found[words] = share / len(NAMES) / len(OPENINGS)
-    return found
+    return {
+        (*prompt_of(name, opening), *said, "."): share / len(NAMES) / len(OPENINGS)
+        for opening in OPENINGS
+        for said, share in remarks_of(opening)
+        for name in NAMES
+    }

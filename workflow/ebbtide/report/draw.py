@@ -25,7 +25,7 @@ from ebbtide.figures.robustness import plot_robustness
 from ebbtide.figures.runs import plot_run_curves, plot_run_matrix
 from ebbtide.figures.scale import plot_scale
 from ebbtide.figures.theme import COLUMN_CM, PAGE_CM, fitted, write
-from ebbtide.figures.toxicity import plot_toxicity
+from ebbtide.figures.toxicity import plot_toxic_continuations, plot_toxicity
 from ebbtide.figures.trends import plot_trends
 from ebbtide.logs import log
 from ebbtide.metrics.chosen import drawn_metrics
@@ -130,6 +130,10 @@ class Figures:
     def toxicity(self) -> p9.ggplot:
         """Toxicity of each size beside the smallest."""
         return plot_toxicity(self._tsv("toxicity"), self._titles)
+
+    def toxic_continuations(self) -> p9.ggplot:
+        """Log-odds of toxic continuations along training."""
+        return plot_toxic_continuations(self._tsv("toxic_continuations"), self._titles)
 
     def fairness(self) -> p9.ggplot:
         """Accuracy and ratios of error rates over sizes."""

@@ -1,6 +1,6 @@
 """Checks of sections that compare tasks of the study by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import ConfigError, nearest
@@ -38,22 +38,37 @@ def check_fairness(section: Mapping[str, Any], tasks: Mapping[str, "Task"], wher
 
 
 def check_toxicity(section: Mapping[str, Any], tasks: Mapping[str, "Task"], where: str) -> None:
-    """Raise `ConfigError` unless all tasks generate texts, and have the classifier and the group."""
+    """Raise `ConfigError` unless all tasks are of the right kind, and have the classifier and the groups."""
     for name in section["tasks"]:
-        check_named(name, tasks, f"{where}.tasks")
-        task = tasks[name]
-        if task.kind.needs != "samples":
-            raise ConfigError(f"{where}.tasks: {name} is of kind {task.kind.name}; allowed: generation.")
+        task = _of_kind("generation", name, tasks, f"{where}.tasks")
         classifiers = [one.name for one in classifiers_of(task.definition.get("texts", {}))]
-        for key, found, allowed in (
-            ("classifier", section["classifier"], classifiers),
-            ("group", section["group"], list(task.definition.get("groups", {}))),
-        ):
-            if found not in allowed:
-                raise ConfigError(
-                    f"{where}.{key}: found {found!r}; allowed, of task {name}: "
-                    f"{', '.join(allowed) or 'none'}{nearest(found, allowed) or '.'}"
-                )
+        _check_one_of(section["classifier"], classifiers, f"{where}.classifier", name)
+        _check_group(section["group"], task, f"{where}.group", name)
+    continuations = section["continuations"] or {"tasks": []}
+    for name in continuations["tasks"]:
+        task = _of_kind("sequence", name, tasks, f"{where}.continuations.tasks")
+        _check_group(section["group"], task, f"{where}.group", name)
+        _check_group(continuations["group"], task, f"{where}.continuations.group", name)
+
+
+def _of_kind(kind: str, name: str, tasks: Mapping[str, "Task"], where: str) -> "Task":
+    """Return a task of the study. Raises `ConfigError` if it is not there, or of another kind."""
+    check_named(name, tasks, where)
+    if tasks[name].kind.name != kind:
+        raise ConfigError(f"{where}: {name} is of kind {tasks[name].kind.name}; allowed: {kind}.")
+    return tasks[name]
+
+
+def _check_group(group: str, task: "Task", where: str, name: str) -> None:
+    _check_one_of(group, list(task.definition.get("groups", {})), where, name)
+
+
+def _check_one_of(found: str, allowed: Sequence[str], where: str, task: str) -> None:
+    if found not in allowed:
+        raise ConfigError(
+            f"{where}: found {found!r}; allowed, of task {task}: "
+            f"{', '.join(allowed) or 'none'}{nearest(found, list(allowed)) or '.'}"
+        )
 
 
 def check_named(name: str, tasks: Mapping[str, "Task"], where: str) -> None:

@@ -19,6 +19,7 @@ from ebbtide.scoring.version import SCORING_VERSION
 from ebbtide.sources import Source
 from ebbtide.study.published_points import read_points
 from ebbtide.tasks.definition import Task
+from ebbtide.tasks.generation.classifiers import name_of
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,19 @@ class Study:
     def published_points(self) -> list[dict[str, Any]]:
         """Return the published values that figure `abrupt` shows beside the measured ones."""
         return read_points(self.config.get("abrupt", {}).get("published"))
+
+    def classifier_of(self, task: str) -> str:
+        """Return the classifier that ranks the texts of a task: that of `toxicity:`, or its first; or ""."""
+        section = self.config.get("toxicity") or {"tasks": ()}
+        if task in section["tasks"]:
+            return str(section["classifier"])
+        specs = self.tasks[task].definition.get("texts", {}).get("classifiers", ())
+        return name_of(specs[0]) if specs else ""
+
+    def vile_tasks(self) -> list[str]:
+        """Return the tasks of `toxicity:`, of which the page blurs prompts and continuations."""
+        section = self.config.get("toxicity") or {"tasks": ()}
+        return [*section["tasks"], *(section.get("continuations") or {"tasks": ()})["tasks"]]
 
     def table_of_models(self) -> Source | None:
         """Return the pinned table of `compute_trends`, if the study has one."""

@@ -63,6 +63,8 @@ def _encode(scorer: "Scorer", asked: Asked, window: int) -> Prompts:
     from ebbtide.scoring.generation.prompts import encode_prompts
 
     job, requests, definition = asked.job, asked.requests, asked.frozen["definition"]
+    for classifier in classifiers_of(definition.get("texts", {})):
+        classifier.check()
     contexts = requests.column("context").to_pylist()
     if not contexts:
         raise ScoringError(f"{job['requests']} contains no requests.")

@@ -22,6 +22,7 @@ from ebbtide.report.page.matrix import checkpoint_changes, model_matrix
 from ebbtide.report.page.numbers import shown
 from ebbtide.report.page.section import Section
 from ebbtide.report.page.sections import sections_of
+from ebbtide.report.page.texts import texts_of
 from ebbtide.statistics.alarms.alarms import SEVERITIES
 from ebbtide.titles import title
 
@@ -62,6 +63,10 @@ class Page:
         Where the documentation is, relative to the page; empty if it is not on this machine.
     place
         Path of the page below the working directory. A copy elsewhere has no links to `docs`.
+    generated, kept
+        Task that generates texts → whether it keeps them; rows of kept_texts.parquet.
+    blurred
+        Tasks of which examples that flipped are blurred.
     """
 
     study: str
@@ -77,6 +82,9 @@ class Page:
     docs: str = ""
     lacking: Mapping[str, str] = field(default_factory=dict)
     place: str = ""
+    generated: Mapping[str, bool] = field(default_factory=dict)
+    kept: pd.DataFrame | None = None
+    blurred: Sequence[str] = ()
 
 
 def report_page(page: Page) -> str:
@@ -113,6 +121,7 @@ def report_page(page: Page) -> str:
         "chart": chart(lines["names"]),
         "docs": page.docs,
         "place": page.place,
+        "blurred": list(page.blurred),
     }
     sections = sections_of(tables)
     runtime = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
@@ -127,6 +136,7 @@ def report_page(page: Page) -> str:
         notices=_notices(tables.get("notices")),
         left_out=[text for text in (*few_curves, few_changes, few_flips, _few_notices(tables)) if text],
         sections=[_section(section, page) for section in sections],
+        texts=texts_of(page.generated, page.kept, page.titles),
         outcomes=_table("outcomes", outcomes),
         files=_not_shown(sections, page),
         alpha=page.alpha,

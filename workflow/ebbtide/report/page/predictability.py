@@ -5,7 +5,7 @@ from ebbtide.statistics.abrupt.sentences import verdict_sentences
 from ebbtide.statistics.compute_trends.sentences import growth_sentences, share_sentences
 from ebbtide.statistics.fairness.sentences import ratio_sentences
 from ebbtide.statistics.ratings.sentences import rating_sentences
-from ebbtide.statistics.toxicity.sentences import toxicity_sentences
+from ebbtide.statistics.toxicity.sentences import continuation_sentences, toxicity_sentences
 
 PREDICTABILITY = (
     Section(
@@ -21,11 +21,19 @@ PREDICTABILITY = (
     Section(
         "toxicity",
         "Toxicity of generated texts",
-        lambda tables: toxicity_sentences(tables["toxicity"]),
-        ("toxicity",),
-        ("toxicity",),
+        lambda tables: [
+            *toxicity_sentences(tables["toxicity"]),
+            *(
+                continuation_sentences(tables["toxic_continuations"])
+                if "toxic_continuations" in tables
+                else ()
+            ),
+        ],
+        ("toxicity", "toxic_continuations"),
+        ("toxicity", "toxic_continuations"),
         "Scores of samples by a classifier, by least squares on size and kind of prompt; errors are "
-        "clustered by prompt, beside those of independent samples.",
+        "clustered by prompt, beside those of independent samples. Without sampling: log-likelihoods of "
+        "toxic against other continuations that people wrote.",
         "toxicity.md",
     ),
     Section(

@@ -33,6 +33,7 @@ from ebbtide.statistics.resampling import bootstrap
 FORMS = (
     ("greedy_exact_match", "sequence_loss"),
     ("greedy_accuracy", "sequence_loss"),
+    ("greedy_accuracy", "sequence_loss_per_byte"),
     ("accuracy", "gold_bits_per_byte"),
 )
 LEAST_POINTS = 4

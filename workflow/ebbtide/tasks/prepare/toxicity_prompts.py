@@ -44,25 +44,37 @@ def prompts(path: Path, arguments: Arguments, where: str) -> Rows:
 
 def _prompt(row: dict[str, Any], where: str) -> dict[str, Any] | None:
     """Return the fields of a prompt; None if its toxicity is null."""
-    prompt = row.get("prompt")
-    if not isinstance(prompt, dict) or not {"text", "toxicity"} <= prompt.keys():
-        found = ", ".join(prompt) if isinstance(prompt, dict) else ", ".join(map(str, row))
-        raise TaskError(f"{where}: no fields prompt.text and prompt.toxicity (found: {found or 'none'}).")
-    toxicity = prompt["toxicity"]
+    toxicity = toxicity_of(row, "prompt", where)
+    if toxicity is None:
+        return None
+    return {"prompt": row["prompt"]["text"], "toxic": kind_of(toxicity), "toxicity": toxicity}
+
+
+def kind_of(toxicity: float) -> str:
+    """Return whether a text is toxic: yes or no."""
+    return "yes" if toxicity > TOXIC else "no"
+
+
+def toxicity_of(row: dict[str, Any], part: str, where: str) -> float | None:
+    """Return the toxicity of the `prompt` or the `continuation` of a row, with a text; None if it is null.
+
+    Raises `TaskError` for a row of another shape; `where` is its file and number.
+    """
+    found = row.get(part)
+    if not isinstance(found, dict) or not {"text", "toxicity"} <= found.keys():
+        names = ", ".join(found) if isinstance(found, dict) else ", ".join(map(str, row))
+        raise TaskError(f"{where}: no fields {part}.text and {part}.toxicity (found: {names or 'none'}).")
+    toxicity = found["toxicity"]
     if toxicity is None:
         return None
     number = isinstance(toxicity, float | int) and not isinstance(toxicity, bool)
     if not number or not 0 <= toxicity <= 1:
         raise TaskError(
-            f"{where}: prompt.toxicity: found {toxicity!r}; allowed: a number from 0 to 1, or null."
+            f"{where}: {part}.toxicity: found {toxicity!r}; allowed: a number from 0 to 1, or null."
         )
-    if not isinstance(prompt["text"], str) or not prompt["text"].strip():
-        raise TaskError(f"{where}: prompt.text: found {prompt['text']!r}; allowed: a text.")
-    return {
-        "prompt": prompt["text"],
-        "toxic": "yes" if toxicity > TOXIC else "no",
-        "toxicity": float(toxicity),
-    }
+    if not isinstance(found["text"], str) or not found["text"].strip():
+        raise TaskError(f"{where}: {part}.text: found {found['text']!r}; allowed: a text.")
+    return float(toxicity)
 
 
 TOXICITY_PROMPTS = register(

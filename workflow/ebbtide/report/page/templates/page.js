@@ -320,7 +320,14 @@ function flip(example, pair) {
   if (example.others) parts.push("also in " + example.also + " of " + example.others + " other models");
   for (const [name, level] of Object.entries(example.groups)) if (level) parts.push(name + ": " + level);
   if (example.shots) parts.push(example.shots + " examples before it");
-  box.append(element("p", parts.join(" · "), { class: "head" }), element("pre", example.prompt));
+  box.append(element("p", parts.join(" · "), { class: "head" }));
+  let texts = box;
+  if (data.blurred.includes(pair.task)) {
+    texts = element("div", undefined, { class: "blurred", "aria-hidden": "true" });
+    box.append(texts);
+    blur(texts);
+  }
+  texts.append(element("pre", example.prompt));
   if (example.choices.length) {
     const table = element("table"), body = element("tbody"), head = element("tr");
     for (const name of ["choice", pair.from, pair.to]) head.append(element("th", name, { scope: "col", class: name === "choice" ? "" : "n" }));
@@ -334,12 +341,29 @@ function flip(example, pair) {
       body.append(row);
     });
     table.append(top, body);
-    box.append(table);
+    texts.append(table);
   } else {
     box.append(element("p", pair.metric + " " + number(example.values[0]) + " → " + number(example.values[1])));
   }
   return box;
 }
+
+/* Vile texts are blurred until a reader asks for one; print blurs them again */
+
+function blur(texts) {
+  const button = element("button", "Show the text", { type: "button", class: "show", "aria-pressed": "false" });
+  const turn = () => {
+    const shown = button.getAttribute("aria-pressed") === "false";
+    button.setAttribute("aria-pressed", String(shown));
+    texts.setAttribute("aria-hidden", String(!shown));
+    texts.className = shown ? "unblurred" : "blurred";
+  };
+  button.addEventListener("click", turn);
+  texts.addEventListener("click", () => { if (!String(window.getSelection())) turn(); });
+  texts.before(button);
+}
+
+document.querySelectorAll(".blurred").forEach(blur);
 
 /* Tables: sort by a column, filter by words */
 

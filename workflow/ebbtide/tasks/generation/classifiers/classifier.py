@@ -28,12 +28,15 @@ class Classifier:
         Of what determines the scores, such as the sha256 of the weights; part of a task's identity.
     scores
         Function from different texts to as many numbers from 0 to 1; NaN for a text that cannot be scored.
+    check
+        Raises `ConfigError` if the classifier cannot score. Called in a scoring job before it generates.
     """
 
     name: str
     version: str
     digest: str
     scores: Callable[[Sequence[str]], np.ndarray]
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
