@@ -28,7 +28,7 @@ SUMMARISED = {
             "flips",
             "forgetting",
         ),
-        *("result_audit", "checkpoint_audit", "scale_points", "predictions"),
+        *("result_audit", "checkpoint_audit", "load_proofs", "scale_points", "predictions"),
         *("resolution", "proxies"),
         *("run_sentences", "run_notices"),
         *("compute_models", "compute_trends", "academia", "timeline"),

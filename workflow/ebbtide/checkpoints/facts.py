@@ -20,8 +20,8 @@ IRRELEVANT_KEYS = {
     "use_cache",
     "architectures",
 }  # of config.json: they do not change numbers
-_HEADS = ("lm_head.weight", "embed_out.weight")
-_EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
+HEADS = ("lm_head.weight", "embed_out.weight")
+EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
 _COMPARED_BYTES = 1 << 20  # most bytes read of each of two tensors that are compared
 
 
@@ -70,7 +70,7 @@ def read_facts(
         tensor.shape
         for header in headers.values()
         for tensor in header.tensors
-        if not BUFFERS.search(tensor.name) and not (tied and tensor.name.endswith(_HEADS))
+        if not BUFFERS.search(tensor.name) and not (tied and tensor.name.endswith(HEADS))
     )
     return Facts(
         files=files,
@@ -90,7 +90,7 @@ def _values(shape: tuple[int, ...]) -> int:
 
 
 def _lone_head(headers: Mapping[Path, Header]) -> str:
-    head, embedding = _last_of(headers, _HEADS), _last_of(headers, _EMBEDDINGS)
+    head, embedding = _last_of(headers, HEADS), _last_of(headers, EMBEDDINGS)
     if head is None or embedding is None or _sample(*head) == _sample(*embedding):
         return ""
     return head[1].name

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ebbtide.metrics.notices import checkpoint_notices
 from ebbtide.notices import Notice, from_records, listed, worst_first
+from ebbtide.scoring.proof.table import load_proof_notices
 from ebbtide.statistics.alarms.notices import alarm_notices
 from ebbtide.statistics.compute_trends.notices import notices as of_compute_trends
 from ebbtide.statistics.flips.notices import notices as of_flips
@@ -180,6 +181,8 @@ def of_statistics(
     for name in ("checkpoint_audit", "result_audit"):
         if name in tables:
             yield from of_audit(tables[name])
+    if "load_proofs" in tables:
+        yield from load_proof_notices(tables["load_proofs"])
     if "regressions" in tables:
         yield from regression_notices(tables["regressions"], metrics, config["regression"]["parameters"])
     if {"alarms", "not_compared", "trends"} <= set(tables):
