@@ -149,7 +149,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
         if finding.action == STOP:
             remedy = f"{finding.remedy[:1].upper()}{finding.remedy[1:]}"
             raise ScoringError(
-                f"{finding.detail}. {remedy}. The load proof stops it before its first task is scored "
-                f"({finding.finding}); to score it all the same, set audit.{finding.finding} to warn, or allow "
+                f"{finding.detail}. {remedy}. The load proof stops it before its first task is scored; "
+                f"to score it all the same, set audit.{finding.finding} to warn, or allow "
                 "the finding with a reason under audit.allow."
             )

@@ -178,11 +178,9 @@ def of_statistics(
 ) -> Iterator[Notice]:
     """Yield the notices about audits and statistics, for the tables that the study has."""
     yield from checkpoint_notices(metrics)
-    for name in ("checkpoint_audit", "result_audit"):
-        if name in tables:
-            yield from of_audit(tables[name])
-    if "load_proofs" in tables:
-        yield from load_proof_notices(tables["load_proofs"])
+    audits = {"checkpoint_audit": of_audit, "result_audit": of_audit, "load_proofs": load_proof_notices}
+    for name in (name for name in audits if name in tables):
+        yield from audits[name](tables[name])
     if "regressions" in tables:
         yield from regression_notices(tables["regressions"], metrics, config["regression"]["parameters"])
     if {"alarms", "not_compared", "trends"} <= set(tables):

@@ -1,4 +1,4 @@
-"""The table of the load proofs of a study: each checkpoint judged against all neighbours that have a proof."""
+"""The table of the load proofs of a study: each checkpoint judged against the neighbours that have one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
