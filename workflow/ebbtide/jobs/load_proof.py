@@ -6,6 +6,7 @@ proof that cannot be made or kept never fails a job: the reason is logged.
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -79,11 +80,13 @@ def _made_once(job: Job, cells: str, scorer: "Scorer") -> Proof:
         except CellError as error:
             if path_of(cells, key).exists():
                 log.warning("%s The proof is made again.", error)
+        started = time.perf_counter()
         proof = _new_proof(job, scorer)
         try:
             write_proof(proof, cells, identity)
         except (StorageError, OSError) as error:
             log.warning("the load proof is made again next time: %s", error)
+        log.info("made the load proof of %s in %.2f s", job["checkpoint"], time.perf_counter() - started)
     return proof
 
 
