@@ -8,21 +8,23 @@ proof that cannot be made or kept never fails a job: the reason is logged.
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ebbtide.checkpoints.configuration import configuration
 from ebbtide.checkpoints.directory import directory_of
 from ebbtide.checkpoints.findings import STOP, Finding, allowances, judged
 from ebbtide.errors import CellError, EbbtideError, ScoringError, StorageError, type_and_reason
 from ebbtide.locks import node_lock
 from ebbtide.logs import log
-from ebbtide.scoring.proof.load_key import key_of, path_of
+from ebbtide.scoring.proof.load_key import VERSION, key_of, path_of
 from ebbtide.scoring.proof.proof_file import Proof, read_proof, write_proof
 from ebbtide.scoring.proof.series import Step, judge, nearest
 from ebbtide.scoring.scorer import FAKE, backend_of
 
 if TYPE_CHECKING:
+    from ebbtide.scoring.encoded_task import EncodedTask
     from ebbtide.scoring.scorer import Scorer
 
 Job = Mapping[str, Any]
@@ -81,7 +83,7 @@ def _made_once(job: Job, cells: str, scorer: "Scorer") -> Proof:
             if path_of(cells, key).exists():
                 log.warning("%s The proof is made again.", error)
         started = time.perf_counter()
-        proof = _new_proof(job, scorer)
+        proof = _new_proof(job, cells, scorer)
         try:
             write_proof(proof, cells, identity)
         except (StorageError, OSError) as error:
@@ -90,14 +92,14 @@ def _made_once(job: Job, cells: str, scorer: "Scorer") -> Proof:
     return proof
 
 
-def _new_proof(job: Job, scorer: "Scorer") -> Proof:
+def _new_proof(job: Job, cells: str, scorer: "Scorer") -> Proof:
     from ebbtide.scoring.proof.losses import losses_of
     from ebbtide.scoring.proof.sketch import sketches_of
 
     losses = sketches = None
     unread = []
     try:
-        losses = losses_of(scorer)
+        losses = losses_of(scorer, _encoded_texts(job, cells, scorer))
     except Exception as error:  # whatever a library raises: the tasks are scored all the same
         unread.append(f"no loss: {_reason(error)}")
     try:
@@ -107,6 +109,29 @@ def _new_proof(job: Job, scorer: "Scorer") -> Proof:
     for reason in unread:
         log.warning("load proof of %s: %s", job["checkpoint"], reason)
     return Proof(losses, sketches, "; ".join(unread))
+
+
+def _encoded_texts(job: Job, cells: str, scorer: "Scorer") -> "EncodedTask":
+    """The encoded texts, kept in the store like a task: without them, each job would load its tokenizer."""
+    from ebbtide.scoring import encoded_file as files
+    from ebbtide.scoring.proof.losses import encode_texts
+
+    config = configuration(directory_of(job["checkpoint"]))
+    key = files.key_of(
+        task=f"load_proof:{VERSION}",
+        tokenizer=job["identity"]["tokenizer"],
+        model_type=config.get("model_type"),
+        tokenizer_class=config.get("tokenizer_class"),
+        window=scorer.window,
+        vocabulary=scorer.vocabulary,
+    )
+    path = files.path_of(cells, key)
+    with suppress(FileNotFoundError, ValueError):  # a damaged file is written again
+        return files.read_encoded(path, key)
+    task = encode_texts(scorer)
+    with suppress(StorageError, OSError):  # they are encoded again next time
+        files.write_encoded(task, path, key)
+    return task
 
 
 def _reason(error: Exception) -> str:

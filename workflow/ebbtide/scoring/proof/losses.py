@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ebbtide.errors import EbbtideError, ScoringError, first_line
 from ebbtide.scoring.encoded import Encoded, Requests
+from ebbtide.scoring.encoded_task import EncodedTask
 from ebbtide.scoring.engine import sums
 from ebbtide.scoring.proof.texts import Texts, texts_for
 from ebbtide.scoring.rolling import count_bytes
@@ -64,39 +67,42 @@ class Losses:
         return cls(**{**record, **lists})
 
 
-def losses_of(scorer: "Scorer", texts: Texts | None = None) -> Losses:
+def losses_of(scorer: "Scorer", task: EncodedTask | None = None) -> Losses:
     """Score the texts with a loaded checkpoint, each in a sequence of its own.
-
-    A text follows the tokenizer's beginning token, or its end token. Without either, the first token of the
-    text is read and not scored. Texts are cut to the model's window.
 
     Parameters
     ----------
-    texts
-        None: those for the tokenizer (see `texts.texts_for`).
+    task
+        From `encode_texts`, with the tokenizer of the scorer; None encodes them.
 
     Raises
     ------
     ScoringError
-        The tokenizer cannot encode the texts, or gives tokens outside the model's vocabulary; too little
-        memory.
+        Those of `encode_texts`; too little memory.
     """
-    texts = texts or texts_for(scorer.tokenizer)
-    requests = _encoded(scorer, texts)
-    scores = scorer.score(requests)
+    task = task or encode_texts(scorer)
+    scores = scorer.score(task.requests)
     values = sums(scores.loglikelihood, scores.bounds)
     return Losses(
-        texts.language,
-        texts.version,
+        task.facts["language"],
+        task.facts["version"],
         tuple(value if math.isfinite(value) else None for value in values),
-        tuple(requests.scored.tolist()),
-        tuple(map(count_bytes, texts.texts)),
+        tuple(task.requests.scored.tolist()),
+        tuple(task.rows["bytes"].tolist()),
         scorer.vocabulary,
     )
 
 
-def _encoded(scorer: "Scorer", texts: Texts) -> Requests:
+def encode_texts(scorer: "Scorer", texts: Texts | None = None) -> EncodedTask:
+    """Encode the texts; `texts` of None are those for the tokenizer (see `texts.texts_for`).
+
+    A text follows the tokenizer's beginning token, or its end token. Without either, the first token of the
+    text is read and not scored. Texts are cut to the model's window.
+
+    Raises `ScoringError` if the tokenizer cannot encode the texts, or gives tokens outside the vocabulary.
+    """
     tokenizer = scorer.tokenizer
+    texts = texts or texts_for(tokenizer)
     start = tokenizer.bos if tokenizer.bos is not None else tokenizer.eos
     try:
         ids = tokenizer.ids(texts.texts)
@@ -110,4 +116,6 @@ def _encoded(scorer: "Scorer", texts: Texts) -> Requests:
     if (highest := max(map(max, sequences))) >= scorer.vocabulary:
         raise ScoringError(f"token {highest} is outside the model's vocabulary of {scorer.vocabulary}.")
     most = scorer.window + 1
-    return Requests.of([Encoded(tuple(tokens[:most]), context=1, truncated=False) for tokens in sequences])
+    requests = Requests.of([Encoded(tuple(text[:most]), context=1, truncated=False) for text in sequences])
+    sizes = np.array([count_bytes(text) for text in texts.texts], dtype=np.int64)
+    return EncodedTask(requests, {"bytes": sizes}, {"language": texts.language, "version": texts.version})
