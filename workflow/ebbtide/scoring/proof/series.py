@@ -147,10 +147,15 @@ def _of_loss(step: Step, before: Sequence[Step], after: Sequence[Step]) -> Itera
         yield LOSS, f"{found}{neighbours}", LOSS_REMEDY
     elif losses.loss > losses.guess + WORSE and not step.is_untrained(TRAINED):
         guess = f"worse than a uniform guess over its {losses.vocabulary:,} tokens ({losses.guess:.2f})"
-        yield LOSS, f"{found}, {guess}{neighbours}", LOSS_REMEDY
+        yield LOSS, f"{found}, {guess}{neighbours}{_or_foreign(losses.language)}", LOSS_REMEDY
     elif losses.bits_per_byte > COARSE and step.tokens >= ENOUGH and _reads_english(step):
         coarse = f"{losses.bits_per_byte:.2f} bits per byte after {step.tokens:,} tokens"
-        yield LOSS, f"{found}, {coarse}, so its weights are wrong or it knows no English", LOSS_REMEDY
+        yield LOSS, f"{found}, {coarse}{neighbours}{_or_foreign(losses.language)}", LOSS_REMEDY
+
+
+def _or_foreign(language: str) -> str:
+    """The other reason for a bad loss in absolute terms."""
+    return f"; its weights are wrong, or it was not trained on {language} texts"
 
 
 def _bound(own: Step, other: Step, *, is_later: bool) -> float:
