@@ -18,7 +18,15 @@ REGRESSIONS = {"regress": 1, "summary": 1, "robustness": 1, "example_model": 1}
 FIGURES = {f"plot_{stage}": 1 for stage in ("metrics", "alarms", "trends", "forgetting")}
 FIGURES["report_page"] = 1  # it shows all figures and tables
 TRAJECTORIES = {"forgetting": 1, "trends": 1, "alarms": 1, "flips": 1, "resolution": 1}
-TABLES = {"metrics": 1, "audit_results": 1, "provenance": 1, **REGRESSIONS, **FIGURES, **TRAJECTORIES}
+TABLES = {
+    "metrics": 1,
+    "audit_results": 1,
+    "provenance": 1,
+    "load_proofs": 1,
+    **REGRESSIONS,
+    **FIGURES,
+    **TRAJECTORIES,
+}
 
 
 def test_a_second_run_plans_nothing(study):

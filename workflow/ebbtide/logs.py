@@ -134,12 +134,17 @@ class Progress:
         if self._terminal and now - self._printed >= TERMINAL_SECONDS:
             shown = on_terminal() if on_terminal else text
             if shown is not None:
-                with suppress(OSError), self._terminal.open("a", encoding="utf-8") as terminal:
-                    print(shown, file=terminal)
+                self.tell(shown)
             self._printed = now
         if now - self._logged >= QUIET_SECONDS:
             log.info("%s", text)
             self._logged = now
+
+    def tell(self, text: str) -> None:
+        """Print `text` on the terminal at once, if there is one."""
+        if self._terminal:
+            with suppress(OSError), self._terminal.open("a", encoding="utf-8") as terminal:
+                print(text, file=terminal)
 
     def done(self, text: str) -> None:
         """Log the final message."""

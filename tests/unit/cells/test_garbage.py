@@ -63,6 +63,12 @@ def test_what_a_named_study_needs_is_no_leftover(tmp_path: Path) -> None:
     assert found(tmp_path) == {}
 
 
+def test_load_proofs_are_kept_with_the_checkpoints_of_named_studies(tmp_path: Path) -> None:
+    put(tmp_path / f"proofs/{KEPT}.json", 900 * DAY)
+    put(tmp_path / f"proofs/{OTHER}.json", 7 * HOUR)
+    assert found(tmp_path) == {f"proofs/{OTHER}.json": "load proof of no study named"}
+
+
 def test_encoded_requests_are_garbage_after_a_month(tmp_path: Path) -> None:
     put(tmp_path / "encoded/a.safetensors", 29 * DAY)
     put(tmp_path / "encoded/b.safetensors", 31 * DAY)

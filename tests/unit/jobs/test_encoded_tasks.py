@@ -108,6 +108,12 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return calls
 
 
+@pytest.fixture(autouse=True)
+def _without_load_proofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The texts of load proofs are encoded, too, and are not what is counted here."""
+    monkeypatch.setattr(worker, "prove_load", lambda *_: None)
+
+
 @pytest.mark.parametrize("kind", ["choice", "rolling"])
 def test_the_second_checkpoint_neither_tokenises_nor_builds_tries(
     kind: str, checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -132,7 +138,12 @@ def test_the_second_checkpoint_neither_tokenises_nor_builds_tries(
     assert {name: footer[name] for name in same} == same
 
 
-def test_a_worker_that_finds_arrays_never_imports_tokenizers(checkpoints: list[Path], tmp_path: Path) -> None:
+def test_a_worker_that_finds_arrays_never_imports_tokenizers(
+    checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for its task nor for the load proof."""
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     requests = tiny.requests(tmp_path / "task.parquet")
     score(job(checkpoints[0], requests, tmp_path))
     code = (
@@ -142,6 +153,7 @@ def test_a_worker_that_finds_arrays_never_imports_tokenizers(checkpoints: list[P
     asked = canonical_json(job(checkpoints[1], requests, tmp_path))
     done = subprocess.run([sys.executable, "-c", code, asked], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "made the load proof" in done.stderr
     assert done.stdout == "[]\n"
 
 

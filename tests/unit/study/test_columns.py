@@ -19,6 +19,7 @@ from ebbtide.notices import COLUMNS as NOTICES
 from ebbtide.report import outcomes
 from ebbtide.report.cost.tables import COST, PROVENANCE
 from ebbtide.scoring.documents import LOSSES
+from ebbtide.scoring.proof.table import COLUMNS as LOAD_PROOFS
 from ebbtide.statistics.alarms import alarms, not_compared
 from ebbtide.statistics.compute_trends import academia, growth, models, timeline
 from ebbtide.statistics.flips.changes import GROUPS
@@ -90,6 +91,7 @@ WRITTEN = {
     "exponents.tsv": laws.EXPONENTS,
     "tradeoff.tsv": laws.TRADEOFF,
     "curves.tsv": laws.CURVES,
+    "load_proofs.tsv": LOAD_PROOFS,
     "provenance.tsv": PROVENANCE,
     "cost.tsv": COST,
     "outcomes.tsv": outcomes.COLUMNS,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebbtide.locks import LOCKS, is_free, remove_free
+from ebbtide.scoring.proof.load_key import PROOFS
 
 HOUR, DAY = 3600.0, 86400.0  # seconds
 LEFTOVER_AGE = DAY
@@ -15,6 +16,11 @@ ENCODED_AGE = 30 * DAY  # of a file in `encoded/`, which is made again if it is 
 _PLACES = {
     "encoded": ("encoded requests, of an unknown study", ENCODED_AGE),
     LOCKS: ("lock that no process holds", LEFTOVER_AGE),
+}
+# Directories whose files have the name of what they are about: why they can be removed, and their least age.
+_RECORDS = {
+    "weights": ("digests of unused weights", LEFTOVER_AGE),
+    PROOFS: ("load proof of no study named", 0.0),
 }
 _CELL = re.compile(r"([0-9a-f]{32})\.parquet")
 _LEFTOVER = re.compile(
@@ -41,7 +47,7 @@ def garbage(
     Parameters
     ----------
     keep
-        Keys of the cells to keep.
+        Keys of the cells and of the load proofs to keep.
     weights
         Identities of weights whose records are kept (see `checkpoints.verification`).
     now
@@ -54,7 +60,7 @@ def garbage(
     Files only. Temporary files, marks of failed jobs, damaged cells and locks that no process holds must be
     older than `LEFTOVER_AGE`, and files in `encoded/` than `ENCODED_AGE`.
     """
-    places = [Path(store), *(Path(store, name) for name in ("weights", *_PLACES))]
+    places = [Path(store), *(Path(store, name) for name in (*_RECORDS, *_PLACES))]
     for path in (path for place in places if place.is_dir() for path in sorted(place.iterdir())):
         try:
             status = path.lstat()
@@ -85,8 +91,9 @@ def _reason(path: Path, keep: Collection[str], weights: Collection[str]) -> tupl
         return _PLACES[path.parent.name]
     if _TEMPORARY.fullmatch(path.name):
         return "temporary file of a killed job", LEFTOVER_AGE
-    if path.parent.name == "weights":
-        return None if f"sampled:{path.stem}" in weights else ("digests of unused weights", LEFTOVER_AGE)
+    if path.parent.name in _RECORDS:
+        needed = path.stem in keep or f"sampled:{path.stem}" in weights
+        return None if needed else _RECORDS[path.parent.name]
     if found := _CELL.fullmatch(path.name):
         return None if found[1] in keep else ("cell of no study named", 0.0)
     if found := _LEFTOVER.fullmatch(path.name):

@@ -21,10 +21,15 @@ IRRELEVANT_KEYS = {
     "use_cache",
     "architectures",
 }  # of config.json: they do not change numbers
+<<<<<<< HEAD
 # Unlike `header.BUFFERS`, it fits the biases of GPT-2's c_attn, as in all records that are compared.
 _LEFT_OUT = re.compile(r"(attention|attn)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
+=======
+HEADS = ("lm_head.weight", "embed_out.weight")
+EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
+>>>>>>> proof
 _COMPARED_BYTES = 1 << 20  # most bytes read of each of two tensors that are compared
 
 
@@ -73,7 +78,11 @@ def read_facts(
         tensor.shape
         for header in headers.values()
         for tensor in header.tensors
+<<<<<<< HEAD
         if not _LEFT_OUT.search(tensor.name) and not (tied and tensor.name.endswith(_HEADS))
+=======
+        if not BUFFERS.search(tensor.name) and not (tied and tensor.name.endswith(HEADS))
+>>>>>>> proof
     )
     return Facts(
         files=files,
@@ -93,7 +102,7 @@ def _values(shape: tuple[int, ...]) -> int:
 
 
 def _lone_head(headers: Mapping[Path, Header]) -> str:
-    head, embedding = _last_of(headers, _HEADS), _last_of(headers, _EMBEDDINGS)
+    head, embedding = _last_of(headers, HEADS), _last_of(headers, EMBEDDINGS)
     if head is None or embedding is None or _sample(*head) == _sample(*embedding):
         return ""
     return head[1].name

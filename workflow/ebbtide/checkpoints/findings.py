@@ -58,6 +58,9 @@ CLASSES: Mapping[str, Class] = {
     "lone_head": Class("warning", "check which matrix was trained; the one in the file is used as the head"),
     "gone": Class("note", "restore the weights to score more tasks"),
     "tokenizer_of_parent": Class("note", "set `tokenizer:` in the row if it is another"),
+    # Of load proofs (`scoring.proof`), found when the weights are loaded.
+    "load_loss": Class("warning", "compare the loss that training logged at this step"),
+    "load_tensors": Class("error", "convert or copy the checkpoint again"),
 }
 
 

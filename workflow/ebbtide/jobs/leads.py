@@ -10,6 +10,7 @@ from ebbtide.cells import store
 from ebbtide.checkpoints.findings import DROP
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint
+from ebbtide.study.load_proofs import proof_entries, proof_rules
 from ebbtide.study.study import Study
 
 # Priorities of the jobs of rule `score`. A follower occupies a core while it waits for its lead, so it goes
@@ -157,6 +158,8 @@ def hint_path(model: str) -> str:
 def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) -> dict[str, dict[str, Any]]:
     """Return the hint of each model (see `jobs.worker`): its cells in this run, and how old cells may be.
 
+    Besides, where the load proofs of its checkpoints are, and what their findings do (`jobs.load_proof`).
+
     `wanted` lists the (model, checkpoint, task) that the run will score; `started` is the start as a Unix
     time.
     """
@@ -186,6 +189,9 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
             "gpus": study.config["scoring"]["gpus"],
             "offload": study.config["scoring"]["offload"],
             "recompute_before": started if study.config["recompute"] else 0.0,
+            "model": model,
+            "proofs": proof_entries(study, study.models[model]),
+            "proof_rules": proof_rules(study),
             "cells": cells,
         }
     return result

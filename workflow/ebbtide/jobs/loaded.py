@@ -41,7 +41,7 @@ class Loaded:
         """
         checkpoint, identity, backend = job["checkpoint"], job["identity"], backend_of(job["identity"])
         wanted = _key_of(job)
-        if self._scorer is None or self._key != wanted:
+        if self._scorer is None or not self.has(job):
             self._broken.add(wanted)  # until it is loaded
             self._scorer, self.digests = None, {}  # free the old weights before loading the new ones
             started = time.perf_counter()
@@ -70,6 +70,15 @@ class Loaded:
             self.loads += 1
             log.info("loaded weights of %s in %.1f s", directory, time.perf_counter() - started)
         return self._scorer
+
+    def has(self, job: Job) -> bool:
+        """Whether the weights of a job are in memory."""
+        return self._scorer is not None and self._key == _key_of(job)
+
+    def refuse(self, job: Job) -> None:
+        """Treat the weights of a job as if they could not be loaded."""
+        self._scorer, self.digests = None, {}
+        self._broken.add(_key_of(job))
 
     def is_broken(self, job: Job) -> bool:
         """Whether the weights of a job could not be loaded."""

@@ -68,6 +68,10 @@ class CellProgress:
         self._write(state)
         self._progress.show(in_words([state]), self._for_all)
 
+    def tell(self, text: str) -> None:
+        """Print a sentence on the terminal of the run, at once."""
+        self._progress.tell(text)
+
     def end(self) -> None:
         """Remove the state, so that another worker can speak for all."""
         with suppress(OSError):

@@ -7,6 +7,7 @@ because adding a task must not rerun the others:
 
     {"load_once_per": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
      "rescore_examples": 0, "gpus": null, "offload": false,
+     "model": "m", "proofs": […], "proof_rules": {…},
      "cells": [{"name": "m/c/t", "checkpoint": FILE, "requests": FILE, "identity": {…}}, …]}
 
 `checkpoint` exists when the weights can be loaded (see `checkpoints.directory.directory_of`);
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ebbtide.cells import store
 from ebbtide.cells.cell import write_cell, written
@@ -28,11 +30,15 @@ from ebbtide.checkpoints.directory import directory_of, tokenizer_of
 from ebbtide.errors import EbbtideError, ScoringError, StorageError, first_line
 from ebbtide.jobs.checked import examples_to_rescore, write_checked_cell
 from ebbtide.jobs.encoded_tasks import EncodedTasks
+from ebbtide.jobs.load_proof import check_known_proof, prove_load
 from ebbtide.jobs.loaded import Job, Loaded
 from ebbtide.jobs.progress import CellProgress
 from ebbtide.jobs.score_cell import mark_of, read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
 from ebbtide.scoring.scorer import FAKE, backend_of
+
+if TYPE_CHECKING:
+    from ebbtide.scoring.scorer import Scorer
 
 # Rules of encoding, precision and window, which a check of a cell shares with it.
 RESCORED = ("encoding", "bos", "truncation", "max_length", "dtype")
@@ -108,7 +114,11 @@ def _scored(work: Work, job: Job) -> int:
     identity, started = job["identity"], time.perf_counter()
     stored = work.tasks.are_probably_stored(job)
     loads = work.loaded.loads
+    if not work.loaded.has(job):
+        check_known_proof(job, work.hint, work.cells)
     scorer = work.loaded.get(job, work.cells, encoded=stored)
+    if work.loaded.loads > loads:
+        _prove(work, job, scorer)
     if work.loaded.loads > loads and (after := _next_checkpoint(work, job)) is not None:
         from ebbtide.jobs.read_ahead import read_ahead
 
@@ -149,6 +159,15 @@ def _scored(work: Work, job: Job) -> int:
     else:
         write_cell(result.rows, path, identity, footer)
     return int(result.footer["forwarded_tokens"])
+
+
+def _prove(work: Work, job: Job, scorer: "Scorer") -> None:
+    """Prove the load. If a finding stops it, the other cells of the checkpoint are not scored either."""
+    try:
+        prove_load(job, work.hint, work.cells, scorer, work.progress.tell)
+    except ScoringError:
+        work.loaded.refuse(job)
+        raise
 
 
 def _name(work: Work, job: Job) -> str:

@@ -14,13 +14,16 @@ from ebbtide.checkpoints.hub.lock import lock_path
 from ebbtide.checkpoints.series import CATALOGUE as SERIES
 from ebbtide.errors import ConfigError
 from ebbtide.schema import catalogue_file, read_yaml
+from ebbtide.scoring.proof.load_key import path_of
 from ebbtide.sources import CHECKOUT
+from ebbtide.study.load_proofs import proof_entries
 from ebbtide.study.study import Study
 from ebbtide.tables import CELL, read_footer
 from ebbtide.tasks.definition import CATALOGUE as TASKS
 from ebbtide.tasks.definition import definition_file
 
 STUDY_FILE = "study.yaml"
+STORE = "cells"  # the default of `scoring.store`, which a bundle uses
 DEFINITIONS = "definitions"
 # Settings of one machine or one run.
 _LEFT_OUT = ("mirrors", "replace_results", "recompute")
@@ -105,6 +108,7 @@ def bundle_contents(
         made.add(beside, f"{study.file}: paper.template")
     _add_definitions(made, study)
     _add_records(made, study)
+    _add_proofs(made, study)
     published = made.config.get("regression", {}).get("published")
     if published is not None:
         made.add(study.config["regression"]["published"], f"{study.file}: regression.published", published)
@@ -161,6 +165,15 @@ def _add_records(made: Contents, study: Study) -> None:
     for model in study.on_disk:
         for checkpoint in model.checkpoints():
             made.add(Path(model.record(checkpoint.name)), "resources")
+
+
+def _add_proofs(made: Contents, study: Study) -> None:
+    """Add the load proofs that the store has, in the place of the store of a bundle."""
+    for model in study.models.values():
+        for entry in proof_entries(study, model):
+            path = path_of(study.config["scoring"]["store"], entry["key"])
+            if path.is_file():
+                made.add(path, "scoring.store", path_of(STORE, entry["key"]))
 
 
 def _plain(value: Any) -> Any:

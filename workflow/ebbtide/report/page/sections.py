@@ -257,7 +257,7 @@ SECTIONS = (
         "Provenance and cost",
         _provenance,
         (),
-        ("cost", "provenance", "checkpoint_audit", "result_audit"),
+        ("cost", "provenance", "load_proofs", "checkpoint_audit", "result_audit"),
         "From the footers of the cells. What a new checkpoint would cost is the median of the model's "
         "checkpoints on the device that scored last. The row without a model is the study. Empty is unknown.",
         "store.md",
