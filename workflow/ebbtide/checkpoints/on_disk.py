@@ -1,6 +1,6 @@
 """Models whose checkpoints are Hugging Face directories on disk."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 from ebbtide.checkpoints.directory import Located, locate
 from ebbtide.checkpoints.layout import check_pattern, directories_by_step, formatted, has_step, step_of
 from ebbtide.checkpoints.record import LOCATED, read_record
-from ebbtide.checkpoints.schedule import pick
+from ebbtide.checkpoints.schedule import Schedule, pick
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
 from ebbtide.logs import Progress
@@ -53,7 +53,7 @@ class DiskModel:
                     tokens=directory.step * self.tokens_per_step,
                     weights=found.weights,
                     tokenizer=found.tokenizer,
-                    marker=_record(self.name, directory.name),
+                    marker=record_path(self.name, directory.name),
                     size_bytes=found.size_bytes,
                     dtype=found.dtype,
                     nominal=self.nominal,
@@ -71,14 +71,15 @@ class DiskModel:
         )
 
 
-def model_on_disk(row: Mapping[str, Any], where: str) -> DiskModel:
+def model_on_disk(row: Mapping[str, Any], where: str, left_out: Collection[str] | None = None) -> DiskModel:
     """Return the model of a row with a `path`.
 
-    Directories that exist but cannot be loaded are kept with their error, for the audit.
+    Directories that exist but cannot be loaded are kept with their error, for the audit. `left_out` are names
+    of checkpoints, see `directories_of`.
 
     Raises `ConfigError` for an invalid pattern, two directories of one step, or a missing directory.
     """
-    chosen = _choose(row, where)
+    chosen = directories_of(row, where, left_out)
     directories, progress = [], Progress()
     with ThreadPoolExecutor(THREADS) as pool:
         for directory in pool.map(lambda item: _read(row, where, *item), chosen.items()):
@@ -96,8 +97,18 @@ def model_on_disk(row: Mapping[str, Any], where: str) -> DiskModel:
     )
 
 
-def _choose(row: Mapping[str, Any], where: str) -> dict[int, Path]:
-    """The directories that the row requests, by step in ascending order."""
+def directories_of(
+    row: Mapping[str, Any], where: str, left_out: Collection[str] | None = None
+) -> dict[int, Path]:
+    """Return the directories that the row requests, by step in ascending order.
+
+    Parameters
+    ----------
+    left_out
+        Names of checkpoints that are left out before the schedule of the row chooses. None: of a model that
+        nobody watches, so it is an error if the row requests a directory that does not exist. Otherwise the
+        row may be without directories.
+    """
     pattern, steps = row["path"], row.get("steps")
     check_pattern(pattern, f"{where}.path")
     if has_step(pattern) and steps is None:
@@ -109,7 +120,14 @@ def _choose(row: Mapping[str, Any], where: str) -> dict[int, Path]:
         raise ConfigError(f"{where}.path: found {pattern!r} for steps {steps}; it must contain {{step}}.")
     available = {**_recorded(row), **directories_by_step(pattern, f"{where}.path")}
     if not has_step(pattern):
-        return {steps[0] if steps else 0: available.get(0, formatted(pattern, 0))}
+        chosen = {steps[0] if steps else 0: available.get(0, formatted(pattern, 0))}
+        return {s: path for s, path in chosen.items() if checkpoint_name(row, s) not in (left_out or ())}
+    if left_out is not None:
+        available = {s: p for s, p in available.items() if checkpoint_name(row, s) not in left_out}
+        if isinstance(steps, Sequence) and not isinstance(steps, str):
+            steps = [step for step in steps if checkpoint_name(row, step) not in left_out]
+        if not steps or not _selects(steps, available):
+            return {}
     if available:
         return {
             s: available[s]
@@ -120,6 +138,13 @@ def _choose(row: Mapping[str, Any], where: str) -> dict[int, Path]:
     return {step: formatted(pattern, step) for step in sorted(steps or [])}
 
 
+def _selects(steps: Schedule, available: Collection[int]) -> bool:
+    """Whether a schedule may select some of the available steps."""
+    if isinstance(steps, Mapping):
+        return any(step % steps["every"] == 0 for step in available)
+    return bool(available) or not isinstance(steps, str)
+
+
 def _recorded(row: Mapping[str, Any]) -> dict[int, Path]:
     """The directories of which records exist, by step: their weights may have been deleted since."""
     found, absolute = {}, str(Path(row["path"]).expanduser().absolute())
@@ -127,16 +152,16 @@ def _recorded(row: Mapping[str, Any]) -> dict[int, Path]:
         known = read_record(record)
         for pattern, path in ((row["path"], known.get("path")), (absolute, known.get("directory"))):
             step = step_of(pattern, path) if isinstance(path, str) else None
-            if step is not None and record.parent.name == _name(row, step):
+            if step is not None and record.parent.name == checkpoint_name(row, step):
                 found[step] = Path(str(path))
                 break
     return found
 
 
 def _read(row: Mapping[str, Any], where: str, step: int, path: Path) -> Directory:
-    name = _name(row, step)
+    name = checkpoint_name(row, step)
     try:
-        located = locate(path, _record(row["name"], name), row.get("tokenizer"))
+        located = locate(path, record_path(row["name"], name), row.get("tokenizer"))
     except OSError as error:
         place = error.filename or path
         return Directory(
@@ -149,9 +174,11 @@ def _read(row: Mapping[str, Any], where: str, step: int, path: Path) -> Director
     return Directory(name, step, path, located)
 
 
-def _name(row: Mapping[str, Any], step: int) -> str:
+def checkpoint_name(row: Mapping[str, Any], step: int) -> str:
+    """Return the name of the checkpoint of a row at a step."""
     return f"step{step}" if row.get("steps") else "main"
 
 
-def _record(model: str, checkpoint: str) -> str:
+def record_path(model: str, checkpoint: str) -> str:
+    """Return the path of the record of a checkpoint on disk."""
     return f"{CHECKPOINTS}/{model}/{checkpoint}/{LOCATED}"

@@ -7,6 +7,7 @@ from typing import Any
 from ebbtide.checkpoints.average import AveragedModel, averaged_model
 from ebbtide.checkpoints.hub.catalogue import HubModel, repository_model, series_models
 from ebbtide.checkpoints.ladder import ladder_models
+from ebbtide.checkpoints.left_out import LeftOut
 from ebbtide.checkpoints.on_disk import DiskModel, model_on_disk
 from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Model
@@ -18,21 +19,23 @@ CATALOGUE = Path(__file__).parents[2] / "series"
 Row = Model | HubModel | DiskModel | AveragedModel  # a model of a study as its row describes it
 
 
-def models_of(row: Mapping[str, Any], where: str) -> list[Row]:
+def models_of(row: Mapping[str, Any], where: str, left_out: LeftOut | None = None) -> list[Row]:
     """Return the models of one row of `models:`, and the averages it requests; `where` is its file and key.
+
+    Directories on disk are left out as `left_out` says; checkpoints of other models are not.
 
     Raises `ConfigError` for an unknown series, size, step or stage, an invalid series file, a missing
     directory, or averages that cannot be made.
     """
-    found = _models_of(row, where)
+    found = _models_of(row, where, left_out or {})
     if "average" not in row:
         return [*found]
     return [*found, *(averaged_model(model, row["average"], f"{where}.average") for model in found)]
 
 
-def _models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel | DiskModel]:
+def _models_of(row: Mapping[str, Any], where: str, left_out: LeftOut) -> list[Model | HubModel | DiskModel]:
     if "path" in row:
-        return [model_on_disk(row, where)]
+        return [model_on_disk(row, where, left_out.get(row["name"]))]
     if "repo" in row:
         return [repository_model(row, where)]
     file = catalogue_file(CATALOGUE, row["series"], f"{where}.series")
