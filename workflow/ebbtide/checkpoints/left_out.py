@@ -1,7 +1,7 @@
 """Checkpoints that one run leaves out, with the reason: `watch.left_out`, which `ebbtide watch` sets.
 
-For planning, a directory that is left out does not exist yet: it is not read, and `last` or `log2` choose
-among the others. Every checkpoint that is left out is a finding of the audit, which says why it is missing.
+Each is a finding of the audit, which says why the checkpoint is missing. Directories on disk are left out by
+`watch.only`, which lists those that are taken in, because further ones may appear at any time.
 """
 
 import re

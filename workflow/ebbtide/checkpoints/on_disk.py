@@ -1,6 +1,6 @@
 """Models whose checkpoints are Hugging Face directories on disk."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +71,14 @@ class DiskModel:
         )
 
 
-def model_on_disk(row: Mapping[str, Any], where: str, left_out: Collection[str] | None = None) -> DiskModel:
-    """Return the model of a row with a `path`.
+def model_on_disk(row: Mapping[str, Any], where: str, only: Collection[str] | None = None) -> DiskModel:
+    """Return the model of a row with a `path`; `only` is that of `directories_of`.
 
-    Directories that exist but cannot be loaded are kept with their error, for the audit. `left_out` are names
-    of checkpoints, see `directories_of`.
+    Directories that exist but cannot be loaded are kept with their error, for the audit.
 
     Raises `ConfigError` for an invalid pattern, two directories of one step, or a missing directory.
     """
-    chosen = directories_of(row, where, left_out)
+    chosen = directories_of(row, where, only)
     directories, progress = [], Progress()
     with ThreadPoolExecutor(THREADS) as pool:
         for directory in pool.map(lambda item: _read(row, where, *item), chosen.items()):
@@ -98,16 +97,40 @@ def model_on_disk(row: Mapping[str, Any], where: str, left_out: Collection[str] 
 
 
 def directories_of(
-    row: Mapping[str, Any], where: str, left_out: Collection[str] | None = None
+    row: Mapping[str, Any], where: str, only: Collection[str] | None = None
 ) -> dict[int, Path]:
     """Return the directories that the row requests, by step in ascending order.
 
     Parameters
     ----------
-    left_out
-        Names of checkpoints that are left out before the schedule of the row chooses. None: of a model that
-        nobody watches, so it is an error if the row requests a directory that does not exist. Otherwise the
-        row may be without directories.
+    only
+        Names of checkpoints among which the row chooses, as if there were no others; it may choose none.
+        None: nobody watches the model, so a requested directory that does not exist is an error.
+    """
+    pattern, steps = row["path"], row.get("steps")
+    available = available_directories(row, where)
+    if only is not None:
+        available = {s: path for s, path in available.items() if checkpoint_name(row, s) in only}
+        if steps and not isinstance(steps, str | Mapping):
+            steps = [step for step in steps if step in available]
+        if not _selects(steps, available):
+            return {}
+    if not has_step(pattern):
+        return available
+    if available:
+        return {
+            s: available[s]
+            for s in pick(steps or "all", list(available), f"{where}.steps", pattern, unit=row["unit"])
+        }
+    if isinstance(steps, str | Mapping):
+        raise ConfigError(f"{where}.path: no directory matches {pattern!r}; correct the path.")
+    return {step: formatted(pattern, step) for step in sorted(steps or [])}
+
+
+def available_directories(row: Mapping[str, Any], where: str) -> dict[int, Path]:
+    """Return the directories that match the row, by step; that of a row without steps may not exist.
+
+    Raises `ConfigError` for an invalid pattern, or two directories of one step.
     """
     pattern, steps = row["path"], row.get("steps")
     check_pattern(pattern, f"{where}.path")
@@ -119,30 +142,16 @@ def directories_of(
     if not has_step(pattern) and steps is not None and (isinstance(steps, str | Mapping) or len(steps) > 1):
         raise ConfigError(f"{where}.path: found {pattern!r} for steps {steps}; it must contain {{step}}.")
     available = {**_recorded(row), **directories_by_step(pattern, f"{where}.path")}
-    if not has_step(pattern):
-        chosen = {steps[0] if steps else 0: available.get(0, formatted(pattern, 0))}
-        return {s: path for s, path in chosen.items() if checkpoint_name(row, s) not in (left_out or ())}
-    if left_out is not None:
-        available = {s: p for s, p in available.items() if checkpoint_name(row, s) not in left_out}
-        if isinstance(steps, Sequence) and not isinstance(steps, str):
-            steps = [step for step in steps if checkpoint_name(row, step) not in left_out]
-        if not steps or not _selects(steps, available):
-            return {}
-    if available:
-        return {
-            s: available[s]
-            for s in pick(steps or "all", list(available), f"{where}.steps", pattern, unit=row["unit"])
-        }
-    if isinstance(steps, str | Mapping):
-        raise ConfigError(f"{where}.path: no directory matches {pattern!r}; correct the path.")
-    return {step: formatted(pattern, step) for step in sorted(steps or [])}
+    if has_step(pattern):
+        return available
+    return {steps[0] if steps else 0: available.get(0, formatted(pattern, 0))}
 
 
-def _selects(steps: Schedule, available: Collection[int]) -> bool:
-    """Whether a schedule may select some of the available steps."""
+def _selects(steps: Schedule | None, available: Collection[int]) -> bool:
+    """Whether a schedule selects any of the available steps."""
     if isinstance(steps, Mapping):
         return any(step % steps["every"] == 0 for step in available)
-    return bool(available) or not isinstance(steps, str)
+    return bool(available) and (steps is None or len(steps) > 0)
 
 
 def _recorded(row: Mapping[str, Any]) -> dict[int, Path]:

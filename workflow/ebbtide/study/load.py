@@ -15,7 +15,7 @@ from ebbtide.checkpoints.hub.catalogue import HubModel, checkpoint_of
 from ebbtide.checkpoints.hub.lock import Lock, lock_path, read_lock
 from ebbtide.checkpoints.left_out import LeftOut, left_out_findings
 from ebbtide.checkpoints.on_disk import DiskModel
-from ebbtide.checkpoints.series import Row, models_of
+from ebbtide.checkpoints.series import Only, Row, models_of
 from ebbtide.errors import ConfigError
 from ebbtide.exchange.specification import check_row
 from ebbtide.grid import Model
@@ -80,9 +80,10 @@ def load_study(
         check_row(row, f"{file_of('imported')}: imported[{number}]")
         for number, row in enumerate(settings["imported"])
     )
-    left_out = settings["watch"]["left_out"]
-    rows = _rows(settings["models"], file_of("models"), only, left_out)
-    grid = _resolved(rows, str(lock_path(list(raw)[-1])) if raw else "", settings["audit"], left_out, only)
+    watch = settings["watch"]
+    rows = _rows(settings["models"], file_of("models"), only, watch["only"])
+    lock_file = str(lock_path(list(raw)[-1])) if raw else ""
+    grid = _resolved(rows, lock_file, settings["audit"], watch["left_out"], only)
     tasks = {} if grid.unlocked else _tasks(settings["tasks"], file_of("tasks"))
     check_worlds(grid.models, tasks)
     cells = sum(len(model.checkpoints) for model in grid.models.values()) * len(tasks)
@@ -204,14 +205,14 @@ def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
 
 
 def _rows(
-    rows: Sequence[Mapping[str, Any]], file: str, only: Collection[str] | None, left_out: LeftOut
+    rows: Sequence[Mapping[str, Any]], file: str, only: Collection[str] | None, on_disk: Only
 ) -> dict[str, Row]:
     models: dict[str, Row] = {}
     for number, row in enumerate(rows):
         where = f"{file}: models[{number}]"
         if only is not None and "name" in row and not {*_names(row)} & {*only}:
             continue  # reading a directory may take long; a row of a series has no name
-        for model in models_of(row, where, left_out):
+        for model in models_of(row, where, on_disk):
             if model.name in models:
                 raise ConfigError(f"{where}: found a second model named {model.name!r}; names must differ.")
             models[model.name] = model

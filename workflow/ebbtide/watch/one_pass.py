@@ -22,7 +22,7 @@ from ebbtide.watch.snakemake import Ended, run, run_snakemake, still_running
 from ebbtide.watch.state import State, read_state
 
 GOOD, ALARMS, WRONG = 0, 1, 2  # exit statuses
-_VERDICT = re.compile(r"^(?P<reason>.*): exit status (?P<status>[012])\.$", re.MULTILINE)
+_VERDICT = re.compile(r"^(?!A job failed)(?P<reason>.*): exit status (?P<status>[012])\.$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,13 @@ class _Pass:
 
     def _say_what_waits(self, plan: Plan) -> None:
         now, patience = time.time(), self._settings["watch"]["patience_hours"] * 3600
-        reasons = {f"{model}/{name}": why for model, own in plan.waiting.items() for name, why in own.items()}
-        for model in plan.waiting:
-            if model in plan.study.models and not plan.study.models[model].checkpoints:
-                reasons.setdefault(model, "it has no checkpoint yet")
+        reasons = {
+            f"{model}/{name}": reason
+            for model, found in plan.on_disk.items()
+            for name, reason in found.waiting.items()
+        }
+        empty = [model for model, found in plan.on_disk.items() if not (found.whole or found.waiting)]
+        reasons |= dict.fromkeys(empty, "no directory matches its path yet")
         self._state.wait(reasons, now)
         for name, reason in reasons.items():
             waited = now - self._state.waiting[name]

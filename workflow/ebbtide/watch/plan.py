@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebbtide.checkpoints.left_out import LeftOut
-from ebbtide.checkpoints.on_disk import checkpoint_name, directories_of
 from ebbtide.errors import ConfigError
 from ebbtide.files import digest, write_text
 from ebbtide.grid import Checkpoint
@@ -15,10 +13,11 @@ from ebbtide.notices import counted
 from ebbtide.study.checks import check_checkpoints
 from ebbtide.study.load import read_study
 from ebbtide.study.study import Study
-from ebbtide.watch.directories import waiting_checkpoints
+from ebbtide.watch.directories import Found, find_checkpoints
 from ebbtide.watch.state import State
 
 Place = tuple[str, str]  # model, checkpoint
+NOT_WHOLE = "it is not whole yet"
 
 
 @dataclass(frozen=True)
@@ -28,24 +27,23 @@ class Plan:
     Attributes
     ----------
     files
-        The configuration files that Snakemake gets: the overlay with `watch.left_out`, then those of the
-        study. Later files override earlier ones, and the lock of a study is beside the last.
-    waiting
-        Checkpoints that are not whole, with the reason; every model on disk is a key.
+        The configuration files that Snakemake gets: the overlay with `watch.only` and `watch.left_out`, then
+        those of the study. Later files override earlier ones, and the lock of a study is beside the last.
+    on_disk
+        What was found of each model on disk.
     refused
         Checkpoints that are whole but cannot be used, with the reason.
     """
 
     study: Study
     files: tuple[str, ...]
-    waiting: LeftOut
+    on_disk: Mapping[str, Found]
     refused: Mapping[Place, str]
 
     def without(self, failed: Mapping[Place, str]) -> "Plan":
         """Return the plan that also leaves out these checkpoints. Raises `ConfigError`."""
         refused = {**self.refused, **failed}
-        study = _load(self.files, self.waiting, refused)
-        return Plan(study, self.files, self.waiting, refused)
+        return Plan(_load(self.files, self.on_disk, refused), self.files, self.on_disk, refused)
 
 
 def plan_of(files: Sequence[str], settings: Mapping[str, Any], state: State) -> Plan:
@@ -57,16 +55,15 @@ def plan_of(files: Sequence[str], settings: Mapping[str, Any], state: State) -> 
     Raises `ConfigError` for a study that cannot be used even without them.
     """
     both = (overlay_path(settings["study"]), *files)
-    waiting = waiting_checkpoints(settings, files[-1])
+    on_disk = find_checkpoints(settings, files[-1])
     try:
-        study, refused = _load(both, waiting, {}), dict[Place, str]()
+        study, refused = _load(both, on_disk, {}), dict[Place, str]()
     except ConfigError as error:
-        study, refused = _without_new(both, settings, waiting, error)
-    most = settings["watch"]["attempts"]
-    if failed := dict(_failed(study, state, most)):
+        study, refused = _without_new(both, on_disk, error)
+    if failed := dict(_failed(study, state, settings["watch"]["attempts"])):
         refused |= failed
-        study = _load(both, waiting, refused)
-    return Plan(study, both, waiting, refused)
+        study = _load(both, on_disk, refused)
+    return Plan(study, both, on_disk, refused)
 
 
 def key_of(study: Study, checkpoint: Checkpoint) -> str:
@@ -75,18 +72,22 @@ def key_of(study: Study, checkpoint: Checkpoint) -> str:
 
 
 def overlay_path(study: str) -> str:
-    """Path of the configuration file with `watch.left_out`."""
+    """Path of the configuration file with `watch.only` and `watch.left_out`."""
     return f"results/{study}/.watch.yaml"
 
 
-def _load(files: Sequence[str], waiting: LeftOut, refused: Mapping[Place, str]) -> Study:
+def _load(files: Sequence[str], on_disk: Mapping[str, Found], refused: Mapping[Place, str]) -> Study:
     """Write the overlay and read the study. Raises `ConfigError`, also for what stops it before scoring."""
-    # A reason that changes from pass to pass would make the audit and the report again.
-    left_out = {model: dict.fromkeys(names, "it is not whole yet") for model, names in waiting.items()}
+    # Reasons to wait change from pass to pass, which would make the audit and the report again.
+    left_out = {model: dict.fromkeys(found.waiting, NOT_WHOLE) for model, found in on_disk.items()}
     for (model, name), reason in refused.items():
         left_out.setdefault(model, {})[name] = reason
-    overlay = {"watch": {"left_out": left_out}}
-    write_text("# Written by `ebbtide watch` before each run.\n" + json.dumps(overlay) + "\n", files[0])
+    only = {
+        model: [name for name in found.whole if (model, name) not in refused]
+        for model, found in on_disk.items()
+    }
+    overlay = json.dumps({"watch": {"only": only, "left_out": left_out}})
+    write_text(f"# Written by `ebbtide watch` before each run.\n{overlay}\n", files[0])
     study = read_study(*files)
     if not study.hub:  # a study of a hub may lack a lock, which is made next
         check_checkpoints(study)
@@ -94,39 +95,28 @@ def _load(files: Sequence[str], waiting: LeftOut, refused: Mapping[Place, str]) 
 
 
 def _without_new(
-    files: Sequence[str], settings: Mapping[str, Any], waiting: LeftOut, error: ConfigError
+    files: Sequence[str], on_disk: Mapping[str, Found], error: ConfigError
 ) -> tuple[Study, dict[Place, str]]:
     """Return the study with the new checkpoints that it can have, and why it cannot have the others.
 
     They are taken in one by one, in the order of the study and of training. Raises `error` if the study
     cannot be used without all of them either.
     """
-    new = list(_new(settings, files[-1], waiting))
+    whole = [(model, name) for model, found in on_disk.items() for name in found.whole]
+    new = [place for place in whole if not any(Path("results/scores", *place).glob("*.parquet"))]
     left = dict.fromkeys(new, "it is not taken in yet")
     try:
-        study = _load(files, waiting, left)
+        study = _load(files, on_disk, left)
     except ConfigError:
         raise error from None
     refused: dict[Place, str] = {}
     for place in new:
         del left[place]
         try:
-            study = _load(files, waiting, {**left, **refused})
+            study = _load(files, on_disk, {**left, **refused})
         except ConfigError as why:
             refused[place] = str(why.args[0])
-    if not refused:  # together they can be used after all, as when a file has changed meanwhile
-        return study, refused
-    return _load(files, waiting, refused), refused
-
-
-def _new(settings: Mapping[str, Any], file: str, waiting: LeftOut) -> Iterator[Place]:
-    """Yield the whole checkpoints on disk that have no cells."""
-    for number, row in enumerate(settings["models"]):
-        if "path" in row:
-            found = directories_of(row, f"{file}: models[{number}]", waiting[row["name"]])
-            for name in (checkpoint_name(row, step) for step in found):
-                if not any(Path("results/scores", row["name"], name).glob("*.parquet")):
-                    yield row["name"], name
+    return (_load(files, on_disk, refused) if refused else study), refused
 
 
 def _failed(study: Study, state: State, most: int) -> Iterator[tuple[Place, str]]:
