@@ -37,7 +37,9 @@ class Owner:
     beat
         Time of the last sign of life, in seconds since the epoch.
     run
-        The last run of Snakemake that the watcher has started: `snakemake.Run`, as JSON.
+        The run of Snakemake that the watcher has started, see `watch.snakemake`; empty if it has ended.
+    is_over
+        Whether the owner has given the lock back.
     """
 
     host: str
@@ -46,6 +48,7 @@ class Owner:
     started: float
     beat: float
     run: dict[str, Any] = field(default_factory=dict)
+    is_over: bool = False
 
     def __str__(self) -> str:
         """Return the owner in words."""
@@ -58,12 +61,12 @@ class Ownership:
     `predecessor` is an owner that ended without giving the lock back, as after `kill -9`; None is none.
     """
 
-    def __init__(self, file: IO[bytes], predecessor: Owner | None) -> None:
-        self.predecessor = predecessor
+    def __init__(self, file: IO[bytes], last: Owner | None) -> None:
+        self.predecessor = last if last and not last.is_over else None
         self._file, self._guard = file, threading.Lock()
         now, host = time.time(), socket.gethostname()
         # Of another machine, nobody here can know whether its run has ended.
-        run = predecessor.run if predecessor and predecessor.host == host else {}
+        run = last.run if last and last.host == host else {}
         self._owner = Owner(host, os.getpid(), _user(), now, now, run)
         self._write()
 
@@ -84,9 +87,9 @@ class Ownership:
         self._write()
 
     def release(self) -> None:
-        """Give the lock back."""
-        with self._guard, suppress(OSError):
-            os.ftruncate(self._file.fileno(), 0)
+        """Give the lock back. A run that goes on, or has left a lock, stays known."""
+        self._owner.is_over = True
+        self._write()
         self._file.close()
 
     def _write(self) -> None:
@@ -106,11 +109,11 @@ def owned(path: Path) -> Iterator[Ownership]:
         locked = try_lock(file)
     except OSError:  # the file system has no locks
         locked = None
-    predecessor = _owner_in(file)
-    if why := _held(locked, predecessor):
+    last = _owner_in(file)
+    if why := _held(locked, last):
         file.close()
         raise EbbtideError(f"{path}: {why}")
-    ownership, ended = Ownership(file, predecessor), threading.Event()
+    ownership, ended = Ownership(file, last), threading.Event()
 
     def live() -> None:
         while not ended.wait(BEAT):
@@ -131,7 +134,7 @@ def _held(locked: bool | None, owner: Owner | None) -> str:
 
     `locked` is whether the kernel granted the lock; None: the file system has no locks.
     """
-    if owner is None:
+    if owner is None or owner.is_over:  # it has not written its name yet
         return "another watcher holds this lock; wait until it has ended." if locked is False else ""
     age = time.time() - owner.beat
     said = f"another watcher of this study is running: {owner}, last sign of life {duration(max(age, 0))} ago"
@@ -155,7 +158,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _owner_in(file: IO[bytes]) -> Owner | None:
-    """The owner in a lock file; None if it was given back, or the content is damaged."""
+    """The last owner in a lock file; None for a new file, or one that is damaged."""
     try:
         return Owner(**json.loads(os.pread(file.fileno(), _LONGEST, 0)))
     except (OSError, ValueError, TypeError):
