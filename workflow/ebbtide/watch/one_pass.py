@@ -214,10 +214,12 @@ class _Pass:
         if not verdicts or int(verdicts[-1]["status"]) != ended.status:
             self._fail(f"run: failed: {ended.last_words()}")
             return None
-        self._say(f"gate: {verdicts[-1]['reason']}")
-        if ended.status == WRONG:
-            self._wrong = True
-        elif why := report_alarms(study, verdicts[-1]["reason"], self._state, self._watched.log("on_alarm")):
+        reason = verdicts[-1]["reason"]
+        self._say(f"gate: {reason}")
+        self._wrong |= ended.status == WRONG
+        if ended.status != ALARMS:
+            self._state.alarms = []
+        elif why := report_alarms(study, reason, self._state, self._watched.log("on_alarm")):
             self._fail(f"on_alarm: failed: {why}")
         return ended.status
 
