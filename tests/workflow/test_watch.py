@@ -110,8 +110,11 @@ def test_a_run_in_training_is_scored_as_it_grows(study: Workspace, base: Path) -
         until(lambda: "scored before" in printed(study), process, study)
         first = stored(study)
         until(lambda: "run/step400: refused: it failed 1 time:" in printed(study), process, study)
+        until(lambda: len(descendants(process.pid)) > 1, process, study)  # the next run of Snakemake
+        processes = descendants(process.pid)
         process.send_signal(signal.SIGTERM)
         assert process.wait(HOLD) == 130
+    assert not any(Path(f"/proc/{pid}").exists() for pid in processes)
     assert training.wait(10) == 0
     said = printed(study)
     assert re.search(r"run/step300: waits.*: run/step300/model.safetensors has \d+ bytes, its header", said)
@@ -154,3 +157,24 @@ def test_what_a_kill_leaves_is_taken_over_and_nothing_is_scored_twice(study: Wor
         0,
         True,
     ) and "2 checkpoints scored before" in said
+
+
+def test_alarms_of_a_real_gate_are_reported_once(study: Workspace) -> None:
+    """Made-up numbers scatter from checkpoint to checkpoint, which is an alarm if any drop is one."""
+    for step in (100, 200, 300):
+        tiny.hollow_checkpoint(study.path / f"run/step{step}", step)
+    note = "import os; print(os.environ['EBBTIDE_MESSAGE'], os.path.isfile(os.environ['EBBTIDE_ALARMS']))"
+    with study.edited("config.yaml") as config:
+        config["scoring"]["backend"] = "fake"
+        config["watch"] = {"settle_seconds": 0, "on_alarm": [sys.executable, "-c", note]}
+        config["trajectories"] = {"alpha": 0.99}
+        config["alarms"] = {"effects": {"moderate": 1e-6}}
+    status, said = once(study)
+    verdict = re.search(r"gate: (\d+ alarms? at or above moderate)\n", said)
+    assert verdict and status == 1, said
+    log = study.path / "logs/watch/small.on_alarm.log"
+    assert log.read_text() == f"{verdict[1]} True\n"
+    log.unlink()
+    status, said = once(study)
+    assert (status, log.exists()) == (1, False) and verdict[0] in said
+    assert "3 checkpoints scored before" in said

@@ -61,7 +61,8 @@ def watch(
                 say(f"pass ended: status {status}, {duration(took)}")
                 return status
             left = max(pause - took, 0)
-            say(f"pass ended: status {status}, {duration(took)}; next in {duration(left)}")
+            when = f"in {duration(left)}" if left else "at once"
+            say(f"pass ended: status {status}, {duration(took)}; next {when}")
             time.sleep(left)
 
 
