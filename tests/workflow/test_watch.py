@@ -173,7 +173,7 @@ def test_alarms_of_a_real_gate_are_reported_once(study: Workspace) -> None:
     verdict = re.search(r"gate: (\d+ alarms? at or above moderate)\n", said)
     assert verdict and status == 1, said
     log = study.path / "logs/watch/small.on_alarm.log"
-    assert log.read_text() == f"{verdict[1]} True\n"
+    assert log.read_text() == f"{verdict[1]} True\n" and "on_alarm: done" in said
     log.unlink()
     status, said = once(study)
     assert (status, log.exists()) == (1, False) and verdict[0] in said

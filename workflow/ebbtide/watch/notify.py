@@ -22,8 +22,10 @@ def publish(tracker: str, files: Sequence[str], log: Path) -> str:
     return _why(run(command, log))
 
 
-def report_alarms(study: Study, message: str, state: State, log: Path) -> str:
-    """Run `watch.on_alarm` if there are alarms that were not reported yet; return why it failed, or nothing.
+def report_alarms(study: Study, message: str, state: State, log: Path) -> str | None:
+    """Run `watch.on_alarm` if there are alarms that were not reported yet.
+
+    Returns None if it was not run, the empty string if it was, and otherwise why that failed.
 
     The command is run without a shell. Its environment has EBBTIDE_STUDY (the name), EBBTIDE_MESSAGE (the
     verdict of the gate), EBBTIDE_ALARMS (alarms.tsv) and EBBTIDE_REPORT (the report page). If it fails, the
@@ -32,21 +34,22 @@ def report_alarms(study: Study, message: str, state: State, log: Path) -> str:
     results = Path("results", study.name).resolve()
     alarms = _alarms(study, results / "alarms.tsv")
     command = study.config["watch"]["on_alarm"]
-    if command and not set(alarms) <= set(state.alarms):
-        environment = {
-            "EBBTIDE_STUDY": study.name,
-            "EBBTIDE_MESSAGE": message,
-            "EBBTIDE_ALARMS": str(results / "alarms.tsv"),
-            "EBBTIDE_REPORT": str(results / "report/index.html"),
-        }
-        try:
-            ended = run(command, log, environment=environment)
-        except OSError as error:
-            return f"{command[0]}: {error.strerror or first_line(error)}"
-        if why := _why(ended):
-            return why
-    state.alarms = alarms
-    return ""
+    if not command or set(alarms) <= set(state.alarms):
+        state.alarms = alarms
+        return None
+    environment = {
+        "EBBTIDE_STUDY": study.name,
+        "EBBTIDE_MESSAGE": message,
+        "EBBTIDE_ALARMS": str(results / "alarms.tsv"),
+        "EBBTIDE_REPORT": str(results / "report/index.html"),
+    }
+    try:
+        failure = _why(run(command, log, environment=environment))
+    except OSError as error:
+        return f"{command[0]}: {error.strerror or first_line(error)}"
+    if not failure:
+        state.alarms = alarms
+    return failure
 
 
 def _alarms(study: Study, table: Path) -> list[str]:

@@ -217,11 +217,18 @@ class _Pass:
         reason = verdicts[-1]["reason"]
         self._say(f"gate: {reason}")
         self._wrong |= ended.status == WRONG
-        if ended.status != ALARMS:
+        if ended.status == ALARMS:
+            self._report(study, reason)
+        else:
             self._state.alarms = []
-        elif why := report_alarms(study, reason, self._state, self._watched.log("on_alarm")):
-            self._fail(f"on_alarm: failed: {why}")
         return ended.status
+
+    def _report(self, study: Study, verdict: str) -> None:
+        failure = report_alarms(study, verdict, self._state, self._watched.log("on_alarm"))
+        if failure:
+            self._fail(f"on_alarm: failed: {failure}")
+        elif failure is not None:
+            self._say("on_alarm: done")
 
 
 def _has_gate(study: Study) -> bool:
