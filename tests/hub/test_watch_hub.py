@@ -54,5 +54,5 @@ def test_new_revisions_are_scored_as_they_appear(
     runs.failing = {"step400"}
     status, said = once()
     assert status == 2 and "tiny-1m/step500: scored 1 cell" in said and said[-1] == gate
-    assert "tiny-1m/step400: failed (attempt 1 of 1): ScoringError: it cannot be." in said
+    assert "tiny-1m/step400: failed 1 time (watch.attempts: 1): ScoringError: it cannot be." in said
     assert once()[1][0] == "tiny-1m/step400: refused: it failed 1 time: ScoringError: it cannot be."

@@ -118,7 +118,9 @@ def test_a_run_in_training_is_scored_as_it_grows(study: Workspace, base: Path) -
     assert training.wait(10) == 0
     said = printed(study)
     assert re.search(r"run/step300: waits.*: run/step300/model.safetensors has \d+ bytes, its header", said)
-    assert re.search(r"run/step400: failed \(attempt 1 of 1\): CheckpointError: .*non-finite values", said)
+    assert re.search(
+        r"run/step400: failed 1 time \(watch.attempts: 1\): CheckpointError: .*non-finite values", said
+    )
     assert sorted(scored(study)) == ["step100", "step200", "step300", "step500"]
     assert len(stored(study)) == 8 and first.items() <= stored(study).items()
     assert "gate: " in said and said.endswith("Interrupted.\n")

@@ -110,7 +110,9 @@ def test_a_disk_that_vanishes_changes_no_result(study: Workspace, runs: Runs) ->
     assert {f.finding for f in read_study(*runs.files[-1]).findings} == {"gone"}
 
 
-def test_a_checkpoint_that_fails_is_left_out_until_it_changes(study: Workspace, runs: Runs) -> None:
+def test_a_checkpoint_that_fails_is_left_out_until_it_changes(
+    study: Workspace, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with study.edited("config.yaml") as config:
         config["watch"]["attempts"] = 2
     runs.failing = {"step200"}
@@ -118,14 +120,22 @@ def test_a_checkpoint_that_fails_is_left_out_until_it_changes(study: Workspace, 
     for attempt in (1, 2):
         status, said = once()
         assert status == 2
-        assert f"run/step200: failed (attempt {attempt} of 2): ScoringError: it cannot be." in said
+        times = "1 time" if attempt == 1 else "2 times"
+        assert f"run/step200: failed {times} (watch.attempts: 2): ScoringError: it cannot be." in said
         assert said[-1] == "gate: No alarm at or above moderate"  # of the others
     assert "run/step300: scored 1 cell" not in said  # but before
     count = len(runs.files)
     status, said = once()
     assert (status, said[0]) == (2, "run/step200: refused: it failed 2 times: ScoringError: it cannot be.")
     assert len(runs.files) == count + 1  # nothing was tried
-    assert "run/step200: failed (attempt 1 of 2): ScoringError: it cannot be." in once(retry=True)[1]
+    now = time.time()
+    with monkeypatch.context() as later:
+        later.setattr(time, "time", lambda: now + 25 * 3600)
+        assert once()[1][0] == "run/step200: failed 3 times (watch.attempts: 2): ScoringError: it cannot be."
+        assert "run/step200: refused: it failed 3 times: ScoringError: it cannot be." in once()[1]
+    assert (
+        "run/step200: failed 1 time (watch.attempts: 2): ScoringError: it cannot be." in once(retry=True)[1]
+    )
     once()
     runs.failing = set()
     shutil.rmtree("run/step200")

@@ -193,7 +193,9 @@ class _Pass:
                 known = self._state.fail(name, key_of(study, checkpoint), made.cause)
                 failed[place] = made.cause
                 most = self._settings["watch"]["attempts"]
-                parts.append(f"failed (attempt {known.attempts} of {most}): {made.cause}")
+                parts.append(
+                    f"failed {counted(known.attempts, 'time')} (watch.attempts: {most}): {made.cause}"
+                )
             else:
                 parts.append(f"{counted(made.missing, 'cell')} not reached")
             self._wrong |= made.missing > 0

@@ -1,6 +1,7 @@
 """What a pass leaves out of the study: checkpoints that are not whole, or that are refused."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ def plan_of(files: Sequence[str], settings: Mapping[str, Any], state: State) -> 
     """Look at the checkpoints of a study and decide which of them a pass takes in.
 
     If the audit stops the study, the new checkpoints on disk (those without cells) that it stops for are
-    refused. So are those that have failed as often as `watch.attempts` allows and have not changed since.
+    refused. So are those that have failed as often as `watch.attempts` allows, and have not changed since.
+    They are tried again once in `watch.patience_hours`: the cause may have been a machine or a full disk.
 
     Raises `ConfigError` for a study that cannot be used even without them.
     """
@@ -60,7 +62,7 @@ def plan_of(files: Sequence[str], settings: Mapping[str, Any], state: State) -> 
         study, refused = _load(both, on_disk, {}), dict[Place, str]()
     except ConfigError as error:
         study, refused = _without_new(both, on_disk, error)
-    if failed := dict(_failed(study, state, settings["watch"]["attempts"])):
+    if failed := dict(_failed(study, state, settings["watch"])):
         refused |= failed
         study = _load(both, on_disk, refused)
     return Plan(study, both, on_disk, refused)
@@ -89,7 +91,7 @@ def _load(files: Sequence[str], on_disk: Mapping[str, Found], refused: Mapping[P
     overlay = json.dumps({"watch": {"only": only, "left_out": left_out}})
     write_text(f"# Written by `ebbtide watch` before each run.\n{overlay}\n", files[0])
     study = read_study(*files)
-    if not study.hub:  # a study of a hub may lack a lock, which is made next
+    if not study.unlocked:  # the lock is made next
         check_checkpoints(study)
     return study
 
@@ -119,10 +121,13 @@ def _without_new(
     return (_load(files, on_disk, refused) if refused else study), refused
 
 
-def _failed(study: Study, state: State, most: int) -> Iterator[tuple[Place, str]]:
-    """Yield the checkpoints that have failed too often, with the reason."""
+def _failed(study: Study, state: State, settings: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+    """Yield the checkpoints that have failed too often, with the reason; `settings` are those of `watch:`."""
+    recent = time.time() - settings["patience_hours"] * 3600
     for checkpoint in study.checkpoints():
         known = state.failed.get(f"{checkpoint.model}/{checkpoint.name}")
-        if known and known.attempts >= most and known.key == key_of(study, checkpoint):
+        if known is None or known.attempts < settings["attempts"] or known.at < recent:
+            continue
+        if known.key == key_of(study, checkpoint):
             times = counted(known.attempts, "time")
             yield (checkpoint.model, checkpoint.name), f"it failed {times}: {known.cause}"

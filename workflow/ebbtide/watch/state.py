@@ -5,6 +5,7 @@ alarms begin anew.
 """
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,11 +19,15 @@ VERSION = 1
 
 @dataclass
 class Failure:
-    """A checkpoint that failed. `key` is a digest of what its cells must be; with another, it counts anew."""
+    """A checkpoint that failed, `at` the last time in seconds since the epoch.
+
+    `key` is a digest of what its cells must be; with another, attempts count anew.
+    """
 
     key: str
     attempts: int
     cause: str
+    at: float
 
 
 @dataclass
@@ -49,7 +54,7 @@ class State:
         """Count a failure of a checkpoint and return it."""
         known = self.failed.get(name)
         before = known.attempts if known and known.key == key else 0
-        self.failed[name] = Failure(key, before + 1, cause)
+        self.failed[name] = Failure(key, before + 1, cause, time.time())
         return self.failed[name]
 
     def write(self, study: str) -> None:
