@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from ebbtide.errors import EbbtideError
 from ebbtide.files import storage_errors
-from ebbtide.locks import open_or_create, try_lock
+from ebbtide.locks import open_or_create_for_all, try_lock
 from ebbtide.logs import duration
 
 BEAT = 15.0  # seconds
@@ -104,7 +104,7 @@ def owned(path: Path) -> Iterator[Ownership]:
     """Hold the lock file `path` during the block. Raises `EbbtideError` if another watcher holds it."""
     with storage_errors(path, path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "r+b", opener=open_or_create)  # noqa: SIM115 (closed below, or when it is released)
+        file = open(path, "r+b", opener=open_or_create_for_all)  # noqa: SIM115 (closed below, or when it is released)
     try:
         locked = try_lock(file)
     except OSError:  # the file system has no locks
