@@ -14,6 +14,7 @@ import pytest
 import tiny
 from ebbtide.cells import store
 from ebbtide.errors import ConfigError
+from ebbtide.report.notices import of_audit
 from ebbtide.study.load import read_study
 from ebbtide.watch import loop, one_pass
 from ebbtide.watch.loop import watch
@@ -91,6 +92,8 @@ def test_what_waits_is_said_with_the_time_and_becomes_a_warning(
         ("step300",),
         "left out of this run: it is not whole yet",
     )
+    [notice] = of_audit(pd.DataFrame([finding.row()]))
+    assert (notice.severity, notice.kind, notice.model) == ("warning", "dropped", "run")
 
 
 def test_a_run_without_a_checkpoint_is_waited_for(study: Workspace, runs: Runs) -> None:
