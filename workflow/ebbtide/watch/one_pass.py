@@ -146,9 +146,9 @@ class _Pass:
 
     def _run_workflow(self, plan: Plan) -> int:
         """Score, compare and ask the gate; without the checkpoints that fail, if some do."""
-        before, started = lacking(plan.study), time.time()
+        before = lacking(plan.study)
         ended = self._snakemake(plan, "run")
-        failed = self._say_what_was_done(plan.study, before, started)
+        failed = self._say_what_was_done(plan.study, before)
         if failed:
             plan = plan.without(failed)
             if any(plan.study.checkpoints()) and not lacking(plan.study):
@@ -175,16 +175,14 @@ class _Pass:
             )
         return ended
 
-    def _say_what_was_done(
-        self, study: Study, before: Mapping[Place, Lacking], started: float
-    ) -> dict[Place, str]:
+    def _say_what_was_done(self, study: Study, before: Mapping[Place, Lacking]) -> dict[Place, str]:
         """Print a line for each checkpoint that lacked cells; return those that failed, with the cause."""
         failed: dict[Place, str] = {}
         for checkpoint in study.checkpoints():
             place = checkpoint.model, checkpoint.name
             if place not in before:
                 continue
-            name, made = "/".join(place), done(study, checkpoint, before[place], started)
+            name, made = "/".join(place), done(study, checkpoint, before[place])
             parts = [f"scored {counted(made.scored, 'cell')}"] if made.scored else []
             parts += [f"copied {counted(made.copied, 'cell')} of the store"] if made.copied else []
             if not made.missing:
