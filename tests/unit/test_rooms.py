@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "workflow/ebbtide"
 # From bottom to top. Modules on the package's top level are its plumbing, below all rooms.
 ROOMS = (
     *("parameters", "corpus", "training", "checkpoints", "scoring", "tasks", "cells", "metrics"),
-    *("exchange", "study", "jobs", "statistics", "figures", "report", "cli"),
+    *("exchange", "study", "jobs", "statistics", "figures", "report", "watch", "cli"),
 )
 FIGURES_MAY_IMPORT = {"figures", "titles", "errors", "files", "logs"}
 MOST_LINES = 350

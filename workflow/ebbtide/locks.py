@@ -91,7 +91,7 @@ def shared_lock(
             if not path.parent.exists():
                 path.parent.mkdir(exist_ok=True)
                 path.parent.chmod(Path(directory).stat().st_mode & 0o7777)  # as others may write there
-            file = open(path, "r+b", opener=_open_or_create_for_all)  # noqa: SIM115 (the caller holds it)
+            file = open(path, "r+b", opener=open_or_create_for_all)  # noqa: SIM115 (the caller holds it)
         except OSError as error:
             return None, error.strerror or str(error)
         try:
@@ -119,7 +119,7 @@ def _excludes(path: Path) -> bool:
             return True
 
 
-def _open_or_create_for_all(path: str, flags: int) -> int:
+def open_or_create_for_all(path: str, flags: int) -> int:
     """Open a lock file in a directory of several people, for all who may write to the directory."""
     try:
         return os.open(path, flags | os.O_NOFOLLOW)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 VERBS = (
     *("score", "loss", "train", "average", "freeze", "pin", "preview", "diff-requests", "measure"),
     *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain", "flips", "estimate", "status", "init"),
-    *("export", "publish", "import-plan", "import-cells", "doctor", "verify", "gc", "completion"),
+    *("export", "publish", "import-plan", "import-cells", "doctor", "verify", "gc", "watch", "completion"),
 )
 
 
@@ -175,6 +175,7 @@ def test_help_of_a_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
         "gc": "--delete",
         "explain": "explain",
         "status": "--cells",
+        "watch": "--every",
         "init": "SERIES",
     }
     option |= {"completion": "zsh", "doctor": "STUDY", "import-plan": "FILE"}
@@ -403,3 +404,28 @@ def test_an_encoding_without_a_character_and_a_closed_output_are_no_errors(close
     done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == ("" if closed else "2 \\xd7 3 \\u2192 \\udcff\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "one of the arguments --once --every is required"),
+        (["--once", "--every", "1m"], "not allowed with argument"),
+        (["--every", "10"], "found '10', allowed: a number and s, m, h or d, such as 10m"),
+        (["--every", "0s"], "found '0s', allowed"),
+    ],
+)
+def test_a_watcher_is_told_when_to_look(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["watch", "study.yaml", *arguments])
+    assert end.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("time", "seconds"), [("30s", 30), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
+def test_what_follows_snakemake_is_for_snakemake(time: str, seconds: float) -> None:
+    typed = ["watch", "a.yaml", "b.yaml", "--every", time, "--snakemake", "--profile", "slurm", "--once"]
+    options = cli.parser_of(verb="watch").parse_args(typed)
+    assert (options.study, options.every, options.once) == (["a.yaml", "b.yaml"], seconds, False)
+    assert options.snakemake == ["--profile", "slurm", "--once"]

@@ -21,15 +21,10 @@ IRRELEVANT_KEYS = {
     "use_cache",
     "architectures",
 }  # of config.json: they do not change numbers
-<<<<<<< HEAD
 # Unlike `header.BUFFERS`, it fits the biases of GPT-2's c_attn, as in all records that are compared.
 _LEFT_OUT = re.compile(r"(attention|attn)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
-_HEADS = ("lm_head.weight", "embed_out.weight")
-_EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
-=======
 HEADS = ("lm_head.weight", "embed_out.weight")
 EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
->>>>>>> proof
 _COMPARED_BYTES = 1 << 20  # most bytes read of each of two tensors that are compared
 
 
@@ -78,11 +73,7 @@ def read_facts(
         tensor.shape
         for header in headers.values()
         for tensor in header.tensors
-<<<<<<< HEAD
-        if not _LEFT_OUT.search(tensor.name) and not (tied and tensor.name.endswith(_HEADS))
-=======
-        if not BUFFERS.search(tensor.name) and not (tied and tensor.name.endswith(HEADS))
->>>>>>> proof
+        if not _LEFT_OUT.search(tensor.name) and not (tied and tensor.name.endswith(HEADS))
     )
     return Facts(
         files=files,

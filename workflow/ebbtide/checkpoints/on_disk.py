@@ -11,7 +11,7 @@ from ebbtide.checkpoints.formats.planning import Reading, conversion_spec, conve
 from ebbtide.checkpoints.formats.sources import ADAPTER, MAPS
 from ebbtide.checkpoints.layout import check_pattern, formatted, has_step, paths_by_step, step_of
 from ebbtide.checkpoints.record import LOCATED, SOURCE, read_record
-from ebbtide.checkpoints.schedule import pick
+from ebbtide.checkpoints.schedule import Schedule, pick
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
 from ebbtide.logs import Progress
@@ -75,7 +75,7 @@ class DiskModel:
 
     def record(self, checkpoint: str) -> str:
         """Return the path of what planning has recorded of a checkpoint."""
-        return _record(self.name, checkpoint, self.reading)
+        return record_path(self.name, checkpoint, self.reading)
 
     def _marker(self, checkpoint: str, found: Located) -> str:
         place = self.record(checkpoint)
@@ -93,15 +93,15 @@ class DiskModel:
         )
 
 
-def model_on_disk(row: Mapping[str, Any], where: str) -> DiskModel:
-    """Return the model of a row with a `path`.
+def model_on_disk(row: Mapping[str, Any], where: str, only: Collection[str] | None = None) -> DiskModel:
+    """Return the model of a row with a `path`; `only` is that of `directories_of`.
 
     Directories that exist but cannot be loaded are kept with their error, for the audit.
 
     Raises `ConfigError` for an invalid pattern, two directories of one step, or a missing directory.
     """
-    reading = _reading(row, where)
-    chosen = _choose(row, where, reading)
+    reading = reading_of(row, where)
+    chosen = directories_of(row, where, only)
     directories, progress = [], Progress()
     with ThreadPoolExecutor(THREADS) as pool:
         for directory in pool.map(lambda item: _read(row, where, reading, *item), chosen.items()):
@@ -120,8 +120,11 @@ def model_on_disk(row: Mapping[str, Any], where: str) -> DiskModel:
     )
 
 
-def _reading(row: Mapping[str, Any], where: str) -> Reading | None:
-    """How the checkpoints of a row are converted; None if they are not."""
+def reading_of(row: Mapping[str, Any], where: str) -> Reading | None:
+    """Return how the checkpoints of a row are converted; None if they are not.
+
+    Raises `ConfigError` for a key of another format.
+    """
     of_format = row.get("format", "safetensors")
     if of_format != "safetensors":
         if "base" in row and of_format != ADAPTER:
@@ -140,8 +143,43 @@ def _reading(row: Mapping[str, Any], where: str) -> Reading | None:
     return None
 
 
-def _choose(row: Mapping[str, Any], where: str, reading: Reading | None) -> dict[int, Path]:
-    """The directories that the row requests, by step in ascending order; of other formats, also files."""
+def directories_of(
+    row: Mapping[str, Any], where: str, only: Collection[str] | None = None
+) -> dict[int, Path]:
+    """Return the directories that the row requests, by step in ascending order; of other formats, also files.
+
+    Parameters
+    ----------
+    only
+        Names of checkpoints among which the row chooses, as if there were no others; it may choose none.
+        None: nobody watches the model, so a requested directory that does not exist is an error.
+    """
+    pattern, steps = row["path"], row.get("steps")
+    available = available_directories(row, where)
+    if only is not None:
+        available = {s: path for s, path in available.items() if checkpoint_name(row, s) in only}
+        if steps and not isinstance(steps, str | Mapping):
+            steps = [step for step in steps if step in available]
+        if not _selects(steps, available):
+            return {}
+    if not has_step(pattern):
+        return available
+    if available:
+        return {
+            s: available[s]
+            for s in pick(steps or "all", list(available), f"{where}.steps", pattern, unit=row["unit"])
+        }
+    if isinstance(steps, str | Mapping):
+        what = "directory" if reading_of(row, where) is None else "directory or file"
+        raise ConfigError(f"{where}.path: no {what} matches {pattern!r}; correct the path.")
+    return {step: formatted(pattern, step) for step in sorted(steps or [])}
+
+
+def available_directories(row: Mapping[str, Any], where: str) -> dict[int, Path]:
+    """Return the directories that match the row, by step; that of a row without steps may not exist.
+
+    Raises `ConfigError` for an invalid pattern, or two directories of one step.
+    """
     pattern, steps = row["path"], row.get("steps")
     check_pattern(pattern, f"{where}.path")
     if has_step(pattern) and steps is None:
@@ -151,19 +189,19 @@ def _choose(row: Mapping[str, Any], where: str, reading: Reading | None) -> dict
         )
     if not has_step(pattern) and steps is not None and (isinstance(steps, str | Mapping) or len(steps) > 1):
         raise ConfigError(f"{where}.path: found {pattern!r} for steps {steps}; it must contain {{step}}.")
-    files = reading is not None
-    available = {**_recorded(row, reading), **paths_by_step(pattern, f"{where}.path", files=files)}
-    if not has_step(pattern):
-        return {steps[0] if steps else 0: available.get(0, formatted(pattern, 0))}
-    if available:
-        return {
-            s: available[s]
-            for s in pick(steps or "all", list(available), f"{where}.steps", pattern, unit=row["unit"])
-        }
-    if isinstance(steps, str | Mapping):
-        what = "directory or file" if files else "directory"
-        raise ConfigError(f"{where}.path: no {what} matches {pattern!r}; correct the path.")
-    return {step: formatted(pattern, step) for step in sorted(steps or [])}
+    reading = reading_of(row, where)
+    found = paths_by_step(pattern, f"{where}.path", files=reading is not None)
+    available = {**_recorded(row, reading), **found}
+    if has_step(pattern):
+        return available
+    return {steps[0] if steps else 0: available.get(0, formatted(pattern, 0))}
+
+
+def _selects(steps: Schedule | None, available: Collection[int]) -> bool:
+    """Whether a schedule selects any of the available steps."""
+    if isinstance(steps, Mapping):
+        return any(step % steps["every"] == 0 for step in available)
+    return bool(available) and (steps is None or len(steps) > 0)
 
 
 def _recorded(row: Mapping[str, Any], reading: Reading | None) -> dict[int, Path]:
@@ -173,15 +211,15 @@ def _recorded(row: Mapping[str, Any], reading: Reading | None) -> dict[int, Path
         known = read_record(record)
         for pattern, path in ((row["path"], known.get("path")), (absolute, known.get("directory"))):
             step = step_of(pattern, path) if isinstance(path, str) else None
-            if step is not None and record.parent.name == _name(row, step):
+            if step is not None and record.parent.name == checkpoint_name(row, step):
                 found[step] = Path(str(path))
                 break
     return found
 
 
 def _read(row: Mapping[str, Any], where: str, reading: Reading | None, step: int, path: Path) -> Directory:
-    name = _name(row, step)
-    record = _record(row["name"], name, reading)
+    name = checkpoint_name(row, step)
+    record = record_path(row["name"], name, reading)
     try:
         if reading is None:
             located = locate(path, record, row.get("tokenizer"))
@@ -199,11 +237,13 @@ def _read(row: Mapping[str, Any], where: str, reading: Reading | None, step: int
     return Directory(name, step, path, located)
 
 
-def _name(row: Mapping[str, Any], step: int) -> str:
+def checkpoint_name(row: Mapping[str, Any], step: int) -> str:
+    """Return the name of the checkpoint of a row at a step."""
     return f"step{step}" if row.get("steps") else "main"
 
 
-def _record(model: str, checkpoint: str, reading: Reading | None) -> str:
+def record_path(model: str, checkpoint: str, reading: Reading | None) -> str:
+    """Return the path of the record of a checkpoint on disk."""
     return f"{CHECKPOINTS}/{model}/{checkpoint}/{_record_name(reading)}"
 
 

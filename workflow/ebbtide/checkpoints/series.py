@@ -1,6 +1,6 @@
 """From rows of `models:` to models: local ladders, hub series, hub repositories, directories on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,27 @@ from ebbtide.schema import catalogue_file, check, load_schema, read_yaml
 CATALOGUE = Path(__file__).parents[2] / "series"
 
 
+Only = Mapping[str, Collection[str]]  # model → names of checkpoints
 Row = Model | HubModel | DiskModel | AveragedModel  # a model of a study as its row describes it
 
 
-def models_of(row: Mapping[str, Any], where: str) -> list[Row]:
+def models_of(row: Mapping[str, Any], where: str, only: Only | None = None) -> list[Row]:
     """Return the models of one row of `models:`, and the averages it requests; `where` is its file and key.
+
+    `only` lists the directories among which rows on disk choose, see `on_disk.directories_of`.
 
     Raises `ConfigError` for an unknown series, size, step or stage, an invalid series file, a missing
     directory, or averages that cannot be made.
     """
-    found = _models_of(row, where)
+    found = _models_of(row, where, only or {})
     if "average" not in row:
         return [*found]
     return [*found, *(averaged_model(model, row["average"], f"{where}.average") for model in found)]
 
 
-def _models_of(row: Mapping[str, Any], where: str) -> list[Model | HubModel | DiskModel]:
+def _models_of(row: Mapping[str, Any], where: str, only: Only) -> list[Model | HubModel | DiskModel]:
     if "path" in row:
-        return [model_on_disk(row, where)]
+        return [model_on_disk(row, where, only.get(row["name"]))]
     if "repo" in row:
         return [repository_model(row, where)]
     file = catalogue_file(CATALOGUE, row["series"], f"{where}.series")

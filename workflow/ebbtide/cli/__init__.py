@@ -27,6 +27,7 @@ NAME = "ebbtide"
 USER_VERBS = {
     "init": ("init", "write a first study for checkpoints on disk or a hub"),
     "status": ("status", "print what is done, missing or failed, and its cost"),
+    "watch": ("watch", "score the checkpoints of a run in training as they appear"),
     "explain": ("explain", "print a study's summary and its notices"),
     "flips": ("flips", "list the examples that changed between checkpoints"),
     "estimate": ("estimate", "estimate a checkpoint's accuracy from a sample"),

@@ -36,6 +36,7 @@ _KINDS = {
     **dict.fromkeys(("identical_results", "duplicate", "duplicate_models"), "duplicated"),
     **dict.fromkeys(("equal_to_main", "mixed_shards"), "duplicated"),
     "gone": "reused",
+    "left_out": "dropped",
     "tokenizer_of_parent": "defaulted",
 }  # class of findings → kind of notice; others are suspicious
 

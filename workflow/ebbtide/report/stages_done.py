@@ -15,7 +15,7 @@ from ebbtide.study.outputs import Outputs
 from ebbtide.study.study import Study
 
 FIGURES, PAGE = "figures", "report page"
-_OF_ONE_RUN = ("recompute", "replace_results")  # settings that no output depends on
+_OF_ONE_RUN = ("recompute", "replace_results", "watch")  # settings that no output depends on
 
 
 @dataclass(frozen=True)

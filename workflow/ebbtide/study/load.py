@@ -13,8 +13,9 @@ from ebbtide.checkpoints.findings import STOP, Finding, allowances, dropped, wor
 from ebbtide.checkpoints.hub.audit import audit
 from ebbtide.checkpoints.hub.catalogue import HubModel, checkpoint_of
 from ebbtide.checkpoints.hub.lock import Lock, lock_path, read_lock
+from ebbtide.checkpoints.left_out import LeftOut, left_out_findings
 from ebbtide.checkpoints.on_disk import DiskModel
-from ebbtide.checkpoints.series import Row, models_of
+from ebbtide.checkpoints.series import Only, Row, models_of
 from ebbtide.errors import ConfigError
 from ebbtide.exchange.specification import check_row
 from ebbtide.grid import Model
@@ -79,8 +80,10 @@ def load_study(
         check_row(row, f"{file_of('imported')}: imported[{number}]")
         for number, row in enumerate(settings["imported"])
     )
-    rows = _rows(settings["models"], file_of("models"), only)
-    grid = _resolved(rows, str(lock_path(list(raw)[-1])) if raw else "", settings["audit"], only)
+    watch = settings["watch"]
+    rows = _rows(settings["models"], file_of("models"), only, watch["only"])
+    lock_file = str(lock_path(list(raw)[-1])) if raw else ""
+    grid = _resolved(rows, lock_file, settings["audit"], watch["left_out"], only)
     tasks = {} if grid.unlocked else _tasks(settings["tasks"], file_of("tasks"))
     check_worlds(grid.models, tasks)
     cells = sum(len(model.checkpoints) for model in grid.models.values()) * len(tasks)
@@ -148,6 +151,7 @@ def _resolved(
     rows: Mapping[str, Row],
     lock_file: str,
     rules: Mapping[str, Any],
+    left_out: LeftOut,
     only: Collection[str] | None,
 ) -> _Grid:
     """Resolve the rows by the lock; audit their checkpoints by `rules`, and drop those it says to drop."""
@@ -160,6 +164,7 @@ def _resolved(
     allow = allowances(rules["allow"])
     listed = [model for model in hub if model.is_listed(lock)]
     found = [*audit(listed, lock, rules, allow), *audit_directories(on_disk, rules, allow)]
+    found += left_out_findings({n: left_out[n] for n in left_out if n in rows}, {row.name for row in on_disk})
     out = dropped(found)
     models = _grid(rows, lock, out, unlocked)
     found += equal_across_models(models, on_disk, rules, allow)
@@ -199,13 +204,15 @@ def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
         check_checkpoints(study)
 
 
-def _rows(rows: Sequence[Mapping[str, Any]], file: str, only: Collection[str] | None) -> dict[str, Row]:
+def _rows(
+    rows: Sequence[Mapping[str, Any]], file: str, only: Collection[str] | None, on_disk: Only
+) -> dict[str, Row]:
     models: dict[str, Row] = {}
     for number, row in enumerate(rows):
         where = f"{file}: models[{number}]"
         if only is not None and "name" in row and not {*_names(row)} & {*only}:
             continue  # reading a directory may take long; a row of a series has no name
-        for model in models_of(row, where):
+        for model in models_of(row, where, on_disk):
             if model.name in models:
                 raise ConfigError(f"{where}: found a second model named {model.name!r}; names must differ.")
             models[model.name] = model
@@ -282,12 +289,26 @@ def read_study(*files: str | Path, results: str | None = None, uses_results: boo
 
     See `load_study` for `results` and `uses_results`.
     """
+    return load_study(_read(files), files, results, uses_results=uses_results)
+
+
+def read_settings(*files: str | Path) -> dict[str, Any]:
+    """Return the checked configuration of a study with its defaults, without looking at models or tasks.
+
+    Raises `ConfigError` as `load_study` does.
+    """
+    config = _read(files)
+    raw = {str(relative(file)): read_yaml(file) for file in files}
+    return _settings(config, None, partial(_file_of, raw, config))
+
+
+def _read(files: Sequence[str | Path]) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for file in map(Path, files):
         if not file.exists():
             raise ConfigError(f"{file} does not exist; {_instead_of(file)}")
         config = _merged(config, read_yaml(file))
-    return load_study(config, files, results, uses_results=uses_results)
+    return config
 
 
 def _instead_of(file: Path) -> str:

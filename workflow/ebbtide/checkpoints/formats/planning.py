@@ -105,8 +105,7 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
     if known and not path.exists() and is_record_of(known, path):
         return _from_record(path, known, gone=not converted_directory(record, known["weights"]).exists())
     inputs = _inputs(reading)
-    unmoved = known.get("directory") == str(path.resolve()) and known.get("inputs") == inputs
-    if unmoved and facts_in(known) is not None and _stamps(known.get("stamps", {})) == known["stamps"]:
+    if known.get("inputs") == inputs and facts_in(known) is not None and is_unchanged(path, known):
         return _from_record(path, known, gone=False)
     found = examine(path, reading)
     located = Located(
@@ -128,6 +127,12 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
     }
     write_text(json.dumps(content, indent=1) + "\n", record)
     return located
+
+
+def is_unchanged(path: Path, known: Mapping[str, Any]) -> bool:
+    """Whether the files of a checkpoint are those of its record."""
+    stamps = known.get("stamps")
+    return known.get("directory") == str(path.resolve()) and bool(stamps) and _stamps(stamps) == stamps
 
 
 def examine(path: Path, reading: Reading) -> Examined:
