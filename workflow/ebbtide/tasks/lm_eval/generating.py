@@ -125,9 +125,10 @@ def _texts(task: Any, samples: int, where: str) -> dict[str, Any]:
     found = pipelines_of_task(task, where)
     # Of greedy decoding, the repeats are equal, and the first stands for all.
     left = ("take_first_k",) if samples < task.config.repeats else ()
-    filters = {one.name: [each for each in one.filters if each["function"] not in left] for one in found}
+    filters = [[each for each in one.filters if each["function"] not in left] for one in found]
     texts: dict[str, Any] = {METRIC: found[0].options} if found[0].options else {}
-    if list(filters) == [NONE]:
-        return {"filters": filters[NONE], **texts} if filters[NONE] else texts
+    if [one.name for one in found] == [NONE]:
+        return {"filters": filters[0], **texts} if filters[0] else texts
     every = {"function": "take_first_k", "k": samples}
-    return {"pipelines": [{"name": name, "filters": of or [every]} for name, of in filters.items()], **texts}
+    named = zip(found, filters, strict=True)
+    return {"pipelines": [{"name": one.name, "filters": of or [every]} for one, of in named], **texts}
