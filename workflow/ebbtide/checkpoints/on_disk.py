@@ -124,8 +124,8 @@ def _reading(row: Mapping[str, Any], where: str) -> Reading | None:
     """How the checkpoints of a row are converted; None if they are not."""
     of_format = row.get("format", "safetensors")
     if of_format != "safetensors":
-        given = (row.get(key) for key in ("config", "tokenizer"))
-        return Reading(of_format, row.get("map", IDENTITY), *given, where=where)
+        of_map = row.get("map", IDENTITY)
+        return Reading(of_format, of_map, row.get("config"), row.get("tokenizer"), where)
     for key in ("map", "config"):
         if key in row:
             raise ConfigError(
@@ -156,8 +156,8 @@ def _choose(row: Mapping[str, Any], where: str, reading: Reading | None) -> dict
             for s in pick(steps or "all", list(available), f"{where}.steps", pattern, unit=row["unit"])
         }
     if isinstance(steps, str | Mapping):
-        what = "directory or file" if files else "directory"
-        raise ConfigError(f"{where}.path: no {what} matches {pattern!r}; correct the path.")
+        what = "no directory or file matches" if files else "no directory matches"
+        raise ConfigError(f"{where}.path: {what} {pattern!r}; correct the path.")
     return {step: formatted(pattern, step) for step in sorted(steps or [])}
 
 
