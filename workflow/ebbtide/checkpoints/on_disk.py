@@ -170,8 +170,9 @@ def directories_of(
             for s in pick(steps or "all", list(available), f"{where}.steps", pattern, unit=row["unit"])
         }
     if isinstance(steps, str | Mapping):
-        what = "directory" if reading_of(row, where) is None else "directory or file"
-        raise ConfigError(f"{where}.path: no {what} matches {pattern!r}; correct the path.")
+        none = reading_of(row, where) is None
+        what = "no directory matches" if none else "no directory or file matches"
+        raise ConfigError(f"{where}.path: {what} {pattern!r}; correct the path.")
     return {step: formatted(pattern, step) for step in sorted(steps or [])}
 
 
