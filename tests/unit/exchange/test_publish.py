@@ -50,9 +50,9 @@ class Publisher:
         self.to, self.directory, self._capsys = to, directory, capsys
         self.project = f"p{directory.parent.name}"  # Trackio reads its directory once for all tests
 
-    def __call__(self, *options: str, study: str = "s.yaml", status: int = 0) -> str:
-        """Publish, and return what is printed."""
-        arguments = ["publish", study, "--to", self.to, "--dir", str(self.directory)]
+    def __call__(self, *options: str, study: str = "s.yaml", status: int = 0, named: bool = True) -> str:
+        """Publish, and return what is printed; without `named`, without `--dir`."""
+        arguments = ["publish", study, "--to", self.to, *(["--dir", str(self.directory)] if named else [])]
         found = cli.main([*arguments, "--project", self.project, *options])
         printed = self._capsys.readouterr()
         assert found == status, printed.err
@@ -381,6 +381,33 @@ def test_a_damaged_database_is_one_sentence(publisher: Callable[[str], Publisher
     assert "file is not a database" in out
 
 
+@pytest.mark.parametrize(
+    "to",
+    [
+        pytest.param("mlflow", marks=pytest.mark.xdist_group("mlflow")),
+        pytest.param("wandb", marks=pytest.mark.xdist_group("wandb")),
+    ],
+)
+def test_without_a_directory_the_settings_of_the_tracker_decide(
+    to: str,
+    publisher: Callable[[str], Publisher],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    publish = publisher(to)
+    study = study_of(metrics([1]))
+    if to == "mlflow":
+        publish.directory.mkdir()
+        shutil.copy(request.getfixturevalue("empty_database"), publish.directory / "mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{publish.directory / 'mlflow.db'}")
+    else:
+        monkeypatch.setenv("WANDB_DIR", str(publish.directory))
+        monkeypatch.setenv("WANDB_MODE", "online")  # the verb is offline all the same
+    assert "7 new points" in publish(named=False)
+    assert publish.near(study, expected(metrics([1])))
+    assert not Path(to).exists()
+
+
 # Before any tracker.
 
 
@@ -414,6 +441,22 @@ def test_equal_names_and_long_names_are_refused(publisher: Callable[[str], Publi
     assert "'accuracy[part=ä]' and 'accuracy[part=ö]' would both be 't/accuracy/part:_'" in out
     write_results("s", metrics([1], names={f"accuracy[part={'x' * 300}]": 0.1}))
     assert "its name has 316 characters" in publish(status=2)
+
+
+def test_a_model_without_values_publishes_nothing(publisher: Callable[[str], Publisher]) -> None:
+    publish = publisher("tensorboard")
+    study = study_of(metrics([1]), metrics([2], "b", tokens=0).assign(value=np.nan, stderr=np.nan))
+    out = publish()
+    assert "s/b: no values, so nothing to publish" in out and "b: 2 undefined values not published." in out
+    assert publish.near(study, expected(metrics([1])))
+    assert not (publish.directory / "s/b").exists()
+
+
+def test_addresses_lose_the_password() -> None:
+    from ebbtide.exchange.trackers.tracked_run import unusable
+
+    text = str(unusable("MLflow", OSError("no answer of https://me:secret@host/x\nmore")))
+    assert text == "TrackerError: MLflow: OSError: no answer of https://…@host/x."
 
 
 def test_names_keep_their_parts() -> None:
