@@ -114,9 +114,13 @@ def test_the_figure_and_the_sentences() -> None:
     assert set(drawn["panel"]) == {"after toxic prompts", "after other prompts"}
     assert len(drawn) == 2 * 3 * 2 and list(drawn["model"].cat.categories) == ["small", "large"]
     toxic, other = continuation_sentences(table)
-    assert toxic.startswith(
-        "t, toxic continuations after toxic prompts: log-odds rise over training in 2 and"
+    after = "t, toxic continuations after toxic prompts: log-odds rise over training in"
+    assert toxic.startswith(f"{after} 0 and fall in 0 of 2 models")
+    higher, lower = (
+        continuation_sentences(table.assign(low=table["low"] + by, high=table["high"] + by)) for by in (1, -1)
     )
+    assert higher[0].startswith(f"{after} 2 and fall in 0 of 2 models")
+    assert lower[0].startswith(f"{after} 0 and fall in 2 of 2 models")
     assert "; a tenfold size changes log-odds by +0." in other
 
 
