@@ -122,7 +122,9 @@ def test_a_gate_that_compares_nothing_or_breaks_ends_with_2(study):
     assert broken.returncode == 2
     assert "A job failed, so alarms were not checked: exit status 2." in broken.stdout
     gate = json.loads((study.path / "results/small/gate/gate.json").read_text())
-    assert gate["status"] == 2 and "is damaged" in " ".join(gate["causes"])  # not those of the run before
+    assert gate["status"] == 2 and "not a complete Parquet file" in " ".join(
+        gate["causes"]
+    )  # not those of the run before
 
 
 def test_other_settings_rerun_the_comparison_alone(study):
