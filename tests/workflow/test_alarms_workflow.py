@@ -68,9 +68,7 @@ def test_the_exit_status_says_whether_something_fell(study):
     assert gate["status"] == 1 and f"\n{gate['reason']}\n" in run.stdout
     worst = gate["drops"][0]
     assert len(worst["examples"]) == 3 and all(one["prompt"] for one in worst["examples"])
-    assert {one["answer_before"] for one in worst["examples"]} == {
-        one["right"][0] for one in worst["examples"]
-    }
+    assert all(one["answer_before"] == one["right"][0] for one in worst["examples"])
     assert not list((study.path / ".snakemake").glob("locks/*"))
 
     with study.edited("config.yaml") as config:
@@ -122,7 +120,8 @@ def test_a_gate_that_compares_nothing_or_breaks_ends_with_2(study):
     assert broken.returncode == 2
     assert "A job failed, so alarms were not checked: exit status 2." in broken.stdout
     gate = json.loads((study.path / "results/small/gate/gate.json").read_text())
-    assert gate["status"] == 2 and "is damaged" in " ".join(gate["causes"])  # not those of the run before
+    assert gate["status"] == 2  # not that of the run before
+    assert "not a complete Parquet file" in " ".join(gate["causes"])
 
 
 def test_other_settings_rerun_the_comparison_alone(study):

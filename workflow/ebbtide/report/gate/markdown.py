@@ -14,7 +14,7 @@ from ebbtide.report.gate.gate import Drop, Gate, NotCompared
 from ebbtide.texts import one_line
 
 MOST_CHARACTERS = 60_000  # comments of GitHub have at most 65,536
-_MOST_NAME = 120
+_MOST_NAME, _MOST_CAUSE = 120, 1000
 _MARKS = ("✅", "❌", "⚠️")  # by exit status
 _ENDS_CODE = re.compile(r"[`|\\]")  # or a cell of a table
 _MARKUP = re.compile(r"[^\w\s.,:;()%+=-]|_|(?<=www)\.", re.IGNORECASE)
@@ -30,7 +30,8 @@ def as_markdown(gate: Gate) -> str:
         f"**{plain(gate.reason)}**",
         f"{words.counts(gate)}.".replace("..", "."),
     ]
-    blocks += [f"Failed: {code(cause)}" for cause in gate.causes[: words.MOST_LINES]]
+    causes = [f"Failed: {code(cause, _MOST_CAUSE)}" for cause in gate.causes]
+    blocks += _fitting(causes, len(causes), "\n\n", MOST_CHARACTERS // 8) if causes else []
     blocks += _table(gate.drops)
     left = [f"* {_not_compared(item)}" for item in gate.not_compared]
     if left:
@@ -100,10 +101,10 @@ def _fitting(blocks: Iterable[str], total: int, separator: str, most: int) -> li
     return [separator.join(kept), *([f"… and {left:,} more in `gate.json`"] if left else [])]
 
 
-def code(text: str) -> str:
+def code(text: str, most: int = _MOST_NAME) -> str:
     """Return a text on one line as code: in a span, or as HTML if a span or a table would end in it."""
     text = one_line(text)
-    text = text if len(text) <= _MOST_NAME else f"{text[:_MOST_NAME]}…"
+    text = text if len(text) <= most else f"{text[:most]}…"
     if not text:
         return "` `"
     if not _ENDS_CODE.search(text):
