@@ -176,7 +176,9 @@ def test_the_figure_and_the_sentences_say_the_verdict() -> None:
     table, points = verdict_table(curves), points_table(curves)
     assert list(table) == list(COLUMNS) and len(table) == 4
     published = pd.DataFrame({"task": [curves[0].task], "series": "x", "parameters": 1e10, "value": 0.8})
-    panels = plot_abrupt(table, points, published, {curves[0].task: "Sums"}).data["panel"].cat.categories
+    drawn = plot_abrupt(table, points, published, {curves[0].task: "Sums"})
+    assert drawn.labels.caption == "Squares: x."
+    panels = drawn.data["panel"].cat.categories
     assert panels[0].startswith("Sums: right answers") and "(abrupt)" in panels[0].replace("\n", " ")
     abrupt, threshold = verdict_sentences(table)
     assert "abrupt" in abrupt and "times the size" in abrupt

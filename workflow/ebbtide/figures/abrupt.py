@@ -8,7 +8,7 @@ import plotnine as p9
 
 from ebbtide.errors import FigureError
 from ebbtide.figures.frame import panel_grid
-from ebbtide.figures.theme import GREY, PAGE_CM, compact, palette, theme_paper, wrapped
+from ebbtide.figures.theme import GREY, PAGE_CM, compact, footnote, palette, theme_paper, wrapped
 
 FORMS = ("outcome", "signal")
 MEASURED, PUBLISHED = "#0072b2", GREY
@@ -72,6 +72,8 @@ def plot_abrupt(
         high=rows["value"] + Z95 * rows["stderr"],
     )
     layers: list[object] = []
+    note: list[p9.labs] = []
+    note_cm = 0.0
     if published is not None and not published.empty:
         others = published[published["task"].isin(tasks)]
         others = others.assign(
@@ -80,13 +82,14 @@ def plot_abrupt(
             x=others["parameters"],
         )
         if not others.empty:
+            note, note_cm = footnote(f"Squares: {', '.join(others['series'].unique())}.", grid.width_cm)
             layers = [
                 p9.geom_line(p9.aes(group="series"), others, color=PUBLISHED, linetype="dotted", size=0.5),
                 p9.geom_point(data=others, color=PUBLISHED, fill="white", shape="s", size=1.6, stroke=0.5),
             ]
     colours = palette(len(arms)) if len(arms) > 1 else [MEASURED]
     lines = max(text.count("\n") for text in order) + 1
-    title_cm, others_cm = 0.35 * lines, 1.6 + (0.6 if len(arms) > 1 else 0)
+    title_cm, others_cm = 0.35 * lines, 1.6 + note_cm + (0.6 if len(arms) > 1 else 0)
     height = grid.deep * (grid.panel_height(3.0, title_cm, others_cm) + title_cm) + others_cm
     y_title = wrapped("Mean over examples (higher is better)", height - 1.5)
     return (
@@ -100,4 +103,5 @@ def plot_abrupt(
         + p9.scale_color_manual(colours, name="Arm")
         + p9.labs(x="Non-embedding parameters (log scale)", y=y_title)
         + theme_paper(grid.width_cm, height)
+        + note
     )
