@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import trained_series as series
-from ebbtide.scoring.proof.table import load_proof_notices
+from ebbtide.scoring.proof.verdicts import load_proof_notices
 from ebbtide.study.columns import read_described
 from ebbtide.tables import CELL, read_parquet
 from workspace import Workspace, write_small_study

@@ -15,11 +15,16 @@ from ebbtide.errors import CellError, CheckpointError
 from ebbtide.scoring.engine import load_scorer
 from ebbtide.scoring.proof.faults import compare
 from ebbtide.scoring.proof.load_key import key_of, path_of
-from ebbtide.scoring.proof.losses import Losses, losses_of
+from ebbtide.scoring.proof.loss_record import Losses
+from ebbtide.scoring.proof.losses import losses_of
 from ebbtide.scoring.proof.proof_file import Proof, read_proof, write_proof
-from ebbtide.scoring.proof.series import ALONE, GOOD, NOT_JUDGED, SUSPICIOUS, Step, Verdict, judge, nearest
+from ebbtide.scoring.proof.series import Step, Verdict, judge, nearest
 from ebbtide.scoring.proof.sketch import ROWS, SIDE, places, sketches_of
+from ebbtide.scoring.proof.table import load_proofs_table
 from ebbtide.scoring.proof.texts import english, toy
+from ebbtide.scoring.proof.verdicts import ALONE, GOOD, NOT_JUDGED, SUSPICIOUS, load_proof_notices
+from ebbtide.study.columns import read_described
+from ebbtide.tables import write_tsv
 
 FAULTS: Mapping[str, tuple[series.Fault, str]] = {
     "swapped_head": (series.swapped_head, "head and embedding exchanged: lm_head.weight has those of"),
@@ -289,3 +294,41 @@ def test_the_nearest_on_each_side_are_compared() -> None:
         "step2",
         "step6",
     ]
+
+
+def test_the_table_judges_all_proofs_together_and_says_what_has_none(
+    trained: Path, proofs: dict[int, Proof], tmp_path: Path
+) -> None:
+    planted = prove(series.with_fault(trained / "step60", tmp_path / "step60", series.shifted))
+    entries = []
+    for step in series.STEPS:
+        identity = tiny.identity(weights=f"files:{step}")
+        entries.append({"name": f"step{step}", "step": step, "tokens": 256 * step, "key": key_of(identity)})
+        if step != 20:
+            write_proof(planted if step == 60 else proofs[step], tmp_path, identity)
+    damaged = path_of(tmp_path, entries[-1]["key"])
+    damaged.write_text("{}")
+    allow = [{"finding": "load_tensors", "models": ["m"], "reason": "planted"}]
+    rules = {"load_loss": "warn", "load_tensors": "stop", "allow": []}
+    table = load_proofs_table({"m": entries}, tmp_path, rules)
+    found = {row["checkpoint"]: row for row in table.to_dict("records")}
+    verdicts = {name: row["verdict"] for name, row in found.items()}
+    assert verdicts == {
+        **{"step20": "no proof", "step40": "good", "step60": "suspicious", "step80": "good"},
+        "step100": "no proof",
+    }
+    assert found["step60"]["neighbours"] == "step40 step80"
+    assert found["step60"]["action"] == "stop"
+    assert "before there were load proofs" in found["step20"]["detail"]
+    assert "is damaged" in found["step100"]["detail"]
+    write_tsv(table, tmp_path / "load_proofs.tsv")
+    warning, left = load_proof_notices(read_described(tmp_path / "load_proofs.tsv"))
+    assert (warning.severity, warning.kind, warning.checkpoint) == ("warning", "suspicious", "step60")
+    assert "rows that are shifted by one, compared with step40" in warning.detail
+    assert (left.kind, left.count) == ("not_audited", 2)
+    allowed = load_proofs_table({"m": entries}, tmp_path, {**rules, "load_loss": "warn", "allow": allow})
+    row = allowed.set_index("checkpoint").loc["step60"]
+    assert (row["action"], row["reason"]) in {("allowed", "planted"), ("warn", "planted")}
+    fake = load_proofs_table({"m": entries}, tmp_path, rules, fake=True)
+    assert set(fake["verdict"]) == {"no proof"}
+    assert load_proof_notices(fake) == []

@@ -21,6 +21,7 @@ from ebbtide.logs import log
 from ebbtide.scoring.proof.load_key import VERSION, key_of, path_of
 from ebbtide.scoring.proof.proof_file import Proof, read_proof, write_proof
 from ebbtide.scoring.proof.series import Step, judge, nearest
+from ebbtide.scoring.proof.verdicts import capital
 from ebbtide.scoring.scorer import FAKE, backend_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def prove_load(
         return
     findings = _findings(_made_once(job, cells, scorer), job, hint, cells)
     for finding in findings:
-        sentence = f"load proof: {finding.detail}. {finding.remedy[:1].upper()}{finding.remedy[1:]}."
+        sentence = f"load proof: {finding.detail}. {capital(finding.remedy)}."
         if finding.action == STOP:
             continue  # the error says it
         level = logging.WARNING if finding.action == "warn" else logging.INFO
@@ -175,9 +176,9 @@ def _refuse(findings: Sequence[Finding]) -> None:
     """Raise `ScoringError` for the first finding that stops."""
     for finding in findings:
         if finding.action == STOP:
-            remedy = f"{finding.remedy[:1].upper()}{finding.remedy[1:]}"
             raise ScoringError(
-                f"{finding.detail}. {remedy}. The load proof stops it before its first task is scored; "
+                f"{finding.detail}. {capital(finding.remedy)}. "
+                "The load proof stops it before its first task is scored; "
                 f"to score it all the same, set audit.{finding.finding} to warn, or allow "
                 "the finding with a reason under audit.allow."
             )

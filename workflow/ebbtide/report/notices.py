@@ -16,7 +16,7 @@ import pandas as pd
 
 from ebbtide.metrics.notices import checkpoint_notices
 from ebbtide.notices import Notice, from_records, listed, worst_first
-from ebbtide.scoring.proof.table import load_proof_notices
+from ebbtide.scoring.proof.verdicts import load_proof_notices
 from ebbtide.statistics.alarms.notices import alarm_notices
 from ebbtide.statistics.compute_trends.notices import notices as of_compute_trends
 from ebbtide.statistics.flips.notices import notices as of_flips

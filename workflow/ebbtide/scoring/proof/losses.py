@@ -1,9 +1,8 @@
 """The losses of a loaded checkpoint on the fixed texts, through the engine."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,60 +10,12 @@ from ebbtide.errors import EbbtideError, ScoringError, first_line
 from ebbtide.scoring.encoded import Encoded, Requests
 from ebbtide.scoring.encoded_task import EncodedTask
 from ebbtide.scoring.engine import sums
+from ebbtide.scoring.proof.loss_record import Losses
 from ebbtide.scoring.proof.texts import Texts, texts_for
 from ebbtide.scoring.rolling import count_bytes
 
 if TYPE_CHECKING:
     from ebbtide.scoring.scorer import Scorer
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Log-likelihoods of the fixed texts.
-
-    Attributes
-    ----------
-    language, version
-        Of the texts (see `texts.Texts`).
-    loglikelihoods
-        Of each text, in nats; None if it is not finite.
-    tokens, bytes
-        Scored tokens of each text, and its bytes.
-    vocabulary
-        Rows of the embedding.
-    """
-
-    language: str
-    version: int
-    loglikelihoods: tuple[float | None, ...]
-    tokens: tuple[int, ...]
-    bytes: tuple[int, ...]
-    vocabulary: int
-
-    @property
-    def loss(self) -> float:
-        """Nats per token over all texts; NaN if one of them has no finite log-likelihood."""
-        return -self._total() / sum(self.tokens)
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits per byte over all texts; NaN if one of them has no finite log-likelihood."""
-        return -self._total() / sum(self.bytes) / math.log(2)
-
-    @property
-    def guess(self) -> float:
-        """Nats per token of a uniform guess over the vocabulary."""
-        return math.log(self.vocabulary)
-
-    def _total(self) -> float:
-        known = [value for value in self.loglikelihoods if value is not None]
-        return math.fsum(known) if len(known) == len(self.loglikelihoods) else math.nan
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Losses":
-        """The losses of a record that `dataclasses.asdict` made."""
-        lists = {name: tuple(record[name]) for name in ("loglikelihoods", "tokens", "bytes")}
-        return cls(**{**record, **lists})
 
 
 def losses_of(scorer: "Scorer", task: EncodedTask | None = None) -> Losses:

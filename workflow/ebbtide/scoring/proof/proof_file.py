@@ -12,7 +12,7 @@ from typing import Any
 from ebbtide.errors import CellError
 from ebbtide.files import canonical_json, digest, read_json, write_text
 from ebbtide.scoring.proof.load_key import key_of, load_identity, path_of
-from ebbtide.scoring.proof.losses import Losses
+from ebbtide.scoring.proof.loss_record import Losses
 from ebbtide.scoring.proof.sketch import Sketch, Sketches
 
 _NO_PROOF = "delete it: it is made again when the weights are next loaded"

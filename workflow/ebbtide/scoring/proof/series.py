@@ -33,6 +33,7 @@ from ebbtide.scoring.proof.sentences import (
     overflow_remedy,
 )
 from ebbtide.scoring.proof.sketch import overflows
+from ebbtide.scoring.proof.verdicts import ALONE, GOOD, NOT_JUDGED, SUSPICIOUS
 
 LOSS, TENSORS = "load_loss", "load_tensors"  # classes of findings
 EACH_SIDE = 2  # neighbours
@@ -45,8 +46,6 @@ COARSE = 2.5  # bits per byte
 ENOUGH = 1_000_000_000  # tokens
 READABLE = 3.0  # bytes per token
 CLEARLY = 0.5  # nats per token by which one of two checkpoints is the better one
-
-GOOD, SUSPICIOUS, ALONE, NOT_JUDGED, NO_PROOF = "good", "suspicious", "alone", "not judged", "no proof"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.checkpoints.findings import STOP, WARN, Finding, allowances, judged
 from ebbtide.errors import CellError
-from ebbtide.notices import Notice
 from ebbtide.scoring.proof.load_key import path_of
 from ebbtide.scoring.proof.proof_file import read_proof
-from ebbtide.scoring.proof.series import NO_PROOF, NOT_JUDGED, SUSPICIOUS, Step, Verdict, judge
+from ebbtide.scoring.proof.series import Step, Verdict, judge
+from ebbtide.scoring.proof.verdicts import FAKE_CELLS, NO_PROOF, capital
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,6 @@ _MISSING = (
     "no load proof in the store: the weights were last loaded before there were load proofs, or elsewhere"
 )
 _AGAIN = "none needed: it is made when the weights are next loaded, such as for a further task"
-_FAKE = "the numbers are made up (scoring.backend: fake), so no weights were loaded"
 
 
 def load_proofs_table(
@@ -54,32 +53,6 @@ def load_proofs_table(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def load_proof_notices(table: "pd.DataFrame") -> list[Notice]:
-    """Return the notices about load proofs, from the rows of `load_proofs.tsv`."""
-    found = []
-    said = table[["model", "checkpoint", "verdict", "action", "detail", "remedy", "reason"]].astype(object)
-    rows = said.where(said.notna(), "").to_dict("records")
-    for row in rows:
-        if row["verdict"] == SUSPICIOUS:
-            severity = "warning" if row["action"] in _ORDER else "note"
-            remedy = f"Allowed: {row['reason']}." if severity == "note" else f"{_capital(row['remedy'])}."
-            detail = f"{row['detail']}."
-            found.append(
-                Notice(severity, "suspicious", detail, remedy, str(row["model"]), str(row["checkpoint"]))
-            )
-    for verdict in (NO_PROOF, NOT_JUDGED):
-        # Made-up numbers have a warning of their own.
-        left = [row for row in rows if row["verdict"] == verdict and row["detail"] != _FAKE]
-        if left:
-            first = left[0]
-            detail = (
-                f"{len(left)} of {len(rows)} checkpoints have no judged load proof "
-                f"({first['model']}/{first['checkpoint']}: {first['detail']})."
-            )
-            found.append(Notice("note", "not_audited", detail, "See load_proofs.tsv.", count=len(left)))
-    return found
-
-
 def _rows_of(
     model: str,
     entries: Sequence[Mapping[str, Any]],
@@ -92,7 +65,7 @@ def _rows_of(
     for entry in entries:
         try:
             if fake:
-                raise CellError(_FAKE)
+                raise CellError(FAKE_CELLS)
             proof = read_proof(store, entry["key"])
         except CellError as error:
             exists = path_of(store, entry["key"]).exists()
@@ -128,14 +101,10 @@ def _row_of(step: Step, verdict: Verdict, rules: Mapping[str, Any]) -> dict[str,
         "finding": " ".join(dict.fromkeys(finding.finding for finding in found)),
         "action": found[0].action if found else "",
         "detail": ". ".join([*(finding.detail for finding in found), *filter(None, [verdict.note])]),
-        "remedy": ". ".join(dict.fromkeys(_capital(finding.remedy) for finding in found)),
+        "remedy": ". ".join(dict.fromkeys(capital(finding.remedy) for finding in found)),
         "reason": _reason(found),
     }
 
 
 def _reason(found: Sequence[Finding]) -> str:
     return ". ".join(dict.fromkeys(finding.reason for finding in found if finding.reason))
-
-
-def _capital(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
