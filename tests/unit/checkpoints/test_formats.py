@@ -31,7 +31,8 @@ from ebbtide.checkpoints.formats.planning import (
 from ebbtide.checkpoints.formats.rules import read_map
 from ebbtide.checkpoints.formats.sources import open_source
 from ebbtide.checkpoints.formats.targets import Targets
-from ebbtide.checkpoints.verification import check_before_loading, check_weights
+from ebbtide.checkpoints.hub.generation import GENERATION
+from ebbtide.checkpoints.verification import check_before_loading, check_generation, check_weights
 from ebbtide.checkpoints.weight_files import INDEX, WHOLE
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.jobs.leads import check_deleted_weights
@@ -491,6 +492,22 @@ def test_the_identity_follows_files_map_configuration_and_tokenizer(run: Path) -
     assert identity() == first
     edited(run, lambda state: state["model.norm.weight"].add_(1e-6))
     assert identity() != first
+
+
+def test_what_only_generation_reads_is_converted_with_the_rest(run: Path) -> None:
+    for name in GENERATION:
+        (run / name).unlink(missing_ok=True)
+    record = Path("source.json")
+    before = locate_source(run, record, HF)
+    (run / "generation_config.json").write_text('{"eos_token_id": 1}')
+    (run / "chat_template.jinja").write_text("{{ messages }}")
+    after = locate_source(run, record, HF)
+    assert (before.weights, before.tokenizer, before.generation) == (after.weights, after.tokenizer, "")
+    made = converted(run, HF)
+    check_generation(made, after.generation)
+    (made / "chat_template.jinja").write_text("{{ other }}")
+    with pytest.raises(CheckpointError, match=rf"delete {made}: it is made again"):
+        check_generation(made, after.generation)
 
 
 def test_planning_reads_unchanged_files_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

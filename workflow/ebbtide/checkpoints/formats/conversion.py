@@ -93,7 +93,7 @@ def write_converted(found: Examined, folder: Path) -> None:
         index = {"metadata": {"total_size": found.size_bytes}, "weight_map": dict(sorted(files.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     (folder / CONFIG).write_text(json.dumps(found.config, indent=2) + "\n", encoding="utf-8")
-    for name, file in tokenizer_files(found.tokenizer).items():
+    for name, file in (tokenizer_files(found.tokenizer) | dict(found.generation)).items():
         shutil.copyfile(file, folder / name)
 
 

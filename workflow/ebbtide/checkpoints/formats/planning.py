@@ -14,7 +14,13 @@ from threading import Lock
 from typing import Any
 
 from ebbtide.checkpoints.configuration import read_configuration
-from ebbtide.checkpoints.directory import Located, tokenizer_directory, tokenizer_files, tokenizer_identity
+from ebbtide.checkpoints.directory import (
+    Located,
+    generation_files,
+    tokenizer_directory,
+    tokenizer_files,
+    tokenizer_identity,
+)
 from ebbtide.checkpoints.facts import IRRELEVANT_KEYS, Facts
 from ebbtide.checkpoints.formats.gguf import GgufFile
 from ebbtide.checkpoints.formats.mapping import Plan, identity_of, plan
@@ -24,6 +30,7 @@ from ebbtide.checkpoints.formats.rules import Map, read_map
 from ebbtide.checkpoints.formats.source import BYTES, Source, files_digest, not_converted
 from ebbtide.checkpoints.formats.sources import ADAPTER, open_source
 from ebbtide.checkpoints.formats.targets import Targets, targets_of
+from ebbtide.checkpoints.hub.generation import generation_identity
 from ebbtide.checkpoints.precision import NAMED_IN_CONFIG
 from ebbtide.checkpoints.record import facts_in, is_record_of, read_record, stamp
 from ebbtide.errors import CheckpointError
@@ -76,6 +83,8 @@ class Examined:
         Precision of each tensor of the model by name.
     identity
         Of the files, the map, the configuration and the tokenizer.
+    generation
+        Files that only the generation of texts reads, by name. The identity of weights does not cover them.
     """
 
     path: Path
@@ -87,6 +96,7 @@ class Examined:
     dtypes: Mapping[str, str]
     tokenizer: Path
     identity: str
+    generation: Mapping[str, Path]
     files: str  # digest of the files alone
 
     @property
@@ -116,8 +126,12 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
         dtype=most_values(found.dtypes, found.targets),
         tokenizer_directory=str(found.tokenizer.resolve()),
         facts=_facts(found),
+        generation=generation_identity(
+            {name: f"sha256:{file_sha256(file)}" for name, file in found.generation.items()}
+        ),
     )
-    read = [*found.source.files, *_beside(path, reading), *tokenizer_files(found.tokenizer).values()]
+    others = (*tokenizer_files(found.tokenizer).values(), *found.generation.values())
+    read = [*found.source.files, *_beside(path, reading), *others]
     content = {
         **asdict(located),
         "directory": str(path.resolve()),
@@ -131,7 +145,7 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
 
 def is_unchanged(path: Path, known: Mapping[str, Any]) -> bool:
     """Whether the files of a checkpoint are those of its record."""
-    stamps = known.get("stamps")
+    stamps = known.get("stamps", {})
     return known.get("directory") == str(path.resolve()) and bool(stamps) and _stamps(stamps) == stamps
 
 
@@ -162,7 +176,8 @@ def examine(path: Path, reading: Reading) -> Examined:
             "conversion_version": CONVERSION_VERSION,
         }
     )
-    return Examined(path, source, of, targets, steps, written, dtypes, tokenizer, identity, files)
+    beside = _generation_files(path, source, reading, tokenizer)
+    return Examined(path, source, of, targets, steps, written, dtypes, tokenizer, identity, beside, files)
 
 
 def folder_of(path: Path) -> Path:
@@ -200,6 +215,15 @@ def _tokenizer_directory(path: Path, source: Source, reading: Reading) -> Path:
         if not isinstance(source, PeftSource) or error.finding != "no_tokenizer" or reading.tokenizer:
             raise
         return tokenizer_directory(source.base)
+
+
+def _generation_files(path: Path, source: Source, reading: Reading, tokenizer: Path) -> dict[str, Path]:
+    """The files beside the configuration and the tokenizer that only the generation of texts reads."""
+    if reading.config is not None:
+        folder = _given(reading.config).parent
+    else:
+        folder = source.base if isinstance(source, PeftSource) else folder_of(path)
+    return generation_files(folder, tokenizer)
 
 
 def _given(config: str) -> Path:
@@ -268,5 +292,6 @@ def _from_record(path: Path, known: Mapping[str, Any], *, gone: bool) -> Located
         known["dtype"],
         known["tokenizer_directory"],
         facts_in(known),
+        generation=known.get("generation", ""),
         gone=gone,
     )

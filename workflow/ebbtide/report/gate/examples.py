@@ -56,15 +56,17 @@ def _example(row: Mapping[Any, Any]) -> Example:
     choices = [] if row["choices"] is None else [_beginning(text) for text in row["choices"]]
     right = [] if row["right"] is None else [choices[i] for i in row["right"] if i < len(choices)]
     prompt = row["prompt"] or ""
-    margins = (_real(row["margin_before"]), _real(row["margin_after"]))
     return Example(
         str(row["example"]),
         prompt[-PROMPT:],
         len(prompt) > PROMPT or bool(_real(row["characters_before"])),
         tuple(right),
-        *(_chosen(choices, row[f"chosen_{when}"]) for when in ("before", "after")),
-        *(_real(row[f"value_{when}"]) for when in ("before", "after")),
-        *margins,
+        _chosen(choices, row["chosen_before"]),
+        _chosen(choices, row["chosen_after"]),
+        _real(row["value_before"]),
+        _real(row["value_after"]),
+        _real(row["margin_before"]),
+        _real(row["margin_after"]),
     )
 
 

@@ -164,7 +164,10 @@ def _drop(alarms: Sequence[Row], parts: Iterable[Row], grave: Sequence[str]) -> 
     step, tokens = _whole(worst["step"]), _whole(worst["tokens"])
     own = sorted(parts, key=lambda part: -abs(part["effect"]))
     return Drop(
-        *(str(worst[name]) for name in _DROP),
+        str(worst["model"]),
+        str(worst["task"]),
+        str(worst["metric"]),
+        str(worst["checkpoint"]),
         step,
         None if not tokens and step else tokens,  # 0 is the tokens of an untrained checkpoint
         float(worst["value"]),
