@@ -69,9 +69,10 @@ def test_another_map_converts_and_scores_its_model_again(study: Workspace) -> No
     before = planned(study)
     with study.edited("mine.yaml") as content:
         content["title"] = "Another title"
+        content["tensors"].append({"from": "x.{layer}", "to": "y.{layer}"})  # no model here has it
     assert planned(study) == before == {}
     with study.edited("mine.yaml") as content:
-        content["wrappers"].append("x.")
+        content["tensors"][0]["add"] = 0.5
     checkpoints = len(list(study.path.glob("run/iter_*")))
     assert planned(study) == {"convert": checkpoints, "score": checkpoints, "measure": checkpoints}
 

@@ -474,8 +474,10 @@ def test_the_identity_follows_files_map_configuration_and_tokenizer(run: Path) -
     (Path("mine.yaml")).write_text((rules.CATALOGUE / "huggingface.yaml").read_text())
     mine = formats.reading("dcp", "mine.yaml")
     assert identity(mine) == first  # the same rules under another name
-    Path("mine.yaml").write_text(Path("mine.yaml").read_text().replace("wrappers: [", "wrappers: [x., "))
-    os.utime("mine.yaml", ns=(1, 1))
+    text = Path("mine.yaml").read_text()
+    Path("mine.yaml").write_text(text.replace("wrappers: [", "wrappers: [x., "))
+    assert identity(mine) == first  # no name has this prefix
+    Path("mine.yaml").write_text(text.replace('to: "{name}"', 'to: "{name}", add: 1'))
     assert identity(mine) != first
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))

@@ -160,8 +160,8 @@ def _choose(row: Mapping[str, Any], where: str, reading: Reading | None) -> dict
             for s in pick(steps or "all", list(available), f"{where}.steps", pattern, unit=row["unit"])
         }
     if isinstance(steps, str | Mapping):
-        what = "directory or file" if files else "directory"
-        raise ConfigError(f"{where}.path: no {what} matches {pattern!r}; correct the path.")
+        what = "no directory or file matches" if files else "no directory matches"
+        raise ConfigError(f"{where}.path: {what} {pattern!r}; correct the path.")
     return {step: formatted(pattern, step) for step in sorted(steps or [])}
 
 

@@ -5,6 +5,7 @@ again.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,14 +81,14 @@ def write_converted(found: Examined, folder: Path) -> None:
     shards = list(_shards(found))
     files: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
-        file = WHOLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        written = WHOLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors: dict[str, Tensor] = {}
         for step in shard:
             tensors |= _made(step, found)
         if number == len(shards):
             tensors |= _zeros(found)
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        files |= dict.fromkeys(tensors, file)
+        save_file(tensors, folder / written, metadata={"format": "pt"})
+        files |= dict.fromkeys(tensors, written)
     if len(shards) > 1:
         index = {"metadata": {"total_size": found.size_bytes}, "weight_map": dict(sorted(files.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
@@ -113,8 +114,6 @@ def _shards(found: Examined) -> Iterator[list[Step]]:
 
 
 def _bytes(found: Examined, target: str) -> int:
-    import math
-
     return math.prod(found.targets.shapes[target]) * BYTES[found.dtypes[target]]
 
 

@@ -5,14 +5,20 @@ once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from ebbtide.checkpoints.formats.patterns import bound, expression_of, matches_any, matching
 from ebbtide.checkpoints.formats.rules import RANKS, Map, Rule
 from ebbtide.checkpoints.formats.source import not_converted
 from ebbtide.checkpoints.formats.targets import Targets
 from ebbtide.errors import CheckpointError, nearest
+from ebbtide.files import digest
 from ebbtide.notices import listed
+
+# Fields of a rule that change tensors and are not in a step.
+_OPERATIONS = {field.name for field in fields(Rule)} - {
+    *("sources", "targets", "families", "groups", "rotary", "ranks", "stacked"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,30 @@ class Plan:
     steps: tuple[Step, ...]
     zeros: tuple[str, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
+
+
+def identity_of(made: Plan) -> str:
+    """Return a digest of what a plan does. Rules for other models do not change it.
+
+    Values that are the default of an operation are left out, so that new operations change no identity.
+    """
+    steps = [
+        {
+            **{
+                operation.name: getattr(step.rule, operation.name)
+                for operation in fields(Rule)
+                if operation.name in _OPERATIONS and getattr(step.rule, operation.name) != operation.default
+            },
+            "sources": step.sources,
+            "targets": step.targets,
+            "index": step.index,
+            "groups": step.groups,
+            "heads": step.heads,
+        }
+        for step in made.steps
+        if not step.tied_to
+    ]
+    return digest({"steps": steps, "zeros": made.zeros})
 
 
 def plan(of: Map, shapes: Mapping[str, tuple[int, ...]], targets: Targets, where: str) -> Plan:
@@ -112,11 +142,11 @@ def _applications(
             if len(ranks) > 1 or min(ranks) != tuple(range(len(found[0]))) or not found[0]:
                 continue  # incomplete: the target is missing, which is reported
             sources = tuple(tuple(part[rank] for rank in sorted(part)) for part in found)
-            index = int(values[rule.stacked]) if rule.stacked else None
+            layer = int(values[rule.stacked]) if rule.stacked else None
             if all(target in targets.shapes for target in made):
-                steps.append(Step(rule, sources, made, index))
+                steps.append(Step(rule, sources, made, layer))
             elif len(made) == 1 and made[0] in targets.tied:
-                steps.append(Step(rule, sources, made, index, tied_to=targets.tied[made[0]]))
+                steps.append(Step(rule, sources, made, layer, tied_to=targets.tied[made[0]]))
     return steps
 
 
@@ -142,7 +172,8 @@ def _is_source(name: str, rules: Sequence[Rule], targets: set[str]) -> bool:
 
 def _without_ignored(names: Mapping[str, str], of: Map) -> tuple[dict[str, str], dict[str, int]]:
     """The names that no pattern ignores, and how many each pattern does."""
-    kept, counts = {}, {}
+    kept: dict[str, str] = {}
+    counts: dict[str, int] = {}
     for name, full in names.items():
         pattern = next((p for p in of.ignored if expression_of(p).fullmatch(name)), None)
         if pattern is None:

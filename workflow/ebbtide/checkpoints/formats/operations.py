@@ -153,7 +153,8 @@ def _grouped(tensor: "Tensor", axis: int, groups: int) -> "Tensor":
     """A tensor whose axis is two: groups, and places within a group."""
     if tensor.shape[axis] % groups:
         raise ValueError(f"{tensor.shape[axis]} rows cannot be divided into {groups} groups")
-    return tensor.unflatten(axis, (groups, tensor.shape[axis] // groups))
+    rows = tensor.shape[axis]
+    return tensor.reshape(*tensor.shape[:axis], groups, rows // groups, *tensor.shape[axis + 1 :])
 
 
 def _finished(step: Step, tensor: "Tensor", shape: tuple[int, ...]) -> "Tensor":
@@ -162,8 +163,8 @@ def _finished(step: Step, tensor: "Tensor", shape: tuple[int, ...]) -> "Tensor":
     if rule.padded and tensor.ndim and tensor.shape[0] > shape[0]:
         tensor = tensor[: shape[0]]
     if step.heads:
-        pairs = _grouped(tensor, 0, step.heads)
-        pairs = pairs.unflatten(1, (pairs.shape[1] // 2, 2))
+        heads = _grouped(tensor, 0, step.heads)
+        pairs = _grouped(heads, 1, heads.shape[1] // 2)
         tensor = pairs.transpose(1, 2).flatten(0, 2)
     if rule.add:
         tensor = tensor + rule.add

@@ -17,7 +17,7 @@ from ebbtide.checkpoints.configuration import read_configuration
 from ebbtide.checkpoints.directory import Located, tokenizer_directory, tokenizer_files, tokenizer_identity
 from ebbtide.checkpoints.facts import IRRELEVANT_KEYS, Facts
 from ebbtide.checkpoints.formats.gguf import GgufFile
-from ebbtide.checkpoints.formats.mapping import Plan, plan
+from ebbtide.checkpoints.formats.mapping import Plan, identity_of, plan
 from ebbtide.checkpoints.formats.operations import most_values, precisions
 from ebbtide.checkpoints.formats.peft import PeftSource
 from ebbtide.checkpoints.formats.rules import Map, read_map
@@ -151,7 +151,7 @@ def examine(path: Path, reading: Reading) -> Examined:
         {
             "files": files,
             "format": reading.format,
-            "map": of.identity,
+            "plan": identity_of(steps),
             "config": written,
             "tokenizer": _tokenizer_identity(tokenizer),
             "conversion_version": CONVERSION_VERSION,

@@ -37,6 +37,7 @@ def targets_of(config: Mapping[str, Any], where: str) -> Targets:
     code of its own; `where` is the file, for messages.
     """
     import torch
+    from torch import nn
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
@@ -49,7 +50,7 @@ def targets_of(config: Mapping[str, Any], where: str) -> Targets:
     try:
         made = AutoConfig.for_model(**{"model_type": family, **config})
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(made, trust_remote_code=False)
+            model: nn.Module = AutoModelForCausalLM.from_config(made, trust_remote_code=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # transformers raises many types for values it cannot use
         raise not_converted(
             f"{where}: transformers cannot make a model of it ({first_line(error)}); correct the "
