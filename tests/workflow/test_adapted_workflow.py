@@ -110,6 +110,7 @@ def test_a_further_checkpoint_converts_and_scores_itself_alone(study: Workspace)
     planned = study.planned(METRICS)
     assert (planned["convert"], planned["score"]) == (1, 1)
     shutil.rmtree(study.path / "lora/checkpoint-30")
+    shutil.rmtree(study.path / "resources/checkpoints/lora/step30")
 
 
 def test_another_base_makes_other_checkpoints(study: Workspace) -> None:
