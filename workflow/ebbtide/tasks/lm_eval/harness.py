@@ -91,8 +91,8 @@ def well_behaved() -> Iterator[None]:
     alone = os.environ.get("DISABLE_MULTIPROC")
     defaults = module("lm_eval.defaults", "a task of lm-eval")
     templates = getattr(module("lm_eval.utils", "a task of lm-eval"), "env", None)  # 0.5 compiles once
-    in_processes = hasattr(defaults, "DISABLE_MULTIPROC")  # 0.5 has read the environment
-    errors = module("lm_eval.api.metrics.stderr", "a task of lm-eval") if in_processes else None
+    # 0.5 has read the environment.
+    errors = getattr(module("lm_eval.api.metrics", "a task of lm-eval"), "stderr", None)
     try:
         if templates is not None:
             templates.from_string = functools.lru_cache(maxsize=256)(
