@@ -11,10 +11,20 @@ from ebbtide.cells import store
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.jobs import leads
 from ebbtide.jobs.leads import COPY, FOLLOWER, LEAD, ScoreJobs, hint_path, hints, missing
+from ebbtide.scoring.proof.load_key import key_of
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task
 
 TASKS = ("t1", "t2", "t3")
+
+
+AUDIT: dict[str, Any] = {
+    **{"load_loss": "warn", "load_tensors": "stop"},
+    "allow": [
+        {"finding": "duplicate", "models": ["*"], "reason": "of files"},
+        {"finding": "load_loss", "models": ["small"], "steps": [8], "reason": "a spike"},
+    ],
+}
 
 
 def checkpoint(model: str, step: int) -> Checkpoint:
@@ -49,12 +59,16 @@ def study(tmp_path: Path) -> Study:
         "store": str(tmp_path / "cells"),
     }
     return Study(
-        "s", {"scoring": {**scoring, "load_once_per": "checkpoint"}, "recompute": False}, models, tasks
+        "s",
+        {"scoring": {**scoring, "load_once_per": "checkpoint"}, "recompute": False, "audit": AUDIT},
+        models,
+        tasks,
     )
 
 
 def with_(study: Study, *, recompute: bool = False, **scoring: Any) -> Study:
-    return replace(study, config={"scoring": {**study.config["scoring"], **scoring}, "recompute": recompute})
+    changed = {"scoring": {**study.config["scoring"], **scoring}, "recompute": recompute}
+    return replace(study, config={**study.config, **changed})
 
 
 def put(study: Study, model: str, name: str, *tasks: str) -> None:
@@ -164,6 +178,17 @@ def test_a_hint_holds_the_wanted_cells_in_the_order_of_training_and_tasks(study:
         "requests": study.tasks["t1"].frozen,
         "identity": study.identity(step8, "t1"),
     }
+
+
+def test_a_hint_says_where_load_proofs_are_and_what_their_findings_do(study: Study) -> None:
+    [hint] = hints(study, [("small", "step8", "t1")], started=0.0).values()
+    assert hint["model"] == "small"
+    assert [(entry["name"], entry["step"], entry["tokens"]) for entry in hint["proofs"]] == [
+        ("step0", 0, 0),
+        ("step8", 8, 80),
+    ], "all checkpoints of the model: those of earlier runs are neighbours"
+    assert hint["proofs"][1]["key"] == key_of(hint["cells"][0]["identity"])
+    assert hint["proof_rules"] == {**AUDIT, "allow": AUDIT["allow"][1:]}
 
 
 def test_to_recompute_the_store_is_trusted_from_the_start_of_the_run(study: Study) -> None:

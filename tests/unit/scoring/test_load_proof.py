@@ -100,7 +100,8 @@ def test_of_two_checkpoints_the_one_that_reads_worse_is_wrong(
         found = verdicts(pair)
         assert sentence in details(found[60])
         [other] = set(pair) - {60}
-        clearly = planted.losses.loss > pair[other].losses.loss + 0.5  # type: ignore[union-attr]
+        allowed = 0.5 if other < 60 else 2 * (1 + math.log2(other / 60))  # training lowers the loss
+        clearly = planted.losses.loss > pair[other].losses.loss + allowed  # type: ignore[union-attr]
         assert clearly == ("is the wrong one" not in details(found[60]))
         assert clearly == (found[other].findings == ())
 

@@ -11,8 +11,8 @@ vocabulary by `WORSE`, from `TRAINED` steps on; or more than `COARSE` bits per b
 `ENOUGH` tokens, if its tokenizer was made for a language like English (`READABLE` bytes per token).
 
 **Tensors.** For every tensor, neighbours that show the same fault (see `faults`) are counted against those
-that the tensor resembles. With one neighbour, either may be the wrong one: the one with the lower loss is
-not reported.
+that the tensor resembles. With one neighbour, either may be the wrong one: if the loss of one
+shows that it is, the other is not reported.
 """
 
 import math
@@ -45,7 +45,7 @@ TRAINED = 100  # steps
 COARSE = 2.5  # bits per byte
 ENOUGH = 1_000_000_000  # tokens
 READABLE = 3.0  # bytes per token
-CLEARLY = 0.5  # nats per token by which one of two checkpoints is the better one
+CLEARLY = 0.5  # nats per token above an earlier checkpoint, which the later one of two cannot be
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,12 +199,20 @@ def _of_tensors(step: Step, before: Sequence[Step], after: Sequence[Step]) -> It
                 groups.setdefault(fault.kind, []).append((fault, other))
     for kind, members in groups.items():
         other = members[0][1]
-        if kind != STALE and len(compared) == 1 and step.loss + CLEARLY < other.loss:
+        alone = kind != STALE and len(compared) == 1
+        if alone and _reads_badly(other, step, is_later=other in before):
             continue
         detail = detail_of_faults([fault for fault, _ in members], other.name)
-        if kind != STALE and len(compared) == 1 and not step.loss > other.loss + CLEARLY:
+        if alone and not _reads_badly(step, other, is_later=other in after):
             detail += f"; or {other.name} is the wrong one, as no third checkpoint can be compared"
         yield TENSORS, detail, REMEDIES[kind]
+
+
+def _reads_badly(own: Step, other: Step, *, is_later: bool) -> bool:
+    """Whether the loss shows that, of two checkpoints, it is `own` that is wrong, not the `other`."""
+    if is_later:
+        return own.loss > _bound(own, other, is_later=True)
+    return own.loss > other.loss + CLEARLY
 
 
 def _key(fault: Fault) -> tuple[str, str, str]:
