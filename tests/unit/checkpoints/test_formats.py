@@ -34,7 +34,12 @@ from ebbtide.checkpoints.formats.targets import Targets
 from ebbtide.checkpoints.verification import check_before_loading, check_weights
 from ebbtide.checkpoints.weight_files import INDEX, WHOLE
 from ebbtide.errors import CheckpointError, ConfigError
+from ebbtide.jobs.leads import check_deleted_weights
 from ebbtide.scoring.engine import load_scorer, score_requests
+from ebbtide.study.load import read_study
+from ebbtide.study.notices import study_notices
+from ebbtide.study.origins import origins
+from ebbtide.study.study import Study
 
 HF = formats.reading("dcp")
 
@@ -551,3 +556,49 @@ def test_deleted_sources_keep_their_results_and_conversions(run: Path) -> None:
     assert locate_source(run, record, HF) == first  # the conversion is there
     shutil.rmtree(to)
     assert locate_source(run, record, HF).gone
+
+
+def study_of_run(**row: Any) -> Study:
+    toy = {"toy": "fact_qa", "world": {"seed": 0, "proverbs": 24, "zipf": 0.7}, "examples": 8, "seed": 0}
+    Path("toy.yaml").write_text(yaml.safe_dump({"title": "Toy", "source": toy}))
+    rows = [{"name": "run", "path": "run", "format": "dcp", **row}]
+    Path("study.yaml").write_text(yaml.safe_dump({"study": "s", "models": rows, "tasks": ["toy.yaml"]}))
+    return read_study("study.yaml")
+
+
+def test_a_study_says_that_weights_are_converted_and_where_they_are_from(run: Path) -> None:
+    study = study_of_run()
+    [checkpoint] = study.checkpoints()
+    assert study.unconverted().keys() == {checkpoint.marker}
+    assert checkpoint.marker == f"resources/checkpoints/run/main/{checkpoint.weights.replace(':', '-')}"
+    [notice] = [notice for notice in study_notices(study) if notice.kind == "converted"]
+    assert "converted from dcp by the map huggingface" in notice.detail and "float32" in notice.detail
+    assert origins(study)["run"]["main"] == f"{run} (converted from dcp)"
+
+
+def test_what_does_not_fit_is_a_finding_that_can_drop_the_checkpoint(run: Path) -> None:
+    edited(run, lambda state: state.pop("model.norm.weight"))
+    [finding] = study_of_run().findings
+    assert (finding.finding, finding.action, finding.where) == (
+        "not_converted",
+        "stop",
+        "study.yaml: models[0].path",
+    )
+    assert "model.norm.weight is not made" in finding.detail
+
+
+def test_keys_of_conversions_need_a_format(run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"models\[0\]\.map: found 'nanogpt', which applies to checkpoints"):
+        study_of_run(format="safetensors", map="nanogpt")
+    with pytest.raises(ConfigError, match=r"models\[0\]\.format: found 'dpc'"):
+        study_of_run(format="dpc")
+
+
+def test_deleted_sources_are_missed_only_if_a_cell_needs_them(run: Path) -> None:
+    study = study_of_run()
+    [checkpoint] = study.checkpoints()
+    shutil.rmtree(run)
+    with pytest.raises(ConfigError, match=r"the weights of run/main have been deleted, but are needed"):
+        check_deleted_weights(study_of_run())
+    tiny.stored(Path("cells"), study.identity(checkpoint, "toy"))
+    check_deleted_weights(study_of_run())

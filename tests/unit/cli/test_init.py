@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import formats
 import tiny
 from ebbtide import cli
 from ebbtide.checkpoints.discovery import row_of_repository, series_names, series_of_repository
@@ -86,9 +87,9 @@ def test_checkpoints_that_ebbtide_made_are_those_of_a_series(capsys: pytest.Capt
     (directory / "checkpoint.json").write_text(json.dumps({"weights": "0", "files": {"config.json": "0"}}))
     shown = init(capsys, str(directory.parent), status=2)
     assert shown == (
-        f"ConfigError: {directory}: found a checkpoint that Ebbtide trained or averaged (model ladder-d8 of "
-        "the series ladder); allowed: checkpoints of other programs. For a study of the series, run: ebbtide "
-        "init ladder\n"
+        f"ConfigError: {directory}: found a checkpoint that Ebbtide trained, averaged or converted (model "
+        "ladder-d8 of the series ladder); allowed: checkpoints of other programs. For a study of the series, "
+        "run: ebbtide init ladder\n"
     )
     (directory / "checkpoint.json").unlink()
     fetched = Fetched("EleutherAI/pythia-70m", "step1", "0", "safetensors", "0", "0", False, "float16", 1, {})
@@ -97,6 +98,21 @@ def test_checkpoints_that_ebbtide_made_are_those_of_a_series(capsys: pytest.Capt
     assert "that Ebbtide fetched (EleutherAI/pythia-70m, model pythia-70m of the series pythia); all" in shown
     assert shown.endswith("run: ebbtide init pythia\n")
     assert not Path("studies").exists()
+
+
+def test_distributed_checkpoints_are_found_with_the_only_configuration(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for step in (5, 10):
+        formats.dcp(Path(f"runs/iter_{step:07d}"), formats.tensors_of("llama", step / 5))
+    shown = init(capsys, "runs", status=2)
+    assert "runs/iter_{step} has distributed checkpoints, but there is no config.json, or several" in shown
+    formats.beside(Path("runs/model"), "llama")
+    shown = init(capsys, "runs")
+    assert "runs: 2 distributed checkpoints, converted once\n" in shown
+    assert grid("studies/runs.yaml") == {"runs": ["step5", "step10"]}
+    text = Path("studies/runs.yaml").read_text()
+    assert "format: dcp" in text and "config: runs/model" in text and "tokenizer: runs/model" in text
 
 
 def test_a_study_says_what_it_found_and_what_it_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.checkpoints.configuration import configuration
+from ebbtide.checkpoints.formats.dcp import METADATA
 from ebbtide.checkpoints.hub.fetched import is_fetched, read_fetched
 from ebbtide.checkpoints.precision import dtype_of
 from ebbtide.checkpoints.series import CATALOGUE, read_series
@@ -45,12 +46,17 @@ def rows_on_disk(root: str | Path) -> list[FoundRow]:
     """Return a row for each run at or below a directory: checkpoints whose paths differ by the step only.
 
     A checkpoint without a step in its path is a model of its own. Raises `ConfigError` if there is none, and
-    for checkpoints that Ebbtide trained, averaged or fetched.
+    for checkpoints that Ebbtide made or fetched.
     """
     root = Path(root)
     groups: dict[str, dict[int, Path]] = {}
+    distributed: dict[str, dict[int, Path]] = {}
     empty, bare = [], []
     for directory in _directories(root, DEPTH):
+        if (directory / METADATA).is_file() and not has_weight_files(directory):
+            pattern, step = _pattern_of_path(root, directory)
+            distributed.setdefault(pattern, {})[step] = directory
+            continue
         if not (directory / "config.json").is_file():
             bare.append(directory)
             continue
@@ -63,7 +69,8 @@ def rows_on_disk(root: str | Path) -> list[FoundRow]:
     # A Trainer saves its last weights beside its checkpoints.
     parents = {str(Path(pattern).parent) for pattern in groups if "{step}" in pattern}
     bare = [directory for directory in bare if _pattern_of_path(root, directory)[0] in groups]
-    left_out = [f"{directory} has no safetensors" for directory in empty]
+    config = _configuration_of(root, distributed)
+    left_out = [f"{directory} has no safetensors" for directory in empty if directory != config]
     left_out += [f"{directory} has no config.json" for directory in bare]
     left_out += [
         f"{pattern} has weights, but no step in its path" for pattern in groups if pattern in parents
@@ -72,6 +79,14 @@ def rows_on_disk(root: str | Path) -> list[FoundRow]:
     gaps = {_pattern_of_path(root, directory)[0] for directory in (*empty, *bare)}
     runs = {pattern: found for pattern, found in groups.items() if pattern not in parents}
     rows = [_disk_row(root, p, found, names, listed=p in gaps) for p, found in runs.items()]
+    if config is not None:
+        rows += [_distributed_row(root, p, found, names, config) for p, found in distributed.items()]
+    else:
+        left_out += [
+            f"{pattern} has distributed checkpoints, but there is no config.json, or several: add a row with "
+            "format: dcp and config"
+            for pattern in distributed
+        ]
     if not rows:
         reason = f" ({listed(left_out)})" if left_out else ""
         raise ConfigError(
@@ -136,9 +151,29 @@ def _disk_row(
     return FoundRow(row, f"{words}, {shown} each, {_dtype(directories[-1])}", renamed=renamed)
 
 
+def _configuration_of(root: Path, distributed: Mapping[str, Mapping[int, Path]]) -> Path | None:
+    """The only directory with a configuration of a model without weights, for distributed checkpoints."""
+    directories = _directories(root, DEPTH) if distributed else ()
+    found = [path for path in directories if (path / "config.json").is_file() and not has_weight_files(path)]
+    return found[0] if len(found) == 1 else None
+
+
+def _distributed_row(
+    root: Path, pattern: str, found: Mapping[int, Path], names: set[str], config: Path
+) -> FoundRow:
+    """The row of a pattern whose checkpoints are converted."""
+    name, renamed = _free_name(pattern, root, names)
+    row: dict[str, Any] = {"name": name, "path": pattern, "format": "dcp", "config": str(config)}
+    if "{step}" in pattern:
+        row |= {"steps": "all", "tokens_per_step": 0}
+    if (tokenizer := _tokenizer(root, list(found.values())[-1])) is not None:
+        row["tokenizer"] = str(tokenizer)
+    return FoundRow(row, f"{counted(found, 'distributed checkpoint')}, converted once", renamed=renamed)
+
+
 def _check_not_made_here(directory: Path) -> None:
-    """Raise `ConfigError` for a checkpoint that Ebbtide fetched, trained or averaged: a series has it."""
-    how = "trained or averaged"
+    """Raise `ConfigError` for a checkpoint that Ebbtide fetched or made itself: a series or a row has it."""
+    how = "trained, averaged or converted"
     if is_fetched(directory):
         how = "fetched"
         repo = read_fetched(directory).repo
