@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import architectures
+from ebbtide.checkpoints.formats.conversion import write_converted
 from ebbtide.checkpoints.formats.peft import PeftSource, base_of
+from ebbtide.checkpoints.formats.planning import Reading, examine
 from ebbtide.errors import CheckpointError
 
 peft = pytest.importorskip("peft", reason="the peer of merging adapters is the package peft")
@@ -195,6 +197,65 @@ def test_a_pickled_adapter_is_the_same(bases: Any, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "old", safe_serialization=False)
     new, old = merged(tmp_path / "new", base)[0], merged(tmp_path / "old", base)[0]
     assert all(torch.equal(tensor, old[name]) for name, tensor in new.items())
+
+
+# -- converted -----------------------------------------------------------------------------------------------
+
+
+def converted(adapter: Path, base: Path, to: Path) -> Path:
+    examined = examine(adapter, Reading("peft", "peft", None, None, "models[0]", str(base)))
+    assert examined.tokenizer == base  # the adapter has none
+    to.mkdir()
+    write_converted(examined, to)
+    return to
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("gpt_neox", {"target_modules": "all-linear"}),  # its head has two names
+        ("gpt2", UNTIED["embedding saved"]),  # embedding and head become two
+        ("gemma", {"target_modules": ["q_proj"]}),  # they stay one
+    ],
+)
+def test_what_is_written_is_the_model_that_was_trained(
+    family: str, settings: dict[str, Any], bases: Any, tmp_path: Path
+) -> None:
+    model = adapted(bases(family), **settings)
+    model.save_pretrained(tmp_path / "run/adapter")
+    made = converted(tmp_path / "run/adapter", bases(family), tmp_path / "made")
+    torch.testing.assert_close(logits(load(made)), logits(model), rtol=1e-5, atol=1e-5)
+
+
+def test_files_of_the_decoder_alone_are_a_base(bases: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(bases("gpt2"), tmp_path / "base")
+    tensors = load_file(tmp_path / "base/model.safetensors")
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    bare["h.0.attn.bias"] = torch.ones(1, 1, 4, 4)  # a mask, as older files have
+    save_file(bare, tmp_path / "base/model.safetensors", metadata={"format": "pt"})
+    model = adapted(bases("gpt2"), target_modules=["c_attn"])
+    model.save_pretrained(tmp_path / "run/adapter")
+    made = converted(tmp_path / "run/adapter", tmp_path / "base", tmp_path / "made")
+    torch.testing.assert_close(logits(load(made)), logits(model), rtol=1e-5, atol=1e-5)
+
+
+def test_the_identity_follows_adapter_and_base_but_not_their_places(bases: Any, tmp_path: Path) -> None:
+    adapted(bases("llama"), target_modules=["q_proj"]).save_pretrained(tmp_path / "a")
+
+    def identity(adapter: str, base: Path) -> str:
+        reading = Reading("peft", "peft", None, str(bases("llama")), "models[0]", str(base))
+        return examine(tmp_path / adapter, reading).identity
+
+    first = identity("a", bases("llama"))
+    shutil.copytree(bases("llama"), tmp_path / "moved")
+    shutil.copytree(tmp_path / "a", tmp_path / "z")
+    assert identity("z", tmp_path / "moved") == identity("a", tmp_path / "moved") == first
+    change(tmp_path / "a", lora_alpha=4)
+    assert identity("a", bases("llama")) != first
+    load(bases("llama")).bfloat16().save_pretrained(tmp_path / "moved")
+    assert identity("z", tmp_path / "moved") != first
 
 
 # -- what is refused -----------------------------------------------------------------------------------------

@@ -115,6 +115,32 @@ def test_distributed_checkpoints_are_found_with_the_only_configuration(
     assert "format: dcp" in text and "config: runs/model" in text and "tokenizer: runs/model" in text
 
 
+def test_adapters_are_found_with_the_base_that_they_name(capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    tiny.checkpoint(Path("models/base"))
+    factors = {"a": np.ones((2, 16), np.float32), "b": np.ones((48, 2), np.float32)}
+    names = [f"base_model.model.gpt_neox.layers.{n}.attention.query_key_value.lora_" for n in (0, 1)]
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["query_key_value"]}
+    for step in (5, 10):
+        folder = Path(f"tuning/checkpoint-{step}")
+        folder.mkdir(parents=True)
+        tensors = {f"{n}{part.upper()}.weight": step * t for n in names for part, t in factors.items()}
+        save_file(tensors, folder / "adapter_model.safetensors")
+        text = json.dumps({**settings, "base_model_name_or_path": "org/base"})
+        (folder / "adapter_config.json").write_text(text)
+    shown = init(capsys, "tuning", status=2)
+    assert "tuning/checkpoint-{step} has adapters of org/base, which is not a directory here" in shown
+    for file in Path("tuning").glob("*/adapter_config.json"):
+        file.write_text(json.dumps({**settings, "base_model_name_or_path": "models/base"}))
+    shown = init(capsys, "tuning")
+    assert "tuning: 2 adapters, converted once\n" in shown
+    assert grid("studies/tuning.yaml") == {"tuning": ["step5", "step10"]}
+    text = Path("studies/tuning.yaml").read_text()
+    assert "format: peft" in text and "base: models/base" in text
+
+
 def test_a_study_says_what_it_found_and_what_it_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints("runs/a/step1", "runs/a/step2", "last")
     for file in Path("last").iterdir():

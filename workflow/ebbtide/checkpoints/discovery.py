@@ -14,7 +14,7 @@ from ebbtide.checkpoints.formats.dcp import METADATA
 from ebbtide.checkpoints.hub.fetched import is_fetched, read_fetched
 from ebbtide.checkpoints.precision import dtype_of
 from ebbtide.checkpoints.series import CATALOGUE, read_series
-from ebbtide.checkpoints.weight_files import has_weight_files
+from ebbtide.checkpoints.weight_files import ADAPTER, has_weight_files
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.files import read_json
 from ebbtide.notices import counted, listed
@@ -51,8 +51,13 @@ def rows_on_disk(root: str | Path) -> list[FoundRow]:
     root = Path(root)
     groups: dict[str, dict[int, Path]] = {}
     distributed: dict[str, dict[int, Path]] = {}
+    adapters: dict[str, dict[int, Path]] = {}
     empty, bare = [], []
     for directory in _directories(root, DEPTH):
+        if (directory / ADAPTER).is_file():
+            pattern, step = _pattern_of_path(root, directory)
+            adapters.setdefault(pattern, {})[step] = directory
+            continue
         if (directory / METADATA).is_file() and not has_weight_files(directory):
             pattern, step = _pattern_of_path(root, directory)
             distributed.setdefault(pattern, {})[step] = directory
@@ -80,13 +85,23 @@ def rows_on_disk(root: str | Path) -> list[FoundRow]:
     runs = {pattern: found for pattern, found in groups.items() if pattern not in parents}
     rows = [_disk_row(root, p, found, names, listed=p in gaps) for p, found in runs.items()]
     if config is not None:
-        rows += [_distributed_row(root, p, found, names, config) for p, found in distributed.items()]
+        keys = {"format": "dcp", "config": str(config)}
+        rows += [_converted_row(root, p, found, names, keys) for p, found in distributed.items()]
     else:
         left_out += [
             f"{pattern} has distributed checkpoints, but there is no config.json, or several: add a row with "
             "format: dcp and config"
             for pattern in distributed
         ]
+    for pattern, found in adapters.items():
+        base = _base(found)
+        if Path(base).is_dir():
+            rows.append(_converted_row(root, pattern, found, names, {"format": "peft", "base": base}))
+        else:
+            left_out.append(
+                f"{pattern} has adapters of {base}, which is not a directory here: add a row with format: "
+                "peft and base"
+            )
     if not rows:
         reason = f" ({listed(left_out)})" if left_out else ""
         raise ConfigError(
@@ -158,17 +173,24 @@ def _configuration_of(root: Path, distributed: Mapping[str, Mapping[int, Path]])
     return found[0] if len(found) == 1 else None
 
 
-def _distributed_row(
-    root: Path, pattern: str, found: Mapping[int, Path], names: set[str], config: Path
+def _base(adapters: Mapping[int, Path]) -> str:
+    """The model that the last of these adapters changes."""
+    settings = read_json(list(adapters.values())[-1] / ADAPTER, CheckpointError)
+    return str(settings.get("base_model_name_or_path"))
+
+
+def _converted_row(
+    root: Path, pattern: str, found: Mapping[int, Path], names: set[str], keys: Mapping[str, str]
 ) -> FoundRow:
     """The row of a pattern whose checkpoints are converted."""
     name, renamed = _free_name(pattern, root, names)
-    row: dict[str, Any] = {"name": name, "path": pattern, "format": "dcp", "config": str(config)}
+    row: dict[str, Any] = {"name": name, "path": pattern, **keys}
     if "{step}" in pattern:
         row |= {"steps": "all", "tokens_per_step": 0}
     if (tokenizer := _tokenizer(root, list(found.values())[-1])) is not None:
         row["tokenizer"] = str(tokenizer)
-    return FoundRow(row, f"{counted(found, 'distributed checkpoint')}, converted once", renamed=renamed)
+    what = "adapter" if "base" in keys else "distributed checkpoint"
+    return FoundRow(row, f"{counted(found, what)}, converted once", renamed=renamed)
 
 
 def _check_not_made_here(directory: Path) -> None:

@@ -15,7 +15,7 @@ def add_verbs(verbs: "Verbs") -> None:
         "convert", description="Convert a checkpoint of another format to safetensors in Hugging Face layout."
     )
     convert.add_argument(
-        "--spec", required=True, help="path, format, map, config and tokenizer of the checkpoint (JSON)"
+        "--spec", required=True, help="path, format, map, config, tokenizer and base of the checkpoint (JSON)"
     )
     convert.add_argument(
         "--to", required=True, metavar="DIR", help="directory to write, MODEL/CHECKPOINT/converted-ID"

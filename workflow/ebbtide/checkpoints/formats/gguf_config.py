@@ -128,6 +128,7 @@ def configuration_of(
             config[token] = number
     keys.must_be("expert_count", 0)
     keys.must_be("expert_used_count", 0)
+    keys.must_be("attention.causal", True)
     of.finish(keys, config, shapes, factors)
     keys.done()
     return config
@@ -189,13 +190,14 @@ def _window(keys: _Keys, config: Config, largest: int) -> None:
 
 
 def _gpt2(keys: _Keys, config: Config, shapes: Shapes, factors: Sequence[float] | None) -> None:
-    pass
+    keys.must_be("attention.head_count_kv", config["n_head"])
 
 
 def _gpt_neox(keys: _Keys, config: Config, shapes: Shapes, factors: Sequence[float] | None) -> None:
     size = config["hidden_size"] // config["num_attention_heads"]
     share = keys("rope.dimension_count") / size
     theta = keys("rope.freq_base", _THETA)
+    keys.must_be("attention.head_count_kv", config["num_attention_heads"])
     config["rope_parameters"] = {"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": share}
     config["attention_bias"] = "blk.0.attn_output.bias" in shapes
 

@@ -75,17 +75,18 @@ def not_converted(sentence: str) -> CheckpointError:
 def files_digest(files: Sequence[Path], root: Path) -> str:
     """Return a digest of the names and contents of files, with paths relative to `root` where they are below.
 
+    Files elsewhere, such as the base of an adapter, count by their names: moving them changes nothing.
+
     Small files are read as a whole, of larger ones a bounded sample, see `checkpoints.fingerprint`.
     """
-    paths = sorted(files)
-    sizes = [path.stat().st_size for path in paths]
+    sizes = [path.stat().st_size for path in files]
     whole, share = is_read_whole(sum(sizes)), share_of_tensor(sizes, SAMPLED_BYTES)
-    found = []
-    for path, size in zip(paths, sizes, strict=True):
+    found: list[tuple[str, int, str]] = []
+    for path, size in zip(files, sizes, strict=True):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         content = file_sha256(path) if whole else _sample(path, size, share)
-        found.append([name, size, content])
-    return digest(found)
+        found.append((name, size, content))
+    return digest(sorted(found))
 
 
 def _sample(path: Path, size: int, share: int) -> str:
