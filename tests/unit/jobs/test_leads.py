@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import tiny
 from ebbtide.cells import store
+from ebbtide.checkpoints.findings import allowances
 from ebbtide.grid import Checkpoint, Model
 from ebbtide.jobs import leads
 from ebbtide.jobs.leads import COPY, FOLLOWER, LEAD, ScoreJobs, hint_path, hints, missing
 from ebbtide.scoring.proof.load_key import key_of
+from ebbtide.study.load_proofs import proof_rules
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task
 
@@ -189,6 +192,9 @@ def test_a_hint_says_where_load_proofs_are_and_what_their_findings_do(study: Stu
     ], "all checkpoints of the model: those of earlier runs are neighbours"
     assert hint["proofs"][1]["key"] == key_of(hint["cells"][0]["identity"])
     assert hint["proof_rules"] == {**AUDIT, "allow": AUDIT["allow"][1:]}
+    known = {"finding": "load_tensors", "models": ["small"], "steps": [0], "reason": "known to the authors"}
+    of_series: Any = SimpleNamespace(allowances=allowances([known]))
+    assert proof_rules(replace(study, hub=(of_series,)))["allow"] == [known, *AUDIT["allow"][1:]]
 
 
 def test_to_recompute_the_store_is_trusted_from_the_start_of_the_run(study: Study) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ebbtide.checkpoints.findings import Allowance
 from ebbtide.grid import Model
 from ebbtide.scoring.proof.load_key import key_of
 from ebbtide.study.study import Study
@@ -22,7 +23,15 @@ def proof_entries(study: Study, model: Model) -> list[dict[str, Any]]:
 
 
 def proof_rules(study: Study) -> Mapping[str, Any]:
-    """Return what findings of load proofs do, by class, and which are allowed."""
+    """Return what findings of load proofs do, by class, and those that the study or a series allows."""
     audit = study.config["audit"]
-    allow = [entry for entry in audit["allow"] if entry["finding"] in CLASSES]
+    of_series = (_entry(allowance) for model in study.hub for allowance in model.allowances)
+    allow = [entry for entry in (*of_series, *audit["allow"]) if entry["finding"] in CLASSES]
     return {**{name: audit[name] for name in CLASSES}, "allow": allow}
+
+
+def _entry(allowance: Allowance) -> dict[str, Any]:
+    """Return an allowance as an entry of `audit.allow`."""
+    steps = {} if allowance.steps is None else {"steps": sorted(allowance.steps)}
+    named = {"finding": allowance.finding, "models": list(allowance.models), "reason": allowance.reason}
+    return {**named, **steps}
