@@ -47,3 +47,12 @@ def test_a_library_of_an_extra_that_is_missing_is_a_sentence() -> None:
     said = r"`snakemake paper` needs the library nowhere, .* -e '\.\[paper\]'\.$"
     with pytest.raises(ConfigError, match=said):
         require_library("nowhere", "`snakemake paper`", "paper")
+
+
+def test_a_directory_with_the_name_of_a_library_is_not_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nowhere").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match="needs the library nowhere, which is not installed"):
+        require_library("nowhere", "this test", "paper")

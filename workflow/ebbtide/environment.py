@@ -70,7 +70,8 @@ def require_library(name: str, what: str, extra: str, *, pinned: bool = True) ->
     `what` is what needs it, for the message; `pinned` says whether envs/cpu.txt allows it. The library is not
     imported.
     """
-    if find_spec(name) is None:
+    found = find_spec(name)
+    if found is None or found.origin is None:  # none: a directory of this name, such as ./wandb
         raise ConfigError(
             f"{what} needs the library {name}, which is not installed; pip install "
             f"{'-c envs/cpu.txt ' if pinned else ''}-e '.[{extra}]'."

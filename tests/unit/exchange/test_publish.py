@@ -195,6 +195,21 @@ def test_a_new_alarm_changes_the_description_alone(publish: Publisher) -> None:
     assert "unchanged" in publish()
 
 
+def test_a_changed_configuration_is_updated_where_the_tracker_can(publish: Publisher) -> None:
+    rows = metrics([1])
+    study = study_of(rows)
+    publish()
+    write_results("s", rows.assign(source="imported"))
+    if publish.to == "mlflow":
+        assert "parameter source was scored, now imported. Publish with --replace" in publish(status=2)
+        assert "replaced, 7 points (parameter source was scored, now imported)" in publish("--replace")
+    else:
+        assert "s/a: description updated, no new points" in publish()
+    assert "imported" in publish.found(study).texts
+    assert publish.near(study, expected(rows))
+    assert "unchanged" in publish()
+
+
 def test_what_is_unknown_or_undefined_is_not_published(publish: Publisher) -> None:
     rows = metrics([1, 2], tokens=0)
     rows.loc[0, ["value", "stderr"]] = np.nan  # no value
@@ -353,7 +368,7 @@ def test_a_damaged_or_foreign_record_is_refused(publisher: Callable[[str], Publi
     kept = first.read_bytes()
     shutil.copy(second, first)
     out = publish(status=2)
-    assert "found a record of model" in out and "--replace" in out
+    assert "found a record of model" in out and "delete the file and publish again." in out
     first.write_bytes(kept[:-30])
     out = publish(status=2)
     assert (

@@ -54,13 +54,13 @@ class MLflow:
         found = self._run(run)
         if found is None:
             return Published(no_points())
-        self._check_parameters(run, found)
         histories = [
             (metric.key, metric.step, metric.value)
             for name in found.data.metrics
             for metric in self._client.get_metric_history(found.info.run_id, name)
         ]
-        return Published(points_from(histories), found.data.tags.get(_DESCRIPTION, ""))
+        description = found.data.tags.get(_DESCRIPTION, "")
+        return Published(points_from(histories), description, self._conflict(run, found))
 
     def add(self, run: TrackedRun, new: pd.DataFrame) -> None:
         """Log the points, then the description. The tag `ebbtide.description` is the last."""
@@ -113,14 +113,12 @@ class MLflow:
         tags = {_RUN: run.key, "ebbtide.study": run.study, "ebbtide.model": run.model}
         return self._client.create_run(self._experiment, tags=tags, run_name=run.name)
 
-    def _check_parameters(self, run: TrackedRun, found: Run) -> None:
-        """Raise `TrackerError` for a parameter that would change, which MLflow does not allow."""
+    def _conflict(self, run: TrackedRun, found: Run) -> str:
+        """A parameter that would have to change, in words; MLflow does not allow it."""
         for key, value in run.config.items():
             if (known := found.data.params.get(key)) not in (None, str(value)):
-                raise TrackerError(
-                    f"{self.place}: {run.name}: parameter {key}: found {known}, now {value}; MLflow cannot "
-                    f"change parameters. Delete run {found.info.run_id} there, and publish again."
-                )
+                return f"parameter {key} was {known}, now {value}"
+        return ""
 
 
 def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

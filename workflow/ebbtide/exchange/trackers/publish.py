@@ -12,20 +12,17 @@ from ebbtide.exchange.trackers.difference import POINT, difference
 from ebbtide.exchange.trackers.tracked_run import TrackedRun, Tracker, unusable
 from ebbtide.notices import counted, listed
 
-PROJECT = "ebbtide"
-TRACKERS = ("wandb", "mlflow", "tensorboard", "trackio")  # names of libraries and of extras
-
 # Libraries read these when they are imported. Without them, two report usage and errors to their makers.
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 
 
-def open_tracker(name: str, directory: Path | None, project: str = PROJECT) -> Tracker:
+def open_tracker(name: str, directory: Path | None, project: str) -> Tracker:
     """Return a tracker, whose library is imported now.
 
     Parameters
     ----------
     name
-        One of `TRACKERS`.
+        wandb, mlflow, tensorboard or trackio, as their libraries and extras are called.
     directory
         Where it stores runs; None: where its own settings say, or else its default.
     project
@@ -35,6 +32,8 @@ def open_tracker(name: str, directory: Path | None, project: str = PROJECT) -> T
     ------
     ConfigError
         Its library is not installed.
+    TrackerError
+        It cannot be used, or does not allow the name of the project.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
     require_library(name, f"ebbtide publish --to {name}", name, pinned=name != "trackio")
@@ -61,7 +60,7 @@ def publish(runs: Iterable[TrackedRun], tracker: Tracker, *, replace: bool = Fal
     Parameters
     ----------
     replace
-        Publish runs of which points have changed or are gone as new runs, in place of the earlier ones.
+        Publish runs that have changed, or of which points are gone, as new runs in place of the earlier ones.
 
     Raises
     ------
@@ -82,19 +81,14 @@ def _publish(run: TrackedRun, tracker: Tracker, replace: bool) -> str:
     wanted = rounded(run.points, tracker)
     found = tracker.published(run)
     new, changed, gone = difference(wanted, found.points)
-    if replace and (len(changed) or len(gone)):
+    if replace and (len(changed) or len(gone) or found.conflict):
         tracker.remove(run)
         tracker.add(run, wanted)
-        return (
-            f"replaced, {counted(wanted, 'point')} ({counted(changed, 'value')} changed, {len(gone)} removed)"
-        )
-    if len(changed):
-        name, step, value = changed.iloc[0][POINT]
-        now = wanted[(wanted["name"] == name) & (wanted["step"] == step)]["value"].iloc[0]
-        raise TrackerError(
-            f"{tracker.place}: {run.name}: {counted(changed, 'value')} published earlier changed, the first "
-            f"at step {step}: {name} was {value:.6g}, now {now:.6g}. Publish with --replace for a new run."
-        )
+        why = f"{counted(changed, 'value')} changed, {len(gone)} removed"
+        return f"replaced, {counted(wanted, 'point')} ({found.conflict or why})"
+    if len(changed) or found.conflict:
+        conflict = _first(changed, wanted) if len(changed) else found.conflict
+        raise TrackerError(f"{tracker.place}: {run.name}: {conflict}. Publish with --replace for a new run.")
     kept = (
         f"; {counted(gone, 'point')} of earlier publications not in the study any more" if len(gone) else ""
     )
@@ -105,6 +99,16 @@ def _publish(run: TrackedRun, tracker: Tracker, replace: bool) -> str:
         return f"description updated, no new points{kept}"
     steps = [str(step) for step in new["step"].unique()]
     return f"{counted(new, 'new point')} at step{'s' if len(steps) > 1 else ''} {listed(steps)}{kept}"
+
+
+def _first(changed: pd.DataFrame, wanted: pd.DataFrame) -> str:
+    """Changed values in words: how many, and the first."""
+    name, step, value = changed.iloc[0][POINT]
+    now = wanted[(wanted["name"] == name) & (wanted["step"] == step)]["value"].iloc[0]
+    return (
+        f"{counted(changed, 'value')} published earlier changed, the first at step {step}: {name} was "
+        f"{value:.6g}, now {now:.6g}"
+    )
 
 
 def rounded(points: pd.DataFrame, tracker: Tracker) -> pd.DataFrame:

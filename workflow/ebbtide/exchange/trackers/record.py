@@ -15,7 +15,7 @@ RECORD = Schema(
     kind="published",
     columns={"name": TEXT, "step": INTEGER, "value": REAL},
     key=(),
-    remedy="publish with --replace to make new runs, and delete the earlier ones in the tracker",
+    remedy="delete the file and publish again",
 )
 _POINT = list(COLUMNS[:3])
 

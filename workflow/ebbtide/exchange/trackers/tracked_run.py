@@ -99,10 +99,21 @@ def points_from(rows: Sequence[tuple[str, int, float]]) -> pd.DataFrame:
 
 
 class Published(NamedTuple):
-    """What a tracker has of a run: its points, and `TrackedRun.description`; empty if it has none."""
+    """What a tracker has of a run.
+
+    Attributes
+    ----------
+    points
+        Its points, with the columns `difference.POINT`.
+    description
+        `TrackedRun.description` as of the last complete publication; empty if there is none.
+    conflict
+        What of the configuration the tracker cannot change, in words; empty if nothing has to.
+    """
 
     points: pd.DataFrame
     description: str = ""
+    conflict: str = ""
 
 
 class Tracker(Protocol):
