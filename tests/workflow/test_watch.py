@@ -151,8 +151,10 @@ def test_what_a_kill_leaves_is_taken_over_and_nothing_is_scored_twice(study: Wor
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+    was_locked = any(study.path.glob(".snakemake/locks/*"))
     status, said = once(study)
     assert status == 0, said
+    assert ("removed the lock of a run of Snakemake that was killed" in said) == was_locked
     assert len(stored(study)) == 4 and first.items() <= stored(study).items()
     status, said = once(study)
     assert (status, scored(study).count("step100") <= 1) == (

@@ -12,7 +12,7 @@ import pytest
 
 from ebbtide.watch import snakemake
 from ebbtide.watch.ownership import owned
-from ebbtide.watch.snakemake import run, run_snakemake, still_running
+from ebbtide.watch.snakemake import remove_left_lock, run, run_snakemake, still_running
 
 # A command with a process of its own; both note their ends.
 PARENT = """
@@ -122,8 +122,8 @@ def test_the_lock_of_another_run_stays(fake: object) -> None:
     LOCK.write_text("cell\n")
     with owned(Path("lock")) as own:
         assert run_snakemake(["all"], ["a.yaml"], [], Path("log"), own).found_lock
-        # Neither is it taken for the lock of the run that has just ended.
-        assert run_snakemake(["all"], ["a.yaml"], [], Path("log"), own).found_lock
+        # It is not taken for the lock of the run that has just ended.
+        assert own.run == {} and not remove_left_lock(own.run)
     assert LOCK.exists()
 
 
@@ -137,12 +137,12 @@ def test_the_lock_of_a_killed_run_is_removed_once_its_processes_are_gone(fake: o
     with owned(Path("lock")) as own:
         own.note(note)
         assert f"goes on (process group {killed.pid})" in still_running(own.run)
-        assert run_snakemake(["all"], ["a.yaml"], [], Path("log"), own).found_lock
+        assert not remove_left_lock(own.run)
         killed.kill()
         killed.wait()
-        own.note({**note, "locks": [[str(LOCK), 1, 2]]})  # a lock that somebody else has made since
-        assert run_snakemake(["all"], ["a.yaml"], [], Path("log"), own).found_lock
-        own.note(note)
         assert still_running(own.run) == ""
-        assert run_snakemake(["all"], ["a.yaml"], [], Path("log"), own).status == 0
-        assert own.run == {} and not LOCK.exists()
+        assert not remove_left_lock({**note, "locks": [[str(LOCK), 1, 2]]})  # somebody else has made it since
+        assert not remove_left_lock({}) and LOCK.exists()
+        assert remove_left_lock(own.run) and not LOCK.exists()
+        assert not remove_left_lock(own.run)
+        assert run_snakemake(["all"], ["a.yaml"], [], Path("log"), own).status == 0 and own.run == {}

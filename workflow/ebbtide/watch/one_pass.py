@@ -18,7 +18,7 @@ from ebbtide.watch.cells import Lacking, done, lacking
 from ebbtide.watch.notify import publish, report_alarms
 from ebbtide.watch.ownership import Ownership
 from ebbtide.watch.plan import Place, Plan, key_of, plan_of
-from ebbtide.watch.snakemake import Ended, run, run_snakemake, still_running
+from ebbtide.watch.snakemake import Ended, remove_left_lock, run, run_snakemake, still_running
 from ebbtide.watch.state import State, read_state
 
 GOOD, ALARMS, WRONG = 0, 1, 2  # exit statuses
@@ -164,6 +164,8 @@ class _Pass:
         return verdict
 
     def _snakemake(self, plan: Plan, what: str) -> Ended:
+        if remove_left_lock(self._ownership.run):
+            self._say("removed the lock of a run of Snakemake that was killed")
         targets = ["all", "check_alarms"] if _has_gate(plan.study) else ["all"]
         ended = run_snakemake(
             targets, plan.files, self._watched.options, self._watched.log(what), self._ownership

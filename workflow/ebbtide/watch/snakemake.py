@@ -54,7 +54,7 @@ class Ended:
 def run_snakemake(
     targets: Sequence[str], files: Sequence[str], options: Sequence[str], log: Path, ownership: Ownership
 ) -> Ended:
-    """Run Snakemake on these targets, after removing the lock of a run that was killed.
+    """Run Snakemake on these targets.
 
     Parameters
     ----------
@@ -66,7 +66,6 @@ def run_snakemake(
     cores = [] if any(option.split("=")[0] in _CORES for option in options) else ["--cores", "all"]
     command = [sys.executable, "-m", "snakemake", *targets, *cores, "--keep-going", *options]
     command += ["--configfile", *files]
-    _remove_left(ownership.run)
     before, noted = _lock_files(), dict[str, Any]()
 
     def note(pid: int) -> None:
@@ -86,6 +85,16 @@ def still_running(run: Mapping[str, Any]) -> str:
     if not run or not _group_exists(run["group"], run["started"]):
         return ""
     return f"the run of Snakemake that a killed watcher has started goes on (process group {run['group']})"
+
+
+def remove_left_lock(run: Mapping[str, Any]) -> bool:
+    """Remove the lock of a run that was killed; return whether there was one."""
+    locks = _lock_files()
+    if not run or not locks or locks != run["locks"] or _group_exists(run["group"], run["started"]):
+        return False
+    for path, *_ in locks:
+        Path(path).unlink(missing_ok=True)
+    return True
 
 
 def run(
@@ -137,14 +146,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _signal(group: int, number: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(group, number)
-
-
-def _remove_left(run: Mapping[str, Any]) -> None:
-    """Remove the lock of a run that was killed."""
-    locks = _lock_files()
-    if run and locks == run["locks"] and not _group_exists(run["group"], run["started"]):
-        for path, *_ in locks:
-            Path(path).unlink(missing_ok=True)
 
 
 def _lock_files() -> list[list[Any]]:
