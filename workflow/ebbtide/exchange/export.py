@@ -71,7 +71,7 @@ def samples(cell: Exported) -> Iterator[dict[str, Any]]:
 
 
 def _sample(
-    cell: Exported, position: int, rows: "list[dict[str, Any]]", measured: Mapping[str, float]
+    cell: Exported, position: int, rows: Sequence[Mapping[str, Any]], measured: Mapping[str, float]
 ) -> dict[str, Any]:
     example = rows[0]["example"]
     gold = [row["choice"] for row in rows if row.get("gold") and row.get("role", "choice") == "choice"]
