@@ -57,16 +57,16 @@ def _example(row: Mapping[Any, Any]) -> Example:
     right = [] if row["right"] is None else [choices[i] for i in row["right"] if i < len(choices)]
     prompt = row["prompt"] or ""
     return Example(
-        str(row["example"]),
-        prompt[-PROMPT:],
-        len(prompt) > PROMPT or bool(_real(row["characters_before"])),
-        tuple(right),
-        _chosen(choices, row["chosen_before"]),
-        _chosen(choices, row["chosen_after"]),
-        _real(row["value_before"]),
-        _real(row["value_after"]),
-        _real(row["margin_before"]),
-        _real(row["margin_after"]),
+        example=str(row["example"]),
+        prompt=prompt[-PROMPT:],
+        is_cut=len(prompt) > PROMPT or bool(_real(row["characters_before"])),
+        right=tuple(right),
+        answer_before=_chosen(choices, row["chosen_before"]),
+        answer_after=_chosen(choices, row["chosen_after"]),
+        value_before=_real(row["value_before"]),
+        value_after=_real(row["value_after"]),
+        margin_before=_real(row["margin_before"]),
+        margin_after=_real(row["margin_after"]),
     )
 
 

@@ -164,20 +164,20 @@ def _drop(alarms: Sequence[Row], parts: Iterable[Row], grave: Sequence[str]) -> 
     step, tokens = _whole(worst["step"]), _whole(worst["tokens"])
     own = sorted(parts, key=lambda part: -abs(part["effect"]))
     return Drop(
-        str(worst["model"]),
-        str(worst["task"]),
-        str(worst["metric"]),
-        str(worst["checkpoint"]),
-        step,
-        None if not tokens and step else tokens,  # 0 is the tokens of an untrained checkpoint
-        float(worst["value"]),
-        str(worst["severity"]),
-        str(worst["allowed"]),
-        str(worst["allowed_until"]),
-        bool(worst["is_allowed"]),
-        worst["severity"] in grave and not worst["is_allowed"],
-        tuple(_fall(of) for of in _by(alarms, ["reference"]).values()),
-        tuple(Part(str(part["group"]), float(part["change"])) for part in own),
+        model=str(worst["model"]),
+        task=str(worst["task"]),
+        metric=str(worst["metric"]),
+        checkpoint=str(worst["checkpoint"]),
+        step=step,
+        tokens=None if not tokens and step else tokens,  # 0 is the tokens of an untrained checkpoint
+        value=float(worst["value"]),
+        severity=str(worst["severity"]),
+        allowed=str(worst["allowed"]),
+        allowed_until=str(worst["allowed_until"]),
+        is_allowed=bool(worst["is_allowed"]),
+        fails=worst["severity"] in grave and not worst["is_allowed"],
+        falls=tuple(_fall(of) for of in _by(alarms, ["reference"]).values()),
+        parts=tuple(Part(str(part["group"]), float(part["change"])) for part in own),
     )
 
 
