@@ -3,7 +3,8 @@
 lm-eval's `acc` has three meanings: accuracy, the share of greedy continuations in a task of type
 `loglikelihood`, and MC2 in `truthfulqa_mc2`. Its `acc_norm` and `acc_bytes` divide by the length of the
 choice *without* the delimiter between prompt and choice; ours divide by the length of the whole
-continuation, as its version 0.5 does. With a delimiter that is not empty, the two can prefer different choices.
+continuation, as its version 0.5 does. With a delimiter that is not empty, the two can prefer different
+choices.
 """
 
 import re
