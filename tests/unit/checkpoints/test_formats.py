@@ -219,7 +219,7 @@ def test_pieces_of_several_processes_make_one_tensor(place: Path, monkeypatch: p
     """The pieces are those of FSDP: rows of each tensor, in the files of two processes."""
     expected = {"weight": torch.arange(24.0).reshape(6, 4), "bias": torch.arange(5.0)}
     formats.sharded(place / "run", expected, processes=2)
-    source = open_source("dcp", place / "run")
+    source = open_source("dcp", place / "run", None, "models[0]")
     assert len(source.files) == 3
     assert all(torch.equal(source.read(name), tensor) for name, tensor in expected.items())
 

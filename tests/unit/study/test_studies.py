@@ -91,7 +91,18 @@ def test_the_docs_use_no_old_name() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     for old, new in RENAMED.items():
         key = old.rpartition(".")[2]
-        if key in ("rows", "scale", "scaling", "verify", "hold", "flat", "ahead", "fail", "downloads", "watch"):
+        if key in (
+            "rows",
+            "scale",
+            "scaling",
+            "verify",
+            "hold",
+            "flat",
+            "ahead",
+            "fail",
+            "downloads",
+            "watch",
+        ):
             written = re.compile(rf"`{re.escape(old)}`|`{re.escape(old)}:|^{re.escape(old)}:", re.MULTILINE)
         else:
             written = re.compile(rf"`{key}[:=`]|--config {key}=|^ *{key}:", re.MULTILINE)
