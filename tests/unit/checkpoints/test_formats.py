@@ -440,7 +440,7 @@ def test_code_in_a_pickle_does_not_run(run: Path) -> None:
 def test_a_piece_with_code_does_not_run(run: Path) -> None:
     """The bytes of a tensor are replaced, as long as they were, by a pickle that runs a command."""
     [file] = run.glob("*.distcp")
-    source = open_source("dcp", run)
+    source = open_source("dcp", run, None, "models[0]")
     piece = source._pieces["model.norm.weight"][0]  # type: ignore[attr-defined]
     content = bytearray(file.read_bytes())
     hostile = pickle.dumps(Hostile())
