@@ -313,7 +313,10 @@ def test_results_are_published_after_a_pass_and_a_failure_is_said(
             "publish wandb: done",
         ],
     )
-    assert commands == [["publish", "config.yaml", "--to", tracker] for tracker in ("mlflow", "wandb")]
+    assert commands == [
+        ["publish", "results/small/.watch.yaml", "config.yaml", "--to", tracker]
+        for tracker in ("mlflow", "wandb")
+    ]
 
 
 @pytest.mark.parametrize(

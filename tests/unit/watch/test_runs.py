@@ -139,6 +139,8 @@ def test_the_lock_of_a_killed_run_is_removed_once_its_processes_are_gone(fake: o
         assert f"goes on (process group {killed.pid})" in still_running(own.run)
         assert not remove_left_lock(own.run)
         killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # ended, but nobody has taken its status
+        assert still_running(own.run) == ""
         killed.wait()
         assert still_running(own.run) == ""
         assert not remove_left_lock({**note, "locks": [[str(LOCK), 1, 2]]})  # somebody else has made it since

@@ -17,7 +17,10 @@ _KEY = ["model", "checkpoint", "task", "metric", "group", "against"]  # of an al
 
 
 def publish(tracker: str, files: Sequence[str], log: Path) -> str:
-    """Send the results of a study to a tracker; return why that failed, or the empty string."""
+    """Send the results of a study to a tracker; return why that failed, or the empty string.
+
+    `files` are those of the run: the study alone may have a checkpoint that is still being written.
+    """
     command = [sys.executable, "-m", "ebbtide", "publish", *files, "--to", tracker]
     return _why(run(command, log))
 

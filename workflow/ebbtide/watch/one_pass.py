@@ -157,7 +157,7 @@ class _Pass:
         if verdict is None:
             return WRONG
         for tracker in self._settings["watch"]["publish"]:
-            if why := publish(tracker, self._watched.files, self._watched.log(f"publish-{tracker}")):
+            if why := publish(tracker, plan.files, self._watched.log(f"publish-{tracker}")):
                 self._fail(f"publish {tracker}: failed: {why}")
             else:
                 self._say(f"publish {tracker}: done")

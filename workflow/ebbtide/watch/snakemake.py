@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,12 +167,32 @@ def _group_exists(group: int, started: str) -> bool:
     except PermissionError:  # of another user, who got the number later
         return False
     now = _start_of(group)
-    return not now or not started or now == started
+    return (not now or not started or now == started) and _has_running(group)
+
+
+def _has_running(group: int) -> bool:
+    """Whether a group of processes has one that has not ended; without /proc, that is not known, so it has.
+
+    A container whose first process waits for no others keeps those that have ended.
+    """
+    if not Path("/proc/self/stat").exists():
+        return True
+    return any(stat[0] != "Z" and stat[2] == str(group) for stat in map(_stat, _processes()) if stat)
+
+
+def _processes() -> Iterator[int]:
+    yield from (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
 
 
 def _start_of(pid: int) -> str:
     """When a process started, in ticks since the machine did; empty if that cannot be known."""
+    stat = _stat(pid)
+    return stat[19] if stat else ""
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent, group and so on of a process, as the kernel writes them; empty if it does not exist."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
