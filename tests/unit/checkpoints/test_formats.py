@@ -19,6 +19,7 @@ import formats
 import tiny
 from ebbtide.checkpoints.formats import conversion, planning, rules
 from ebbtide.checkpoints.formats.conversion import convert_to_directory
+from ebbtide.checkpoints.formats.dcp import DistributedCheckpoint
 from ebbtide.checkpoints.formats.mapping import plan
 from ebbtide.checkpoints.formats.operations import apply, shapes_of
 from ebbtide.checkpoints.formats.planning import (
@@ -507,6 +508,29 @@ def test_planning_reads_unchanged_files_once(run: Path, monkeypatch: pytest.Monk
         locate_source(run, record, HF)
 
 
+def test_another_file_of_the_tokenizer_is_another_tokenizer(run: Path) -> None:
+    file = formats.pt(Path("runs/ckpt_1.pt"), formats.tensors_of("llama"))
+    formats.beside(Path("runs"), "llama")
+    record, reading = Path("resources/source.json"), formats.reading("pt")
+    first = locate_source(file, record, reading)
+    (file.parent / "special_tokens_map.json").write_text("{}")
+    second = locate_source(file, record, reading)
+    assert first.tokenizer != second.tokenizer and first.weights != second.weights
+
+
+def test_a_tensor_of_all_layers_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, read = grouped(), []
+    formats.dcp(place / "run", formats.megatron(model.state_dict(), groups=2, width=4, stacked=True))
+    model.config.save_pretrained(place / "run")
+    tiny.write_tokenizer(place / "run")
+    own = DistributedCheckpoint.read
+    monkeypatch.setattr(
+        DistributedCheckpoint, "read", lambda self, name: [read.append(name), own(self, name)][1]
+    )
+    converted(place / "run", formats.reading("dcp", "megatron"))
+    assert len(read) == len(set(read)) == 9
+
+
 def test_a_source_that_has_changed_since_planning_is_not_converted(run: Path) -> None:
     record = Path("resources/source.json")
     to = converted_directory(record, locate_source(run, record, HF).weights)
@@ -556,6 +580,8 @@ def test_deleted_sources_keep_their_results_and_conversions(run: Path) -> None:
     assert locate_source(run, record, HF) == first  # the conversion is there
     shutil.rmtree(to)
     assert locate_source(run, record, HF).gone
+    run.mkdir()  # the files alone were deleted
+    assert locate_source(run, record, HF).gone
 
 
 def study_of_run(**row: Any) -> Study:
@@ -585,6 +611,13 @@ def test_what_does_not_fit_is_a_finding_that_can_drop_the_checkpoint(run: Path) 
         "study.yaml: models[0].path",
     )
     assert "model.norm.weight is not made" in finding.detail
+
+
+def test_copies_of_a_step_are_found(run: Path) -> None:
+    for step in (1, 2):
+        shutil.copytree(run, f"steps/iter_{step:07d}")
+    [finding] = study_of_run(path="steps/iter_{step:07d}", steps="all").findings
+    assert (finding.finding, finding.action, finding.steps) == ("duplicate", "stop", (1, 2))
 
 
 def test_keys_of_conversions_need_a_format(run: Path) -> None:

@@ -24,7 +24,7 @@ from ebbtide.tables import CELL, read_footer, read_frame
 
 ROOT = Path(__file__).parents[3]
 VERBS = (
-    *("score", "loss", "train", "average", "freeze", "pin", "preview", "diff-requests", "measure"),
+    *("score", "loss", "train", "average", "convert", "freeze", "pin", "preview", "diff-requests", "measure"),
     *("fetch", "fetch-testbed", "lock", "fetch-checkpoint", "explain", "flips", "estimate", "status", "init"),
     *("export", "import-plan", "import-cells", "doctor", "verify", "gc", "completion"),
 )

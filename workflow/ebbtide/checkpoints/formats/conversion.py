@@ -7,7 +7,8 @@ again.
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,13 +79,15 @@ def write_converted(found: Examined, folder: Path) -> None:
     from safetensors.torch import save_file
 
     _check_tied(found)
+    # Steps that use one source follow each other, and a tensor of all layers has many of them.
+    read = lru_cache(maxsize=1)(found.source.read)
     shards = list(_shards(found))
     files: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         written = WHOLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors: dict[str, Tensor] = {}
         for step in shard:
-            tensors |= _made(step, found)
+            tensors |= _made(step, found, read)
         if number == len(shards):
             tensors |= _zeros(found)
         save_file(tensors, folder / written, metadata={"format": "pt"})
@@ -117,11 +120,11 @@ def _bytes(found: Examined, target: str) -> int:
     return math.prod(found.targets.shapes[target]) * BYTES[found.dtypes[target]]
 
 
-def _made(step: Step, found: Examined) -> "dict[str, Tensor]":
+def _made(step: Step, found: Examined, read: "Callable[[str], Tensor]") -> "dict[str, Tensor]":
     """The targets of a step by name, with memory of their own."""
     import torch
 
-    parts = [[found.source.read(name) for name in ranks] for ranks in step.sources]
+    parts = [[read(name) for name in ranks] for ranks in step.sources]
     try:
         made = apply(step, parts, shapes_of(step, found.targets))
     except ValueError as error:
@@ -149,8 +152,8 @@ def _check_tied(found: Examined) -> None:
     for step in found.plan.steps:
         if not step.tied_to:
             continue
-        [own] = _made(step, found).values()
-        other = _made(makers[step.tied_to], found)[step.tied_to]
+        [own] = _made(step, found, found.source.read).values()
+        other = _made(makers[step.tied_to], found, found.source.read)[step.tied_to]
         if not torch.equal(own, other):
             raise CheckpointError(
                 f"{found.path}: {step.names[0]} differs from {makers[step.tied_to].names[0]}, to which the "

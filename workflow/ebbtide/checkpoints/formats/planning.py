@@ -102,9 +102,9 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
     `ConfigError` for an invalid map.
     """
     known = read_record(record)
-    if known and not path.exists() and is_record_of(known, path):
+    if is_record_of(known, path) and not any(Path(file).exists() for file in known.get("sources", [path])):
         return _from_record(path, known, gone=not converted_directory(record, known["weights"]).exists())
-    inputs = _inputs(reading)
+    inputs = _inputs(path, reading)
     unmoved = known.get("directory") == str(path.resolve()) and known.get("inputs") == inputs
     if unmoved and facts_in(known) is not None and _stamps(known.get("stamps", {})) == known["stamps"]:
         return _from_record(path, known, gone=False)
@@ -124,6 +124,7 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
         "directory": str(path.resolve()),
         "path": str(path),
         "inputs": inputs,
+        "sources": [str(file.resolve()) for file in found.source.files],
         "stamps": _stamps([str(file.resolve()) for file in read]),
     }
     write_text(json.dumps(content, indent=1) + "\n", record)
@@ -231,11 +232,19 @@ def _facts(found: Examined) -> Facts:
     )
 
 
-def _inputs(reading: Reading) -> dict[str, Any]:
-    """What the identity depends on, apart from the files of the checkpoint."""
+def _inputs(path: Path, reading: Reading) -> dict[str, Any]:
+    """What the identity depends on, apart from the contents of files; also which files there are."""
     given = {key: value for key, value in asdict(reading).items() if key != "where"}
     identity = read_map(reading.map, f"{reading.where}.map").identity
-    return {**given, "map": identity, "version": CONVERSION_VERSION}
+    own = folder_of(path)
+    places = [own, own.parent] if reading.tokenizer is None else [Path(reading.tokenizer).expanduser()]
+    return {
+        **given,
+        "map": identity,
+        "config_beside": (own / CONFIG).exists(),
+        "tokenizer_files": {str(place): sorted(tokenizer_files(place)) for place in places},
+        "version": CONVERSION_VERSION,
+    }
 
 
 def _beside(path: Path, reading: Reading) -> list[Path]:
