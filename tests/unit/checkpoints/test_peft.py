@@ -12,7 +12,7 @@ import torch
 import architectures
 from ebbtide.checkpoints.formats.conversion import write_converted
 from ebbtide.checkpoints.formats.peft import PeftSource, base_of
-from ebbtide.checkpoints.formats.planning import Reading, examine
+from ebbtide.checkpoints.formats.planning import Reading, examine, locate_source
 from ebbtide.errors import CheckpointError
 
 peft = pytest.importorskip("peft", reason="the peer of merging adapters is the package peft")
@@ -256,6 +256,18 @@ def test_the_identity_follows_adapter_and_base_but_not_their_places(bases: Any, 
     assert identity("a", bases("llama")) != first
     load(bases("llama")).bfloat16().save_pretrained(tmp_path / "moved")
     assert identity("z", tmp_path / "moved") != first
+
+
+def test_a_deleted_adapter_keeps_its_identity_although_its_base_is_there(
+    bases: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    adapted(bases("llama"), target_modules=["q_proj"]).save_pretrained("run/adapter")
+    reading = Reading("peft", "peft", None, None, "models[0]", str(bases("llama")))
+    before = locate_source(Path("run/adapter"), Path("source.json"), reading)
+    shutil.rmtree("run/adapter")
+    after = locate_source(Path("run/adapter"), Path("source.json"), reading)
+    assert (after.weights, after.gone) == (before.weights, True)
 
 
 # -- what is refused -----------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """A Hugging Face configuration from the metadata of a GGUF file.
 
 Every key of the architecture is read, or known to change nothing: a file with any other key needs `config:`.
-Metadata do not name everything: activations, and the scale of Gemma's attention, are those that llama.cpp
-uses for the architecture.
+Metadata do not name everything: activations are those of the families in transformers, and the scale and the
+windows of Gemma's attention are those of llama.cpp.
 """
 
 import math

@@ -137,7 +137,8 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
         "directory": str(path.resolve()),
         "path": str(path),
         "inputs": inputs,
-        "sources": [str(file.resolve()) for file in found.source.files],
+        # Without the base of an adapter, which may stay when the adapter is deleted.
+        "sources": [str(file.resolve()) for file in found.source.files if file.is_relative_to(path)],
         "stamps": _stamps([str(file.resolve()) for file in read]),
     }
     write_text(json.dumps(content, indent=1) + "\n", record)
