@@ -111,7 +111,7 @@ def snapshot(directory: Path) -> dict[str, bytes]:
 
 
 def test_points_have_the_training_step_their_interval_and_tokens(publish: Publisher) -> None:
-    rows = metrics([0, 1, 2])
+    rows = metrics([0, 1, 2], names={"accuracy": 0.9, "margin": 3.0})  # of which one interval is clipped at 1
     study = study_of(rows, metrics([1], "b"), alarms=alarms())
     out = publish()
     assert "s/a: 21 new points at steps 0, 1, 2" in out and "s/b: 7 new points at step 1" in out
