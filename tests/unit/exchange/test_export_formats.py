@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,21 @@ def test_the_answer_is_that_of_each_metric() -> None:
     assert first.answers("accuracy") == first.answers() == first.answers("margin") == [" ab"]
     [first, *_] = examples_of(cell("choice", [-3.0, -2.5] * 4))
     assert (first.answers("accuracy"), first.answers("accuracy_per_character")) == ([" c"], [" ab"])
+
+
+def test_partners_of_choices_are_no_answers(tmp_path: Path) -> None:
+    """The unconditional requests of the first choices precede the choices in their table."""
+    partners = CHOICE.assign(context="Answer:", choice=CHOICE["choice"] + 2, role="unconditional")
+    partners["of"] = CHOICE["choice"]
+    requests = pd.concat([partners, CHOICE.assign(role="choice", of=CHOICE["choice"])])
+    requests = requests.sort_values(["example", "of", "choice"], kind="stable").reset_index(drop=True)
+    one = replace(cell("choice"), requests=requests)
+    rows = pd.concat([one.rows, one.rows.assign(choice=one.rows["choice"] + 2, loglikelihood=-1.0)])
+    rows = requests[["example", "choice"]].merge(rows, on=["example", "choice"])
+    one = replace(one, rows=rows)
+    for found, expected in zip(examples_of(one), examples_of(cell("choice")), strict=True):
+        assert found.choices == expected.choices == [" ab", " c"]
+        assert found.answers() == expected.answers() and found.right == expected.right
 
 
 # --- Every Eval Ever ---------------------------------------------------------------------------

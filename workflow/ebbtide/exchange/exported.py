@@ -74,7 +74,7 @@ class ExportedExample:
     measured
         Metric → value; NaN where the metric excludes the example.
     chosen
-        Metric → index of the request that it takes for the answer; of metrics that compare scores of choices.
+        Metric → index of the choice that it takes for the answer; of metrics that compare scores of choices.
     """
 
     kind: str
@@ -114,7 +114,8 @@ class ExportedExample:
             return [row["text"] for row in self.rows if isinstance(row.get("text"), str)]
         if not self.choices:
             return []
-        return [str(self.rows[self.chosen.get(metric, self.chosen["accuracy"])]["continuation"])]
+        index = self.chosen.get(metric, self.chosen["accuracy"])
+        return [str(self._choices[index]["continuation"])]
 
     @property
     def loglikelihoods(self) -> list[float | None]:
@@ -123,7 +124,9 @@ class ExportedExample:
 
     @property
     def _choices(self) -> list[Mapping[str, Any]]:
-        return [row for row in self.rows if row.get("role", "choice") == "choice"]
+        """The requests without partners of choices, in the order of the choices."""
+        own = (row for row in self.rows if row.get("role", "choice") == "choice")
+        return sorted(own, key=lambda row: int(row["choice"]))
 
 
 def examples_of(cell: Exported) -> Iterator[ExportedExample]:
