@@ -31,8 +31,8 @@ def report_alarms(study: Study, message: str, state: State, log: Path) -> str | 
     Returns None if it was not run, the empty string if it was, and otherwise why that failed.
 
     The command is run without a shell. Its environment has EBBTIDE_STUDY (the name), EBBTIDE_MESSAGE (the
-    verdict of the gate), EBBTIDE_ALARMS (alarms.tsv) and EBBTIDE_REPORT (the report page). If it fails, the
-    alarms count as not reported.
+    verdict of the gate), EBBTIDE_ALARMS (alarms.tsv), EBBTIDE_GATE (the directory of the gate's reports) and
+    EBBTIDE_REPORT (the report page). If it fails, the alarms count as not reported.
     """
     results = Path("results", study.name).resolve()
     alarms = _alarms(study, results / "alarms.tsv")
@@ -44,6 +44,7 @@ def report_alarms(study: Study, message: str, state: State, log: Path) -> str | 
         "EBBTIDE_STUDY": study.name,
         "EBBTIDE_MESSAGE": message,
         "EBBTIDE_ALARMS": str(results / "alarms.tsv"),
+        "EBBTIDE_GATE": str(results / "gate"),
         "EBBTIDE_REPORT": str(results / "report/index.html"),
     }
     try:
