@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,17 @@ def test_results_come_back_as_they_were(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(
         back, expected.assign(source="imported"), check_dtype=False, check_exact=True
     )
+
+
+def test_metrics_of_pipelines_have_the_keys_of_lm_eval(tmp_path: Path) -> None:
+    [cell] = exported(names=("songs",))
+    one = cell.metrics.iloc[[0]]
+    rows = pd.concat([one.assign(metric=f"exact_match{of}") for of in ("", "[filter=strict-match]")])
+    results, _ = export_checkpoint([replace(cell, metrics=rows)], CHECKPOINT, tmp_path)
+    values = json.loads(results.read_text())["results"]["songs"]
+    assert values["exact_match,none"] == values["exact_match,strict-match"] == one["value"].item()
+    found = import_metrics({"format": "lm_eval_results", "files": [str(results)]})
+    assert {*found["metric"]} == {*rows["metric"]}
 
 
 def test_samples_come_back_as_they_were(tmp_path: Path) -> None:

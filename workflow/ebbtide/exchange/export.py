@@ -23,6 +23,7 @@ from ebbtide.exchange.names import OUTPUT_TYPE, theirs
 from ebbtide.exchange.specification import CheckpointRow
 from ebbtide.files import atomic, write_text
 from ebbtide.metrics.direction import higher_is_better
+from ebbtide.tasks.generation.pipelines import with_pipeline
 
 # Columns that its format has.
 _IN_LM_EVAL = ("example", "context", "continuation", "loglikelihood", "text", "targets")
@@ -190,9 +191,9 @@ def results_document(
 def _values(cell: Exported) -> dict[str, Any]:
     values: dict[str, Any] = {"name": cell.task, "alias": cell.task, "sample_len": _examples(cell)}
     for row in defined(cell):
-        name = theirs(str(row["metric"]))
-        values[f"{name},none"] = row["value"]
-        values[f"{name}_stderr,none"] = "N/A" if math.isnan(row["stderr"]) else row["stderr"]
+        name, pipeline = with_pipeline(theirs(str(row["metric"])))
+        values[f"{name},{pipeline}"] = row["value"]
+        values[f"{name}_stderr,{pipeline}"] = "N/A" if math.isnan(row["stderr"]) else row["stderr"]
     return values
 
 

@@ -25,6 +25,12 @@ def without_filter(name: str) -> str:
     return _OF_FILTER.sub("", name, count=1)
 
 
+def with_pipeline(name: str) -> tuple[str, str]:
+    """Return the name of a metric without its pipeline, and the pipeline; those of groups keep it."""
+    match = _OF_FILTER.search(name)
+    return (without_filter(name), match[1]) if match and match.end() == len(name) else (name, NONE)
+
+
 def pipelines_of(texts: Mapping[str, Any]) -> dict[str, Filters]:
     """Return name → filters of the pipelines of the key `texts` of a definition."""
     named = {str(one["name"]): one["filters"] for one in texts.get("pipelines", ())}
