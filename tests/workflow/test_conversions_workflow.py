@@ -83,4 +83,4 @@ def test_a_map_that_does_not_fit_stops_the_study(study: Workspace) -> None:
         content["tensors"].append({"from": "model.{name}.weigth", "to": "model.{name}.weight"})
     told = study.snakemake("--dry-run", check=False)
     assert told.returncode == 2
-    assert "not_converted" in told.stdout and "did you mean 'model.embed_tokens.weight'" in told.stdout
+    assert "not_converted" in told.stdout and "nearest: 'model.embed_tokens.weight'" in told.stdout

@@ -93,7 +93,11 @@ def plan(of: Map, shapes: Mapping[str, tuple[int, ...]], targets: Targets, where
     names = _unwrapped(names, of, rules, targets)
     names, more = _without_ignored(names, of)
     found = _applications(names, shapes, rules, targets)
-    lost = f"{where} (map {of.file}, {targets.family})"
+    lost = f"{where} (map {of.name}, {targets.family})"
+    if not found:
+        raise not_converted(
+            f"{lost}: no rule fits a name of the checkpoint ({listed(shapes)}); set `map:` to another one."
+        )
     made: dict[str, Step] = {}
     for step in found:
         for target in step.targets:
@@ -221,10 +225,10 @@ def _missing(target: str, rules: Sequence[Rule], names: Mapping[str, str], lost:
     ]
     if not expected:
         known = [to for rule in rules for to in rule.targets]
-        return not_converted(f"{lost}: no rule makes {target}{nearest(target, known) or '.'}")
+        return not_converted(f"{lost}: no rule makes {target}{_nearest(target, known)}.")
     lacking = [name for name in expected if name not in names] or expected
-    close = nearest(lacking[0], [*names]) or "."
-    return not_converted(f"{lost}: {target} is not made, for want of {' or '.join(lacking[:3])}{close}")
+    close = _nearest(lacking[0], [*names])
+    return not_converted(f"{lost}: {target} is not made, for want of {' or '.join(lacking[:3])}{close}.")
 
 
 def _with_numbers(step: Step, targets: Targets, lost: str) -> Step:
@@ -238,10 +242,15 @@ def _with_numbers(step: Step, targets: Targets, lost: str) -> Step:
             known = [name for name, set_to in targets.settings.items() if isinstance(set_to, int)]
             raise not_converted(
                 f"{lost}: {key} is {value!r}, which config.json does not set to a number"
-                f"{nearest(str(value), known) or '.'}"
+                f"{_nearest(str(value), known)}."
             )
         numbers.append(number)
     return replace(step, groups=numbers[0], heads=numbers[1])
+
+
+def _nearest(word: str, names: list[str]) -> str:
+    """Name the closest names as a part of a sentence; a finding of the audit goes on after it."""
+    return nearest(word, names).replace("; did you mean", "; nearest:").removesuffix("?")
 
 
 def _at(index: int | None) -> str:

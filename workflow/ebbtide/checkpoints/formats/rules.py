@@ -76,6 +76,12 @@ class Map:
     rules: tuple[Rule, ...]
     identity: str  # digest of what determines tensors
 
+    @property
+    def name(self) -> str:
+        """Return the name of a map of the catalogue, or the path of another one."""
+        path = Path(self.file)
+        return path.stem if path.absolute().parent == CATALOGUE else self.file
+
 
 def read_map(name: str, where: str) -> Map:
     """Read a map of `workflow/formats` by its name, or a file of one's own by its path.
