@@ -130,11 +130,11 @@ def test_results_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_metrics_of_pipelines_have_the_keys_of_lm_eval(tmp_path: Path) -> None:
     [cell] = exported(names=("songs",))
-    one = cell.metrics.iloc[[0]]
+    one = cell.metrics.iloc[[0]].assign(value=0.25, stderr=0.125)
     rows = pd.concat([one.assign(metric=f"exact_match{of}") for of in ("", "[filter=strict-match]")])
     results, _ = export_checkpoint([replace(cell, metrics=rows)], CHECKPOINT, tmp_path)
     values = json.loads(results.read_text())["results"]["songs"]
-    assert values["exact_match,none"] == values["exact_match,strict-match"] == one["value"].item()
+    assert values["exact_match,none"] == values["exact_match,strict-match"] == 0.25
     found = import_metrics({"format": "lm_eval_results", "files": [str(results)]})
     assert {*found["metric"]} == {*rows["metric"]}
 
