@@ -44,6 +44,7 @@ ALARMS = {
     **{"effects": {"moderate": 0.1, "severe": 0.3}, "allow": []},
 }
 EQUIVALENCE_MARGIN = 0.01
+RUNS: dict[str, Any] = {"averaged": [], "tolerance": 0.0, "replicates": {"stated": [], "named": {}}}
 LAST = 5  # checkpoints of a window of resolution
 FORGETTING = {"largest": 3, "streak": 2, "page_rows": 2000}
 
@@ -160,10 +161,10 @@ class Suite:
         """Input, output and parameters of a rule."""
         tables = ("alarms", "not_compared", "trends", "forgetting", "result_audit")
         table = {name: str(self.root / f"{name}.tsv") for name in tables}
-        empty = {name: str(self.root / f"{name}.tsv") for name in ("verdicts", "robustness_verdicts")}
         others = {
             **{"differences": "trend_differences", "early_warning": "early_warning", "notices": "notices"},
             **{"together": "forgotten_together", "curves": "forgetting_curves"},
+            **{"seeds": "seeds", "seed_curves": "seed_curves", "outcomes": "outcomes"},
         }
         output = {name: str(self.root / f"{file}.tsv") for name, file in others.items()}
         metrics, examples = self.parts("metrics"), self.parts("examples")
@@ -180,12 +181,18 @@ class Suite:
             "alarms": (
                 {"examples": examples, "metrics": [self.metrics], "with_groups": []},
                 table,
-                {"settings": settings, "with_groups": [], "baseline": None, "file": "study.yaml"},
+                {
+                    **{"settings": settings, "with_groups": [], "baseline": None, "file": "study.yaml"},
+                    **RUNS,
+                },
             ),
             "trends": (
-                {"examples": examples},
+                {"examples": examples, "metrics": self.metrics},
                 {**output, "trends": table["trends"]},
-                {**TRAJECTORIES, "equivalence_margin": EQUIVALENCE_MARGIN},
+                {
+                    **{**TRAJECTORIES, **RUNS, "equivalence_margin": EQUIVALENCE_MARGIN},
+                    "drawn": {"metric": "accuracy", "metrics": {}},
+                },
             ),
             "forgetting": (
                 {"examples": examples, "metrics": self.metrics, "requests": self.requests, "imported": []},
@@ -200,6 +207,7 @@ class Suite:
                     "forgetting": FORGETTING,
                     "trajectories": TRAJECTORIES,
                     "parameters": "non_embedding",
+                    **RUNS,
                 },
             ),
             "resolution": (
@@ -211,21 +219,19 @@ class Suite:
                 {
                     **TRAJECTORIES,
                     "windows": json.dumps([self.expected(*end) for end in ends]),
-                    "averaged": [],
-                    "replicates": {"stated": [], "named": {}},
+                    **RUNS,
                     "resolution": {"last": LAST, "least_correlation": 0.5},
                 },
             ),
             "summary": (
-                {**table, **empty, "metrics": self.metrics, "parts": metrics, "requests": self.requests},
+                {**table, "metrics": [self.metrics], "parts": metrics, "requests": self.requests},
                 {**output, "summary": str(self.root / "summary.txt")},
                 {
                     **{
-                        "tables": [*table, *empty],
+                        "tables": [*table],
                         "tasks": self.tasks,
-                        "stated": [],
-                        "made": [],
-                        "named": [],
+                        **{"stated": [], "made": [], "named": []},
+                        "replicates": RUNS["replicates"],
                     },
                     "judging": {
                         "followed": TRAJECTORIES["metrics"],
@@ -301,9 +307,6 @@ def prepare(root: Path, options: argparse.Namespace) -> None:
         if not (root / f"m{model}").exists():
             write_cells(root, model, options.tasks, options.checkpoints, options.examples)
     write_flips(pd.DataFrame(columns=list(EXAMPLES)), root / "flips.parquet")  # the stage is not run
-    for name in ("verdicts", "robustness_verdicts"):  # a study without a regression
-        columns = "task\tmetric\tverdict\tsurvives\n"
-        (root / f"{name}.tsv").write_text(columns)
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Parts of the benchmarks that decide what is compared."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,3 +95,14 @@ def test_step_noise_is_that_around_the_trend_and_halved_noise_is_a_ratio_of_one_
     assert (found["low"] < found["ratio"]).all()
     assert (found["ratio"] < found["high"]).all()
     assert found["level"].to_numpy() == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.long
+def test_the_stages_of_the_suite_are_run_as_their_rules_do(tmp_path: Path) -> None:
+    """The benchmark passes inputs and parameters to scripts itself, so a new one must be added there too."""
+    size = ("--models", "1", "--checkpoints", "7", "--tasks", "1", "--examples", "60", "--whole")
+    suite = Path(__file__).parents[2] / "benchmarks/suite.py"
+    done = subprocess.run([sys.executable, suite, *size], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    stages = {cells[1] for row in done.stdout.splitlines() if len(cells := row.split("\t")) > 1}
+    assert {"alarms", "summary", "check_alarms", "all"} <= stages
