@@ -109,6 +109,14 @@ def test_nanogpt_without_biases_gets_zeros(place: Path) -> None:
     assert len(biases) == 2 * 6 + 1 and not any(bool(bias.any()) for bias in biases)
 
 
+def test_one_missing_bias_is_not_taken_for_a_model_without(place: Path) -> None:
+    state = formats.nanogpt(formats.tensors_of("gpt2"))
+    del state["model"]["_orig_mod.transformer.ln_f.bias"]
+    formats.pt(formats.beside(place / "run", "gpt2") / "ckpt_10.pt", state)
+    message = error(place / "run/ckpt_10.pt", formats.reading("pt", "nanogpt"))
+    assert "transformer.ln_f.bias is not made, for want of transformer.ln_f.bias" in message
+
+
 def test_arguments_of_a_fork_of_nanogpt_need_a_configuration(place: Path) -> None:
     state = formats.nanogpt(formats.tensors_of("gpt2"))
     state["model_args"]["use_rmsnorm"] = True

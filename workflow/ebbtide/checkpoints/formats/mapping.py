@@ -107,7 +107,9 @@ def plan(of: Map, shapes: Mapping[str, tuple[int, ...]], targets: Targets, where
                     f"{listed(step.names, 3)}."
                 )
             made[target] = step
-    zeros = [t for t in targets.shapes if t not in made and matches_any(t, of.zeros)]
+    # If the source has some tensors of a pattern, the others are missing.
+    absent = [pattern for pattern in of.zeros if not any(matches_any(target, [pattern]) for target in made)]
+    zeros = [target for target in targets.shapes if target not in made and matches_any(target, absent)]
     for target in targets.shapes:
         if target not in made and target not in zeros:
             raise _missing(target, rules, names, lost)
