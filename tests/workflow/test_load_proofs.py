@@ -1,5 +1,6 @@
 """Load proofs in a study: made with the cells, judged in a table, and part of no cell."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -91,3 +92,20 @@ def test_made_up_numbers_have_a_row_that_says_so(mine: Workspace) -> None:
     assert {row["verdict"] for row in rows(mine).values()} == {"no proof"}
     assert "made up" in rows(mine)["step20"]["detail"]
     assert not (mine.path / "cells/proofs").exists()
+
+
+def test_a_twin_with_another_configuration_differs(trained: Path, tmp_path: Path) -> None:
+    study = write_small_study(tmp_path)
+    for run in ("runs", "twins"):
+        for step in (40, 60):
+            shutil.copytree(trained / f"step{step}", tmp_path / f"{run}/step{step}")
+    config_file = tmp_path / "twins/step60/config.json"
+    config_file.write_text(json.dumps({**json.loads(config_file.read_text()), "rms_norm_eps": 0.1}))
+    rows = [{**ROW, "twin": "theirs"}, {**ROW, "name": "theirs", "path": "twins/step{step}"}]
+    with study.edited("config.yaml") as config:
+        config |= {"study": "mine", "models": rows, "tasks": ["tasks/fact_qa.yaml"]}
+        config["audit"] = {"config_changed": "warn"}
+    study.run("results/mine/load_twins.tsv")
+    table = read_described(study.path / "results/mine/load_twins.tsv").set_index("checkpoint")
+    assert table["verdict"].to_dict() == {"step40": "equal", "step60": "differs"}
+    assert table.loc["step40", "difference"] == 0

@@ -32,6 +32,7 @@ SUMMARISED = {
             "result_audit",
             "checkpoint_audit",
             "load_proofs",
+            "load_twins",
             "scale_points",
             "predictions",
         ),

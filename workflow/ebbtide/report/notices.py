@@ -16,7 +16,7 @@ import pandas as pd
 
 from ebbtide.metrics.notices import checkpoint_notices
 from ebbtide.notices import Notice, from_records, listed, worst_first
-from ebbtide.scoring.proof.verdicts import load_proof_notices
+from ebbtide.scoring.proof.verdicts import load_proof_notices, twin_notices
 from ebbtide.statistics.alarms.notices import alarm_notices
 from ebbtide.statistics.compute_trends.notices import notices as of_compute_trends
 from ebbtide.statistics.flips.notices import notices as of_flips
@@ -179,7 +179,10 @@ def of_statistics(
 ) -> Iterator[Notice]:
     """Yield the notices about audits and statistics, for the tables that the study has."""
     yield from checkpoint_notices(metrics)
-    audits = {"checkpoint_audit": of_audit, "result_audit": of_audit, "load_proofs": load_proof_notices}
+    audits = {
+        **{"checkpoint_audit": of_audit, "result_audit": of_audit},
+        **{"load_proofs": load_proof_notices, "load_twins": twin_notices},
+    }
     for name in (name for name in audits if name in tables):
         yield from audits[name](tables[name])
     if "regressions" in tables:

@@ -37,6 +37,7 @@ from ebbtide.study.checks import (
 )
 from ebbtide.study.claim import check_claim, claim_of
 from ebbtide.study.compared import check_fairness, check_named, check_toxicity
+from ebbtide.study.load_proofs import check_twins
 from ebbtide.study.published_points import read_points
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task, load_tasks
@@ -197,6 +198,7 @@ def _check_whole(study: Study, file_of: FileOf, *, uses_results: bool) -> None:
             check_runs(settings["runs"], models.values(), tasks, study.imported, where)
             if not study.imported:  # imports may have other metrics
                 check_run_metrics(settings["runs"], where)
+    check_twins(settings["models"], models, file_of("models"))
     if uses_results and not settings["replace_results"]:
         check_claim(study.name, study.claim, file_of("study"))
     # With rows from a hub the caller checks, because locking and auditing must remain possible.

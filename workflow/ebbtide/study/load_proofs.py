@@ -1,10 +1,12 @@
 """The load proofs of a study: where each checkpoint's is in the store, and how they are judged."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ebbtide.checkpoints.findings import Allowance
+from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Model
+from ebbtide.notices import listed
 from ebbtide.scoring.proof.load_key import key_of
 from ebbtide.study.study import Study
 
@@ -20,6 +22,36 @@ def proof_entries(study: Study, model: Model) -> list[dict[str, Any]]:
         {"name": c.name, "step": c.step, "tokens": c.tokens, "key": key_of(study.identity(c, task))}
         for c in model.checkpoints
     ]
+
+
+def twin_entries(study: Study) -> dict[str, list[dict[str, Any]]]:
+    """Return the checkpoints of the models that are twins or have one, with keys of proofs and precisions."""
+    task = next(iter(study.tasks), None)
+    named = {name for pair in twins_of(study.config["models"]).items() for name in pair}
+    return {
+        name: [
+            {**entry, "dtype": study.identity(checkpoint, task)["dtype"]}
+            for entry, checkpoint in zip(proof_entries(study, model), model.checkpoints, strict=True)
+        ]
+        for name, model in study.models.items()
+        if name in named and task is not None
+    }
+
+
+def twins_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return model → its twin, of the rows of `models`."""
+    return {row["name"]: row["twin"] for row in rows if "twin" in row}
+
+
+def check_twins(rows: Sequence[Mapping[str, Any]], models: Collection[str], file: str) -> None:
+    """Raise `ConfigError` unless every twin is another model of the study."""
+    for number, row in enumerate(rows):
+        others = [name for name in models if name != row.get("name")]
+        if "twin" in row and row["twin"] not in others:
+            raise ConfigError(
+                f"{file}: models[{number}].twin: found {row['twin']!r}; allowed: another model of the study, "
+                f"{listed(others) or 'of which there is none'}{nearest(row['twin'], others) or '.'}"
+            )
 
 
 def proof_rules(study: Study) -> Mapping[str, Any]:

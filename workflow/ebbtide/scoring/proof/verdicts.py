@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GOOD, SUSPICIOUS, ALONE, NOT_JUDGED, NO_PROOF = "good", "suspicious", "alone", "not judged", "no proof"
+EQUAL, DIFFERS = "equal", "differs"  # of twins
 FAKE_CELLS = "the numbers are made up (scoring.backend: fake), so no weights were loaded"
 _TEXTS = ["model", "checkpoint", "verdict", "action", "detail", "remedy", "reason"]
 
@@ -36,6 +37,23 @@ def load_proof_notices(table: "pd.DataFrame") -> list[Notice]:
                 f"({first['model']}/{first['checkpoint']}: {first['detail']})."
             )
             found.append(Notice("note", "not_audited", detail, "See load_proofs.tsv.", count=len(left)))
+    return found
+
+
+def twin_notices(table: "pd.DataFrame") -> list[Notice]:
+    """Return the notices about twins, from the rows of `load_twins.tsv`."""
+    remedy = "Compare their configurations, and convert the checkpoint again."
+    found = [
+        Notice(
+            "warning", "suspicious", f"{row['detail']}.", remedy, str(row["model"]), str(row["checkpoint"])
+        )
+        for row in table[table["verdict"] == DIFFERS].to_dict("records")
+    ]
+    left = table[table["verdict"] == NO_PROOF]
+    if not left.empty:
+        first = left["detail"].iloc[0]
+        detail = f"{len(left)} of {len(table)} checkpoints are not compared with their twins ({first})."
+        found.append(Notice("note", "not_audited", detail, "See load_twins.tsv.", count=len(left)))
     return found
 
 
