@@ -1,4 +1,4 @@
-"""Studies whose checkpoints are on a hub: before they are locked, they say so, and can be locked."""
+"""Studies that the Snakefile must be able to read before all is known of them: of a hub, of lm-eval."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workspace import ROOT, Workspace
+from workspace import ROOT, Workspace, write_small_study
 
 pytestmark = pytest.mark.slow
 
@@ -35,3 +35,13 @@ def test_a_study_that_is_not_locked_says_so_and_can_be_locked(name: str, tmp_pat
 
 def test_there_are_such_studies() -> None:
     assert {"predictability_recidivism", "predictability_toxicity"} <= set(STUDIES)
+
+
+def test_a_task_of_lm_eval_that_generates_needs_no_settings_of_decoding(tmp_path: Path) -> None:
+    study = write_small_study(tmp_path)
+    source = {"lm_eval": "gsm8k", "version": "0.4.13"}
+    task = {"title": "Sums in words", "kind": "generation", "source": source}
+    study.write_yaml("tasks/sums.yaml", task)
+    with study.edited("config.yaml") as config:
+        config["tasks"] = ["tasks/sums.yaml"]
+    assert study.planned()["freeze"] == 1

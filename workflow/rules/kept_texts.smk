@@ -8,7 +8,7 @@ RERUNS   when the cells, the grid, the classifier under `toxicity:` or the code 
 
 # Task → whether it keeps its texts; an unlocked study has no tasks.
 GENERATED = {
-    name: bool(task.definition["decoding"]["keep_text"])
+    name: bool(task.definition.get("decoding", {}).get("keep_text"))
     for name, task in STUDY.tasks.items()
     if task.kind.needs == "samples"
 }

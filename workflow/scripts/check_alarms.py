@@ -21,10 +21,13 @@ def main(job) -> None:
         params.settings,
         datetime.now().astimezone().date(),
         study=params.study,
-        examples=read_worst(given.flips, params.settings["examples"]),
+        examples=read_worst(given.flips, params.settings["examples"], params.vile),
     )
     write_reports(gate, Path(params.reports))
-    print(*lines(gate), f"All comparisons: {given.alarms}", f"Reports: {params.reports}", sep="\n")
+    left_out = (
+        [f"Not in the reports: texts of {', '.join(params.vile)}, which may be vile"] if params.vile else []
+    )
+    print(*lines(gate), *left_out, f"All comparisons: {given.alarms}", f"Reports: {params.reports}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def test_one_missing_bias_is_not_taken_for_a_model_without(place: Path) -> None:
     del state["model"]["_orig_mod.transformer.ln_f.bias"]
     formats.pt(formats.beside(place / "run", "gpt2") / "ckpt_10.pt", state)
     message = error(place / "run/ckpt_10.pt", formats.reading("pt", "nanogpt"))
-    assert "transformer.ln_f.bias is not made, for want of transformer.ln_f.bias" in message
+    assert "transformer.ln_f.bias is not made: the checkpoint lacks transformer.ln_f.bias" in message
 
 
 def test_arguments_of_a_fork_of_nanogpt_need_a_configuration(place: Path) -> None:
@@ -283,7 +283,7 @@ def test_ranks_of_tensor_parallelism_are_joined_or_equal(place: Path) -> None:
     with pytest.raises(ValueError, match="must be equal on all ranks, and is not"):
         applied({**ranks, "01/norm": norm + 1}, made, "mine.yaml")
     del ranks["00/a"]
-    with pytest.raises(CheckpointError, match=r"a is not made, for want of \{rank\}/a"):
+    with pytest.raises(CheckpointError, match=r"a is not made: the checkpoint lacks \{rank\}/a"):
         applied(ranks, made, "mine.yaml")
 
 
@@ -339,7 +339,12 @@ MADE = {"model.layers.0.mlp.up_proj.weight": (2, 3)}
     ("shapes", "made", "more", "message"),
     [
         ({}, MADE, {}, "no rule fits a name of the checkpoint"),
-        ({"w.1": (2, 3)}, {**MADE, TWO: (2, 3)}, {}, "0.mlp.up_proj.weight is not made, for want of w.0; n"),
+        (
+            {"w.1": (2, 3)},
+            {**MADE, TWO: (2, 3)},
+            {},
+            "0.mlp.up_proj.weight is not made: the checkpoint lacks w.0; n",
+        ),
         (
             {"w.0": (2, 3), "v": (1,)},
             MADE,
@@ -386,7 +391,10 @@ def edited(run: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 def test_a_missing_tensor_is_named(run: Path) -> None:
     edited(run, lambda state: state.pop("model.norm.weight"))
     message = error(run, HF)
-    assert f"{run} (map huggingface, llama): model.norm.weight is not made, for want of model." in message
+    assert (
+        f"{run} (map huggingface, llama): model.norm.weight is not made: the checkpoint lacks model."
+        in message
+    )
 
 
 def test_another_tensor_is_named(run: Path) -> None:

@@ -222,7 +222,7 @@ def test_the_factors_of_llama_3_1_are_recognised(original: int, tmp_path: Path) 
         ({"llama.a_new_key": 1}, "found llama.a_new_key, which is not known here"),
         ({"llama.block_count": None}, "found no llama.block_count"),
         ({"llama.rope.dimension_count": 2}, "found llama.rope.dimension_count 2"),
-        ({"llama.block_count": 4}, "model.layers.3.* is not made, for want of blk.3"),
+        ({"llama.block_count": 4}, "model.layers.3.* is not made: the checkpoint lacks blk.3"),
         ({"llama.block_count": 2}, "no rule uses blk.2"),
         ({"llama.feed_forward_length": 64}, "shape 16 × 32, but config.json implies 16 × 64"),
     ],

@@ -212,12 +212,17 @@ def test_a_proof_that_cannot_be_kept_or_made_costs_no_cell(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("ebbtide.scoring.proof.losses.losses_of", fail)
-    assert jobs.score(jobs.made[0], jobs.hint()) == "scored"
+    with monkeypatch.context() as patched:
+        patched.setattr("ebbtide.scoring.proof.losses.losses_of", fail)
+        assert jobs.score(jobs.made[0], jobs.hint()) == "scored"
     assert "no loss: RuntimeError: out of memory" in capsys.readouterr().err
     proof = read_proof(jobs.cells, jobs.proof().stem)
     assert (proof.losses, proof.unread) == (None, "no loss: RuntimeError: out of memory")
     assert proof.sketches is not None
+
+    store.path_of(jobs.cells, jobs.made[0]["identity"]).unlink()
+    assert jobs.score(jobs.made[0], jobs.hint()) == "scored"  # the cause is gone
+    assert read_proof(jobs.cells, jobs.proof().stem).losses is not None
 
 
 def test_a_killed_job_leaves_no_half_proof_and_the_next_one_makes_it(trained: Path, jobs: Jobs) -> None:

@@ -229,6 +229,7 @@ def test_only_texts_that_were_asked_for_are_read(tmp_path: Path) -> None:
     found = read_worst(tmp_path / "flips.parquet", 2).of(drop)
     assert [one.example for one in found] == ["e1", "e2"]
     assert read_worst(tmp_path / "flips.parquet", 0).of(drop) == ()
+    assert read_worst(tmp_path / "flips.parquet", 2, hidden=["t"]).of(drop) == ()
 
 
 def test_a_baseline_of_another_model_has_its_own_examples() -> None:

@@ -127,8 +127,8 @@ class Hostile:
     ("labels", "changes", "sentence"),
     [
         (["obscene", "insult"], {}, "has the labels obscene, insult; expected: toxicity among them"),
-        (LABELS, {"config": {}}, "is no checkpoint of Detoxify: 'dataset' is missing"),
-        (LABELS, {"state_dict": None}, "is no checkpoint of Detoxify: 'state_dict' is missing"),
+        (LABELS, {"config": {}}, "is not a checkpoint of Detoxify: 'dataset' is missing"),
+        (LABELS, {"state_dict": None}, "is not a checkpoint of Detoxify: 'state_dict' is missing"),
         (LABELS, {"state_dict": {}}, "lacks the weights bert.embeddings"),
         (LABELS, {"more": Hostile()}, "has more than tensors and plain values, and was not loaded"),
     ],

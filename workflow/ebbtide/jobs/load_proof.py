@@ -79,7 +79,9 @@ def _made_once(job: Job, cells: str, scorer: "Scorer") -> Proof:
     key = key_of(identity)
     with closing(node_lock(cells, f"proof {key}")):
         try:
-            return read_proof(cells, key)
+            known = read_proof(cells, key)
+            if not known.unread:  # what failed for lack of memory, or of a disk, may succeed now
+                return known
         except CellError as error:
             if path_of(cells, key).exists():
                 log.warning("%s The proof is made again.", error)

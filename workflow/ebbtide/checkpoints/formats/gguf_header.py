@@ -139,7 +139,7 @@ def _header(reader: _Reader) -> Header:
         raise _damaged(reader.path, "two of its tensors have one name")
     alignment = metadata.get("general.alignment", _ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise _damaged(reader.path, f"general.alignment is {alignment!r}, which is no power of two")
+        raise _damaged(reader.path, f"general.alignment is {alignment!r}, which is not a power of two")
     start = -(-reader.place // alignment) * alignment
     placed = (Stored(one.name, one.shape, one.type, start + one.begin) for one in found)
     return Header(metadata, texts, tuple(placed))

@@ -230,7 +230,9 @@ def _missing(target: str, rules: Sequence[Rule], names: Mapping[str, str], lost:
         return not_converted(f"{lost}: no rule makes {target}{_nearest(target, known)}.")
     lacking = [name for name in expected if name not in names] or expected
     close = _nearest(lacking[0], [*names])
-    return not_converted(f"{lost}: {target} is not made, for want of {' or '.join(lacking[:3])}{close}.")
+    return not_converted(
+        f"{lost}: {target} is not made: the checkpoint lacks {' or '.join(lacking[:3])}{close}."
+    )
 
 
 def _with_numbers(step: Step, targets: Targets, lost: str) -> Step:

@@ -1,6 +1,6 @@
 """The examples behind each drop: those that lost most, from the table of flips."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ class Examples:
         Rows of flips.parquet.
     most
         Examples of a drop.
+    hidden
+        Tasks whose texts are vile: their drops have no examples.
     """
 
-    def __init__(self, rows: pd.DataFrame, most: int) -> None:
-        worst = rows[rows["flip"].isin(DOWN) & (rows["rank"] <= most)].sort_values("rank", kind="stable")
+    def __init__(self, rows: pd.DataFrame, most: int, hidden: Collection[str] = ()) -> None:
+        shown = rows["flip"].isin(DOWN) & (rows["rank"] <= most) & ~rows["task"].isin(hidden)
+        worst = rows[shown].sort_values("rank", kind="stable")
         self._by_pair: dict[tuple[str, ...], list[Mapping[Any, Any]]] = {}
         for row in worst.to_dict("records"):
             self._by_pair.setdefault(tuple(str(row[name]) for name in PAIR), []).append(row)
@@ -42,14 +45,14 @@ class Examples:
         return tuple(_example(row) for row in self._by_pair.get(pair, ()))
 
 
-def read_worst(path: str | Path, most: int) -> Examples:
-    """Read the examples that lost most from flips.parquet.
+def read_worst(path: str | Path, most: int, hidden: Collection[str] = ()) -> Examples:
+    """Read the examples that lost most from flips.parquet; see `Examples`.
 
     Raises `CellError` if it is missing, damaged or of another kind.
     """
     table = read_parquet(path, FLIPS)
     kept = pc.and_(pc.is_in(table["flip"], pc.cast(list(DOWN), "string")), pc.less_equal(table["rank"], most))
-    return Examples(table.filter(kept).to_pandas(integer_object_nulls=True), most)
+    return Examples(table.filter(kept).to_pandas(integer_object_nulls=True), most, hidden)
 
 
 def _example(row: Mapping[Any, Any]) -> Example:

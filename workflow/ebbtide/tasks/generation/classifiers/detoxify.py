@@ -131,7 +131,7 @@ def _contents(checkpoint: Path) -> tuple[Sequence[str], str, dict[str, Any]]:
         return list(labels), str(config["arch"]["args"]["model_name"]), dict(weights)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{where} is no checkpoint of Detoxify: {error} is missing; expected: config (with "
+            f"{where} is not a checkpoint of Detoxify: {error} is missing; expected: config (with "
             "dataset.args.classes and arch.args.model_name) and state_dict."
         ) from None
 
