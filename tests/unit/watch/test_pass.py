@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import formats
 import tiny
 from ebbtide.cells import store
 from ebbtide.errors import ConfigError
@@ -146,6 +147,28 @@ def test_a_checkpoint_that_fails_is_left_out_until_it_changes(
     status, said = once()
     assert (status, said[0]) == (0, "run/step200: scored 1 cell")
     assert json.loads(Path("results/small/.watch.json").read_text())["failed"] == {}
+
+
+def test_a_conversion_that_fails_is_a_failure_of_its_checkpoint(study: Workspace, runs: Runs) -> None:
+    with study.edited("config.yaml") as config:
+        row = {"path": "run/{step}.pt", "format": "pt", "config": "like", "tokenizer": "like"}
+        config["models"][0] |= row
+        config["watch"]["attempts"] = 1
+    formats.beside(Path("like"), "gpt_neox")
+    for step in (100, 200, 300):
+        formats.pt(Path(f"run/{step}.pt"), formats.tensors_of("gpt_neox", step))
+    runs.failing = {"step200"}
+    runs.failed_log = "logs/convert/{model}/{checkpoint}-{weights}.log"
+    status, said = once()
+    assert status == 2 and said == [
+        "run/step100: scored 1 cell",
+        "run/step200: failed 1 time (watch.attempts: 1): ScoringError: it cannot be.",
+        "run/step300: scored 1 cell",
+        "gate: No alarm at or above moderate",
+    ]
+    assert list(Path("logs").glob("convert/run/step200-converted-*.log"))
+    status, said = once()
+    assert (status, said[0]) == (2, "run/step200: refused: it failed 1 time: ScoringError: it cannot be.")
 
 
 def test_the_audit_refuses_the_new_checkpoint_not_the_old_ones(study: Workspace, runs: Runs) -> None:
