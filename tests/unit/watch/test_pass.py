@@ -15,6 +15,7 @@ import formats
 import tiny
 from ebbtide.cells import store
 from ebbtide.errors import ConfigError
+from ebbtide.jobs.leads import check_deleted_weights
 from ebbtide.report.notices import of_audit
 from ebbtide.study.load import read_study
 from ebbtide.watch import loop, one_pass
@@ -112,6 +113,24 @@ def test_a_disk_that_vanishes_changes_no_result(study: Workspace, runs: Runs) ->
     assert once() == (0, ["2 checkpoints scored before", "gate: No alarm at or above moderate"])
     assert {path: path.stat().st_mtime_ns for path in Path("results").rglob("*.parquet")} == before
     assert {f.finding for f in read_study(*runs.files[-1]).findings} == {"gone"}
+
+
+def test_a_checkpoint_that_was_deleted_before_it_was_scored_does_not_stop_the_others(
+    study: Workspace, runs: Runs
+) -> None:
+    once()
+    tiny.hollow_checkpoint(Path("run/step300"), 300)
+    read_study("config.yaml")  # records what it has
+    for step in (200, 300):  # of which one has its cell
+        shutil.rmtree(f"run/step{step}")
+    tiny.hollow_checkpoint(Path("run/step400"), 400)
+    refused = "run/step300: refused: its weights were deleted before it was scored on fact_qa; restore them"
+    gate = "gate: No alarm at or above moderate"
+    assert once() == (2, [refused, "run/step400: scored 1 cell", "2 checkpoints scored before", gate])
+    check_deleted_weights(read_study(*runs.files[-1]))  # as every run of Snakemake does
+    assert once() == (2, [refused, "3 checkpoints scored before", gate])
+    tiny.hollow_checkpoint(Path("run/step300"), 300)
+    assert once() == (0, ["run/step300: scored 1 cell", "3 checkpoints scored before", gate])
 
 
 def test_a_checkpoint_that_fails_is_left_out_until_it_changes(
