@@ -145,6 +145,7 @@ if {killed}:
     os.kill(os.getpid(), 9)
 for lock in own:
     lock.unlink()
+time.sleep(0.5)  # which it takes to end
 sys.exit({status})
 """
 
