@@ -312,10 +312,19 @@ def test_new_alarms_are_reported_once(study: Workspace, runs: Runs, any_columns:
     assert reports(("step200", "severe")) == 1
     assert reports(("step200", "severe")) == 1
     assert reports(("step200", "severe"), ("step100", "minor")) == 1  # below fail_on
+    runs.ended = 2, "Nothing was compared, so the gate fails: exit status 2.\n"
+    assert once()[0] == 2
+    runs.ended = 1, ALARM
+    assert reports(("step200", "severe")) == 1
     assert reports(("step200", "severe"), ("step100", "moderate")) == 2
     results = Path("results/small").resolve()
     message = f"small 1 alarm at or above moderate {results}/alarms.tsv {results}/report/index.html"
     assert Path("said").read_text().splitlines()[0] == message
+    # After a pass without alarms they are new.
+    runs.ended = 0, GOOD
+    assert once()[0] == 0
+    runs.ended = 1, ALARM
+    assert reports(("step200", "severe")) == 3
     # A command that fails is tried again.
     with study.edited("config.yaml") as config:
         config["watch"]["on_alarm"] = [sys.executable, "-c", "exit('no mail today')"]

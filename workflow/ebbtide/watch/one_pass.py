@@ -221,7 +221,7 @@ class _Pass:
         self._wrong |= ended.status == WRONG
         if ended.status == ALARMS:
             self._report(study, reason)
-        else:
+        elif ended.status == GOOD:  # a gate that could not judge says nothing of earlier alarms
             self._state.alarms = []
         return ended.status
 
