@@ -14,10 +14,11 @@ import pytest
 import formats
 import tiny
 from ebbtide.cells import store
+from ebbtide.cli.publish import TRACKERS
 from ebbtide.errors import ConfigError
 from ebbtide.jobs.leads import check_deleted_weights
 from ebbtide.report.notices import of_audit
-from ebbtide.study.load import read_study
+from ebbtide.study.load import read_settings, read_study
 from ebbtide.watch import loop, one_pass
 from ebbtide.watch.loop import watch
 from ebbtide.watch.ownership import owned
@@ -368,6 +369,17 @@ def test_results_are_published_after_a_pass_and_a_failure_is_said(
         ["publish", "results/small/.watch.yaml", "config.yaml", "--to", tracker]
         for tracker in ("mlflow", "wandb")
     ]
+
+
+def test_results_go_to_the_trackers_of_publish_and_to_no_others(study: Workspace) -> None:
+    for trackers in ([one] for one in TRACKERS):
+        with study.edited("config.yaml") as config:
+            config["watch"]["publish"] = trackers
+        assert read_settings("config.yaml")["watch"]["publish"] == trackers
+    with study.edited("config.yaml") as config:
+        config["watch"]["publish"] = ["wanbd"]
+    with pytest.raises(ConfigError, match=r"watch.publish.*'wanbd'.*wandb"):
+        read_settings("config.yaml")
 
 
 @pytest.mark.parametrize(
