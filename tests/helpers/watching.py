@@ -21,6 +21,7 @@ class Runs:
     def __init__(self) -> None:
         self.files: list[tuple[str, ...]] = []
         self.failing: set[str] = set()
+        self.failed_log = "logs/score/{model}/{checkpoint}/{task}.log"  # of the job that fails
         self.ended: tuple[int, str] = (0, GOOD)  # status and output of a run without failures
 
     def __call__(self, targets: Any, files: Any, options: Any, log: Path, ownership: Any) -> Ended:
@@ -28,9 +29,10 @@ class Runs:
         study, failed = read_study(*files), False
         for checkpoint in study.checkpoints():
             for task in study.tasks:
-                name = f"{checkpoint.model}/{checkpoint.name}"
                 if checkpoint.name in self.failing:
-                    path = Path(f"logs/score/{name}/{task}.log")
+                    place = {"model": checkpoint.model, "checkpoint": checkpoint.name, "task": task}
+                    weights = Path(checkpoint.marker).name
+                    path = Path(self.failed_log.format(**place, weights=weights))
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text("ScoringError: it cannot be.\n")
                     failed = True

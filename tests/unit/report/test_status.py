@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+import formats
 import tiny
 from ebbtide import cli
 from ebbtide.cells import store
@@ -267,6 +268,29 @@ def test_failures_before_and_after_scoring_are_named(
         made.touch()
     text = "\n".join(asked(capsys))
     assert "logs/freeze" not in text and "logs/measure" not in text and "logs/regress/s.log" in text
+
+
+def test_failures_of_jobs_that_bring_weights_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = {"name": "m", "path": "pt/{step}.pt", "steps": [1, 2], "format": "pt", "average": {"last": 2}}
+    formats.beside(Path("like"), "gpt_neox")
+    for step in (1, 2):
+        formats.pt(Path(f"pt/{step}.pt"), formats.tensors_of("gpt_neox", step))
+    study = write_study([], models=[{**row, "config": "like", "tokenizer": "like"}])
+    logs = []
+    for checkpoint in study.checkpoints():  # named as the rules do, by the directory to make
+        rule = "average" if checkpoint.parents else "convert"
+        log = Path(f"logs/{rule}/{checkpoint.model}/{checkpoint.name}-{Path(checkpoint.marker).name}.log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"CheckpointError: {rule} {checkpoint.name}.\n")
+        logs.append(log)
+    log.with_name(f"{checkpoint.name}-averaged-before.log").write_text("CheckpointError: of before.\n")
+    assert {log.parts[1] for log in logs} == {"convert", "average"}
+    shown = asked(capsys)
+    first = shown.index("Other failed jobs:") + 1
+    assert shown[first : shown.index("", first)] == [f"{log}: {log.read_text().strip()}" for log in logs]
 
 
 def test_cells_that_are_being_scored_are_shown_during_a_run(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import formats
 import tiny
 from ebbtide.checkpoints.on_disk import model_on_disk
 from ebbtide.errors import ConfigError
@@ -77,3 +78,23 @@ def test_two_directories_of_one_step_are_an_error() -> None:
     tiny.hollow_checkpoint(Path("run/step0100"))
     with pytest.raises(ConfigError, match=r"study.yaml: models\[0\].path: found two directories of step 100"):
         found()
+
+
+def test_a_file_of_another_format_is_taken_in_once_it_is_complete() -> None:
+    formats.beside(Path("like"), "gpt_neox")
+    file = formats.pt(Path("pt/100.pt"), formats.tensors_of("gpt_neox"))
+    content = file.read_bytes()
+    row_of_files = {"path": "pt/{step}.pt", "format": "pt", "config": "like", "tokenizer": "like"}
+    for size in (40, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:size])
+        one = found(**row_of_files)
+        assert (one.whole, list(one.waiting)) == ((), ["step100"])
+        assert "pt/100.pt is not a complete file of torch.save" in one.waiting["step100"]
+        assert "copy it again" not in one.waiting["step100"]
+    file.write_bytes(content)
+    assert found(**row_of_files) == Found(("step100",), {})
+    settings = {"models": [row(**row_of_files)], "watch": {"settle_seconds": 60}}
+    reason = find_checkpoints(settings, "study.yaml")["run"].waiting["step100"]
+    assert "they must not change for 60 s" in reason
+    Path("pt/100.pt.tmp").touch()
+    assert found(**row_of_files).waiting == {"step100": "pt/100.pt.tmp is there, as while files are written"}

@@ -11,11 +11,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import formats
 import tiny
 from ebbtide.cells import store
+from ebbtide.cli.publish import TRACKERS
 from ebbtide.errors import ConfigError
+from ebbtide.jobs.leads import check_deleted_weights
 from ebbtide.report.notices import of_audit
-from ebbtide.study.load import read_study
+from ebbtide.study.load import read_settings, read_study
 from ebbtide.watch import loop, one_pass
 from ebbtide.watch.loop import watch
 from ebbtide.watch.ownership import owned
@@ -113,6 +116,24 @@ def test_a_disk_that_vanishes_changes_no_result(study: Workspace, runs: Runs) ->
     assert {f.finding for f in read_study(*runs.files[-1]).findings} == {"gone"}
 
 
+def test_a_checkpoint_that_was_deleted_before_it_was_scored_does_not_stop_the_others(
+    study: Workspace, runs: Runs
+) -> None:
+    once()
+    tiny.hollow_checkpoint(Path("run/step300"), 300)
+    read_study("config.yaml")  # records what it has
+    for step in (200, 300):  # of which one has its cell
+        shutil.rmtree(f"run/step{step}")
+    tiny.hollow_checkpoint(Path("run/step400"), 400)
+    refused = "run/step300: refused: its weights were deleted before it was scored on fact_qa; restore them"
+    gate = "gate: No alarm at or above moderate"
+    assert once() == (2, [refused, "run/step400: scored 1 cell", "2 checkpoints scored before", gate])
+    check_deleted_weights(read_study(*runs.files[-1]))  # as every run of Snakemake does
+    assert once() == (2, [refused, "3 checkpoints scored before", gate])
+    tiny.hollow_checkpoint(Path("run/step300"), 300)
+    assert once() == (0, ["run/step300: scored 1 cell", "3 checkpoints scored before", gate])
+
+
 def test_a_checkpoint_that_fails_is_left_out_until_it_changes(
     study: Workspace, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +167,28 @@ def test_a_checkpoint_that_fails_is_left_out_until_it_changes(
     status, said = once()
     assert (status, said[0]) == (0, "run/step200: scored 1 cell")
     assert json.loads(Path("results/small/.watch.json").read_text())["failed"] == {}
+
+
+def test_a_conversion_that_fails_is_a_failure_of_its_checkpoint(study: Workspace, runs: Runs) -> None:
+    with study.edited("config.yaml") as config:
+        row = {"path": "run/{step}.pt", "format": "pt", "config": "like", "tokenizer": "like"}
+        config["models"][0] |= row
+        config["watch"]["attempts"] = 1
+    formats.beside(Path("like"), "gpt_neox")
+    for step in (100, 200, 300):
+        formats.pt(Path(f"run/{step}.pt"), formats.tensors_of("gpt_neox", step))
+    runs.failing = {"step200"}
+    runs.failed_log = "logs/convert/{model}/{checkpoint}-{weights}.log"
+    status, said = once()
+    assert status == 2 and said == [
+        "run/step100: scored 1 cell",
+        "run/step200: failed 1 time (watch.attempts: 1): ScoringError: it cannot be.",
+        "run/step300: scored 1 cell",
+        "gate: No alarm at or above moderate",
+    ]
+    assert list(Path("logs").glob("convert/run/step200-converted-*.log"))
+    status, said = once()
+    assert (status, said[0]) == (2, "run/step200: refused: it failed 1 time: ScoringError: it cannot be.")
 
 
 def test_the_audit_refuses_the_new_checkpoint_not_the_old_ones(study: Workspace, runs: Runs) -> None:
@@ -270,10 +313,19 @@ def test_new_alarms_are_reported_once(study: Workspace, runs: Runs, any_columns:
     assert reports(("step200", "severe")) == 1
     assert reports(("step200", "severe")) == 1
     assert reports(("step200", "severe"), ("step100", "minor")) == 1  # below fail_on
+    runs.ended = 2, "Nothing was compared, so the gate fails: exit status 2.\n"
+    assert once()[0] == 2
+    runs.ended = 1, ALARM
+    assert reports(("step200", "severe")) == 1
     assert reports(("step200", "severe"), ("step100", "moderate")) == 2
     results = Path("results/small").resolve()
     message = f"small 1 alarm at or above moderate {results}/alarms.tsv {results}/report/index.html"
     assert Path("said").read_text().splitlines()[0] == message
+    # After a pass without alarms they are new.
+    runs.ended = 0, GOOD
+    assert once()[0] == 0
+    runs.ended = 1, ALARM
+    assert reports(("step200", "severe")) == 3
     # A command that fails is tried again.
     with study.edited("config.yaml") as config:
         config["watch"]["on_alarm"] = [sys.executable, "-c", "exit('no mail today')"]
@@ -317,6 +369,17 @@ def test_results_are_published_after_a_pass_and_a_failure_is_said(
         ["publish", "results/small/.watch.yaml", "config.yaml", "--to", tracker]
         for tracker in ("mlflow", "wandb")
     ]
+
+
+def test_results_go_to_the_trackers_of_publish_and_to_no_others(study: Workspace) -> None:
+    for trackers in ([one] for one in TRACKERS):
+        with study.edited("config.yaml") as config:
+            config["watch"]["publish"] = trackers
+        assert read_settings("config.yaml")["watch"]["publish"] == trackers
+    with study.edited("config.yaml") as config:
+        config["watch"]["publish"] = ["wanbd"]
+    with pytest.raises(ConfigError, match=r"watch.publish.*'wanbd'.*wandb"):
+        read_settings("config.yaml")
 
 
 @pytest.mark.parametrize(

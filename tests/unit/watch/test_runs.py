@@ -127,6 +127,45 @@ def test_the_lock_of_another_run_stays(fake: object) -> None:
     assert LOCK.exists()
 
 
+# Locks as Snakemake does, while another run begins; then ends, or is killed.
+LOCKS = """
+import os, sys, time
+from pathlib import Path
+locks = Path(".snakemake/locks")
+locks.mkdir(parents=True, exist_ok=True)
+own = [locks / "0.input.lock", locks / "0.output.lock"]
+for lock in own:
+    lock.write_text("cell\\n")
+while b"0.output.lock" not in Path("lock").read_bytes():
+    time.sleep(0.05)
+if {other}:
+    (locks / "1.output.lock").write_text("other\\n")
+    time.sleep(0.5)
+if {killed}:
+    os.kill(os.getpid(), 9)
+for lock in own:
+    lock.unlink()
+time.sleep(0.5)  # which it takes to end
+sys.exit({status})
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "killed", "status"),
+    [(True, False, 0), (True, False, 1), (True, True, 0), (False, True, 0), (False, False, 1)],
+)
+def test_the_lock_of_a_run_that_begins_meanwhile_is_not_taken_for_its_own(
+    other: bool, killed: bool, status: int, fake: object
+) -> None:
+    Path("snakemake/__main__.py").write_text(LOCKS.format(other=other, killed=killed, status=status))
+    with owned(Path("lock")) as own:
+        ended = run_snakemake(["all"], ["a.yaml"], [], Path("log"), own)
+        assert ended.status == (-signal.SIGKILL if killed else status)
+        assert remove_left_lock(own.run) == (killed and not other)
+    assert LOCK.with_name("1.output.lock").exists() == other
+    assert LOCK.exists() == (killed and other)
+
+
 def test_the_lock_of_a_killed_run_is_removed_once_its_processes_are_gone(fake: object) -> None:
     killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     LOCK.parent.mkdir(parents=True)

@@ -84,18 +84,14 @@ class ScoreJobs:
 
 def check_deleted_weights(study: Study) -> None:
     """Raise `ConfigError` if a cell must be scored with deleted weights, or with an average of them."""
-    gone = {}
-    for finding in study.findings:
-        if finding.finding != "gone" or finding.action == DROP:
-            continue
-        for name in finding.checkpoints:
-            gone[finding.model, name] = finding.where
-            if tasks := missing(study, study.checkpoint(finding.model, name)):
-                listed = ", ".join(tasks[:5]) + (" …" if len(tasks) > 5 else "")
-                raise ConfigError(
-                    f"{finding.where}: the weights of {finding.model}/{name} have been deleted, but are "
-                    f"needed to score {listed}; restore them, or set audit.gone to drop."
-                )
+    gone = deleted_weights(study)
+    for (model, name), where in gone.items():
+        if tasks := missing(study, study.checkpoint(model, name)):
+            listed = ", ".join(tasks[:5]) + (" …" if len(tasks) > 5 else "")
+            raise ConfigError(
+                f"{where}: the weights of {model}/{name} have been deleted, but are needed to score "
+                f"{listed}; restore them, or set audit.gone to drop."
+            )
     for average in study.unmade_averages() if gone else ():
         for parent in average.parents:
             if (where := gone.get((parent.model, parent.name))) and missing(study, average):
@@ -103,6 +99,19 @@ def check_deleted_weights(study: Study) -> None:
                     f"{where}: the weights of {parent.model}/{parent.name} have been deleted, but are needed "
                     f"for the average {average.model}/{average.name}; restore them, or remove `average`."
                 )
+
+
+def deleted_weights(study: Study) -> dict[tuple[str, str], str]:
+    """Return the checkpoints in the study whose weights have been deleted, with the file and key of the row.
+
+    Their keys are model and name.
+    """
+    return {
+        (finding.model, name): finding.where
+        for finding in study.findings
+        if finding.finding == "gone" and finding.action != DROP
+        for name in finding.checkpoints
+    }
 
 
 def missing(study: Study, checkpoint: Checkpoint, stored: frozenset[str] | None = None) -> list[str]:

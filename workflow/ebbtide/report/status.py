@@ -173,9 +173,8 @@ def _other_failures(study: Study, models: Mapping[str, ModelStatus]) -> Iterator
     )
     logs = [Path(f"logs/train/{model}.log") for model in dict.fromkeys(c.model for c in lacking)]
     for checkpoint in lacking:
-        identity = Path(checkpoint.marker).name.partition("-")[2].removesuffix(".json")
-        name = f"{checkpoint.model}/{checkpoint.name}-{identity}.log"
-        logs += [Path(f"logs/{rule}/{name}") for rule in ("fetch_checkpoint", "average")]
+        name = f"{checkpoint.model}/{checkpoint.name}-{Path(checkpoint.marker).name}.log"
+        logs += [Path(f"logs/{rule}/{name}") for rule in ("fetch_checkpoint", "convert", "average")]
     for task in study.tasks.values():
         if not Path(task.frozen).exists():
             logs.append(Path(f"logs/freeze/{Path(task.frozen).stem}.log"))

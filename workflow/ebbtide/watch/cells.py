@@ -71,6 +71,6 @@ def _logs(checkpoint: Checkpoint, tasks: frozenset[str]) -> list[Path]:
     """The logs of jobs that score these tasks, or that bring the weights."""
     place = f"{checkpoint.model}/{checkpoint.name}"
     logs = [Path(f"logs/score/{place}/{task}.log") for task in sorted(tasks)]
-    for rule in ("fetch_checkpoint", "average"):
+    for rule in ("fetch_checkpoint", "convert", "average"):
         logs += sorted(Path(f"logs/{rule}/{checkpoint.model}").glob(f"{checkpoint.name}-*.log"))
     return [log for log in logs if log.exists()]

@@ -120,7 +120,7 @@ class _Pass:
         plan = plan_of(files, self._settings, self._state)
         if not plan.study.hub:
             return plan
-        command = [sys.executable, "-m", "ebbtide", "lock", "--study", *files]
+        command = [sys.executable, "-m", "ebbtide", "lock", "--study", *plan.files]
         ended = run(command, self._watched.log("lock"))
         if ended.status:
             self._fail(f"lock: failed, so new revisions of the hub are not seen: {ended.last_words()}")
@@ -221,7 +221,7 @@ class _Pass:
         self._wrong |= ended.status == WRONG
         if ended.status == ALARMS:
             self._report(study, reason)
-        else:
+        elif ended.status == GOOD:  # a gate that could not judge says nothing of earlier alarms
             self._state.alarms = []
         return ended.status
 

@@ -10,7 +10,8 @@ from typing import Any
 from ebbtide.errors import ConfigError
 from ebbtide.files import digest, write_text
 from ebbtide.grid import Checkpoint
-from ebbtide.notices import counted
+from ebbtide.jobs.leads import deleted_weights, missing
+from ebbtide.notices import counted, listed
 from ebbtide.study.checks import check_checkpoints
 from ebbtide.study.load import read_study
 from ebbtide.study.study import Study
@@ -53,6 +54,7 @@ def plan_of(files: Sequence[str], settings: Mapping[str, Any], state: State) -> 
     If the audit stops the study, the new checkpoints on disk (those without cells) that it stops for are
     refused. So are those that have failed as often as `watch.attempts` allows, and have not changed since.
     They are tried again once in `watch.patience_hours`: the cause may have been a machine or a full disk.
+    Checkpoints whose weights were deleted before all their cells were made are refused until they are back.
 
     Raises `ConfigError` for a study that cannot be used even without them.
     """
@@ -62,8 +64,8 @@ def plan_of(files: Sequence[str], settings: Mapping[str, Any], state: State) -> 
         study, refused = _load(both, on_disk, {}), dict[Place, str]()
     except ConfigError as error:
         study, refused = _without_new(both, on_disk, error)
-    if failed := dict(_failed(study, state, settings["watch"])):
-        refused |= failed
+    if more := {**dict(_failed(study, state, settings["watch"])), **dict(_deleted(study))}:
+        refused |= more
         study = _load(both, on_disk, refused)
     return Plan(study, both, on_disk, refused)
 
@@ -119,6 +121,14 @@ def _without_new(
         except ConfigError as why:
             refused[place] = str(why.args[0])
     return (_load(files, on_disk, refused) if refused else study), refused
+
+
+def _deleted(study: Study) -> Iterator[tuple[Place, str]]:
+    """Yield the checkpoints that must be scored, but whose weights were deleted, with the reason."""
+    for model, name in deleted_weights(study):
+        if tasks := missing(study, study.checkpoint(model, name)):
+            reason = f"its weights were deleted before it was scored on {listed(tasks)}; restore them"
+            yield (model, name), reason
 
 
 def _failed(study: Study, state: State, settings: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:

@@ -23,6 +23,7 @@ from typing import Any
 from ebbtide.watch.ownership import Ownership
 
 LOCKS = Path(".snakemake/locks")
+_OWN_LOCKS = 2  # lock files that a run writes, one after the other: of its inputs and of its outputs
 LOCKED = "Directory cannot be locked"  # of Snakemake's message
 _ERROR = re.compile(r"\w*Error: ")
 _POLL = 0.2  # seconds
@@ -69,13 +70,16 @@ def run_snakemake(
     before, noted = _lock_files(), dict[str, Any]()
 
     def note(pid: int) -> None:
-        new = [lock for lock in _lock_files() if lock not in before]
-        noted.update(group=pid, started=noted.get("started") or _start_of(pid), locks=new)
+        locks = noted.get("locks", [])
+        if len(locks) < _OWN_LOCKS:  # what appears later is of another run
+            locks = [lock for lock in _lock_files() if lock not in before]
+        noted.update(group=pid, started=noted.get("started") or _start_of(pid), locks=locks)
         ownership.note(dict(noted))
 
     ended = run(command, log, each=note)
-    # After kill -9 of Snakemake its lock is still there. If it found a lock, that is not its own.
-    is_left = not ended.found_lock and bool(noted.get("locks")) and noted["locks"] == _lock_files()
+    # After kill -9 of Snakemake its lock is still there. One that ends by itself, whatever its status, has
+    # removed its own.
+    is_left = ended.status < 0 and bool(noted.get("locks")) and noted["locks"] == _lock_files()
     ownership.note(noted if is_left else {})
     return ended
 
