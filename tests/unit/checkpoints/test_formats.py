@@ -610,6 +610,28 @@ def test_deleted_sources_keep_their_results_and_conversions(run: Path) -> None:
     assert locate_source(run, record, HF).gone
 
 
+@pytest.mark.parametrize("name", ["run", "run/ckpt_1.pt"])
+def test_a_checkout_may_be_moved(run: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    originals = run.parent / "originals"
+    shutil.copytree(run, originals / "run")
+    monkeypatch.chdir(originals)
+    record, reading = Path("source.json"), HF
+    if name != "run":
+        formats.pt(Path(name), formats.tensors_of("llama"))
+        reading = formats.reading("pt")
+    first = locate_source(Path(name), record, reading)
+    shutil.copytree(originals, originals.parent / "moved")
+    shutil.copytree(originals, originals.parent / "unpacked", ignore=shutil.ignore_patterns("run"))
+    monkeypatch.chdir(originals.parent / "unpacked")  # a bundle, on a machine with the originals
+    assert locate_source(Path(name), record, reading).gone
+    shutil.rmtree(originals)
+    monkeypatch.chdir(originals.parent / "moved")
+    found = locate_source(Path(name), record, reading)
+    assert (found.weights, found.gone) == (first.weights, False)
+    place = str(Path(name).resolve())
+    assert json.loads(record.read_text())["directory"] == place  # the files were read at their new place
+
+
 def study_of_run(**row: Any) -> Study:
     toy = {"toy": "fact_qa", "world": {"seed": 0, "proverbs": 24, "zipf": 0.7}, "examples": 8, "seed": 0}
     Path("toy.yaml").write_text(yaml.safe_dump({"title": "Toy", "source": toy}))
