@@ -446,6 +446,38 @@ def test_code_in_a_pickle_does_not_run(run: Path) -> None:
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ([(0, 3), (2, 1)], "pieces of w at (0, 0) and (2, 0) overlap, so others are missing"),
+        ([(0, 3), (3, 2)], "have 6 values in its shape, which has 8; the checkpoint is incomplete"),
+        ([(0, 2), (2, 2)], None),
+        ([(0, 2), (2, 2), (4, 0)], None),
+    ],
+)
+def test_pieces_cover_a_tensor_once(place: Path, pieces: list[tuple[int, int]], said: str | None) -> None:
+    formats.pieces(place / "run", "w", torch.arange(8.0).view(4, 2), pieces)
+    if said is None:
+        assert torch.equal(DistributedCheckpoint(place / "run").read("w"), torch.arange(8.0).view(4, 2))
+        return
+    with pytest.raises(CheckpointError) as refused:
+        DistributedCheckpoint(place / "run")
+    assert said in str(refused.value)
+
+
+def test_a_list_that_a_pickle_repeats_without_end_is_refused(place: Path) -> None:
+    nested: list[Any] = []
+    for _ in range(40):
+        nested = [nested, nested]
+    path = formats.pt(place / "run/ckpt_1.pt", {"w": torch.ones(2), "more": nested})
+    assert path.stat().st_size < 4000
+    with pytest.raises(CheckpointError, match=r"run/ckpt_1.pt has more than 4,194,304 values; save the dict"):
+        open_source("pt", path, None, "models[0]")
+    shared = {"w": torch.ones(2)}
+    both = formats.pt(place / "run/ckpt_2.pt", {"model": shared, "ema": shared})
+    assert list(open_source("pt", both, None, "models[0]").shapes) == ["model.w", "ema.w"]
+
+
 def test_a_piece_with_code_does_not_run(run: Path) -> None:
     """The bytes of a tensor are replaced, as long as they were, by a pickle that runs a command."""
     [file] = run.glob("*.distcp")
