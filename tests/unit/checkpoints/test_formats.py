@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import architectures
 import formats
 import tiny
-from ebbtide.checkpoints.formats import conversion, planning, rules
+from ebbtide.checkpoints.formats import conversion, planning, pt, rules
 from ebbtide.checkpoints.formats.conversion import convert_to_directory
 from ebbtide.checkpoints.formats.dcp import DistributedCheckpoint
 from ebbtide.checkpoints.formats.mapping import plan
@@ -465,13 +465,16 @@ def test_pieces_cover_a_tensor_once(place: Path, pieces: list[tuple[int, int]], 
     assert said in str(refused.value)
 
 
-def test_a_list_that_a_pickle_repeats_without_end_is_refused(place: Path) -> None:
+def test_a_list_that_a_pickle_repeats_without_end_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pt, "_MOST_VALUES", 10_000)
     nested: list[Any] = []
     for _ in range(40):
         nested = [nested, nested]
     path = formats.pt(place / "run/ckpt_1.pt", {"w": torch.ones(2), "more": nested})
     assert path.stat().st_size < 4000
-    with pytest.raises(CheckpointError, match=r"run/ckpt_1.pt has more than 4,194,304 values; save the dict"):
+    with pytest.raises(CheckpointError, match=r"run/ckpt_1.pt has more than 10,000 values; save the dict"):
         open_source("pt", path, None, "models[0]")
     shared = {"w": torch.ones(2)}
     both = formats.pt(place / "run/ckpt_2.pt", {"model": shared, "ema": shared})
@@ -596,6 +599,18 @@ def test_a_source_that_has_changed_since_planning_is_not_converted(run: Path) ->
     with pytest.raises(CheckpointError, match=r"run, its map, configuration or tokenizer has changed since"):
         convert_to_directory(conversion_spec(run, HF), to)
     assert not to.exists()
+
+
+def test_a_conversion_that_does_not_fit_the_disk_writes_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = examine(run, HF).size_bytes
+    monkeypatch.setattr(conversion, "free_bytes", lambda _: size - 1)
+    with pytest.raises(CheckpointError, match=r"run: its conversion needs .* but the disk of resources has"):
+        converted(run, HF)
+    assert [path.name for path in Path("resources").iterdir()] == ["source.json"]
+    monkeypatch.setattr(conversion, "free_bytes", lambda _: size)
+    assert converted(run, HF).is_dir()
 
 
 def test_a_killed_conversion_leaves_nothing_that_is_taken_for_one(
