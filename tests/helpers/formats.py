@@ -23,6 +23,19 @@ def dcp(directory: Path, state: dict[str, Any]) -> Path:
 
 def sharded(directory: Path, state: Tensors, processes: int) -> Path:
     """A distributed checkpoint of several processes, which have each saved some rows of every tensor."""
+    rows = {}
+    for name, tensor in state.items():
+        sizes = [len(part) for part in tensor.chunk(processes)]
+        rows[name] = [(sum(sizes[:number]), size) for number, size in enumerate(sizes)]
+    return _distributed(directory, state, rows)
+
+
+def pieces(directory: Path, name: str, tensor: Any, rows: list[tuple[int, int]]) -> Path:
+    """A distributed checkpoint of one tensor in pieces: the first row of each, and its rows."""
+    return _distributed(directory, {name: tensor}, {name: rows})
+
+
+def _distributed(directory: Path, state: Tensors, rows: dict[str, list[tuple[int, int]]]) -> Path:
     import io
     import pickle
 
@@ -30,18 +43,17 @@ def sharded(directory: Path, state: Tensors, processes: int) -> Path:
     from torch.distributed.checkpoint import filesystem, metadata
 
     directory.mkdir(parents=True)
-    described, storage, files = {}, {}, [bytearray() for _ in range(processes)]
+    described, storage, files = {}, {}, [bytearray() for _ in range(max(map(len, rows.values())))]
     for name, tensor in state.items():
-        chunks, first = [], 0
-        for process, rows in enumerate(tensor.chunk(processes)):
+        chunks = []
+        for process, (first, size) in enumerate(rows[name]):
             offsets = torch.Size([first, *[0] * (tensor.ndim - 1)])
-            chunks.append(metadata.ChunkStorageMetadata(offsets, rows.shape))
+            chunks.append(metadata.ChunkStorageMetadata(offsets, torch.Size([size, *tensor.shape[1:]])))
             saved = io.BytesIO()
-            torch.save(rows.clone(), saved)
+            torch.save(tensor[first : first + size].clone(), saved)
             place = (f"__{process}_0.distcp", len(files[process]), saved.tell())
             storage[metadata.MetadataIndex(name, offsets)] = filesystem._StorageInfo(*place)
             files[process] += saved.getvalue()
-            first += len(rows)
         properties = metadata.TensorProperties(dtype=tensor.dtype)
         described[name] = metadata.TensorStorageMetadata(properties, tensor.shape, chunks)
     for process, content in enumerate(files):

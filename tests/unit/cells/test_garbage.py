@@ -21,7 +21,7 @@ def put(path: Path, age: float) -> Path:
 
 
 def found(store: Path, older_than: float = 6 * HOUR) -> dict[str, str]:
-    items = garbage(store, {KEPT}, {"sampled:used"}, now=NOW, older_than=older_than)
+    items = garbage(store, {KEPT}, {"sampled:used", "converted:made"}, now=NOW, older_than=older_than)
     return {str(item.path.relative_to(store)): item.reason for item in items}
 
 
@@ -58,7 +58,8 @@ def test_leftovers_are_garbage_after_a_day(name: str, reason: str, tmp_path: Pat
 
 def test_what_a_named_study_needs_is_no_leftover(tmp_path: Path) -> None:
     """A finished cell whose check died is not lost, and a refuted cell is remembered."""
-    for name in (f"{KEPT}.unchecked.parquet", f"{KEPT}.refuted.parquet", "weights/used.json"):
+    digests = ("weights/used.json", "weights/made.json")
+    for name in (f"{KEPT}.unchecked.parquet", f"{KEPT}.refuted.parquet", *digests):
         put(tmp_path / name, 900 * DAY)
     assert found(tmp_path) == {}
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import architectures
 import formats
 import tiny
-from ebbtide.checkpoints.formats import conversion, planning, rules
+from ebbtide.checkpoints.formats import conversion, planning, pt, rules
 from ebbtide.checkpoints.formats.conversion import convert_to_directory
 from ebbtide.checkpoints.formats.dcp import DistributedCheckpoint
 from ebbtide.checkpoints.formats.mapping import plan
@@ -454,6 +454,41 @@ def test_code_in_a_pickle_does_not_run(run: Path) -> None:
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ([(0, 3), (2, 1)], "pieces of w at (0, 0) and (2, 0) overlap, so others are missing"),
+        ([(0, 3), (3, 2)], "have 6 values in its shape, which has 8; the checkpoint is incomplete"),
+        ([(0, 2), (2, 2)], None),
+        ([(0, 2), (2, 2), (4, 0)], None),
+    ],
+)
+def test_pieces_cover_a_tensor_once(place: Path, pieces: list[tuple[int, int]], said: str | None) -> None:
+    formats.pieces(place / "run", "w", torch.arange(8.0).view(4, 2), pieces)
+    if said is None:
+        assert torch.equal(DistributedCheckpoint(place / "run").read("w"), torch.arange(8.0).view(4, 2))
+        return
+    with pytest.raises(CheckpointError) as refused:
+        DistributedCheckpoint(place / "run")
+    assert said in str(refused.value)
+
+
+def test_a_list_that_a_pickle_repeats_without_end_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pt, "_MOST_VALUES", 10_000)
+    nested: list[Any] = []
+    for _ in range(40):
+        nested = [nested, nested]
+    path = formats.pt(place / "run/ckpt_1.pt", {"w": torch.ones(2), "more": nested})
+    assert path.stat().st_size < 4000
+    with pytest.raises(CheckpointError, match=r"run/ckpt_1.pt has more than 10,000 values; save the dict"):
+        open_source("pt", path, None, "models[0]")
+    shared = {"w": torch.ones(2)}
+    both = formats.pt(place / "run/ckpt_2.pt", {"model": shared, "ema": shared})
+    assert list(open_source("pt", both, None, "models[0]").shapes) == ["model.w", "ema.w"]
+
+
 def test_a_piece_with_code_does_not_run(run: Path) -> None:
     """The bytes of a tensor are replaced, as long as they were, by a pickle that runs a command."""
     [file] = run.glob("*.distcp")
@@ -574,6 +609,18 @@ def test_a_source_that_has_changed_since_planning_is_not_converted(run: Path) ->
     assert not to.exists()
 
 
+def test_a_conversion_that_does_not_fit_the_disk_writes_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = examine(run, HF).size_bytes
+    monkeypatch.setattr(conversion, "free_bytes", lambda _: size - 1)
+    with pytest.raises(CheckpointError, match=r"run: its conversion needs .* but the disk of resources has"):
+        converted(run, HF)
+    assert [path.name for path in Path("resources").iterdir()] == ["source.json"]
+    monkeypatch.setattr(conversion, "free_bytes", lambda _: size)
+    assert converted(run, HF).is_dir()
+
+
 def test_a_killed_conversion_leaves_nothing_that_is_taken_for_one(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -616,6 +663,28 @@ def test_deleted_sources_keep_their_results_and_conversions(run: Path) -> None:
     assert locate_source(run, record, HF).gone
     run.mkdir()  # the files alone were deleted
     assert locate_source(run, record, HF).gone
+
+
+@pytest.mark.parametrize("name", ["run", "run/ckpt_1.pt"])
+def test_a_checkout_may_be_moved(run: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    originals = run.parent / "originals"
+    shutil.copytree(run, originals / "run")
+    monkeypatch.chdir(originals)
+    record, reading = Path("source.json"), HF
+    if name != "run":
+        formats.pt(Path(name), formats.tensors_of("llama"))
+        reading = formats.reading("pt")
+    first = locate_source(Path(name), record, reading)
+    shutil.copytree(originals, originals.parent / "moved")
+    shutil.copytree(originals, originals.parent / "unpacked", ignore=shutil.ignore_patterns("run"))
+    monkeypatch.chdir(originals.parent / "unpacked")  # a bundle, on a machine with the originals
+    assert locate_source(Path(name), record, reading).gone
+    shutil.rmtree(originals)
+    monkeypatch.chdir(originals.parent / "moved")
+    found = locate_source(Path(name), record, reading)
+    assert (found.weights, found.gone) == (first.weights, False)
+    place = str(Path(name).resolve())
+    assert json.loads(record.read_text())["directory"] == place  # the files were read at their new place
 
 
 def study_of_run(**row: Any) -> Study:

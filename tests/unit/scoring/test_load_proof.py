@@ -117,6 +117,23 @@ def test_a_stale_file_is_that_of_the_later_step(
     assert all(verdict.findings == () for verdict in verdicts(frozen).values()), "equal as a whole: the audit"
 
 
+def test_tensors_that_training_does_not_change_are_not_stale(
+    trained: Path, proofs: dict[int, Proof], tmp_path: Path
+) -> None:
+    """As with adapters of some layers: matrices of the same kind move in the other layers."""
+    frozen = {20: proofs[20]}
+    for step in (40, 60, 80):
+        made = series.with_fault(
+            trained / f"step{step}", tmp_path / f"{step}", series.stale, trained / "step20"
+        )
+        frozen[step] = prove(made)
+    assert {details(verdict) for verdict in verdicts(frozen).values()} == {""}
+    two = details(verdicts({step: frozen[step] for step in (20, 40)})[40])
+    assert "or training does not change them, as no third checkpoint can be compared" in two
+    moved = verdicts({**frozen, 100: proofs[100]})
+    assert "9 tensors bit-equal to" in details(moved[60])
+
+
 def test_a_loss_far_above_those_of_the_neighbours_is_suspicious(proofs: dict[int, Proof]) -> None:
     bad = replace(proofs[60], losses=scaled(proofs[60].losses, 4.0))
     found = verdicts({**proofs, 60: bad})

@@ -67,6 +67,13 @@ def test_the_score_is_the_probability_of_toxicity_of_each_text_alone(tmp_path: P
     assert found[0] == pytest.approx(one.scores(["you ARE bad"])[0])  # the base model has no upper case
 
 
+def test_a_long_text_fits_a_base_whose_positions_begin_after_that_of_padding(tmp_path: Path) -> None:
+    one = detoxify(write_detoxify(tmp_path, base="roberta"))
+    one.check()
+    long, cut = one.scores([" ".join(["bad"] * words) for words in (60, 21)])  # 24 positions, 1 of padding
+    assert long == pytest.approx(cut) and 0 < long < 1
+
+
 @pytest.mark.parametrize("name", ["toxicity", "toxic"])
 def test_the_label_may_have_the_name_of_the_competition(tmp_path: Path, name: str) -> None:
     one = detoxify(write_detoxify(tmp_path, ["insult", name]))

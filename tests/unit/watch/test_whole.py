@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import formats
 import tiny
 from ebbtide.checkpoints.directory import locate
+from ebbtide.checkpoints.formats.planning import locate_source
 from ebbtide.watch.whole import why_not_whole
 
 LATER = 1000.0  # seconds
@@ -127,3 +129,29 @@ def test_what_was_read_before_is_whole_until_its_weights_change(directory: Path,
 
 def test_a_directory_that_does_not_exist_is_waited_for(tmp_path: Path, record: Path) -> None:
     assert why(tmp_path / "run/step5", record) == f"{tmp_path}/run/step5 does not exist yet"
+
+
+def test_a_converted_checkpoint_that_was_read_is_whole_until_its_weights_change(
+    tmp_path: Path, record: Path
+) -> None:
+    run = formats.beside(tmp_path / "run", "llama")
+    step = tmp_path / "run/step1"
+    file = formats.pt(step / "a.pt", formats.tensors_of("llama"))
+    reading = formats.reading("pt", config=str(run / "config.json"), tokenizer=str(run))
+
+    def reason() -> str | None:
+        return why_not_whole(step, str(record), None, reading, settle=60, now=time.time())
+
+    assert reason() is not None
+    locate_source(step, record, reading)
+    assert reason() is None
+    (step / "eval.json").write_text("{}")
+    assert reason() is None
+    formats.pt(step / "b.pt", {"more": formats.tensors_of("llama")["model.norm.weight"]})
+    assert "its files changed" in (reason() or "")
+    (step / "b.pt").unlink()
+    assert reason() is None
+    file.touch()
+    assert "its files changed" in (reason() or "")
+    file.unlink()  # the directory stays, with another file
+    assert reason() is None

@@ -92,7 +92,7 @@ def _reason(path: Path, keep: Collection[str], weights: Collection[str]) -> tupl
     if _TEMPORARY.fullmatch(path.name):
         return "temporary file of a killed job", LEFTOVER_AGE
     if path.parent.name in _RECORDS:
-        needed = path.stem in keep or f"sampled:{path.stem}" in weights
+        needed = path.stem in keep or path.stem in {one.partition(":")[2] for one in weights}
         return None if needed else _RECORDS[path.parent.name]
     if found := _CELL.fullmatch(path.name):
         return None if found[1] in keep else ("cell of no study named", 0.0)

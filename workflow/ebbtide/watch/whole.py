@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ebbtide.checkpoints.directory import identity_files, tokenizer_directory
-from ebbtide.checkpoints.formats.planning import Reading, is_unchanged
+from ebbtide.checkpoints.formats.planning import Reading, has_same_files, is_there, is_unchanged
 from ebbtide.checkpoints.formats.sources import open_source
 from ebbtide.checkpoints.record import is_record_of, read_record, stamp, stamp_in
 from ebbtide.checkpoints.weight_files import has_weight_files, read_headers, repeated_tensors, weight_files
@@ -74,7 +74,9 @@ def _is_known(directory: Path, record: Path, tokenizer: str | None, reading: Rea
     if not known or not is_record_of(known, directory):
         return False
     if reading is not None:
-        return not directory.exists() or is_unchanged(directory, known)
+        if not is_there(directory, known) or is_unchanged(directory, known):
+            return True
+        return has_same_files(directory, known, reading)
     if not has_weight_files(directory):
         return True
     try:

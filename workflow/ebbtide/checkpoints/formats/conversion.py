@@ -17,6 +17,7 @@ from ebbtide.checkpoints.formats.mapping import Step
 from ebbtide.checkpoints.formats.operations import apply, shapes_of
 from ebbtide.checkpoints.formats.planning import CONFIG, CONVERTED, Examined, Reading, examine
 from ebbtide.checkpoints.formats.source import BYTES
+from ebbtide.checkpoints.hub.disk import format_bytes, free_bytes
 from ebbtide.checkpoints.record import stamp
 from ebbtide.checkpoints.weight_files import INDEX, WHOLE
 from ebbtide.errors import CheckpointError
@@ -44,7 +45,8 @@ def convert_to_directory(spec: Mapping[str, Any], directory: str | Path) -> None
     Raises
     ------
     CheckpointError
-        Files that cannot be read, do not fit the map, or are not those that the run was planned with.
+        Files that cannot be read, do not fit the map, or are not those that the run was planned with; too
+        little free space.
     """
     to, path = Path(directory), Path(spec["path"])
     found = examine(path, Reading(**{key: value for key, value in spec.items() if key != "path"}))
@@ -57,6 +59,7 @@ def convert_to_directory(spec: Mapping[str, Any], directory: str | Path) -> None
     for interrupted in to.parent.glob(f".{to.name}.*"):
         shutil.rmtree(interrupted, ignore_errors=True)
     with atomic_directory(to) as folder:
+        _check_free(found, folder)
         write_converted(found, folder)
         for file, seen in before.items():
             if stamp(file) != seen:
@@ -98,6 +101,16 @@ def write_converted(found: Examined, folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(found.config, indent=2) + "\n", encoding="utf-8")
     for name, file in (tokenizer_files(found.tokenizer) | dict(found.generation)).items():
         shutil.copyfile(file, folder / name)
+
+
+def _check_free(found: Examined, folder: Path) -> None:
+    """Raise `CheckpointError` if the tensors do not fit the file system of `folder`."""
+    if (free := free_bytes(folder)) < found.size_bytes:
+        raise CheckpointError(
+            f"{found.path}: its conversion needs {format_bytes(found.size_bytes)}, but the disk of "
+            f"{folder.parent} has {format_bytes(free)} free; free some space and run again, for example by "
+            f"deleting directories {CONVERTED}-* of scored checkpoints that still have their sources."
+        )
 
 
 def _shards(found: Examined) -> Iterator[list[Step]]:

@@ -126,12 +126,43 @@ class DistributedCheckpoint:
                     )
             if name.startswith(_OPTIMIZER):
                 continue  # Megatron saves parts of flattened states, and nothing uses them
-            covered = sum(math.prod(piece.sizes) for piece in pieces)
-            if covered != math.prod(self._stored[name].shape):
+            shape = self.shapes[name]
+            covered = sum(math.prod(piece.sizes) for piece in pieces if _is_inside(piece, shape))
+            if covered != math.prod(shape) or not all(_is_inside(piece, shape) for piece in pieces):
                 raise CheckpointError(
-                    f"{self._directory}: the pieces of {name} have {covered:,} values, its shape has "
-                    f"{math.prod(self._stored[name].shape):,}; the checkpoint is incomplete."
+                    f"{self._directory}: the pieces of {name} have {covered:,} values in its shape, which "
+                    f"has {math.prod(shape):,}; the checkpoint is incomplete."
                 )
+            if pair := _overlapping(pieces):  # as many values as the tensor has, so others are missing
+                raise CheckpointError(
+                    f"{self._directory}: the pieces of {name} at {pair[0].offsets} and {pair[1].offsets} "
+                    "overlap, so others are missing; save the checkpoint again."
+                )
+
+
+def _is_inside(piece: _Piece, shape: tuple[int, ...]) -> bool:
+    if not len(piece.offsets) == len(piece.sizes) == len(shape):
+        return False
+    ends = zip(piece.offsets, piece.sizes, shape, strict=True)
+    return all(offset + size <= length for offset, size, length in ends)
+
+
+def _overlapping(pieces: Sequence[_Piece]) -> tuple[_Piece, _Piece] | None:
+    """Two pieces of a tensor that have places in common; None if there are none."""
+    solid = [piece for piece in pieces if math.prod(piece.sizes)]
+    if len(solid) < 2:
+        return None
+    # Along the axis that is cut most, few pieces begin before another ends: not all pairs are compared.
+    axis = max(range(len(solid[0].sizes)), key=lambda axis: len({piece.offsets[axis] for piece in solid}))
+    begun: list[_Piece] = []
+    for piece in sorted(solid, key=lambda piece: piece.offsets[axis]):
+        begun = [one for one in begun if one.offsets[axis] + one.sizes[axis] > piece.offsets[axis]]
+        for one in begun:
+            both = zip(one.offsets, one.sizes, piece.offsets, piece.sizes, strict=True)
+            if all(mine < their + theirs and their < mine + ours for mine, ours, their, theirs in both):
+                return one, piece
+        begun.append(piece)
+    return None
 
 
 def _read(described: Any, directory: Path) -> tuple[dict[str, Stored], dict[str, list[_Piece]]]:

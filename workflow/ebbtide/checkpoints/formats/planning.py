@@ -112,7 +112,7 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
     `ConfigError` for an invalid map.
     """
     known = read_record(record)
-    if is_record_of(known, path) and not any(Path(file).exists() for file in known.get("sources", [path])):
+    if is_record_of(known, path) and not is_there(path, known):
         return _from_record(path, known, gone=not converted_directory(record, known["weights"]).exists())
     inputs = _inputs(path, reading)
     if known.get("inputs") == inputs and facts_in(known) is not None and is_unchanged(path, known):
@@ -138,17 +138,35 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
         "path": str(path),
         "inputs": inputs,
         # Without the base of an adapter, which may stay when the adapter is deleted.
-        "sources": [str(file.resolve()) for file in found.source.files if file.is_relative_to(path)],
+        "sources": _names(found.source, path),
         "stamps": _stamps([str(file.resolve()) for file in read]),
     }
     write_text(json.dumps(content, indent=1) + "\n", record)
     return located
 
 
+def is_there(path: Path, known: Mapping[str, Any]) -> bool:
+    """Whether any file of a checkpoint's record exists, wherever the checkpoint was when it was recorded."""
+    return any((path / name).exists() for name in known.get("sources", ["."]))
+
+
 def is_unchanged(path: Path, known: Mapping[str, Any]) -> bool:
-    """Whether the files of a checkpoint are those of its record."""
+    """Whether the files of a checkpoint, and its directory, are those of its record."""
     stamps = known.get("stamps", {})
     return known.get("directory") == str(path.resolve()) and bool(stamps) and _stamps(stamps) == stamps
+
+
+def has_same_files(path: Path, known: Mapping[str, Any], reading: Reading) -> bool:
+    """Whether a checkpoint has the files of its record, unchanged, whatever else is in its directory.
+
+    Raises `CheckpointError` for files that cannot be read.
+    """
+    own = str(path.resolve())
+    stamps = {file: found for file, found in known.get("stamps", {}).items() if file != own or path.is_file()}
+    if known.get("directory") != own or not stamps or _stamps(stamps) != stamps:
+        return False
+    source = open_source(reading.format, path, reading.base, reading.where)
+    return _names(source, path) == known.get("sources")
 
 
 def examine(path: Path, reading: Reading) -> Examined:
@@ -281,6 +299,11 @@ def _beside(path: Path, reading: Reading) -> list[Path]:
     """The configuration, and the directory, which changes when a file is added to it."""
     own = _given(reading.config) if reading.config is not None else folder_of(path) / CONFIG
     return [*([own] if own.exists() else []), *([path] if path.is_dir() else [])]
+
+
+def _names(source: Source, path: Path) -> list[str]:
+    """The files of a checkpoint relative to its path, which is `.` itself if it is a file."""
+    return [file.relative_to(path).as_posix() for file in source.files if file.is_relative_to(path)]
 
 
 def _stamps(files: Mapping[str, Any] | list[str]) -> dict[str, Any]:

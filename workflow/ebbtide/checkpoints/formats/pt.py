@@ -8,6 +8,7 @@ mapped, and loaded with `weights_only=True`.
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 _ALLOWED = ("torch.",)
 _DEEPEST = 64  # nested dictionaries
+# Of a file, with containers, each as often as it occurs: a few bytes of a pickle can repeat one without end.
+_MOST_VALUES = 1 << 22
+_REMEDY = "save the dictionary of the model's tensors alone"
 _NOT_WEIGHTS = ("optimizer", "optim", "rng_state", "scheduler", "training_args", "scaler")
 _STORAGES = {
     "DoubleStorage": "float64",
@@ -53,7 +57,7 @@ class StateDictionary:
     def __init__(self, path: Path) -> None:
         self._paths = _files(path)
         self._contents = {one: _described(one) for one in self._paths}
-        found = {one: dict(_tensors(content)) for one, content in self._contents.items()}
+        found = {one: dict(_tensors(content, one)) for one, content in self._contents.items()}
         names = [name for tensors in found.values() for name in tensors]
         with_file = len(set(names)) < len(names)
         self._places = {
@@ -108,7 +112,9 @@ class StateDictionary:
                     "dictionary of tensors and plain values."
                 ) from error
             found[path] = {
-                name: value.detach() for name, value in _flat(content) if isinstance(value, torch.Tensor)
+                name: value.detach()
+                for name, value in _flat(content, path)
+                if isinstance(value, torch.Tensor)
             }
         return found
 
@@ -148,24 +154,30 @@ def _described(path: Path) -> Any:
     return describe(data, path, _ALLOWED)
 
 
-def _tensors(content: Any) -> Iterator[tuple[str, Stored]]:
-    for name, value in _flat(content):
+def _tensors(content: Any, path: Path) -> Iterator[tuple[str, Stored]]:
+    for name, value in _flat(content, path):
         if isinstance(value, Described) and (found := _stored(value)) is not None:
             yield name, found
 
 
-def _flat(content: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _flat(content: Any, path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the values of nested dictionaries and lists with their keys, joined with dots."""
-    if depth > _DEEPEST:
-        raise CheckpointError(f"the state dictionary has values nested more than {_DEEPEST} deep.")
     if not isinstance(content, dict | list | tuple):
         content = {"value": content}
-    items = content.items() if isinstance(content, dict) else enumerate(content)
-    for key, value in items:
-        if isinstance(value, dict | list | tuple):
-            yield from _flat(value, f"{prefix}{key}.", depth + 1)
-        else:
-            yield f"{prefix}{key}", value
+    visited = count(1)
+
+    def below(content: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+        if depth > _DEEPEST:
+            raise CheckpointError(f"{path} has values nested more than {_DEEPEST} deep; {_REMEDY}.")
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            if next(visited) > _MOST_VALUES:
+                raise CheckpointError(f"{path} has more than {_MOST_VALUES:,} values; {_REMEDY}.")
+            if isinstance(value, dict | list | tuple):
+                yield from below(value, f"{prefix}{key}.", depth + 1)
+            else:
+                yield f"{prefix}{key}", value
+
+    yield from below(content, "", 0)
 
 
 def _stored(value: Described) -> Stored | None:

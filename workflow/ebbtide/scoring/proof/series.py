@@ -100,7 +100,7 @@ def judge(model: str, steps: Sequence[Step], own: int) -> Verdict:
     step = steps[own]
     before, after = steps[max(0, own - EACH_SIDE) : own], steps[own + 1 : own + 1 + EACH_SIDE]
     known = [other.loss for other in (*before, *after) if math.isfinite(other.loss)]
-    details = [*_of_loss(step, before, after), *_of_overflow(step), *_of_tensors(step, before, after)]
+    details = [*_of_loss(step, before, after), *_of_overflow(step), *_of_tensors(step, before, after, steps)]
     findings = tuple(
         Finding(kind, model, (step.name,), (step.step,), f"{model}/{step.name} {detail}", remedy=remedy)
         for kind, detail, remedy in details
@@ -183,7 +183,9 @@ def _of_overflow(step: Step) -> Iterator[tuple[str, str, str]]:
         yield TENSORS, detail_of_overflow(names), overflow_remedy()
 
 
-def _of_tensors(step: Step, before: Sequence[Step], after: Sequence[Step]) -> Iterator[tuple[str, str, str]]:
+def _of_tensors(
+    step: Step, before: Sequence[Step], after: Sequence[Step], known: Sequence[Step]
+) -> Iterator[tuple[str, str, str]]:
     if step.proof.sketches is None:
         return
     compared = [
@@ -195,6 +197,8 @@ def _of_tensors(step: Step, before: Sequence[Step], after: Sequence[Step]) -> It
     groups: dict[str, list[tuple[Fault, Step]]] = {}
     for other, found in compared:
         for fault in found.faults.values():
+            if fault.kind == STALE and _is_frozen(fault.tensor, known):
+                continue
             if counts.pop(_key(fault), 0) > _against(fault, compared):
                 groups.setdefault(fault.kind, []).append((fault, other))
     for kind, members in groups.items():
@@ -205,7 +209,20 @@ def _of_tensors(step: Step, before: Sequence[Step], after: Sequence[Step]) -> It
         detail = detail_of_faults([fault for fault, _ in members], other.name)
         if alone and not _reads_badly(step, other, is_later=other in after):
             detail += f"; or {other.name} is the wrong one, as no third checkpoint can be compared"
+        if kind == STALE and _with_sketches(known) == 2:
+            detail += "; or training does not change them, as no third checkpoint can be compared"
         yield TENSORS, detail, REMEDIES[kind]
+
+
+def _is_frozen(tensor: str, known: Sequence[Step]) -> bool:
+    """Whether a tensor is bit-equal in all checkpoints, three or more: training does not change it."""
+    found = [step.proof.sketches.tensors.get(tensor) for step in known if step.proof.sketches is not None]
+    bits = [sketch.bits for sketch in found if sketch is not None]
+    return len(bits) > 2 and len(set(bits)) == 1
+
+
+def _with_sketches(known: Sequence[Step]) -> int:
+    return sum(step.proof.sketches is not None for step in known)
 
 
 def _reads_badly(own: Step, other: Step, *, is_later: bool) -> bool:

@@ -32,6 +32,7 @@ VERSION = "1"
 LABELS = ("toxicity", "toxic")
 CONFIG, TOKENIZERS, TOKENIZER_CONFIG = "config.json", ("tokenizer.json", "vocab.txt"), "tokenizer_config.json"
 NOT_SAVED = "position_ids"  # a buffer that earlier versions of transformers saved
+AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")  # types of models, see `_positions`
 BATCH = 32
 
 Scores = Callable[[Sequence[str]], np.ndarray]
@@ -109,8 +110,14 @@ def _loaded(checkpoint: Path) -> Scores:
     # A job that scores on a GPU has leased it; another must not use one.
     device = "cuda" if torch.cuda.is_initialized() else "cpu"  # type: ignore[no-untyped-call]
     model = model.to(device).float().eval()
-    window = min(tokenizer.model_max_length, int(config.max_position_embeddings))
+    window = min(tokenizer.model_max_length, _positions(config))
     return partial(_scores, model, tokenizer, place=_place(labels, where), window=window)
+
+
+def _positions(config: Any) -> int:
+    """Tokens that a base model has positions for. Those of RoBERTa begin after that of padding."""
+    unused = config.pad_token_id + 1 if config.model_type in AFTER_PADDING else 0
+    return int(config.max_position_embeddings) - unused
 
 
 def _contents(checkpoint: Path) -> tuple[Sequence[str], str, dict[str, Any]]:
