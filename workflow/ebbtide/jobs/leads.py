@@ -94,9 +94,10 @@ def check_deleted_weights(study: Study) -> None:
             )
     for average in study.unmade_averages() if gone else ():
         for parent in average.parents:
-            if (where := gone.get((parent.model, parent.name))) and missing(study, average):
+            row = gone.get((parent.model, parent.name))
+            if row is not None and missing(study, average):
                 raise ConfigError(
-                    f"{where}: the weights of {parent.model}/{parent.name} have been deleted, but are needed "
+                    f"{row}: the weights of {parent.model}/{parent.name} have been deleted, but are needed "
                     f"for the average {average.model}/{average.name}; restore them, or remove `average`."
                 )
 
