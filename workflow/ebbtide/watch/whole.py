@@ -55,7 +55,8 @@ def why_not_whole(
             return f"{found} is there, as while files are written"
         return _unsettled([path, *_complete(path, tokenizer, reading)], settle, now)
     except CheckpointError as error:
-        return re.sub(r"; copy .* again(, or .*)?$", "", str(error.args[0]).rstrip("."))  # it may be copied just now
+        # It may be copied just now.
+        return re.sub(r"; copy .* again(, or .*)?$", "", str(error.args[0]).rstrip("."))
     except OSError as error:  # a file is renamed or deleted at this moment, or the disk is gone
         return f"{error.filename or path} cannot be read ({error.strerror})"
 
