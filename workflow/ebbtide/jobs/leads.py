@@ -85,11 +85,11 @@ class ScoreJobs:
 def check_deleted_weights(study: Study) -> None:
     """Raise `ConfigError` if a cell must be scored with deleted weights, or with an average of them."""
     gone = deleted_weights(study)
-    for (model, name), where in gone.items():
+    for (model, name), row in gone.items():
         if tasks := missing(study, study.checkpoint(model, name)):
             listed = ", ".join(tasks[:5]) + (" …" if len(tasks) > 5 else "")
             raise ConfigError(
-                f"{where}: the weights of {model}/{name} have been deleted, but are needed to score "
+                f"{row}: the weights of {model}/{name} have been deleted, but are needed to score "
                 f"{listed}; restore them, or set audit.gone to drop."
             )
     for average in study.unmade_averages() if gone else ():
