@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -11,6 +13,12 @@ from filelock import FileLock
 
 import skips
 from workspace import SHARED, Workspace, write_small_study
+
+
+def pytest_configure() -> None:
+    """Let interrupts interrupt, also if the run ignores them, as a shell makes its background jobs do."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
