@@ -97,7 +97,10 @@ def test_the_others_generate(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert [json.loads(targets) for targets in rows["targets"]] == [["b"]] * 3
     decoding = record["keys"]["decoding"]
     assert (decoding["max_tokens"], decoding["stop"], decoding["temperature"]) == (128, ["\n\n"], 0)
-    assert record["keys"]["texts"] == {"exact_match": {"ignore_punctuation": True}}
+    assert record["keys"]["texts"] == {
+        "filters": [{"function": "take_first"}],
+        "exact_match": {"ignore_punctuation": True},
+    }
 
 
 @pytest.mark.parametrize("name", SCORED)
