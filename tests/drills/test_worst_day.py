@@ -175,7 +175,10 @@ def test_damage_is_named_and_the_remedy_leads_to_equal_results(
 ) -> None:
     faults = {"trained": TRAINED, "cells": CELLS}[group]
     if group == "trained":
-        shutil.rmtree(study.path / "cells")
+        # Proofs stay: most checkpoints are not loaded again, and would have none in the tables.
+        for place in (study.path / "cells").iterdir():
+            if place.name != "proofs":
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
     for fault in faults:
         fault.plant(study.path)
     output = drills.run(study, "--keep-going")[1]
@@ -183,10 +186,6 @@ def test_damage_is_named_and_the_remedy_leads_to_equal_results(
         fault.remedy(study.path)
     status = drills.run(study, "--keep-going")[0]
     different = drills.differences(drills.outcome(study), drills.outcome(finished_study))
-    proofs = "results/small/load_proofs.tsv"  # of weights that were not loaded again; two files say so
-    if proofs in different:
-        said = {proofs, "results/small/notices.tsv", "results/small/summary.txt"}
-        different = [name for name in different if name not in said]
     equal = status == 0 and not different
     table = [drills.Drill("at rest", f.broken, _said(f.says, output), equal) for f in faults]
     drills.write_table(table, f"damage_{group}")
