@@ -94,10 +94,9 @@ def check_deleted_weights(study: Study) -> None:
             )
     for average in study.unmade_averages() if gone else ():
         for parent in average.parents:
-            row = gone.get((parent.model, parent.name))
-            if row is not None and missing(study, average):
+            if (where := gone.get((parent.model, parent.name))) and missing(study, average):
                 raise ConfigError(
-                    f"{row}: the weights of {parent.model}/{parent.name} have been deleted, but are needed "
+                    f"{where}: the weights of {parent.model}/{parent.name} have been deleted, but are needed "
                     f"for the average {average.model}/{average.name}; restore them, or remove `average`."
                 )
 
