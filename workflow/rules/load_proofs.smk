@@ -86,6 +86,7 @@ if twins_of(STUDY.config["models"]):
             twins=twins_of(STUDY.config["models"]),
             models=lambda wildcards: twin_entries(STUDY),
             store=STORE,
+            fake=STUDY.config["scoring"]["backend"] == FAKE,
             code=CODE.script("load_twins"),
         script:
             "../scripts/load_twins.py"

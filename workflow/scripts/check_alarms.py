@@ -25,7 +25,9 @@ def main(job) -> None:
     )
     write_reports(gate, Path(params.reports))
     left_out = (
-        [f"Not in the reports: texts of {', '.join(params.vile)}, which may be vile"] if params.vile else []
+        [f"Not in the reports: texts of {', '.join(params.vile)}, which may be offensive"]
+        if params.vile
+        else []
     )
     print(*lines(gate), *left_out, f"All comparisons: {given.alarms}", f"Reports: {params.reports}", sep="\n")
 

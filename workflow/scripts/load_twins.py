@@ -9,7 +9,8 @@ def main(job) -> None:
     """Unpack the Snakemake job."""
     log_to(job.log[0])
     params = job.params
-    write_tsv(twins_table(params.twins, params.models, params.store), job.output.twins)
+    table = twins_table(params.twins, params.models, params.store, fake=params.fake)
+    write_tsv(table, job.output.twins)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,10 @@ def converted(path: Path, reading: Reading) -> Path:
     return to
 
 
+def load_all(directory: Path) -> dict[str, torch.Tensor]:
+    return {name: one for file in directory.glob("*.safetensors") for name, one in load_file(file).items()}
+
+
 def scores(directory: Path) -> Any:
     return score_requests(load_scorer(directory), tiny.requests(Path("requests.parquet"))).rows
 
@@ -621,23 +625,63 @@ def test_a_conversion_that_does_not_fit_the_disk_writes_nothing(
     assert converted(run, HF).is_dir()
 
 
-def test_a_killed_conversion_leaves_nothing_that_is_taken_for_one(
-    run: Path, monkeypatch: pytest.MonkeyPatch
+def test_after_a_kill_the_finished_files_are_kept(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
+    monkeypatch.setattr(conversion, "SHARD_BYTES", 20_000)
+    undisturbed = load_all(converted(run, HF))
+    name = f"converted-{examine(run, HF).identity}"
+    shutil.rmtree(Path("resources") / name)
+    made, limit = conversion._made, [30]
+
+    def killed(*given: Any) -> Any:
+        limit[0] -= 1
+        if limit[0] < 0:
+            raise KeyboardInterrupt  # as a signal: nothing after it runs
+        return made(*given)
 
     monkeypatch.setattr(conversion, "_made", killed)
     with pytest.raises(KeyboardInterrupt):
         converted(run, HF)
-    assert [path.name for path in Path("resources").iterdir()] == ["source.json"]
-    monkeypatch.undo()
-    monkeypatch.chdir(run.parent)
-    name = f"converted-{examine(run, HF).identity}"
-    left = Path("resources") / f".{name}.1"  # by a process that was killed
-    left.mkdir()
-    assert converted(run, HF).name == name
+    assert not (Path("resources") / name).exists()
+    [left] = Path("resources").glob(".*")
+    kept = sorted(left.glob("*.safetensors"))
+    assert len(kept) >= 2
+    os.truncate(kept[0], kept[0].stat().st_size - 1)  # and one of them is damaged
+    limit[0] = 10_000
+    caplog.set_level("INFO")
+    to = converted(run, HF)
+    reused = [one for one in kept if f"{one.name} was written before" in caplog.text]
+    assert reused == kept[1:]
+    assert not list(Path("resources").glob(".*")) and not list(to.glob(".*"))
+    again = load_all(to)
+    assert again.keys() == undisturbed.keys()
+    assert all(torch.equal(again[tensor], undisturbed[tensor]) for tensor in again)
+
+
+def test_after_a_kill_nothing_of_another_source_is_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(conversion, "_made", killed)
+        converted(run, HF)
+    [left] = Path("resources").glob(".*")
+    (left / "model.safetensors").write_bytes(b"of another time")
+    file = next(run.glob("*.distcp"))
+    os.utime(file)  # the same bytes at another time: it cannot be known that they were not others meanwhile
+    assert load_all(converted(run, HF))
     assert not left.exists()
+
+
+def test_a_conversion_that_fails_leaves_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise CheckpointError("a tensor is damaged.")
+
+    monkeypatch.setattr(conversion, "_made", fail)
+    with pytest.raises(CheckpointError, match="a tensor is damaged"):
+        converted(run, HF)
+    assert [path.name for path in Path("resources").iterdir()] == ["source.json"]
 
 
 def test_damage_is_found_before_scoring(run: Path) -> None:

@@ -66,6 +66,8 @@ def test_the_table_reads_back_and_its_rows_are_notices(tmp_path: Path) -> None:
     warning, note = twin_notices(read_described(tmp_path / "load_twins.tsv"))
     assert (warning.severity, warning.kind, warning.checkpoint) == ("warning", "suspicious", "step1")
     assert (note.kind, note.count) == ("not_audited", 1) and "at step 2" in note.detail
+    fake = twins_table({"a": "b"}, models, tmp_path, fake=True)
+    assert all("made up" in detail for detail in fake["detail"]) and twin_notices(fake) == []
 
 
 def test_a_twin_is_another_model_of_the_study() -> None:

@@ -1,7 +1,7 @@
 """Convert a checkpoint to safetensors in Hugging Face layout, tensor by tensor.
 
-Tensors keep their precision. A conversion is complete or not there at all; after it was killed, it starts
-again.
+Tensors keep their precision. A conversion is complete or not there at all; after it was killed, the next one
+keeps the files that were finished.
 """
 
 import json
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.checkpoints.directory import tokenizer_files
 from ebbtide.checkpoints.formats.mapping import Step
 from ebbtide.checkpoints.formats.operations import apply, shapes_of
+from ebbtide.checkpoints.formats.partial import BEGUN, partial_directory
 from ebbtide.checkpoints.formats.planning import CONFIG, CONVERTED, Examined, Reading, examine
 from ebbtide.checkpoints.formats.source import BYTES
+from ebbtide.checkpoints.header import read_header
 from ebbtide.checkpoints.hub.disk import format_bytes, free_bytes
 from ebbtide.checkpoints.record import stamp
 from ebbtide.checkpoints.weight_files import INDEX, WHOLE
 from ebbtide.errors import CheckpointError
-from ebbtide.files import atomic_directory, file_sha256
+from ebbtide.files import atomic, file_sha256, write_text
 from ebbtide.logs import log
 from ebbtide.notices import counted
 from ebbtide.training.record import RECORD
@@ -56,9 +58,8 @@ def convert_to_directory(spec: Mapping[str, Any], directory: str | Path) -> None
             f"{CONVERTED}-{found.identity}, planned {to.name}); run snakemake again."
         )
     before = {file: stamp(file) for file in found.source.files}
-    for interrupted in to.parent.glob(f".{to.name}.*"):
-        shutil.rmtree(interrupted, ignore_errors=True)
-    with atomic_directory(to) as folder:
+    begun = {"source": {str(file): seen for file, seen in before.items()}, "shard_bytes": SHARD_BYTES}
+    with partial_directory(to, begun) as folder:
         _check_free(found, folder)
         write_converted(found, folder)
         for file, seen in before.items():
@@ -68,14 +69,16 @@ def convert_to_directory(spec: Mapping[str, Any], directory: str | Path) -> None
             "weights": found.identity,
             "source": dict(spec),
             "map": found.map.identity,
-            "files": {file.name: file_sha256(file) for file in sorted(folder.iterdir())},
+            "files": {f.name: file_sha256(f) for f in sorted(folder.iterdir()) if f.name != BEGUN},
         }
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_text(json.dumps(record, indent=2) + "\n", folder / RECORD)
     log.info("%s: %s", to, _summary(found))
 
 
 def write_converted(found: Examined, folder: Path) -> None:
     """Write the weights, the configuration and the tokenizer of a checkpoint into `folder`.
+
+    Files of weights that are there are those of a job that was killed, and are kept.
 
     Raises `CheckpointError` for tensors that cannot be read, and tied ones that differ.
     """
@@ -88,26 +91,42 @@ def write_converted(found: Examined, folder: Path) -> None:
     files: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         written = WHOLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        zeros = found.plan.zeros if number == len(shards) else ()
+        names = [*(target for step in shard for target in step.targets), *zeros]
+        files |= dict.fromkeys(names, written)
+        if _is_written(folder / written, {name: found.targets.shapes[name] for name in names}):
+            log.info("%s: %s was written before", found.path, written)
+            continue
         tensors: dict[str, Tensor] = {}
         for step in shard:
             tensors |= _made(step, found, read)
-        if number == len(shards):
+        if zeros:
             tensors |= _zeros(found)
-        save_file(tensors, folder / written, metadata={"format": "pt"})
-        files |= dict.fromkeys(tensors, written)
+        with atomic(folder / written) as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
     if len(shards) > 1:
         index = {"metadata": {"total_size": found.size_bytes}, "weight_map": dict(sorted(files.items()))}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    (folder / CONFIG).write_text(json.dumps(found.config, indent=2) + "\n", encoding="utf-8")
+        write_text(json.dumps(index, indent=2) + "\n", folder / INDEX)
+    write_text(json.dumps(found.config, indent=2) + "\n", folder / CONFIG)
     for name, file in (tokenizer_files(found.tokenizer) | dict(found.generation)).items():
         shutil.copyfile(file, folder / name)
 
 
+def _is_written(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a file is complete and has these tensors."""
+    try:
+        return {one.name: one.shape for one in read_header(path).tensors} == shapes
+    except CheckpointError:
+        return False
+
+
 def _check_free(found: Examined, folder: Path) -> None:
     """Raise `CheckpointError` if the tensors do not fit the file system of `folder`."""
-    if (free := free_bytes(folder)) < found.size_bytes:
+    written = sum(file.stat().st_size for file in folder.glob("*.safetensors"))  # by a job that was killed
+    need = found.size_bytes - written
+    if (free := free_bytes(folder)) < need:
         raise CheckpointError(
-            f"{found.path}: its conversion needs {format_bytes(found.size_bytes)}, but the disk of "
+            f"{found.path}: its conversion needs {format_bytes(need)}, but the disk of "
             f"{folder.parent} has {format_bytes(free)} free; free some space and run again, for example by "
             f"deleting directories {CONVERTED}-* of scored checkpoints that still have their sources."
         )

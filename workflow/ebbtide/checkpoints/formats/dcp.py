@@ -74,17 +74,9 @@ class DistributedCheckpoint:
         if not self._stored:
             raise CheckpointError(f"{path} lists no tensors.", "no_weights")
         self._pieces = pieces
+        self.shapes = {name: stored.shape for name, stored in self._stored.items()}
+        self.dtypes = {name: stored.dtype for name, stored in self._stored.items()}
         self._check()
-
-    @cached_property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of each tensor by name."""
-        return {name: stored.shape for name, stored in self._stored.items()}
-
-    @cached_property
-    def dtypes(self) -> Mapping[str, str]:
-        """Precision of each tensor by name."""
-        return {name: stored.dtype for name, stored in self._stored.items()}
 
     @cached_property
     def files(self) -> Sequence[Path]:

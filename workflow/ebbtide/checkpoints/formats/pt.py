@@ -67,22 +67,14 @@ class StateDictionary:
         }
         if not self._places:
             raise CheckpointError(f"{path} contains no tensors.", "no_weights")
-        self._stored = {full: found[one][name] for full, (one, name) in self._places.items()}
+        stored = {full: found[one][name] for full, (one, name) in self._places.items()}
+        self.shapes = {name: one.shape for name, one in stored.items()}
+        self.dtypes = {name: one.dtype for name, one in stored.items()}
 
     @property
     def files(self) -> Sequence[Path]:
         """The files that were found."""
         return self._paths
-
-    @cached_property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of each tensor by name."""
-        return {name: stored.shape for name, stored in self._stored.items()}
-
-    @cached_property
-    def dtypes(self) -> Mapping[str, str]:
-        """Precision of each tensor by name."""
-        return {name: stored.dtype for name, stored in self._stored.items()}
 
     @cached_property
     def config(self) -> Mapping[str, Any] | None:

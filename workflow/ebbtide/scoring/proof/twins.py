@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.errors import CellError
 from ebbtide.scoring.proof.loss_record import Losses
 from ebbtide.scoring.proof.proof_file import read_proof
-from ebbtide.scoring.proof.verdicts import DIFFERS, EQUAL, NO_PROOF
+from ebbtide.scoring.proof.verdicts import DIFFERS, EQUAL, FAKE_CELLS, NO_PROOF
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,11 @@ TOLERANCES = {"float64": 1e-6, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-
 
 
 def twins_table(
-    twins: Mapping[str, str], models: Mapping[str, Sequence[Mapping[str, Any]]], store: str | Path
+    twins: Mapping[str, str],
+    models: Mapping[str, Sequence[Mapping[str, Any]]],
+    store: str | Path,
+    *,
+    fake: bool = False,
 ) -> "pd.DataFrame":
     """Return one row per checkpoint of the models that have a twin: `COLUMNS`.
 
@@ -34,12 +38,15 @@ def twins_table(
         Model → its checkpoints in the order of training: `name, step, key, dtype`.
     store
         The cell store, which has the proofs.
+    fake
+        Whether the cells are made up, so that there are no proofs.
     """
     import pandas as pd
 
+    made_up = {"verdict": NO_PROOF, "detail": FAKE_CELLS}
     rows = [
         {"model": model, "checkpoint": entry["name"], "step": entry["step"], "twin": twin}
-        | _compared(entry, models[twin], f"{model}/{entry['name']}", twin, store)
+        | (made_up if fake else _compared(entry, models[twin], f"{model}/{entry['name']}", twin, store))
         for model, twin in twins.items()
         for entry in models[model]
     ]

@@ -49,7 +49,7 @@ def twin_notices(table: "pd.DataFrame") -> list[Notice]:
         )
         for row in table[table["verdict"] == DIFFERS].to_dict("records")
     ]
-    left = table[table["verdict"] == NO_PROOF]
+    left = table[(table["verdict"] == NO_PROOF) & (table["detail"] != FAKE_CELLS)]
     if not left.empty:
         first = left["detail"].iloc[0]
         detail = f"{len(left)} of {len(table)} checkpoints are not compared with their twins ({first})."
