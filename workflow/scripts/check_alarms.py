@@ -24,11 +24,8 @@ def main(job) -> None:
         examples=read_worst(given.flips, params.settings["examples"], params.vile),
     )
     write_reports(gate, Path(params.reports))
-    left_out = (
-        [f"Not in the reports: texts of {', '.join(params.vile)}, which may be offensive"]
-        if params.vile
-        else []
-    )
+    offensive = ", ".join(params.vile)
+    left_out = [f"Not in the reports: texts of {offensive}, which may be offensive"] if offensive else []
     print(*lines(gate), *left_out, f"All comparisons: {given.alarms}", f"Reports: {params.reports}", sep="\n")
 
 

@@ -628,11 +628,11 @@ def test_a_conversion_that_does_not_fit_the_disk_writes_nothing(
 def test_after_a_kill_the_finished_files_are_kept(
     run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(conversion, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(conversion, "SHARD_BYTES", 5_000)
     undisturbed = load_all(converted(run, HF))
     name = f"converted-{examine(run, HF).identity}"
     shutil.rmtree(Path("resources") / name)
-    made, limit = conversion._made, [30]
+    made, limit = conversion._made, [15]
 
     def killed(*given: Any) -> Any:
         limit[0] -= 1
