@@ -1,9 +1,9 @@
 """The paper: values equal tables, hostile texts stay texts, equal inputs make equal bytes."""
 
+import io
 import itertools
 import re
 import shutil
-import subprocess
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pdfplumber
 import pytest
 
 from ebbtide.errors import CellError, ConfigError
@@ -252,23 +253,19 @@ def test_the_method_has_words_for_every_setting_of_scoring(encoding: str, bos: s
     compile_paper(template_files(None, ""), files(tmp_path, values))
 
 
-WORD = re.compile(r'<word xMin="([\d.-]+)" yMin="([\d.-]+)" xMax="([\d.-]+)" yMax="([\d.-]+)">(.*?)</word>')
 CM = 72 / 2.54
 
 
-def pages(pdf: bytes, tmp_path: Path) -> list[list[tuple[float, float, float, float, str]]]:
+def pages(pdf: bytes) -> list[list[tuple[float, float, float, float, str]]]:
     """Return the words of every page with their boxes in points, from the upper left."""
-    tool = shutil.which("pdftotext")
-    if tool is None:
-        pytest.skip("pdftotext (poppler-utils) is not installed")
-    (tmp_path / "paper.pdf").write_bytes(pdf)
-    made = subprocess.run(
-        [tool, "-bbox", str(tmp_path / "paper.pdf"), "-"], check=True, capture_output=True, text=True
-    )
-    return [
-        [(*map(float, found[:4]), found[4]) for found in WORD.findall(page)]  # type: ignore[misc]
-        for page in made.stdout.split("<page ")[1:]
-    ]
+    with pdfplumber.open(io.BytesIO(pdf)) as paper:
+        return [
+            [
+                (word["x0"], word["top"], word["x1"], word["bottom"], word["text"])
+                for word in page.extract_words(x_tolerance_ratio=0.15)
+            ]
+            for page in paper.pages
+        ]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +290,7 @@ def test_no_page_is_empty_and_no_text_is_outside_of_the_margins(
     with mpl.rc_context({"pdf.fonttype": 42}):
         figure.savefig(tmp_path / "paper.figure.pdf", format="pdf")
     study["figures/paper.pdf"] = tmp_path / "paper.figure.pdf"
-    found = pages(compile_paper(template_files(None, ""), study), tmp_path)
+    found = pages(compile_paper(template_files(None, ""), study))
     assert len(found) >= 3
     texts = [text for words in found for *_, text in words]
     assert "left" in texts and "right" in texts and "Bibliography" in texts
