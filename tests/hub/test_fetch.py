@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 import tiny
 from ebbtide import cli, transport
 from ebbtide.checkpoints.directory import directory_of
+from ebbtide.checkpoints.disk import Budget, partial_of
 from ebbtide.checkpoints.hub.client import Hub
 from ebbtide.checkpoints.hub.digests import digest_of
-from ebbtide.checkpoints.hub.disk import Budget, partial_of
 from ebbtide.checkpoints.hub.fetch import fetch, locked_checkpoint
 from ebbtide.checkpoints.hub.fetched import read_fetched, write_fetched
 from ebbtide.checkpoints.hub.lock import Lock, Locked, LockedFile, LockedModel, write_lock

@@ -1,6 +1,8 @@
 """A study of checkpoints in other formats: each is converted once, and a change converts what it concerns."""
 
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from workspace import ROOT, Workspace
 pytestmark = pytest.mark.slow
 
 STEPS = (10, 20)
-JOBS = ("convert", "score", "measure")
+JOBS = ("convert", "convert_to_pass", "score", "measure")
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,60 @@ def test_a_map_that_does_not_fit_stops_the_study(study: Workspace) -> None:
     assert told.returncode == 2
     assert "not_converted" in told.stdout
     assert "(map mine.yaml, llama): no rule fits a name of the checkpoint" in told.stdout
+
+
+@pytest.fixture
+def own(study: Workspace, tmp_path: Path) -> Workspace:
+    """The distributed checkpoints alone, of which one and a half fit the budget."""
+    shutil.copytree(study.path / "run", tmp_path / "study/run")
+    shutil.rmtree(tmp_path / "study/run/iter_0000030", ignore_errors=True)
+    own = Workspace(tmp_path / "study")
+    for name in ("toy.yaml", "config.yaml"):
+        shutil.copy(study.path / name, own.path)
+    known = json.loads((study.path / "resources/checkpoints/run/step10/source.json").read_text())
+    with own.edited("config.yaml") as content:
+        content["models"] = [{**content["models"][0], "map": "huggingface"}]
+        content["weights"] = {"keep": "none", "disk_gb": 1.5 * known["disk_bytes"] / 1e9}
+    return own
+
+
+def test_conversions_pass_through_the_disk_budget(own: Workspace) -> None:
+    """Each is converted, scored and removed, and made again for a new task."""
+    assert planned(own) == {"convert_to_pass": 2, "score": 2, "measure": 2}
+    own.run("--until", "measure")
+    assert len(list(own.path.glob("logs/convert/run/*.log"))) == 2
+    assert conversions(own) == []
+    assert planned(own) == {}
+
+    toy = own.read_yaml("toy.yaml")
+    own.write_yaml("other.yaml", {**toy, "title": "Other", "source": {**toy["source"], "seed": 1}})
+    with own.edited("config.yaml") as content:
+        content["tasks"].append("other.yaml")
+        content["weights"] = {"keep": 1, "disk_gb": 2 * content["weights"]["disk_gb"]}
+    assert planned(own) == {"convert": 1, "convert_to_pass": 1, "score": 2, "measure": 2}
+    own.run("--until", "measure")
+    [last] = conversions(own)
+    assert last.parent.name == "step20"
+
+    shutil.rmtree(
+        own.path / "run/iter_0000020"
+    )  # the trainer has deleted it: the conversion is the only copy
+    own.write_yaml("third.yaml", {**toy, "title": "Third", "source": {**toy["source"], "seed": 2}})
+    with own.edited("config.yaml") as content:
+        content["tasks"].append("third.yaml")
+        content["weights"]["keep"] = "none"
+    assert planned(own) == {"convert_to_pass": 1, "score": 2, "measure": 2}
+    own.run("--until", "measure")
+    assert conversions(own) == [last]
+
+
+def test_a_budget_below_one_conversion_is_an_error_before_anything_runs(own: Workspace) -> None:
+    with own.edited("config.yaml") as content:
+        content["weights"]["disk_gb"] = 1e-6
+    told = own.snakemake("--dry-run", check=False)
+    assert told.returncode == 2
+    assert "weights.disk_gb: found 1e-06, but run/step" in told.stdout
+
+
+def conversions(study: Workspace) -> list[Path]:
+    return sorted(study.path.glob("resources/checkpoints/run/*/converted-*"))

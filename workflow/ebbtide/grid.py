@@ -25,7 +25,7 @@ class Checkpoint:
     marker: str  # what exists when the weights can be loaded; see `checkpoints.directory.directory_of`
     size_bytes: int  # of the weights; 0 for a laptop ladder
     dtype: str  # precision they were saved in (see `ebbtide.checkpoints.precision`)
-    peak_disk_bytes: int = 0  # largest size on disk while it is fetched; 0 if it is not fetched
+    peak_disk_bytes: int = 0  # most bytes of a copy while it is fetched or converted; 0 if it is not
     nominal: int = 0  # parameters by the model's name, used by papers as a predictor; 0 is none
     generation: str = ""  # identity of the files that only generation reads; empty without such files
     parents: tuple["Checkpoint", ...] = ()  # of an average: the checkpoints it is made of, oldest first

@@ -16,6 +16,7 @@ PACKAGE = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(PACKAGE))  # the package of this checkout
 
 from ebbtide.checkpoints.average import average_spec
+from ebbtide.checkpoints.formats.record import CONVERTED
 from ebbtide.code_version import CodeVersions
 from ebbtide.environment import require_library, share_with_jobs
 from ebbtide.errors import EbbtideError
@@ -37,7 +38,7 @@ from ebbtide.jobs.snakemake_internals import (
     with_signature,
 )
 from ebbtide.jobs.stages import show_stages
-from ebbtide.jobs.weight_budget import WeightBudget
+from ebbtide.jobs.weight_budget import HUB, WeightBudget
 from ebbtide.logs import share_terminal
 from ebbtide.report.bundle.contents import STUDY_FILE, bundle_contents
 from ebbtide.report.bundle.unpacking import (
@@ -125,6 +126,7 @@ NOTICES = maker_notices(BUNDLE_MAKER) if BUNDLE_MAKER else []  # printed at the 
 FREEZING, TRAINING = 1000, 10
 
 limit_resource(workflow, "hub", BUDGET.downloads)
+limit_resource(workflow, "converting", 1)
 if GPUS.limit:
     limit_resource(workflow, "gpu", GPUS.limit)
 escape_report()

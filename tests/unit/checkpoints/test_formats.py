@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 import architectures
 import formats
 import tiny
+from ebbtide.checkpoints.disk import Budget, directory_bytes
 from ebbtide.checkpoints.formats import conversion, planning, pt, rules
 from ebbtide.checkpoints.formats.conversion import convert_to_directory
 from ebbtide.checkpoints.formats.dcp import DistributedCheckpoint
@@ -29,6 +30,7 @@ from ebbtide.checkpoints.formats.planning import (
     examine,
     locate_source,
 )
+from ebbtide.checkpoints.formats.record import can_be_made_again
 from ebbtide.checkpoints.formats.rules import read_map
 from ebbtide.checkpoints.formats.sources import open_source
 from ebbtide.checkpoints.formats.targets import Targets
@@ -657,6 +659,44 @@ def test_after_a_kill_the_finished_files_are_kept(
     again = load_all(to)
     assert again.keys() == undisturbed.keys()
     assert all(torch.equal(again[tensor], undisturbed[tensor]) for tensor in again)
+
+
+def test_a_conversion_keeps_the_budget(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    located = locate_source(run, Path("r/run/main/source.json"), HF)
+    to = converted_directory(Path("r/run/main/source.json"), located.weights)
+    need = examine(run, HF).disk_bytes
+    spec = conversion_spec(run, HF)
+    with pytest.raises(CheckpointError, match=r"weights\.disk_gb is"):
+        convert_to_directory(spec, to, Budget(Path("r"), need - 1))
+    other = Path("r/run/step5/converted-1")
+    other.mkdir(parents=True)
+    (other / "model.safetensors").write_bytes(bytes(100))
+    made, limit = conversion._made, [15]
+
+    def killed(*given: Any) -> Any:
+        limit[0] -= 1
+        if limit[0] < 0:
+            raise KeyboardInterrupt
+        return made(*given)
+
+    monkeypatch.setattr(conversion, "SHARD_BYTES", 5_000)
+    monkeypatch.setattr(conversion, "_made", killed)
+    with pytest.raises(KeyboardInterrupt):
+        convert_to_directory(spec, to, Budget(Path("r"), need, waits=()))
+    assert not other.exists()  # nothing needs it
+    [left] = to.parent.glob(".partial-*")
+    kept = [file.name for file in left.glob("*.safetensors")]
+    assert kept
+    limit[0] = 10_000
+    written: list[Path] = []
+    monkeypatch.setattr(conversion, "_made", lambda *given: [made(*given), written.append(given)][0])
+    convert_to_directory(spec, to, Budget(Path("r"), need, waits=()))
+    total = len(examine(run, HF).plan.steps)
+    assert 0 < len(written) < total  # files that were finished before are not made again
+    assert directory_bytes(to) <= need
+    assert not list(to.glob(".*")) and can_be_made_again(to)
+    edited(run, lambda state: state["model.norm.weight"].add_(1))
+    assert not can_be_made_again(to)
 
 
 def test_after_a_kill_nothing_of_another_source_is_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

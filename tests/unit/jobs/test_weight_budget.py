@@ -1,5 +1,6 @@
 """Weights pass through the disk within a budget: what stays, what goes, and whether it can."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,27 +13,40 @@ import locks
 from ebbtide.cells.store import path_of
 from ebbtide.checkpoints.average import AveragedModel
 from ebbtide.checkpoints.directory import directory_of
+from ebbtide.checkpoints.formats.record import CONVERTED, STAMPS
 from ebbtide.checkpoints.hub.fetched import fetch_directory
 from ebbtide.checkpoints.hub.lock import RECORD
+from ebbtide.checkpoints.record import stamp
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.jobs.fetch_plan import failed_mark_of
+from ebbtide.jobs.fetch_plan import budget_of, failed_mark_of
 from ebbtide.jobs.snakemake_internals import FailedJob
-from ebbtide.jobs.weight_budget import GB, WeightBudget
+from ebbtide.jobs.weight_budget import GB, HUB, WeightBudget
 from ebbtide.study.study import Study
 from ebbtide.tasks.kinds import KINDS
 
 SIZE = 10
 
 
-def study(sizes: list[int], disk: float | None, keep: Any = "none", last: int = 0) -> Study:
+def study(
+    sizes: list[int], disk: float | None, keep: Any = "none", last: int = 0, kind: str = "hub"
+) -> Study:
     """A study of one model of the hub with checkpoints of these sizes in bytes; no cell is scored.
 
-    With `last`, it has the averages of so many checkpoints.
+    With `last`, it has the averages of so many checkpoints. `kind` may be `converted`.
     """
     checkpoints = tuple(
         Checkpoint(
-            "tiny", f"step{n}", n, n, f"hub:{n}", "hub:t", f"r/tiny/step{n}/hub-{n}", size, "float32", size
+            "tiny",
+            f"step{n}",
+            n,
+            n,
+            f"{kind}:{n}",
+            "hub:t",
+            f"r/tiny/step{n}/{kind}-{n}",
+            size,
+            "float32",
+            size,
         )
         for n, size in enumerate(sizes)
     )
@@ -79,8 +93,8 @@ def test_what_stays_counts_for_good() -> None:
 
 def test_what_is_kept_is_the_end_of_training() -> None:
     budget = WeightBudget(study([SIZE] * 4, None, 2))
-    assert budget.missing_directories(kept=True) == ["hub-2", "hub-3"]
-    assert budget.missing_directories(kept=False) == ["hub-0", "hub-1"]
+    assert budget.missing_directories(HUB, kept=True) == ["hub-2", "hub-3"]
+    assert budget.missing_directories(HUB, kept=False) == ["hub-0", "hub-1"]
 
 
 def test_the_plan_names_the_cells_that_wait_for_each_directory(
@@ -111,10 +125,10 @@ def test_what_a_removal_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.
         Path("r/tiny", name, "model.safetensors").touch()
     Path("r/tiny/step1/hub-1/fetched.json").touch()
     budget = WeightBudget(study([SIZE] * 2, None))
-    assert budget.missing_directories(kept=False) == ["hub-0.beside2"]
+    assert budget.missing_directories(HUB, kept=False) == ["hub-0.beside2"]
     budget.clean_up()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-1"]
-    assert WeightBudget(study([SIZE] * 2, None)).missing_directories(kept=False) == ["hub-0"]
+    assert WeightBudget(study([SIZE] * 2, None)).missing_directories(HUB, kept=False) == ["hub-0"]
 
 
 def test_weights_fetched_beside_a_leftover_get_its_name(
@@ -134,11 +148,65 @@ def test_weights_fetched_beside_a_leftover_get_its_name(
     planned = study([SIZE], None, "all")
     budget = WeightBudget(planned)
     assert budget.directory(str(leftover)) == place
-    assert budget.missing_directories(kept=True) == []
+    assert budget.missing_directories(HUB, kept=True) == []
     assert directory_of(leftover) == Path(place)  # where a job that was planned with the marker looks
     budget.clean_up()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-0"]
     assert fetch_directory(str(leftover)) == str(leftover)
+
+
+def converted(checkpoint: Checkpoint, source: Path) -> Path:
+    """The conversion of a file."""
+    source.write_text("weights")
+    directory = Path(checkpoint.marker)
+    directory.mkdir(parents=True)
+    record = {"weights": "1", "files": {"model.safetensors": "0"}, STAMPS: {str(source): stamp(source)}}
+    (directory / "checkpoint.json").write_text(json.dumps(record))
+    return directory
+
+
+def test_conversions_pass_through_the_disk_as_fetched_weights_do(place: Path) -> None:
+    made = study([SIZE] * 4, 2 * SIZE, 1, kind=CONVERTED)
+    budget = WeightBudget(made)
+    budget.check()
+    assert budget.missing_directories(CONVERTED, kept=True) == ["converted-3"]
+    assert budget.missing_directories(CONVERTED, kept=False) == [f"converted-{n}" for n in range(3)]
+    assert budget.missing_directories(HUB, kept=True) == budget.missing_directories(HUB, kept=False) == []
+    assert set(budget.plan()["wanted"]) == {f"r/tiny/step{n}/converted-{n}" for n in range(4)}
+    with pytest.raises(ConfigError, match="keep fewer weights"):
+        WeightBudget(study([SIZE] * 4, 2 * SIZE, 2, kind=CONVERTED)).check()
+
+
+def test_a_conversion_is_removed_only_if_its_source_can_be_converted_again(place: Path) -> None:
+    made = study([SIZE] * 4, None, "none", kind=CONVERTED)
+    first, changed, gone, early = made.checkpoints()
+    places = [converted(c, Path(f"{c.name}.pt")) for c in (first, changed, gone, early)]
+    Path("step1.pt").write_text("other weights")
+    Path("step2.pt").unlink()
+    record = json.loads((places[3] / "checkpoint.json").read_text())
+    del record[STAMPS]  # of an earlier version
+    (places[3] / "checkpoint.json").write_text(json.dumps(record))
+    assert WeightBudget(made).unneeded() == []  # cells wait for them
+    scored = WeightBudget(replace(made, config={**made.config, "recompute": False}, tasks={}))
+    assert scored.unneeded() == [places[0]]
+    scored.clean_up()
+    assert [place.exists() for place in places] == [False, True, True, True]
+    plan = {**WeightBudget(made).plan(), "budget_bytes": 100}
+    Path("plan.json").write_text(json.dumps(plan))
+    other = converted(replace(first, marker="r/other/step0/converted-9"), Path("other.pt"))
+    needs = budget_of("plan.json", Path(first.marker)).needs
+    assert not needs(other)
+    Path("other.pt").unlink()
+    assert needs(other)  # also that of another study
+
+
+def test_averages_of_conversions_pass_as_those_of_fetched_weights_do(place: Path) -> None:
+    planned = study([BIG] * 6, 4 * BIG + RECORD, last=3, kind=CONVERTED)
+    WeightBudget(planned).check()
+    with pytest.raises(ConfigError, match=r"weights\.disk_gb: found "):
+        WeightBudget(study([BIG] * 6, 4 * BIG, last=3, kind=CONVERTED)).check()
+    averages = planned.models["tiny-mean"].checkpoints
+    assert WeightBudget(planned).unmade_averages(kept=False) == [Path(c.marker).name for c in averages]
 
 
 # Averages.

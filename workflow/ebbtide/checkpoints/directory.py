@@ -62,6 +62,7 @@ class Located:
     facts: Facts | None  # None: the weights are gone, and an earlier version wrote the record
     generation: str = ""  # identity of the files that only the generation of texts reads
     gone: bool = False  # the weights have been deleted; everything is from the record
+    disk_bytes: int = 0  # most bytes of its conversion; 0 if it is not converted
 
 
 def identities(directory: str | Path) -> tuple[str, str]:

@@ -63,6 +63,7 @@ class DiskModel:
                     size_bytes=found.size_bytes,
                     dtype=found.dtype,
                     nominal=self.nominal,
+                    peak_disk_bytes=found.disk_bytes,
                     generation=found.generation,
                 )
 

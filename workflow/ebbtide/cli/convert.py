@@ -1,6 +1,7 @@
 """The verb `convert`: a checkpoint of another format in Hugging Face layout."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebbtide.cli.options import read_json
@@ -18,14 +19,20 @@ def add_verbs(verbs: "Verbs") -> None:
         "--spec", required=True, help="path, format, map, config, tokenizer and base of the checkpoint (JSON)"
     )
     convert.add_argument(
-        "--to", required=True, metavar="DIR", help="directory to write, MODEL/CHECKPOINT/converted-ID"
+        "--to", required=True, metavar="DIR", help="directory to write, ROOT/MODEL/CHECKPOINT/converted-ID"
+    )
+    convert.add_argument(
+        "--plan", metavar="FILE", help="plan of the running workflow, which sets the budget of disk space"
     )
     convert.set_defaults(verb=_convert)
 
 
 def _convert(options: argparse.Namespace) -> None:
     from ebbtide.checkpoints.formats.conversion import convert_to_directory
+    from ebbtide.jobs.fetch_plan import budget_of
     from ebbtide.logs import log_to_stderr
 
     log_to_stderr()
-    convert_to_directory(read_json(options.spec, "--spec"), options.to)
+    to = Path(options.to)
+    budget = budget_of(options.plan, to) if options.plan else None
+    convert_to_directory(read_json(options.spec, "--spec"), to, budget)

@@ -1,4 +1,4 @@
-"""The plan of a run that fetches weights: which weights on disk it still needs. Importing it is cheap.
+"""The plan of a run that copies weights: which weights on disk it still needs. Importing it is cheap.
 
 `jobs.weight_budget` writes the plan when a run starts. Weights are needed until every cell that waits for
 them is in the results, has failed, or cannot be scored because its task could not be frozen; and until every
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebbtide.cells.store import failed_mark
-from ebbtide.checkpoints.hub.disk import Averaged, Budget
+from ebbtide.checkpoints.disk import Averaged, Budget
+from ebbtide.checkpoints.formats.record import CONVERTED, can_be_made_again, is_conversion
 from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.files import read_json
 
@@ -34,9 +35,9 @@ class FetchPlan:
     wanted
         Directory → (cell in the results, cell in the store, frozen task) of every cell that waits for it.
         Only the first shows that the job is done, because Snakemake checks for the weights even before a
-        copy. A directory is of fetched weights, or of an average of them.
+        copy. A directory is of fetched or converted weights, or of an average of them.
     averages
-        The averages of fetched weights that this run makes, or that are on disk, by directory.
+        The averages of such weights that this run makes, or that are on disk, by directory.
     order
         Directories in the order in which they reserve space; empty without averages.
     """
@@ -51,8 +52,13 @@ class FetchPlan:
     order: Sequence[Path]
 
     def needs(self, directory: Path) -> bool:
-        """Whether these weights must not be removed."""
+        """Whether these weights must not be removed.
+
+        Nor must conversions of deleted checkpoints, which may be the only copies.
+        """
         path = directory.absolute()
+        if is_conversion(path) and path.exists() and not can_be_made_again(path):
+            return True
         averages = (average for average, made in self.averages.items() if path in made.parents)
         return path in self.stay or self._is_scored_later(path) or any(map(self._is_made_later, averages))
 
@@ -126,14 +132,17 @@ def read_fetch_plan(path: str | Path) -> FetchPlan:
 def budget_of(plan: str | Path, to: Path) -> Budget | None:
     """Return the disk budget that a run sets for the directory `to`, or None.
 
-    Raises `ConfigError` if the plan cannot be read, or `to` is not ROOT/MODEL/CHECKPOINT/hub-ID.
+    Raises `ConfigError` if the plan cannot be read, or `to` is not ROOT/MODEL/CHECKPOINT/NAME with a name of
+    fetched or converted weights.
     """
     run = read_fetch_plan(plan)
     if run.budget is None:
         return None
     absolute = to.absolute()
-    if not absolute.name.startswith("hub-") or len(absolute.parents) < 3:
-        raise ConfigError(f"--to: found {to}; allowed with a budget: ROOT/MODEL/CHECKPOINT/hub-ID.")
+    if not absolute.name.startswith(("hub-", f"{CONVERTED}-")) or len(absolute.parents) < 3:
+        raise ConfigError(
+            f"--to: found {to}; allowed with a budget: ROOT/MODEL/CHECKPOINT/hub-ID or {CONVERTED}-ID."
+        )
     earlier = run.order[: run.order.index(absolute)] if absolute in run.order else ()
     return Budget(
         absolute.parents[2],

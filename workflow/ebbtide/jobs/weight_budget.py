@@ -1,12 +1,13 @@
-"""The disk budget of weights from the hub: they are fetched, scored and evicted within a number of bytes.
+"""The disk budget of copies of weights: they are made, scored and evicted within a number of bytes.
 
-Snakemake removes temporary weights when their last cell exists. A Snakemake resource is held only while a job
-runs, so it cannot limit the bytes on disk. Instead, the fetching jobs themselves keep the budget
-(`checkpoints.hub.disk`): they take no core and wait for disk space. (Dependencies of fetches on scored
-checkpoints would also work, but planning such a chain takes Snakemake minutes for a thousand checkpoints.)
+Copies are fetched from the hub, or converted from another format on disk. Snakemake removes temporary ones
+when their last cell exists. A Snakemake resource is held only while a job runs, so it cannot limit the bytes
+on disk. Instead, the jobs that make copies keep the budget themselves (`checkpoints.disk`): they take no core
+and wait for disk space. (Dependencies of copies on scored checkpoints would also work, but planning such a
+chain takes Snakemake minutes for a thousand checkpoints.)
 
-All parents of an average are on disk at once. In a run that makes averages of fetched checkpoints, fetches
-start and reserve their space in the order of training, and `WeightBudget.check` follows that order.
+All parents of an average are on disk at once. In a run that makes averages of copies, these start and reserve
+their space in the order of training, and `WeightBudget.check` follows that order.
 """
 
 import os
@@ -21,7 +22,8 @@ from typing import Any
 
 from ebbtide.cells.store import path_of
 from ebbtide.checkpoints.average import AVERAGED
-from ebbtide.checkpoints.hub.disk import remove
+from ebbtide.checkpoints.disk import remove
+from ebbtide.checkpoints.formats.record import CONVERTED, can_be_made_again
 from ebbtide.checkpoints.hub.fetched import fetch_directory, is_fetched
 from ebbtide.checkpoints.hub.lock import RECORD
 from ebbtide.errors import ConfigError
@@ -32,38 +34,49 @@ from ebbtide.jobs.snakemake_internals import FailedJob
 from ebbtide.study.study import Study
 
 GB = 10**9  # bytes
-# The rules that fetch or average checkpoints, to keep them or for the cells of a run.
-WEIGHT_RULES = ("fetch_to_keep", "fetch_to_pass", "average", "average_to_pass")
+# The rules that fetch, convert or average checkpoints, to keep them or for the cells of a run.
+WEIGHT_RULES = ("fetch_to_keep", "fetch_to_pass", "convert", "convert_to_pass", "average", "average_to_pass")
+HUB = "hub"  # the beginning of the name of fetched weights, beside CONVERTED and AVERAGED
 
 
 class WeightBudget:
-    """The fetches of one run, within `weights.disk_gb`."""
+    """The copies of one run, within `weights.disk_gb`."""
 
     def __init__(self, study: Study, cells: MissingCells | None = None) -> None:
         self._study = study
         self._cells = cells or MissingCells(study)
         self._weights = study.config["weights"]
-        self._hub = [c for model in study.hub for c in study.models[model.name].checkpoints]
-        # Averages of fetched checkpoints; a job's study may lack the rows of their parents.
+        self._copies = [c for c in study.checkpoints() if c.peak_disk_bytes]
+        # Averages of copies; a job's study may lack the rows of their parents.
         self._averages = [c for c in study.checkpoints() if any(p.peak_disk_bytes for p in c.parents)]
-        fetched = (*self._hub, *(parent for c in self._averages for parent in c.parents))
+        made = (*self._copies, *(parent for c in self._averages for parent in c.parents))
         # Marker → where the weights are or will be fetched to.
-        self._directories = {c.marker: fetch_directory(c.marker) for c in fetched}
-        self._positions = {(c.model, c.name): number for number, c in enumerate(self._hub)}
-        names = dict.fromkeys([*(model.name for model in study.hub), *(c.model for c in self._averages)])
+        self._directories = {c.marker: fetch_directory(c.marker) for c in made if _kind(c) == HUB}
+        self._places = {self.directory(c.marker) for c in (*made, *self._averages)}
+        self._positions = {(c.model, c.name): number for number, c in enumerate(self._copies)}
+        names = {c.model for c in (*self._copies, *self._averages)}
         self._kept = {c.marker for name in names for c in self._to_keep(name)}
+        self._kept |= {c.marker for c in self._copies if c.marker not in self._kept and _is_only_copy(c)}
 
-    plan_file = "resources/ahead/weights.json"  # the result of `plan`, which the fetches of a run read
+    plan_file = "resources/ahead/weights.json"  # the result of `plan`, which the copies of a run read
 
     @property
     def downloads(self) -> int:
         """Number of checkpoints fetched at the same time."""
         return int(self._weights["parallel_downloads"])
 
-    def missing_directories(self, *, kept: bool) -> list[str]:
-        """Return the directory names of weights that are not on disk, of those to keep or of the others."""
-        wanted = (c.marker for c in self._hub if (c.marker in self._kept) == kept)
-        return [Path(d).name for d in map(self.directory, wanted) if not is_fetched(d)]
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a budget, so that copies may wait for disk space."""
+        return self._weights["disk_gb"] is not None
+
+    def missing_directories(self, kind: str, *, kept: bool) -> list[str]:
+        """Return the directory names of copies that are not on disk, of those to keep or of the others.
+
+        `kind` is `HUB` or `CONVERTED`.
+        """
+        wanted = (c for c in self._copies if _kind(c) == kind and (c.marker in self._kept) == kept)
+        return [Path(d).name for c in wanted if not _is_on_disk(d := self.directory(c.marker))]
 
     def directory(self, marker: str) -> str:
         """Return the directory of the weights of a checkpoint from the hub; for others, the marker."""
@@ -72,7 +85,7 @@ class WeightBudget:
     def unmade_averages(self, *, kept: bool) -> list[str]:
         """Return the directory names of averages that are not on disk, of those to keep or of the others.
 
-        Averages of checkpoints that are not fetched are kept.
+        Averages of checkpoints that are not copied are kept.
         """
         passing = {c.marker for c in self._averages} - self._kept
         return [
@@ -80,20 +93,19 @@ class WeightBudget:
         ]
 
     def priority(self, model: str, checkpoint: str) -> float:
-        """Return the priority of a fetch: that of other jobs and a fraction, highest for the first one."""
+        """Return the priority of a copy: that of other jobs and a fraction, highest for the first one."""
         return COMMON + 1 - self._positions[model, checkpoint] / len(self._positions)
 
     def unneeded(self) -> list[Path]:
         """Return the weights on disk that are not kept and that no cell and no average of the study needs."""
         now = MissingCells(self._study)  # after a run, other cells exist than when it was planned
-        waiting = {c.marker for c in (*self._fetches(now), *(c for c in self._averages if now.of(c)))}
-        unused = [c.marker for c in (*self._hub, *self._averages) if c.marker not in self._kept | waiting]
+        waiting = {c.marker for c in (*self._to_copy(now), *(c for c in self._averages if now.of(c)))}
+        unused = [c.marker for c in (*self._copies, *self._averages) if c.marker not in self._kept | waiting]
         return [Path(place) for place in map(self.directory, unused) if _is_on_disk(place)]
 
     def note_failure(self, job: FailedJob) -> None:
-        """Mark the weights that a job has failed to make, so that no fetch waits for them for ever."""
-        known = {*self._directories.values(), *(c.marker for c in self._averages)}
-        for output in known.intersection(job.outputs):
+        """Mark the weights that a job has failed to make, so that no copy waits for them for ever."""
+        for output in self._places.intersection(job.outputs):
             failed_mark_of(Path(output)).touch()
 
     def clean_up(self) -> None:
@@ -104,7 +116,7 @@ class WeightBudget:
         """
         for weights in self.unneeded():
             remove(weights)
-        for place in (*self._directories.values(), *(c.marker for c in self._averages)):
+        for place in self._places:
             failed_mark_of(Path(place)).unlink(missing_ok=True)
         for marker, directory in self._directories.items():
             if directory != marker:
@@ -118,15 +130,15 @@ class WeightBudget:
         return f"--format {row.format}" + (" --remote-code" if row.remote_code else "")
 
     def plan(self, jobs: Collection[tuple[str, str]] = ()) -> dict[str, Any]:
-        """Return the plan that fetches read (see `jobs.fetch_plan`): the budget, and the cells to score.
+        """Return the plan that copies read (see `jobs.fetch_plan`): the budget, and the cells to score.
 
         Cells are listed with their requests, because a cell whose task could not be frozen is never scored.
-        `jobs` are the (model, checkpoint) that this run fetches or averages.
+        `jobs` are the (model, checkpoint) that this run copies or averages.
         """
         budget = self._weights["disk_gb"]
         averages = [c for c in self._averages if (c.model, c.name) in jobs or Path(c.marker).exists()]
         scored = [c for c in self._needed if self._cells.of(c)]
-        order = [c for c in self._hub if (c.model, c.name) in jobs]
+        order = [c for c in self._copies if (c.model, c.name) in jobs]
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -149,7 +161,7 @@ class WeightBudget:
         if self._weights["disk_gb"] is None:
             return
         budget = round(self._weights["disk_gb"] * GB)
-        if max((use.total for use in self._uses(self._hub, self._averages)), default=0) <= budget:
+        if max((use.total for use in self._uses(self._copies, self._averages)), default=0) <= budget:
             return  # whichever cells are missing: looking for all of them takes long
         most = max(self._uses(self._needed, self._pending), key=lambda use: use.total, default=None)
         if most is None or most.total <= budget:
@@ -167,47 +179,47 @@ class WeightBudget:
             f"{', or '.join(remedies)}."
         )
 
-    def _uses(self, fetches: Sequence[Checkpoint], averages: Sequence[Checkpoint]) -> "list[_Use]":
-        """Return what is on disk when each of the `fetches` has its space, with these averages.
+    def _uses(self, copies: Sequence[Checkpoint], averages: Sequence[Checkpoint]) -> "list[_Use]":
+        """Return what is on disk when each of the `copies` has its space, with these averages.
 
         With averages, they get it in this order; without, weights to keep may be there before all others.
         """
-        place, end = {c.marker: number for number, c in enumerate(fetches)}, len(fetches) - 1
+        place, end = {c.marker: number for number, c in enumerate(copies)}, len(copies) - 1
         made = {c.marker: max(place[parent.marker] for parent in c.parents) for c in averages}
-        until: dict[str, int] = {}  # parent → the last fetch during which it is needed
+        until: dict[str, int] = {}  # parent → the last copy during which it is needed
         for average in averages:
             until |= {p.marker: max(made[average.marker], until.get(p.marker, 0)) for p in average.parents}
-        spans = []  # weights, the first fetch during which they are on disk, and the last one
-        for number, c in enumerate(fetches):
+        spans = []  # weights, the first copy during which they are on disk, and the last one
+        for number, c in enumerate(copies):
             stays = c.marker in self._kept or c.marker in until
             early = stays and (not averages or _is_on_disk(self.directory(c.marker)))
             last = end if c.marker in self._kept else until.get(c.marker, number)
             spans.append((c, 0 if early else number, last))
         for c in averages:
             spans.append((c, made[c.marker], end if c.marker in self._kept else made[c.marker]))
-        for c in (*self._hub, *self._averages):
+        for c in (*self._copies, *self._averages):
             if c.marker in self._kept - place.keys() - made.keys() and _is_on_disk(self.directory(c.marker)):
                 spans.append((c, 0, end))
-        kept, passing = [0] * (len(fetches) + 1), [0] * (len(fetches) + 1)  # changes, bytes
+        kept, passing = [0] * (len(copies) + 1), [0] * (len(copies) + 1)  # changes, bytes
         for c, first, last in spans:
             changes = kept if c.marker in self._kept else passing
             changes[first] += _bytes_on_disk(c)
             changes[last + 1] -= _bytes_on_disk(c)
-        return list(map(_Use, fetches, accumulate(kept), accumulate(passing)))
+        return list(map(_Use, copies, accumulate(kept), accumulate(passing)))
 
     @cached_property
     def _needed(self) -> list[Checkpoint]:
-        """Checkpoints to fetch unless they are on disk, in order, once per directory."""
-        return self._fetches(self._cells)
+        """Checkpoints to copy unless they are on disk, in order, once per directory."""
+        return self._to_copy(self._cells)
 
     @cached_property
     def _pending(self) -> list[Checkpoint]:
         """Averages to make."""
         return self._to_make(self._cells)
 
-    def _fetches(self, cells: MissingCells) -> list[Checkpoint]:
+    def _to_copy(self, cells: MissingCells) -> list[Checkpoint]:
         parents = {parent.marker for c in self._to_make(cells) for parent in c.parents}
-        found = {c.marker: c for c in self._hub if c.marker in parents or cells.of(c)}
+        found = {c.marker: c for c in self._copies if c.marker in parents or cells.of(c)}
         return list(found.values())
 
     def _to_make(self, cells: MissingCells) -> list[Checkpoint]:
@@ -246,9 +258,21 @@ class _Use:
         return self.kept + self.passing
 
 
+def _kind(checkpoint: Checkpoint) -> str:
+    """The beginning of the name of a checkpoint's directory."""
+    return Path(checkpoint.marker).name.partition("-")[0]
+
+
 def _is_on_disk(directory: str) -> bool:
-    """Whether fetched weights or an average are complete."""
-    return is_fetched(directory) or (Path(directory).name.startswith(AVERAGED) and Path(directory).exists())
+    """Whether a copy or an average is complete."""
+    made_here = Path(directory).name.startswith((AVERAGED, CONVERTED))
+    return Path(directory).exists() if made_here else is_fetched(directory)
+
+
+def _is_only_copy(checkpoint: Checkpoint) -> bool:
+    """Whether it is converted on disk, and could not be converted again."""
+    place = Path(checkpoint.marker)
+    return _kind(checkpoint) == CONVERTED and place.exists() and not can_be_made_again(place)
 
 
 def _bytes_on_disk(checkpoint: Checkpoint) -> int:

@@ -10,5 +10,6 @@ targets     the tensors of a model, from its configuration
 mapping     a declarative map (workflow/formats/NAME.yaml): which tensors become which
 operations  the tensors of a step of a map: transposed, joined, split
 planning    what is known of a checkpoint before it is converted: identity, precision, size
-conversion  the job: safetensors in Hugging Face layout
+conversion  the job: safetensors in Hugging Face layout; partial: its directory, which survives a kill
+record      what a conversion was made of, and whether it can be made again
 """

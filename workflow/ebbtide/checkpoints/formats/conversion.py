@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.checkpoints.directory import tokenizer_files
+from ebbtide.checkpoints.disk import Budget, format_bytes, free_bytes
 from ebbtide.checkpoints.formats.mapping import Step
 from ebbtide.checkpoints.formats.operations import apply, shapes_of
-from ebbtide.checkpoints.formats.partial import BEGUN, partial_directory
-from ebbtide.checkpoints.formats.planning import CONFIG, CONVERTED, Examined, Reading, examine
+from ebbtide.checkpoints.formats.partial import OWN, partial_directory
+from ebbtide.checkpoints.formats.planning import CONFIG, Examined, Reading, examine
+from ebbtide.checkpoints.formats.record import CONVERTED, STAMPS
 from ebbtide.checkpoints.formats.source import BYTES
 from ebbtide.checkpoints.header import read_header
-from ebbtide.checkpoints.hub.disk import format_bytes, free_bytes
 from ebbtide.checkpoints.record import stamp
 from ebbtide.checkpoints.weight_files import INDEX, WHOLE
 from ebbtide.errors import CheckpointError
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 SHARD_BYTES = 2 << 30  # most bytes of a file; one larger tensor has a file of its own
 
 
-def convert_to_directory(spec: Mapping[str, Any], directory: str | Path) -> None:
+def convert_to_directory(
+    spec: Mapping[str, Any], directory: str | Path, budget: Budget | None = None
+) -> None:
     """Make the checkpoint `converted-ID`, a directory that is created complete or not at all.
 
     Parameters
@@ -43,12 +46,14 @@ def convert_to_directory(spec: Mapping[str, Any], directory: str | Path) -> None
         See `planning.conversion_spec`.
     directory
         ID is the identity of the conversion: files, map, configuration and tokenizer.
+    budget
+        Limit on the total size of all copies of weights, see `ebbtide.checkpoints.disk`.
 
     Raises
     ------
     CheckpointError
         Files that cannot be read, do not fit the map, or are not those that the run was planned with; too
-        little free space.
+        little free space, on the disk or in the budget.
     """
     to, path = Path(directory), Path(spec["path"])
     found = examine(path, Reading(**{key: value for key, value in spec.items() if key != "path"}))
@@ -57,19 +62,20 @@ def convert_to_directory(spec: Mapping[str, Any], directory: str | Path) -> None
             f"{path}, its map, configuration or tokenizer has changed since the run was planned (found "
             f"{CONVERTED}-{found.identity}, planned {to.name}); run snakemake again."
         )
-    before = {file: stamp(file) for file in found.source.files}
-    begun = {"source": {str(file): seen for file, seen in before.items()}, "shard_bytes": SHARD_BYTES}
-    with partial_directory(to, begun) as folder:
+    before = {str(file): stamp(file) for file in found.source.files}
+    begun = {"source": before, "shard_bytes": SHARD_BYTES}
+    with partial_directory(to, begun, found.disk_bytes, budget) as folder:
         _check_free(found, folder)
         write_converted(found, folder)
         for file, seen in before.items():
-            if stamp(file) != seen:
+            if stamp(Path(file)) != seen:
                 raise CheckpointError(f"{file} changed while it was converted; run snakemake again.")
         record = {
             "weights": found.identity,
             "source": dict(spec),
             "map": found.map.identity,
-            "files": {f.name: file_sha256(f) for f in sorted(folder.iterdir()) if f.name != BEGUN},
+            "files": {f.name: file_sha256(f) for f in sorted(folder.iterdir()) if f.name not in OWN},
+            STAMPS: before,
         }
         write_text(json.dumps(record, indent=2) + "\n", folder / RECORD)
     log.info("%s: %s", to, _summary(found))

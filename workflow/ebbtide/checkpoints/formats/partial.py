@@ -3,20 +3,24 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from ebbtide.checkpoints.disk import ROOM, Budget, make_room, partial_of
 from ebbtide.errors import CheckpointError
 from ebbtide.files import read_json, replace_directory, storage_errors, write_text
 from ebbtide.locks import node_lock
 
 BEGUN = ".begun.json"
+OWN = (BEGUN, ROOM)  # files that are not of the checkpoint
 
 
 @contextmanager
-def partial_directory(to: Path, begun: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield `.NAME.partial` beside `to`; on success fsync its files and rename it to `to`.
+def partial_directory(
+    to: Path, begun: Mapping[str, Any], need: int, budget: Budget | None = None
+) -> Iterator[Path]:
+    """Yield the partial directory of `to`; on success fsync its files and rename it to `to`.
 
     It has the files of a job that was killed, if that job began with the same state. The block must write
     each file atomically. An error removes the directory; a signal leaves it.
@@ -25,24 +29,31 @@ def partial_directory(to: Path, begun: Mapping[str, Any]) -> Iterator[Path]:
     ----------
     begun
         What the files depend on, apart from the name of `to`, as JSON.
+    need
+        Most bytes that `to` takes, for which there must be space in the budget if there is one.
 
     Raises
     ------
     StorageError
         It cannot be written.
+    CheckpointError
+        The budget is too small.
     """
-    folder = to.with_name(f".{to.name}.partial")
+    folder = partial_of(to)
     with storage_errors(to, folder):
         to.parent.mkdir(parents=True, exist_ok=True)
-        with closing(node_lock(to.parent, to.name)):  # a job may live longer than the run that started it
+        room = make_room(folder, need, budget) if budget else nullcontext()
+        # A job may live longer than the run that started it. Without a budget, no other lock is needed, which
+        # the file system of `to` may not have.
+        with closing(node_lock(to.parent, to.name)), room:
             if _begun(folder) != begun:
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
+                _clear(folder)
                 write_text(json.dumps(begun), folder / BEGUN)
             try:
                 yield folder
                 (folder / BEGUN).unlink()
                 replace_directory(folder, to)
+                (to / ROOM).unlink(missing_ok=True)
             except Exception:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -53,3 +64,11 @@ def _begun(folder: Path) -> Mapping[str, Any] | None:
         return read_json(folder / BEGUN, CheckpointError)
     except CheckpointError:
         return None
+
+
+def _clear(folder: Path) -> None:
+    """Make an empty directory, but for the file with which its space is reserved."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if path.name != ROOM:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -26,6 +26,7 @@ from ebbtide.checkpoints.formats.gguf import GgufFile
 from ebbtide.checkpoints.formats.mapping import Plan, identity_of, plan
 from ebbtide.checkpoints.formats.operations import most_values, precisions
 from ebbtide.checkpoints.formats.peft import PeftSource
+from ebbtide.checkpoints.formats.record import CONVERTED
 from ebbtide.checkpoints.formats.rules import Map, read_map
 from ebbtide.checkpoints.formats.source import BYTES, Source, files_digest, not_converted
 from ebbtide.checkpoints.formats.sources import ADAPTER, open_source
@@ -39,8 +40,9 @@ from ebbtide.files import canonical_json, digest, file_sha256, write_text
 CONVERSION_VERSION = 1
 """Increment by hand when the conversion of the same files gives other tensors."""
 
-CONVERTED = "converted"  # kind of the identity, and the beginning of the directory's name
 CONFIG = "config.json"
+HEADER_BYTES = 512  # most that a tensor takes in the header of its file and in the index
+RECORD_BYTES = 65_536  # most of the configuration and the records
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,13 @@ class Examined:
         """Bytes of the tensors to write."""
         return sum(math.prod(self.targets.shapes[name]) * BYTES[d] for name, d in self.dtypes.items())
 
+    @property
+    def disk_bytes(self) -> int:
+        """Most bytes that the conversion takes on disk."""
+        copied = (*tokenizer_files(self.tokenizer).values(), *self.generation.values())
+        named = HEADER_BYTES * len(self.dtypes)
+        return self.size_bytes + named + sum(file.stat().st_size for file in copied) + RECORD_BYTES
+
 
 def locate_source(path: Path, record: Path, reading: Reading) -> Located:
     """Identify a checkpoint that is converted before it is scored; the result is cached in `record`.
@@ -129,6 +138,7 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
         generation=generation_identity(
             {name: f"sha256:{file_sha256(file)}" for name, file in found.generation.items()}
         ),
+        disk_bytes=found.disk_bytes,
     )
     others = (*tokenizer_files(found.tokenizer).values(), *found.generation.values())
     read = [*found.source.files, *_beside(path, reading), *others]
@@ -327,4 +337,5 @@ def _from_record(path: Path, known: Mapping[str, Any], *, gone: bool) -> Located
         facts_in(known),
         generation=known.get("generation", ""),
         gone=gone,
+        disk_bytes=known.get("disk_bytes", known["size_bytes"]),
     )

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from ebbtide.checkpoints.header import POINTER_BYTES, is_pointer
-from ebbtide.checkpoints.hub.digests import digest_of, kind_of
-from ebbtide.checkpoints.hub.disk import (
+from ebbtide.checkpoints.disk import (
     ROOM,
     Budget,
     directory_bytes,
@@ -24,6 +22,8 @@ from ebbtide.checkpoints.hub.disk import (
     partial_of,
     remove,
 )
+from ebbtide.checkpoints.header import POINTER_BYTES, is_pointer
+from ebbtide.checkpoints.hub.digests import digest_of, kind_of
 from ebbtide.checkpoints.hub.fetched import (
     Fetched,
     FetchedFile,
@@ -91,7 +91,7 @@ def fetch(
     format
         `safetensors` or `bin`: the weights to fetch.
     budget
-        Limit on the total size of all fetched directories, see `ebbtide.checkpoints.hub.disk`.
+        Limit on the total size of all fetched directories, see `ebbtide.checkpoints.disk`.
 
     Raises
     ------

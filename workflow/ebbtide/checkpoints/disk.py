@@ -1,8 +1,8 @@
-"""A disk budget for fetched checkpoints, and averages of them, that several fetching processes share.
+"""A disk budget for copies of checkpoints, and averages of them, that the processes which make them share.
 
-    ROOT/{model}/{checkpoint}/hub-*            fetched
-    ROOT/{model}/{checkpoint}/.partial-hub-*   being fetched; its file `.room` contains the reserved bytes
-    ROOT/{model}/{checkpoint}/averaged-*       averages; the last fetch of its parents reserves the bytes
+    ROOT/{model}/{checkpoint}/hub-*, converted-*   copies: fetched, or converted from another format
+    ROOT/{model}/{checkpoint}/.partial-…           being made; its file `.room` contains the reserved bytes
+    ROOT/{model}/{checkpoint}/averaged-*           averages; the last copy of its parents reserves the bytes
 
 All parents of an average are on disk at once. So that two averages never wait for each other's space, the
 checkpoints of a run with averages reserve theirs in the order of training (`Budget.earlier`).
@@ -30,13 +30,14 @@ WAITS = (0.2,) * 25 + (5.0,) * 17_280  # seconds between attempts to reserve spa
 ROOM = ".room"
 _LOCK = ".fetching.lock"
 _PARTIAL = ".partial-"
+_COPIES = ("hub-*", "converted-*")
 _REMOVED = ".removed-"
 _TRIES, _PAUSE = 864_000, 0.1  # seconds; a removal is short, a download of a killed run may take hours
 
 
 @dataclass(frozen=True)
 class Averaged:
-    """An average that a run makes of fetched checkpoints, or that is on disk.
+    """An average that a run makes of copies, or that is on disk.
 
     Attributes
     ----------
@@ -52,7 +53,7 @@ class Averaged:
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on the total size of the fetched directories below `root`.
+    """A limit on the total size of the copies below `root`.
 
     Attributes
     ----------
@@ -68,12 +69,12 @@ class Budget:
     averages
         Averages by directory. One that is needed counts as soon as all its parents are on disk or reserved.
     earlier
-        Directories that are fetched in this run and reserve their space before this one.
+        Directories that are made in this run and reserve their space before this one.
     failed
         Whether the run no longer expects a directory, because its job failed.
     settle
-        Seconds that a fetched directory must be unneeded before it is removed: Snakemake removes weights
-        itself a moment after their last cell, and the run ends if another process does so meanwhile.
+        Seconds that a copy must be unneeded before it is removed: Snakemake removes weights itself a moment
+        after their last cell, and the run ends if another process does so meanwhile.
     """
 
     root: Path
@@ -88,7 +89,7 @@ class Budget:
 
 
 def partial_of(directory: Path) -> Path:
-    """The temporary directory in which `directory` is fetched."""
+    """The temporary directory in which `directory` is made."""
     return directory.with_name(f"{_PARTIAL}{directory.name}")
 
 
@@ -96,7 +97,7 @@ def partial_of(directory: Path) -> Path:
 def make_room(partial: Path, need: int, budget: Budget | None = None) -> Iterator[None]:
     """Lock `partial` for this process and reserve `need` bytes for it, within the budget if there is one.
 
-    If space is short, directories that are not needed are removed: first abandoned partial ones, then fetched
+    If space is short, directories that are not needed are removed: first abandoned partial ones, then whole
     ones, oldest first. The caller renames the directory within the block, or leaves it for the next process.
 
     Raises
@@ -197,7 +198,7 @@ def _unreserved(budget: Budget) -> Path | None:
 def _fits(others: list[_Held], need: int, size: int, settled: Set[Path]) -> bool:
     """Whether `need` bytes fit, removing directories if needed. Removes nothing if they cannot fit.
 
-    Fetched directories are removed only if they are in `settled`.
+    Whole directories are removed only if they are in `settled`.
     """
     spare = [h for h in others if not h.wanted and (h.path in settled or h.path.name.startswith(_PARTIAL))]
     fixed = sum(held.size for held in others if held not in spare)
@@ -221,8 +222,8 @@ def _others(partial: Path, budget: Budget) -> list[_Held]:
     for path in sorted(budget.root.glob(f"*/*/{_REMOVED}*")):  # a removal that was killed
         shutil.rmtree(path, ignore_errors=True)
     # Partial ones first: a directory renamed between the two listings is counted twice rather than missed.
-    for pattern in (f"*/*/{_PARTIAL}hub-*", "*/*/hub-*"):
-        for path in sorted(budget.root.glob(pattern)):
+    for before in (_PARTIAL, ""):
+        for path in sorted(path for name in _COPIES for path in budget.root.glob(f"*/*/{before}{name}")):
             if path.is_symlink() or not path.is_dir() or path.resolve() == own:
                 continue
             reserved = _reservation(path) if path.name.startswith(_PARTIAL) else 0
@@ -265,7 +266,7 @@ def _discard(directory: Path) -> bool:
                 for path in directory.iterdir():
                     if path.name != ROOM:
                         path.unlink()
-    except FileNotFoundError:  # fetched, or never locked by a process
+    except FileNotFoundError:  # whole, or never locked by a process
         with suppress(FileNotFoundError):
             remove(directory)
     return True

@@ -13,8 +13,8 @@ from typing import IO
 
 import pytest
 
-from ebbtide.checkpoints.hub import disk
-from ebbtide.checkpoints.hub.disk import (
+from ebbtide.checkpoints import disk
+from ebbtide.checkpoints.disk import (
     ROOM,
     Averaged,
     Budget,
@@ -55,7 +55,7 @@ def mine(root: Path) -> Path:
 def other_process(partial: Path, need: int, budget: Budget) -> Iterator[None]:
     """A second process that holds room until the block ends."""
     code = (
-        "import sys; from pathlib import Path; from ebbtide.checkpoints.hub.disk import *\n"
+        "import sys; from pathlib import Path; from ebbtide.checkpoints.disk import *\n"
         f"budget = Budget(Path({str(budget.root)!r}), {budget.size})\n"
         f"with make_room(Path({str(partial)!r}), {need}, budget):\n"
         "    print('in', flush=True); sys.stdin.read()"
@@ -256,8 +256,8 @@ def test_space_is_reserved_in_order(tmp_path: Path) -> None:
 
 
 def test_one_directory_is_filled_by_one_process(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("ebbtide.checkpoints.hub.disk._PAUSE", 0.001)
-    monkeypatch.setattr("ebbtide.checkpoints.hub.disk._TRIES", 200)
+    monkeypatch.setattr("ebbtide.checkpoints.disk._PAUSE", 0.001)
+    monkeypatch.setattr("ebbtide.checkpoints.disk._TRIES", 200)
     with (
         other_process(mine(tmp_path), 10, Budget(tmp_path, 100)),
         pytest.raises(CheckpointError, match=r"\.partial-hub-1 is being filled by another process"),
@@ -286,7 +286,7 @@ WORKER = """
 import sys
 from contextlib import suppress
 from pathlib import Path
-from ebbtide.checkpoints.hub.disk import ROOM, Budget, directory_bytes, make_room, partial_of, remove
+from ebbtide.checkpoints.disk import ROOM, Budget, directory_bytes, make_room, partial_of, remove
 root, name = Path(sys.argv[1]), sys.argv[2]
 budget = Budget(root, 100, waits=(0.002,) * 20000, settle=0.0)
 for turn in range(25):
@@ -319,6 +319,21 @@ def test_two_processes_never_pass_the_budget_together(tmp_path: Path) -> None:
         assert len(sizes) == 150
         assert max(sizes) <= 100
     assert directory_bytes(tmp_path) > 0
+
+
+def test_conversions_count_and_go_as_fetched_weights_do(tmp_path: Path) -> None:
+    old, needed = (fetched(tmp_path, name, 40) for name in ("a", "b"))
+    old, needed = (one.rename(one.with_name("converted-1")) for one in (old, needed))
+    half = stale(tmp_path, "c", 10)
+    half = half.rename(half.with_name(".partial-converted-1"))
+    budget = Budget(tmp_path, 100, {needed}.__contains__, waits=())
+    with make_room(mine(tmp_path), 50, budget):
+        assert [one.exists() for one in (old, needed, half)] == [False, True, False]
+    with (
+        pytest.raises(CheckpointError, match=r"but 40 bytes are in use .*converted-1 40 bytes"),
+        make_room(partial_of(tmp_path / "model/d/converted-1"), 70, budget),
+    ):
+        pass
 
 
 def test_links_below_the_root_are_not_followed(tmp_path: Path) -> None:
