@@ -250,7 +250,7 @@ class Suite:
             "check_alarms": (
                 {**table, "flips": self.root / "flips.parquet"},
                 {},
-                {"study": "suite", "settings": settings, "vile": [], "reports": self.root / "gate"},
+                {"study": "suite", "settings": settings, "offensive": [], "reports": self.root / "gate"},
             ),
         }
         given, made, params = of[rule]

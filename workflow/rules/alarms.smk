@@ -103,7 +103,7 @@ rule check_alarms:
     params:
         study=STUDY.name,
         settings=STUDY.config["alarms"],
-        vile=STUDY.vile_tasks(),
+        offensive=STUDY.offensive_tasks(),
         reports=f"{RESULTS}/gate",  # no outputs, which would be up to date
     script:
         "../scripts/check_alarms.py"

@@ -54,7 +54,7 @@ if STUDY.has_page():
             titles=STUDY.config["titles"],
             averaged=STUDY.averaged(),
             generated=GENERATED,
-            blurred=STUDY.vile_tasks(),
+            blurred=STUDY.offensive_tasks(),
             code=CODE.script("report_page"),
         script:
             "../scripts/report_page.py"

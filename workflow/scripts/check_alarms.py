@@ -21,10 +21,10 @@ def main(job) -> None:
         params.settings,
         datetime.now().astimezone().date(),
         study=params.study,
-        examples=read_worst(given.flips, params.settings["examples"], params.vile),
+        examples=read_worst(given.flips, params.settings["examples"], params.offensive),
     )
     write_reports(gate, Path(params.reports))
-    offensive = ", ".join(params.vile)
+    offensive = ", ".join(params.offensive)
     left_out = [f"Not in the reports: texts of {offensive}, which may be offensive"] if offensive else []
     print(*lines(gate), *left_out, f"All comparisons: {given.alarms}", f"Reports: {params.reports}", sep="\n")
 

@@ -235,7 +235,7 @@ def test_texts_of_tasks_do_not_run(tmp_path: Path) -> None:
         assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
 
 
-def test_prompts_of_vile_tasks_that_flipped_are_blurred_too(tmp_path: Path) -> None:
+def test_prompts_of_offensive_tasks_that_flipped_are_blurred_too(tmp_path: Path) -> None:
     file = tmp_path / "index.html"
     for blurred in ([], ["traps"]):
         file.write_text(report_page(content(blurred=blurred)), encoding="utf-8")

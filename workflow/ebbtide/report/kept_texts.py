@@ -1,6 +1,6 @@
 """Some of the texts that models wrote, of tasks that keep them: the highest scores, and random ones.
 
-The texts of a cell are those of `decoding.keep_text`. They are untrusted, and may be vile.
+The texts of a cell are those of `decoding.keep_text`. They are untrusted, and may be offensive.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -96,7 +96,7 @@ class Study:
         specs = self.tasks[task].definition.get("texts", {}).get("classifiers", ())
         return name_of(specs[0]) if specs else ""
 
-    def vile_tasks(self) -> list[str]:
+    def offensive_tasks(self) -> list[str]:
         """Return the tasks of `toxicity:`, of which the page blurs prompts and continuations."""
         section = self.config.get("toxicity") or {"tasks": ()}
         return [*section["tasks"], *(section.get("continuations") or {"tasks": ()})["tasks"]]

@@ -25,7 +25,7 @@ class Examples:
     most
         Examples of a drop.
     hidden
-        Tasks whose texts are vile: their drops have no examples.
+        Tasks whose texts are offensive: their drops have no examples.
     """
 
     def __init__(self, rows: pd.DataFrame, most: int, hidden: Collection[str] = ()) -> None:

@@ -39,7 +39,7 @@ def texts_of(
                 continue
             count = counted(int(of["samples"].iloc[0]), "sample")
             models.append({"name": f"{model}, {checkpoint}: some of {count}", "texts": texts})
-        sentence = "Texts are blurred: models write vile texts." if keeps else NOT_KEPT
+        sentence = "Texts are blurred: models may write offensive texts." if keeps else NOT_KEPT
         if left:
             sentence += f" The texts of {counted(left, 'more model')} are in kept_texts.parquet only."
         found.append({"title": titles.get(task, title(task)), "sentence": sentence, "models": models})
