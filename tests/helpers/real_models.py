@@ -2,7 +2,8 @@
 
 Packages carry a small model as quantised GGUF. It is unpacked, widened to float32 and saved once as an
 ordinary Hugging Face directory (`config.json`, `model.safetensors`, `tokenizer.json`, …) outside the
-repository, in `$EBBTIDE_TEST_MODELS` or `~/.cache/ebbtide/models`. Later calls only return its path.
+repository, in `$EBBTIDE_TEST_MODELS` or `~/.cache/ebbtide/models`. Later calls only return its path. Another
+version of transformers may write another tokenizer, so its version is part of the directory's name.
 
 Only public interfaces take part: transformers reads the configuration and the tokenizer of a GGUF, `gguf`
 reads the weights. (`AutoModelForCausalLM` reads them too, but needs accelerate and leaves a quantised model
@@ -19,6 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +82,7 @@ def smollm2_gguf(folder: Path) -> Path:
 
 def _directory(model: PackagedModel, cache: Path | None) -> Path:
     cache = cache or Path(os.environ.get("EBBTIDE_TEST_MODELS", "~/.cache/ebbtide/models")).expanduser()
-    directory = cache / f"{model.name}-{CONVERSION}"
+    directory = cache / f"{model.name}-{CONVERSION}-transformers{version('transformers')}"
     if directory.is_dir():
         return directory
     pytest.importorskip("gguf", reason="converting the real test model needs the package gguf")
