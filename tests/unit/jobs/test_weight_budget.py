@@ -45,6 +45,7 @@ def study(sizes: list[int], disk: float | None, keep: Any = "none", last: int = 
         "scoring": {
             **dict.fromkeys(("dtype", "encoding", "bos", "truncation", "max_length")),
             "backend": "auto",
+            "generation_backend": "same",
             "store": "cells",
         },
         "recompute": True,  # every cell is missing
