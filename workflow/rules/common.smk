@@ -59,6 +59,7 @@ from ebbtide.report.stages_done import record_outputs
 from ebbtide.statistics.same_tokens import tolerance_of
 from ebbtide.study.arms import stated_runs
 from ebbtide.study.checks import check_checkpoints, problem_of
+from ebbtide.study.generation_backend import check_package_of
 from ebbtide.study.load import load_study
 from ebbtide.study.outputs import Outputs
 
@@ -188,6 +189,9 @@ def weights_of(wildcards):
     missing = SCORE_JOBS.is_missing(
         wildcards.model, wildcards.checkpoint, wildcards.task
     )
+    if missing and jobs_run_here(workflow):
+        if lacking := problem_of(lambda: check_package_of(STUDY, wildcards.task)):
+            fail(lacking)
     return ancient(BUDGET.directory(checkpoint_of(wildcards).marker)) if missing else []
 
 

@@ -1,5 +1,6 @@
 """The GPUs that Snakemake counts: those of leads. Copies and followers take none."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ TASKS = ("t1", "t2", "t3")
 GB = 2**30
 SCORING = {
     **{"dtype": "checkpoint", "encoding": "harness", "bos": "tokenizer", "truncation": "left"},
-    **{"max_length": None, "backend": "auto", "gpus": None, "offload": False},
+    **{"max_length": None, "backend": "auto", "generation_backend": "same", "gpus": None, "offload": False},
     "load_once_per": "checkpoint",
 }
 
@@ -100,6 +101,28 @@ def test_a_model_that_fits_nowhere_is_a_problem_before_the_run(tmp_path: Path) -
     for name in ("step0", "step8"):  # nothing left to score, so nothing to hold
         for task in TASKS:
             tiny.stored(tmp_path, made.identity(made.checkpoint("m", name), task))
+    assert plan(made).problem is None
+
+
+def test_vllm_has_one_gpu_for_a_model(tmp_path: Path) -> None:
+    """Only the cells that it generates are limited, and only while they are missing."""
+    decoding: dict[str, Any] = {"max_tokens": 2, "samples": 1, "temperature": 0, "top_p": 1, "top_k": 0}
+    decoding |= {"stop": [], "seed": 0}
+    generating = {"source": {"toy": "g"}, "fields": {}, "kind": "generation", "decoding": decoding}
+    task = Task("g", Path("g.yaml"), generating, None)
+    for size, count in ((72 * GB, 1), (73 * GB, 2)):
+        made = study(tmp_path, size, load_once_per="cell", generation_backend="vllm")
+        made = replace(made, tasks={"t1": made.tasks["t1"], "g": task})
+        assert plan(made).of_job("m", "step0", "t1") == count
+        if count == 1:
+            assert (plan(made).of_job("m", "step0", "g"), plan(made).problem) == (1, None)
+    assert plan(made).problem == (
+        "ScoringError: m/step0: the weights take 73 GiB in bfloat16, more than 90% of the largest visible "
+        "GPU (80 GiB), of which vLLM uses one. Use a narrower scoring.dtype, or set "
+        "scoring.generation_backend to same."
+    )
+    for name in ("step0", "step8"):
+        tiny.stored(tmp_path, made.identity(made.checkpoint("m", name), "g"))
     assert plan(made).problem is None
 
 

@@ -14,7 +14,7 @@ from ebbtide.grid import Checkpoint, Model
 from ebbtide.jobs import leads
 from ebbtide.jobs.leads import COPY, FOLLOWER, LEAD, ScoreJobs, hint_path, hints, missing
 from ebbtide.scoring.proof.load_key import key_of
-from ebbtide.study.load_proofs import proof_rules
+from ebbtide.study.load_proofs import proof_entries, proof_rules
 from ebbtide.study.study import Study
 from ebbtide.tasks.definition import Task
 
@@ -56,6 +56,7 @@ def study(tmp_path: Path) -> Study:
         "truncation": "left",
         "max_length": None,
         "backend": "auto",
+        "generation_backend": "same",
         "rescore_examples": 0,
         "gpus": None,
         "offload": False,
@@ -67,6 +68,14 @@ def study(tmp_path: Path) -> Study:
         models,
         tasks,
     )
+
+
+def with_generation(study: Study) -> Study:
+    """The study with a first task `g` whose texts are generated."""
+    decoding: dict[str, Any] = {"max_tokens": 2, "samples": 1, "temperature": 0, "top_p": 1, "top_k": 0}
+    decoding |= {"stop": [], "seed": 0}
+    definition = {"source": {"toy": "g"}, "fields": {}, "kind": "generation", "decoding": decoding}
+    return replace(study, tasks={"g": Task("g", Path("g.yaml"), definition, None), **study.tasks})
 
 
 def with_(study: Study, *, recompute: bool = False, **scoring: Any) -> Study:
@@ -147,6 +156,22 @@ def test_the_first_missing_cell_leads(study: Study, ahead: str, step0: list[int]
     assert ScoreJobs(study).priority("large", "step0", "t1") == LEAD
 
 
+@pytest.mark.parametrize(
+    ("ahead", "step0", "step8"),
+    [
+        ("cell", [LEAD] * 4, [LEAD] * 4),
+        ("checkpoint", [LEAD, LEAD, FOLLOWER, FOLLOWER], [LEAD, LEAD, FOLLOWER, FOLLOWER]),
+        ("model", [LEAD, LEAD, FOLLOWER, FOLLOWER], [LEAD, FOLLOWER, FOLLOWER, FOLLOWER]),
+    ],
+)
+def test_each_back_end_has_a_lead(study: Study, ahead: str, step0: list[int], step8: list[int]) -> None:
+    """With vLLM one per checkpoint, because a process loads it once."""
+    made = with_generation(with_(study, load_once_per=ahead, generation_backend="vllm"))
+    jobs = ScoreJobs(made)
+    assert [jobs.priority("small", "step0", task) for task in made.tasks] == step0
+    assert [jobs.priority("small", "step8", task) for task in made.tasks] == step8
+
+
 def test_a_whole_checkpoint_hands_the_lead_of_its_model_on(study: Study) -> None:
     study = with_(study, load_once_per="model")
     put(study, "small", "step0", *TASKS)
@@ -192,6 +217,14 @@ def test_a_hint_says_where_load_proofs_are_and_what_their_findings_do(study: Stu
     ], "all checkpoints of the model: those of earlier runs are neighbours"
     assert hint["proofs"][1]["key"] == key_of(hint["cells"][0]["identity"])
     assert hint["proof_rules"] == {**AUDIT, "allow": AUDIT["allow"][1:]}
+    both = with_generation(with_(study, generation_backend="vllm"))
+    [hint] = hints(both, [("small", "step8", "g"), ("small", "step8", "t1")], started=0.0).values()
+    assert [entry.get("backend") for entry in hint["proofs"]] == [None, None, "vllm", "vllm"]
+    by_task = {cell["identity"]["task"]: key_of(cell["identity"]) for cell in hint["cells"]}
+    assert [hint["proofs"][i]["key"] for i in (3, 1)] == [
+        by_task[both.tasks[t].identity] for t in ("g", "t1")
+    ]
+    assert proof_entries(both, both.models["small"]) == proof_entries(study, study.models["small"])
     known = {"finding": "load_tensors", "models": ["small"], "steps": [0], "reason": "known to the authors"}
     of_series: Any = SimpleNamespace(allowances=allowances([known]))
     assert proof_rules(replace(study, hub=(of_series,)))["allow"] == [known, *AUDIT["allow"][1:]]

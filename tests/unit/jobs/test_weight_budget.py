@@ -59,6 +59,7 @@ def study(
         "scoring": {
             **dict.fromkeys(("dtype", "encoding", "bos", "truncation", "max_length")),
             "backend": "auto",
+            "generation_backend": "same",
             "store": "cells",
         },
         "recompute": True,  # every cell is missing

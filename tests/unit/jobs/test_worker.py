@@ -153,6 +153,32 @@ def test_every_kind_of_task_is_scored_without_torch(tmp_path: Path, monkeypatch:
         assert (rows["loglikelihood"].to_numpy() < 0).all()
 
 
+def test_cells_of_another_back_end_are_left_to_their_own_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process loads the weights once, with one back end."""
+    monkeypatch.chdir(tmp_path)
+    marker = tiny.checkpoint(tmp_path / "checkpoint") / "config.json"
+    weights, tokenizer = identities(marker.parent)
+    (tmp_path / "cells").mkdir()
+    cells = []
+    for number in range(4):
+        requests = tiny.requests(tmp_path / f"t{number}.parquet", task=f"t{number}")
+        cell = cell_of(marker, requests, f"t{number}", weights)
+        cell["identity"] |= {"backend": "transformers", "tokenizer": tokenizer}
+        if number % 2 == 0:
+            del cell["identity"]["backend"]
+        cells.append(cell)
+    paths = [store.path_of(tmp_path / "cells", cell["identity"]) for cell in cells]
+    for first, scored in ((0, [True, False] * 2), (1, [True] * 4)):
+        done = run(tmp_path, marker, cells[first:] + cells[:first])
+        assert done.returncode == 0, done.stderr
+        assert "scored 2 cells with 1 loads of weights" in done.stderr
+        assert [path.exists() for path in paths] == scored
+    found = [read_footer(path, CELL)["implementation"] for path in paths]
+    assert found == ["ebbtide", "transformers"] * 2
+
+
 def test_weights_are_not_read_but_must_have_been_made(tmp_path: Path) -> None:
     """The marker is what the workflow makes; what stands beside it may be anything."""
     marker = tmp_path / "checkpoint/trained-0.json"

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
@@ -33,6 +35,9 @@ ODD = [
     "12345 x=1;  --> don't",
     "\u200bzero\ufeff width",
 ]
+REPAIRED = pytest.mark.skipif(
+    Version(version("transformers")) < Version("5.23"), reason="transformers reads byte-level files wrongly"
+)
 WORDS = ["", "the old child", "a <|endoftext|> a", "<|endoftext|>", "the  short\nchild ."]
 
 
@@ -90,7 +95,7 @@ def test_the_tokenizer_of_the_toy_language(tmp_path: Path) -> None:
     "kind",  # of model and tokenizer
     [
         ("llama", "PreTrainedTokenizerFast"),
-        ("llama", "LlamaTokenizer"),
+        pytest.param(("llama", "LlamaTokenizer"), marks=REPAIRED),
         ("llama", None),
         ("gpt_neox", "TokenizersBackend"),
         ("olmo2", "GPT2Tokenizer"),

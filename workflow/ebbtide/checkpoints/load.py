@@ -47,7 +47,7 @@ def load_model(
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    _check_files(directory)
+    check_files(directory)
     if device_map and not find_spec("accelerate"):
         raise CheckpointError(
             f"{directory} does not fit on one device; to distribute it over several, pip install accelerate."
@@ -63,7 +63,7 @@ def load_model(
     return model.eval()  # type: ignore[no-any-return]
 
 
-def _check_files(directory: str | Path) -> None:
+def check_files(directory: str | Path) -> None:
     """Raise `CheckpointError` for files that transformers would read wrongly, or without bounds."""
     headers = read_headers(weight_files(directory))
     config = configuration(directory)
@@ -81,6 +81,8 @@ def _read(directory: str | Path, **options: Any) -> tuple[Any, Mapping[str, Any]
     from transformers import AutoModelForCausalLM
 
     trusted = allows_remote_code(directory)
+    if configuration(directory).get("attn_logit_softcapping"):
+        options["attn_implementation"] = "eager"  # the default of transformers 5.19 ignores the cap
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(directory),

@@ -13,7 +13,7 @@ from ebbtide.errors import CheckpointError, ScoringError
 from ebbtide.jobs.devices import Device, are_fake, visible_devices, visible_only
 from ebbtide.jobs.leases import Lease, Window, lease
 from ebbtide.scoring.placement import WEIGHTS_FRACTION, fits, gigabytes, too_large, weight_bytes
-from ebbtide.scoring.scorer import FAKE
+from ebbtide.scoring.scorer import AUTO, FAKE, VLLM
 
 
 def uses_gpus(backend: str) -> bool:
@@ -46,10 +46,28 @@ def _windows_of(devices: Sequence[Device], count: int) -> list[Window]:
     return [window for window in adjacent if count == 1 or not any(d.is_slice for d in window)]
 
 
+def most_gpus(backend: str, most: int | None) -> int | None:
+    """Most GPUs for one model, of `most` that may be used (None is all): one with vLLM."""
+    return 1 if backend == VLLM and most != 0 else most
+
+
 def no_window(
-    what: str, weights: int, dtype: str, devices: Sequence[Device], most: int | None
+    what: str,
+    weights: int,
+    dtype: str,
+    devices: Sequence[Device],
+    most: int | None,
+    *,
+    backend: str = AUTO,
 ) -> ScoringError:
     """Return the error for weights for which `windows` finds no alternative."""
+    if backend == VLLM:
+        largest = max(device.memory for device in devices)
+        return ScoringError(
+            f"{what}: the weights take {gigabytes(weights)} in {dtype}, more than {WEIGHTS_FRACTION:.0%} of "
+            f"the largest visible GPU ({gigabytes(largest)}), of which vLLM uses one. Use a narrower "
+            "scoring.dtype, or set scoring.generation_backend to same."
+        )
     most = len(devices) if most is None else min(most, len(devices))
     possible = (window for count in range(1, most + 1) for window in _windows_of(devices, count))
     usable = max(possible, key=lambda window: sum(device.memory for device in window))
@@ -103,9 +121,9 @@ def leased(
         return
     directory = directory_of(checkpoint)
     weights, dtype = _weights(directory, dtype)
-    alternatives = windows(visible.devices, weights, most, offload=offload)
+    alternatives = windows(visible.devices, weights, most_gpus(backend, most), offload=offload)
     if not alternatives:
-        raise no_window(str(directory), weights, dtype, visible.devices, most)
+        raise no_window(str(directory), weights, dtype, visible.devices, most, backend=backend)
     with lease(alternatives, purpose, say) as held:
         yield held
 

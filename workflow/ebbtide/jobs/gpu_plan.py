@@ -4,7 +4,7 @@ from functools import cached_property
 
 from ebbtide.grid import Checkpoint
 from ebbtide.jobs.devices import Device, visible_devices
-from ebbtide.jobs.gpu_jobs import no_window, uses_gpus, windows
+from ebbtide.jobs.gpu_jobs import most_gpus, no_window, uses_gpus, windows
 from ebbtide.jobs.leads import LEAD, ScoreJobs
 from ebbtide.jobs.leases import Window
 from ebbtide.scoring.placement import VALUE_BYTES
@@ -33,7 +33,7 @@ class GpuPlan:
         """Return the number of GPUs that the job of a cell takes."""
         if not self.limit or self._jobs.priority(model, checkpoint, task) != LEAD:
             return 0
-        alternatives = self._windows(self._study.checkpoint(model, checkpoint))
+        alternatives = self._windows(self._study.checkpoint(model, checkpoint), self._study.backend(task))
         return len(alternatives[0]) if alternatives else self.limit
 
     @cached_property
@@ -44,19 +44,23 @@ class GpuPlan:
         """
         if not self.limit:
             return None
+        backends = self._study.backends()
         for checkpoint in self._study.checkpoints():
-            if not self._windows(checkpoint) and self._is_missing(checkpoint):
-                name, (weights, dtype) = f"{checkpoint.model}/{checkpoint.name}", self._weights(checkpoint)
-                return str(no_window(name, weights, dtype, self._devices, self.limit))
+            for backend in backends:
+                if not self._windows(checkpoint, backend) and self._is_missing(checkpoint, backend):
+                    name = f"{checkpoint.model}/{checkpoint.name}"
+                    weights, dtype = self._weights(checkpoint)
+                    return str(no_window(name, weights, dtype, self._devices, self.limit, backend=backend))
         return None
 
-    def _is_missing(self, checkpoint: Checkpoint) -> bool:
-        return any(self._jobs.is_missing(checkpoint.model, checkpoint.name, t) for t in self._study.tasks)
+    def _is_missing(self, checkpoint: Checkpoint, backend: str) -> bool:
+        tasks = (task for task in self._study.tasks if self._study.backend(task) == backend)
+        return any(self._jobs.is_missing(checkpoint.model, checkpoint.name, task) for task in tasks)
 
-    def _windows(self, checkpoint: Checkpoint) -> list[Window]:
+    def _windows(self, checkpoint: Checkpoint, backend: str) -> list[Window]:
         weights, _ = self._weights(checkpoint)
         offload = self._study.config["scoring"]["offload"]
-        return windows(self._devices, weights, self.limit, offload=offload)
+        return windows(self._devices, weights, most_gpus(backend, self.limit), offload=offload)
 
     def _weights(self, checkpoint: Checkpoint) -> tuple[int, str]:
         """Estimate the bytes of the weights in the precision to score in, which is also returned."""

@@ -10,7 +10,8 @@ from ebbtide.cells import store
 from ebbtide.checkpoints.findings import DROP
 from ebbtide.errors import ConfigError
 from ebbtide.grid import Checkpoint
-from ebbtide.study.load_proofs import proof_entries, proof_rules
+from ebbtide.scoring.scorer import load_once_per
+from ebbtide.study.load_proofs import all_proof_entries, proof_rules
 from ebbtide.study.study import Study
 
 # Priorities of the jobs of rule `score`. A follower occupies a core while it waits for its lead, so it goes
@@ -46,24 +47,28 @@ class MissingCells:
 
 
 class ScoreJobs:
-    """The jobs of rule `score`: which cells are missing, and which job of a checkpoint or model leads."""
+    """The jobs of rule `score`: which cells are missing, and which job of a checkpoint or model leads.
+
+    Each back end loads the weights for itself, so its cells have a lead of their own.
+    """
 
     def __init__(self, study: Study, cells: MissingCells | None = None) -> None:
         self._study = study
         self._cells = cells or MissingCells(study)
-        self._first_checkpoints: dict[str, str | None] = {}
+        self._first_checkpoints: dict[tuple[str, str], str | None] = {}
 
     def priority(self, model: str, checkpoint: str, task: str) -> int:
         """Return the priority of the job of a cell."""
         missing_tasks = self._missing_tasks(model, checkpoint)
         if task not in missing_tasks:
             return COPY
-        load_once_per = self._study.config["scoring"]["load_once_per"]
-        if load_once_per == "cell":
+        backend = self._study.backend(task)
+        once_per = load_once_per(self._study.config["scoring"]["load_once_per"], backend)
+        if once_per == "cell":
             return LEAD
-        if task != missing_tasks[0]:
+        if task != self._of_backend(missing_tasks, backend)[0]:
             return FOLLOWER
-        if load_once_per == "model" and checkpoint != self._first_checkpoint(model):
+        if once_per == "model" and checkpoint != self._first_checkpoint(model, backend):
             return FOLLOWER
         return LEAD
 
@@ -74,12 +79,15 @@ class ScoreJobs:
     def _missing_tasks(self, model: str, checkpoint: str) -> list[str]:
         return self._cells.of(self._study.checkpoint(model, checkpoint))
 
-    def _first_checkpoint(self, model: str) -> str | None:
-        if model not in self._first_checkpoints:
+    def _of_backend(self, tasks: Iterable[str], backend: str) -> list[str]:
+        return [task for task in tasks if self._study.backend(task) == backend]
+
+    def _first_checkpoint(self, model: str, backend: str) -> str | None:
+        if (model, backend) not in self._first_checkpoints:
             checkpoints = self._study.models[model].checkpoints
-            found = next((c.name for c in checkpoints if self._cells.of(c)), None)
-            self._first_checkpoints[model] = found
-        return self._first_checkpoints[model]
+            found = (c.name for c in checkpoints if self._of_backend(self._cells.of(c), backend))
+            self._first_checkpoints[model, backend] = next(found, None)
+        return self._first_checkpoints[model, backend]
 
 
 def check_deleted_weights(study: Study) -> None:
@@ -172,7 +180,6 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
     `wanted` lists the (model, checkpoint, task) that the run will score; `started` is the start as a Unix
     time.
     """
-    load_once_per = study.config["scoring"]["load_once_per"]
     result: dict[str, dict[str, Any]] = {}
     order = {task: i for i, task in enumerate(study.tasks)}
     by_model: dict[str, list[tuple[str, str]]] = {}
@@ -192,14 +199,14 @@ def hints(study: Study, wanted: Iterable[tuple[str, str, str]], started: float) 
                 }
             )
         result[model] = {
-            "load_once_per": load_once_per,
+            "load_once_per": study.config["scoring"]["load_once_per"],
             "store": study.config["scoring"]["store"],
             "rescore_examples": study.config["scoring"]["rescore_examples"],
             "gpus": study.config["scoring"]["gpus"],
             "offload": study.config["scoring"]["offload"],
             "recompute_before": started if study.config["recompute"] else 0.0,
             "model": model,
-            "proofs": proof_entries(study, study.models[model]),
+            "proofs": all_proof_entries(study, study.models[model]),
             "proof_rules": proof_rules(study),
             "cells": cells,
         }

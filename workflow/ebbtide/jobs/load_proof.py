@@ -1,8 +1,8 @@
 """The load proof in a scoring job: made once, and judged before the first task of a checkpoint is scored.
 
-The hint lists the checkpoints of the model in the order of training (`proofs`: name, step, tokens, key), and
-what findings do (`proof_rules`). A job without them makes the proof, and judges the checkpoint by itself. A
-proof that cannot be made or kept never fails a job: the reason is logged.
+The hint lists the checkpoints of the model in the order of training (`proofs`: name, step, tokens, key; and
+backend, unless it is `auto`), and what findings do (`proof_rules`). A job without them makes the proof, and
+judges the checkpoint by itself. A proof that cannot be made or kept never fails a job: the reason is logged.
 """
 
 import logging
@@ -156,8 +156,8 @@ def _rules(hint: Job) -> Job:
 
 def _series(proof: Proof, job: Job, hint: Job, cells: str) -> tuple[str, list[Step], int]:
     """The name of the model, its checkpoints in the order of training, and the index of the own."""
-    key = key_of(job["identity"])
-    entries: dict[str, Job] = {entry["name"]: entry for entry in hint.get("proofs", [])}
+    key, backend = key_of(job["identity"]), backend_of(job["identity"])
+    entries: dict[str, Job] = {e["name"]: e for e in hint.get("proofs", []) if backend_of(e) == backend}
     own = next((name for name, entry in entries.items() if entry["key"] == key), None)
     if own is None:  # a job started by hand
         directory = directory_of(job["checkpoint"])

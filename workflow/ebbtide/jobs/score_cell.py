@@ -106,12 +106,15 @@ def _shared_load(identity: store.Identity, wanted: Mapping[str, Any], hint: str 
 
     The name does not depend on paths, so it is the same in all checkouts that share a store.
     """
-    once_per = wanted.get("load_once_per")
+    from ebbtide.scoring.scorer import backend_identity, backend_of, load_once_per
+
+    backend = backend_of(identity)
+    once_per = load_once_per(str(wanted.get("load_once_per")), backend)
     if once_per == "cell":  # cells of a checkpoint are scored side by side, each on a GPU of its own
         return store.key(identity)
     if hint and once_per == "model":  # otherwise, the checkpoints of a model would be loaded side by side
         return Path(hint).name
-    return canonical_json([identity["weights"], identity["dtype"]])
+    return canonical_json([identity["weights"], identity["dtype"], *backend_identity(backend).values()])
 
 
 def read_hint(path: str | None) -> Mapping[str, Any]:

@@ -1,9 +1,10 @@
 """The worker of `ebbtide.jobs.score_cell`: load weights once, score one cell, then its siblings.
 
-A cell that fails leaves the others: they are scored all the same. Run as `python -m ebbtide.jobs.worker JOB`,
-where JOB is JSON: `checkpoint`, `requests`, `identity`, `cells`, `hint` (or null), and `siblings_only` if an
-earlier worker died. The hint is a file written at the start of the run. It is not an input of the rule,
-because adding a task must not rerun the others:
+A cell that fails leaves the others: they are scored all the same. Siblings of another back end have a worker
+of their own. Run as `python -m ebbtide.jobs.worker JOB`, where JOB is JSON: `checkpoint`, `requests`,
+`identity`, `cells`, `hint` (or null), and `siblings_only` if an earlier worker died. The hint is a file
+written at the start of the run. It is not an input of the rule, because adding a task must not rerun the
+others:
 
     {"load_once_per": "cell" | "checkpoint" | "model", "store": DIR, "recompute_before": 0.0,
      "rescore_examples": 0, "gpus": null, "offload": false,
@@ -35,7 +36,7 @@ from ebbtide.jobs.loaded import Job, Loaded
 from ebbtide.jobs.progress import CellProgress
 from ebbtide.jobs.score_cell import mark_of, read_hint
 from ebbtide.logs import Progress, log, log_to_stderr
-from ebbtide.scoring.scorer import FAKE, backend_of
+from ebbtide.scoring.scorer import FAKE, backend_of, load_once_per
 
 if TYPE_CHECKING:
     from ebbtide.scoring.scorer import Scorer
@@ -64,7 +65,7 @@ def main() -> int:
     """Score the job's own cell, then its siblings. Only an error of the own cell sets the exit status."""
     log_to_stderr()
     job = json.loads(sys.argv[1])
-    hint = read_hint(job["hint"])
+    hint = _of_one_backend(read_hint(job["hint"]), backend_of(job["identity"]))
     loaded = Loaded(job["threads"], offload=bool(hint.get("offload")))
     progress = Progress()
     work = Work(job, hint, loaded, EncodedTasks(job["cells"]), CellProgress(progress))
@@ -90,6 +91,14 @@ def main() -> int:
     finally:
         work.progress.end()
     return int(failed)
+
+
+def _of_one_backend(hint: Job, backend: str) -> Job:
+    """The part of a hint that one process does: cells of another back end have jobs of their own."""
+    if "cells" not in hint:  # of a job started by hand
+        return hint
+    cells = [cell for cell in hint["cells"] if backend_of(cell["identity"]) == backend]
+    return {**hint, "load_once_per": load_once_per(hint["load_once_per"], backend), "cells": cells}
 
 
 def _score_into_store(work: Work, job: Job) -> int:

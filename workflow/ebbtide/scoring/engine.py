@@ -25,7 +25,7 @@ from ebbtide.errors import ConfigError, ScoringError
 from ebbtide.scoring.encoded import Requests
 from ebbtide.scoring.encoded_task import EncodedTask, encode_task, row_names
 from ebbtide.scoring.peak import peak_memory, reset_peak
-from ebbtide.scoring.scorer import AUTO, BACKENDS, FAKE, Counters, Scorer, Scores
+from ebbtide.scoring.scorer import AUTO, BACKENDS, FAKE, VLLM, Counters, Scorer, Scores
 from ebbtide.tables import CELL, REQUESTS, TOKENS, read_parquet, table_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def load_scorer(
         On a CPU. One is right when jobs run side by side (a second thread that meets a busy core makes
         both slower).
     backend
-        `auto`, `transformers` or `fake`, which reads no weights (see `ebbtide.scoring.scorer`).
+        `auto`, `transformers`, `vllm`, or `fake`, which reads no weights (see `ebbtide.scoring.scorer`).
     weights
         Identity of the weights, from which `fake` makes up its numbers.
     tokenizer
@@ -94,10 +94,14 @@ def load_scorer(
         Missing, damaged or foreign files; non-finite weights; a tokenizer with more words than the model; a
         model that is not causal.
     ScoringError
-        A model that does not fit on the visible GPUs, unless `offload`.
+        A model that does not fit on the visible GPUs, unless `offload`; one that vLLM cannot load.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}.")
+    if backend == VLLM:
+        from ebbtide.scoring.vllm_backend.load import load_vllm_scorer
+
+        return load_vllm_scorer(directory, dtype, threads, tokenizer_directory=tokenizer, encoded=encoded)
     import_backend(backend)
     if backend == FAKE:
         from ebbtide.scoring.fake import load_fake_scorer

@@ -167,9 +167,9 @@ def load_model_scorer(
 ) -> ModelScorer:
     """See `engine.load_scorer`. If `native` is false, our own decoder is not used."""
     torch.set_num_threads(max(1, threads))
-    device = _device(dtype)
+    device = device_for(dtype)
     files = weight_files(directory)
-    config, tokenizer = configuration(directory), _tokenizers(directory, tokenizer_directory, encoded=encoded)
+    config, tokenizer = configuration(directory), tokenizers(directory, tokenizer_directory, encoded=encoded)
     checkpoint = _Checkpoint(directory, config, dtype, device, tokenizer)
     fits = fits_one_device(files, dtype, device)
     scorer = checkpoint.with_own_decoder() if fits and native else None
@@ -184,7 +184,7 @@ def load_model_scorer(
     return checkpoint.with_transformers(model)
 
 
-def _device(dtype: str) -> str:
+def device_for(dtype: str) -> str:
     """Return where to score; warn of a CPU in place of a GPU, and of 16 bits on a CPU."""
     if torch.cuda.is_available():
         return "cuda"
@@ -253,7 +253,7 @@ class _Checkpoint:
         )
 
 
-def _tokenizers(
+def tokenizers(
     directory: str | Path, place: str | Path | None, *, encoded: bool
 ) -> "Callable[[int], Callable[[], Tokenizer]]":
     """Return a function from the rows of the embedding to a function that loads the tokenizer.

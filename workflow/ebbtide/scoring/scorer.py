@@ -1,7 +1,8 @@
 """The protocol of back ends, which compute log-likelihoods for the engine. A lean module: no torch.
 
-A back end is a `Scorer`. There are three: our own decoder and transformers (both in `model_scorer`), and
-`fake` with made-up numbers. `engine.load_scorer` loads a checkpoint with one of them.
+A back end is a `Scorer`. There are four: our own decoder and transformers (both in `model_scorer`), `fake`
+with made-up numbers, and vLLM (`vllm_backend`), which only generates. `engine.load_scorer` loads a checkpoint
+with one of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from ebbtide.scoring.generation.decoding import Decoding, Samples
     from ebbtide.scoring.tokenizer import Tokenizer
 
-AUTO, TRANSFORMERS, FAKE = "auto", "transformers", "fake"
+AUTO, TRANSFORMERS, FAKE, VLLM = "auto", "transformers", "fake", "vllm"
 # `auto` uses our own decoder for the families that it supports, and transformers for all others.
 BACKENDS = (AUTO, TRANSFORMERS, FAKE)
+SAME = "same"  # as `scoring.generation_backend`: the back end of all other cells
 
 
 def backend_of(identity: Mapping[str, Any]) -> str:
@@ -28,6 +30,14 @@ def backend_of(identity: Mapping[str, Any]) -> str:
 def backend_identity(backend: str) -> dict[str, str]:
     """Entry of a back end in the identity of its cells: its name, unless it is `auto`."""
     return {} if backend == AUTO else {"backend": backend}
+
+
+def load_once_per(wanted: str, backend: str) -> str:
+    """What one load of weights serves, of `cell`, `checkpoint` and `model`.
+
+    With vLLM at most a checkpoint: a process can load it once.
+    """
+    return "checkpoint" if backend == VLLM and wanted == "model" else wanted
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ebbtide.grid import Checkpoint, Model
 from ebbtide.schema import relative
 from ebbtide.scoring.scorer import FAKE
 from ebbtide.sources import CHECKOUT, Source, check_content
+from ebbtide.study.generation_backend import check_generation_backend
 from ebbtide.study.windows import check_windows
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def check_checkpoints(study: "Study") -> None:
             f"{study.file}: scoring.rescore_examples: found {scoring['rescore_examples']}, but with "
             "scoring.backend: fake there is no model to rescore with; set it to 0."
         )
+    check_generation_backend(study)
     if scoring["dtype"] == "checkpoint":
         _check_precision(study.models, study.file)
     if study.config["regression"]["parameters"] == "nominal":

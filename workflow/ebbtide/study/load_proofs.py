@@ -1,6 +1,6 @@
 """The load proofs of a study: where each checkpoint's is in the store, and how they are judged."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ebbtide.checkpoints.findings import Allowance
@@ -8,25 +8,40 @@ from ebbtide.errors import ConfigError, nearest
 from ebbtide.grid import Model
 from ebbtide.notices import listed
 from ebbtide.scoring.proof.load_key import key_of
+from ebbtide.scoring.scorer import backend_identity
 from ebbtide.study.study import Study
 
 CLASSES = ("load_loss", "load_tensors")
 
 
 def proof_entries(study: Study, model: Model) -> list[dict[str, Any]]:
-    """Return the checkpoints of a model in the order of training, with the keys of their proofs."""
-    task = next(iter(study.tasks), None)  # any: a load does not depend on the task
-    if task is None:
-        return []
-    return [
-        {"name": c.name, "step": c.step, "tokens": c.tokens, "key": key_of(study.identity(c, task))}
-        for c in model.checkpoints
-    ]
+    """Return the checkpoints of a model in the order of training, with the keys of their proofs.
+
+    They are of the first back end of the study, which scores all cells that are not generated.
+    """
+    return next(_entries(study, model), [])
+
+
+def all_proof_entries(study: Study, model: Model) -> list[dict[str, Any]]:
+    """Return those of every back end, whose name each entry has as in an identity."""
+    return [entry for of_backend in _entries(study, model) for entry in of_backend]
+
+
+def _entries(study: Study, model: Model) -> Iterator[list[dict[str, Any]]]:
+    for backend, task in study.backends().items():  # any task: a load does not depend on it
+        yield [
+            {
+                **{"name": c.name, "step": c.step, "tokens": c.tokens},
+                **backend_identity(backend),
+                "key": key_of(study.identity(c, task)),
+            }
+            for c in model.checkpoints
+        ]
 
 
 def twin_entries(study: Study) -> dict[str, list[dict[str, Any]]]:
     """Return the checkpoints of the models that are twins or have one, with keys of proofs and precisions."""
-    task = next(iter(study.tasks), None)
+    task = next(iter(study.backends().values()), None)
     named = {name for pair in twins_of(study.config["models"]).items() for name in pair}
     return {
         name: [

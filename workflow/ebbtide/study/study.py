@@ -14,7 +14,7 @@ from ebbtide.checkpoints.on_disk import DiskModel
 from ebbtide.exchange.specification import source_of
 from ebbtide.files import digest
 from ebbtide.grid import Checkpoint, Model
-from ebbtide.scoring.scorer import backend_identity
+from ebbtide.scoring.scorer import SAME, backend_identity
 from ebbtide.scoring.version import SCORING_VERSION
 from ebbtide.sources import Source
 from ebbtide.study.published_points import read_points
@@ -260,7 +260,22 @@ class Study:
             "task": asked.identity,
             "dtype": checkpoint.dtype if dtype == "checkpoint" else dtype,
             **self._scoring_identity,
+            **backend_identity(self.backend(task)),
         }
+
+    def backend(self, task: str) -> str:
+        """Return the back end that scores the cells of a task."""
+        scoring = self.config["scoring"]
+        generation: str = scoring["generation_backend"]
+        own = self.tasks[task].kind.name != "generation" or generation == SAME
+        return scoring["backend"] if own else generation
+
+    def backends(self) -> dict[str, str]:
+        """Return the back ends of the study, `scoring.backend` first, each with a task that it scores."""
+        first, found = self.config["scoring"]["backend"], dict[str, str]()
+        for task in self.tasks:
+            found.setdefault(self.backend(task), task)
+        return dict(sorted(found.items(), key=lambda entry: entry[0] != first))
 
     def expected(self, checkpoint: Checkpoint, tasks: Collection[str] | None = None) -> dict[str, Any]:
         """Return what rule `measure` must find: the checkpoint, and the identities of its cells by task.
@@ -295,7 +310,6 @@ class Study:
             "bos": scoring["bos"],
             "truncation": scoring["truncation"],
             "max_length": scoring["max_length"],
-            **backend_identity(scoring["backend"]),
         }
 
     @cached_property

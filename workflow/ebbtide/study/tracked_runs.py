@@ -14,7 +14,7 @@ from ebbtide.files import digest
 from ebbtide.study.study import Study
 from ebbtide.tables import METRICS, read_frame, read_tsv
 
-_SCORING = ("backend", "dtype", "encoding", "bos", "truncation", "max_length")
+_SCORING = ("backend", "generation_backend", "dtype", "encoding", "bos", "truncation", "max_length")
 
 
 def tracked_runs(study: Study) -> tuple[list[TrackedRun], list[str]]:

@@ -70,11 +70,7 @@ def generate(
     kept, and the others start again. Raises `ScoringError` if a single row does not fit, or for a prompt
     without tokens.
     """
-    distinct: dict[Prompt, list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        if not len(prompt):
-            raise ScoringError(f"prompt {index} has no tokens.")
-        distinct.setdefault(tuple(prompt), []).append(index)
+    distinct = distinct_prompts(prompts)
     noise = [Noise(key, decoding.seed) for _, key in zip(prompts, keys, strict=True)]
     run = _Run(decoding, ends, noise, list(numbers), counters, len(prompt_trie([*distinct])))
     counters.unique += run.prompt_tokens
@@ -98,14 +94,34 @@ def generate(
     return Samples.of(found[index, number] for index in range(len(prompts)) for number in numbers)
 
 
+def distinct_prompts(prompts: Sequence[Sequence[int]]) -> dict[Prompt, list[int]]:
+    """Different prompts, with the indices of each. Raises `ScoringError` for one without tokens."""
+    distinct: dict[Prompt, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise ScoringError(f"prompt {index} has no tokens.")
+        distinct.setdefault(tuple(prompt), []).append(index)
+    return distinct
+
+
 @dataclass(eq=False)
-class _Sequence:
+class Unfinished:
     """A sample that is being generated."""
 
     prompt: int
     number: int
     tokens: list[int] = field(default_factory=list)
     loglikelihood: list[float] = field(default_factory=list)
+
+    def append(self, token: int, loglikelihood: float) -> None:
+        """Append a token. Raises `ScoringError` for a log-likelihood that is not finite."""
+        if not np.isfinite(loglikelihood):
+            raise ScoringError(
+                f"prompt {self.prompt}: the log-likelihood of new token {len(self.tokens)} is "
+                f"{loglikelihood}; generate in a wider dtype, or check the weights."
+            )
+        self.tokens.append(token)
+        self.loglikelihood.append(loglikelihood)
 
 
 @dataclass(eq=False)
@@ -149,7 +165,7 @@ class _Run:
         left = [prompt for prompt, missing in cells.items() if missing]
         source = rows.prefill(left, chunk)
         waiting: deque[_Waiting] = deque()
-        live: list[_Sequence] = []
+        live: list[Unfinished] = []
         while True:
             while len(live) < batch:
                 if not waiting:
@@ -171,9 +187,9 @@ class _Run:
             rows.keep(going)
             live = [live[row] for row in going]
 
-    def _begin(self, rows: Rows, waiting: _Waiting, most: int) -> list[_Sequence]:
+    def _begin(self, rows: Rows, waiting: _Waiting, most: int) -> list[Unfinished]:
         """Choose the first tokens of up to `most` samples of a prompt; those that go on enter the batch."""
-        new = [_Sequence(*waiting.cells.popleft()) for _ in range(min(most, len(waiting.cells)))]
+        new = [Unfinished(*waiting.cells.popleft()) for _ in range(min(most, len(waiting.cells)))]
         for sequence in new:
             self._append(sequence, waiting.prefilled.logits)
         going = sorted(self._finish(new))
@@ -181,25 +197,18 @@ class _Run:
             rows.enter(waiting.prefilled.state, len(going))
         return [new[row] for row in going]
 
-    def _advance(self, rows: Rows, live: Sequence[_Sequence]) -> None:
+    def _advance(self, rows: Rows, live: Sequence[Unfinished]) -> None:
         """Forward the newest token of each row, and choose the next one."""
         following = iter(live)
         for block in rows.forward(np.array([sequence.tokens[-1] for sequence in live], dtype=np.int64)):
             for logits in block:
                 self._append(next(following), logits)
 
-    def _append(self, sequence: _Sequence, logits: np.ndarray) -> None:
+    def _append(self, sequence: Unfinished, logits: np.ndarray) -> None:
         noise, place = self.noise[sequence.prompt], (sequence.number, len(sequence.tokens))
-        token, value = choose(logits, self.decoding, lambda count: noise.bits(*place, count))
-        if not np.isfinite(value):
-            raise ScoringError(
-                f"prompt {sequence.prompt}: the log-likelihood of new token {place[1]} is {value}; generate "
-                "in a wider dtype, or check the weights."
-            )
-        sequence.tokens.append(token)
-        sequence.loglikelihood.append(value)
+        sequence.append(*choose(logits, self.decoding, lambda count: noise.bits(*place, count)))
 
-    def _finish(self, live: Sequence[_Sequence]) -> list[int]:
+    def _finish(self, live: Sequence[Unfinished]) -> list[int]:
         """Store the samples that have ended. Returns the rows of the others: the last ones fill the holes."""
         going = [True] * len(live)
         for row, ended in enumerate(self.ends.reasons([sequence.tokens for sequence in live])):
@@ -209,7 +218,7 @@ class _Run:
                 self.done[one.prompt, one.number] = sample
         return _filled(going)
 
-    def _count(self, rows: Rows, begun: int, live: Sequence[_Sequence]) -> None:
+    def _count(self, rows: Rows, begun: int, live: Sequence[Unfinished]) -> None:
         """Note a forward pass after `begun` tokens of prompts; finished samples count as long ones."""
         longest = self.decoding.max_tokens
         tokens = longest * len(self.done) + sum(len(sequence.tokens) for sequence in live)
