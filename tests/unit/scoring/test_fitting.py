@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tiny
@@ -69,6 +69,13 @@ drawn = st.tuples(texts, st.lists(texts, min_size=1, max_size=8), texts, choices
 
 
 @settings(max_examples=150, deadline=None)
+@example(  # the second part saves a token at each of its two borders
+    examples=[("ab", ["ab"], "ab", [" ab"]), ("ab a x y", [" x y ab", "cd a"], "babab a", [" x y ab"])],
+    window=21,
+    shared=False,
+    beginning=False,
+    encoding="harness",
+)
 @given(
     examples=st.lists(drawn, min_size=1, max_size=3),
     window=st.integers(1, 60),

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 PARTS = "parts"  # the column of requests and of cells
 
-# Tokens that a text may lose where a part is joined to it: a token across the border replaces two.
-_JOINED = 2
+# Tokens that a text may lose where a part is put into it: one border becomes two, and at each of them tokens
+# across it may replace two more.
+_JOINED = 4
 _FEW = 64  # requests of a group that are encoded at once: those of an example share their context
 
 Lengths = Callable[[Sequence[int], Sequence[int]], list[int]]  # rows, parts kept → tokens that are read
@@ -77,7 +78,7 @@ def fit(
     All requests of an example have the same number; in a task whose few-shot examples are the parts
     (`few_shot.fit`), all requests of the task. What fits is decided by the tokens of the whole text. The
     tokens of its parts, each encoded once, only say which number to try first; a number is not tried if it
-    would fit only because a joint saved more than two tokens.
+    would fit only because its borders save more than four tokens.
 
     Parameters
     ----------
