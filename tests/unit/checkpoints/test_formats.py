@@ -195,17 +195,41 @@ OLMO_CORE = {
 }
 
 
+def olmo_cores(expected: dict[str, torch.Tensor], **more: str) -> dict[str, torch.Tensor]:
+    """The tensors of OLMo-core for those of a model, whose norms differ between families."""
+    names = {**OLMO_CORE, **more}
+    return {reduce(lambda text, pair: text.replace(*pair), names.items(), n): t for n, t in expected.items()}
+
+
+def converted_from_olmo_core(place: Path, model: Any, state: dict[str, torch.Tensor]) -> Any:
+    model.config.save_pretrained(place / "model")
+    tiny.write_tokenizer(place / "model")
+    path = formats.olmo_core(place / "run/step7", state)
+    to = converted(path, formats.reading("dcp", "olmo_core", config="model", tokenizer="model"))
+    return load_file(to / WHOLE)
+
+
 def test_olmo_cores_names_become_those_of_olmo_2(place: Path) -> None:
     model = architectures.model("olmo2")
-    model.config.save_pretrained(place / "run")
-    tiny.write_tokenizer(place / "run")
-    expected, state = model.state_dict(), {}
-    for name, tensor in expected.items():
-        state[reduce(lambda text, pair: text.replace(*pair), OLMO_CORE.items(), name)] = tensor
-    formats.dcp(place / "run/model_and_optim", {"model": state, "optim": {"m": torch.ones(2)}})
-    shutil.copy(place / "run/config.json", place / "run/model_and_optim")
-    to = converted(place / "run/model_and_optim", formats.reading("dcp", "olmo_core"))
-    found = load_file(to / WHOLE)
+    expected = model.state_dict()
+    found = converted_from_olmo_core(place, model, olmo_cores(expected))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_olmo_cores_biases_become_those_of_a_llama(place: Path, fused: bool) -> None:
+    model = architectures.random_model(
+        "llama", {**architectures.GROUPED, "attention_bias": True, "mlp_bias": True}
+    )
+    expected = model.state_dict()
+    norms = {"input_layernorm": "attention_norm", "post_attention_layernorm": "feed_forward_norm"}
+    state = olmo_cores(expected, **norms)
+    for name in [name for name in state if fused and ".w_q." in name]:
+        parts = [state.pop(name.replace(".w_q.", f".w_{part}.")) for part in "qkv"]
+        state[name.replace(".w_q.", ".w_qkv.")] = torch.cat(parts)
+    found = converted_from_olmo_core(place, model, state)
+    assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
