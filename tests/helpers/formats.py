@@ -131,10 +131,11 @@ def nanogpt(state: Tensors, prefix: str = "_orig_mod.") -> dict[str, Any]:
     }
 
 
-def megatron(state: Tensors, *, groups: int, width: int, stacked: bool, padding: int = 8) -> Tensors:
+def megatron(state: Tensors, *, groups: int, width: int, layers_in: str, padding: int = 8) -> Tensors:
     """The tensors of Megatron-Core for those of a Llama with heads of this width in query groups.
 
-    Of each group, the fused QKV has the queries, then the key, then the value.
+    Of each group, the fused QKV has the queries, then the key, then the value. `layers_in` is `tensors`, one
+    for all layers; `names`; or `halves`: in names, with the two parts of SwiGLU in tensors of their own.
     """
     import torch
 
@@ -149,15 +150,17 @@ def megatron(state: Tensors, *, groups: int, width: int, stacked: bool, padding:
         for group in range(groups):
             own = slice(group * width, (group + 1) * width)
             fused += [queries[group * each : (group + 1) * each], keys[own], values[own]]
+        gate, up = (state[f"{at}.mlp.{part}_proj.weight"] for part in ("gate", "up"))
+        halves = {"mlp.linear_fc1.weight": torch.cat([gate, up])}
+        if layers_in == "halves":
+            halves = {"mlp.linear_fc1.weight_w": gate, "mlp.linear_fc1.weight_v": up}
         layers.append(
             {
                 "self_attention.linear_qkv.layer_norm_weight": state[f"{at}.input_layernorm.weight"],
                 "self_attention.linear_qkv.weight": torch.cat(fused),
                 "self_attention.linear_proj.weight": state[f"{at}.self_attn.o_proj.weight"],
                 "mlp.linear_fc1.layer_norm_weight": state[f"{at}.post_attention_layernorm.weight"],
-                "mlp.linear_fc1.weight": torch.cat(
-                    [state[f"{at}.mlp.gate_proj.weight"], state[f"{at}.mlp.up_proj.weight"]]
-                ),
+                **halves,
                 "mlp.linear_fc2.weight": state[f"{at}.mlp.down_proj.weight"],
             }
         )
@@ -167,9 +170,17 @@ def megatron(state: Tensors, *, groups: int, width: int, stacked: bool, padding:
         "decoder.final_layernorm.weight": state["model.norm.weight"],
         "optimizer.state.exp_avg.decoder.final_layernorm.weight": torch.ones(4),
     }
-    for name in layers[0]:
-        if stacked:
-            found[f"decoder.layers.{name}"] = torch.stack([layer[name] for layer in layers])
-        else:
-            found |= {f"decoder.layers.{number}.{name}": layer[name] for number, layer in enumerate(layers)}
-    return found
+    return found | in_layers(layers, stacked=layers_in == "tensors")
+
+
+def in_layers(layers: list[Tensors], *, stacked: bool) -> Tensors:
+    """The tensors of Megatron-Core's layers: one for all of them, or with the layer in names."""
+    import torch
+
+    if stacked:
+        return {f"decoder.layers.{name}": torch.stack([one[name] for one in layers]) for name in layers[0]}
+    return {
+        f"decoder.layers.{number}.{name}": tensor
+        for number, layer in enumerate(layers)
+        for name, tensor in layer.items()
+    }

@@ -136,13 +136,13 @@ def grouped(tied: bool = False) -> Any:
     return architectures.random_model("llama", {**architectures.GROUPED, "tie_word_embeddings": tied})
 
 
-@pytest.mark.parametrize("stacked", [True, False])
-def test_megatrons_names_become_those_of_a_llama(place: Path, stacked: bool) -> None:
+@pytest.mark.parametrize("layers_in", ["tensors", "names", "halves"])
+def test_megatrons_names_become_those_of_a_llama(place: Path, layers_in: str) -> None:
     model = grouped()
     model.config.save_pretrained(place / "run")
     tiny.write_tokenizer(place / "run")
     expected = model.state_dict()
-    state = formats.megatron(expected, groups=2, width=4, stacked=stacked)
+    state = formats.megatron(expected, groups=2, width=4, layers_in=layers_in)
     formats.dcp(place / "run", state)
     found = load_file(converted(place / "run", formats.reading("dcp", "megatron")) / WHOLE)
     assert found.keys() == expected.keys()
@@ -162,15 +162,16 @@ MEGATRON_NEOX = {
 }
 
 
-def test_megatrons_names_become_those_of_gpt_neox(place: Path) -> None:
-    expected, state, layers = formats.tensors_of("gpt_neox"), {}, {}
+@pytest.mark.parametrize("stacked", [True, False])
+def test_megatrons_names_become_those_of_gpt_neox(place: Path, stacked: bool) -> None:
+    expected, state, layers = formats.tensors_of("gpt_neox"), {}, [{}, {}]
     for name, tensor in expected.items():
         text = reduce(lambda text, pair: text.replace(*pair), MEGATRON_NEOX.items(), name)
         if (parts := text.split(".", 3))[:2] == ["gpt_neox", "layers"]:
-            layers.setdefault(f"decoder.layers.{parts[3]}", []).append(tensor)
+            layers[int(parts[2])][parts[3]] = tensor
         else:
             state[text] = tensor
-    state |= {name: torch.stack(tensors) for name, tensors in layers.items()}
+    state |= formats.in_layers(layers, stacked=stacked)
     formats.dcp(formats.beside(place / "run", "gpt_neox"), state)
     found = load_file(converted(place / "run", formats.reading("dcp", "megatron")) / WHOLE)
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
@@ -619,7 +620,7 @@ def test_another_file_of_the_tokenizer_is_another_tokenizer(run: Path) -> None:
 
 def test_a_tensor_of_all_layers_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, read = grouped(), []
-    formats.dcp(place / "run", formats.megatron(model.state_dict(), groups=2, width=4, stacked=True))
+    formats.dcp(place / "run", formats.megatron(model.state_dict(), groups=2, width=4, layers_in="tensors"))
     model.config.save_pretrained(place / "run")
     tiny.write_tokenizer(place / "run")
     own = DistributedCheckpoint.read
