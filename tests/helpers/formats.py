@@ -1,11 +1,18 @@
 """Tiny checkpoints in the formats of trainers, written by torch itself."""
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import tiny
-from ebbtide.checkpoints.formats.planning import Reading
+from ebbtide.checkpoints.formats.conversion import convert_to_directory
+from ebbtide.checkpoints.formats.planning import (
+    Reading,
+    conversion_spec,
+    converted_directory,
+    locate_source,
+)
 from ebbtide.corpus import write_tokenizer
 
 Tensors = dict[str, Any]
@@ -23,7 +30,6 @@ def dcp(directory: Path, state: dict[str, Any]) -> Path:
 
 def olmo_core(directory: Path, model: Tensors) -> Path:
     """A step of OLMo-core: its configuration, and a distributed checkpoint with its own record of places."""
-    import json
     import pickle
 
     import torch
@@ -109,6 +115,14 @@ def reading(of_format: str, of_map: str = "huggingface", **more: Any) -> Reading
     """How a test reads a checkpoint."""
     given = {"config": None, "tokenizer": None, "where": "study.yaml: models[0]"}
     return Reading(of_format, of_map, **{**given, **more})
+
+
+def converted(path: Path, reading: Reading, record: Path = Path("resources/source.json")) -> Path:
+    """The directory that planning names and the job makes."""
+    located = locate_source(path, record, reading)
+    to = converted_directory(record, located.weights)
+    convert_to_directory(json.loads(json.dumps(conversion_spec(path, reading))), to)
+    return to
 
 
 def nanogpt(state: Tensors, prefix: str = "_orig_mod.") -> dict[str, Any]:

@@ -44,6 +44,7 @@ from ebbtide.study.load import read_study
 from ebbtide.study.notices import study_notices
 from ebbtide.study.origins import origins
 from ebbtide.study.study import Study
+from formats import converted
 
 HF = formats.reading("dcp")
 
@@ -52,15 +53,6 @@ HF = formats.reading("dcp")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def converted(path: Path, reading: Reading) -> Path:
-    """The directory that planning names and the job makes."""
-    record = Path("resources/source.json")
-    located = locate_source(path, record, reading)
-    to = converted_directory(record, located.weights)
-    convert_to_directory(json.loads(json.dumps(conversion_spec(path, reading))), to)
-    return to
 
 
 def load_all(directory: Path) -> dict[str, torch.Tensor]:
