@@ -54,6 +54,9 @@ CASES = {
     "llama, in halves": Case(
         {**LLAMA, "tie_word_embeddings": False}, GATED, {**NAMES, "singleton_local_shards": True}
     ),
+    "llama, interleaved": Case(
+        {**LLAMA, "tie_word_embeddings": False}, {**GATED, "rotary_interleaved": True}
+    ),
     "qwen2": Case(
         {**LLAMA, "model_type": "qwen2", "tie_word_embeddings": False}, {**GATED, "add_qkv_bias": True}
     ),

@@ -328,6 +328,18 @@ def test_rotary_pairs_become_halves_and_constants_are_added(place: Path) -> None
     assert found["q"].flatten().tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
 
 
+def test_parts_that_are_split_have_heads_of_their_own(place: Path) -> None:
+    """Of two groups, each has a query and a key of four rows, and a value; values have no positions."""
+    heads = ["heads", 2, 0]
+    of = own_map(place, [{"from": "qkv", "to": ["q", "k", "v"], "groups": 2, "rotary": heads}])
+    fused = torch.tensor([0, 2, 1, 3, 20, 22, 21, 23, 40, 41, 4, 6, 5, 7, 24, 26, 25, 27, 42, 43]).float()
+    made = {"q": (8,), "k": (8,), "v": (4,)}
+    found = applied({"qkv": fused}, made, of, settings={"heads": 2})
+    assert found["q"].tolist() == [*range(8)]
+    assert found["k"].tolist() == [*range(20, 28)]
+    assert found["v"].tolist() == [40, 41, 42, 43]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -340,6 +352,10 @@ def test_rotary_pairs_become_halves_and_constants_are_added(place: Path) -> None
         ({"tensors": [{"from": "w", "to": "a.{layer}"}]}, r"to: found \{layer\} in 'a.\{layer\}'"),
         ({"tensors": [{"from": ["a", "b"], "to": ["c", "d"]}]}, "found lists in both from and to"),
         ({"tensors": [{"from": "w", "to": "a", "stacked": "layer"}]}, "stacked: found 'layer'"),
+        (
+            {"tensors": [{"from": "w", "to": ["a", "b"], "rotary": [2]}]},
+            r"tensors\[0\]\.rotary: found a list of 1; allowed: one number, or 2, one for each `to`",
+        ),
         ({"tensors": [{"from": "w", "to": "a", "ranks": {"over": "rank"}}]}, "ranks.over: found 'rank'"),
     ],
 )
