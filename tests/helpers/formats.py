@@ -1,11 +1,18 @@
 """Tiny checkpoints in the formats of trainers, written by torch itself."""
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import tiny
-from ebbtide.checkpoints.formats.planning import Reading
+from ebbtide.checkpoints.formats.conversion import convert_to_directory
+from ebbtide.checkpoints.formats.planning import (
+    Reading,
+    conversion_spec,
+    converted_directory,
+    locate_source,
+)
 from ebbtide.corpus import write_tokenizer
 
 Tensors = dict[str, Any]
@@ -19,6 +26,24 @@ def dcp(directory: Path, state: dict[str, Any]) -> Path:
         warnings.simplefilter("ignore")
         written.save(state, checkpoint_id=directory, no_dist=True)
     return directory
+
+
+def olmo_core(directory: Path, model: Tensors) -> Path:
+    """A step of OLMo-core: its configuration, and a distributed checkpoint with its own record of places."""
+    import pickle
+
+    import torch
+
+    optimizer = {f"state.{name}.exp_avg": torch.zeros_like(tensor) for name, tensor in model.items()}
+    to = dcp(directory / "model_and_optim", {"model": model, "optim": optimizer})
+    own = {"model": {"_CLASS_": "olmo_core.nn.transformer.config.TransformerConfig", "d_model": 16}}
+    (directory / "config.json").write_text(json.dumps(own))
+    # Protocol 2 spells names of classes without their length, so that they can be replaced.
+    described = pickle.dumps(pickle.loads((to / ".metadata").read_bytes()), protocol=2)
+    place = b"distributed.checkpoint.filesystem\n_StorageInfo"
+    assert b"torch." + place in described
+    (to / ".metadata").write_bytes(described.replace(b"torch." + place, b"olmo_core." + place))
+    return to
 
 
 def sharded(directory: Path, state: Tensors, processes: int) -> Path:
@@ -92,6 +117,14 @@ def reading(of_format: str, of_map: str = "huggingface", **more: Any) -> Reading
     return Reading(of_format, of_map, **{**given, **more})
 
 
+def converted(path: Path, reading: Reading, record: Path = Path("resources/source.json")) -> Path:
+    """The directory that planning names and the job makes."""
+    located = locate_source(path, record, reading)
+    to = converted_directory(record, located.weights)
+    convert_to_directory(json.loads(json.dumps(conversion_spec(path, reading))), to)
+    return to
+
+
 def nanogpt(state: Tensors, prefix: str = "_orig_mod.") -> dict[str, Any]:
     """What nanoGPT saves of a GPT-2 with these tensors: linear layers instead of Conv1D, and an optimizer."""
     import torch
@@ -112,10 +145,11 @@ def nanogpt(state: Tensors, prefix: str = "_orig_mod.") -> dict[str, Any]:
     }
 
 
-def megatron(state: Tensors, *, groups: int, width: int, stacked: bool, padding: int = 8) -> Tensors:
+def megatron(state: Tensors, *, groups: int, width: int, layers_in: str, padding: int = 8) -> Tensors:
     """The tensors of Megatron-Core for those of a Llama with heads of this width in query groups.
 
-    Of each group, the fused QKV has the queries, then the key, then the value.
+    Of each group, the fused QKV has the queries, then the key, then the value. `layers_in` is `tensors`, one
+    for all layers; `names`; or `halves`: in names, with the two parts of SwiGLU in tensors of their own.
     """
     import torch
 
@@ -130,15 +164,17 @@ def megatron(state: Tensors, *, groups: int, width: int, stacked: bool, padding:
         for group in range(groups):
             own = slice(group * width, (group + 1) * width)
             fused += [queries[group * each : (group + 1) * each], keys[own], values[own]]
+        gate, up = (state[f"{at}.mlp.{part}_proj.weight"] for part in ("gate", "up"))
+        halves = {"mlp.linear_fc1.weight": torch.cat([gate, up])}
+        if layers_in == "halves":
+            halves = {"mlp.linear_fc1.weight_w": gate, "mlp.linear_fc1.weight_v": up}
         layers.append(
             {
                 "self_attention.linear_qkv.layer_norm_weight": state[f"{at}.input_layernorm.weight"],
                 "self_attention.linear_qkv.weight": torch.cat(fused),
                 "self_attention.linear_proj.weight": state[f"{at}.self_attn.o_proj.weight"],
                 "mlp.linear_fc1.layer_norm_weight": state[f"{at}.post_attention_layernorm.weight"],
-                "mlp.linear_fc1.weight": torch.cat(
-                    [state[f"{at}.mlp.gate_proj.weight"], state[f"{at}.mlp.up_proj.weight"]]
-                ),
+                **halves,
                 "mlp.linear_fc2.weight": state[f"{at}.mlp.down_proj.weight"],
             }
         )
@@ -148,9 +184,17 @@ def megatron(state: Tensors, *, groups: int, width: int, stacked: bool, padding:
         "decoder.final_layernorm.weight": state["model.norm.weight"],
         "optimizer.state.exp_avg.decoder.final_layernorm.weight": torch.ones(4),
     }
-    for name in layers[0]:
-        if stacked:
-            found[f"decoder.layers.{name}"] = torch.stack([layer[name] for layer in layers])
-        else:
-            found |= {f"decoder.layers.{number}.{name}": layer[name] for number, layer in enumerate(layers)}
-    return found
+    return found | in_layers(layers, stacked=layers_in == "tensors")
+
+
+def in_layers(layers: list[Tensors], *, stacked: bool) -> Tensors:
+    """The tensors of Megatron-Core's layers: one for all of them, or with the layer in names."""
+    import torch
+
+    if stacked:
+        return {f"decoder.layers.{name}": torch.stack([one[name] for one in layers]) for name in layers[0]}
+    return {
+        f"decoder.layers.{number}.{name}": tensor
+        for number, layer in enumerate(layers)
+        for name, tensor in layer.items()
+    }

@@ -44,6 +44,7 @@ from ebbtide.study.load import read_study
 from ebbtide.study.notices import study_notices
 from ebbtide.study.origins import origins
 from ebbtide.study.study import Study
+from formats import converted
 
 HF = formats.reading("dcp")
 
@@ -52,15 +53,6 @@ HF = formats.reading("dcp")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def converted(path: Path, reading: Reading) -> Path:
-    """The directory that planning names and the job makes."""
-    record = Path("resources/source.json")
-    located = locate_source(path, record, reading)
-    to = converted_directory(record, located.weights)
-    convert_to_directory(json.loads(json.dumps(conversion_spec(path, reading))), to)
-    return to
 
 
 def load_all(directory: Path) -> dict[str, torch.Tensor]:
@@ -136,13 +128,13 @@ def grouped(tied: bool = False) -> Any:
     return architectures.random_model("llama", {**architectures.GROUPED, "tie_word_embeddings": tied})
 
 
-@pytest.mark.parametrize("stacked", [True, False])
-def test_megatrons_names_become_those_of_a_llama(place: Path, stacked: bool) -> None:
+@pytest.mark.parametrize("layers_in", ["tensors", "names", "halves"])
+def test_megatrons_names_become_those_of_a_llama(place: Path, layers_in: str) -> None:
     model = grouped()
     model.config.save_pretrained(place / "run")
     tiny.write_tokenizer(place / "run")
     expected = model.state_dict()
-    state = formats.megatron(expected, groups=2, width=4, stacked=stacked)
+    state = formats.megatron(expected, groups=2, width=4, layers_in=layers_in)
     formats.dcp(place / "run", state)
     found = load_file(converted(place / "run", formats.reading("dcp", "megatron")) / WHOLE)
     assert found.keys() == expected.keys()
@@ -162,15 +154,16 @@ MEGATRON_NEOX = {
 }
 
 
-def test_megatrons_names_become_those_of_gpt_neox(place: Path) -> None:
-    expected, state, layers = formats.tensors_of("gpt_neox"), {}, {}
+@pytest.mark.parametrize("stacked", [True, False])
+def test_megatrons_names_become_those_of_gpt_neox(place: Path, stacked: bool) -> None:
+    expected, state, layers = formats.tensors_of("gpt_neox"), {}, [{}, {}]
     for name, tensor in expected.items():
         text = reduce(lambda text, pair: text.replace(*pair), MEGATRON_NEOX.items(), name)
         if (parts := text.split(".", 3))[:2] == ["gpt_neox", "layers"]:
-            layers.setdefault(f"decoder.layers.{parts[3]}", []).append(tensor)
+            layers[int(parts[2])][parts[3]] = tensor
         else:
             state[text] = tensor
-    state |= {name: torch.stack(tensors) for name, tensors in layers.items()}
+    state |= formats.in_layers(layers, stacked=stacked)
     formats.dcp(formats.beside(place / "run", "gpt_neox"), state)
     found = load_file(converted(place / "run", formats.reading("dcp", "megatron")) / WHOLE)
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
@@ -195,17 +188,41 @@ OLMO_CORE = {
 }
 
 
+def olmo_cores(expected: dict[str, torch.Tensor], **more: str) -> dict[str, torch.Tensor]:
+    """The tensors of OLMo-core for those of a model, whose norms differ between families."""
+    names = {**OLMO_CORE, **more}
+    return {reduce(lambda text, pair: text.replace(*pair), names.items(), n): t for n, t in expected.items()}
+
+
+def converted_from_olmo_core(place: Path, model: Any, state: dict[str, torch.Tensor]) -> Any:
+    model.config.save_pretrained(place / "model")
+    tiny.write_tokenizer(place / "model")
+    path = formats.olmo_core(place / "run/step7", state)
+    to = converted(path, formats.reading("dcp", "olmo_core", config="model", tokenizer="model"))
+    return load_file(to / WHOLE)
+
+
 def test_olmo_cores_names_become_those_of_olmo_2(place: Path) -> None:
     model = architectures.model("olmo2")
-    model.config.save_pretrained(place / "run")
-    tiny.write_tokenizer(place / "run")
-    expected, state = model.state_dict(), {}
-    for name, tensor in expected.items():
-        state[reduce(lambda text, pair: text.replace(*pair), OLMO_CORE.items(), name)] = tensor
-    formats.dcp(place / "run/model_and_optim", {"model": state, "optim": {"m": torch.ones(2)}})
-    shutil.copy(place / "run/config.json", place / "run/model_and_optim")
-    to = converted(place / "run/model_and_optim", formats.reading("dcp", "olmo_core"))
-    found = load_file(to / WHOLE)
+    expected = model.state_dict()
+    found = converted_from_olmo_core(place, model, olmo_cores(expected))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_olmo_cores_biases_become_those_of_a_llama(place: Path, fused: bool) -> None:
+    model = architectures.random_model(
+        "llama", {**architectures.GROUPED, "attention_bias": True, "mlp_bias": True}
+    )
+    expected = model.state_dict()
+    norms = {"input_layernorm": "attention_norm", "post_attention_layernorm": "feed_forward_norm"}
+    state = olmo_cores(expected, **norms)
+    for name in [name for name in state if fused and ".w_q." in name]:
+        parts = [state.pop(name.replace(".w_q.", f".w_{part}.")) for part in "qkv"]
+        state[name.replace(".w_q.", ".w_qkv.")] = torch.cat(parts)
+    found = converted_from_olmo_core(place, model, state)
+    assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
@@ -311,6 +328,18 @@ def test_rotary_pairs_become_halves_and_constants_are_added(place: Path) -> None
     assert found["q"].flatten().tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
 
 
+def test_parts_that_are_split_have_heads_of_their_own(place: Path) -> None:
+    """Of two groups, each has a query and a key of four rows, and a value; values have no positions."""
+    heads = ["heads", 2, 0]
+    of = own_map(place, [{"from": "qkv", "to": ["q", "k", "v"], "groups": 2, "rotary": heads}])
+    fused = torch.tensor([0, 2, 1, 3, 20, 22, 21, 23, 40, 41, 4, 6, 5, 7, 24, 26, 25, 27, 42, 43]).float()
+    made = {"q": (8,), "k": (8,), "v": (4,)}
+    found = applied({"qkv": fused}, made, of, settings={"heads": 2})
+    assert found["q"].tolist() == [*range(8)]
+    assert found["k"].tolist() == [*range(20, 28)]
+    assert found["v"].tolist() == [40, 41, 42, 43]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -323,6 +352,10 @@ def test_rotary_pairs_become_halves_and_constants_are_added(place: Path) -> None
         ({"tensors": [{"from": "w", "to": "a.{layer}"}]}, r"to: found \{layer\} in 'a.\{layer\}'"),
         ({"tensors": [{"from": ["a", "b"], "to": ["c", "d"]}]}, "found lists in both from and to"),
         ({"tensors": [{"from": "w", "to": "a", "stacked": "layer"}]}, "stacked: found 'layer'"),
+        (
+            {"tensors": [{"from": "w", "to": ["a", "b"], "rotary": [2]}]},
+            r"tensors\[0\]\.rotary: found a list of 1; allowed: one number, or 2, one for each `to`",
+        ),
         ({"tensors": [{"from": "w", "to": "a", "ranks": {"over": "rank"}}]}, "ranks.over: found 'rank'"),
     ],
 )
@@ -595,7 +628,7 @@ def test_another_file_of_the_tokenizer_is_another_tokenizer(run: Path) -> None:
 
 def test_a_tensor_of_all_layers_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, read = grouped(), []
-    formats.dcp(place / "run", formats.megatron(model.state_dict(), groups=2, width=4, stacked=True))
+    formats.dcp(place / "run", formats.megatron(model.state_dict(), groups=2, width=4, layers_in="tensors"))
     model.config.save_pretrained(place / "run")
     tiny.write_tokenizer(place / "run")
     own = DistributedCheckpoint.read

@@ -30,7 +30,7 @@ class Step:
     targets: tuple[str, ...]
     index: int | None = None
     groups: int = 1
-    heads: int = 0
+    heads: int | tuple[int, ...] = 0  # of all targets, or of each
     tied_to: str = ""  # the target is not written: it must be equal to this one
 
     @property
@@ -237,19 +237,26 @@ def _missing(target: str, rules: Sequence[Rule], names: Mapping[str, str], lost:
 
 def _with_numbers(step: Step, targets: Targets, lost: str) -> Step:
     """The step with the numbers of groups and heads that the rule takes from the configuration."""
-    numbers = []
-    for key, value in (("groups", step.rule.groups), ("rotary", step.rule.rotary)):
-        number = targets.settings.get(value) if isinstance(value, str) else value
+
+    def number(key: str, value: int | str) -> int:
+        found = targets.settings.get(value) if isinstance(value, str) else value
         if value == RANKS:
-            number = len(step.sources[0])
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            found = len(step.sources[0])
+        if not isinstance(found, int) or isinstance(found, bool) or found < 0:
             known = [name for name, set_to in targets.settings.items() if isinstance(set_to, int)]
             raise not_converted(
                 f"{lost}: {key} is {value!r}, which config.json does not set to a number"
                 f"{_nearest(str(value), known)}."
             )
-        numbers.append(number)
-    return replace(step, groups=numbers[0], heads=numbers[1])
+        return found
+
+    rotary = step.rule.rotary
+    heads = (
+        tuple(number("rotary", one) for one in rotary)
+        if isinstance(rotary, tuple)
+        else number("rotary", rotary)
+    )
+    return replace(step, groups=number("groups", step.rule.groups), heads=heads)
 
 
 def _nearest(word: str, names: list[str]) -> str:

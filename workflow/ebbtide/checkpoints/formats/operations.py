@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ebbtide.checkpoints.formats.mapping import Plan, Step
+from ebbtide.checkpoints.formats.rules import Rule
 from ebbtide.checkpoints.formats.source import BYTES, not_converted
 from ebbtide.checkpoints.formats.targets import Targets
 from ebbtide.notices import listed
@@ -92,7 +93,8 @@ def apply(
             made = _split(whole, [shape[rule.axis] for shape in shapes], rule.axis, step.groups)
         else:
             made = [whole]
-        return [_finished(step, one, shape) for one, shape in zip(made, shapes, strict=True)]
+        heads = step.heads if isinstance(step.heads, tuple) else (step.heads,) * len(made)
+        return [_finished(rule, *one) for one in zip(made, heads, shapes, strict=True)]
     except (RuntimeError, IndexError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
 
@@ -157,14 +159,13 @@ def _grouped(tensor: "Tensor", axis: int, groups: int) -> "Tensor":
     return tensor.reshape(*tensor.shape[:axis], groups, rows // groups, *tensor.shape[axis + 1 :])
 
 
-def _finished(step: Step, tensor: "Tensor", shape: tuple[int, ...]) -> "Tensor":
+def _finished(rule: Rule, tensor: "Tensor", heads: int, shape: tuple[int, ...]) -> "Tensor":
     """A target after the operations on single targets: padding dropped, rotary pairs, a constant added."""
-    rule = step.rule
     if rule.padded and tensor.ndim and tensor.shape[0] > shape[0]:
         tensor = tensor[: shape[0]]
-    if step.heads:
-        heads = _grouped(tensor, 0, step.heads)
-        pairs = _grouped(heads, 1, heads.shape[1] // 2)
+    if heads:
+        rows = _grouped(tensor, 0, heads)
+        pairs = _grouped(rows, 1, rows.shape[1] // 2)
         tensor = pairs.transpose(1, 2).flatten(0, 2)
     if rule.add:
         tensor = tensor + rule.add

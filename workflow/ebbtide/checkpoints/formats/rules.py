@@ -44,7 +44,8 @@ class Rule:
     padded
         Whether the source may have more rows than the model, such as a padded vocabulary.
     rotary
-        Number of heads (or a key) whose rows are pairs of neighbours, which become two halves.
+        Number of heads (or a key) whose rows are pairs of neighbours, which become two halves: one for each
+        target, or one for all.
     add
         A constant that is added to the values.
     """
@@ -60,7 +61,7 @@ class Rule:
     stacked: str = ""
     parts: int = 1
     padded: bool = False
-    rotary: int | str = 0
+    rotary: int | str | tuple[int | str, ...] = 0
     add: float = 0.0
 
 
@@ -125,7 +126,7 @@ def _rule(rule: Mapping[str, Any], where: str) -> Rule:
         rule["stacked"],
         rule["parts"],
         rule["padded"],
-        rule["rotary"],
+        tuple(rule["rotary"]) if isinstance(rule["rotary"], list) else rule["rotary"],
         rule["add"],
     )
     if len(sources) > 1 and len(targets) > 1:
@@ -142,6 +143,11 @@ def _rule(rule: Mapping[str, Any], where: str) -> Rule:
             lost = set(variables(text_to)) - set(variables(text)) - {made.stacked}
             if lost:
                 raise ConfigError(f"{where}.to: found {{{min(lost)}}} in {text_to!r}, which `from` lacks.")
+    if isinstance(made.rotary, tuple) and len(made.rotary) != len(targets):
+        raise ConfigError(
+            f"{where}.rotary: found a list of {len(made.rotary)}; allowed: one number, or {len(targets)}, "
+            "one for each `to`."
+        )
     if made.ranks and made.ranks not in variables(sources[0]):
         raise ConfigError(f"{where}.ranks.over: found {made.ranks!r}; allowed: a variable of `from`.")
     if made.stacked and (made.stacked not in known or made.stacked in variables(sources[0])):
