@@ -39,7 +39,10 @@ PAPER_CONFIG = {
     },
     "scoring": {
         name: STUDY.config["scoring"][name]
-        for name in ("dtype", "backend", "encoding", "bos", "truncation", "max_length")
+        for name in (
+            *("dtype", "backend", "generation_backend", "encoding", "bos"),
+            *("truncation", "max_length"),
+        )
     },
 }
 
