@@ -87,23 +87,27 @@ for kept, weights in [
         wildcard_constraints:
             id=any_of(BUDGET.missing_directories(CONVERTED, kept=kept)),
         priority: lambda wildcards: BUDGET.priority(wildcards.model, wildcards.checkpoint)
-        # Within a budget it waits for disk space like a fetch: on this machine, where no limit of time ends it,
-        # without a core, and one at a time, because it also waits for jobs that need memory.
+        # Within a budget it waits for disk space as a fetch does: on this machine, without a time limit, and
+        # without the cores and the memory that the jobs which make space may need.
         localrule: BUDGET.is_limited
         threads: 0 if BUDGET.is_limited else 1
         resources:
             # A file of the result, and the tensors of a step, of which one may have all layers.
-            mem_mb=lambda wildcards: 3000 + checkpoint_of(wildcards).size_bytes // 10**6,
+            mem_mb=lambda wildcards: (
+                0
+                if BUDGET.is_limited
+                else 3000 + checkpoint_of(wildcards).size_bytes // 10**6
+            ),
             runtime=lambda wildcards: 30 + checkpoint_of(wildcards).size_bytes // 2**26,
             converting=int(BUDGET.is_limited),
         params:
             spec=lambda wildcards: canonical_json(
                 UNCONVERTED[checkpoint_of(wildcards).marker]
             ),
-            plan=BUDGET.plan_file,
+            plan=f"--plan {BUDGET.plan_file}" if BUDGET.is_limited else "",
         shell:
             # Snakemake sets it to the number of threads, of which 0 is invalid.
-            "OMP_NUM_THREADS=1 python -m ebbtide convert --spec {params.spec:q} --plan {params.plan:q}"
+            "OMP_NUM_THREADS=1 python -m ebbtide convert --spec {params.spec:q} {params.plan}"
             " --to {output.weights:q} 2> {log:q}"
 
 

@@ -56,6 +56,7 @@ from ebbtide.report.end_of_run import (
 )
 from ebbtide.report.paper.build import template_files
 from ebbtide.report.stages_done import record_outputs
+from ebbtide.scoring.scorer import SAME, VLLM
 from ebbtide.statistics.same_tokens import tolerance_of
 from ebbtide.study.arms import stated_runs
 from ebbtide.study.checks import check_checkpoints, problem_of
@@ -177,6 +178,12 @@ def checkpoint_of(wildcards):
     return STUDY.checkpoint(wildcards.model, wildcards.checkpoint)
 
 
+@cache
+def missing_package(task):
+    """Return why the package that generates the texts of a task cannot be used, or None."""
+    return problem_of(lambda: check_package_of(STUDY, task))
+
+
 # Functions that Snakemake calls for every cell or checkpoint keep their signature with them.
 
 
@@ -189,9 +196,8 @@ def weights_of(wildcards):
     missing = SCORE_JOBS.is_missing(
         wildcards.model, wildcards.checkpoint, wildcards.task
     )
-    if missing and jobs_run_here(workflow):
-        if lacking := problem_of(lambda: check_package_of(STUDY, wildcards.task)):
-            fail(lacking)
+    if missing and jobs_run_here(workflow) and missing_package(wildcards.task):
+        fail(missing_package(wildcards.task))
     return ancient(BUDGET.directory(checkpoint_of(wildcards).marker)) if missing else []
 
 

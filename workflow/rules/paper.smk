@@ -38,11 +38,12 @@ PAPER_CONFIG = {
         if name in STUDY.config
     },
     "scoring": {
-        name: STUDY.config["scoring"][name]
-        for name in (
-            *("dtype", "backend", "generation_backend", "encoding", "bos"),
-            *("truncation", "max_length"),
-        )
+        **{
+            name: STUDY.config["scoring"][name]
+            for name in ("dtype", "backend", "encoding", "bos", "truncation", "max_length")
+        },
+        # A study that generates nothing has no such back end, whatever it sets.
+        "generation_backend": VLLM if VLLM in STUDY.backends() else SAME,
     },
 }
 

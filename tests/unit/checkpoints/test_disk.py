@@ -336,6 +336,27 @@ def test_conversions_count_and_go_as_fetched_weights_do(tmp_path: Path) -> None:
         pass
 
 
+def test_a_budget_spares_what_a_run_without_one_is_making(tmp_path: Path) -> None:
+    partial = partial_of(tmp_path / "model/a/converted-1")
+    code = (
+        "import sys; from pathlib import Path; from ebbtide.checkpoints.disk import *\n"
+        f"with make_room(Path({str(partial)!r}), 60):\n"
+        "    print('in', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "in\n"
+        (partial / "weights").write_bytes(bytes(30))
+        with (
+            pytest.raises(CheckpointError, match=r"but 60 bytes are in use"),
+            make_room(mine(tmp_path), 50, Budget(tmp_path, 100, waits=NOW)),
+        ):
+            pass
+        assert (partial / "weights").exists()
+        process.kill()
+
+
 def test_links_below_the_root_are_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -18,10 +18,10 @@ from ebbtide.checkpoints.hub.fetched import fetch_directory
 from ebbtide.checkpoints.hub.lock import RECORD
 from ebbtide.checkpoints.record import stamp
 from ebbtide.errors import ConfigError
-from ebbtide.grid import Checkpoint, Model
-from ebbtide.jobs.fetch_plan import budget_of, failed_mark_of
+from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
 from ebbtide.jobs.snakemake_internals import FailedJob
 from ebbtide.jobs.weight_budget import GB, HUB, WeightBudget
+from ebbtide.jobs.weight_plan import budget_of, failed_mark_of
 from ebbtide.study.study import Study
 from ebbtide.tasks.kinds import KINDS
 
@@ -160,7 +160,7 @@ def converted(checkpoint: Checkpoint, source: Path) -> Path:
     """The conversion of a file."""
     source.write_text("weights")
     directory = Path(checkpoint.marker)
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     record = {"weights": "1", "files": {"model.safetensors": "0"}, STAMPS: {str(source): stamp(source)}}
     (directory / "checkpoint.json").write_text(json.dumps(record))
     return directory
@@ -190,6 +190,11 @@ def test_a_conversion_is_removed_only_if_its_source_can_be_converted_again(place
     assert WeightBudget(made).unneeded() == []  # cells wait for them
     scored = WeightBudget(replace(made, config={**made.config, "recompute": False}, tasks={}))
     assert scored.unneeded() == [places[0]]
+    Path("step0.pt").rename("aside.pt")  # deleted while the run lasts
+    scored.clean_up()
+    assert all(place.exists() for place in places)
+    Path("aside.pt").rename("step0.pt")
+    places[0] = converted(replace(first, marker=first.marker), Path("step0.pt"))
     scored.clean_up()
     assert [place.exists() for place in places] == [False, True, True, True]
     plan = {**WeightBudget(made).plan(), "budget_bytes": 100}
@@ -199,6 +204,17 @@ def test_a_conversion_is_removed_only_if_its_source_can_be_converted_again(place
     assert not needs(other)
     Path("other.pt").unlink()
     assert needs(other)  # also that of another study
+
+
+def test_conversions_of_others_that_must_stay_take_space_of_the_budget(place: Path) -> None:
+    made = study([GB // 1000], GB // 900, kind=CONVERTED)
+    of_another = replace(next(made.checkpoints()), marker=f"{CHECKPOINTS}/other/step0/converted-9")
+    directory = converted(of_another, Path("other.pt"))
+    (directory / "model.safetensors").write_bytes(bytes(GB // 1000))
+    WeightBudget(made).check()
+    Path("other.pt").unlink()
+    with pytest.raises(ConfigError, match=r"0\.001 GB of conversions whose sources are gone .*converted-9\)"):
+        WeightBudget(made).check()
 
 
 def test_averages_of_conversions_pass_as_those_of_fetched_weights_do(place: Path) -> None:

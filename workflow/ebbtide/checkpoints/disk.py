@@ -35,6 +35,10 @@ _REMOVED = ".removed-"
 _TRIES, _PAUSE = 864_000, 0.1  # seconds; a removal is short, a download of a killed run may take hours
 
 
+class NoLocksError(CheckpointError):
+    """The file system of a directory has no locks."""
+
+
 @dataclass(frozen=True)
 class Averaged:
     """An average that a run makes of copies, or that is on disk.
@@ -97,17 +101,22 @@ def partial_of(directory: Path) -> Path:
 def make_room(partial: Path, need: int, budget: Budget | None = None) -> Iterator[None]:
     """Lock `partial` for this process and reserve `need` bytes for it, within the budget if there is one.
 
+    Without one they are reserved as well, because another run may have a budget and must not remove it.
+
     If space is short, directories that are not needed are removed: first abandoned partial ones, then whole
     ones, oldest first. The caller renames the directory within the block, or leaves it for the next process.
 
     Raises
     ------
     CheckpointError
-        Another process fills the directory, the budget is too small, or the file system has no locks.
+        Another process fills the directory, the budget is too small, or, as `NoLocksError`, the file system
+        has no locks.
     """
     with _claimed(partial) as room:
         if budget is not None:
             _reserve(room, partial, need, budget)
+        else:
+            _note(room, need)
         try:
             yield
         finally:
@@ -167,8 +176,7 @@ def _reserve(room: IO[str], partial: Path, need: int, budget: Budget) -> None:
             since = {held.path: since.get(held.path, now) for held in others if not held.wanted}
             settled = {path for path, seen in since.items() if wait is None or now - seen >= budget.settle}
             if before is None and _fits(others, need, budget.size, settled):
-                room.write(str(need))
-                room.flush()
+                _note(room, need)
                 return
         needed = f"{partial.name.removeprefix(_PARTIAL)} needs {format_bytes(need)}"
         if wait is None or need > budget.size:
@@ -184,6 +192,11 @@ def _reserve(room: IO[str], partial: Path, need: int, budget: Budget) -> None:
             what = f"{before.parent.relative_to(root)}, which is first" if before else f"space in {root}"
             log.info("%s; waiting for %s", needed, what)
         time.sleep(wait)
+
+
+def _note(room: IO[str], need: int) -> None:
+    room.write(str(need))
+    room.flush()
 
 
 def _unreserved(budget: Budget) -> Path | None:
@@ -324,7 +337,7 @@ def _lock(file: IO[str], how: int) -> None:
     except BlockingIOError:
         raise
     except OSError as error:
-        raise CheckpointError(
+        raise NoLocksError(
             f"{file.name} cannot be locked ({error.strerror}); "
-            "put fetched checkpoints on a file system that supports locks."
+            "put resources/checkpoints on a file system that supports locks."
         ) from None

@@ -29,7 +29,7 @@ def add_verbs(verbs: "Verbs") -> None:
 
 def _convert(options: argparse.Namespace) -> None:
     from ebbtide.checkpoints.formats.conversion import convert_to_directory
-    from ebbtide.jobs.fetch_plan import budget_of
+    from ebbtide.jobs.weight_plan import budget_of
     from ebbtide.logs import log_to_stderr
 
     log_to_stderr()

@@ -65,7 +65,7 @@ def _lock(options: argparse.Namespace) -> None:
 def _fetch_checkpoint(options: argparse.Namespace) -> None:
     from ebbtide.checkpoints.hub.client import Hub
     from ebbtide.checkpoints.hub.fetch import fetch, locked_checkpoint
-    from ebbtide.jobs.fetch_plan import budget_of
+    from ebbtide.jobs.weight_plan import budget_of
     from ebbtide.logs import log_to_stderr
 
     log_to_stderr()

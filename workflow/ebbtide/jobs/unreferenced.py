@@ -9,7 +9,7 @@ from ebbtide.errors import ConfigError
 from ebbtide.schema import relative
 from ebbtide.study.claim import has_claim
 from ebbtide.study.load import read_study
-from ebbtide.study.load_proofs import proof_entries
+from ebbtide.study.load_proofs import all_proof_entries
 
 _CHECKOUT = ("Snakefile", ".snakemake")  # in a directory in which studies run
 
@@ -42,7 +42,7 @@ def unreferenced(
                 "and its relative paths start where it runs. Copy it into this checkout, with absolute paths."
             )
         stores.add(study.config["scoring"]["store"])
-        keep |= {str(entry["key"]) for of in study.models.values() for entry in proof_entries(study, of)}
+        keep |= {str(entry["key"]) for of in study.models.values() for entry in all_proof_entries(study, of)}
         for checkpoint in study.checkpoints():
             weights.add(checkpoint.weights)
             keep |= {store.key(study.identity(checkpoint, task)) for task in study.tasks}

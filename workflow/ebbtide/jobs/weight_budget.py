@@ -22,15 +22,15 @@ from typing import Any
 
 from ebbtide.cells.store import path_of
 from ebbtide.checkpoints.average import AVERAGED
-from ebbtide.checkpoints.disk import remove
+from ebbtide.checkpoints.disk import directory_bytes, remove
 from ebbtide.checkpoints.formats.record import CONVERTED, can_be_made_again
 from ebbtide.checkpoints.hub.fetched import fetch_directory, is_fetched
 from ebbtide.checkpoints.hub.lock import RECORD
 from ebbtide.errors import ConfigError
-from ebbtide.grid import Checkpoint
-from ebbtide.jobs.fetch_plan import failed_mark_of
+from ebbtide.grid import CHECKPOINTS, Checkpoint
 from ebbtide.jobs.leads import COMMON, MissingCells, cell_path
 from ebbtide.jobs.snakemake_internals import FailedJob
+from ebbtide.jobs.weight_plan import failed_mark_of
 from ebbtide.study.study import Study
 
 GB = 10**9  # bytes
@@ -100,8 +100,9 @@ class WeightBudget:
         """Return the weights on disk that are not kept and that no cell and no average of the study needs."""
         now = MissingCells(self._study)  # after a run, other cells exist than when it was planned
         waiting = {c.marker for c in (*self._to_copy(now), *(c for c in self._averages if now.of(c)))}
-        unused = [c.marker for c in (*self._copies, *self._averages) if c.marker not in self._kept | waiting]
-        return [Path(place) for place in map(self.directory, unused) if _is_on_disk(place)]
+        unused = [c for c in (*self._copies, *self._averages) if c.marker not in self._kept | waiting]
+        places = (self.directory(c.marker) for c in unused if not _is_only_copy(c))
+        return [Path(place) for place in places if _is_on_disk(place)]
 
     def note_failure(self, job: FailedJob) -> None:
         """Mark the weights that a job has failed to make, so that no copy waits for them for ever."""
@@ -130,7 +131,7 @@ class WeightBudget:
         return f"--format {row.format}" + (" --remote-code" if row.remote_code else "")
 
     def plan(self, jobs: Collection[tuple[str, str]] = ()) -> dict[str, Any]:
-        """Return the plan that copies read (see `jobs.fetch_plan`): the budget, and the cells to score.
+        """Return the plan that copies read (see `jobs.weight_plan`): the budget, and the cells to score.
 
         Cells are listed with their requests, because a cell whose task could not be frozen is never scored.
         `jobs` are the (model, checkpoint) that this run copies or averages.
@@ -158,9 +159,11 @@ class WeightBudget:
 
     def check(self) -> None:
         """Raise `ConfigError` if the budget is too small for what is on disk at once, see `_uses`."""
-        if self._weights["disk_gb"] is None:
+        if not self.is_limited:
             return
-        budget = round(self._weights["disk_gb"] * GB)
+        budget, only_copies = round(self._weights["disk_gb"] * GB), self._only_copies_of_others()
+        others = sum(map(directory_bytes, only_copies))
+        budget -= others
         if max((use.total for use in self._uses(self._copies, self._averages)), default=0) <= budget:
             return  # whichever cells are missing: looking for all of them takes long
         most = max(self._uses(self._needed, self._pending), key=lambda use: use.total, default=None)
@@ -173,11 +176,20 @@ class WeightBudget:
         if averaging:
             shared = f" and {averaging / GB:.3g} GB of averages and their checkpoints"
             remedies.append("average fewer checkpoints")
+        if others:
+            shared += f" and {others / GB:.3g} GB of conversions whose sources are gone ({only_copies[0]})"
+            remedies.append("delete those that you do not need")
         raise ConfigError(
             f"weights.disk_gb: found {self._weights['disk_gb']}, but {largest.model}/{largest.name} "
             f"needs {own / GB:.3g} GB in addition to {kept / GB:.3g} GB of kept weights{shared}; "
             f"{', or '.join(remedies)}."
         )
+
+    def _only_copies_of_others(self) -> list[Path]:
+        """The conversions on disk that are not of this study and could not be made again, so they stay."""
+        own = {c.marker for c in self._copies}
+        found = sorted(Path(CHECKPOINTS).glob(f"*/*/{CONVERTED}-*"))
+        return [path for path in found if str(path) not in own and not can_be_made_again(path)]
 
     def _uses(self, copies: Sequence[Checkpoint], averages: Sequence[Checkpoint]) -> "list[_Use]":
         """Return what is on disk when each of the `copies` has its space, with these averages.

@@ -1,8 +1,8 @@
 """The protocol of back ends, which compute log-likelihoods for the engine. A lean module: no torch.
 
 A back end is a `Scorer`. There are four: our own decoder and transformers (both in `model_scorer`), `fake`
-with made-up numbers, and vLLM (`vllm_backend`), which only generates. `engine.load_scorer` loads a checkpoint
-with one of them.
+with made-up numbers, and vLLM (`vllm_backend`), for generated texts and their load proofs.
+`engine.load_scorer` loads a checkpoint with one of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ def backend_identity(backend: str) -> dict[str, str]:
 def load_once_per(wanted: str, backend: str) -> str:
     """What one load of weights serves, of `cell`, `checkpoint` and `model`.
 
-    With vLLM at most a checkpoint: a process can load it once.
+    With vLLM at most a checkpoint: it has global state for one engine in a process.
     """
     return "checkpoint" if backend == VLLM and wanted == "model" else wanted
 

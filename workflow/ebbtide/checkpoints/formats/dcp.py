@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 METADATA = ".metadata"
-# OLMo-core describes the places of values by a class of its own. Objects of Megatron and of plugins in
-# `.metadata` are not used. Nothing of any of them is imported.
+# `.metadata` names classes of torch, OLMo-core, Megatron and plugins. None of them is imported.
 _ALLOWED = ("torch.", "pathlib.", "megatron.core.", "olmo_core.", "builtins.set", "builtins.frozenset")
 _OPTIMIZER = ("optim", "optimizer")
 _MOST_VALUES = 1 << 40  # of a tensor; no model has more

@@ -3,11 +3,11 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ebbtide.checkpoints.disk import ROOM, Budget, make_room, partial_of
+from ebbtide.checkpoints.disk import ROOM, Budget, NoLocksError, make_room, partial_of
 from ebbtide.errors import CheckpointError
 from ebbtide.files import read_json, replace_directory, storage_errors, write_text
 from ebbtide.locks import node_lock
@@ -42,10 +42,8 @@ def partial_directory(
     folder = partial_of(to)
     with storage_errors(to, folder):
         to.parent.mkdir(parents=True, exist_ok=True)
-        room = make_room(folder, need, budget) if budget else nullcontext()
-        # A job may live longer than the run that started it. Without a budget, no other lock is needed, which
-        # the file system of `to` may not have.
-        with closing(node_lock(to.parent, to.name)), room:
+        # A job may live longer than the run that started it.
+        with closing(node_lock(to.parent, to.name)), _room(folder, need, budget):
             if _begun(folder) != begun:
                 _clear(folder)
                 write_text(json.dumps(begun), folder / BEGUN)
@@ -57,6 +55,18 @@ def partial_directory(
             except Exception:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
+
+
+@contextmanager
+def _room(folder: Path, need: int, budget: Budget | None) -> Iterator[None]:
+    """See `make_room`. Where there are no locks, no run has a budget, and none is needed."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(make_room(folder, need, budget))
+        except NoLocksError:
+            if budget is not None:
+                raise
+        yield
 
 
 def _begun(folder: Path) -> Mapping[str, Any] | None:

@@ -42,7 +42,8 @@ CONVERSION_VERSION = 1
 
 CONFIG = "config.json"
 HEADER_BYTES = 512  # most that a tensor takes in the header of its file and in the index
-RECORD_BYTES = 65_536  # most of the configuration and the records
+STAMP_BYTES = 1024  # most that a file of the source takes in the records
+RECORD_BYTES = 65_536  # most of the configuration and the rest of the records
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class Examined:
     def disk_bytes(self) -> int:
         """Most bytes that the conversion takes on disk."""
         copied = (*tokenizer_files(self.tokenizer).values(), *self.generation.values())
-        named = HEADER_BYTES * len(self.dtypes)
-        return self.size_bytes + named + sum(file.stat().st_size for file in copied) + RECORD_BYTES
+        named = HEADER_BYTES * len(self.dtypes) + STAMP_BYTES * len(self.source.files) + RECORD_BYTES
+        return self.size_bytes + named + sum(file.stat().st_size for file in copied)
 
 
 def locate_source(path: Path, record: Path, reading: Reading) -> Located:

@@ -16,7 +16,7 @@ def is_conversion(directory: Path) -> bool:
 
 
 def can_be_made_again(directory: Path) -> bool:
-    """Whether all files of the source are unchanged, so that nothing is lost if the conversion is removed.
+    """Whether the weight files of the source are unchanged; its configuration and tokenizer are not checked.
 
     It is not known of conversions by earlier versions, whose records do not have the files.
     """

@@ -91,7 +91,7 @@ def fetch(
     format
         `safetensors` or `bin`: the weights to fetch.
     budget
-        Limit on the total size of all fetched directories, see `ebbtide.checkpoints.disk`.
+        Limit on the total size of all copies of weights, see `ebbtide.checkpoints.disk`.
 
     Raises
     ------

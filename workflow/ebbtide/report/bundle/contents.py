@@ -16,7 +16,7 @@ from ebbtide.errors import ConfigError
 from ebbtide.schema import catalogue_file, read_yaml
 from ebbtide.scoring.proof.load_key import path_of
 from ebbtide.sources import CHECKOUT
-from ebbtide.study.load_proofs import proof_entries
+from ebbtide.study.load_proofs import all_proof_entries
 from ebbtide.study.study import Study
 from ebbtide.tables import CELL, read_footer
 from ebbtide.tasks.definition import CATALOGUE as TASKS
@@ -170,7 +170,7 @@ def _add_records(made: Contents, study: Study) -> None:
 def _add_proofs(made: Contents, study: Study) -> None:
     """Add the load proofs that the store has, in the place of the store of a bundle."""
     for model in study.models.values():
-        for entry in proof_entries(study, model):
+        for entry in all_proof_entries(study, model):
             path = path_of(study.config["scoring"]["store"], entry["key"])
             if path.is_file():
                 made.add(path, "scoring.store", path_of(STORE, entry["key"]))

@@ -40,12 +40,12 @@ def start(
     cache
         Bytes for keys and values. None: `CPU_CACHE` on a CPU, and what is free on a GPU.
     """
+    _stop()
     memory: dict[str, Any] = {"kv_cache_memory_bytes": cache or CPU_CACHE}
     if device == "cuda" and cache is None:
         free, total = torch.cuda.mem_get_info()
         memory = {"gpu_memory_utilization": WEIGHTS_FRACTION * free / total}
     set_num_threads = torch.set_num_threads
-    _stop()
     try:
         engine = LLMEngine.from_engine_args(
             EngineArgs(

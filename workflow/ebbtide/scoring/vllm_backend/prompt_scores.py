@@ -2,7 +2,7 @@
 
 tokens    c0 c1 k0 k1 k2      c: context, k: scored
 prompt    c0 c1 k0 k1         vLLM returns the log-likelihoods of its tokens,
-new                   k2      and that of the new token, which is given, too
+new                   k2      and that of the new token, which is also given
 """
 
 from collections.abc import Iterator, Mapping

@@ -23,7 +23,7 @@ GRACE_SECONDS = float(os.environ.get("EBBTIDE_GRACE", "600"))
 
 
 @dataclass(frozen=True)
-class FetchPlan:
+class WeightPlan:
     """The plan of a run, and whether it still needs weights.
 
     Attributes
@@ -69,7 +69,7 @@ class FetchPlan:
     def check(self) -> None:
         """Raise `CheckpointError` if the run has ended, because then no disk space will become free."""
         if self.host == socket.gethostname() and not _is_running(self.pid):
-            raise CheckpointError("the run that fetches these weights has ended; run snakemake again.")
+            raise CheckpointError("the run that needs these weights has ended; run snakemake again.")
 
     def _is_made_later(self, average: Path) -> bool:
         return not average.exists() and self._is_scored_later(average)
@@ -98,7 +98,7 @@ def failed_mark_of(directory: Path) -> Path:
     return directory.with_name(f".{directory.name}.failed")
 
 
-def read_fetch_plan(path: str | Path) -> FetchPlan:
+def read_weight_plan(path: str | Path) -> WeightPlan:
     """Read the plan that `jobs.weight_budget` wrote. Raises `ConfigError` for any other file."""
     try:
         plan = read_json(path, ConfigError, "run snakemake again")
@@ -113,7 +113,7 @@ def read_fetch_plan(path: str | Path) -> FetchPlan:
             Path(directory).absolute(): Averaged(average["bytes"], _absolute(average["parents"]))
             for directory, average in plan["averages"].items()
         }
-        return FetchPlan(
+        return WeightPlan(
             plan["host"],
             plan["pid"],
             plan["started"],
@@ -135,7 +135,7 @@ def budget_of(plan: str | Path, to: Path) -> Budget | None:
     Raises `ConfigError` if the plan cannot be read, or `to` is not ROOT/MODEL/CHECKPOINT/NAME with a name of
     fetched or converted weights.
     """
-    run = read_fetch_plan(plan)
+    run = read_weight_plan(plan)
     if run.budget is None:
         return None
     absolute = to.absolute()

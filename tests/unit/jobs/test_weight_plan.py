@@ -13,7 +13,7 @@ import pytest
 
 from ebbtide.cells.store import failed_mark
 from ebbtide.errors import CheckpointError, ConfigError
-from ebbtide.jobs.fetch_plan import GRACE_SECONDS, FetchPlan, budget_of, failed_mark_of, read_fetch_plan
+from ebbtide.jobs.weight_plan import GRACE_SECONDS, WeightPlan, budget_of, failed_mark_of, read_weight_plan
 
 LONG_AGO = time.time() - 2 * GRACE_SECONDS
 
@@ -28,7 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(**changes: Any) -> FetchPlan:
+def run(**changes: Any) -> WeightPlan:
     plan = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -40,7 +40,7 @@ def run(**changes: Any) -> FetchPlan:
         "order": [],
     }
     Path("plan.json").write_text(json.dumps({**plan, **changes}))
-    return read_fetch_plan("plan.json")
+    return read_weight_plan("plan.json")
 
 
 def touch(path: str | Path, when: float) -> None:
@@ -89,7 +89,7 @@ def test_a_task_that_was_not_frozen_counts_after_a_while(place: Path) -> None:
     assert not planned.needs(weights)
 
 
-def averaging(place: Path) -> FetchPlan:
+def averaging(place: Path) -> WeightPlan:
     """A plan with an average of the weights and another parent, which have their own cells."""
     for name in ("one", "two"):
         touch(f"{name}.done", time.time())
@@ -154,4 +154,4 @@ def test_no_plan_is_a_sentence(place: Path, text: str) -> None:
         ConfigError,
         match=r"plan\.json(: found JSON of type list| is not (readable JSON|the plan of a run)).*; run snake",
     ):
-        read_fetch_plan("plan.json")
+        read_weight_plan("plan.json")
