@@ -13,7 +13,7 @@ from workspace import ROOT, Workspace
 pytestmark = pytest.mark.slow
 
 STEPS = (10, 20)
-JOBS = ("convert", "convert_to_pass", "score", "measure")
+JOBS = ("convert", "score", "measure")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def own(study: Workspace, tmp_path: Path) -> Workspace:
 
 def test_conversions_pass_through_the_disk_budget(own: Workspace) -> None:
     """Each is converted, scored and removed, and made again for a new task."""
-    assert planned(own) == {"convert_to_pass": 2, "score": 2, "measure": 2}
+    assert planned(own) == {"convert": 2, "score": 2, "measure": 2}
     own.run("--until", "measure")
     assert len(list(own.path.glob("logs/convert/run/*.log"))) == 2
     assert conversions(own) == []
@@ -117,7 +117,7 @@ def test_conversions_pass_through_the_disk_budget(own: Workspace) -> None:
     with own.edited("config.yaml") as content:
         content["tasks"].append("other.yaml")
         content["weights"] = {"keep": 1, "disk_gb": 2 * content["weights"]["disk_gb"]}
-    assert planned(own) == {"convert": 1, "convert_to_pass": 1, "score": 2, "measure": 2}
+    assert planned(own) == {"convert": 2, "score": 2, "measure": 2}
     own.run("--until", "measure")
     [last] = conversions(own)
     assert last.parent.name == "step20"
@@ -129,7 +129,7 @@ def test_conversions_pass_through_the_disk_budget(own: Workspace) -> None:
     with own.edited("config.yaml") as content:
         content["tasks"].append("third.yaml")
         content["weights"]["keep"] = "none"
-    assert planned(own) == {"convert_to_pass": 1, "score": 2, "measure": 2}
+    assert planned(own) == {"convert": 1, "score": 2, "measure": 2}
     own.run("--until", "measure")
     assert conversions(own) == [last]
 

@@ -14,9 +14,9 @@ RERUNS   when a checkpoint of this identity is missing. The identity (corpus, re
          files on the hub; or of the files, the map and the configuration of a conversion; or the identities and weights of averaged checkpoints) is in the name of the output, and the rule exists only if one is missing. No other trigger
          may plan it: once Snakemake plans a job, it does not check the jobs that depend on it, and because inputs of
          rule score are ancient, it would miss missing or outdated cells. There is one training rule per model,
-         because the steps to keep belong to the model. Fetched or converted weights that are not kept are temporary,
-         and so are averages of them: they are removed once all cells and averages that wait for them exist, and
-         made again when a new cell needs them.
+         because the steps to keep belong to the model. Fetched weights that are not kept are temporary, and so are
+         averages of them and of conversions: they are removed once all cells and averages that wait for them exist,
+         and made again when a new cell needs them. Conversions are removed when space is needed, and at the end.
 """
 
 WEIGHTS = (
@@ -68,49 +68,44 @@ for untrained in STUDY.untrained_models():
 
 UNCONVERTED = STUDY.unconverted()
 
+
+rule convert:
+    """Convert a checkpoint of another format to safetensors, tensor by tensor."""
+    output:
+        # Not temporary: it is removed only if its source is still there, which Snakemake does not ask.
+        weights=directory(WEIGHTS),
+    log:
+        "logs/convert/{model}/{checkpoint}-{id}.log",
+    benchmark:
+        "logs/convert/{model}/{checkpoint}-{id}.benchmark.tsv"
+    wildcard_constraints:
+        id=any_of(Path(marker).name for marker in UNCONVERTED),
+    priority: lambda wildcards: BUDGET.priority(wildcards.model, wildcards.checkpoint)
+    # Within a budget it waits for disk space as a fetch does: on this machine, without a time limit, and
+    # without the cores and the memory that the jobs which make space may need.
+    localrule: BUDGET.is_limited
+    threads: 0 if BUDGET.is_limited else 1
+    resources:
+        # A file of the result, and the tensors of a step, of which one may have all layers.
+        mem_mb=lambda wildcards: (
+            0
+            if BUDGET.is_limited
+            else 3000 + checkpoint_of(wildcards).size_bytes // 10**6
+        ),
+        runtime=lambda wildcards: 30 + checkpoint_of(wildcards).size_bytes // 2**26,
+        converting=int(BUDGET.is_limited),
+    params:
+        spec=lambda wildcards: canonical_json(
+            UNCONVERTED[checkpoint_of(wildcards).marker]
+        ),
+        plan=f"--plan {BUDGET.plan_file}" if BUDGET.is_limited else "",
+    shell:
+        # Snakemake sets it to the number of threads, of which 0 is invalid.
+        "OMP_NUM_THREADS=1 python -m ebbtide convert --spec {params.spec:q} {params.plan}"
+        " --to {output.weights:q} 2> {log:q}"
+
+
 # Two rules each, for temporary and for kept weights, because `temp` is a property of a rule's output.
-for kept, weights in [
-    (False, temp(directory(WEIGHTS))),
-    (True, directory(WEIGHTS)),
-]:
-
-    rule:
-        # Convert a checkpoint of another format to safetensors, tensor by tensor.
-        name:
-            "convert" if kept else "convert_to_pass"
-        output:
-            weights=weights,
-        log:
-            "logs/convert/{model}/{checkpoint}-{id}.log",
-        benchmark:
-            "logs/convert/{model}/{checkpoint}-{id}.benchmark.tsv"
-        wildcard_constraints:
-            id=any_of(BUDGET.missing_directories(CONVERTED, kept=kept)),
-        priority: lambda wildcards: BUDGET.priority(wildcards.model, wildcards.checkpoint)
-        # Within a budget it waits for disk space as a fetch does: on this machine, without a time limit, and
-        # without the cores and the memory that the jobs which make space may need.
-        localrule: BUDGET.is_limited
-        threads: 0 if BUDGET.is_limited else 1
-        resources:
-            # A file of the result, and the tensors of a step, of which one may have all layers.
-            mem_mb=lambda wildcards: (
-                0
-                if BUDGET.is_limited
-                else 3000 + checkpoint_of(wildcards).size_bytes // 10**6
-            ),
-            runtime=lambda wildcards: 30 + checkpoint_of(wildcards).size_bytes // 2**26,
-            converting=int(BUDGET.is_limited),
-        params:
-            spec=lambda wildcards: canonical_json(
-                UNCONVERTED[checkpoint_of(wildcards).marker]
-            ),
-            plan=f"--plan {BUDGET.plan_file}" if BUDGET.is_limited else "",
-        shell:
-            # Snakemake sets it to the number of threads, of which 0 is invalid.
-            "OMP_NUM_THREADS=1 python -m ebbtide convert --spec {params.spec:q} {params.plan}"
-            " --to {output.weights:q} 2> {log:q}"
-
-
 for kept, weights in [
     (False, temp(directory(WEIGHTS))),
     (True, directory(WEIGHTS)),
@@ -208,7 +203,7 @@ for kept, weights in [
         benchmark:
             "logs/fetch_checkpoint/{model}/{checkpoint}-{id}.benchmark.tsv"
         wildcard_constraints:
-            id=any_of(BUDGET.missing_directories(HUB, kept=kept)),
+            id=any_of(BUDGET.missing_directories(kept=kept)),
         priority: lambda wildcards: BUDGET.priority(wildcards.model, wildcards.checkpoint)
         threads: 0  # it waits for disk space, which jobs that need the cores free
         resources:

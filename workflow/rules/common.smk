@@ -16,7 +16,6 @@ PACKAGE = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(PACKAGE))  # the package of this checkout
 
 from ebbtide.checkpoints.average import average_spec
-from ebbtide.checkpoints.formats.record import CONVERTED
 from ebbtide.code_version import CodeVersions
 from ebbtide.environment import require_library, share_with_jobs
 from ebbtide.errors import EbbtideError
@@ -38,7 +37,7 @@ from ebbtide.jobs.snakemake_internals import (
     with_signature,
 )
 from ebbtide.jobs.stages import show_stages
-from ebbtide.jobs.weight_budget import HUB, WeightBudget
+from ebbtide.jobs.weight_budget import WeightBudget
 from ebbtide.logs import share_terminal
 from ebbtide.report.bundle.contents import STUDY_FILE, bundle_contents
 from ebbtide.report.bundle.unpacking import (

@@ -40,7 +40,14 @@ PAPER_CONFIG = {
     "scoring": {
         **{
             name: STUDY.config["scoring"][name]
-            for name in ("dtype", "backend", "encoding", "bos", "truncation", "max_length")
+            for name in (
+                "dtype",
+                "backend",
+                "encoding",
+                "bos",
+                "truncation",
+                "max_length",
+            )
         },
         # A study that generates nothing has no such back end, whatever it sets.
         "generation_backend": VLLM if VLLM in STUDY.backends() else SAME,

@@ -20,7 +20,7 @@ from ebbtide.checkpoints.record import stamp
 from ebbtide.errors import ConfigError
 from ebbtide.grid import CHECKPOINTS, Checkpoint, Model
 from ebbtide.jobs.snakemake_internals import FailedJob
-from ebbtide.jobs.weight_budget import GB, HUB, WeightBudget
+from ebbtide.jobs.weight_budget import GB, WeightBudget
 from ebbtide.jobs.weight_plan import budget_of, failed_mark_of
 from ebbtide.study.study import Study
 from ebbtide.tasks.kinds import KINDS
@@ -94,8 +94,8 @@ def test_what_stays_counts_for_good() -> None:
 
 def test_what_is_kept_is_the_end_of_training() -> None:
     budget = WeightBudget(study([SIZE] * 4, None, 2))
-    assert budget.missing_directories(HUB, kept=True) == ["hub-2", "hub-3"]
-    assert budget.missing_directories(HUB, kept=False) == ["hub-0", "hub-1"]
+    assert budget.missing_directories(kept=True) == ["hub-2", "hub-3"]
+    assert budget.missing_directories(kept=False) == ["hub-0", "hub-1"]
 
 
 def test_the_plan_names_the_cells_that_wait_for_each_directory(
@@ -126,10 +126,10 @@ def test_what_a_removal_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.
         Path("r/tiny", name, "model.safetensors").touch()
     Path("r/tiny/step1/hub-1/fetched.json").touch()
     budget = WeightBudget(study([SIZE] * 2, None))
-    assert budget.missing_directories(HUB, kept=False) == ["hub-0.beside2"]
+    assert budget.missing_directories(kept=False) == ["hub-0.beside2"]
     budget.clean_up()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-1"]
-    assert WeightBudget(study([SIZE] * 2, None)).missing_directories(HUB, kept=False) == ["hub-0"]
+    assert WeightBudget(study([SIZE] * 2, None)).missing_directories(kept=False) == ["hub-0"]
 
 
 def test_weights_fetched_beside_a_leftover_get_its_name(
@@ -149,7 +149,7 @@ def test_weights_fetched_beside_a_leftover_get_its_name(
     planned = study([SIZE], None, "all")
     budget = WeightBudget(planned)
     assert budget.directory(str(leftover)) == place
-    assert budget.missing_directories(HUB, kept=True) == []
+    assert budget.missing_directories(kept=True) == []
     assert directory_of(leftover) == Path(place)  # where a job that was planned with the marker looks
     budget.clean_up()
     assert [path.name for path in Path("r").rglob("hub-*")] == ["hub-0"]
@@ -170,9 +170,8 @@ def test_conversions_pass_through_the_disk_as_fetched_weights_do(place: Path) ->
     made = study([SIZE] * 4, 2 * SIZE, 1, kind=CONVERTED)
     budget = WeightBudget(made)
     budget.check()
-    assert budget.missing_directories(CONVERTED, kept=True) == ["converted-3"]
-    assert budget.missing_directories(CONVERTED, kept=False) == [f"converted-{n}" for n in range(3)]
-    assert budget.missing_directories(HUB, kept=True) == budget.missing_directories(HUB, kept=False) == []
+    assert budget.plan()["stay"] == ["r/tiny/step3/converted-3"]
+    assert budget.missing_directories(kept=True) == budget.missing_directories(kept=False) == []
     assert set(budget.plan()["wanted"]) == {f"r/tiny/step{n}/converted-{n}" for n in range(4)}
     with pytest.raises(ConfigError, match="keep fewer weights"):
         WeightBudget(study([SIZE] * 4, 2 * SIZE, 2, kind=CONVERTED)).check()

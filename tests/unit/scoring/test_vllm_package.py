@@ -31,7 +31,8 @@ def test_the_package_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as refusal:
         package.check_package(WHERE)
     assert str(refusal.value) == (
-        f"ConfigError: {WHERE} needs the library vllm, which is not installed; pip install -e '.[vllm]'."
+        f"ConfigError: {WHERE} needs the library vllm, which is not installed; pip install -e '.[vllm]' in "
+        "an environment of its own (docs/generation.md), or set it to same."
     )
 
 

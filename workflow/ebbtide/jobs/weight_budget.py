@@ -1,10 +1,11 @@
 """The disk budget of copies of weights: they are made, scored and evicted within a number of bytes.
 
-Copies are fetched from the hub, or converted from another format on disk. Snakemake removes temporary ones
-when their last cell exists. A Snakemake resource is held only while a job runs, so it cannot limit the bytes
-on disk. Instead, the jobs that make copies keep the budget themselves (`checkpoints.disk`): they take no core
-and wait for disk space. (Dependencies of copies on scored checkpoints would also work, but planning such a
-chain takes Snakemake minutes for a thousand checkpoints.)
+Copies are fetched from the hub, or converted from another format on disk. Snakemake removes fetched ones when
+their last cell exists; conversions go when space is needed, and at the end of a run. A Snakemake resource is
+held only while a job runs, so it cannot limit the bytes on disk. Instead, the jobs that make copies keep the
+budget themselves (`checkpoints.disk`): they take no core and wait for disk space. (Dependencies of copies on
+scored checkpoints would also work, but planning such a chain takes Snakemake minutes for a thousand
+checkpoints.)
 
 All parents of an average are on disk at once. In a run that makes averages of copies, these start and reserve
 their space in the order of training, and `WeightBudget.check` follows that order.
@@ -35,8 +36,8 @@ from ebbtide.study.study import Study
 
 GB = 10**9  # bytes
 # The rules that fetch, convert or average checkpoints, to keep them or for the cells of a run.
-WEIGHT_RULES = ("fetch_to_keep", "fetch_to_pass", "convert", "convert_to_pass", "average", "average_to_pass")
-HUB = "hub"  # the beginning of the name of fetched weights, beside CONVERTED and AVERAGED
+WEIGHT_RULES = ("fetch_to_keep", "fetch_to_pass", "convert", "average", "average_to_pass")
+HUB = "hub"  # the beginning of the name of fetched weights
 
 
 class WeightBudget:
@@ -58,7 +59,10 @@ class WeightBudget:
         self._kept = {c.marker for name in names for c in self._to_keep(name)}
         self._kept |= {c.marker for c in self._copies if c.marker not in self._kept and _is_only_copy(c)}
 
-    plan_file = "resources/ahead/weights.json"  # the result of `plan`, which the copies of a run read
+    @property
+    def plan_file(self) -> str:
+        """The result of `plan`, which the copies of a run read; runs of other studies have their own."""
+        return f"resources/ahead/weights-{self._study.name}.json"
 
     @property
     def downloads(self) -> int:
@@ -70,13 +74,10 @@ class WeightBudget:
         """Whether there is a budget, so that copies may wait for disk space."""
         return self._weights["disk_gb"] is not None
 
-    def missing_directories(self, kind: str, *, kept: bool) -> list[str]:
-        """Return the directory names of copies that are not on disk, of those to keep or of the others.
-
-        `kind` is `HUB` or `CONVERTED`.
-        """
-        wanted = (c for c in self._copies if _kind(c) == kind and (c.marker in self._kept) == kept)
-        return [Path(d).name for c in wanted if not _is_on_disk(d := self.directory(c.marker))]
+    def missing_directories(self, *, kept: bool) -> list[str]:
+        """Return the directory names of weights to fetch that are not on disk, to keep or the others."""
+        wanted = (c.marker for c in self._copies if _kind(c) == HUB and (c.marker in self._kept) == kept)
+        return [Path(d).name for d in map(self.directory, wanted) if not is_fetched(d)]
 
     def directory(self, marker: str) -> str:
         """Return the directory of the weights of a checkpoint from the hub; for others, the marker."""

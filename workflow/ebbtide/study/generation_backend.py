@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def check_generation_backend(study: "Study") -> None:
     """Raise `ConfigError` for settings that exclude vLLM."""
     scoring = study.config["scoring"]
-    if scoring["generation_backend"] != VLLM:
+    if VLLM not in study.backends():
         return
     where = f"{study.file}: scoring.generation_backend: found '{VLLM}', but"
     remedy = "or set it to same"

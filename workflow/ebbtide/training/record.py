@@ -48,4 +48,5 @@ def read_made(checkpoint: Path, how: str = TRAINED) -> Made:
 
 def made_remedy(checkpoint: Path, how: str = TRAINED) -> str:
     """What to do about a damaged checkpoint."""
-    return f"delete {checkpoint}: it is {how} again"
+    end = ", if its source is still there" if how == "converted" else ""
+    return f"delete {checkpoint}: it is {how} again{end}"

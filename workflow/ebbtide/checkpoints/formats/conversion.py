@@ -17,7 +17,7 @@ from ebbtide.checkpoints.disk import Budget, format_bytes, free_bytes
 from ebbtide.checkpoints.formats.mapping import Step
 from ebbtide.checkpoints.formats.operations import apply, shapes_of
 from ebbtide.checkpoints.formats.partial import OWN, partial_directory
-from ebbtide.checkpoints.formats.planning import CONFIG, Examined, Reading, examine
+from ebbtide.checkpoints.formats.planning import CONFIG, Examined, Reading, examine, files_read
 from ebbtide.checkpoints.formats.record import CONVERTED, STAMPS
 from ebbtide.checkpoints.formats.source import BYTES
 from ebbtide.checkpoints.header import read_header
@@ -56,13 +56,14 @@ def convert_to_directory(
         little free space, on the disk or in the budget.
     """
     to, path = Path(directory), Path(spec["path"])
-    found = examine(path, Reading(**{key: value for key, value in spec.items() if key != "path"}))
+    reading = Reading(**{key: value for key, value in spec.items() if key != "path"})
+    found = examine(path, reading)
     if to.name != f"{CONVERTED}-{found.identity}":
         raise CheckpointError(
             f"{path}, its map, configuration or tokenizer has changed since the run was planned (found "
             f"{CONVERTED}-{found.identity}, planned {to.name}); run snakemake again."
         )
-    before = {str(file): stamp(file) for file in found.source.files}
+    before = {str(file): stamp(file) for file in files_read(found, reading)}
     begun = {"source": before, "shard_bytes": SHARD_BYTES}
     with partial_directory(to, begun, found.disk_bytes, budget) as folder:
         _check_free(found, folder)

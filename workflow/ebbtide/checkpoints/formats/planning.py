@@ -141,8 +141,7 @@ def locate_source(path: Path, record: Path, reading: Reading) -> Located:
         ),
         disk_bytes=found.disk_bytes,
     )
-    others = (*tokenizer_files(found.tokenizer).values(), *found.generation.values())
-    read = [*found.source.files, *_beside(path, reading), *others]
+    read = [*files_read(found, reading), *([path] if path.is_dir() else [])]
     content = {
         **asdict(located),
         "directory": str(path.resolve()),
@@ -306,10 +305,11 @@ def _inputs(path: Path, reading: Reading) -> dict[str, Any]:
     }
 
 
-def _beside(path: Path, reading: Reading) -> list[Path]:
-    """The configuration, and the directory, which changes when a file is added to it."""
-    own = _given(reading.config) if reading.config is not None else folder_of(path) / CONFIG
-    return [*([own] if own.exists() else []), *([path] if path.is_dir() else [])]
+def files_read(found: Examined, reading: Reading) -> list[Path]:
+    """The files that a conversion is made of: tensors, configuration, tokenizer, and those for generation."""
+    own = _given(reading.config) if reading.config is not None else folder_of(found.path) / CONFIG
+    others = (*tokenizer_files(found.tokenizer).values(), *found.generation.values())
+    return [*found.source.files, *([own] if own.exists() else []), *others]
 
 
 def _names(source: Source, path: Path) -> list[str]:

@@ -31,7 +31,13 @@ def check_package(where: str) -> None:
 
     `where` names what needs it. The package is not imported.
     """
-    require_library(VLLM, where, VLLM, pinned=False)
+    try:
+        require_library(VLLM, where, VLLM, pinned=False)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error.args[0].removesuffix('.')} in an environment of its own (docs/generation.md), or set it "
+            "to same."
+        ) from None
     if (found := release()) not in TESTED:
         raise ConfigError(
             f"{where}: found vLLM {found}, allowed: {TESTED}; install such a version, or set "
