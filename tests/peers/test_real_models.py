@@ -1,6 +1,7 @@
 """The packaged test models are what they claim to be."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -53,5 +54,6 @@ def test_model_that_cannot_be_downloaded_skips(tmp_path: Path, monkeypatch: pyte
 def test_converted_model_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EBBTIDE_TEST_MODELS", str(tmp_path))
     monkeypatch.setattr("subprocess.run", None)
-    (tmp_path / "smollm2-135m-instruct-1").mkdir()
-    assert smollm2() == tmp_path / "smollm2-135m-instruct-1"
+    made = tmp_path / f"smollm2-135m-instruct-1-transformers{version('transformers')}"
+    made.mkdir()
+    assert smollm2() == made
