@@ -855,3 +855,13 @@ def test_deleted_sources_are_missed_only_if_a_cell_needs_them(run: Path) -> None
         check_deleted_weights(study_of_run())
     tiny.stored(Path("cells"), study.identity(checkpoint, "toy"))
     check_deleted_weights(study_of_run())
+
+
+def test_another_format_and_a_missing_configuration_are_named(run: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, "step5.pt")
+    with pytest.raises(CheckpointError, match=r"for a state dictionary, set format: pt"):
+        examine(Path("step5.pt"), HF)
+    with pytest.raises(CheckpointError, match=r"for a distributed checkpoint, set format: dcp"):
+        examine(run, formats.reading("pt"))
+    with pytest.raises(ConfigError, match=r"\.config: nowhere\.json does not exist; correct it"):
+        examine(run, formats.reading("dcp", config="nowhere.json"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.checkpoints.formats.pickles import Described, Named, describe
+from ebbtide.checkpoints.formats.pt import SUFFIXES
 from ebbtide.checkpoints.formats.source import Stored
 from ebbtide.checkpoints.header import check_content
 from ebbtide.checkpoints.hub.lock import is_plain
@@ -227,6 +228,8 @@ def _load(piece: _Piece, name: str) -> "Tensor":
 
 
 def _instead(directory: Path) -> str:
-    """Where a checkpoint may be: trainers put it in a directory below that of the step."""
+    """What it may be: a state dictionary, or a directory below that of the step, where trainers put it."""
+    if directory.suffix in SUFFIXES and directory.is_file():
+        return "; for a state dictionary, set format: pt"
     below = sorted(directory.glob(f"*/{METADATA}")) if directory.is_dir() else []
     return f", but {below[0].parent} has one: add `/{below[0].parent.name}` to path" if below else ""

@@ -34,7 +34,7 @@ from ebbtide.checkpoints.formats.targets import Targets, targets_of
 from ebbtide.checkpoints.hub.generation import generation_identity
 from ebbtide.checkpoints.precision import NAMED_IN_CONFIG
 from ebbtide.checkpoints.record import facts_in, is_record_of, read_record, stamp
-from ebbtide.errors import CheckpointError
+from ebbtide.errors import CheckpointError, ConfigError
 from ebbtide.files import canonical_json, digest, file_sha256, write_text
 
 CONVERSION_VERSION = 1
@@ -224,6 +224,11 @@ def _configuration(path: Path, source: Source, reading: Reading) -> tuple[dict[s
     """The configuration of a checkpoint, and where it is from."""
     if reading.config is not None:
         file = _given(reading.config)
+        if not file.is_file():
+            raise ConfigError(
+                f"{reading.where}.config: {file} does not exist; correct it, or leave config out if {CONFIG} "
+                "is beside the checkpoint."
+            )
         return read_configuration(file), str(file)
     own = folder_of(path) / CONFIG
     if own.exists() and reading.format != ADAPTER:

@@ -123,8 +123,9 @@ def _files(path: Path) -> list[Path]:
     )
     if not found:
         names = listed(sorted(one.name for one in path.iterdir()), 12) or "nothing"
+        other = "; for a distributed checkpoint, set format: dcp" if (path / ".metadata").exists() else ""
         raise CheckpointError(
-            f"{path} has no file with the suffix {', '.join(SUFFIXES)} (found: {names}).", "no_weights"
+            f"{path} has no file with the suffix {', '.join(SUFFIXES)} (found: {names}){other}.", "no_weights"
         )
     return found
 
